@@ -1,0 +1,1 @@
+"""Checkpoint folders (`folder`), and the import of released checkpoints (`upstream`)."""

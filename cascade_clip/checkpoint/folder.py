@@ -1,0 +1,207 @@
+"""Checkpoint folders: `config.json`, `model.safetensors`, sometimes CLIP's own weights, and a model card (DESIGN 4.5)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import cascade_clip
+from cascade_clip.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.errors import UserError
+
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+CLIP = "clip.safetensors"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint folder says.
+
+    Attributes:
+        recipe: The resolved recipe the model was trained with.
+        clip: The frozen CLIP.
+        tensors: Everything that is not CLIP's own, by our names.
+        split: Classes it was trained on and which of them were seen; none where nobody said.
+        licence: Licence of the weights.
+    """
+
+    recipe: Recipe
+    clip: Clip
+    tensors: dict[str, Tensor]
+    split: Split | None
+    licence: str
+
+
+def save_checkpoint(
+    folder: Path,
+    checkpoint: Checkpoint,
+    *,
+    scores: Mapping[str, float] | None = None,
+    include_clip: bool | None = None,
+) -> None:
+    """Write a checkpoint folder; an earlier one of that name is replaced as a whole, never half.
+
+    Args:
+        folder: Where to write.
+        checkpoint: What to write.
+        scores: Names and values (fractions) that the model card shows.
+        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+    """
+    identity = checkpoint.clip.identity
+    # The bundled CLIP's name is enough: it comes with every installation, and its hash is checked on loading.
+    stored = include_clip if include_clip is not None else not (identity.by_name or identity.architecture == BUNDLED)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "tool": f"cascade-clip {cascade_clip.__version__}",
+        "licence": checkpoint.licence,
+        "clip": {
+            "architecture": identity.architecture,
+            "weights": identity.weights,
+            "model_config": identity.model_config,
+            "sha256": identity.sha256,
+            "text": identity.has_text,
+            "stored": stored,
+        },
+        "split": _split_to_json(checkpoint.split),
+        "recipe": checkpoint.recipe.model_dump(mode="json"),
+    }
+    with _replaced(folder) as partial:
+        (partial / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_file({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, partial / MODEL)
+        if stored:
+            _save_clip(checkpoint.clip, partial)
+        (partial / CARD).write_text(_model_card(checkpoint, scores or {}), encoding="utf-8")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder; no pickle, and no network where CLIP's weights are at hand.
+
+    Raises:
+        UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
+    """
+    config = _read_config(folder)
+    try:
+        recipe = Recipe.model_validate(config["recipe"])
+        split = _split_from_json(config["split"])
+        clip = _load_clip(folder, config["clip"])
+        tensors = load_file(folder / MODEL)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.') from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy or download the checkpoint again.') from error
+    return Checkpoint(recipe, clip, tensors, split, str(config.get("licence", "unknown")))
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    if not file.is_file():
+        found = "has no config.json" if folder.is_dir() else "does not exist"
+        hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else ""
+        raise UserError(f'"{folder}" is no checkpoint folder: it {found}.{hint}')
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        version = int(config["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'"{file}" is not a checkpoint of Cascade-CLIP: no "format_version" can be read.') from error
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f'"{folder}" has checkpoint format {version}, written by {config.get("tool", "a newer version")}; this version'
+            f" reads up to {FORMAT_VERSION}: update with `pip install --upgrade cascade-clip`."
+        )
+    return dict(config)
+
+
+def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
+    if entry["stored"]:
+        vocabulary = folder / VOCABULARY_FILE
+        clip = from_parts(
+            entry["architecture"],
+            entry["weights"],
+            entry["model_config"],
+            load_file(folder / CLIP),
+            vocabulary=vocabulary if vocabulary.exists() else None,
+        )
+    else:
+        clip = load_clip(entry["architecture"], entry["weights"])
+    if clip.identity.sha256 != entry["sha256"]:
+        raise UserError(
+            f'The CLIP weights at hand for "{entry["architecture"]}" are not those that "{folder}" was trained on'
+            f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete the"
+            " cached download and let it be fetched again, or use the version of the toolkit the model was trained with."
+        )
+    return clip
+
+
+def _save_clip(clip: Clip, folder: Path) -> None:
+    keep_text = clip.identity.has_text
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in clip.model.state_dict().items()
+        if (keep_text or name.startswith("visual.")) and not name.endswith("attn_mask")
+    }
+    save_file(state, folder / CLIP)
+    if clip.vocabulary is not None:
+        shutil.copyfile(clip.vocabulary, folder / VOCABULARY_FILE)
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Write into a sibling folder that takes the place of `folder` only when everything is written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        old = folder.with_name(f".{folder.name}-old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _split_to_json(split: Split | None) -> dict[str, Any] | None:
+    if split is None:
+        return None
+    classes = [{"name": c.name, "prompt": c.prompt, "colour": list(c.colour)} for c in split.classes]
+    return {"name": split.name, "dataset": split.dataset, "classes": classes, "unseen": sorted(split.unseen)}
+
+
+def _split_from_json(entry: Mapping[str, Any] | None) -> Split | None:
+    if entry is None:
+        return None
+    classes = tuple(ClassEntry(c["name"], c["prompt"], tuple(c["colour"])) for c in entry["classes"])
+    return Split(entry["name"], entry["dataset"], classes, frozenset(entry["unseen"]))
+
+
+def _model_card(checkpoint: Checkpoint, scores: Mapping[str, float]) -> str:
+    template = (resources.files("cascade_clip") / "checkpoint" / "model_card.md.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
+    return environment.from_string(template).render(
+        recipe=checkpoint.recipe,
+        split=checkpoint.split,
+        identity=checkpoint.clip.identity,
+        licence=checkpoint.licence,
+        parameters=sum(tensor.numel() for tensor in checkpoint.tensors.values()),
+        scores=scores,
+    )

@@ -1,0 +1,287 @@
+"""Import of the released Cascade-CLIP and ZegCLIP checkpoints (mmcv pickles), without executing what they pickle."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cascade_clip.build import build_network
+from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, UpstreamLayout, clip_name, own_name
+from cascade_clip.clip.load import Clip, from_parts, load_clip
+from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig
+from cascade_clip.errors import UserError
+from cascade_clip.network import CascadeNetwork
+
+HEAD_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What the tensors do not tell.
+
+    Attributes:
+        vision_heads: Attention heads of the image tower; unset: width / 64.
+        text_heads: Attention heads of the text tower; unset: width / 64.
+        decoder_heads: Heads of the decoders; unset: joint dimension / 64.
+        stages: Blocks of each stage; unset: the blocks right below the last, as released.
+        text_from: `ARCHITECTURE[:WEIGHTS]` of a CLIP whose text tower is taken where the file has none.
+    """
+
+    vision_heads: int | None = None
+    text_heads: int | None = None
+    decoder_heads: int | None = None
+    stages: tuple[tuple[int, ...], ...] | None = None
+    text_from: str | None = None
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A network with a released checkpoint's weights.
+
+    Attributes:
+        network: The network, eval mode.
+        clip: The frozen towers, without a text tower where the file has none.
+        config: Architecture as read from the tensors.
+        dropped: Names of the dead tensors that were left out.
+        dropped_numbers: How many numbers they hold.
+    """
+
+    network: CascadeNetwork
+    clip: Clip
+    config: ModelConfig
+    dropped: tuple[str, ...]
+    dropped_numbers: int
+
+
+def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """Read the tensors of an mmcv pickle `{meta, state_dict, optimizer}` or of a safetensors file.
+
+    Args:
+        file: The released `.pth`.
+        trust_pickle: Let the file execute what it pickles; only for files whose source is trusted.
+
+    Raises:
+        UserError: No file, a file that needs `trust_pickle`, or one without a state dict.
+    """
+    if not file.is_file():
+        raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'"{file}" pickles more than tensors and plain values ({_unsafe_part(error)}), which could run any program on'
+            " loading. If you trust where it comes from, repeat the command with --trust-pickle."
+        ) from error
+    except Exception as error:
+        raise UserError(f'"{file}" is no readable PyTorch checkpoint: {" ".join(str(error).split())[:200]}') from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise UserError(f'"{file}" holds no "state_dict" of tensors; an mmcv checkpoint was expected.')
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None = None) -> ImportedModel:
+    """Build the network that a released state dict describes and load it, every tensor accounted for.
+
+    Args:
+        state: Tensors under the released names (SPEC section 8).
+        options: What the tensors do not tell.
+
+    Raises:
+        UserError: Missing, unexpected or misshapen tensors (all listed), or heads that cannot be told.
+    """
+    options = options or ImportOptions()
+    _require(state, ["backbone.conv1.weight", "backbone.positional_embedding", "backbone.proj", *PROMPTS])
+    config = _model_config(state, options)
+    layout = _layout(state, config)
+    clip_state, own_state, dropped, unexpected = _sort_tensors(state, layout)
+    if unexpected:
+        raise UserError(_mismatch([], sorted(unexpected), []))
+    clip = _clip(clip_state, state, options)
+    network = build_network(config, clip.visual)
+    _load_own(network, own_state)
+    numbers = sum(state[name].numel() for name in dropped)
+    return ImportedModel(network.eval(), clip, config, tuple(sorted(dropped)), numbers)
+
+
+def own_tensors(network: CascadeNetwork) -> dict[str, Tensor]:
+    """Everything of a network that is not CLIP's own, by name: prompts, norms, stage projections, head."""
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("encoder.visual.")}
+
+
+def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelConfig:
+    blocks = _count(state, r"backbone\.transformer\.resblocks\.(\d+)\.")
+    per_stage = [len(state[name]) for name in _weights_names(state)]
+    if options.stages is not None:
+        stages = options.stages
+    else:
+        first = blocks - sum(per_stage)
+        bounds = [first + sum(per_stage[:s]) for s in range(len(per_stage) + 1)]
+        stages = (*(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)), (blocks,))
+    prompts = state[PROMPTS[0]]
+    deep = state[PROMPTS[1]]
+    joint = state["backbone.proj"].shape[1]
+    hidden = state[_first(state, r"decode_head\..*layers\.0\.linear1\.weight")].shape[0]
+    return ModelConfig(
+        host="zegclip",
+        stages=stages,
+        prompts=PromptConfig(tokens=prompts.shape[1], depth=1 + deep.shape[0]),
+        decoder=DecoderConfig(
+            layers=_count(state, r"decode_head\..*?layers\.(\d+)\."),
+            heads=options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension"),
+            expansion=hidden // joint,
+        ),
+    )
+
+
+def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
+    blocks = _count(state, r"backbone\.transformer\.resblocks\.(\d+)\.")
+    taps = tuple(block for stage in config.stages for block in stage if block != blocks)
+    given = len(state[TAP_PROJECTIONS]) if TAP_PROJECTIONS in state else 0
+    if given != len(taps):
+        raise UserError(f"The file projects {given} tapped blocks, but the stages {config.stages} name {len(taps)}.")
+    return UpstreamLayout(taps, config.decoder.layers)
+
+
+def _sort_tensors(
+    state: Mapping[str, Tensor], layout: UpstreamLayout
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], list[str]]:
+    clip_state: dict[str, Tensor] = {}
+    own_state: dict[str, Tensor] = {
+        "encoder.prompts.embeddings": torch.cat([state[name] for name in PROMPTS]),
+        **{
+            f"encoder.tap_projections.{tap}.proj": projection
+            for tap, projection in zip(layout.taps, state.get(TAP_PROJECTIONS, torch.empty(0)), strict=True)
+        },
+    }
+    dropped: list[str] = []
+    unexpected: list[str] = []
+    for name, tensor in state.items():
+        if name in PROMPTS or name == TAP_PROJECTIONS:
+            continue
+        if (of_clip := clip_name(name)) is not None:
+            clip_state[of_clip] = tensor
+            continue
+        try:
+            own = own_name(name, layout)
+        except (KeyError, IndexError):
+            unexpected.append(name)
+            continue
+        if own is None:
+            dropped.append(name)
+        else:
+            own_state[own] = tensor
+    return clip_state, own_state, dropped, unexpected
+
+
+def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: ImportOptions) -> Clip:
+    has_text = any(not name.startswith("visual.") for name in clip_state)
+    conv, positions = clip_state["visual.conv1.weight"], clip_state["visual.positional_embedding"]
+    width, patch = conv.shape[0], conv.shape[-1]
+    grid = round((positions.shape[0] - 1) ** 0.5)
+    config: dict[str, Any] = {
+        "embed_dim": clip_state["visual.proj"].shape[1],
+        "quick_gelu": True,
+        "vision_cfg": {
+            "image_size": grid * patch,
+            "layers": _count(state, r"backbone\.transformer\.resblocks\.(\d+)\."),
+            "width": width,
+            "head_width": width // (options.vision_heads or _heads(width, "vision-heads", "image tower's width")),
+            "patch_size": patch,
+        },
+        "text_cfg": None,
+    }
+    if has_text:
+        config["text_cfg"] = _text_config(clip_state, options)
+    elif options.text_from:
+        donor = load_clip(*_donor(options.text_from))
+        config["text_cfg"] = donor.identity.model_config["text_cfg"]
+        clip_state |= {k: v for k, v in donor.model.state_dict().items() if not k.startswith(("visual.", "logit_", "attn"))}
+    return from_parts("imported", None, config, clip_state)
+
+
+def _text_config(clip_state: Mapping[str, Tensor], options: ImportOptions) -> dict[str, Any]:
+    vocabulary, width = clip_state["token_embedding.weight"].shape
+    return {
+        "context_length": clip_state["positional_embedding"].shape[0],
+        "vocab_size": vocabulary,
+        "width": width,
+        "heads": options.text_heads or _heads(width, "text-heads", "text tower's width"),
+        "layers": _count(clip_state, r"transformer\.resblocks\.(\d+)\."),
+    }
+
+
+def _donor(text_from: str) -> tuple[str, str | None]:
+    """Split "ViT-B-16-quickgelu:openai"; `hf-hub:` and `local-dir:` name their weights themselves."""
+    if text_from.startswith(("hf-hub:", "local-dir:")) or ":" not in text_from:
+        return text_from, None
+    architecture, _, weights = text_from.partition(":")
+    return architecture, weights
+
+
+def _load_own(network: CascadeNetwork, own_state: Mapping[str, Tensor]) -> None:
+    wanted = own_tensors(network)
+    misshapen = [
+        f"{name}: {tuple(own_state[name].shape)} given, {tuple(wanted[name].shape)} expected"
+        for name in sorted(wanted.keys() & own_state.keys())
+        if wanted[name].shape != own_state[name].shape
+    ]
+    missing, unexpected = sorted(wanted.keys() - own_state.keys()), sorted(own_state.keys() - wanted.keys())
+    if missing or unexpected or misshapen:
+        raise UserError(_mismatch(missing, unexpected, misshapen))
+    network.load_state_dict({**network.state_dict(), **{name: t.float() for name, t in own_state.items()}})
+
+
+def _mismatch(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
+    parts = [
+        f"{len(names)} {kind} ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
+        if names
+    ]
+    return f"The file is no released Cascade-CLIP or ZegCLIP of this architecture: tensors {'; '.join(parts)}."
+
+
+def _require(state: Mapping[str, Tensor], names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in state]:
+        raise UserError(_mismatch(missing, [], []))
+
+
+def _weights_names(state: Mapping[str, Tensor]) -> list[str]:
+    return sorted(name for name in state if re.fullmatch(r"decode_head\.weights_s\d+", name))
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many numbered parts match: one more than the largest number in the pattern's group."""
+    numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
+    if not numbers:
+        raise UserError(_mismatch([pattern], [], []))
+    return 1 + max(numbers)
+
+
+def _first(state: Mapping[str, Tensor], pattern: str) -> str:
+    for name in state:
+        if re.fullmatch(pattern, name):
+            return name
+    raise UserError(_mismatch([pattern], [], []))
+
+
+def _heads(width: int, option: str, what: str) -> int:
+    if width % HEAD_WIDTH:
+        raise UserError(f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N.")
+    return width // HEAD_WIDTH
+
+
+def _unsafe_part(error: Exception) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found else "unknown types"

@@ -1,0 +1,175 @@
+"""The prompted image encoder: open_clip's own blocks, visual prompts between them, taps after any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
+
+from cascade_clip.clip.positions import PositionResize, resize_positions
+from cascade_clip.clip.visual_prompts import VisualPrompts
+from cascade_clip.errors import UserError
+
+PROMPT_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the encoder hands to the head.
+
+    Attributes:
+        patch_tokens: Block (1-based, "after block i") -> (B, N, C) unit vectors in the joint image-text space.
+        class_token: g, (B, C) unit vectors, of the last block.
+        grid: (h, w) of the patches, N = h·w, row by row.
+    """
+
+    patch_tokens: dict[int, Tensor]
+    class_token: Tensor
+    grid: tuple[int, int]
+
+
+class TapProjection(nn.Module):
+    """Norm and projection of one tapped block to the joint space (SPEC section 3.6)."""
+
+    def __init__(self, width: int, joint: int) -> None:
+        """Make an identity norm and a random projection N(0, 1/W), as released."""
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.randn(width, joint) * width**-0.5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, W) to the joint space (B, N, C), not yet normalised."""
+        projected: Tensor = self.norm(tokens) @ self.proj
+        return projected
+
+    @torch.no_grad()
+    def copy_from_clip(self, visual: VisionTransformer) -> None:
+        """Start from CLIP's own final norm and projection (SPEC section 14 a)."""
+        self.norm.weight.copy_(visual.ln_post.weight)
+        self.norm.bias.copy_(visual.ln_post.bias)
+        self.proj.copy_(visual.proj)
+
+
+class ImageEncoder(nn.Module):
+    """Frozen CLIP ViT + optional visual prompts; per tapped block patch tokens, and the class token (SPEC section 3)."""
+
+    def __init__(
+        self,
+        visual: VisionTransformer,
+        *,
+        taps: Sequence[int],
+        prompts: VisualPrompts | None = None,
+        prompt_norm: bool = False,
+        class_embeddings: int = 2,
+        position_resize: PositionResize = "bilinear",
+    ) -> None:
+        """Wrap open_clip's image tower.
+
+        Args:
+            visual: open_clip's ViT with a class token; its layers are used, never copied.
+            taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
+                final norm and projection, every other one through its own `TapProjection`.
+            prompts: Visual prompts; none leaves CLIP as it is.
+            prompt_norm: One trainable LayerNorm before every tap and the final output.
+            class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
+            position_resize: How positions meet another grid.
+
+        Raises:
+            UserError: A tap or the prompts' depth beyond the tower's blocks.
+        """
+        super().__init__()
+        self.visual = visual
+        self.blocks = len(visual.transformer.resblocks)
+        width, joint = visual.proj.shape
+        if beyond := [tap for tap in taps if not 1 <= tap <= self.blocks]:
+            raise UserError(f"This CLIP has {self.blocks} blocks, counted from 1; the stages name {beyond}.")
+        if prompts is not None and prompts.depth > self.blocks:
+            raise UserError(f"This CLIP has {self.blocks} blocks; prompts for {prompts.depth} were asked for.")
+        self.taps = tuple(sorted(set(taps)))
+        self.prompts = prompts
+        self.prompt_norm = nn.LayerNorm(width, eps=PROMPT_NORM_EPS) if prompt_norm else nn.Identity()
+        self.tap_projections = nn.ModuleDict(
+            {str(tap): TapProjection(width, joint) for tap in self.taps if tap != self.blocks}
+        )
+        self.class_embeddings = class_embeddings
+        self.position_resize: PositionResize = position_resize
+        self.gradient_checkpointing = False
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return int(self.visual.patch_size[0])
+
+    def forward(self, image: Tensor) -> ImageFeatures:
+        """Encode images.
+
+        Args:
+            image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
+
+        Raises:
+            UserError: A side that is no multiple of the patch size.
+        """
+        grid = self._grid(image)
+        tokens = self._embed(image, grid)
+        patch_tokens: dict[int, Tensor] = {}
+        for index, block in enumerate(self.visual.transformer.resblocks):
+            tokens = self._with_prompts(tokens, index, grid)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+            if index + 1 in self.taps:
+                patch_tokens[index + 1] = self._project(_patches(tokens, grid), index + 1)
+        class_token = self._project(tokens[:, :1], self.blocks)[:, 0]
+        return ImageFeatures(patch_tokens, class_token, grid)
+
+    def _grid(self, image: Tensor) -> tuple[int, int]:
+        height, width = image.shape[-2:]
+        if height % self.patch_size or width % self.patch_size or not height or not width:
+            padded = [-(-side // self.patch_size) * self.patch_size for side in (height, width)]
+            raise UserError(
+                f"An image of {height} x {width} pixels does not fit patches of {self.patch_size}: pad or resize it to"
+                f" {padded[0]} x {padded[1]}."
+            )
+        return height // self.patch_size, width // self.patch_size
+
+    def _embed(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Class token and patch tokens with positions, after ln_pre: (B, 1 + N, W)."""
+        visual = self.visual
+        patches = visual.conv1(image).flatten(2).transpose(1, 2)
+        # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
+        class_token = (self.class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
+        positions = resize_positions(
+            visual.positional_embedding, tuple(visual.grid_size), grid, self.position_resize
+        )
+        tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
+        normed: Tensor = visual.ln_pre(tokens)
+        return normed
+
+    def _with_prompts(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
+        """Replace the prompt tokens of the last block by this block's; beyond their depth they are removed."""
+        if self.prompts is None or index > self.prompts.depth:
+            return tokens
+        kept = [tokens[:, :1], _patches(tokens, grid)]
+        if index < self.prompts.depth:
+            kept.insert(1, self.prompts(index, len(tokens)).to(tokens.dtype))
+        return torch.cat(kept, dim=1)
+
+    def _project(self, tokens: Tensor, block: int) -> Tensor:
+        """Norms and projection after a block, to unit vectors: (B, N, W) -> (B, N, C)."""
+        tokens = self.prompt_norm(tokens)
+        if block == self.blocks:
+            tokens = self.visual.ln_post(tokens) @ self.visual.proj
+        else:
+            tokens = self.tap_projections[str(block)](tokens)
+        return F.normalize(tokens, dim=-1)
+
+
+def _patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Patch tokens (B, N, W) of a sequence of class token, prompts, patches."""
+    return tokens[:, -grid[0] * grid[1] :]

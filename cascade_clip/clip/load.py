@@ -1,0 +1,356 @@
+"""The only file that talks to open_clip: which CLIP, its weights, its tokenizer, and a hash that identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from cascade_clip.errors import UserError, closest
+
+log = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+RANDOM = "random"
+CONFIG_FILE = "open_clip_config.json"
+VOCABULARY_FILE = "bpe.txt.gz"
+_WAY_OUT = (
+    'Connect to the internet once, or give a local file with `--set clip.weights="FILE"` (safetensors, state dict or'
+    ' OpenAI\'s ViT-B-16.pt), a folder with `--set clip.architecture="local-dir:FOLDER"`, or the small CLIP that comes'
+    ' with this package: `--set clip.architecture="bundled"`.'
+)
+# A vision-only checkpoint still needs open_clip's constructor, which always builds a text tower; this one costs nothing.
+_NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+@dataclass(frozen=True)
+class ClipIdentity:
+    """What makes a CLIP this CLIP.
+
+    Attributes:
+        architecture: Name it was asked for by (open_clip name, `hf-hub:`, `local-dir:`, config file, `bundled`).
+        weights: Pretrained tag or file it was asked for by; none where the architecture implies the weights.
+        model_config: open_clip's constructor settings: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`…
+        sha256: Hash over every tensor of both towers as float32, see `hash_of_weights`.
+        has_text: Whether the text tower is there.
+    """
+
+    architecture: str
+    weights: str | None
+    model_config: dict[str, Any]
+    sha256: str
+    has_text: bool = True
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the weights can be had again by name, on any machine with a network."""
+        if self.architecture.startswith("hf-hub:"):
+            return True
+        return self.weights is not None and self.weights in open_clip.list_pretrained_tags_by_model(self.architecture)
+
+
+@dataclass
+class Clip:
+    """A loaded CLIP.
+
+    Attributes:
+        model: open_clip's model with both towers, fp32, eval mode, frozen.
+        tokenize: Texts -> token ids (len(texts), context) int64; none where there is no text tower.
+        identity: What it is.
+        vocabulary: The tokenizer's own merges file, where it is not CLIP's.
+    """
+
+    model: nn.Module
+    tokenize: Callable[[list[str]], Tensor] | None
+    identity: ClipIdentity
+    vocabulary: Path | None = None
+
+    @property
+    def visual(self) -> VisionTransformer:
+        """The image tower."""
+        return self.model.visual
+
+
+def load_clip(architecture: str, weights: str | None = None) -> Clip:
+    """Load a CLIP; never a silently random one.
+
+    Args:
+        architecture: An open_clip name ("ViT-B-16-quickgelu"), `hf-hub:ORG/NAME`, `local-dir:FOLDER`, a JSON file with
+            open_clip's model configuration, or `bundled`.
+        weights: A pretrained tag of open_clip, a local file (safetensors, PyTorch state dict, OpenAI's TorchScript
+            archive), or `random` / `random:SEED` where random weights are wanted and said so. Ignored by hf-hub,
+            local-dir and bundled, which bring their own.
+
+    Raises:
+        UserError: Unknown name or tag, weights that cannot be had or do not fit, a tower without a class token.
+    """
+    if architecture == BUNDLED:
+        folder = Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
+        return _from_folder(folder, architecture)
+    if architecture.startswith("local-dir:"):
+        return _from_folder(Path(architecture.removeprefix("local-dir:")), architecture)
+    if architecture.startswith("hf-hub:"):
+        return _from_hub(architecture)
+    config = model_config_of(architecture)
+    if weights is None:
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        raise UserError(f'No weights are given for CLIP "{architecture}".{closest("", tags)} {_WAY_OUT}')
+    model = build_model(config, seed=_random_seed(weights))
+    if not _is_random(weights):
+        load_weights(model, _weights_file(architecture, weights, config), quick_gelu=bool(config.get("quick_gelu")))
+    return _finish(model, architecture, weights, config, tokenizer_for(config))
+
+
+def model_config_of(architecture: str) -> dict[str, Any]:
+    """Read open_clip's constructor settings of a built-in name or a JSON file.
+
+    Raises:
+        UserError: Unknown name (with the closest ones) or a file without the settings.
+    """
+    if architecture.endswith(".json"):
+        return _read_config(Path(architecture))
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        known = closest(architecture, open_clip.list_models())
+        raise UserError(f'open_clip knows no architecture "{architecture}".{known}')
+    return dict(config)
+
+
+def build_model(model_config: Mapping[str, Any], *, seed: int | None = None) -> nn.Module:
+    """Build open_clip's model from its settings, with random weights that the caller replaces.
+
+    Args:
+        model_config: `embed_dim`, `vision_cfg`, `text_cfg`, optional `quick_gelu` and `custom_text`. A `text_cfg` of
+            none builds no text tower worth the name.
+        seed: Seed of the random weights; the global random state is untouched either way.
+
+    Raises:
+        UserError: The image tower is no ViT with a class token and a projection.
+    """
+    settings = deepcopy(dict(model_config))
+    custom_text = settings.pop("custom_text", False)
+    settings["text_cfg"] = settings.get("text_cfg") or _NO_TEXT_TOWER
+    if "multimodal_cfg" in settings or "hf_model_name" in settings["text_cfg"]:
+        raise UserError("This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it.")
+    model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0 if seed is None else seed)
+        model: nn.Module = model_class(**settings)
+    _check_tower(model.visual)
+    return model.float().eval().requires_grad_(False)
+
+
+def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
+    """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names."""
+    text = model_config.get("text_cfg") or _NO_TEXT_TOWER
+    context = int(text.get("context_length", 77))
+    if vocabulary is not None:
+        return open_clip.SimpleTokenizer(bpe_path=str(vocabulary), context_length=context)
+    if text.get("hf_tokenizer_name"):
+        return open_clip.tokenizer.HFTokenizer(text["hf_tokenizer_name"], context_length=context)
+    return open_clip.SimpleTokenizer(context_length=context, **(text.get("tokenizer_kwargs") or {}))
+
+
+def load_weights(model: nn.Module, file: Path, *, quick_gelu: bool) -> None:
+    """Load a weights file into a model, every tensor accounted for.
+
+    Args:
+        model: open_clip's model.
+        file: safetensors, PyTorch state dict, or OpenAI's TorchScript archive.
+        quick_gelu: Whether the model computes x·sigmoid(1.702x); OpenAI's archives need it.
+
+    Raises:
+        UserError: The file cannot be read, or its tensors are not this architecture's.
+    """
+    try:
+        if _is_torchscript(file):
+            if not quick_gelu:
+                raise UserError(
+                    f'"{file}" is an archive of OpenAI, whose models use QuickGELU: choose the architecture whose name'
+                    ' ends in "-quickgelu", for example ViT-B-16-quickgelu.'
+                )
+            state = torch.jit.load(str(file), map_location="cpu").state_dict()
+            for scalar in ("input_resolution", "context_length", "vocab_size"):
+                state.pop(scalar, None)
+            if not hasattr(model, "positional_embedding"):
+                state = open_clip.model.convert_to_custom_text_state_dict(state)
+            model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        else:
+            open_clip.load_checkpoint(model, str(file))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
+
+
+def hash_of_weights(model: nn.Module) -> str:
+    """Hash both towers' tensors, by name and as float32, so that half and full precision files of one CLIP agree."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name in {"logit_scale", "logit_bias"} or name.endswith("attn_mask"):
+            continue
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def from_parts(
+    architecture: str,
+    weights: str | None,
+    model_config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    vocabulary: Path | None = None,
+) -> Clip:
+    """Make a CLIP from tensors that are at hand (a checkpoint's own copy, an import).
+
+    Args:
+        architecture: Name to remember.
+        weights: Name of the weights to remember.
+        model_config: open_clip's settings; without a `text_cfg` there is no text tower.
+        state: Tensors under open_clip's names; `logit_scale` may be missing.
+        vocabulary: The tokenizer's merges file, where it is not CLIP's.
+
+    Raises:
+        UserError: Tensors are missing, unexpected or misshapen.
+    """
+    model = build_model(model_config)
+    has_text = bool(model_config.get("text_cfg"))
+    own = {name for name in model.state_dict() if has_text or name.startswith("visual.")}
+    optional = {"logit_scale", "logit_bias"}
+    missing, unexpected = sorted(own - set(state) - optional), sorted(set(state) - own)
+    if missing or unexpected:
+        raise UserError(f"The CLIP tensors do not fit: missing {missing[:5]}, unexpected {unexpected[:5]}.")
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"The CLIP tensors do not fit: {' '.join(str(error).split())[:400]}") from error
+    tokenizer = tokenizer_for(model_config, vocabulary) if has_text else None
+    return _finish(model, architecture, weights, dict(model_config), tokenizer, vocabulary)
+
+
+def _finish(
+    model: nn.Module,
+    architecture: str,
+    weights: str | None,
+    config: dict[str, Any],
+    tokenizer: Callable[[list[str]], Tensor] | None,
+    vocabulary: Path | None = None,
+) -> Clip:
+    identity = ClipIdentity(architecture, weights, config, hash_of_weights(model), has_text=tokenizer is not None)
+    return Clip(model.eval().requires_grad_(False), tokenizer, identity, vocabulary)
+
+
+def _from_folder(folder: Path, architecture: str) -> Clip:
+    config = _read_config(folder / CONFIG_FILE)
+    file = open_clip.factory._find_checkpoint_in_dir(folder)
+    if file is None:
+        raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
+    vocabulary = folder / VOCABULARY_FILE
+    own_vocabulary = vocabulary if vocabulary.exists() else None
+    model = build_model(config)
+    load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
+    return _finish(model, architecture, None, config, tokenizer_for(config, own_vocabulary), own_vocabulary)
+
+
+def _from_hub(architecture: str) -> Clip:
+    name = architecture.removeprefix("hf-hub:")
+    try:
+        config = open_clip.get_model_config(architecture)
+        file = open_clip.pretrained.download_pretrained_from_hf(name)
+    except Exception as error:
+        raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
+    model = build_model(config)
+    load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
+    return _finish(model, architecture, None, config, tokenizer_for(config))
+
+
+def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) -> Path:
+    """Find the file behind a pretrained tag or path."""
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if weights not in tags:
+        file = Path(weights).expanduser()
+        if not file.is_file():
+            known = closest(weights, tags)
+            raise UserError(f'"{weights}" is neither a file nor a pretrained tag of "{architecture}".{known}')
+        return file
+    tag = open_clip.get_pretrained_cfg(architecture, weights)
+    if bool(tag.get("quick_gelu")) != bool(config.get("quick_gelu")):
+        raise UserError(
+            f'The weights "{weights}" were trained {"with" if tag.get("quick_gelu") else "without"} QuickGELU, but'
+            f' "{architecture}" computes the other activation: choose the name {"with" if tag.get("quick_gelu") else "without"}'
+            ' the ending "-quickgelu".'
+        )
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:
+        raise UserError(
+            f'The weights "{weights}" of "{architecture}" could not be downloaded ({_first_line(error)}). {_WAY_OUT}'
+        ) from error
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f'There is no CLIP at "{file}": the file cannot be read ({error.strerror}).') from error
+    except ValueError as error:
+        raise UserError(f'"{file}" is not valid JSON: {error}.') from error
+    config = content.get("model_cfg", content) if isinstance(content, dict) else {}
+    if "vision_cfg" not in config or "embed_dim" not in config:
+        raise UserError(f'"{file}" is no open_clip model configuration: "embed_dim" and "vision_cfg" are expected.')
+    return dict(config)
+
+
+def _check_tower(visual: nn.Module) -> None:
+    fits = (
+        isinstance(visual, VisionTransformer)
+        and visual.pool_type == "tok"
+        and visual.attn_pool is None
+        and not visual.final_ln_after_pool
+        and visual.proj is not None
+        and visual.patch_size[0] == visual.patch_size[1]
+    )
+    if not fits:
+        raise UserError(
+            f"The image tower of this CLIP ({type(visual).__name__}) is no ViT with a class token and a projection, which"
+            " Cascade-CLIP needs; ViT-B-32, ViT-B-16, ViT-L-14 and their relatives are."
+        )
+
+
+def _is_torchscript(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _is_random(weights: str) -> bool:
+    return weights == RANDOM or weights.startswith(f"{RANDOM}:")
+
+
+def _random_seed(weights: str) -> int | None:
+    if not _is_random(weights):
+        return None
+    seed = weights.partition(":")[2] or "0"
+    if not seed.isdigit():
+        raise UserError(f'"{weights}" names no seed: random weights are asked for as "random" or "random:7".')
+    log.warning("CLIP has random weights (%s): good for tests and timing, not for segmentation.", weights)
+    return int(seed)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,127 @@
+"""Text embeddings of class names: names × templates → unit vectors, computed once per vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.clip.load import Clip
+from cascade_clip.clip.text_cache import TextCache
+from cascade_clip.errors import UserError
+
+
+def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
+    """Split every class into its synonyms and check the vocabulary.
+
+    Args:
+        classes: Class names; "sofa|couch" gives two words for one class.
+
+    Returns:
+        The words of each class, stripped, at least one each.
+
+    Raises:
+        UserError: No class, an empty name, or a name given twice (case does not matter).
+    """
+    if not classes:
+        raise UserError("No classes are given: name at least one, for example --classes road,tree,sky.")
+    words = [[word.strip() for word in name.split("|")] for name in classes]
+    for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
+        if not all(synonyms):
+            raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
+    first: dict[str, str] = {}
+    for name, synonyms in zip(classes, words, strict=True):
+        for word in dict.fromkeys(synonym.casefold() for synonym in synonyms):
+            if word in first:
+                raise UserError(f'"{word}" is given twice, in "{first[word]}" and in "{name}": name every class once.')
+            first[word] = name
+    return words
+
+
+def embed_classes(
+    clip: Clip,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    *,
+    half: bool = True,
+    cache: TextCache | None = None,
+    batch: int = 256,
+) -> Tensor:
+    """Embed class names with the frozen text tower (SPEC section 2).
+
+    Each sentence's embedding is normalised, the mean over the templates and synonyms of a class normalised again.
+
+    Args:
+        clip: A CLIP with its text tower.
+        classes: K names; synonyms as "sofa|couch".
+        templates: Sentences with {}.
+        half: Round to float16, as the released embedding files are.
+        cache: Where embeddings of earlier vocabularies lie.
+        batch: Sentences that run through the tower at once.
+
+    Returns:
+        (K, C) float32 on the CPU, unit vectors (up to rounding where `half`).
+
+    Raises:
+        UserError: A vocabulary that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
+    """
+    words = class_synonyms(classes)
+    key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
+    text = cache.get(key) if cache else None
+    if text is None:
+        text = torch.stack([_embed_class(clip, synonyms, templates, batch) for synonyms in words])
+        if cache:
+            cache.put(key, text)
+    return text.half().float() if half else text
+
+
+@torch.no_grad()
+def embed_sentences(model: nn.Module, tokens: Tensor, *, batch: int = 256) -> Tensor:
+    """Embed sentences that mean one class: each normalised, their mean normalised again (SPEC section 2).
+
+    Args:
+        model: open_clip's model with its text tower.
+        tokens: (S, L) int64 token ids, at least one sentence.
+        batch: Sentences that run through the tower at once.
+
+    Returns:
+        (C,) float32 unit vector on the CPU.
+    """
+    device = next(model.parameters()).device
+    units = torch.cat([F.normalize(model.encode_text(part.to(device)).float(), dim=-1) for part in tokens.split(batch)])
+    mean = F.normalize(units.mean(dim=0), dim=-1) if len(units) > 1 else units[0]
+    return mean.cpu()
+
+
+def _embed_class(clip: Clip, synonyms: Sequence[str], templates: Sequence[str], batch: int) -> Tensor:
+    sentences = [template.replace("{}", word) for word in synonyms for template in templates]
+    return embed_sentences(clip.model, _tokenize(clip, sentences), batch=batch)
+
+
+def _tokenize(clip: Clip, sentences: list[str]) -> Tensor:
+    """Token ids (len(sentences), context); sentences that do not fit are an error rather than cut."""
+    if clip.tokenize is None:
+        raise UserError(
+            "This model has no text tower, so class names cannot be embedded: give text_embeddings=, or import the"
+            " checkpoint with --text-from CLIP (for example --text-from ViT-B-16-quickgelu:openai)."
+        )
+    tokens = clip.tokenize(sentences)
+    encode = getattr(clip.tokenize, "encode", None)
+    if encode is not None:
+        context = tokens.shape[1]
+        for sentence in sentences:
+            length = len(encode(sentence)) + 2
+            if length > context:
+                raise UserError(
+                    f'"{sentence}" is {length} tokens long with its start and end; this CLIP reads {context}: shorten the'
+                    " class name."
+                )
+    vocabulary = clip.identity.model_config["text_cfg"].get("vocab_size", 49408)
+    if int(tokens.max()) >= vocabulary:
+        raise UserError(
+            f"This CLIP's text tower knows {vocabulary} tokens, its tokenizer more: the tower was trained with another"
+            " tokenizer. Give text_embeddings= instead of class names."
+        )
+    return tokens

@@ -1,0 +1,57 @@
+"""Text embeddings on disk, keyed by CLIP identity, templates and names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]
+
+
+class TextCache:
+    """A folder of embeddings, one file a vocabulary. A file that cannot be read or written is computed anew instead."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Use `folder`, else `$CASCADE_CLIP_CACHE`, else the user's cache folder."""
+        self.folder = folder or default_cache_folder() / "text"
+
+    def get(self, key: Key) -> Tensor | None:
+        """Embeddings (K, C) float32 of a vocabulary (CLIP hash, templates, words of each class), or none."""
+        file = self._file(key)
+        try:
+            return load_file(file)["text"] if file.exists() else None
+        except (SafetensorError, KeyError, OSError) as error:
+            log.warning("Ignoring the unreadable text cache %s: %s", file, error)
+            return None
+
+    def put(self, key: Key, text: Tensor) -> None:
+        """Keep embeddings (K, C) float32; a full or read-only disk only costs the next start its time."""
+        file = self._file(key)
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({"text": text.contiguous()}, partial)
+            partial.replace(file)
+        except (OSError, SafetensorError) as error:
+            log.warning("Text embeddings are not cached: %s", error)
+            partial.unlink(missing_ok=True)
+
+    def _file(self, key: Key) -> Path:
+        digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
+        return self.folder / f"{digest[:32]}.safetensors"
+
+
+def default_cache_folder() -> Path:
+    """`$CASCADE_CLIP_CACHE`, else `$XDG_CACHE_HOME/cascade-clip`, else `~/.cache/cascade-clip`."""
+    if own := os.environ.get("CASCADE_CLIP_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cascade-clip"

@@ -1,0 +1,1 @@
+"""Configuration: what a recipe may say (`schema`) and how one is read (`recipes`)."""

@@ -1,0 +1,145 @@
+"""Reading recipes: TOML files with one-level `extends`, `--set key=value` on top, every error at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError, closest
+
+SUFFIX = ".toml"
+
+
+def recipes_folder() -> Path:
+    """Folder of the recipes that come with the toolkit."""
+    return Path(str(resources.files("cascade_clip_recipes")))
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the shipped recipes, `folder/file` without suffix, sorted."""
+    folder = recipes_folder()
+    return tuple(sorted(str(file.relative_to(folder).with_suffix("").as_posix()) for file in folder.rglob(f"*{SUFFIX}")))
+
+
+def recipe_file(name_or_file: str) -> Path:
+    """Find a recipe by name or path.
+
+    Raises:
+        UserError: Neither a shipped recipe nor a file; the closest names are offered.
+    """
+    shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
+    if name_or_file in recipe_names():
+        return shipped
+    file = Path(name_or_file).expanduser()
+    if not file.is_file():
+        raise UserError(f'There is no recipe "{name_or_file}", neither by name nor as a file.{closest(name_or_file, recipe_names())}')
+    return file
+
+
+def load_recipe(name_or_file: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and put `--set key=value` on top.
+
+    Args:
+        name_or_file: A shipped recipe's name, a TOML file, or none for the defaults alone.
+        overrides: `section.key=value` each; the value is read as TOML, and as plain text where that fails.
+
+    Raises:
+        UserError: No such recipe, invalid TOML, unknown keys (with the closest one) or values that do not fit; all of
+            them in one message, each with its file and key.
+    """
+    source = "the defaults" if name_or_file is None else f'recipe "{name_or_file}"'
+    content: dict[str, Any] = {} if name_or_file is None else _read_with_base(recipe_file(name_or_file))
+    for override in overrides:
+        key, value = _parse_override(override)
+        _set(content, key.split("."), value, override)
+    if overrides:
+        source += " with --set"
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(error, source)) from error
+
+
+def dump_toml(recipe: Recipe) -> str:
+    """Write a recipe as TOML, every key with its value; `load_recipe` of it gives the same recipe."""
+    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def _read_with_base(file: Path) -> dict[str, Any]:
+    content = _read(file)
+    base = content.pop("extends", None)
+    if base is None:
+        return content
+    beside = file.parent / str(base)
+    below = _read(beside if beside.is_file() else recipe_file(str(base)))
+    if "extends" in below:
+        raise UserError(f'"{file}" extends "{base}", which extends another recipe itself: one level is allowed.')
+    return _merge(below, content)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'The recipe "{file}" is no valid TOML: {error}.') from error
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both_tables = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def _parse_override(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f'--set needs key=value, for example --set train.batch=8; got "{override}".')
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _set(content: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
+    for part in path[:-1]:
+        content = content.setdefault(part, {})
+        if not isinstance(content, dict):
+            raise UserError(f'--set {override}: "{part}" is a value, not a section.')
+    content[path[-1]] = value
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = [f"  {_where(item['loc'])}: {_problem(item)}" for item in error.errors(include_url=False)]
+    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    return f"There {'is' if len(lines) == 1 else 'are'} {count} in {source}:\n" + "\n".join(lines)
+
+
+def _where(location: Iterable[str | int]) -> str:
+    return ".".join(str(part) for part in location) or "recipe"
+
+
+def _problem(item: Any) -> str:
+    location, given = item["loc"], item["input"]
+    if item["type"] == "extra_forbidden":
+        return f"unknown key.{closest(str(location[-1]), _keys_at(location[:-1]))}"
+    return f"{item['msg'].removeprefix('Value error, ')} (got {given!r})"
+
+
+def _keys_at(location: Sequence[str | int]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+

@@ -1,0 +1,258 @@
+"""What a recipe may say: one frozen model a topic, one sentence a field. Defaults are the released behaviour.
+
+Blocks are counted as in the paper: 1-based, "after block i".
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Section(BaseModel):
+    """Base of every topic: unknown keys are errors, values never change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class PaperFigure(Section):
+    """Which figure of the paper a recipe reproduces."""
+
+    table: str
+    """Table of the paper as keyed in `evaluation/published.json`, for example "table2_sota"."""
+    row: str
+    """Name of the row in that table, for example "Cascade-CLIP"."""
+
+
+class ClipConfig(Section):
+    """Which CLIP is used; see `cascade_clip.clip.load`."""
+
+    architecture: str = "ViT-B-16-quickgelu"
+    """An open_clip name, `hf-hub:ORG/NAME`, `local-dir:FOLDER` or `bundled`."""
+    weights: str = "openai"
+    """A pretrained tag of open_clip or a file (safetensors, state dict, TorchScript archive); hf-hub, local-dir and bundled bring their own."""
+
+
+class TextConfig(Section):
+    """How class names become text embeddings."""
+
+    templates: str = "multi"
+    """`single`, `multi` (the 15 sentences of the released models), `imagenet` (open_clip's 80) or a text file, a sentence with {} a line."""
+    readable: bool = False
+    """Use the readable text of a class list ("concrete wall") instead of the dataset's raw string ("wall-concrete"), which is the released behaviour."""
+    half: bool = True
+    """Round the embeddings to half precision, as in the released embedding files (SPEC section 2); false keeps fp32."""
+
+
+class PromptConfig(Section):
+    """Learnable visual prompts of the encoder."""
+
+    tokens: PositiveInt = 50
+    """Prompt tokens a block."""
+    depth: PositiveInt | None = None
+    """Blocks that see prompts, from the first on; unset: all of them (deep prompts)."""
+    dropout: Fraction = 0.1
+    """Dropout of the projected prompts while training."""
+
+
+class StageProjectionConfig(Section):
+    """Norm and projection that take a tapped block's tokens to the joint image-text space."""
+
+    init: Literal["random", "clip"] = "random"
+    """`random`: N(0, 1/W), as released; `clip`: a copy of CLIP's own final norm and projection."""
+    train: bool = False
+    """Train them; as released they stay frozen at their start."""
+
+
+class AggregationConfig(Section):
+    """How the blocks of one stage are merged."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    """`gaussian`: neighbourhood Gaussian aggregation (NGA)."""
+    formula: Literal["released", "paper"] = "released"
+    """`released`: exp(-(d - l)^2 / 2 sigma^2); `paper`: Equation 4 with its (d - l + 1)."""
+    sigma: Annotated[float, Field(gt=0)] = 1.0
+    """Width of the Gaussian that gives the starting weights."""
+    train: bool = True
+    """Let the weights be trained, as released; false keeps them at the Gaussian."""
+
+
+class DecoderConfig(Section):
+    """Text-image decoder of a stage."""
+
+    layers: PositiveInt = 3
+    """Decoder layers; the mask is read from the last."""
+    heads: PositiveInt | None = None
+    """Attention heads; unset: joint dimension / 64, as in the released models (8 at 512)."""
+    expansion: PositiveInt = 4
+    """Hidden width of the feed-forward part as a multiple of the joint dimension."""
+    dropout: Fraction = 0.1
+    """Dropout of attention probabilities, both residual branches and the hidden layer while training."""
+
+
+class ModelConfig(Section):
+    """The network: host, stages and what the cascade adds to the host."""
+
+    host: Literal["zegclip", "frozen-clip"] = "zegclip"
+    """`zegclip`: deep visual prompts and a prompt norm; `frozen-clip`: CLIP's encoder as it is."""
+    stages: tuple[tuple[PositiveInt, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
+    """Blocks of each stage, 1-based, "after block i"; `[[12]]` is the host without the cascade."""
+    prompts: PromptConfig = PromptConfig()
+    """Visual prompts (host `zegclip` only)."""
+    prompt_norm: bool | None = None
+    """One trainable LayerNorm before every tap and the final output; unset: as the host has it."""
+    stage_projection: StageProjectionConfig = StageProjectionConfig()
+    """Norm and projection of the tapped blocks."""
+    aggregation: AggregationConfig = AggregationConfig()
+    """How the blocks of one stage are merged."""
+    decoder: DecoderConfig = DecoderConfig()
+    """Text-image decoder of a stage."""
+    text_projection: Literal["independent", "shared"] = "independent"
+    """One projection of the relation descriptor a stage, or one for all stages (paper, Table 9)."""
+    class_embeddings: Literal[1, 2] = 2
+    """How often CLIP's class embedding is added to its token: twice as released (SPEC section 3.2), once as CLIP does."""
+    position_resize: Literal["bilinear", "bicubic-antialias"] = "bilinear"
+    """How position embeddings meet another grid: bilinear as released, or as open_clip does."""
+
+    @model_validator(mode="after")
+    def _check_stages(self) -> Self:
+        if not self.stages or any(not stage for stage in self.stages):
+            raise ValueError("every stage needs at least one block, for example [[6, 7, 8], [9, 10, 11], [12]]")
+        for stage in self.stages:
+            if list(stage) != sorted(set(stage)):
+                raise ValueError(f"the blocks of a stage are given once each and in rising order, got {list(stage)}")
+        return self
+
+
+class DataConfig(Section):
+    """What is trained on and how an image reaches the network."""
+
+    split: str | None = None
+    """A split by name, or a TOML file of an own one; unset: the dataset's own classes, all of them seen."""
+    dataset: Path | None = None
+    """Prepared dataset folder; unset: `$CASCADE_CLIP_DATA/NAME`, else the user's data folder."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean that is subtracted, RGB on 0..255; ImageNet's as released."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation that divides, RGB on 0..255; ImageNet's as released."""
+    short_side: PositiveInt = 512
+    """Length of the short side before the ratio is drawn, and in inference."""
+    long_side: PositiveInt = 2048
+    """Length of the long side of the training target box before the ratio is drawn."""
+    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
+    """Range of the training resize."""
+    crop: PositiveInt = 512
+    """Side of the square training crop."""
+    largest_class: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """A crop in which one class covers this share or more of the labelled pixels is redrawn."""
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of a horizontal flip."""
+    photometric: bool = True
+    """Brightness, contrast, saturation and hue distortion."""
+
+
+class LossConfig(Section):
+    """Weights of the loss terms and what ignored pixels mean."""
+
+    focal: NonNegative = 100.0
+    """Weight of the focal loss."""
+    dice: NonNegative = 1.0
+    """Weight of the dice loss."""
+    ignored: Literal["negative", "masked"] = "negative"
+    """`negative`: unlabelled pixels are negatives of every class, as released; `masked`: they do not count."""
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    iterations: PositiveInt = 80_000
+    """Optimiser steps."""
+    batch: PositiveInt = 16
+    """Images a step over all processes; kept when the number of processes changes."""
+    micro_batch: PositiveInt | None = None
+    """Most images a process runs through the network at once; the rest is gradient accumulation. Unset: no limit."""
+    lr: Annotated[float, Field(gt=0)] = 2e-5
+    """Base learning rate of AdamW."""
+    encoder_lr_factor: Annotated[float, Field(gt=0)] = 10.0
+    """Multiplier of the base rate for what trains in the encoder (prompts and their norm)."""
+    head_lr_factor: Annotated[float, Field(gt=0)] = 10.0
+    """Multiplier of the base rate for the head."""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay."""
+    decay_norms: bool = True
+    """Decay norms and biases too, as released (SPEC section 9); false exempts one-dimensional tensors."""
+    warmup: Annotated[int, Field(ge=0)] = 1500
+    """Steps of linear warm-up."""
+    warmup_ratio: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    """Factor of the rate at the first step of the warm-up."""
+    power: NonNegative = 0.9
+    """Power of the polynomial decay."""
+    min_lr: NonNegative = 1e-6
+    """Rate at which the polynomial decay ends."""
+    gradient_checkpointing: bool = False
+    """Recompute the encoder's blocks in the backward pass instead of keeping their activations."""
+    workers: Annotated[int, Field(ge=0)] = 4
+    """Processes that read and augment images, each training process."""
+    validate_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between validations; 0: only after the last step (the released code never validates)."""
+    validate_images: Annotated[int, Field(ge=0)] = 0
+    """Images of each validation, spread over the set; 0: all of them."""
+    save_every: PositiveInt = 1000
+    """Steps between saved states that `--resume` continues from."""
+    log_every: PositiveInt = 50
+    """Steps between lines of metrics.jsonl."""
+
+
+class InferenceConfig(Section):
+    """Sliding window and scores."""
+
+    crop: PositiveInt = 512
+    """Side of the square window."""
+    stride: PositiveInt = 426
+    """Distance of windows."""
+    seen_bias: NonNegative = 0.1
+    """Subtracted from the scores of seen classes: 0.1 inductive, 0 after self-training."""
+    flip: bool = False
+    """Average the scores with those of the mirrored image."""
+    window_batch: PositiveInt = 4
+    """Windows that run through the network at once."""
+
+    @model_validator(mode="after")
+    def _check_stride(self) -> Self:
+        if self.stride > self.crop:
+            raise ValueError(f"the stride ({self.stride}) may not exceed the crop ({self.crop}): pixels would be left out")
+        return self
+
+
+class Recipe(Section):
+    """Everything that decides a run."""
+
+    name: str = "unnamed"
+    """Name that tables and run folders show."""
+    paper: PaperFigure | None = None
+    """The figure of the paper that this recipe reproduces."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """One seed decides initial weights, order of images, augmentation and dropout."""
+    clip: ClipConfig = ClipConfig()
+    """Which CLIP is used."""
+    text: TextConfig = TextConfig()
+    """How class names become text embeddings."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    data: DataConfig = DataConfig()
+    """Training data and preprocessing."""
+    loss: LossConfig = LossConfig()
+    """The loss."""
+    train: TrainConfig = TrainConfig()
+    """The training loop."""
+    inference: InferenceConfig = InferenceConfig()
+    """Inference and evaluation."""

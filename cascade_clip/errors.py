@@ -1,0 +1,43 @@
+"""Errors that are the user's to mend: one clear sentence each, with the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave (path, class, split, shape, checkpoint, recipe, image).
+
+    The message is one or more whole sentences with the value given, what was expected and the way out. The command line
+    prints it without a traceback and exits with code 2; from Python it is an ordinary exception.
+    """
+
+
+def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
+    """Say which known names are nearest to a name that is not known.
+
+    Args:
+        given: The name as the user wrote it.
+        known: The names that would have been accepted.
+        most: How many names to offer.
+
+    Returns:
+        `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most twelve
+        names, then a count); an empty string where nothing is known at all.
+    """
+    names = list(dict.fromkeys(known))
+    by_folded = {name.casefold(): name for name in names}
+    near = [by_folded[n] for n in difflib.get_close_matches(given.casefold(), by_folded, n=most, cutoff=0.6)]
+    if near:
+        return f" Did you mean {' or '.join(repr_name(n) for n in near)}?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12])
+    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f" Known: {shown}{rest}."
+
+
+def repr_name(name: str) -> str:
+    """Put a name into double quotes, as every message of the toolkit shows what the user gave."""
+    return f'"{name}"'

@@ -1,0 +1,56 @@
+"""The cascade: for every stage an aggregation, a text projection and a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from cascade_clip.clip.image_encoder import ImageFeatures
+from cascade_clip.head.queries import relation_descriptor
+
+
+class CascadeHead(nn.Module):
+    """Stages, each with its own aggregation and decoder and its own or a shared text projection (paper, Section 3)."""
+
+    def __init__(
+        self,
+        stages: Sequence[Sequence[int]],
+        *,
+        aggregations: Sequence[nn.Module],
+        text_projections: Sequence[nn.Module],
+        decoders: Sequence[nn.Module],
+    ) -> None:
+        """Put ready parts together.
+
+        Args:
+            stages: Blocks of each stage, 1-based.
+            aggregations: One a stage: list of (B, N, C) -> (B, N, C).
+            text_projections: One a stage, (B, K, 2C) -> (B, K, C), or a single one that all stages share.
+            decoders: One a stage: queries (B, K, C), memory (B, N, C) -> (B, K, N).
+        """
+        super().__init__()
+        self.stages = tuple(tuple(stage) for stage in stages)
+        self.aggregations = nn.ModuleList(aggregations)
+        self.text_projections = nn.ModuleList(text_projections)
+        self.decoders = nn.ModuleList(decoders)
+
+    def forward(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
+        """Mask logits of every stage, shallow to deep.
+
+        Args:
+            features: Patch tokens of every tapped block and the class token.
+            text: (K, C) text embeddings, unit vectors.
+
+        Returns:
+            One (B, K, N) a stage; their sum is the model's answer.
+        """
+        descriptor = relation_descriptor(text, features.class_token)
+        masks = []
+        for s, (stage, aggregation, decoder) in enumerate(
+            zip(self.stages, self.aggregations, self.decoders, strict=True)
+        ):
+            memory = aggregation([features.patch_tokens[block] for block in stage])
+            queries = self.text_projections[s % len(self.text_projections)](descriptor)
+            masks.append(decoder(queries, memory))
+        return masks

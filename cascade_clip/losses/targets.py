@@ -1,0 +1,71 @@
+"""Label maps as training sees them: seen classes by position, everything else ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+IGNORED = 255
+
+
+def seen_label_table(seen: Sequence[int], *, size: int = 256) -> Tensor:
+    """Table that takes a class index to its position among the seen classes (SPEC section 6, inductive).
+
+    Args:
+        seen: Indices of the seen classes, in the order in which their text rows are fed.
+        size: Length of the table; stored labels are 8-bit.
+
+    Returns:
+        (size,) int64; unseen classes and 255 lead to 255.
+    """
+    table = torch.full((size,), IGNORED, dtype=torch.int64)
+    table[torch.as_tensor(list(seen), dtype=torch.int64)] = torch.arange(len(seen))
+    return table
+
+
+def remap_labels(labels: Tensor, table: Tensor) -> Tensor:
+    """Apply a table to a label map (…, H, W) of integers 0..255; returns int64 of the same shape."""
+    return table.to(labels.device)[labels.long()]
+
+
+def one_hot_masks(labels: Tensor, classes: int) -> Tensor:
+    """Binary masks of every class: T[b, c] = 1 where the label is c.
+
+    Args:
+        labels: (B, H, W) int64, 0..classes-1 and 255.
+        classes: K.
+
+    Returns:
+        (B, K, H, W) float32 of 0 and 1; ignored pixels are 0 in every class.
+    """
+    return (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
+
+
+def count_masks(labels: Tensor) -> int:
+    """Sum over images of the number of distinct classes, 255 not counted (SPEC section 7: N before the clamp).
+
+    Args:
+        labels: (B, H, W) int64.
+    """
+    return sum(int((image.unique() != IGNORED).sum()) for image in labels)
+
+
+def pseudo_labels(labels: Tensor, logits: Tensor, unseen: Sequence[int]) -> Tensor:
+    """Name the pixels of unseen classes by the model's own best guess among them (SPEC section 6, self-training).
+
+    Where these pixels are comes from the label map, as released; only which class they are is guessed.
+
+    Args:
+        labels: (B, H, W) int64 class indices and 255.
+        logits: (B, K, H, W) mask logits of all classes; no gradient flows through the guess.
+        unseen: Indices of the unseen classes, at least one.
+
+    Returns:
+        (B, H, W) int64: seen classes and 255 as they were, unseen pixels renamed.
+    """
+    candidates = torch.as_tensor(list(unseen), device=labels.device)
+    # The sigmoid is monotone, so that the best logit is the best score; no threshold.
+    guess = candidates[logits.detach()[:, candidates].argmax(dim=1)]
+    return torch.where(torch.isin(labels, candidates), guess, labels)

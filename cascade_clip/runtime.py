@@ -1,0 +1,58 @@
+"""Seed, device and precision, chosen once for a run."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from cascade_clip.errors import UserError, closest
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Choose the device.
+
+    Args:
+        name: `auto` (cuda, else mps, else cpu), `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        UserError: An unknown name, or a device that this machine does not have.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (index and not index.isdigit()):
+        raise UserError(f'"{name}" is no device.{closest(name, ["auto", "cpu", "cuda", "mps"])}')
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise UserError(f'The device "{name}" is not there: PyTorch sees {count} CUDA devices. Use --device auto or cpu.')
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError('The device "mps" is not there: PyTorch sees no Apple GPU. Use --device auto or cpu.')
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """Choose the number format of the network's products; weights and scores stay fp32.
+
+    Raises:
+        UserError: An unknown name, or fp16 on a CPU, which has no fast half-precision products.
+    """
+    if name not in DTYPES:
+        raise UserError(f'"{name}" is no precision.{closest(name, get_args(Precision))}')
+    if name == "fp16" and device.type == "cpu":
+        raise UserError('The precision "fp16" needs a GPU: on the CPU use fp32 or bf16.')
+    return DTYPES[name]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch on every device."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  (libraries draw from the global state)
+    torch.manual_seed(seed)

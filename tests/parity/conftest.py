@@ -1,0 +1,107 @@
+"""Golden models: the released computation's tensors and our network with the same weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cascade_clip.checkpoint.upstream import ImportedModel, ImportOptions, import_state_dict
+from cascade_clip.checkpoint.upstream_names import PROMPTS, UpstreamLayout, own_name
+
+MODELS = ("cascade_zegclip_tiny", "zegclip_tiny")
+TOLERANCE = {"features": 2e-6, "mask_logits": 5e-5, "scores": 1e-5, "loss": 1e-5, "gradient": 1e-4}
+"""Suggested acceptance of `tolerances.json`: absolute, except loss (relative) and gradient (of the tensor's maximum)."""
+LABEL_GAP = 1e-4
+"""Label maps must agree wherever the best two scores are further apart."""
+
+
+@dataclass
+class GoldenModel:
+    """One model folder of the golden data."""
+
+    folder: Path
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    io: dict[str, Tensor]
+    loss: dict[str, Tensor]
+    imported: ImportedModel
+    text: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.text = self.io["text_features_f16"].float()
+
+    @property
+    def seen(self) -> list[int]:
+        return list(self.config["seen"])
+
+    @property
+    def unseen(self) -> list[int]:
+        return list(self.config["unseen"])
+
+    @property
+    def layout(self) -> UpstreamLayout:
+        blocks = self.imported.network.encoder.blocks
+        taps = tuple(tap for tap in self.imported.network.encoder.taps if tap != blocks)
+        return UpstreamLayout(taps, self.imported.config.decoder.layers)
+
+    def fresh(self) -> ImportedModel:
+        """The network anew, for tests that train it, dropout off as in the golden runs."""
+        imported = _import(self.state, self.config)
+        for module in imported.network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        return imported
+
+    def ours(self, name: str, tensors: dict[str, Tensor]) -> Tensor | None:
+        """Our tensor under a released name, out of parameters or gradients by our names; none for a dead one."""
+        if name in PROMPTS:
+            both = tensors["encoder.prompts.embeddings"]
+            return both[:1] if name == PROMPTS[0] else both[1:]
+        own = own_name(name, self.layout)
+        return None if own is None else tensors[own]
+
+
+def _import(state: dict[str, Tensor], config: dict[str, Any]) -> ImportedModel:
+    settings = config["config"]
+    options = ImportOptions(
+        vision_heads=settings["backbone"]["heads"],
+        text_heads=settings["text_encoder"]["transformer_heads"],
+        decoder_heads=settings["decode_head"]["num_heads"],
+    )
+    return import_state_dict(state, options)
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
+    folder = golden / request.param
+    config = json.loads((folder / "config.json").read_text())
+    state = load_file(folder / "weights.safetensors")
+    return GoldenModel(
+        folder,
+        config,
+        state,
+        load_file(folder / "io.safetensors"),
+        load_file(folder / "loss.safetensors"),
+        _import(state, config),
+    )
+
+
+@pytest.fixture(scope="session")
+def assert_labels_agree() -> Callable[[Tensor, Tensor, Tensor], None]:
+    """Compare label maps wherever the golden scores' best two are further apart than the gap."""
+
+    def check(ours: Tensor, golden: Tensor, scores: Tensor) -> None:
+        best = scores.topk(2, dim=1).values
+        clear = best[:, 0] - best[:, 1] > LABEL_GAP
+        assert clear.float().mean() > 0.9
+        assert torch.equal(ours.long()[clear], golden.long()[clear])
+
+    return check
