@@ -1,0 +1,261 @@
+"""`CascadeCLIP`: a trained model with its text tower and vocabulary; the Python face of the toolkit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cascade_clip.build import build_network
+from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
+from cascade_clip.checkpoint.upstream import own_tensors
+from cascade_clip.clip.load import Clip
+from cascade_clip.clip.templates import templates_of
+from cascade_clip.clip.text import embed_classes
+from cascade_clip.clip.text_cache import TextCache
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import Split, get_split
+from cascade_clip.data.images import ImageSource, rgb_pixels
+from cascade_clip.errors import UserError
+from cascade_clip.inference.predictor import segment_image
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import resolve_device, resolve_precision
+
+OWN_LICENCE = "apache-2.0"
+
+
+class CascadeCLIP:
+    """Segments images into classes named in words.
+
+    Attributes:
+        network: Image and text embeddings -> mask logits.
+        clip: The frozen CLIP, whose text tower embeds class names.
+        recipe: How the model was built and trained, and how it looks at images.
+        split: Classes it was trained on; none where nobody said.
+        licence: Licence of the weights.
+        device: Where it runs.
+        dtype: Number format of the network's products.
+    """
+
+    def __init__(
+        self,
+        network: CascadeNetwork,
+        clip: Clip,
+        recipe: Recipe,
+        split: Split | None = None,
+        *,
+        licence: str = OWN_LICENCE,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        """Put ready parts together; `from_pretrained` is the usual way.
+
+        Raises:
+            UserError: A device or precision that is not to be had.
+        """
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(precision, self.device)
+        self.network = network.eval().to(self.device)
+        self.clip = clip
+        self.clip.model.to(self.device)
+        self.recipe = recipe
+        self.split = split
+        self.licence = licence
+        self._text_cache = TextCache()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_hub_id: str | Path,
+        *,
+        device: str = "cpu",
+        precision: str = "fp32",
+        revision: str | None = None,
+    ) -> Self:
+        """Load a checkpoint folder or a model of the Hugging Face Hub.
+
+        Args:
+            folder_or_hub_id: A folder that `save_pretrained` wrote, or `ORG/NAME` on the Hub.
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            precision: `fp32`, `bf16` or `fp16` for the network's products.
+            revision: Branch, tag or commit on the Hub.
+
+        Raises:
+            UserError: No checkpoint there, one that does not fit, or a device that is not to be had.
+        """
+        checkpoint = load_checkpoint(_local_folder(folder_or_hub_id, revision))
+        # Every drawn weight is overwritten below: drawing them must not disturb the caller's random state.
+        with torch.random.fork_rng(devices=[]):
+            network = build_network(checkpoint.recipe.model, checkpoint.clip.visual)
+        _load_tensors(network, checkpoint.tensors, folder_or_hub_id)
+        return cls(
+            network,
+            checkpoint.clip,
+            checkpoint.recipe,
+            checkpoint.split,
+            licence=checkpoint.licence,
+            device=device,
+            precision=precision,
+        )
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        scores: Mapping[str, float] | None = None,
+        include_clip: bool | None = None,
+    ) -> None:
+        """Write a checkpoint folder (DESIGN 4.5), see `save_checkpoint`."""
+        checkpoint = Checkpoint(self.recipe, self.clip, own_tensors(self.network), self.split, self.licence)
+        save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Upload the checkpoint to the Hugging Face Hub.
+
+        Args:
+            repo_id: `ORG/NAME`; made where it does not exist.
+            private: Visibility of a new repository.
+            revision: Branch to upload to.
+
+        Returns:
+            The address of the repository.
+        """
+        from tempfile import TemporaryDirectory
+
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "checkpoint"
+            self.save_pretrained(folder)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision)
+        return str(url)
+
+    def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:
+        """Text embeddings of class names, from the cache where this vocabulary was embedded before.
+
+        Args:
+            classes: K names; "sofa|couch" gives synonyms of one class.
+            templates: Template set or file; unset: the recipe's.
+
+        Returns:
+            (K, C) float32 unit vectors on the model's device.
+
+        Raises:
+            UserError: Empty or repeated names, names too long, or no text tower.
+        """
+        text = self.recipe.text
+        sentences = templates_of(templates or text.templates)
+        return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
+
+    def text_embeddings_for(self, split: Split) -> Tensor:
+        """Text embeddings (K, C) of a split's classes: raw names as released, or readable ones where the recipe says so."""
+        return self.embed(split.prompts if self.recipe.text.readable else split.class_names)
+
+    def segment(
+        self,
+        images: ImageSource | Image.Image | Sequence[ImageSource | Image.Image],
+        classes: Sequence[str] | None = None,
+        *,
+        split: str | Split | None = None,
+        text_embeddings: Tensor | None = None,
+        threshold: float | None = None,
+    ) -> list[Segmentation]:
+        """Segment images of any size into classes; give one of `classes`, `split` and `text_embeddings`.
+
+        Args:
+            images: One image or several: path, PIL image or (H, W, 3) uint8 array.
+            classes: K class names; "sofa|couch" gives synonyms. Together with `text_embeddings`, their names.
+            split: A split's name (or the split), which names the classes and says which are seen: the bias is taken
+                from their scores. Without it no class counts as seen.
+            text_embeddings: (K, C) unit vectors instead of names.
+            threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
+
+        Returns:
+            One `Segmentation` an image, at its original size.
+
+        Raises:
+            UserError: None or several of the three, names that cannot be embedded, an image that cannot be read.
+        """
+        names, text, seen = self._vocabulary(classes, split, text_embeddings)
+        single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
+        return [
+            segment_image(
+                self.network,
+                rgb_pixels(image),
+                text,
+                seen,
+                self.recipe.data,
+                self.recipe.inference,
+                self.device,
+                self.dtype,
+                threshold,
+                classes=names,
+            )
+            for image in ([images] if single else images)
+        ]
+
+    def _vocabulary(
+        self, classes: Sequence[str] | None, split: str | Split | None, text_embeddings: Tensor | None
+    ) -> tuple[tuple[str, ...], Tensor, Tensor]:
+        """Names (K), text embeddings (K, C) and which classes are seen (K,) bool."""
+        if split is not None and classes is None and text_embeddings is None:
+            chosen = split if isinstance(split, Split) else get_split(split)
+            seen = torch.tensor([name not in chosen.unseen for name in chosen.class_names])
+            return chosen.class_names, self.text_embeddings_for(chosen), seen
+        if split is not None or (classes is None and text_embeddings is None):
+            raise UserError("Say what to look for: give either classes=[…], split=… or text_embeddings=….")
+        if isinstance(classes, str):
+            classes = [name.strip() for name in classes.split(",")]
+        if text_embeddings is None:
+            text = self.embed(list(classes or ()))
+            names = tuple(name.split("|")[0].strip() for name in classes or ())
+        else:
+            text = self._checked(text_embeddings)
+            names = tuple(classes) if classes is not None else tuple(f"class {i}" for i in range(len(text)))
+            if len(names) != len(text):
+                raise UserError(f"{len(names)} classes are named, but {len(text)} text embeddings given.")
+        return names, text, torch.zeros(len(text), dtype=torch.bool)
+
+    def _checked(self, text: Tensor) -> Tensor:
+        joint = self.clip.visual.proj.shape[1]
+        if text.ndim != 2 or text.shape[1] != joint or not len(text):
+            raise UserError(f"Text embeddings of shape {tuple(text.shape)} do not fit: (classes, {joint}) is expected.")
+        return text.float().to(self.device)
+
+
+def _local_folder(folder_or_hub_id: str | Path, revision: str | None) -> Path:
+    folder = Path(folder_or_hub_id).expanduser()
+    name = str(folder_or_hub_id)
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    # Found in the cache, a model needs no network; only then is the Hub asked.
+    with contextlib.suppress(Exception):
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f'"{name}" is neither a folder nor a model that the Hub gives ({reason}).') from error
+
+
+def _load_tensors(network: CascadeNetwork, tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    wanted = own_tensors(network)
+    missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    misshapen = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    if missing or unexpected or misshapen:
+        raise UserError(
+            f'The tensors in "{source}" do not fit its config.json: missing {missing[:5]}, unexpected {unexpected[:5]},'
+            f" misshapen {sorted(misshapen)[:5]}."
+        )
+    network.load_state_dict({**network.state_dict(), **tensors})

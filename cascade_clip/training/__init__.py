@@ -1,0 +1,1 @@
+"""Training: the loop, optimiser groups, schedule, run folder, and the state that resuming needs."""

@@ -1,0 +1,296 @@
+"""The training loop over Accelerate: one effective batch a step, whatever the number of processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import Split
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.run import evaluate
+from cascade_clip.evaluation.scores import Scores, scores_from_confusion
+from cascade_clip.losses.criterion import segmentation_loss
+from cascade_clip.losses.targets import count_masks, remap_labels, seen_label_table
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What the loop tells whoever watches.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps of the whole run.
+        loss: Total loss of this step.
+        focal: Weighted focal term.
+        dice: Weighted dice term.
+        lr: Learning rate of this step.
+        images_per_second: Since the last line of the log.
+        memory: Peak device memory in MiB, 0 on the CPU.
+        validation: Scores, where this step was validated.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    focal: float
+    dice: float
+    lr: float
+    images_per_second: float
+    memory: float
+    validation: Scores | None = None
+
+
+Watch = Callable[[TrainReport], None]
+
+
+@dataclass
+class Trainer:
+    """One run: what is trained, on what, and where it is kept.
+
+    Attributes:
+        accelerator: Devices, processes, precision, trackers.
+        model: The model; its network trains in place.
+        split: Classes, and which of them have labels.
+        dataset: Prepared images.
+        run: The run's folder.
+        watch: Told about every step, on the main process.
+    """
+
+    accelerator: Accelerator
+    model: CascadeCLIP
+    split: Split
+    dataset: PreparedDataset
+    run: RunFolder
+    watch: Watch | None = None
+    state: TrainState = field(default_factory=TrainState)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's recipe."""
+        return self.model.recipe
+
+    def train(self, *, resume: bool = False) -> Scores | None:
+        """Run all steps and keep the last model and, where validated, the best.
+
+        Args:
+            resume: Continue from the newest state, to the same weights as an uninterrupted run.
+
+        Returns:
+            Scores of the last validation; none where the dataset has no validation part.
+
+        Raises:
+            UserError: A loss that is not finite, a batch that cannot be split, damaged data.
+        """
+        config, device = self.recipe.train, self.accelerator.device
+        self._check()
+        text = self.model.text_embeddings_for(self.split)[list(self.split.seen_indices)].to(device)
+        network, optimizer = self.accelerator.prepare(
+            self.model.network, build_optimizer(self.model.network, config)
+        )
+        self.model.network.encoder.gradient_checkpointing = config.gradient_checkpointing
+        keep_clip_out(self.accelerator)
+        self.state = TrainState(processes=self.accelerator.num_processes)
+        if resume:
+            self.state = load_state(self.accelerator, self.run)
+            if self.accelerator.is_main_process:
+                self.run.forget_after(self.state.step)
+        scores = self._run_steps(network, optimizer, text)
+        if self.accelerator.is_main_process:
+            self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
+        self.accelerator.wait_for_everyone()
+        return scores
+
+    def _check(self) -> None:
+        data, patch = self.recipe.data, self.model.network.patch_size
+        if data.crop % patch:
+            raise UserError(
+                f"The training crop of {data.crop} pixels is no multiple of this CLIP's patches of {patch}: use"
+                f" --set data.crop={max(patch, data.crop // patch * patch)}."
+            )
+        self.dataset.check_classes(self.split.class_names, self.split.name)
+
+    def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
+        config = self.recipe.train
+        table = seen_label_table(self.split.seen_indices)
+        batches = self._batches()
+        meter = _Meter(config.batch)
+        scores = None
+        network.train()
+        for step in range(self.state.step, config.iterations):
+            lr = set_learning_rate(optimizer, step, config)
+            focal, dice = self._step(network, optimizer, text, table, next(batches), step)
+            self.state.step = step + 1
+            last = self.state.step == config.iterations
+            meter.add(focal, dice)
+            due = config.validate_every and self.state.step % config.validate_every == 0
+            scores = self._validate() if due or last else None
+            report = TrainReport(
+                self.state.step, config.iterations, focal + dice, focal, dice, lr, meter.rate(), _memory(), scores
+            )
+            if self.state.step % config.log_every == 0 or last:
+                self._log({**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()})
+                meter = _Meter(config.batch)
+            if self.watch is not None and self.accelerator.is_main_process:
+                self.watch(report)
+            if self.state.step % config.save_every == 0 or last:
+                save_state(self.accelerator, self.run, self.state)
+        return scores if scores is not None else self._validate()
+
+    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+        """All micro-batches of this process, a list a step, from the present step on."""
+        config, data = self.recipe.train, self.recipe.data
+        world = self.accelerator.num_processes
+        loader = train_loader(
+            TrainSamples(self.dataset, TrainTransform(data), self.recipe.seed),
+            start_step=self.state.step,
+            steps=config.iterations,
+            batch=config.batch,
+            rank=self.accelerator.process_index,
+            world=world,
+            micro_batch=config.micro_batch,
+            workers=config.workers,
+        )
+        share = config.batch // world
+        accumulated = math.ceil(share / min(config.micro_batch or share, share))
+        stream = iter(loader)
+        for _ in range(self.state.step, config.iterations):
+            yield [next(stream) for _ in range(accumulated)]
+
+    def _step(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        text: Tensor,
+        table: Tensor,
+        batch: list[dict[str, Any]],
+        step: int,
+    ) -> tuple[float, float]:
+        """One optimiser step; returns the weighted focal and dice terms over all processes."""
+        device, loss = self.accelerator.device, self.recipe.loss
+        labels = [remap_labels(micro["label"], table) for micro in batch]
+        # SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's.
+        masks = torch.tensor(float(sum(count_masks(micro) for micro in labels)), device=device)
+        num_masks = float(self.accelerator.reduce(masks, "mean"))
+        terms = torch.zeros(2, device=device)
+        for number, (micro, micro_labels) in enumerate(zip(batch, labels, strict=True), start=1):
+            together = nullcontext() if number == len(batch) else self.accelerator.no_sync(network)
+            with together:
+                logits = network(micro["image"].to(device, non_blocking=True), text)
+                parts = segmentation_loss(
+                    logits,
+                    micro_labels.to(device),
+                    focal_weight=loss.focal,
+                    dice_weight=loss.dice,
+                    ignored=loss.ignored,
+                    num_masks=num_masks,
+                )
+                self.accelerator.backward(parts.total)
+            terms += torch.stack([parts.focal.detach(), parts.dice.detach()])
+        focal, dice = self.accelerator.reduce(terms, "mean").tolist()
+        if not math.isfinite(focal + dice):
+            names = ", ".join(str(name) for micro in batch for name in micro["id"])
+            raise UserError(
+                f"The loss is not finite at step {step + 1} (focal {focal}, dice {dice}; images of this process: {names})."
+                " Lower the learning rate (--set train.lr=1e-5), or use --precision fp32; the last state can be resumed."
+            )
+        optimizer.step()
+        optimizer.zero_grad()
+        return focal, dice
+
+    def _validate(self) -> Scores | None:
+        """Score the validation part on all processes, keep the best model; none where there is no such part."""
+        if not self.dataset.count("val"):
+            return None
+        network, recipe = self.model.network, self.recipe
+        network.eval()
+        confusion = evaluate(
+            network,
+            self.model.text_embeddings_for(self.split),
+            self.split,
+            self.dataset,
+            recipe.data,
+            recipe.inference,
+            device=self.accelerator.device,
+            dtype=self.model.dtype,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            limit=recipe.train.validate_images,
+        )
+        network.train()
+        total = self.accelerator.reduce(confusion, "sum")
+        scores = scores_from_confusion(
+            total.cpu().numpy(), self.split.seen_indices, self.split.unseen_indices, self.split.class_names
+        )
+        self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
+        # Judged on seen classes: choosing a model by labels of unseen classes would leak them into training.
+        if not math.isnan(scores.miou_seen) and scores.miou_seen > (self.state.best or -1.0):
+            self.state.best = scores.miou_seen
+            if self.accelerator.is_main_process:
+                self.model.save_pretrained(self.run.best_model, scores=_card_scores(scores))
+        return scores
+
+    def _log(self, values: dict[str, Any]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        self.run.log({"step": self.state.step, **values})
+        flat = values.get("validation", values)
+        prefix = "validation/" if "validation" in values else "train/"
+        numbers = {f"{prefix}{name}": value for name, value in flat.items() if value is not None}
+        self.accelerator.log(numbers, step=self.state.step)
+
+
+class _Meter:
+    """Means of the loss terms and images a second since the last line of the log."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.focal: list[float] = []
+        self.dice: list[float] = []
+        self.start = time.perf_counter()
+
+    def add(self, focal: float, dice: float) -> None:
+        self.focal.append(focal)
+        self.dice.append(dice)
+
+    def rate(self) -> float:
+        return len(self.focal) * self.batch / max(time.perf_counter() - self.start, 1e-9)
+
+    def means(self) -> dict[str, float]:
+        focal, dice = (sum(values) / len(values) for values in (self.focal, self.dice))
+        return {"loss": focal + dice, "focal": focal, "dice": dice}
+
+
+def _memory() -> float:
+    return torch.cuda.max_memory_allocated() / MEBIBYTE if torch.cuda.is_available() else 0.0
+
+
+def _card_scores(scores: Scores | None) -> dict[str, float]:
+    if scores is None:
+        return {}
+    named = {
+        "mIoU": scores.miou,
+        "mIoU seen": scores.miou_seen,
+        "mIoU unseen": scores.miou_unseen,
+        "hIoU": scores.hiou,
+        "pixel accuracy": scores.pixel_accuracy,
+    }
+    return {name: value for name, value in named.items() if not math.isnan(value)}

@@ -1,0 +1,60 @@
+"""AdamW with the released groups: everything trainable in the encoder, everything in the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from cascade_clip.config.schema import TrainConfig
+from cascade_clip.network import CascadeNetwork
+from cascade_clip.training.schedule import learning_rate
+
+
+def trainable_parameters(network: CascadeNetwork) -> dict[str, nn.Parameter]:
+    """Parameters that receive a gradient, by name (SPEC section 8)."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def build_optimizer(network: CascadeNetwork, config: TrainConfig) -> AdamW:
+    """Make AdamW (SPEC section 9): base rate × 10 for prompts and head alike, decay on every tensor.
+
+    Each group keeps its own starting rate under `base_lr`, from which `set_learning_rate` computes a step's rate.
+    """
+    trainable = trainable_parameters(network)
+    encoder = {name: p for name, p in trainable.items() if name.startswith("encoder.")}
+    head = {name: p for name, p in trainable.items() if not name.startswith("encoder.")}
+    groups = [
+        *_groups(encoder.values(), config.lr * config.encoder_lr_factor, config),
+        *_groups(head.values(), config.lr * config.head_lr_factor, config),
+    ]
+    return AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+
+
+def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> float:
+    """Set every group's rate for a step; returns the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(
+            step,
+            config.iterations,
+            base=group["base_lr"],
+            min_lr=config.min_lr,
+            power=config.power,
+            warmup=config.warmup,
+            warmup_ratio=config.warmup_ratio,
+        )
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _groups(parameters: Iterable[nn.Parameter], lr: float, config: TrainConfig) -> list[dict[str, Any]]:
+    decayed, exempt = [], []
+    for parameter in parameters:
+        (decayed if config.decay_norms or parameter.ndim > 1 else exempt).append(parameter)
+    settings = {"lr": lr, "base_lr": lr}
+    return [
+        {"params": chosen, "weight_decay": decay, **settings}
+        for chosen, decay in ((decayed, config.weight_decay), (exempt, 0.0))
+        if chosen
+    ]

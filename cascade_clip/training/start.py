@@ -1,0 +1,119 @@
+"""From a recipe to a run that is ready to train: split, dataset, CLIP, fresh network, processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+
+from cascade_clip.build import build_network
+from cascade_clip.clip.load import load_clip
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
+from cascade_clip.data.prepared import PreparedDataset, locate_dataset
+from cascade_clip.errors import UserError, closest
+from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.loop import Trainer, Watch
+from cascade_clip.training.run_folder import RunFolder
+
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
+_ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is trained on.
+
+    Attributes:
+        split: Classes, and which of them have labels.
+        folder: The prepared dataset's folder.
+    """
+
+    split: Split
+    folder: Path
+
+
+def find_training_data(recipe: Recipe) -> TrainingData:
+    """Find the split and the prepared dataset of a recipe.
+
+    Raises:
+        UserError: An unknown split, or no prepared dataset for it.
+    """
+    if recipe.data.split is not None:
+        split = get_split(recipe.data.split)
+        return TrainingData(split, locate_dataset(split.dataset, recipe.data.dataset))
+    if recipe.data.dataset is None:
+        raise UserError("Say what to train on: --split NAME (for example shapes-seen), or --data FOLDER of a prepared dataset.")
+    return TrainingData(split_for_dataset_folder(recipe.data.dataset), recipe.data.dataset)
+
+
+def start_training(
+    recipe: Recipe,
+    output: Path,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    resume: bool = False,
+    overwrite: bool = False,
+    track: str | None = None,
+    watch: Watch | None = None,
+) -> Trainer:
+    """Check everything that can be wrong, then make the run folder and hand over a trainer.
+
+    Args:
+        recipe: The resolved recipe; with `resume` the run folder's own one counts instead.
+        output: The run's folder.
+        device: `auto`, `cpu`, `cuda` or `mps`; with several processes each takes its own CUDA device.
+        precision: `fp32`, `bf16` or `fp16` of the network's products.
+        resume: Continue the run that lies in `output`.
+        overwrite: Replace the run that lies in `output`.
+        track: Name of an experiment tracker that Accelerate knows.
+        watch: Told about every step.
+
+    Raises:
+        UserError: Whatever of the above cannot be had.
+    """
+    run = RunFolder(output)
+    if resume:
+        recipe = run.recipe()
+    chosen = resolve_device(device)
+    resolve_precision(precision, chosen)
+    data = find_training_data(recipe)
+    dataset = PreparedDataset.open(data.folder)
+    accelerator = _accelerator(chosen, precision, output, track)
+    clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
+    seed_everything(recipe.seed)
+    network = build_network(recipe.model, clip.visual)
+    # From here on the processes draw different dropout masks; the weights above were drawn alike.
+    torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
+    model = CascadeCLIP(network, clip, recipe, data.split, device=str(accelerator.device), precision=precision)
+    if accelerator.is_main_process and not resume:
+        run.start(recipe, data.folder, overwrite=overwrite)
+    accelerator.wait_for_everyone()
+    if track:
+        accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(recipe.model_dump(mode="json"))})
+    return Trainer(accelerator, model, data.split, dataset, run, watch)
+
+
+def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:
+    if track is not None and track not in TRACKERS:
+        raise UserError(f'"{track}" is no experiment tracker.{closest(track, TRACKERS)}')
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=_ACCELERATE_PRECISION[precision],
+            cpu=device.type == "cpu",
+            log_with=track,
+            project_config=ProjectConfiguration(project_dir=str(output), logging_dir=str(output / "track")),
+        )
+    except (ImportError, ValueError) as error:
+        raise UserError(f'Training cannot start with tracker "{track}" and precision "{precision}": {error}') from error
+    if track is not None and not accelerator.log_with:
+        raise UserError(f'The tracker "{track}" is not installed: `pip install {track}`, or leave --track out.')
+    return accelerator

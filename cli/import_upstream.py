@@ -1,0 +1,82 @@
+"""`cascade-clip import-upstream`: a released checkpoint becomes a checkpoint folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade_clip_cli.options import QuietOption, SplitOption
+
+
+def import_upstream(
+    file: Annotated[Path, typer.Argument(help="A released Cascade-CLIP or ZegCLIP checkpoint (.pth).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
+    split: SplitOption = None,
+    vision_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")] = None,
+    text_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the text tower; default width / 64.")] = None,
+    decoder_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the decoders; default dimension / 64.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Blocks of each stage, e.g. 6-8,9-11,12; default: right below the last block.")
+    ] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="Text templates: single (VOC) or multi (COCO, Context); default: the split's.")
+    ] = None,
+    self_trained: Annotated[
+        bool, typer.Option("--self-trained", help="A transductive model: no bias is subtracted from seen classes.")
+    ] = False,
+    text_from: Annotated[
+        str | None,
+        typer.Option(help="CLIP whose text tower is taken if the file has none, e.g. ViT-B-16-quickgelu:openai."),
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let the file execute what it pickles; only if you trust it.")
+    ] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Turn a released checkpoint (mmcv pickle) into a checkpoint folder, every tensor accounted for.
+
+    Example: cascade-clip import-upstream coco.pth --split coco-seen --output models/coco
+    """
+    from cascade_clip_cli.console import be_quiet, show_log, stdout
+
+    if quiet:
+        be_quiet()
+    show_log()
+    from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, read_state_dict
+    from cascade_clip.checkpoint.upstream_recipe import recipe_of_import, save_import
+
+    options = ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
+    # The split is looked up first: a typing mistake should not cost the reading of a large file.
+    recipe = recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
+    imported = import_state_dict(read_state_dict(file, trust_pickle=trust_pickle), options)
+    save_import(imported, recipe, output)
+    stdout.print(
+        f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
+        f" {imported.config.prompts.tokens} prompt tokens.",
+        highlight=False,
+    )
+    stdout.print(
+        f"Left out {len(imported.dropped)} tensors that nothing reads ({imported.dropped_numbers:,} numbers);"
+        " results are equal without them.",
+        highlight=False,
+    )
+    if not imported.clip.identity.has_text:
+        stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.", highlight=False)
+    stdout.print(f"Model: {output}", highlight=False)
+
+
+def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
+    """Read "6-8,9-11,12" as ((6, 7, 8), (9, 10, 11), (12,))."""
+    from cascade_clip.errors import UserError
+
+    if text is None:
+        return None
+    stages = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or int(last or first) < int(first):
+            raise UserError(f'--stages "{text}" is not understood at "{part.strip()}": write blocks like 6-8,9-11,12.')
+        stages.append(tuple(range(int(first), int(last or first) + 1)))
+    return tuple(stages)

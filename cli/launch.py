@@ -1,0 +1,56 @@
+"""Several local processes: torch's elastic launch of the same command line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+
+from cascade_clip.errors import UserError
+
+CHILD = "CASCADE_CLIP_PROCESS"
+
+
+def run_processes(processes: int) -> bool:
+    """Run this very command line in several local processes and wait for them.
+
+    A variable of our own tells parent from child: accelerate's launchers set the usual ones only sometimes.
+
+    Args:
+        processes: How many.
+
+    Returns:
+        True in the parent, when all are done; False in each of them.
+
+    Raises:
+        UserError: One of them ended with the user's mistake (it has said so itself already).
+        SystemExit: One of them failed otherwise.
+    """
+    if os.environ.get(CHILD):
+        return False
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    import torch
+
+    if torch.cuda.is_available() and "cpu" not in sys.argv and processes > torch.cuda.device_count():
+        raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
+    os.environ[CHILD] = "1"
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=uuid.uuid4().hex,
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "cascade_clip_cli", *sys.argv[1:])
+    except ChildFailedError as error:
+        codes = {failure.exitcode for failure in error.failures.values()}
+        sys.exit(2 if 2 in codes else 1)
+    finally:
+        del os.environ[CHILD]
+    return True

@@ -1,0 +1,31 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RecipeOption = Annotated[
+    str | None,
+    typer.Option("--recipe", "-r", help="A recipe by name (see `cascade-clip recipes`) or a TOML file."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. --set train.batch=8; repeatable."),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="A split by name, e.g. coco-seen, or a TOML file of your own.")
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", help="Prepared dataset folder; default: $CASCADE_CLIP_DATA, then the user's data folder."),
+]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
+ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]
