@@ -21,8 +21,8 @@ from cascade_clip.clip.text import embed_classes
 from cascade_clip.clip.text_cache import TextCache
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split
-from cascade_clip.data.images import ImageSource, rgb_pixels
 from cascade_clip.errors import UserError
+from cascade_clip.inference.image_input import ImageInput, rgb_pixels
 from cascade_clip.inference.predictor import segment_image
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.network import CascadeNetwork
@@ -162,7 +162,7 @@ class CascadeCLIP:
 
     def segment(
         self,
-        images: ImageSource | Image.Image | Sequence[ImageSource | Image.Image],
+        images: ImageInput | Sequence[ImageInput],
         classes: Sequence[str] | None = None,
         *,
         split: str | Split | None = None,

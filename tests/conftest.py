@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_data import write_tiny_dataset
 
-# Threads of this process and of those it starts: the suite's machine has two cores, and timings should not swing.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from cascade_clip.build import build_network
+from cascade_clip.clip.load import Clip, load_clip
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip.segmenter import CascadeCLIP
+
+# One thread here and in every process that a test starts: results are equal to the last bit only at equal thread counts.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ["NO_COLOR"] = "1"
@@ -41,3 +50,62 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     # Rich folds tables at the width of its console; tests compare whole lines.
     monkeypatch.setenv("COLUMNS", "400")
     yield
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_file() -> Path:
+    """open_clip's settings of a CLIP with 4 blocks, 16-pixel patches and 32 joint channels."""
+    return Path(__file__).parent / "tiny" / "clip.json"
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_clip_file: Path) -> Recipe:
+    """Cascade-CLIP on the tiny CLIP with random weights, at 64 pixels."""
+    return load_recipe(
+        None,
+        [
+            f'clip.architecture="{tiny_clip_file}"',
+            'clip.weights="random:3"',
+            "model.stages=[[1, 2], [3], [4]]",
+            "model.prompts.tokens=3",
+            "model.decoder.heads=4",
+            "data.short_side=64",
+            "data.long_side=256",
+            "data.crop=64",
+            "inference.crop=64",
+            "inference.stride=53",
+            "train.iterations=6",
+            "train.batch=4",
+            "train.warmup=2",
+            "train.workers=0",
+            "train.save_every=2",
+            "train.log_every=1",
+            "train.lr=1e-4",
+        ],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tiny_recipe: Recipe) -> Clip:
+    """The tiny CLIP itself."""
+    return load_clip(tiny_recipe.clip.architecture, tiny_recipe.clip.weights)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset of three classes, ten training and three validation images."""
+    return write_tiny_dataset(tmp_path_factory.mktemp("prepared") / "squares")
+
+
+@pytest.fixture(scope="session")
+def squares_recipe(tiny_recipe: Recipe, squares: Path) -> Recipe:
+    """The tiny recipe on that dataset."""
+    data = tiny_recipe.data.model_copy(update={"dataset": squares})
+    return tiny_recipe.model_copy(update={"name": "tiny", "data": data})
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_recipe: Recipe, tiny_clip: Clip) -> CascadeCLIP:
+    """A model that was never trained."""
+    torch.manual_seed(0)
+    return CascadeCLIP(build_network(tiny_recipe.model, tiny_clip.visual), tiny_clip, tiny_recipe)

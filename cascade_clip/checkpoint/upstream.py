@@ -78,12 +78,12 @@ def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tens
         return load_file(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f'"{file}" pickles more than tensors and plain values ({_unsafe_part(error)}), which could run any program on'
-            " loading. If you trust where it comes from, repeat the command with --trust-pickle."
-        ) from error
     except Exception as error:
+        if isinstance(error, pickle.UnpicklingError) and (unsafe := re.search(r"GLOBAL (\S+)", str(error))):
+            raise UserError(
+                f'"{file}" pickles more than tensors and plain values ({unsafe[1]}), which could run any program on'
+                " loading. If you trust where it comes from, repeat the command with --trust-pickle."
+            ) from error
         raise UserError(f'"{file}" is no readable PyTorch checkpoint: {" ".join(str(error).split())[:200]}') from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
@@ -281,7 +281,3 @@ def _heads(width: int, option: str, what: str) -> int:
         raise UserError(f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N.")
     return width // HEAD_WIDTH
 
-
-def _unsafe_part(error: Exception) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return found[1] if found else "unknown types"

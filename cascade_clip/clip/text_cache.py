@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -43,7 +44,8 @@ class TextCache:
             partial.replace(file)
         except (OSError, SafetensorError) as error:
             log.warning("Text embeddings are not cached: %s", error)
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def _file(self, key: Key) -> Path:
         digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()

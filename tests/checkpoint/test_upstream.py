@@ -1,0 +1,130 @@
+"""Import of released checkpoints: pickles are not executed, every tensor is accounted for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, read_state_dict
+from cascade_clip.checkpoint.upstream_recipe import recipe_of_import, save_import
+from cascade_clip.errors import UserError
+from cascade_clip.segmenter import CascadeCLIP
+
+HEADS = ImportOptions(vision_heads=4, text_heads=4, decoder_heads=4)
+
+
+@pytest.fixture(scope="module")
+def released(golden: Path) -> dict[str, torch.Tensor]:
+    return load_file(golden / "cascade_zegclip_tiny" / "weights.safetensors")
+
+
+def test_mmcv_pickle(released: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({"meta": {"iter": 3}, "state_dict": released, "optimizer": {"state": {}}}, tmp_path / "iter.pth")
+    assert read_state_dict(tmp_path / "iter.pth").keys() == released.keys()
+
+
+class _Program:
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("executed"),))
+
+
+def test_pickled_code_does_not_run(
+    released: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"meta": _Program(), "state_dict": released}, "evil.pth")
+    with pytest.raises(UserError, match=r"could run any program on loading.*--trust-pickle"):
+        read_state_dict(Path("evil.pth"))
+    assert not Path("executed").exists()
+    assert read_state_dict(Path("evil.pth"), trust_pickle=True).keys() == released.keys()
+    assert Path("executed").exists()
+
+
+def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]) -> None:
+    imported = import_state_dict(released, HEADS)
+    assert imported.config.stages == ((6, 7, 8), (9, 10, 11), (12,))
+    assert (imported.config.prompts.tokens, imported.config.prompts.depth) == (5, 12)
+    assert (imported.config.decoder.layers, imported.config.decoder.heads) == (3, 4)
+    # 27 of self-attention and norm1 a decoder layer, the last layer's other parts, and the loss's unused buffer
+    assert len(imported.dropped) == 3 * (3 * 6 + 12) + 1
+    assert imported.dropped_numbers == sum(released[name].numel() for name in imported.dropped)
+
+
+def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]) -> None:
+    """Its length differs between inductive and self-trained checkpoints (SPEC section 8)."""
+    name = "decode_head.loss_decode.criterion.empty_weight"
+    import_state_dict({**released, name: torch.ones(99)}, HEADS)
+    import_state_dict({k: v for k, v in released.items() if k != name}, HEADS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decode_head.q_projs.1.weight": None}, "1 missing (head.text_projections.1.weight)"),
+        ({"decode_head.extra.weight": torch.ones(1)}, "1 unexpected (decode_head.extra.weight)"),
+        ({"decode_head.weights_s9": torch.ones(2)}, "The file projects 6 tapped blocks, but the stages"),
+        ({"backbone.prompt_norm.bias": torch.ones(7)}, "1 misshapen (encoder.prompt_norm.bias: (7,) given, (48,) expected)"),
+        ({"backbone.proj": None}, "1 missing (backbone.proj)"),
+        ({"backbone.ln_pre.weight": None}, "missing ['visual.ln_pre.weight']"),
+    ],
+)
+def test_mismatches_are_listed(released: dict[str, torch.Tensor], change: dict, message: str) -> None:
+    state = {name: tensor for name, tensor in {**released, **change}.items() if tensor is not None}
+    with pytest.raises(UserError) as caught:
+        import_state_dict(state, HEADS)
+    assert message in str(caught.value)
+
+
+def test_heads_that_cannot_be_told(released: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(UserError, match=r"joint dimension is 32, no multiple of 64.*--decoder-heads N"):
+        import_state_dict(released)
+
+
+def test_without_text_tower(released: dict[str, torch.Tensor], golden: Path, tmp_path: Path) -> None:
+    """Works with embeddings that the caller gives; asked for names, it says what is missing."""
+    state = {name: tensor for name, tensor in released.items() if not name.startswith("text_encoder.")}
+    save_import(import_state_dict(state, HEADS), recipe_of_import("x", None), tmp_path / "x")
+    model = CascadeCLIP.from_pretrained(tmp_path / "x")
+    io = load_file(golden / "cascade_zegclip_tiny" / "io.safetensors")
+    with torch.no_grad():
+        logits = model.network(io["image"], io["text_features_f16"].float())
+    full = torch.nn.functional.interpolate(logits, size=(64, 64), mode="bilinear")
+    torch.testing.assert_close(full, io["pred_masks"], rtol=0, atol=5e-5)
+    with pytest.raises(UserError, match=r"no text tower.*--text-from CLIP"):
+        model.embed(["road"])
+
+
+def test_text_tower_of_another_clip(released: dict[str, torch.Tensor], tiny_clip_file: Path) -> None:
+    state = {name: tensor for name, tensor in released.items() if not name.startswith("text_encoder.")}
+    options = ImportOptions(vision_heads=4, decoder_heads=4, text_from=f"{tiny_clip_file}:random:3")
+    assert import_state_dict(state, options).clip.identity.has_text
+
+
+def test_licence_and_settings(released: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    recipe = recipe_of_import("voc", "voc-seen", self_trained=True)
+    assert (recipe.text.templates, recipe.inference.seen_bias) == ("single", 0.0)
+    assert recipe_of_import("coco", "coco-seen").text.templates == "multi"
+    save_import(import_state_dict(released, HEADS), recipe, tmp_path / "voc")
+    loaded = CascadeCLIP.from_pretrained(tmp_path / "voc")
+    assert loaded.licence == "cc-by-nc-4.0"
+    assert loaded.split is not None
+    assert len(loaded.split.unseen) == 5
+    with pytest.raises(UserError, match="knows 100 tokens, its tokenizer more"):
+        loaded.embed(["road"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"not a checkpoint", "is no readable PyTorch checkpoint"), (None, "There is no file")],
+)
+def test_files_that_are_none(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_state_dict(tmp_path / "x.pth")
+    torch.save({"weights": 3}, tmp_path / "y.pth")
+    with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
+        read_state_dict(tmp_path / "y.pth")

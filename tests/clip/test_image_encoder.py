@@ -1,0 +1,137 @@
+"""The encoder equals open_clip's tower where nothing is added, takes any grid, and places prompts as specified."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.clip.load import Clip
+from cascade_clip.clip.positions import resize_positions
+from cascade_clip.clip.visual_prompts import VisualPrompts
+from cascade_clip.errors import UserError
+
+
+def _image(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_equals_open_clip_without_additions(tiny_clip: Clip) -> None:
+    """Class token and patch tokens of every block, with CLIP's own single class embedding."""
+    visual = tiny_clip.visual
+    features = ImageEncoder(visual, taps=[4], class_embeddings=1)(_image())
+    reference = visual.forward_intermediates(
+        _image(), normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
+    )
+    torch.testing.assert_close(features.class_token, F.normalize(visual(_image()), dim=-1), rtol=0, atol=2e-6)
+    patches = F.normalize(reference["image_intermediates"][-1] @ visual.proj, dim=-1)
+    torch.testing.assert_close(features.patch_tokens[4], patches, rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+def test_taps_are_the_tokens_after_a_block(tiny_clip: Clip) -> None:
+    """Block i of the paper is index i - 1 of open_clip: a tap started from CLIP's own norm and projection shows it."""
+    visual = tiny_clip.visual
+    encoder = ImageEncoder(visual, taps=[1, 2, 3], class_embeddings=1)
+    for tap in encoder.tap_projections.values():
+        tap.copy_from_clip(visual)
+    features = encoder(_image())
+    reference = visual.forward_intermediates(_image(), normalize_intermediates=True, output_fmt="NLC")
+    for block in (1, 2, 3):
+        expected = F.normalize(reference["image_intermediates"][block - 1] @ visual.proj, dim=-1)
+        torch.testing.assert_close(features.patch_tokens[block], expected, rtol=0, atol=2e-6)
+
+
+@torch.no_grad()
+def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip) -> None:
+    """With the antialiased bicubic resize, another input size equals a tower whose table open_clip resized."""
+    from open_clip.model import resize_pos_embed
+
+    from cascade_clip.clip.load import build_model
+
+    config = tiny_clip.identity.model_config
+    larger = build_model({**config, "vision_cfg": {**config["vision_cfg"], "image_size": (96, 128)}})
+    state = tiny_clip.model.state_dict()
+    resize_pos_embed(state, larger)
+    larger.load_state_dict(state)
+    encoder = ImageEncoder(tiny_clip.visual, taps=[4], class_embeddings=1, position_resize="bicubic-antialias")
+    features = encoder(_image(96, 128))
+    assert features.grid == (6, 8)
+    expected = F.normalize(larger.visual(_image(96, 128)), dim=-1)
+    torch.testing.assert_close(features.class_token, expected, rtol=0, atol=2e-6)
+
+
+def test_positions_keep_the_class_and_corners() -> None:
+    table = torch.arange(5.0)[:, None].expand(5, 2)
+    assert resize_positions(table, (2, 2), (2, 2), "bilinear") is table
+    larger = resize_positions(table, (2, 2), (4, 6), "bilinear")
+    assert larger.shape == (25, 2)
+    assert larger[0, 0] == 0
+    assert larger[[1, 6, 19, 24], 0].tolist() == [1, 2, 3, 4]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_prompts_of_any_depth(tiny_clip: Clip, depth: int) -> None:
+    """Blocks beyond the prompts' depth see the sequence without them."""
+    lengths: list[int] = []
+    hooks = [
+        block.register_forward_pre_hook(lambda _module, inputs: lengths.append(inputs[0].shape[1]))
+        for block in tiny_clip.visual.transformer.resblocks
+    ]
+    prompts = VisualPrompts(5, depth, 48, 16)
+    features = ImageEncoder(tiny_clip.visual, taps=[2, 4], prompts=prompts, prompt_norm=True).eval()(_image())
+    for hook in hooks:
+        hook.remove()
+    assert lengths == [17 + 5] * depth + [17] * (4 - depth)
+    assert {block: tuple(tokens.shape) for block, tokens in features.patch_tokens.items()} == {2: (2, 16, 32), 4: (2, 16, 32)}
+
+
+def test_prompts_of_a_block_change_nothing_before_it(tiny_clip: Clip) -> None:
+    prompts = VisualPrompts(2, 4, 48, 16, dropout=0.0)
+    encoder = ImageEncoder(tiny_clip.visual, taps=[2, 3], prompts=prompts)
+    before = encoder(_image())
+    with torch.no_grad():
+        prompts.embeddings[2] += 1
+    after = encoder(_image())
+    assert torch.equal(before.patch_tokens[2], after.patch_tokens[2])
+    assert not torch.allclose(before.patch_tokens[3], after.patch_tokens[3])
+
+
+def test_dropout_masks_differ_between_images() -> None:
+    drawn = VisualPrompts(4, 1, 16, 8, dropout=0.5).train()(0, 3)
+    assert not torch.equal(drawn[0] == 0, drawn[1] == 0)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_clip: Clip) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        encoder = ImageEncoder(tiny_clip.visual, taps=[4], prompts=VisualPrompts(3, 4, 48, 16), prompt_norm=True).train()
+        encoder.gradient_checkpointing = checkpointing
+        torch.manual_seed(1)
+        encoder(_image()).patch_tokens[4].square().sum().backward()
+        encoder(_image()).class_token[:, 0].sum().backward()
+        gradients.append(encoder.prompts.embeddings.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"taps": [0]}, "counted from 1; the stages name [0]"),
+        ({"taps": [5]}, "This CLIP has 4 blocks"),
+        ({"taps": [4], "prompts": VisualPrompts(1, 5, 48, 16)}, "prompts for 5 were asked for"),
+    ],
+)
+def test_blocks_that_are_not_there(tiny_clip: Clip, given: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ImageEncoder(tiny_clip.visual, **given)
+    assert message in str(caught.value)
+
+
+def test_a_size_that_does_not_fit_says_which_does(tiny_clip: Clip) -> None:
+    with pytest.raises(UserError, match="70 x 64 pixels does not fit patches of 16: pad or resize it to 80 x 64"):
+        ImageEncoder(tiny_clip.visual, taps=[4])(_image(70, 64))

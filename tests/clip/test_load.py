@@ -1,0 +1,139 @@
+"""Loading CLIP: names, files, folders, and the errors with their ways out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cascade_clip.clip.load import Clip, build_model, hash_of_weights, load_clip
+from cascade_clip.errors import UserError
+
+
+def _state(clip: Clip) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in clip.model.state_dict().items() if "attn_mask" not in name}
+
+
+def test_random_weights_are_seeded_and_leave_the_random_state(tiny_clip_file: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one, same, other = (load_clip(str(tiny_clip_file), f"random:{seed}") for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert one.identity.sha256 == same.identity.sha256 != other.identity.sha256
+    assert not any(parameter.requires_grad for parameter in one.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state dict", "nested state dict", "half"])
+def test_local_files(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path, kind: str) -> None:
+    state = _state(tiny_clip)
+    if kind == "half":
+        state = {name: tensor.half() for name, tensor in state.items()}
+    file = tmp_path / ("weights.safetensors" if kind in {"safetensors", "half"} else "weights.pt")
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save({"state_dict": state} if kind == "nested state dict" else state, file)
+    loaded = load_clip(str(tiny_clip_file), str(file))
+    assert loaded.model.logit_scale.dtype == torch.float32
+    if kind != "half":
+        assert loaded.identity.sha256 == tiny_clip.identity.sha256
+
+
+class _Archive(torch.nn.Module):
+    """A scripted stand-in for OpenAI's archive: open_clip's names and three scalars."""
+
+    def __init__(self, state: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        for name, tensor in state.items():
+            *path, leaf = name.split(".")
+            owner: torch.nn.Module = self
+            for part in path:
+                if part not in owner._modules:
+                    owner.add_module(part, torch.nn.Module())
+                owner = owner._modules[part]
+            owner.register_buffer(leaf, tensor.half() if tensor.ndim else tensor)
+        for scalar in ("input_resolution", "context_length", "vocab_size"):
+            self.register_buffer(scalar, torch.tensor(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def test_torchscript_archive(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "ViT.pt"
+    torch.jit.script(_Archive(_state(tiny_clip))).save(file)
+    loaded = load_clip(str(tiny_clip_file), str(file))
+    for name, tensor in loaded.model.state_dict().items():
+        torch.testing.assert_close(tensor, tiny_clip.model.state_dict()[name], rtol=1e-3, atol=1e-3)
+    plain = json.loads(tiny_clip_file.read_text()) | {"quick_gelu": False}
+    other = tmp_path / "gelu.json"
+    other.write_text(json.dumps(plain))
+    with pytest.raises(UserError, match='choose the architecture whose name ends in "-quickgelu"'):
+        load_clip(str(other), str(file))
+
+
+def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": json.loads(tiny_clip_file.read_text())}))
+    with pytest.raises(UserError, match="holds no CLIP weights"):
+        load_clip(f"local-dir:{tmp_path}")
+    save_file(_state(tiny_clip), tmp_path / "open_clip_model.safetensors")
+    assert load_clip(f"local-dir:{tmp_path}").identity.sha256 == tiny_clip.identity.sha256
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-B-16-quickgelu", "ViT-L-14", "ViT-L-14-336"])
+def test_the_usual_towers_are_accepted(name: str) -> None:
+    settings = open_clip.get_model_config(name)
+    settings["vision_cfg"] |= {"layers": 1, "width": 64, "image_size": 2 * settings["vision_cfg"]["patch_size"]}
+    assert build_model({**settings, "text_cfg": None}).visual.class_embedding.shape == (64,)
+
+
+def test_towers_without_class_token_are_refused() -> None:
+    settings = {"embed_dim": 32, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32}, "text_cfg": None}
+    with pytest.raises(UserError, match="is no ViT with a class token"):
+        build_model(settings)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights", "message"),
+    [
+        ("ViT-B-61", "openai", 'open_clip knows no architecture "ViT-B-61". Did you mean'),
+        ("ViT-B-16-quickgelu", None, 'No weights are given for CLIP "ViT-B-16-quickgelu"'),
+        ("ViT-B-16-quickgelu", "opena", '"opena" is neither a file nor a pretrained tag'),
+        ("ViT-B-16", "openai", 'were trained with QuickGELU, but "ViT-B-16" computes the other activation'),
+        ("ViT-B-16-quickgelu", "openai", 'could not be downloaded'),
+        ("hf-hub:nobody/nothing", None, '"hf-hub:nobody/nothing" could not be fetched'),
+        ("local-dir:no/such/folder", None, "There is no CLIP at"),
+    ],
+)
+def test_errors(architecture: str, weights: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_args: object, **_kwargs: object) -> str:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", offline)
+    with pytest.raises(UserError) as caught:
+        load_clip(architecture, weights)
+    assert message in str(caught.value)
+    if "downloaded" in message or "fetched" in message:
+        assert "--set clip.weights=" in str(caught.value)
+        assert "bundled" in str(caught.value)
+
+
+def test_weights_of_another_architecture(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+    state = _state(tiny_clip)
+    del state["visual.proj"]
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=r"other\.safetensors.*visual\.proj"):
+        load_clip(str(tiny_clip_file), str(tmp_path / "other.safetensors"))
+
+
+def test_hash_ignores_the_number_format(tiny_clip: Clip) -> None:
+    half = build_model(tiny_clip.identity.model_config)
+    half.load_state_dict({n: t.half().float() for n, t in tiny_clip.model.state_dict().items()})
+    again = build_model(tiny_clip.identity.model_config)
+    again.load_state_dict(half.state_dict())
+    assert hash_of_weights(half) == hash_of_weights(again.half())
+    assert hash_of_weights(half) != tiny_clip.identity.sha256

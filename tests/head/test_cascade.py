@@ -1,0 +1,94 @@
+"""Queries, decoder and cascade: shapes, independence of classes, options, and what never trains is not built."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cascade_clip.build import build_network
+from cascade_clip.clip.load import Clip
+from cascade_clip.config.schema import AggregationConfig, DecoderConfig, ModelConfig, PromptConfig, StageProjectionConfig
+from cascade_clip.errors import UserError
+from cascade_clip.head.decoder import MaskLayer, TextImageDecoder
+from cascade_clip.head.queries import relation_descriptor
+from cascade_clip.training.optimizer import trainable_parameters
+
+
+def _config(**changes: object) -> ModelConfig:
+    settings = {"stages": ((1, 2), (3,), (4,)), "prompts": PromptConfig(tokens=2), "decoder": DecoderConfig(heads=4)}
+    return ModelConfig(**(settings | changes))
+
+
+def test_relation_descriptor_puts_the_product_first() -> None:
+    text, class_token = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 5.0]])
+    assert relation_descriptor(text, class_token).tolist() == [[[3.0, 10.0, 1.0, 2.0]]]
+
+
+def test_mask_is_the_mean_over_heads_of_scaled_logits() -> None:
+    torch.manual_seed(0)
+    layer, queries, memory = MaskLayer(8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8)
+    q, k = layer.q(queries).unflatten(-1, (2, 4)), layer.k(memory).unflatten(-1, (2, 4))
+    by_head = torch.einsum("bkhc,bnhc->bhkn", q, k) * 4**-0.5
+    torch.testing.assert_close(layer(queries, memory), by_head.mean(dim=1))
+
+
+@torch.no_grad()
+def test_classes_do_not_interact() -> None:
+    torch.manual_seed(0)
+    decoder = TextImageDecoder(16, heads=4, hidden=32).eval()
+    queries, memory = torch.randn(2, 6, 16), torch.randn(2, 9, 16)
+    torch.testing.assert_close(decoder(queries, memory)[:, 2:4], decoder(queries[:, 2:4], memory))
+
+
+@pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])
+@pytest.mark.parametrize("stages", [((4,),), ((1, 2), (3,), (4,)), ((2, 3, 4),), ((1,), (2, 3), (3, 4))])
+def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages: tuple) -> None:
+    network = build_network(_config(host=host, stages=stages), tiny_clip.visual).eval()
+    text = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
+    masks = network.stage_logits(torch.randn(2, 3, 48, 80), text)
+    assert [tuple(mask.shape) for mask in masks] == [(2, 5, 3, 5)] * len(stages)
+    torch.testing.assert_close(network(torch.ones(1, 3, 48, 80), text), sum(network.stage_logits(torch.ones(1, 3, 48, 80), text)))
+
+
+@pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])
+def test_every_trainable_parameter_receives_a_gradient(tiny_clip: Clip, host: str) -> None:
+    network = build_network(_config(host=host), tiny_clip.visual).train()
+    network(torch.randn(1, 3, 64, 64), torch.randn(3, 32)).square().sum().backward()
+    trainable = trainable_parameters(network)
+    assert all(parameter.grad is not None for parameter in trainable.values())
+    assert any("prompts" in name for name in trainable) is (host == "zegclip")
+    assert any("prompt_norm" in name for name in trainable) is (host == "zegclip")
+    assert not any("visual" in name or "tap_projections" in name for name in trainable)
+
+
+def test_options_decide_what_trains(tiny_clip: Clip) -> None:
+    fixed = build_network(_config(aggregation=AggregationConfig(train=False)), tiny_clip.visual)
+    assert "head.aggregations.0.weights" not in trainable_parameters(fixed)
+    projected = build_network(
+        _config(stage_projection=StageProjectionConfig(init="clip", train=True)), tiny_clip.visual
+    )
+    assert "encoder.tap_projections.1.proj" in trainable_parameters(projected)
+    assert torch.equal(projected.encoder.tap_projections["1"].proj, tiny_clip.visual.proj)
+    shared = build_network(_config(text_projection="shared"), tiny_clip.visual)
+    assert [name for name in trainable_parameters(shared) if "text_projections" in name] == [
+        "head.text_projections.0.weight",
+        "head.text_projections.0.bias",
+    ]
+
+
+def test_full_size_counts() -> None:
+    """The released 40.5 M trainable parameters hold 17.3 M that nothing uses (SPEC section 8)."""
+    from cascade_clip.clip.load import build_model
+
+    settings = {
+        "embed_dim": 512,
+        "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
+        "text_cfg": None,
+    }
+    network = build_network(ModelConfig(), build_model(settings).visual)
+    assert sum(parameter.numel() for parameter in trainable_parameters(network).values()) == 23_117_574
+
+
+def test_heads_that_do_not_divide(tiny_clip: Clip) -> None:
+    with pytest.raises(UserError, match="5 heads do not divide the joint dimension 32"):
+        build_network(_config(decoder=DecoderConfig(heads=5)), tiny_clip.visual)

@@ -1,0 +1,106 @@
+"""The Python face: what `segment` takes and refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cascade_clip import CascadeCLIP
+from cascade_clip.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
+
+
+def test_three_lines(tiny_model: CascadeCLIP, tmp_path: Path) -> None:
+    tiny_model.save_pretrained(tmp_path / "m")
+    Image.fromarray(PIXELS).save(tmp_path / "photo.png")
+    model = CascadeCLIP.from_pretrained(tmp_path / "m")
+    segmentation = model.segment(tmp_path / "photo.png", classes=["road", "tree", "sky"])[0]
+    assert segmentation.labels.shape == (70, 110)
+    assert segmentation.classes == ("road", "tree", "sky")
+
+
+def test_all_kinds_of_images_agree(tiny_model: CascadeCLIP, tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.fromarray(PIXELS).save(file)
+    given = [file, str(file), file.read_bytes(), Image.open(file), PIXELS]
+    results = tiny_model.segment(given, ["road", "tree"])
+    assert len(results) == len(given)
+    for result in results[1:]:
+        assert np.array_equal(result.labels, results[0].labels)
+        assert np.array_equal(result.scores, results[0].scores)
+
+
+def test_embeddings_instead_of_names(tiny_model: CascadeCLIP) -> None:
+    text = tiny_model.embed(["road", "tree"])
+    by_name = tiny_model.segment(PIXELS, ["road", "tree"])[0]
+    by_embedding = tiny_model.segment(PIXELS, text_embeddings=text)[0]
+    assert np.array_equal(by_name.labels, by_embedding.labels)
+    assert by_embedding.classes == ("class 0", "class 1")
+    assert tiny_model.segment(PIXELS, ["a", "b"], text_embeddings=text)[0].classes == ("a", "b")
+
+
+def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP) -> None:
+    plain = tiny_model.segment(PIXELS, split="voc")[0]
+    partly = tiny_model.segment(PIXELS, split="voc-seen")[0]
+    assert np.isin(partly.labels, range(15, 20)).sum() >= np.isin(plain.labels, range(15, 20)).sum()
+    # Every class of a fully supervised split is seen, so that the bias moves every score alike.
+    names = tiny_model.segment(PIXELS, list(plain.classes))[0]
+    assert np.array_equal(plain.labels, names.labels)
+    np.testing.assert_allclose(plain.scores, names.scores - 0.1, atol=1e-6)
+
+
+def test_threshold_leaves_pixels_without_class(tiny_model: CascadeCLIP) -> None:
+    result = tiny_model.segment(PIXELS, ["road", "tree"])[0]
+    between = float(np.median(result.scores))
+    cut = tiny_model.segment(PIXELS, ["road", "tree"], threshold=between)[0]
+    assert np.array_equal(cut.labels == 255, result.scores < between)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "Say what to look for"),
+        ({"classes": ["a"], "split": "voc"}, "Say what to look for"),
+        ({"classes": ["a", "A"]}, '"a" is given twice'),
+        ({"split": "vok"}, 'Did you mean "voc"'),
+        ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
+        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but 2 text embeddings given"),
+    ],
+)
+def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        tiny_model.segment(PIXELS, **given)
+    assert message in str(caught.value)
+
+
+def test_arrays_that_are_no_images(tiny_model: CascadeCLIP) -> None:
+    with pytest.raises(UserError, match=r"shape \(70, 110\) and type uint8 does not fit"):
+        tiny_model.segment(PIXELS[..., 0], ["a"])
+
+
+def test_devices_and_precisions(tiny_model: CascadeCLIP) -> None:
+    parts = (tiny_model.network, tiny_model.clip, tiny_model.recipe)
+    with pytest.raises(UserError, match='"cuba" is no device. Did you mean "cuda"'):
+        CascadeCLIP(*parts, device="cuba")
+    with pytest.raises(UserError, match='"fp16" needs a GPU'):
+        CascadeCLIP(*parts, precision="fp16")
+    with pytest.raises(UserError, match='"fp8" is no precision'):
+        CascadeCLIP(*parts, precision="fp8")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="PyTorch sees 0 CUDA devices. Use --device auto or cpu"):
+            CascadeCLIP(*parts, device="cuda")
+    low = CascadeCLIP(*parts, precision="bf16").segment(PIXELS, ["road", "tree"])[0]
+    assert low.scores.dtype == np.float32
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, cascade_clip; assert 'torch' not in sys.modules; cascade_clip.CascadeCLIP; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
