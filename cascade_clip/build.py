@@ -7,7 +7,7 @@ from collections.abc import Callable
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.clip.image_encoder import ImageEncoder, TapProjection
 from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.config.schema import ModelConfig
 from cascade_clip.errors import UserError
@@ -33,7 +33,7 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
     visual.requires_grad_(False)
     encoder = HOST_ENCODERS[config.host](config, visual)
     for tap in encoder.tap_projections.values():
-        if config.stage_projection.init == "clip":
+        if config.stage_projection.init == "clip" and isinstance(tap, TapProjection):
             tap.copy_from_clip(visual)
         tap.requires_grad_(config.stage_projection.train)
     return CascadeNetwork(encoder, _build_head(config, visual.proj.shape[1]))

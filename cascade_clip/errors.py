@@ -23,8 +23,8 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
         most: How many names to offer.
 
     Returns:
-        `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most twelve
-        names, then a count); an empty string where nothing is known at all.
+        `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
+        twelve names, then a count); empty where nothing is known at all.
     """
     names = list(dict.fromkeys(known))
     by_folded = {name.casefold(): name for name in names}

@@ -32,7 +32,9 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise UserError(f'"{name}" is no device.{closest(name, ["auto", "cpu", "cuda", "mps"])}')
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise UserError(f'The device "{name}" is not there: PyTorch sees {count} CUDA devices. Use --device auto or cpu.')
+        raise UserError(
+            f'The device "{name}" is not there: PyTorch sees {count} CUDA devices. Use --device auto or cpu.'
+        )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError('The device "mps" is not there: PyTorch sees no Apple GPU. Use --device auto or cpu.')
     return torch.device(name)

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cascade_clip.build import build_network
@@ -157,12 +155,12 @@ class CascadeCLIP:
         return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
 
     def text_embeddings_for(self, split: Split) -> Tensor:
-        """Text embeddings (K, C) of a split's classes: raw names as released, or readable ones where the recipe says so."""
+        """Text embeddings (K, C) of a split's classes: raw as released, readable where the recipe says so."""
         return self.embed(split.prompts if self.recipe.text.readable else split.class_names)
 
     def segment(
         self,
-        images: ImageInput | Sequence[ImageInput],
+        images: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
         classes: Sequence[str] | None = None,
         *,
         split: str | Split | None = None,
@@ -185,8 +183,10 @@ class CascadeCLIP:
         Raises:
             UserError: None or several of the three, names that cannot be embedded, an image that cannot be read.
         """
+        if isinstance(classes, str):
+            raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
         names, text, seen = self._vocabulary(classes, split, text_embeddings)
-        single = isinstance(images, str | Path | bytes | Image.Image | np.ndarray)
+        several = images if isinstance(images, list | tuple) else [images]
         return [
             segment_image(
                 self.network,
@@ -200,7 +200,7 @@ class CascadeCLIP:
                 threshold,
                 classes=names,
             )
-            for image in ([images] if single else images)
+            for image in several
         ]
 
     def _vocabulary(
@@ -213,8 +213,6 @@ class CascadeCLIP:
             return chosen.class_names, self.text_embeddings_for(chosen), seen
         if split is not None or (classes is None and text_embeddings is None):
             raise UserError("Say what to look for: give either classes=[…], split=… or text_embeddings=….")
-        if isinstance(classes, str):
-            classes = [name.strip() for name in classes.split(",")]
         if text_embeddings is None:
             text = self.embed(list(classes or ()))
             names = tuple(name.split("|")[0].strip() for name in classes or ())

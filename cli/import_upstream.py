@@ -14,9 +14,13 @@ def import_upstream(
     file: Annotated[Path, typer.Argument(help="A released Cascade-CLIP or ZegCLIP checkpoint (.pth).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
     split: SplitOption = None,
-    vision_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")] = None,
+    vision_heads: Annotated[
+        int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")
+    ] = None,
     text_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the text tower; default width / 64.")] = None,
-    decoder_heads: Annotated[int | None, typer.Option(min=1, help="Heads of the decoders; default dimension / 64.")] = None,
+    decoder_heads: Annotated[
+        int | None, typer.Option(min=1, help="Heads of the decoders; default dimension / 64.")
+    ] = None,
     stages: Annotated[
         str | None, typer.Option(help="Blocks of each stage, e.g. 6-8,9-11,12; default: right below the last block.")
     ] = None,

@@ -28,10 +28,9 @@ def run_processes(processes: int) -> bool:
     """
     if os.environ.get(CHILD):
         return False
+    import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    import torch
 
     if torch.cuda.is_available() and "cpu" not in sys.argv and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")

@@ -48,7 +48,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of the program as a whole."""
 
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _USERS_DISK:
             raise
-        _fail(f'Cannot write "{error.filename or "the output"}": {error.strerror}. Free some space or choose another --output.')
+        place = error.filename or "the output"
+        _fail(f'Cannot write "{place}": {error.strerror}. Free some space or choose another --output.')
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except RuntimeError as error:

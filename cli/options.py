@@ -13,7 +13,9 @@ RecipeOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. --set train.batch=8; repeatable."),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Change a key of the recipe, e.g. --set train.batch=8; repeatable."
+    ),
 ]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="A split by name, e.g. coco-seen, or a TOML file of your own.")
@@ -26,6 +28,8 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folde
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]

@@ -22,7 +22,7 @@ PLAIN_LINES = 20
 
 @contextmanager
 def training_progress() -> Iterator[Callable[[TrainReport], None]]:
-    """Draw loss terms, learning rate, images a second, memory and time left; plain lines where stderr is no terminal."""
+    """Draw loss terms, learning rate, images a second, memory, time left; plain lines where stderr is no terminal."""
     columns = (
         TextColumn("train"),
         BarColumn(bar_width=24),
@@ -55,7 +55,9 @@ def show_training_result(
     if scores is not None:
         from cascade_clip_cli.tables import scores_table
 
-        stdout.print(scores_table(scores, recipe.paper, split, title=f"{recipe.name} after {recipe.train.iterations} steps"))
+        stdout.print(
+            scores_table(scores, recipe.paper, split, title=f"{recipe.name} after {recipe.train.iterations} steps")
+        )
     stdout.print(f"Model: {folder / 'model'}", highlight=False)
     if json_file is not None:
         result = {"model": str(folder / "model"), "split": split, "scores": scores.to_dict() if scores else None}

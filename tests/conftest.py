@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
 
-# One thread here and in every process that a test starts: results are equal to the last bit only at equal thread counts.
+# One thread here and in every process that a test starts: only equal thread counts give results equal to the last bit.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -42,14 +41,13 @@ def golden(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's caches and data, nor depends on the terminal."""
     folder = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("CASCADE_CLIP_CACHE", str(folder / "cache"))
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(folder / "data"))
     # Rich folds tables at the width of its console; tests compare whole lines.
     monkeypatch.setenv("COLUMNS", "400")
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Checkpoint folders: `config.json`, `model.safetensors`, sometimes CLIP's own weights, and a model card (DESIGN 4.5)."""
+"""Checkpoint folders: `config.json`, `model.safetensors`, a model card, sometimes CLIP's own weights (DESIGN 4.5)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.') from error
     except (SafetensorError, OSError) as error:
-        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy or download the checkpoint again.') from error
+        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy the checkpoint again.') from error
     return Checkpoint(recipe, clip, tensors, split, str(config.get("licence", "unknown")))
 
 
@@ -123,8 +123,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f'"{file}" is not a checkpoint of Cascade-CLIP: no "format_version" can be read.') from error
     if version > FORMAT_VERSION:
         raise UserError(
-            f'"{folder}" has checkpoint format {version}, written by {config.get("tool", "a newer version")}; this version'
-            f" reads up to {FORMAT_VERSION}: update with `pip install --upgrade cascade-clip`."
+            f'"{folder}" has checkpoint format {version}, written by {config.get("tool", "a newer version")}; this'
+            f" version reads up to {FORMAT_VERSION}: update with `pip install --upgrade cascade-clip`."
         )
     return dict(config)
 
@@ -144,8 +144,8 @@ def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
     if clip.identity.sha256 != entry["sha256"]:
         raise UserError(
             f'The CLIP weights at hand for "{entry["architecture"]}" are not those that "{folder}" was trained on'
-            f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete the"
-            " cached download and let it be fetched again, or use the version of the toolkit the model was trained with."
+            f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete"
+            " the cached download and let it be fetched again, or use the toolkit's version that trained the model."
         )
     return clip
 
@@ -196,7 +196,7 @@ def _split_from_json(entry: Mapping[str, Any] | None) -> Split | None:
 
 def _model_card(checkpoint: Checkpoint, scores: Mapping[str, float]) -> str:
     template = (resources.files("cascade_clip") / "checkpoint" / "model_card.md.jinja").read_text(encoding="utf-8")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)  # noqa: S701
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
     return environment.from_string(template).render(
         recipe=checkpoint.recipe,
         split=checkpoint.split,

@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
     else:
         first = blocks - sum(per_stage)
         bounds = [first + sum(per_stage[:s]) for s in range(len(per_stage) + 1)]
-        stages = (*(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)), (blocks,))
+        stages = (*(tuple(range(a, b)) for a, b in pairwise(bounds)), (blocks,))
     prompts = state[PROMPTS[0]]
     deep = state[PROMPTS[1]]
     joint = state["backbone.proj"].shape[1]
@@ -207,7 +208,9 @@ def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: I
     elif options.text_from:
         donor = load_clip(*_donor(options.text_from))
         config["text_cfg"] = donor.identity.model_config["text_cfg"]
-        clip_state |= {k: v for k, v in donor.model.state_dict().items() if not k.startswith(("visual.", "logit_", "attn"))}
+        clip_state |= {
+            k: v for k, v in donor.model.state_dict().items() if not k.startswith(("visual.", "logit_", "attn"))
+        }
     return from_parts("imported", None, config, clip_state)
 
 
@@ -278,6 +281,7 @@ def _first(state: Mapping[str, Tensor], pattern: str) -> str:
 
 def _heads(width: int, option: str, what: str) -> int:
     if width % HEAD_WIDTH:
-        raise UserError(f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N.")
+        raise UserError(
+            f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N."
+        )
     return width // HEAD_WIDTH
-

@@ -56,7 +56,7 @@ class TapProjection(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Frozen CLIP ViT + optional visual prompts; per tapped block patch tokens, and the class token (SPEC section 3)."""
+    """Frozen CLIP ViT + optional visual prompts; patch tokens of tapped blocks and the class token (SPEC 3)."""
 
     def __init__(
         self,
@@ -144,9 +144,7 @@ class ImageEncoder(nn.Module):
         patches = visual.conv1(image).flatten(2).transpose(1, 2)
         # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
         class_token = (self.class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
-        positions = resize_positions(
-            visual.positional_embedding, tuple(visual.grid_size), grid, self.position_resize
-        )
+        positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, self.position_resize)
         tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
         normed: Tensor = visual.ln_pre(tokens)
         return normed

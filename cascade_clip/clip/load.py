@@ -31,7 +31,7 @@ _WAY_OUT = (
     ' OpenAI\'s ViT-B-16.pt), a folder with `--set clip.architecture="local-dir:FOLDER"`, or the small CLIP that comes'
     ' with this package: `--set clip.architecture="bundled"`.'
 )
-# A vision-only checkpoint still needs open_clip's constructor, which always builds a text tower; this one costs nothing.
+# open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
 _NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -143,7 +143,9 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None) -> 
     custom_text = settings.pop("custom_text", False)
     settings["text_cfg"] = settings.get("text_cfg") or _NO_TEXT_TOWER
     if "multimodal_cfg" in settings or "hf_model_name" in settings["text_cfg"]:
-        raise UserError("This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it.")
+        raise UserError(
+            "This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it."
+        )
     model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0 if seed is None else seed)
@@ -154,13 +156,16 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None) -> 
 
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
     """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names."""
-    text = model_config.get("text_cfg") or _NO_TEXT_TOWER
+    text: Mapping[str, Any] = model_config.get("text_cfg") or _NO_TEXT_TOWER
     context = int(text.get("context_length", 77))
+    tokenizer: Callable[[list[str]], Tensor]
     if vocabulary is not None:
-        return open_clip.SimpleTokenizer(bpe_path=str(vocabulary), context_length=context)
-    if text.get("hf_tokenizer_name"):
-        return open_clip.tokenizer.HFTokenizer(text["hf_tokenizer_name"], context_length=context)
-    return open_clip.SimpleTokenizer(context_length=context, **(text.get("tokenizer_kwargs") or {}))
+        tokenizer = open_clip.SimpleTokenizer(bpe_path=str(vocabulary), context_length=context)
+    elif text.get("hf_tokenizer_name"):
+        tokenizer = open_clip.tokenizer.HFTokenizer(text["hf_tokenizer_name"], context_length=context)
+    else:
+        tokenizer = open_clip.SimpleTokenizer(context_length=context, **(text.get("tokenizer_kwargs") or {}))
+    return tokenizer
 
 
 def load_weights(model: nn.Module, file: Path, *, quick_gelu: bool) -> None:
@@ -289,10 +294,10 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
         return file
     tag = open_clip.get_pretrained_cfg(architecture, weights)
     if bool(tag.get("quick_gelu")) != bool(config.get("quick_gelu")):
+        how = "with" if tag.get("quick_gelu") else "without"
         raise UserError(
-            f'The weights "{weights}" were trained {"with" if tag.get("quick_gelu") else "without"} QuickGELU, but'
-            f' "{architecture}" computes the other activation: choose the name {"with" if tag.get("quick_gelu") else "without"}'
-            ' the ending "-quickgelu".'
+            f'The weights "{weights}" were trained {how} QuickGELU, but "{architecture}" computes the other activation:'
+            f' choose the name {how} the ending "-quickgelu".'
         )
     try:
         return Path(open_clip.download_pretrained(tag))
@@ -315,7 +320,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _check_tower(visual: nn.Module) -> None:
+def _check_tower(visual: object) -> None:
     fits = (
         isinstance(visual, VisionTransformer)
         and visual.pool_type == "tok"
@@ -326,8 +331,8 @@ def _check_tower(visual: nn.Module) -> None:
     )
     if not fits:
         raise UserError(
-            f"The image tower of this CLIP ({type(visual).__name__}) is no ViT with a class token and a projection, which"
-            " Cascade-CLIP needs; ViT-B-32, ViT-B-16, ViT-L-14 and their relatives are."
+            f"The image tower of this CLIP ({type(visual).__name__}) is no ViT with a class token and a projection,"
+            " which Cascade-CLIP needs; ViT-B-32, ViT-B-16, ViT-L-14 and their relatives are."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,8 @@ def embed_sentences(model: nn.Module, tokens: Tensor, *, batch: int = 256) -> Te
         (C,) float32 unit vector on the CPU.
     """
     device = next(model.parameters()).device
-    units = torch.cat([F.normalize(model.encode_text(part.to(device)).float(), dim=-1) for part in tokens.split(batch)])
+    encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009  (nn.Module types it as a Tensor)
+    units = torch.cat([F.normalize(encode(part.to(device)).float(), dim=-1) for part in tokens.split(batch)])
     mean = F.normalize(units.mean(dim=0), dim=-1) if len(units) > 1 else units[0]
     return mean.cpu()
 
@@ -115,8 +116,8 @@ def _tokenize(clip: Clip, sentences: list[str]) -> Tensor:
             length = len(encode(sentence)) + 2
             if length > context:
                 raise UserError(
-                    f'"{sentence}" is {length} tokens long with its start and end; this CLIP reads {context}: shorten the'
-                    " class name."
+                    f'"{sentence}" is {length} tokens long with its start and end; this CLIP reads {context}: shorten'
+                    " the class name."
                 )
     vocabulary = clip.identity.model_config["text_cfg"].get("vocab_size", 49408)
     if int(tokens.max()) >= vocabulary:

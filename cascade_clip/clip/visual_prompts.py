@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class VisualPrompts(nn.Module):
-    """P learnable tokens for each of the first `depth` blocks, taken through one shared projection (SPEC section 3.4)."""
+    """P learnable tokens for each of the first `depth` blocks, through one shared projection (SPEC section 3.4)."""
 
     def __init__(self, tokens: int, depth: int, width: int, patch_size: int, dropout: float = 0.1) -> None:
         """Make the prompts with the released initial distributions (golden `init`).

@@ -25,7 +25,9 @@ def recipes_folder() -> Path:
 def recipe_names() -> tuple[str, ...]:
     """Names of the shipped recipes, `folder/file` without suffix, sorted."""
     folder = recipes_folder()
-    return tuple(sorted(str(file.relative_to(folder).with_suffix("").as_posix()) for file in folder.rglob(f"*{SUFFIX}")))
+    return tuple(
+        sorted(str(file.relative_to(folder).with_suffix("").as_posix()) for file in folder.rglob(f"*{SUFFIX}"))
+    )
 
 
 def recipe_file(name_or_file: str) -> Path:
@@ -39,7 +41,10 @@ def recipe_file(name_or_file: str) -> Path:
         return shipped
     file = Path(name_or_file).expanduser()
     if not file.is_file():
-        raise UserError(f'There is no recipe "{name_or_file}", neither by name nor as a file.{closest(name_or_file, recipe_names())}')
+        raise UserError(
+            f'There is no recipe "{name_or_file}", neither by name nor as a file.'
+            f"{closest(name_or_file, recipe_names())}"
+        )
     return file
 
 
@@ -142,4 +147,3 @@ def _keys_at(location: Sequence[str | int]) -> list[str]:
             return []
         model = annotation
     return list(model.model_fields)
-

@@ -39,16 +39,16 @@ class ClipConfig(Section):
     architecture: str = "ViT-B-16-quickgelu"
     """An open_clip name, `hf-hub:ORG/NAME`, `local-dir:FOLDER` or `bundled`."""
     weights: str = "openai"
-    """A pretrained tag of open_clip or a file (safetensors, state dict, TorchScript archive); hf-hub, local-dir and bundled bring their own."""
+    """A pretrained tag of open_clip or a file; hf-hub, local-dir and bundled bring their own."""
 
 
 class TextConfig(Section):
     """How class names become text embeddings."""
 
     templates: str = "multi"
-    """`single`, `multi` (the 15 sentences of the released models), `imagenet` (open_clip's 80) or a text file, a sentence with {} a line."""
+    """`single`, `multi` (15 sentences, as released), `imagenet` (open_clip's 80) or a file of sentences with {}."""
     readable: bool = False
-    """Use the readable text of a class list ("concrete wall") instead of the dataset's raw string ("wall-concrete"), which is the released behaviour."""
+    """Use a class list's readable text ("concrete wall") instead of the raw string ("wall-concrete"), as released."""
     half: bool = True
     """Round the embeddings to half precision, as in the released embedding files (SPEC section 2); false keeps fp32."""
 
@@ -119,7 +119,7 @@ class ModelConfig(Section):
     text_projection: Literal["independent", "shared"] = "independent"
     """One projection of the relation descriptor a stage, or one for all stages (paper, Table 9)."""
     class_embeddings: Literal[1, 2] = 2
-    """How often CLIP's class embedding is added to its token: twice as released (SPEC section 3.2), once as CLIP does."""
+    """How often CLIP's class embedding is added to its token: twice as released (SPEC section 3), once as CLIP does."""
     position_resize: Literal["bilinear", "bicubic-antialias"] = "bilinear"
     """How position embeddings meet another grid: bilinear as released, or as open_clip does."""
 
@@ -229,7 +229,9 @@ class InferenceConfig(Section):
     @model_validator(mode="after")
     def _check_stride(self) -> Self:
         if self.stride > self.crop:
-            raise ValueError(f"the stride ({self.stride}) may not exceed the crop ({self.crop}): pixels would be left out")
+            raise ValueError(
+                f"the stride ({self.stride}) may not exceed the crop ({self.crop}): pixels would be left out"
+            )
         return self
 
 

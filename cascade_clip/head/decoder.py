@@ -1,4 +1,4 @@
-"""The text-image decoder of one stage: class queries attend to patch tokens; the last attention's logits are the masks."""
+"""The text-image decoder of one stage: queries attend to patch tokens; the last attention's logits are the masks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class DecoderLayer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """Split channels into heads: (B, L, C) -> (B, heads, L, C / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = x.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
 
 
 class MaskLayer(nn.Module):
@@ -64,7 +65,8 @@ class MaskLayer(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Mask logits (B, K, N) of queries (B, K, C) over patch tokens (B, N, C)."""
-        return (self.q(queries) * self.scale) @ self.k(memory).transpose(1, 2)
+        mask: Tensor = (self.q(queries) * self.scale) @ self.k(memory).transpose(1, 2)
+        return mask
 
 
 class TextImageDecoder(nn.Module):
@@ -94,8 +96,9 @@ class TextImageDecoder(nn.Module):
 
     @torch.no_grad()
     def _start_as_copies(self) -> None:
-        for layer in list(self.layers)[1:]:
-            layer.load_state_dict(self.layers[0].state_dict())
-        if len(self.layers):
-            self.mask.q.load_state_dict(self.layers[0].q.state_dict())
-            self.mask.k.load_state_dict(self.layers[0].k.state_dict())
+        layers = [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+        for layer in layers[1:]:
+            layer.load_state_dict(layers[0].state_dict())
+        if layers:
+            self.mask.q.load_state_dict(layers[0].q.state_dict())
+            self.mask.k.load_state_dict(layers[0].k.state_dict())

@@ -26,7 +26,7 @@ def rgb_pixels(image: ImageInput) -> NDArray[np.uint8]:
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(
-                f"An image array of shape {image.shape} and type {image.dtype} does not fit: (H, W, 3) uint8 RGB is expected."
+                f"An image array of shape {image.shape} and type {image.dtype} does not fit: (H, W, 3) uint8 is wanted."
             )
         return image
     return open_image(image)

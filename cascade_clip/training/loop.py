@@ -103,9 +103,7 @@ class Trainer:
         config, device = self.recipe.train, self.accelerator.device
         self._check()
         text = self.model.text_embeddings_for(self.split)[list(self.split.seen_indices)].to(device)
-        network, optimizer = self.accelerator.prepare(
-            self.model.network, build_optimizer(self.model.network, config)
-        )
+        network, optimizer = self.accelerator.prepare(self.model.network, build_optimizer(self.model.network, config))
         self.model.network.encoder.gradient_checkpointing = config.gradient_checkpointing
         keep_clip_out(self.accelerator)
         self.state = TrainState(processes=self.accelerator.num_processes)
@@ -209,8 +207,8 @@ class Trainer:
         if not math.isfinite(focal + dice):
             names = ", ".join(str(name) for micro in batch for name in micro["id"])
             raise UserError(
-                f"The loss is not finite at step {step + 1} (focal {focal}, dice {dice}; images of this process: {names})."
-                " Lower the learning rate (--set train.lr=1e-5), or use --precision fp32; the last state can be resumed."
+                f"The loss is not finite at step {step + 1} (focal {focal}, dice {dice}; images: {names})."
+                " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
             )
         optimizer.step()
         optimizer.zero_grad()

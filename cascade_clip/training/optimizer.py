@@ -49,7 +49,8 @@ def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> f
 
 
 def _groups(parameters: Iterable[nn.Parameter], lr: float, config: TrainConfig) -> list[dict[str, Any]]:
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for parameter in parameters:
         (decayed if config.decay_norms or parameter.ndim > 1 else exempt).append(parameter)
     settings = {"lr": lr, "base_lr": lr}

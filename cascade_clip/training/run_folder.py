@@ -75,7 +75,9 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")
         (self.folder / "eval.json").unlink(missing_ok=True)
-        (self.folder / "environment.json").write_text(json.dumps(_environment(dataset), indent=2) + "\n", encoding="utf-8")
+        (self.folder / "environment.json").write_text(
+            json.dumps(_environment(dataset), indent=2) + "\n", encoding="utf-8"
+        )
         self.recipe_file.write_text(dump_toml(recipe), encoding="utf-8")
 
     def recipe(self) -> Recipe:
@@ -85,7 +87,9 @@ class RunFolder:
             UserError: No run lies here.
         """
         if not self.recipe_file.exists():
-            raise UserError(f'No run lies in "{self.folder}", so there is nothing to resume: start it without --resume.')
+            raise UserError(
+                f'No run lies in "{self.folder}", so there is nothing to resume: start it without --resume.'
+            )
         return load_recipe(str(self.recipe_file))
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -129,7 +133,9 @@ def _environment(dataset: Path) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    cuda = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -149,7 +155,7 @@ def _git_commit() -> str | None:
     here = Path(__file__).resolve().parent
     try:
         answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
+            ["git", "rev-parse", "HEAD"],
             cwd=here,
             capture_output=True,
             text=True,

@@ -24,7 +24,7 @@ def learning_rate(
         warmup: Steps of warm-up; the decay runs underneath.
         warmup_ratio: Factor at step 0.
     """
-    rate = (base - min_lr) * (1 - step / steps) ** power + min_lr
+    rate: float = (base - min_lr) * (1 - step / steps) ** power + min_lr
     if step < warmup:
         rate *= 1 - (1 - step / warmup) * (1 - warmup_ratio)
     return rate

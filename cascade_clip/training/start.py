@@ -48,7 +48,9 @@ def find_training_data(recipe: Recipe) -> TrainingData:
         split = get_split(recipe.data.split)
         return TrainingData(split, locate_dataset(split.dataset, recipe.data.dataset))
     if recipe.data.dataset is None:
-        raise UserError("Say what to train on: --split NAME (for example shapes-seen), or --data FOLDER of a prepared dataset.")
+        raise UserError(
+            "Say what to train on: --split NAME (for example shapes-seen), or --data FOLDER of a prepared dataset."
+        )
     return TrainingData(split_for_dataset_folder(recipe.data.dataset), recipe.data.dataset)
 
 

@@ -50,7 +50,9 @@ def keep_clip_out(accelerator: Accelerator) -> None:
         while models:
             network = _network(accelerator, models.pop())
             tensors = load_file(Path(folder) / MODEL)
-            network.load_state_dict({**network.state_dict(), **{n.removeprefix("module."): t for n, t in tensors.items()}})
+            network.load_state_dict(
+                {**network.state_dict(), **{n.removeprefix("module."): t for n, t in tensors.items()}}
+            )
 
     accelerator.register_save_state_pre_hook(trim)
     accelerator.register_load_state_pre_hook(load)
@@ -94,7 +96,9 @@ def load_state(accelerator: Accelerator, run: RunFolder) -> TrainState:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f'The state in "{folder}" is damaged ({error}): delete that folder to resume from an earlier one.') from error
+        raise UserError(
+            f'The state in "{folder}" is damaged ({error}): delete that folder to resume from an earlier one.'
+        ) from error
     return state
 
 

@@ -32,8 +32,15 @@ def test_a_model_comes_back(tiny_model: CascadeCLIP, folder: Path) -> None:
     assert torch.equal(loaded.embed(["road", "tree"]), tiny_model.embed(["road", "tree"]))
 
 
-def test_the_frozen_tower_is_stored_only_where_it_must_be(tiny_model: CascadeCLIP, folder: Path, tmp_path: Path) -> None:
-    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "clip.safetensors", "README.md"}
+def test_the_frozen_tower_is_stored_only_where_it_must_be(
+    tiny_model: CascadeCLIP, folder: Path, tmp_path: Path
+) -> None:
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "clip.safetensors",
+        "README.md",
+    }
     assert not any(name.startswith("encoder.visual") for name in load_file(folder / "model.safetensors"))
     tiny_model.save_pretrained(tmp_path / "lean", include_clip=False)
     assert not (tmp_path / "lean" / "clip.safetensors").exists()
@@ -89,10 +96,10 @@ def _drop_tensor(folder: Path) -> None:
     [
         (_edit(format_version=99), "has checkpoint format 99, written by cascade-clip"),
         (_edit(sha256="0" * 64), "are not those that"),
-        (_edit(recipe={"trian": 1}), "config.json\" is damaged"),
+        (_edit(recipe={"trian": 1}), 'config.json" is damaged'),
         (lambda folder: (folder / "config.json").unlink(), "is no checkpoint folder: it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), "model.safetensors\" cannot be read"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), 'model.safetensors" cannot be read'),
         (lambda folder: (folder / "clip.safetensors").unlink(), "cannot be read"),
         (_drop_tensor, "missing ['head.aggregations.0.weights']"),
     ],

@@ -66,7 +66,10 @@ def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]
         ({"decode_head.q_projs.1.weight": None}, "1 missing (head.text_projections.1.weight)"),
         ({"decode_head.extra.weight": torch.ones(1)}, "1 unexpected (decode_head.extra.weight)"),
         ({"decode_head.weights_s9": torch.ones(2)}, "The file projects 6 tapped blocks, but the stages"),
-        ({"backbone.prompt_norm.bias": torch.ones(7)}, "1 misshapen (encoder.prompt_norm.bias: (7,) given, (48,) expected)"),
+        (
+            {"backbone.prompt_norm.bias": torch.ones(7)},
+            "1 misshapen (encoder.prompt_norm.bias: (7,) given, (48,) expected)",
+        ),
         ({"backbone.proj": None}, "1 missing (backbone.proj)"),
         ({"backbone.ln_pre.weight": None}, "missing ['visual.ln_pre.weight']"),
     ],

@@ -86,7 +86,10 @@ def test_prompts_of_any_depth(tiny_clip: Clip, depth: int) -> None:
     for hook in hooks:
         hook.remove()
     assert lengths == [17 + 5] * depth + [17] * (4 - depth)
-    assert {block: tuple(tokens.shape) for block, tokens in features.patch_tokens.items()} == {2: (2, 16, 32), 4: (2, 16, 32)}
+    assert {block: tuple(tokens.shape) for block, tokens in features.patch_tokens.items()} == {
+        2: (2, 16, 32),
+        4: (2, 16, 32),
+    }
 
 
 def test_prompts_of_a_block_change_nothing_before_it(tiny_clip: Clip) -> None:
@@ -109,7 +112,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_clip: Clip) -> Non
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        encoder = ImageEncoder(tiny_clip.visual, taps=[4], prompts=VisualPrompts(3, 4, 48, 16), prompt_norm=True).train()
+        encoder = ImageEncoder(
+            tiny_clip.visual, taps=[4], prompts=VisualPrompts(3, 4, 48, 16), prompt_norm=True
+        ).train()
         encoder.gradient_checkpointing = checkpointing
         torch.manual_seed(1)
         encoder(_image()).patch_tokens[4].square().sum().backward()

@@ -92,7 +92,11 @@ def test_the_usual_towers_are_accepted(name: str) -> None:
 
 
 def test_towers_without_class_token_are_refused() -> None:
-    settings = {"embed_dim": 32, "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32}, "text_cfg": None}
+    settings = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32},
+        "text_cfg": None,
+    }
     with pytest.raises(UserError, match="is no ViT with a class token"):
         build_model(settings)
 
@@ -104,7 +108,7 @@ def test_towers_without_class_token_are_refused() -> None:
         ("ViT-B-16-quickgelu", None, 'No weights are given for CLIP "ViT-B-16-quickgelu"'),
         ("ViT-B-16-quickgelu", "opena", '"opena" is neither a file nor a pretrained tag'),
         ("ViT-B-16", "openai", 'were trained with QuickGELU, but "ViT-B-16" computes the other activation'),
-        ("ViT-B-16-quickgelu", "openai", 'could not be downloaded'),
+        ("ViT-B-16-quickgelu", "openai", "could not be downloaded"),
         ("hf-hub:nobody/nothing", None, '"hf-hub:nobody/nothing" could not be fetched'),
         ("local-dir:no/such/folder", None, "There is no CLIP at"),
     ],

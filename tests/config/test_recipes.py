@@ -15,7 +15,7 @@ from cascade_clip.evaluation.published import paper_figures
 
 
 def test_there_are_recipes_for_every_benchmark() -> None:
-    assert {name.split("/")[0] for name in recipe_names()} >= {"coco", "voc", "context", "folder", "shapes"}
+    assert {name.partition("/")[0] for name in recipe_names()} >= {"coco", "voc", "context", "folder", "shapes"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -27,7 +27,7 @@ def test_every_recipe(name: str) -> None:
     assert f"--recipe {name}" in text or "# Run:" in text
     if recipe.data.split:
         split = get_split(recipe.data.split)
-        assert split.dataset == name.split("/")[0]
+        assert split.dataset == name.split("/", maxsplit=1)[0]
         if recipe.paper:
             assert paper_figures(recipe.paper.table, recipe.paper.row, split.name) is not None
     assert Recipe.model_validate(tomllib.loads(dump_toml(recipe))) == recipe
@@ -44,7 +44,11 @@ def test_every_recipe(name: str) -> None:
 def test_released_settings(name: str, tokens: int, templates: str, iterations: int, split: str) -> None:
     """SPEC section 11."""
     recipe = load_recipe(name)
-    assert (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations) == (tokens, templates, iterations)
+    assert (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations) == (
+        tokens,
+        templates,
+        iterations,
+    )
     assert recipe.data.split == split
     assert recipe.train.batch == 16
     assert recipe.model.stages == ((6, 7, 8), (9, 10, 11), (12,))
@@ -53,7 +57,9 @@ def test_released_settings(name: str, tokens: int, templates: str, iterations: i
 
 
 def test_overrides() -> None:
-    recipe = load_recipe("coco/cascade-zegclip", ["train.batch=8", "data.split=voc", "model.stages=[[11],[12]]", 'name="x"'])
+    recipe = load_recipe(
+        "coco/cascade-zegclip", ["train.batch=8", "data.split=voc", "model.stages=[[11],[12]]", 'name="x"']
+    )
     assert (recipe.train.batch, recipe.data.split, recipe.model.stages, recipe.name) == (8, "voc", ((11,), (12,)), "x")
     assert recipe.model.prompts.tokens == 50
 
@@ -99,7 +105,9 @@ def test_values_that_do_not_fit(overrides: list[str], message: str) -> None:
 
 
 def test_unknown_and_broken_recipes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'There is no recipe "coco/cascade-zegclp".*Did you mean "coco/cascade-zegclip"'):
+    with pytest.raises(
+        UserError, match=r'There is no recipe "coco/cascade-zegclp".*Did you mean "coco/cascade-zegclip"'
+    ):
         load_recipe("coco/cascade-zegclp")
     (tmp_path / "broken.toml").write_text("train = [")
     with pytest.raises(UserError, match="is no valid TOML"):

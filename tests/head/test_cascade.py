@@ -7,7 +7,13 @@ import torch
 
 from cascade_clip.build import build_network
 from cascade_clip.clip.load import Clip
-from cascade_clip.config.schema import AggregationConfig, DecoderConfig, ModelConfig, PromptConfig, StageProjectionConfig
+from cascade_clip.config.schema import (
+    AggregationConfig,
+    DecoderConfig,
+    ModelConfig,
+    PromptConfig,
+    StageProjectionConfig,
+)
 from cascade_clip.errors import UserError
 from cascade_clip.head.decoder import MaskLayer, TextImageDecoder
 from cascade_clip.head.queries import relation_descriptor
@@ -47,7 +53,9 @@ def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages
     text = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
     masks = network.stage_logits(torch.randn(2, 3, 48, 80), text)
     assert [tuple(mask.shape) for mask in masks] == [(2, 5, 3, 5)] * len(stages)
-    torch.testing.assert_close(network(torch.ones(1, 3, 48, 80), text), sum(network.stage_logits(torch.ones(1, 3, 48, 80), text)))
+    torch.testing.assert_close(
+        network(torch.ones(1, 3, 48, 80), text), sum(network.stage_logits(torch.ones(1, 3, 48, 80), text))
+    )
 
 
 @pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])

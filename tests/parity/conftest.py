@@ -18,7 +18,7 @@ from cascade_clip.checkpoint.upstream_names import PROMPTS, UpstreamLayout, own_
 
 MODELS = ("cascade_zegclip_tiny", "zegclip_tiny")
 TOLERANCE = {"features": 2e-6, "mask_logits": 5e-5, "scores": 1e-5, "loss": 1e-5, "gradient": 1e-4}
-"""Suggested acceptance of `tolerances.json`: absolute, except loss (relative) and gradient (of the tensor's maximum)."""
+"""Acceptance that `tolerances.json` suggests: absolute, except loss (relative), gradient (of the tensor's maximum)."""
 LABEL_GAP = 1e-4
 """Label maps must agree wherever the best two scores are further apart."""
 

@@ -70,7 +70,9 @@ def test_scores_and_labels(model: GoldenModel, setting: str, bias: float, assert
 
 @torch.no_grad()
 @pytest.mark.parametrize(("setting", "bias"), [("inductive", 0.1), ("selftrain", 0.0)])
-def test_sliding_window(golden: Path, model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check) -> None:
+def test_sliding_window(
+    golden: Path, model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check
+) -> None:
     facts = json.loads((golden / "slide" / "slide.json").read_text())
     if not facts["weights"].startswith(f"../{model.folder.name}/"):
         pytest.skip("the sliding window was recorded with the other model's weights")

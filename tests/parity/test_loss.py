@@ -23,7 +23,7 @@ CASES = {
     "inductive_all_ignored": "labels_all_ignored",
 }
 ZERO_GRADIENT = "multihead_attn.k.bias"
-"""Mathematically without gradient (softmax is shift invariant): the stored values are rounding noise (golden README)."""
+"""Without gradient (softmax is shift invariant): the stored values are rounding noise (golden README)."""
 
 
 def _forward(model: GoldenModel, network: torch.nn.Module, case: str) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,11 @@ def test_gradient_of_every_parameter(model: GoldenModel, case: str) -> None:
             assert float(gradient.abs().max()) < 1e-4
             continue
         torch.testing.assert_close(
-            gradient, golden, rtol=0, atol=TOLERANCE["gradient"] * float(golden.abs().max()), msg=lambda m, n=name: f"{n}: {m}"
+            gradient,
+            golden,
+            rtol=0,
+            atol=TOLERANCE["gradient"] * float(golden.abs().max()),
+            msg=lambda m, n=name: f"{n}: {m}",
         )
     matched = {id(parameter) for parameter in ours.values()}
     assert len(matched) == len(ours)

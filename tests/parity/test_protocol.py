@@ -50,7 +50,9 @@ def test_training_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]) -
         long_side, short_side = case["base_scale"]
         size = train_size(case["h"], case["w"], long_side, short_side, case["ratio"])
         assert size == (case["out_h"], case["out_w"])
-        assert np.array_equal(resize_bilinear(tensors[f"train{number}.rgb_in"], *size), tensors[f"train{number}.rgb_resized"])
+        assert np.array_equal(
+            resize_bilinear(tensors[f"train{number}.rgb_in"], *size), tensors[f"train{number}.rgb_resized"]
+        )
         label = resize_nearest(tensors[f"train{number}.label_in"], *size)
         assert np.array_equal(label, tensors[f"train{number}.label_resized"])
 
@@ -73,9 +75,7 @@ def test_metrics(golden: Path) -> None:
     facts = json.loads((golden / "metrics" / "metrics.json").read_text())
     maps = load_file(golden / "metrics" / "maps.safetensors")
     classes = facts["n_classes"]
-    confusion = sum(
-        confusion_matrix(maps[f"pred_{i}"], maps[f"label_{i}"], classes) for i in range(facts["n_images"])
-    )
+    confusion = sum(confusion_matrix(maps[f"pred_{i}"], maps[f"label_{i}"], classes) for i in range(facts["n_images"]))
     scores = scores_from_confusion(confusion.numpy(), facts["seen"], facts["unseen"], [f"c{i}" for i in range(classes)])
     for name, golden_name in {
         "miou": "miou",
@@ -88,7 +88,10 @@ def test_metrics(golden: Path) -> None:
         "mean_accuracy_unseen": "macc_unseen",
     }.items():
         assert getattr(scores, name) == pytest.approx(facts[golden_name], rel=1e-9), name
-    for ours, expected in [*zip(scores.iou, facts["iou"], strict=True), *zip(scores.accuracy, facts["class_acc"], strict=True)]:
+    for ours, expected in [
+        *zip(scores.iou, facts["iou"], strict=True),
+        *zip(scores.accuracy, facts["class_acc"], strict=True),
+    ]:
         assert math.isnan(ours) if expected is None else ours == pytest.approx(expected, rel=1e-9)
 
 

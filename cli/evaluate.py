@@ -1,0 +1,215 @@
+"""`cascade-clip eval`: seen and unseen scores of a checkpoint on a validation set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade_clip_cli.options import (
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    PrecisionOption,
+    ProcessesOption,
+    QuietOption,
+    SplitOption,
+)
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from cascade_clip.config.schema import InferenceConfig
+    from cascade_clip.data.catalogue import Split
+    from cascade_clip.data.prepared import PreparedDataset
+    from cascade_clip.evaluation.scores import Scores
+    from cascade_clip.segmenter import CascadeCLIP
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint folder, or ORG/NAME on the Hub.")],
+    split: SplitOption = None,
+    data: DataOption = None,
+    crop: Annotated[int | None, typer.Option("--crop", min=1, help="Side of the window; default: the model's.")] = None,
+    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Distance of windows.")] = None,
+    bias: Annotated[float | None, typer.Option("--bias", min=0.0, help="Taken off the scores of seen classes.")] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
+    nproc: ProcessesOption = 1,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    output: OutputOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.
+
+    Without --split the classes the model was trained on count. The record is written as eval.json beside the
+    checkpoint folder, or into --output.
+
+    Example: cascade-clip eval runs/mine/model --split shapes-seen
+    """
+    from cascade_clip_cli.console import be_quiet, show_log
+    from cascade_clip_cli.launch import run_processes
+
+    if quiet:
+        be_quiet()
+    show_log()
+    if nproc > 1 and run_processes(nproc):
+        return
+    from cascade_clip.evaluation.run import chosen_images
+
+    state, model = _load(checkpoint, device, precision)
+    inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
+    chosen, dataset = chosen_dataset(model, split, data)
+    started = time.perf_counter()
+    scores = _measure(state, model, chosen, dataset, inference, limit=limit)
+    if not state.is_main_process:
+        return
+    record = {
+        "checkpoint": checkpoint,
+        "split": chosen.name,
+        "dataset": dataset.name,
+        "images": len(chosen_images(dataset.count("val"), limit)),
+        "images_of_the_set": dataset.count("val"),
+        "inference": inference.model_dump(mode="json"),
+        "precision": precision,
+        "processes": state.num_processes,
+        "seconds": round(time.perf_counter() - started, 2),
+        "scores": scores.to_dict(),
+    }
+    if json_file != Path("-"):
+        _show(model, scores, chosen, record)
+    _write(record, checkpoint, output, json_file)
+
+
+def changed_inference(inference: InferenceConfig, **changes: Any) -> InferenceConfig:
+    """Put the options that were given over the recipe's.
+
+    Raises:
+        UserError: A value that does not fit, for example a stride above the crop.
+    """
+    from pydantic import ValidationError
+
+    from cascade_clip.config.schema import InferenceConfig
+    from cascade_clip.errors import UserError
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        return InferenceConfig.model_validate({**inference.model_dump(), **given})
+    except ValidationError as error:
+        reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
+
+
+def chosen_dataset(model: CascadeCLIP, split: str | None, data: Path | None) -> tuple[Split, PreparedDataset]:
+    """Find the split and its prepared dataset: what the options say, else what the model was trained on.
+
+    Args:
+        model: Its own split counts where no other is named and the dataset in `data` has the same classes.
+        split: A split by name or file.
+        data: Folder of a prepared dataset, or one that holds it under its name.
+
+    Raises:
+        UserError: No split, no dataset, or a dataset of other classes than the split's.
+    """
+    from cascade_clip.data.catalogue import get_split
+    from cascade_clip.data.dataset_location import locate_dataset
+    from cascade_clip.data.prepared import PreparedDataset
+    from cascade_clip.errors import UserError
+
+    chosen = get_split(split) if split is not None else _split_of(model, data)
+    if chosen is None:
+        raise UserError("The checkpoint does not say what it was trained on: give --split NAME or --data FOLDER.")
+    own = model.recipe.data.dataset if model.split is not None and chosen.dataset == model.split.dataset else None
+    dataset = PreparedDataset.open(locate_dataset(chosen.dataset, data or own))
+    dataset.check_classes(chosen.class_names, chosen.name)
+    return chosen, dataset
+
+
+def _split_of(model: CascadeCLIP, data: Path | None) -> Split | None:
+    """The model's own split, or that of the dataset in `data` where this one has other classes."""
+    from cascade_clip.data.catalogue import split_for_dataset_folder
+    from cascade_clip.data.dataset_info import INFO_FILE
+
+    if data is None or not (data.expanduser() / INFO_FILE).is_file():
+        return model.split
+    found = split_for_dataset_folder(data.expanduser())
+    return model.split if model.split is not None and model.split.class_names == found.class_names else found
+
+
+def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, CascadeCLIP]:
+    """The place of this process among all, and the model on this process's device."""
+    from accelerate import PartialState
+
+    from cascade_clip.runtime import resolve_device
+    from cascade_clip.segmenter import CascadeCLIP
+    from cascade_clip_cli.console import stderr
+
+    state = PartialState(cpu=resolve_device(device).type == "cpu")
+    own_device = str(state.device) if state.num_processes > 1 else device
+    with stderr.status("loading the model"):
+        return state, CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)
+
+
+def _measure(
+    state: PartialState,
+    model: CascadeCLIP,
+    split: Split,
+    dataset: PreparedDataset,
+    inference: InferenceConfig,
+    *,
+    limit: int,
+) -> Scores:
+    """Evaluate this process's images and sum the confusion matrices of all processes."""
+    from accelerate.utils import reduce
+
+    from cascade_clip.evaluation.run import evaluate as evaluate_network
+    from cascade_clip.evaluation.scores import scores_from_confusion
+    from cascade_clip_cli.console import progress_bar
+
+    with progress_bar("evaluate") as progress:
+        confusion = evaluate_network(
+            model.network,
+            model.text_embeddings_for(split),
+            split,
+            dataset,
+            model.recipe.data,
+            inference,
+            device=model.device,
+            dtype=model.dtype,
+            rank=state.process_index,
+            world=state.num_processes,
+            limit=limit,
+            progress=progress if state.is_main_process else None,
+        )
+    total = reduce(confusion, "sum").cpu().numpy()
+    return scores_from_confusion(total, split.seen_indices, split.unseen_indices, split.class_names)
+
+
+def _show(model: CascadeCLIP, scores: Scores, split: Split, record: dict[str, Any]) -> None:
+    from cascade_clip_cli.console import stdout
+    from cascade_clip_cli.tables import per_class_table, scores_table
+
+    some = "" if record["images"] == record["images_of_the_set"] else f" of {record['images_of_the_set']}"
+    # A figure of the paper is comparable only on the split that the recipe was made for.
+    paper = model.recipe.paper if model.split is not None and model.split.name == split.name else None
+    title = f"{model.recipe.name} on {split.name}, {record['images']}{some} images"
+    stdout.print(per_class_table(scores))
+    stdout.print(scores_table(scores, paper, split.name, title=title))
+
+
+def _write(record: dict[str, Any], checkpoint: str, output: Path | None, json_file: Path | None) -> None:
+    from cascade_clip_cli.tables import write_json
+
+    folder = Path(checkpoint).expanduser()
+    beside = folder.resolve().parent if folder.is_dir() else None
+    if place := output or beside:
+        write_json(place / "eval.json", record)
+    if json_file is not None:
+        write_json(json_file, record)

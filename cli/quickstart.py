@@ -1,0 +1,94 @@
+"""`cascade-clip quickstart`: the whole path on the drawn world, in minutes, without network or GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cascade_clip_cli.options import DeviceOption, QuietOption
+
+if TYPE_CHECKING:
+    from cascade_clip.evaluation.scores import Scores
+
+RECIPES = {"ZegCLIP": "shapes/zegclip", "Cascade-CLIP": "shapes/cascade-zegclip"}
+
+
+def quickstart(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("quickstart"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps a model; default: the recipe's.")] = None,
+    train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
+    val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="One seed decides everything.")] = 0,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions.
+
+    An interrupted start continues when the same command is given again.
+
+    Example: cascade-clip quickstart --output quickstart
+    """
+    from cascade_clip_cli.console import be_quiet, show_log, stdout
+    from cascade_clip_cli.tables import comparison_table
+
+    if quiet:
+        be_quiet()
+    show_log()
+    data = output / "shapes"
+    _draw_scenes(data, train, val, seed)
+    scores = {
+        name: _train(recipe, output / name.lower(), data, steps, seed, device) for name, recipe in RECIPES.items()
+    }
+    stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
+    picture = output / "predictions.png"
+    _draw_predictions(output, data, picture)
+    stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
+    model = output / "cascade-clip" / "model"
+    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
+
+
+def _draw_scenes(folder: Path, train: int, val: int, seed: int) -> None:
+    """Draw the scenes, unless an earlier start did."""
+    from cascade_clip.data.dataset_info import INFO_FILE
+    from cascade_clip.shapes.prepare import prepare_shapes
+    from cascade_clip_cli.console import progress_bar
+
+    if not (folder / INFO_FILE).exists():
+        with progress_bar("draw scenes") as progress:
+            prepare_shapes(folder, train=train, val=val, seed=seed, progress=progress)
+
+
+def _train(recipe: str, folder: Path, data: Path, steps: int | None, seed: int, device: str) -> Scores:
+    """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
+    from cascade_clip.config.recipes import load_recipe
+    from cascade_clip.errors import UserError
+    from cascade_clip.training.run_folder import RunFolder
+    from cascade_clip.training.start import start_training
+    from cascade_clip_cli.console import stderr
+    from cascade_clip_cli.training_progress import training_progress
+
+    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"']
+    chosen = load_recipe(recipe, settings + ([f"train.iterations={steps}"] if steps else []))
+    run = RunFolder(folder)
+    resume = run.recipe_file.exists()
+    if resume and run.recipe() != chosen:
+        raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
+    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
+    with training_progress() as watch:
+        scores = start_training(chosen, folder, device=device, resume=resume, watch=watch).train(resume=resume)
+    if scores is None:
+        raise UserError(f'"{data}" holds no validation scenes: choose another --output.')
+    return scores
+
+
+def _draw_predictions(output: Path, data: Path, picture: Path) -> None:
+    """Put image, label and both models' predictions of some scenes with unseen classes on one sheet."""
+    from cascade_clip.data.prepared import PreparedDataset
+    from cascade_clip.report.scene_comparison import compare_models, images_with_unseen_classes
+    from cascade_clip.segmenter import CascadeCLIP
+
+    models = {name: CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
+    dataset = PreparedDataset.open(data)
+    compare_models(models, dataset, images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)).save(picture)

@@ -1,0 +1,172 @@
+"""What the commands print: score tables, prediction tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cascade_clip_cli.console import stdout
+
+if TYPE_CHECKING:
+    from cascade_clip.config.schema import PaperFigure
+    from cascade_clip.evaluation.scores import Scores
+    from cascade_clip.inference.segmentation import Segmentation
+
+STDOUT = Path("-")
+MISSING = "–"
+MOST_CLASSES_OF_A_LINE = 4
+
+
+def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title: str) -> Table:
+    """The figures of one evaluation in percent, with the paper's below where it has some for the split.
+
+    Args:
+        scores: What was measured.
+        paper: Which figure of the paper the recipe reproduces.
+        split: The split that was evaluated.
+        title: Heading of the table.
+    """
+    from cascade_clip.evaluation.published import paper_figures
+
+    table = _table(title)
+    table.add_column("")
+    columns = ["miou_seen", "miou_unseen", "hiou"] if scores.unseen else []
+    columns += ["miou", "mean_accuracy", "pixel_accuracy"]
+    headings = {
+        "miou_seen": "seen mIoU",
+        "miou_unseen": "unseen mIoU",
+        "hiou": "hIoU",
+        "miou": "mIoU",
+        "mean_accuracy": "mean acc.",
+        "pixel_accuracy": "pixel acc.",
+    }
+    for column in columns:
+        table.add_column(headings[column], justify="right")
+    measured = {column: 100 * getattr(scores, column) for column in columns}
+    table.add_row("[bold]here", *(f"[bold]{_figure(measured[column])}" for column in columns))
+    published = paper_figures(paper.table, paper.row, split) if paper is not None else None
+    if published is not None and paper is not None:
+        table.add_row("paper", *(_figure(published.get(column, math.nan), 1) for column in columns))
+        differences = (measured[column] - published.get(column, math.nan) for column in columns)
+        table.add_row("[dim]difference", *(f"[dim]{_figure(value, 1, sign=True)}" for value in differences))
+        table.caption = escape(f'paper: {paper.table}, "{paper.row}"')
+    return table
+
+
+def per_class_table(scores: Scores) -> Table:
+    """IoU and accuracy of every class in percent; unseen classes are marked where the split has some."""
+    table = _table("per class")
+    table.add_column("class")
+    if scores.unseen:
+        table.add_column("")
+    table.add_column("IoU", justify="right")
+    table.add_column("accuracy", justify="right")
+    table.add_column("labelled pixels", justify="right", style="dim")
+    unseen = set(scores.unseen)
+    for index, name in enumerate(scores.classes):
+        mark = ["[bold magenta]unseen" if index in unseen else "[dim]seen"] if unseen else []
+        table.add_row(
+            escape(name),
+            *mark,
+            _figure(100 * scores.iou[index]),
+            _figure(100 * scores.accuracy[index]),
+            f"{scores.labelled_pixels[index]:,}",
+        )
+    return table
+
+
+def comparison_table(scores: Mapping[str, Scores], *, title: str) -> Table:
+    """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
+    table = _table(title)
+    table.add_column("")
+    for heading in ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc."):
+        table.add_column(heading, justify="right")
+    for name, values in scores.items():
+        figures = (values.miou_seen, values.miou_unseen, values.hiou, values.pixel_accuracy)
+        table.add_row(escape(name), *(_figure(100 * figure, 1) for figure in figures))
+    return table
+
+
+def prediction_table(segmentation: Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str) -> Table:
+    """The classes of one image, the largest first: colour, share of pixels, mean score."""
+    table = _table(escape(title))
+    table.add_column("class")
+    table.add_column("share", justify="right")
+    table.add_column("mean score", justify="right")
+    summary = segmentation.summary()
+    for share in summary:
+        table.add_row(
+            swatch(colours[share.index]).append(f" {share.name}", style="default"),
+            f"{100 * share.share:.1f} %",
+            f"{share.mean_score:.2f}",
+        )
+    unassigned = 1 - sum(share.share for share in summary)
+    if unassigned > 0.5 / segmentation.labels.size:
+        table.add_row("[dim]  no class", f"{100 * unassigned:.1f} %", MISSING)
+    return table
+
+
+def prediction_line(segmentation: Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str) -> Text:
+    """One image in one line, for runs over many: its largest classes with their share and mean score."""
+    summary = segmentation.summary()
+    line = Text(f"{title}: ")
+    for share in summary[:MOST_CLASSES_OF_A_LINE]:
+        line.append_text(swatch(colours[share.index]))
+        line.append(f" {share.name} {100 * share.share:.0f} % ({share.mean_score:.2f})  ")
+    if len(summary) > MOST_CLASSES_OF_A_LINE:
+        line.append(f"+ {len(summary) - MOST_CLASSES_OF_A_LINE} more", style="dim")
+    if not summary:
+        line.append("no class", style="dim")
+    line.rstrip()
+    return line
+
+
+def swatch(colour: tuple[int, int, int]) -> Text:
+    """A small square in a class's colour."""
+    return Text("■", style="rgb({},{},{})".format(*colour))
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a result as JSON, whole or not at all; "-" stands for stdout.
+
+    Args:
+        path: File to write or replace; its folder is made where it does not exist.
+        record: What `json` takes; NaN is not JSON and is refused.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    from cascade_clip.errors import UserError
+
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    if path == STDOUT:
+        stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+        return
+    waiting = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            waiting.write_text(text + "\n", encoding="utf-8")
+            waiting.replace(path)
+        finally:
+            waiting.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f'The result cannot be written to "{path}": {error.strerror or error}.') from error
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD)
+
+
+def _figure(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    if math.isnan(value):
+        return MISSING
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"

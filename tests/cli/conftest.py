@@ -1,0 +1,104 @@
+"""A model that needs no CLIP: it knows the words red, green and blue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from torch.nn import functional as F  # noqa: N812
+from typer.testing import CliRunner, Result
+
+from cascade_clip import segmenter
+from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure
+from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.inference.predictor import segment_image
+
+RGB = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
+COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
+SPLIT = Split(
+    "rgb-seen",
+    "rgb",
+    tuple(ClassEntry(name, name, colour) for name, colour in zip(RGB, COLOURS, strict=True)),
+    frozenset({"blue"}),
+)
+
+
+class ColourNetwork(torch.nn.Module):
+    patch_size = 4
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return 2 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
+
+
+class ColourModel:
+    """Has of `CascadeCLIP` what the commands use."""
+
+    def __init__(self) -> None:
+        self.network = ColourNetwork()
+        self.recipe = SimpleNamespace(
+            name="colours",
+            paper=PaperFigure(table="table2_sota", row="Cascade-CLIP"),
+            data=DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
+            inference=InferenceConfig(crop=32, stride=24),
+        )
+        self.split: Split | None = SPLIT
+        self.device = torch.device("cpu")
+        self.dtype = torch.float32
+        self.embedded: list[tuple[str, ...]] = []
+
+    def embed(self, classes: Sequence[str]) -> torch.Tensor:
+        self.embedded.append(tuple(classes))
+        return torch.tensor([RGB[name.split("|")[0]] for name in classes])
+
+    def text_embeddings_for(self, split: Split) -> torch.Tensor:
+        return self.embed(split.class_names)
+
+    def segment(
+        self,
+        image: np.ndarray,
+        classes: Sequence[str] | None = None,
+        *,
+        split: Split | None = None,
+        text_embeddings: torch.Tensor | None = None,
+        threshold: float | None = None,
+    ) -> list[Any]:
+        names = tuple(classes) if split is None else split.class_names
+        text = text_embeddings if split is None else self.text_embeddings_for(split)
+        seen = torch.zeros(len(names), dtype=torch.bool)
+        data, inference = self.recipe.data, self.recipe.inference
+        return [
+            segment_image(
+                self.network, image, text, seen, data, inference, self.device, threshold=threshold, classes=names
+            )
+        ]
+
+
+@pytest.fixture
+def colour_model(monkeypatch: pytest.MonkeyPatch) -> ColourModel:
+    """The model that every checkpoint name loads; `loads` counts how often."""
+    model = ColourModel()
+    model.loads = []
+
+    def load(checkpoint: str, **options: Any) -> ColourModel:
+        model.loads.append((checkpoint, options))
+        return model
+
+    monkeypatch.setattr(segmenter.CascadeCLIP, "from_pretrained", load)
+    return model
+
+
+@pytest.fixture
+def run_command() -> Callable[..., Result]:
+    """Run one command function with arguments; what it raises is in `exception`."""
+
+    def run(command: Callable[..., None], *arguments: object) -> Result:
+        app = typer.Typer()
+        app.command()(command)
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run

@@ -1,0 +1,164 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.build import build_network
+from cascade_clip.clip.load import Clip
+from cascade_clip.config.schema import InferenceConfig, Recipe
+from cascade_clip.data.catalogue import Split
+from cascade_clip.data.prepared_writer import Sample, write_prepared
+from cascade_clip.errors import UserError
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.evaluate import changed_inference, evaluate
+
+PAINT = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+
+
+def draw(sample: Sample) -> tuple[bytes, np.ndarray]:
+    """Each image is of one class, but its rightmost eighth is painted as the next class."""
+    seed = sample.payload
+    label = np.full((40, 64), seed % 3, np.uint8)
+    painted = label.copy()
+    painted[:, 56:] = (seed + 1) % 3
+    encoded = io.BytesIO()
+    Image.fromarray(PAINT[painted]).save(encoded, "PNG")
+    return encoded.getvalue(), label
+
+
+@pytest.fixture(scope="session")
+def rgb_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared") / "rgb"
+    samples = [Sample(f"image-{seed}", seed) for seed in range(6)]
+    write_prepared(folder, name="rgb", classes=["red", "green", "blue"], parts={"train": [], "val": samples}, load=draw)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    return tmp_path / "run" / "model"
+
+
+def test_scores_stand_on_stdout_and_in_the_record_beside_the_checkpoint(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command
+):
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--device", "cpu")
+    assert result.exit_code == 0, result.exception
+    record = json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
+    scores = record["scores"]
+    assert (record["split"], record["dataset"], record["images"]) == ("rgb-seen", "rgb", 6)
+    assert scores["pixel_accuracy"] == pytest.approx(7 / 8, abs=0.03)
+    assert scores["miou_seen"] == pytest.approx(7 / 9, abs=0.05)
+    assert scores["hiou"] == pytest.approx(
+        2 * scores["miou_seen"] * scores["miou_unseen"] / (scores["miou_seen"] + scores["miou_unseen"])
+    )
+    assert sum(entry["labelled_pixels"] for entry in scores["classes"]) == 6 * 40 * 64
+    here = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["here"])
+    assert here[1:4] == [f"{100 * scores[name]:.2f}" for name in ("miou_seen", "miou_unseen", "hiou")]
+    assert "unseen" in next(line for line in result.stdout.splitlines() if line.strip().startswith("blue"))
+
+
+def test_windows_of_the_options_are_used_and_recorded(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    options = [
+        "--crop",
+        "16",
+        "--stride",
+        "12",
+        "--bias",
+        "0.9",
+        "--flip",
+        "--limit",
+        "3",
+        "-o",
+        checkpoint.parent / "x",
+    ]
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, *options)
+    assert result.exit_code == 0, result.exception
+    record = json.loads((checkpoint.parent / "x" / "eval.json").read_text(encoding="utf-8"))
+    assert record["inference"] == {"crop": 16, "stride": 12, "seen_bias": 0.9, "flip": True, "window_batch": 4}
+    assert (record["images"], record["images_of_the_set"]) == (3, 6)
+    assert record["scores"]["miou_seen"] < 0.2  # the bias of 0.9 hands everything to the unseen class
+    assert "3 of 6 images" in result.stdout
+    assert not (checkpoint.parent / "eval.json").exists()
+
+
+def test_json_on_stdout_is_alone_there(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--json", "-", "--quiet")
+    assert json.loads(result.stdout)["scores"]["miou"] > 0.5
+
+
+def test_the_papers_figure_stands_beside_ours_on_the_recipes_split(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command
+):
+    split = colour_model.split
+    colour_model.split = Split("coco-seen", split.dataset, split.classes, split.unseen)
+    result = run_command(evaluate, checkpoint, "--data", rgb_data)
+    assert result.exit_code == 0, result.exception
+    paper = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["paper"])
+    assert paper[1:4] == ["41.1", "43.4", "42.2"]
+
+
+def test_without_a_split_the_classes_of_the_dataset_count(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    colour_model.split = None
+    result = run_command(evaluate, checkpoint, "--data", rgb_data)
+    assert result.exit_code == 0, result.exception
+    record = json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
+    assert record["scores"]["miou_unseen"] is None
+    assert "unseen" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "coco-sen"], 'no split "coco-sen"'),
+        (["--split", "voc-seen"], "classes"),
+        (["--crop", "16"], r"stride \(24\) may not exceed the crop \(16\).*Give --crop and --stride together"),
+    ],
+)
+def test_mistakes(rgb_data: Path, checkpoint: Path, colour_model, run_command, arguments: list[str], message: str):
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, *arguments)
+    assert isinstance(result.exception, UserError), result.exception
+    with pytest.raises(UserError, match=message):
+        raise result.exception
+
+
+def test_a_checkpoint_that_says_nothing_asks_for_a_split(checkpoint: Path, colour_model, run_command):
+    colour_model.split = None
+    result = run_command(evaluate, checkpoint)
+    assert "give --split NAME or --data FOLDER" in str(result.exception)
+
+
+def test_options_that_are_not_given_keep_the_recipes_values():
+    recipe = InferenceConfig(crop=32, stride=24, flip=True)
+    assert changed_inference(recipe, crop=None, stride=None, seen_bias=None, flip=None) == recipe
+    assert changed_inference(recipe, seen_bias=0.0, flip=False) == InferenceConfig(
+        crop=32, stride=24, seen_bias=0, flip=False
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_image_once(rgb_data: Path, tmp_path: Path, tiny_recipe: Recipe, tiny_clip: Clip):
+    model = CascadeCLIP(build_network(tiny_recipe.model, tiny_clip.visual), tiny_clip, tiny_recipe)
+    model.save_pretrained(tmp_path / "run" / "model")
+    records = []
+    for processes in ("1", "2"):
+        command = ["eval", "run/model", "--data", str(rgb_data), "--device", "cpu", "--nproc", processes]
+        done = subprocess.run(
+            [sys.executable, "-m", "cascade_clip_cli", *command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("pixel acc.") == 1  # only the first process prints
+        records.append(json.loads((tmp_path / "run" / "eval.json").read_text(encoding="utf-8")))
+    assert [record["processes"] for record in records] == [1, 2]
+    assert records[0]["scores"] == records[1]["scores"]
+    assert sum(entry["labelled_pixels"] for entry in records[1]["scores"]["classes"]) == 6 * 40 * 64

@@ -1,0 +1,110 @@
+"""The program as a whole: quick help, exit codes, one clear sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cascade_clip_cli import main as program
+from cascade_clip_cli.main import main
+
+COMMANDS = ("quickstart", "prepare-data", "train", "eval", "predict", "import-upstream", "recipes")
+
+
+def _exit_code(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return int(left.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_opens_with_a_sentence_and_ends_with_an_example(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exit_code(command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    description = text.partition("[ARGS]")[2] or text
+    assert ". " in description
+    assert f"Example: cascade-clip {command}" in text
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = "import sys\nfrom cascade_clip_cli.main import main\ntry:\n    main(['--help'])\nfinally:\n"
+    code += "    assert not {'torch', 'open_clip', 'datasets', 'accelerate'} & set(sys.modules)\n"
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code("--version") == 0
+    assert capsys.readouterr().out.startswith("cascade-clip ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "No such command 'trian'"),
+        (["train", "--split", "coco-sen"], 'There is no split "coco-sen". Did you mean "coco-seen"'),
+        (["train", "--recipe", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
+        (["train", "--set", "train.bacth=2"], 'train.bacth: unknown key. Did you mean "batch"'),
+        (["train", "--device", "cuda:99"], 'The device "cuda:99" is not there'),
+        (["train", "--resume"], "--resume needs --output"),
+        (["train", "--resume", "--output", "x", "--seed", "3"], "is continued with its own recipe.toml"),
+        (["eval", "no/such/model"], "is no checkpoint folder: it does not exist"),
+        (["predict", "nothing.jpg", "--model", "x", "--classes", "a"], "nothing.jpg"),
+        (["prepare-data", "vok"], 'Did you mean "voc"'),
+        (["recipes", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
+        (["import-upstream", "no.pth", "--output", "x"], 'There is no file "no.pth"'),
+        (["import-upstream", "no.pth", "--output", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
+    ],
+)
+def test_the_users_mistakes(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _exit_code(*arguments) == 2
+    printed = capsys.readouterr()
+    assert message in " ".join(printed.err.split())
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 2, 'Cannot write "runs/x": No space left on device'),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, 'Cannot write "/x": Permission denied'),
+        (KeyboardInterrupt(), 130, ""),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2, "The device's memory is full"),
+    ],
+)
+def test_what_goes_wrong_outside(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "app", lambda _arguments: _raise(error))
+    assert _exit_code() == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "app", lambda _arguments: _raise(ZeroDivisionError("defect")))
+    with pytest.raises(ZeroDivisionError):
+        main([])

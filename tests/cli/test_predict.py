@@ -1,0 +1,145 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.errors import UserError
+from cascade_clip_cli.predict import predict
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    image = np.zeros((40, 64, 3), np.uint8)
+    image[:, :48, 0] = 255
+    image[:, 48:, 2] = 255
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(image).save(tmp_path / "photos" / "one.png")
+    Image.fromarray(image[:, ::-1]).save(tmp_path / "photos" / "two.png")
+    return tmp_path / "photos"
+
+
+def test_label_map_overlay_and_record_of_one_image(photos: Path, colour_model, run_command):
+    result = run_command(predict, photos / "one.png", "--model", "ckpt", "--classes", "blue,green,red|crimson")
+    assert result.exit_code == 0, result.exception
+    assert sorted(path.name for path in Path("predictions").iterdir()) == [
+        "one.json",
+        "one.labels.png",
+        "one.overlay.png",
+    ]
+    labels = np.array(Image.open("predictions/one.labels.png"))
+    assert labels.shape == (40, 64)
+    assert (labels[:, :40] == 2).all()
+    assert (labels[:, 56:] == 0).all()
+    record = json.loads(Path("predictions/one.json").read_text(encoding="utf-8"))
+    assert [entry["class"] for entry in record["classes"]] == ["red", "blue"]
+    assert record["names"] == ["blue", "green", "red"]
+    assert colour_model.embedded == [("blue", "green", "red|crimson")]
+    lines = [line.split() for line in result.stdout.splitlines()]
+    red, blue = next(line for line in lines if "red" in line), next(line for line in lines if "blue" in line)
+    assert float(red[2]) + float(blue[2]) == pytest.approx(100, abs=0.11)
+    assert "1 of 1 written to predictions" in result.stdout
+
+
+def test_the_model_is_loaded_and_the_words_embedded_once_for_many_images(photos: Path, colour_model, run_command):
+    for index in range(3):
+        (photos / f"more-{index}.png").write_bytes((photos / "one.png").read_bytes())
+    result = run_command(
+        predict, photos, "-m", "ckpt", "--classes", "red,blue", "-o", "out", "--device", "cpu", "--precision", "bf16"
+    )
+    assert result.exit_code == 0, result.exception
+    assert colour_model.loads == [("ckpt", {"device": "cpu", "precision": "bf16"})]
+    assert len(colour_model.embedded) == 1
+    assert len(list(Path("out").glob("*.labels.png"))) == 5
+    line = next(line for line in result.stdout.splitlines() if "one.png" in line)
+    assert "■ red" in line
+    assert "■ blue" in line
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path, colour_model, run_command):
+    other = photos.parent / "other"
+    other.mkdir()
+    (other / "one.png").write_bytes((photos / "two.png").read_bytes())
+    result = run_command(predict, photos / "one.png", other / "one.png", "-m", "ckpt", "-c", "red,blue")
+    assert result.exit_code == 0, result.exception
+    first = np.array(Image.open("predictions/one.labels.png"))
+    second = np.array(Image.open("predictions/other-one.labels.png"))
+    assert (first[:, 0] == 0).all()
+    assert (second[:, 0] == 1).all()
+
+
+def test_a_broken_image_among_many_is_reported_and_the_others_are_done(photos: Path, colour_model, run_command):
+    (photos / "broken.png").write_bytes((photos / "one.png").read_bytes()[:60])
+    result = run_command(predict, photos, "-m", "ckpt", "-c", "red,blue", "--json", "result.json")
+    assert result.exit_code == 2
+    assert "Left out: " in result.stderr
+    assert "broken.png" in result.stderr
+    assert "2 of 3 written to predictions, 1 left out" in result.stdout
+    predictions = json.loads(Path("result.json").read_text(encoding="utf-8"))["predictions"]
+    assert ["error" in entry for entry in predictions] == [True, False, False]
+    assert predictions[1]["files"]["labels"] == str(Path("predictions") / "one.labels.png")
+    assert not list(Path("predictions").glob("broken*"))
+
+
+def test_a_single_broken_image_is_the_error_itself(photos: Path, colour_model, run_command):
+    (photos / "broken.png").write_bytes(b"no image")
+    result = run_command(predict, photos / "broken.png", "-m", "ckpt", "-c", "red,blue")
+    assert isinstance(result.exception, UserError)
+    assert "broken.png" in str(result.exception)
+    assert not Path("predictions").exists()
+
+
+def test_threshold_leaves_pixels_without_a_class(photos: Path, colour_model, run_command):
+    result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,green", "--threshold", "0.6")
+    assert result.exit_code == 0, result.exception
+    assert np.array(Image.open("predictions/one.labels.png"))[20, 60] == 255
+    assert "no class" in result.stdout
+
+
+def test_json_on_stdout_is_alone_there(photos: Path, colour_model, run_command):
+    result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,blue", "--json", "-")
+    record = json.loads(result.stdout)
+    assert record["model"] == "ckpt"
+    assert record["predictions"][0]["classes"][0]["class"] == "red"
+
+
+def test_classes_of_a_file_and_of_the_model(photos: Path, colour_model, run_command):
+    Path("classes.txt").write_text("green\nred\n", encoding="utf-8")
+    result = run_command(predict, photos / "one.png", "-m", "ckpt", "--classes-file", "classes.txt")
+    assert result.exit_code == 0, result.exception
+    assert json.loads(Path("predictions/one.json").read_text(encoding="utf-8"))["names"] == ["green", "red"]
+    result = run_command(predict, photos / "one.png", "-m", "ckpt")
+    assert result.exit_code == 0, result.exception
+    record = json.loads(Path("predictions/one.json").read_text(encoding="utf-8"))
+    assert record["names"] == ["red", "green", "blue"]
+    assert record["classes"][0]["colour"] == "#c80a0a"  # the split's own colour
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-c", "red,Red"], '"red" is given twice, in "red" and in "Red"'),
+        (["-c", "sofa|couch,Couch"], '"couch" is given twice'),
+        (["-c", "red,,blue"], r'Class 2 \(""\) is empty'),
+        (["-c", ""], "is empty"),
+        (["-c", "red", "--split", "coco-seen"], "only one of --classes and --split"),
+        (["--split", "coco-sen"], 'no split "coco-sen". Did you mean "coco-seen"'),
+        (["-c", "red", "nowhere.png"], 'There is no file or folder "nowhere.png"'),
+    ],
+)
+def test_mistakes_are_said_before_the_model_is_loaded(
+    photos: Path, colour_model, run_command, arguments: list[str], message: str
+):
+    result = run_command(predict, photos / "one.png", "-m", "ckpt", *arguments)
+    assert isinstance(result.exception, UserError)
+    assert colour_model.loads == []
+    with pytest.raises(UserError, match=message):
+        raise result.exception
+
+
+def test_a_model_without_classes_asks_for_some(photos: Path, colour_model, run_command):
+    colour_model.split = None
+    result = run_command(predict, photos / "one.png", "-m", "ckpt")
+    assert "Say what to look for: --classes" in str(result.exception)

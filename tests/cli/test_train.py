@@ -1,0 +1,132 @@
+"""Train, eval and predict through the command line, on a dataset made by prepare-data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cascade_clip.config.recipes import dump_toml, load_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.main import main
+from cascade_clip_cli.train import default_folder, resolve_recipe
+
+
+def _run(*arguments: object) -> None:
+    """Run the program; Typer leaves with code 0, which is no error here."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as left:
+        assert not left.code, arguments  # noqa: PT017
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Own images and index masks in a folder, two classes of grey."""
+    folder = tmp_path / "source"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    (folder / "classes.txt").write_text("dark\nbright\n")
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        label = np.zeros((64, 80), np.uint8)
+        label[:, rng.integers(20, 60) :] = 1
+        pixels = np.where(label[..., None] == 1, 200, 40) + rng.integers(-20, 20, (64, 80, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"photo{number}.png")
+        Image.fromarray(label).save(folder / "masks" / f"photo{number}.png")
+    return folder
+
+
+def test_the_whole_path(
+    source: Path, tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """prepare -> train -> eval -> predict; results on stdout, JSON where asked, nothing that train did not promise."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
+    _run("prepare-data", "folder", "--source", source, "--output", "prepared", "--val-fraction", "0.34", "--quiet")
+    train = ["train", "--data", "prepared", "--recipe", "tiny.toml", "--output", "run", "--device", "cpu"]
+    _run(*train, "--set", "train.iterations=2", "--set", "train.batch=2", "--quiet", "--json", "train.json")
+    trained = json.loads(Path("train.json").read_text())
+    assert trained["model"] == "run/model"
+    capsys.readouterr()
+    _run("eval", "run/model", "--device", "cpu", "--quiet", "--json", "-")
+    record = json.loads(capsys.readouterr().out)
+    assert record["scores"]["miou"] == trained["scores"]["miou"]
+    assert record["images"] == 2
+    assert json.loads(Path("run/eval.json").read_text()) == record
+    _run(
+        *("predict", source / "images" / "photo0.png", "--model", "run/model", "--classes", "dark|black,bright"),
+        *("--output", "out", "--device", "cpu"),
+    )
+    assert {file.name for file in Path("out").iterdir()} == {"photo0.labels.png", "photo0.overlay.png", "photo0.json"}
+    assert np.asarray(Image.open("out/photo0.labels.png")).shape == (64, 80)
+    assert "dark" in capsys.readouterr().out
+
+
+def test_two_processes_score_each_image_once(
+    squares_recipe: Recipe, squares: Path, tiny_model: CascadeCLIP, tmp_path: Path
+) -> None:
+    """Three images on two processes: accelerate would repeat one to fill up; the figures must not change."""
+    import subprocess
+    import sys
+
+    from cascade_clip.data.catalogue import split_for_dataset_folder
+
+    split = split_for_dataset_folder(squares)
+    CascadeCLIP(tiny_model.network, tiny_model.clip, squares_recipe, split).save_pretrained(tmp_path / "model")
+    records = []
+    for processes in ("1", "2"):
+        file = tmp_path / f"{processes}.json"
+        command = ["-m", "cascade_clip_cli", "eval", str(tmp_path / "model"), "--device", "cpu", "--nproc", processes]
+        command += ["--output", str(tmp_path / processes), "--json", str(file), "--quiet"]
+        done = subprocess.run([sys.executable, *command], capture_output=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stderr.decode()[-2000:]
+        records.append(json.loads(file.read_text()))
+    one, two = records
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["scores"] == two["scores"]
+    assert sum(row["labelled_pixels"] for row in one["scores"]["classes"]) > 0
+
+
+def test_the_recipe_follows_the_split() -> None:
+    assert resolve_recipe(None, None, "voc-seen", None, None).name == "voc-cascade-zegclip"
+    assert resolve_recipe(None, None, None, None, None).data.split == "shapes-seen"
+    own = resolve_recipe(None, ["train.batch=2"], None, Path("prepared/mine"), 7)
+    assert (own.name, own.data.split, own.train.batch, own.seed) == ("folder-cascade-zegclip", None, 2, 7)
+    assert own.data.dataset == Path("prepared/mine").resolve()
+    assert default_folder(own) == Path("runs/folder-cascade-zegclip-own-seed7")
+    full = resolve_recipe(None, None, "coco", None, None)
+    assert (full.name, full.data.split) == ("coco-cascade-zegclip", "coco")
+
+
+def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(golden / "zegclip_tiny" / "weights.safetensors")
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "iter.pth")
+    heads = [part for name in ("vision", "text", "decoder") for part in (f"--{name}-heads", 4)]
+    _run("import-upstream", tmp_path / "iter.pth", "--output", tmp_path / "out", "--split", "voc-seen", *heads)
+    printed = capsys.readouterr().out
+    assert "stages [[12]], 5 prompt tokens" in printed
+    assert "Left out 31 tensors that nothing reads (23,462 numbers)" in printed
+    model = CascadeCLIP.from_pretrained(tmp_path / "out")
+    assert model.split is not None
+    assert model.split.name == "voc-seen"
+
+
+def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run("recipes")
+    printed = capsys.readouterr().out
+    assert "coco/cascade-zegclip" in printed
+    assert "41.1 / 43.4 / 42.2" in printed
+    _run("recipes", "voc/cascade-zegclip", "--copy-to", tmp_path / "own.toml")
+    assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("voc/cascade-zegclip")
+    with pytest.raises(SystemExit) as left:
+        main(["recipes", "voc/zegclip", "--copy-to", str(tmp_path / "own.toml")])
+    assert left.value.code == 2
+
