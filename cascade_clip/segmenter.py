@@ -19,6 +19,8 @@ from cascade_clip.clip.text import embed_classes
 from cascade_clip.clip.text_cache import TextCache
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split
+from cascade_clip.dense import DenseNetwork
+from cascade_clip.dense_model import is_dense, load_dense
 from cascade_clip.errors import UserError
 from cascade_clip.inference.image_input import ImageInput, rgb_pixels
 from cascade_clip.inference.predictor import segment_image
@@ -44,7 +46,7 @@ class CascadeCLIP:
 
     def __init__(
         self,
-        network: CascadeNetwork,
+        network: CascadeNetwork | DenseNetwork,
         clip: Clip,
         recipe: Recipe,
         split: Split | None = None,
@@ -77,10 +79,11 @@ class CascadeCLIP:
         precision: str = "fp32",
         revision: str | None = None,
     ) -> Self:
-        """Load a checkpoint folder or a model of the Hugging Face Hub.
+        """Load a checkpoint folder, a model of the Hugging Face Hub, or a training-free model.
 
         Args:
-            folder_or_hub_id: A folder that `save_pretrained` wrote, or `ORG/NAME` on the Hub.
+            folder_or_hub_id: A folder that `save_pretrained` wrote, `ORG/NAME` on the Hub, or
+                `dense:NAME` (see `load_dense`).
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `fp32`, `bf16` or `fp16` for the network's products.
             revision: Branch, tag or commit on the Hub.
@@ -88,6 +91,8 @@ class CascadeCLIP:
         Raises:
             UserError: No checkpoint there, one that does not fit, or a device that is not to be had.
         """
+        if is_dense(str(folder_or_hub_id)):
+            return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
         checkpoint = load_checkpoint(_local_folder(folder_or_hub_id, revision))
         # Every drawn weight is overwritten below: drawing them must not disturb the caller's random state.
         with torch.random.fork_rng(devices=[]):
@@ -110,7 +115,13 @@ class CascadeCLIP:
         scores: Mapping[str, float] | None = None,
         include_clip: bool | None = None,
     ) -> None:
-        """Write a checkpoint folder (DESIGN 4.5), see `save_checkpoint`."""
+        """Write a checkpoint folder (DESIGN 4.5), see `save_checkpoint`.
+
+        Raises:
+            UserError: The model is a training-free one, of which there is nothing to save.
+        """
+        if not isinstance(self.network, CascadeNetwork):
+            raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
         checkpoint = Checkpoint(self.recipe, self.clip, own_tensors(self.network), self.split, self.licence)
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 

@@ -51,7 +51,9 @@ def progress_bar(description: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=stderr, transient=True, disable=stderr.quiet or not stderr.is_terminal) as progress:
+    hidden = stderr.quiet or not stderr.is_terminal
+    # Results that a command prints meanwhile must reach stdout, not the bar's console.
+    with Progress(*columns, console=stderr, transient=True, disable=hidden, redirect_stdout=False) as progress:
         task = progress.add_task(description, total=None, note="")
 
         def report(done: int, total: int, note: str = "") -> None:

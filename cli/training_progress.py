@@ -32,7 +32,7 @@ def training_progress() -> Iterator[Callable[[TrainReport], None]]:
         TextColumn("{task.fields[note]}"),
     )
     live = stderr.is_terminal and not stderr.quiet
-    with Progress(*columns, console=stderr, disable=not live) as progress:
+    with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as progress:
         task = progress.add_task("train", total=None, note="")
 
         def watch(report: TrainReport) -> None:

@@ -114,7 +114,7 @@ class ImageEncoder(nn.Module):
         Raises:
             UserError: A side that is no multiple of the patch size.
         """
-        grid = self._grid(image)
+        grid = patch_grid(image, self.patch_size)
         tokens = self._embed(image, grid)
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
@@ -127,16 +127,6 @@ class ImageEncoder(nn.Module):
                 patch_tokens[index + 1] = self._project(_patches(tokens, grid), index + 1)
         class_token = self._project(tokens[:, :1], self.blocks)[:, 0]
         return ImageFeatures(patch_tokens, class_token, grid)
-
-    def _grid(self, image: Tensor) -> tuple[int, int]:
-        height, width = image.shape[-2:]
-        if height % self.patch_size or width % self.patch_size or not height or not width:
-            padded = [-(-side // self.patch_size) * self.patch_size for side in (height, width)]
-            raise UserError(
-                f"An image of {height} x {width} pixels does not fit patches of {self.patch_size}: pad or resize it to"
-                f" {padded[0]} x {padded[1]}."
-            )
-        return height // self.patch_size, width // self.patch_size
 
     def _embed(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Class token and patch tokens with positions, after ln_pre: (B, 1 + N, W)."""
@@ -166,6 +156,22 @@ class ImageEncoder(nn.Module):
         else:
             tokens = self.tap_projections[str(block)](tokens)
         return F.normalize(tokens, dim=-1)
+
+
+def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
+    """Grid (h, w) of the patches of images (B, 3, H, W).
+
+    Raises:
+        UserError: A side that is no multiple of the patch size; the message gives the size to pad to.
+    """
+    height, width = image.shape[-2:]
+    if height % patch_size or width % patch_size or not height or not width:
+        padded = [max(1, -(-side // patch_size)) * patch_size for side in (height, width)]
+        raise UserError(
+            f"An image of {height} x {width} pixels does not fit patches of {patch_size}: pad or resize it to"
+            f" {padded[0]} x {padded[1]}."
+        )
+    return height // patch_size, width // patch_size
 
 
 def _patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:

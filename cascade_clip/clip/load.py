@@ -6,9 +6,9 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from cascade_clip.errors import UserError, closest
 
 log = logging.getLogger(__name__)
 
+Pixel = tuple[float, float, float]
 BUNDLED = "bundled"
 RANDOM = "random"
 CONFIG_FILE = "open_clip_config.json"
@@ -33,6 +34,14 @@ _WAY_OUT = (
 )
 # open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
 _NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+def _pixel(fractions: Sequence[float]) -> Pixel:
+    red, green, blue = (255 * float(value) for value in fractions)
+    return red, green, blue
+
+
+CLIP_MEAN, CLIP_STD = _pixel(open_clip.OPENAI_DATASET_MEAN), _pixel(open_clip.OPENAI_DATASET_STD)
 
 
 @dataclass(frozen=True)
@@ -70,12 +79,16 @@ class Clip:
         tokenize: Texts -> token ids (len(texts), context) int64; none where there is no text tower.
         identity: What it is.
         vocabulary: The tokenizer's own merges file, where it is not CLIP's.
+        mean: Mean of its own preprocessing, RGB on 0..255.
+        std: Standard deviation of its own preprocessing, RGB on 0..255.
     """
 
     model: nn.Module
     tokenize: Callable[[list[str]], Tensor] | None
     identity: ClipIdentity
     vocabulary: Path | None = None
+    mean: Pixel = CLIP_MEAN
+    std: Pixel = CLIP_STD
 
     @property
     def visual(self) -> VisionTransformer:
@@ -110,7 +123,8 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
     model = build_model(config, seed=_random_seed(weights))
     if not _is_random(weights):
         load_weights(model, _weights_file(architecture, weights, config), quick_gelu=bool(config.get("quick_gelu")))
-    return _finish(model, architecture, weights, config, tokenizer_for(config))
+    clip = _finish(model, architecture, weights, config, tokenizer_for(config))
+    return _with_preprocessing(clip, open_clip.get_pretrained_cfg(architecture, weights))
 
 
 def model_config_of(architecture: str) -> dict[str, Any]:
@@ -120,7 +134,7 @@ def model_config_of(architecture: str) -> dict[str, Any]:
         UserError: Unknown name (with the closest ones) or a file without the settings.
     """
     if architecture.endswith(".json"):
-        return _read_config(Path(architecture))
+        return _read_config(Path(architecture))[0]
     config = open_clip.get_model_config(architecture)
     if config is None:
         known = closest(architecture, open_clip.list_models())
@@ -260,7 +274,7 @@ def _finish(
 
 
 def _from_folder(folder: Path, architecture: str) -> Clip:
-    config = _read_config(folder / CONFIG_FILE)
+    config, preprocessing = _read_config(folder / CONFIG_FILE)
     file = open_clip.factory._find_checkpoint_in_dir(folder)
     if file is None:
         raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
@@ -268,19 +282,27 @@ def _from_folder(folder: Path, architecture: str) -> Clip:
     own_vocabulary = vocabulary if vocabulary.exists() else None
     model = build_model(config)
     load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
-    return _finish(model, architecture, None, config, tokenizer_for(config, own_vocabulary), own_vocabulary)
+    clip = _finish(model, architecture, None, config, tokenizer_for(config, own_vocabulary), own_vocabulary)
+    return _with_preprocessing(clip, preprocessing)
 
 
 def _from_hub(architecture: str) -> Clip:
     name = architecture.removeprefix("hf-hub:")
     try:
-        config = open_clip.get_model_config(architecture)
+        config_file = open_clip.pretrained.download_pretrained_from_hf(name, filename=CONFIG_FILE)
         file = open_clip.pretrained.download_pretrained_from_hf(name)
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
+    config, preprocessing = _read_config(Path(config_file))
     model = build_model(config)
     load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
-    return _finish(model, architecture, None, config, tokenizer_for(config))
+    return _with_preprocessing(_finish(model, architecture, None, config, tokenizer_for(config)), preprocessing)
+
+
+def _with_preprocessing(clip: Clip, settings: Mapping[str, Any]) -> Clip:
+    """Take mean and standard deviation from a pretrained tag's or a folder's settings, which are fractions of 255."""
+    mean, std = settings.get("mean"), settings.get("std")
+    return replace(clip, mean=_pixel(mean) if mean else clip.mean, std=_pixel(std) if std else clip.std)
 
 
 def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) -> Path:
@@ -307,7 +329,8 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
         ) from error
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Constructor and preprocessing settings of an open_clip JSON file."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -317,7 +340,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     config = content.get("model_cfg", content) if isinstance(content, dict) else {}
     if "vision_cfg" not in config or "embed_dim" not in config:
         raise UserError(f'"{file}" is no open_clip model configuration: "embed_dim" and "vision_cfg" are expected.')
-    return dict(config)
+    return dict(config), dict(content.get("preprocess_cfg") or {})
 
 
 def _check_tower(visual: object) -> None:

@@ -24,6 +24,7 @@ from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import count_masks, remap_labels, seen_label_table
+from cascade_clip.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
 from cascade_clip.training.run_folder import RunFolder
@@ -84,6 +85,14 @@ class Trainer:
     state: TrainState = field(default_factory=TrainState)
 
     @property
+    def network(self) -> CascadeNetwork:
+        """The network that trains, without the wrapper of several processes."""
+        network = self.accelerator.unwrap_model(self.model.network)
+        if not isinstance(network, CascadeNetwork):
+            raise TypeError(f"{type(network).__name__} cannot be trained")
+        return network
+
+    @property
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return self.model.recipe
@@ -103,8 +112,8 @@ class Trainer:
         config, device = self.recipe.train, self.accelerator.device
         self._check()
         text = self.model.text_embeddings_for(self.split)[list(self.split.seen_indices)].to(device)
-        network, optimizer = self.accelerator.prepare(self.model.network, build_optimizer(self.model.network, config))
-        self.model.network.encoder.gradient_checkpointing = config.gradient_checkpointing
+        network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
+        self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
         keep_clip_out(self.accelerator)
         self.state = TrainState(processes=self.accelerator.num_processes)
         if resume:
@@ -218,7 +227,7 @@ class Trainer:
         """Score the validation part on all processes, keep the best model; none where there is no such part."""
         if not self.dataset.count("val"):
             return None
-        network, recipe = self.model.network, self.recipe
+        network, recipe = self.network, self.recipe
         network.eval()
         confusion = evaluate(
             network,

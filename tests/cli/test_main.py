@@ -64,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare-data", "vok"], 'Did you mean "voc"'),
         (["recipes", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
         (["import-upstream", "no.pth", "--output", "x"], 'There is no file "no.pth"'),
-        (["import-upstream", "no.pth", "--output", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
+        (["import-upstream", "no.pth", "-o", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
     ],
 )
 def test_the_users_mistakes(
@@ -90,7 +90,7 @@ def _raise(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 2, 'Cannot write "runs/x": No space left on device'),
+        (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, 'Cannot write "runs/x": No space left.'),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, 'Cannot write "/x": Permission denied'),
         (KeyboardInterrupt(), 130, ""),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2, "The device's memory is full"),

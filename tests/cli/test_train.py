@@ -43,7 +43,11 @@ def source(tmp_path: Path) -> Path:
 
 
 def test_the_whole_path(
-    source: Path, tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    source: Path,
+    tmp_path: Path,
+    tiny_recipe: Recipe,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """prepare -> train -> eval -> predict; results on stdout, JSON where asked, nothing that train did not promise."""
     monkeypatch.chdir(tmp_path)
@@ -129,4 +133,3 @@ def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["recipes", "voc/zegclip", "--copy-to", str(tmp_path / "own.toml")])
     assert left.value.code == 2
-

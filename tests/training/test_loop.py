@@ -151,7 +151,7 @@ def test_learns(squares_recipe: Recipe, tmp_path: Path) -> None:
     scores = start_training(recipe, tmp_path / "run", device="cpu").train()
     assert scores is not None
     majority = max(scores.labelled_pixels) / sum(scores.labelled_pixels)
-    assert majority < 0.6
+    assert majority < 0.7
     assert scores.pixel_accuracy > 0.8
 
 

@@ -1,0 +1,1 @@
+"""Data: class lists and splits, prepared datasets, training transforms and samples."""

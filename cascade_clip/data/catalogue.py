@@ -1,0 +1,141 @@
+"""Class lists and splits by name, read from the package's TOML files or from a user's own (DESIGN section 4.2).
+
+A file names its dataset, lists the classes in label order and, for each split, the unseen classes by name:
+
+    dataset = "street"
+    classes = [
+      { name = "road", colour = "#804080" },
+      { name = "tvmonitor", prompt = "television monitor|screen" },
+    ]
+    [splits.street-seen]
+    unseen = ["tvmonitor"]
+
+Without `classes`, those of the built-in dataset of that name are meant: another choice of unseen classes needs three
+lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cascade_clip.data.class_list_file import ClassEntry, Colour, default_colour, read_class_list
+from cascade_clip.data.dataset_info import read_dataset_info
+from cascade_clip.errors import UserError, closest
+
+__all__ = ["ClassEntry", "Split", "default_colour", "get_split", "split_for_dataset_folder", "split_names"]
+
+_CLASS_LISTS = Path(__file__).with_name("class_lists")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Classes of a dataset in label order, and which of them are unseen in training."""
+
+    name: str
+    dataset: str
+    classes: tuple[ClassEntry, ...]
+    unseen: frozenset[str]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The dataset's own names in label order."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The texts that read better, in label order; synonyms separated by "|"."""
+        return tuple(entry.prompt for entry in self.classes)
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """RGB colours in label order."""
+        return tuple(entry.colour for entry in self.classes)
+
+    @property
+    def seen_indices(self) -> tuple[int, ...]:
+        """Indices of the seen classes, rising."""
+        return tuple(i for i, entry in enumerate(self.classes) if entry.name not in self.unseen)
+
+    @property
+    def unseen_indices(self) -> tuple[int, ...]:
+        """Indices of the unseen classes, rising."""
+        return tuple(i for i, entry in enumerate(self.classes) if entry.name in self.unseen)
+
+
+def split_names() -> tuple[str, ...]:
+    """Names of all built-in splits, dataset by dataset."""
+    return tuple(_built_in())
+
+
+def get_split(name_or_file: str | Path) -> Split:
+    """Find a split by its name or read it from a TOML file.
+
+    Args:
+        name_or_file: A built-in name such as "coco-seen"; a TOML file; "FILE:NAME" for one of several splits in a file.
+
+    Returns:
+        The split.
+
+    Raises:
+        UserError: The name is unknown (closest names are offered), or the file is not there or says something wrong
+            (file, key and closest name; all problems at once).
+    """
+    given = str(name_or_file)
+    if given in _built_in():
+        return _built_in()[given]
+    file, wanted = given, ""
+    if ".toml:" in given:
+        file, _, wanted = given.rpartition(":")
+    if not file.endswith(".toml"):
+        known = closest(given, split_names())
+        raise UserError(f'There is no split "{given}".{known} A split of your own is given as a TOML file.')
+    splits = _read_splits(Path(file))
+    if wanted and wanted not in splits:
+        raise UserError(f'{file} holds no split "{wanted}".{closest(wanted, splits)}')
+    first = next(iter(splits))
+    if not wanted and len(splits) > 1:
+        raise UserError(
+            f"{file} holds several splits ({', '.join(splits)}); say which one, for example {file}:{first}."
+        )
+    return splits[wanted or first]
+
+
+def split_for_dataset_folder(folder: Path) -> Split:
+    """Make the fully supervised split of a prepared dataset: the classes of its `dataset.json`, none unseen.
+
+    Args:
+        folder: A prepared dataset (DESIGN section 4.1).
+
+    Returns:
+        The split, named like the dataset. Prompts and colours are those of the built-in class list with the same names,
+        if any.
+
+    Raises:
+        UserError: The folder is no prepared dataset.
+    """
+    info = read_dataset_info(folder)
+    for split in _built_in().values():
+        if split.class_names == info.classes:
+            return Split(info.name, info.name, split.classes, frozenset())
+    colours = info.colours or tuple(default_colour(index) for index in range(len(info.classes)))
+    classes = tuple(ClassEntry(name, name, colour) for name, colour in zip(info.classes, colours, strict=True))
+    return Split(info.name, info.name, classes, frozenset())
+
+
+@cache
+def _built_in() -> dict[str, Split]:
+    splits: dict[str, Split] = {}
+    for file in sorted(_CLASS_LISTS.glob("*.toml")):
+        splits |= _read_splits(file)
+    return splits
+
+
+def _read_splits(file: Path) -> dict[str, Split]:
+    content = read_class_list(file, _built_in_classes)
+    return {name: Split(name, content.dataset, content.classes, unseen) for name, unseen in content.unseen.items()}
+
+
+def _built_in_classes(dataset: str) -> tuple[ClassEntry, ...]:
+    return next((split.classes for split in _built_in().values() if split.dataset == dataset), ())

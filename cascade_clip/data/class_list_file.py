@@ -1,0 +1,202 @@
+"""The TOML files that list classes and splits: what may stand in them, and what is said when something else does."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cascade_clip.errors import UserError, closest
+
+MAX_CLASSES = 255
+"""Labels are 8 bits and 255 means "ignored"."""
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class: the dataset's own name, a text that reads better, and a colour."""
+
+    name: str
+    """The dataset's own string; the released text embeddings were made from it."""
+    prompt: str
+    """Text for the prompt, the name where nothing better is known; synonyms are separated by "|"."""
+    colour: Colour
+    """RGB, 0..255."""
+
+
+def parse_colour(given: object) -> Colour:
+    """Read a colour from "#rrggbb", "r,g,b" or three numbers.
+
+    Args:
+        given: The text or sequence.
+
+    Returns:
+        RGB, 0..255.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    values: list[int] = []
+    try:
+        if isinstance(given, str) and given.strip().startswith("#"):
+            values = list(bytes.fromhex(given.strip()[1:]))
+        elif isinstance(given, str):
+            values = [int(part) for part in given.split(",")]
+        elif isinstance(given, Sequence) and all(type(value) is int for value in given):
+            values = list(given)
+    except ValueError:
+        values = []
+    if len(values) != 3 or not all(0 <= value <= 255 for value in values):
+        raise ValueError(f'a colour is "#rrggbb" or three numbers of 0 to 255, got {given!r}')
+    return values[0], values[1], values[2]
+
+
+def default_colour(index: int) -> Colour:
+    """Colour of a class without one: PASCAL VOC's palette without black, so that neighbours differ strongly."""
+    bits, colour = index + 1, [0, 0, 0]
+    for shift in range(7, -1, -1):
+        for channel in range(3):
+            colour[channel] |= (bits >> channel & 1) << shift
+        bits >>= 3
+    return colour[0], colour[1], colour[2]
+
+
+def class_name_problems(names: Sequence[str]) -> list[str]:
+    """Find what is wrong with a list of class names: none at all, too many, empty or repeated ones.
+
+    Args:
+        names: Class names in label order.
+
+    Returns:
+        A sentence for each problem, opening with the key `classes`; empty where all is well.
+    """
+    problems = [] if names else ["classes: there is none; list at least one."]
+    if len(names) > MAX_CLASSES:
+        problems.append(
+            f"classes: there are {len(names)}; at most {MAX_CLASSES} fit into 8-bit labels, in which 255 means ignored."
+        )
+    problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not name.strip()]
+    problems += [
+        f'classes: the name "{name}" stands there {names.count(name)} times; names must differ.'
+        for name in _repeated(names)
+        if name.strip()
+    ]
+    return problems
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _ClassOfFile(_Section):
+    name: str
+    prompt: str | None = None
+    colour: Annotated[Colour | None, BeforeValidator(parse_colour)] = None
+
+
+class _SplitOfFile(_Section):
+    unseen: tuple[str, ...] = ()
+
+
+class _File(_Section):
+    dataset: Annotated[str, Field(min_length=1)]
+    classes: tuple[_ClassOfFile, ...] = ()
+    splits: Annotated[dict[str, _SplitOfFile], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Content of a class list: the dataset, its classes in label order, and the unseen names of each split."""
+
+    dataset: str
+    classes: tuple[ClassEntry, ...]
+    unseen: Mapping[str, frozenset[str]]
+
+
+def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry, ...]]) -> ClassList:
+    """Read and check a class list.
+
+    Args:
+        path: The TOML file.
+        known_classes: Classes of a dataset by name, for a file that leaves its own out; empty where there is no such
+            dataset.
+
+    Returns:
+        The content; classes without a prompt have their name as prompt, those without a colour a default one.
+
+    Raises:
+        UserError: The file cannot be read, or says something wrong (file, key, closest name; all problems at once).
+    """
+    try:
+        parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"The split file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"The split file {path} is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        raise _wrong(path, _explain(error)) from error
+    if not parsed.classes and not known_classes(parsed.dataset):
+        raise _wrong(path, [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.'])
+    classes = known_classes(parsed.dataset) if not parsed.classes else _with_defaults(parsed.classes)
+    problems = _name_problems(parsed, [entry.name for entry in classes])
+    if problems:
+        raise _wrong(path, problems)
+    unseen = {split: frozenset(section.unseen) for split, section in parsed.splits.items()}
+    return ClassList(parsed.dataset, classes, unseen)
+
+
+def _with_defaults(classes: Sequence[_ClassOfFile]) -> tuple[ClassEntry, ...]:
+    return tuple(
+        ClassEntry(entry.name, entry.prompt or entry.name, entry.colour or default_colour(index))
+        for index, entry in enumerate(classes)
+    )
+
+
+def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
+    problems = class_name_problems(names)
+    for split, section in parsed.splits.items():
+        key = f"splits.{split}.unseen"
+        problems += [
+            f'{key}: "{name}" is none of the classes.{closest(name, names)}'
+            for name in section.unseen
+            if name not in names
+        ]
+        problems += [f'{key}: "{name}" stands there more than once.' for name in _repeated(section.unseen)]
+        if names and set(names) <= set(section.unseen):
+            problems.append(f"{key}: every class is unseen; at least one must be seen.")
+    return problems
+
+
+def _wrong(path: Path, problems: Iterable[str]) -> UserError:
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    return UserError(f"The split file {path} says something wrong:\n{lines}")
+
+
+def _explain(error: ValidationError) -> Iterable[str]:
+    """Turn pydantic's findings into lines "key: what is wrong", with the closest key where one is unknown."""
+    for finding in error.errors(include_url=False):
+        location = finding["loc"]
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+        if finding["type"] == "extra_forbidden":
+            yield f"{key}: there is no such key.{closest(str(location[-1]), _keys_beside(location))}"
+        elif finding["type"] == "missing":
+            yield f"{key}: it is missing."
+        else:
+            message = str(finding.get("ctx", {}).get("error", finding["msg"]))
+            yield f"{key}: {message[:1].lower()}{message[1:]}."
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> Iterable[str]:
+    if len(location) == 1:
+        return _File.model_fields
+    return (_ClassOfFile if location[0] == "classes" else _SplitOfFile).model_fields

@@ -1,0 +1,107 @@
+"""What `dataset.json` of a prepared dataset says (DESIGN section 4.1)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cascade_clip.errors import UserError
+
+FORMAT_VERSION = 1
+"""Raised when a reader of today could misread a folder of tomorrow."""
+
+INFO_FILE = "dataset.json"
+
+Part = Literal["train", "val"]
+"""The two parts of a dataset."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceFile(_Section):
+    """An archive or list file that a dataset was made from."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ShardInfo(_Section):
+    """One Parquet file."""
+
+    images: int
+    bytes: int
+
+
+class PartInfo(_Section):
+    """What is in one part; sizes are (height, width)."""
+
+    images: int
+    pixels: tuple[int, ...]
+    """Labelled pixels of each class, in label order."""
+    ignored_pixels: int
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+    shards: dict[str, ShardInfo]
+    """By path inside the folder, in order."""
+
+
+class DatasetInfo(_Section):
+    """Content of `dataset.json`, written last."""
+
+    format: Annotated[int, Field(ge=1)] = FORMAT_VERSION
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...] | None = None
+    ignore: int = 255
+    options: dict[str, str | int | float | bool | list[str] | None]
+    """How the dataset was made, for the reader's information."""
+    sources: tuple[SourceFile, ...]
+    tool: str
+    """The program and its version."""
+    parts: dict[Part, PartInfo]
+
+    @property
+    def images(self) -> int:
+        """Images of both parts."""
+        return sum(part.images for part in self.parts.values())
+
+
+def read_dataset_info(folder: Path) -> DatasetInfo:
+    """Read `dataset.json` of a prepared dataset.
+
+    Args:
+        folder: The dataset's folder.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: The folder is not there, is no prepared dataset, was made by a newer version, or its `dataset.json`
+            is damaged.
+    """
+    path = folder / INFO_FILE
+    if not path.is_file():
+        found = "is no prepared dataset: it has no dataset.json" if folder.is_dir() else "is not there"
+        raise UserError(f"The dataset folder {folder} {found}. Make one with `cascade-clip prepare-data`.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Prepare the dataset again.") from error
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format {version}, this version of Cascade-CLIP reads up to {FORMAT_VERSION}. "
+            "Update Cascade-CLIP or prepare the dataset again."
+        )
+    try:
+        return DatasetInfo.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged: {where}: {first['msg']}. Prepare the dataset again.") from error

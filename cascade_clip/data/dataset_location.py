@@ -1,0 +1,52 @@
+"""Where prepared datasets are looked for: a folder that is given, `$CASCADE_CLIP_DATA`, the user's own data folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cascade_clip.data.dataset_info import INFO_FILE
+from cascade_clip.errors import UserError
+
+DATA_VARIABLE = "CASCADE_CLIP_DATA"
+
+
+def dataset_home() -> Path:
+    """Folder that holds prepared datasets by name: `$CASCADE_CLIP_DATA`, else one in the user's data folder."""
+    given = os.environ.get(DATA_VARIABLE)
+    return Path(given).expanduser() if given else _user_data_folder() / "cascade-clip"
+
+
+def _user_data_folder() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser()
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support").expanduser()
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+
+
+def locate_dataset(name: str, data: Path | None = None) -> Path:
+    """Find the folder of a prepared dataset.
+
+    Args:
+        name: Name of the dataset, for example "voc".
+        data: The dataset's folder, or a folder that holds it under its name; where unset, `dataset_home()` holds it.
+
+    Returns:
+        A folder with a `dataset.json`.
+
+    Raises:
+        UserError: It is in none of these places; the message lists them and says how to prepare it.
+    """
+    home = data.expanduser() if data else dataset_home()
+    places = [home, home / name] if data else [home / name]
+    for place in places:
+        if (place / INFO_FILE).is_file():
+            return place
+    looked = " and ".join(str(place) for place in places)
+    elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
+    raise UserError(
+        f'The prepared dataset "{name}" was not found in {looked}. '
+        f"{elsewhere} it with `cascade-clip prepare-data {name} --output {places[-1]}`."
+    )

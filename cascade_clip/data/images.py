@@ -1,0 +1,151 @@
+"""Reading images and label maps of any common kind into plain 8-bit arrays."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cascade_clip.errors import UserError
+
+MAX_PIXELS = 1_000_000_000
+"""Larger images are refused: one gigapixel already takes 3 GB as an array."""
+
+# Everything that Pillow's decoders are known to raise on broken files.
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    TypeError,
+)
+
+_limit_lock = Lock()
+
+
+def open_image(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8]:
+    """Read an image as 8-bit RGB the way a viewer shows it.
+
+    EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
+    are scaled to 8. Of an animation the first frame is taken.
+
+    Args:
+        source: A file, or the bytes of one.
+        name: What messages call the image; the path where unset.
+
+    Returns:
+        (H, W, 3) uint8 RGB, contiguous.
+
+    Raises:
+        UserError: There is no such file, it is no image, is cut off or broken, holds floating-point values, or has more
+            than a gigapixel.
+    """
+    name = name or ("The image" if isinstance(source, bytes) else str(source))
+    with _opened(source, name) as image:
+        return np.array(to_rgb(ImageOps.exif_transpose(image), name))
+
+
+def image_size(source: Path | str | bytes, name: str | None = None) -> tuple[int, int]:
+    """Decode an image completely and give its size (height, width) after EXIF orientation; raises like `open_image`."""
+    name = name or ("The image" if isinstance(source, bytes) else str(source))
+    with _opened(source, name) as image:
+        return ImageOps.exif_transpose(image).size[::-1]
+
+
+def decode_label(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8]:
+    """Read a label map; a palette image keeps its indices.
+
+    Args:
+        source: A file or the bytes of one: single-channel 1, 8 or 16 bits.
+        name: What messages call the label map; the path where unset.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        UserError: Not there or broken as in `open_image`; several channels; or a value above 255.
+    """
+    name = name or ("The label map" if isinstance(source, bytes) else str(source))
+    with _opened(source, name) as image:
+        if len(image.getbands()) > 1:
+            raise UserError(
+                f"{name} is a colour image ({image.mode}); an index mask has one channel. "
+                "Masks in colours need a colour for each class (--colours)."
+            )
+        values = np.array(image)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
+        raise UserError(f"{name} holds values up to {values.max()}; an index mask holds whole numbers of 0 to 255.")
+    return values.astype(np.uint8)
+
+
+def encode_label(label: NDArray[np.uint8]) -> bytes:
+    """Encode a label map (H, W) uint8 as a single-channel 8-bit PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(label, mode="L").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
+    """Open and decode completely; every failure becomes one sentence."""
+    try:
+        with _without_bomb_limit():
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{name} has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read; shrink it."
+                )
+            image.load()
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"There is no image {name}.") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{name} is a folder, an image file was expected.") from error
+    except _DECODER_ERRORS as error:
+        raise UserError(
+            f"{name} cannot be read: it is broken, cut off or no image of a known kind ({error})."
+        ) from error
+
+
+@contextmanager
+def _without_bomb_limit() -> Iterator[None]:
+    """Lift Pillow's own limit, which is far below a gigapixel, while a header is read."""
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Convert any mode the way a viewer shows it: transparency over white, 16 bits scaled to 8.
+
+    Raises:
+        UserError: The image holds floating-point values.
+    """
+    if image.mode == "F":
+        raise UserError(f"{name} holds floating-point values; save it with 8 or 16 bits a channel first.")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")

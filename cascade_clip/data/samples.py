@@ -1,0 +1,160 @@
+"""Training samples by position: whatever the number of workers and processes, position p is always the same sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.errors import UserError
+
+# Keeps the order of images apart from the augmentation, whose generators are seeded with (seed, position).
+_ORDER_STREAM = 1
+
+
+class TrainSample(TypedDict):
+    """One sample; collated into a micro-batch, every value gains a leading B."""
+
+    image: torch.Tensor
+    """(3, crop, crop) float32, normalised."""
+    label: torch.Tensor
+    """(crop, crop) uint8: class index 0..K-1 of the dataset, 255 = ignored."""
+    id: str
+    """Name of the image."""
+
+
+class TrainSamples(Dataset[TrainSample]):
+    """The endless sequence of training samples, addressed by position.
+
+    Epoch e = p // n is a permutation of the n images that depends on (seed, e) alone; the augmentation of position p
+    depends on (seed, p) alone. A run that continues at any step therefore sees exactly what an uninterrupted one does.
+    """
+
+    def __init__(self, dataset: PreparedDataset, transform: TrainTransform, seed: int) -> None:
+        if not dataset.count("train"):
+            raise UserError(f"The dataset {dataset.folder} has no training images.")
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Images of an epoch; positions go on beyond it."""
+        return self.dataset.count("train")
+
+    def index_at(self, position: int) -> int:
+        """Which image of the training part stands at a position."""
+        epoch, place = divmod(position, len(self))
+        return int(_order(self.seed, epoch, len(self))[place])
+
+    def __getitem__(self, position: int) -> TrainSample:
+        """Make the sample of a position.
+
+        Args:
+            position: 0 or more; batch b of size B holds the positions b B .. (b + 1) B - 1.
+
+        Returns:
+            The sample.
+
+        Raises:
+            UserError: The shard or the image is damaged.
+        """
+        record = self.dataset.read("train", self.index_at(position))
+        image, label = self.transform(
+            open_image(record.image_bytes, name=f"{record.id} in {self.dataset.folder}"),
+            decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.folder}"),
+            np.random.default_rng([self.seed, position]),
+        )
+        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "id": record.id}
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch, _ORDER_STREAM]).permutation(count)
+
+
+class _MicroBatches(Sampler[list[int]]):
+    """Positions of each micro-batch of one process, step by step."""
+
+    def __init__(self, steps: range, *, batch: int, rank: int, world: int, micro_batch: int) -> None:
+        self.steps = steps
+        self.batch = batch
+        self.share = batch // world
+        self.offset = rank * self.share
+        self.micro_batch = micro_batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = step * self.batch + self.offset
+            for start in range(first, first + self.share, self.micro_batch):
+                yield list(range(start, min(start + self.micro_batch, first + self.share)))
+
+    def __len__(self) -> int:
+        return len(self.steps) * -(-self.share // self.micro_batch)
+
+
+class _TrainLoader(DataLoader[TrainSample]):
+    """A DataLoader that passes a UserError on without the traceback that a worker process wraps around it."""
+
+    def __iter__(self) -> Iterator[TrainSample]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
+
+
+def train_loader(
+    samples: TrainSamples,
+    *,
+    start_step: int,
+    steps: int,
+    batch: int,
+    rank: int = 0,
+    world: int = 1,
+    micro_batch: int | None = None,
+    workers: int = 0,
+) -> DataLoader[TrainSample]:
+    """Load the micro-batches of one process in order, from one step to another.
+
+    Step s consumes the positions s x batch .. (s + 1) x batch - 1. They are split evenly over the processes in order of
+    rank, and each process's share into micro-batches, the last of which may be smaller. No global random state is
+    touched.
+
+    Args:
+        samples: The samples.
+        start_step: First step, 0 or the step at which a run continues.
+        steps: The step before which loading ends, so `train.iterations`.
+        batch: Images a step over all processes.
+        rank: This process, 0 .. world - 1.
+        world: Number of processes.
+        micro_batch: Most images at once; None: the whole share.
+        workers: Loader processes; 0 loads in this process.
+
+    Returns:
+        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, id list of B strings.
+
+    Raises:
+        UserError: `batch` cannot be split evenly over the processes.
+    """
+    if batch % world:
+        raise UserError(
+            f"The batch of {batch} images cannot be split evenly over {world} processes; choose a multiple of {world}."
+        )
+    return _TrainLoader(
+        samples,
+        batch_sampler=_MicroBatches(
+            range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
+        ),
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        # Without a generator of its own the loader would draw from torch's global one, and dropout would differ after
+        # resuming.
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,76 @@
+"""The paper's own figures, to stand beside ours."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from cascade_clip.errors import UserError, closest
+from cascade_clip.evaluation.scores import harmonic_mean
+
+DATASETS = {
+    "coco-seen": "coco-stuff-164k",
+    "voc-seen": "voc-2012",
+    "context-seen": "pascal-context-59",
+    "context-released-seen": "pascal-context-59",
+}
+"""Data set of the paper that a split belongs to. Fully supervised splits and the drawn shapes have no figure."""
+COLUMN_PREFIXES = {"coco-stuff-164k": "coco", "voc-2012": "voc"}
+"""Columns of tables that hold several data sets."""
+
+
+@cache
+def published_results() -> dict[str, Any]:
+    """All tables of the paper as keyed in `published.json`."""
+    text = resources.files("cascade_clip.evaluation").joinpath("published.json").read_text(encoding="utf-8")
+    tables: dict[str, Any] = json.loads(text)
+    return tables
+
+
+def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
+    """Look up the figures of one row of the paper for one split.
+
+    Args:
+        table: Key of the table, for example "table2_sota"; "table10_hosts/fully_supervised" names one of its sections,
+            which is needed where several hold a row of the same name (else the first is taken).
+        row: Name of the row, for example "Cascade-CLIP".
+        split: Name of the split, for example "coco-seen".
+
+    Returns:
+        `miou_seen`, `miou_unseen` and `hiou` in percent (hIoU computed, to one decimal, where the table leaves it
+        out), or None where the paper has no figure for the split.
+
+    Raises:
+        UserError: No such table, section or row.
+    """
+    name, _, section = table.partition("/")
+    tables = published_results()
+    if name not in tables:
+        raise UserError(f'The paper has no table "{name}".{closest(name, tables)}')
+    sections = {key: rows for key, rows in tables[name].items() if _is_section(rows)}
+    if section and section not in sections:
+        raise UserError(f'Table "{name}" of the paper has no section "{section}".{closest(section, sections)}')
+    rows = sections[section] if section else [entry for entries in sections.values() for entry in entries]
+    found = next((entry for entry in rows if entry.get("name") == row), None)
+    if found is None:
+        known = (entry["name"] for entry in rows if "name" in entry)
+        raise UserError(f'Table "{table}" of the paper has no row "{row}".{closest(row, known)}')
+    dataset = DATASETS.get(split)
+    return _figures(found, dataset) if dataset in tables[name].get("datasets", []) else None
+
+
+def _is_section(rows: object) -> bool:
+    return isinstance(rows, list) and all(isinstance(entry, dict) for entry in rows)
+
+
+def _figures(entry: dict[str, Any], dataset: str | None) -> dict[str, float] | None:
+    prefix = COLUMN_PREFIXES.get(dataset or "")
+    columns = (f"{prefix}_S", f"{prefix}_U", f"{prefix}_h") if f"{prefix}_S" in entry else ("mIoU_S", "mIoU_U", "hIoU")
+    seen, unseen, harmonic = (entry.get(column) for column in columns)
+    if seen is None or unseen is None:
+        return None
+    if harmonic is None:
+        harmonic = round(harmonic_mean(seen, unseen), 1)
+    return {"miou_seen": seen, "miou_unseen": unseen, "hiou": harmonic}

@@ -1,0 +1,128 @@
+"""The figures of zero-shot segmentation from one confusion matrix (SPEC section 12)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures of one evaluation as fractions in 0..1; NaN where a figure does not exist."""
+
+    classes: tuple[str, ...]
+    """The K class names."""
+    seen: tuple[int, ...]
+    """Indices of the classes that were trained with labels."""
+    unseen: tuple[int, ...]
+    """Indices of the classes that were not."""
+    iou: tuple[float, ...]
+    """Intersection over union of each class; NaN for a class in neither map, 0 for one that is only predicted."""
+    accuracy: tuple[float, ...]
+    """Recall of each class; NaN for a class that no label holds."""
+    labelled_pixels: tuple[int, ...]
+    """Labelled pixels of each class."""
+    miou: float
+    """Mean IoU over all classes."""
+    miou_seen: float
+    """Mean IoU over seen classes."""
+    miou_unseen: float
+    """Mean IoU over unseen classes; NaN without any."""
+    hiou: float
+    """Harmonic mean of `miou_seen` and `miou_unseen`; 0 where both are 0, NaN where either does not exist."""
+    mean_accuracy: float
+    """Mean recall over all classes."""
+    mean_accuracy_seen: float
+    """Mean recall over seen classes."""
+    mean_accuracy_unseen: float
+    """Mean recall over unseen classes."""
+    pixel_accuracy: float
+    """Share of labelled pixels whose class is right."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON takes them: fractions, and null for those that do not exist."""
+        unseen = set(self.unseen)
+        return {
+            "miou": _or_none(self.miou),
+            "miou_seen": _or_none(self.miou_seen),
+            "miou_unseen": _or_none(self.miou_unseen),
+            "hiou": _or_none(self.hiou),
+            "pixel_accuracy": _or_none(self.pixel_accuracy),
+            "mean_accuracy": _or_none(self.mean_accuracy),
+            "mean_accuracy_seen": _or_none(self.mean_accuracy_seen),
+            "mean_accuracy_unseen": _or_none(self.mean_accuracy_unseen),
+            "classes": [
+                {
+                    "class": name,
+                    "unseen": index in unseen,
+                    "iou": _or_none(self.iou[index]),
+                    "accuracy": _or_none(self.accuracy[index]),
+                    "labelled_pixels": self.labelled_pixels[index],
+                }
+                for index, name in enumerate(self.classes)
+            ],
+        }
+
+
+def scores_from_confusion(
+    confusion: ArrayLike, seen_indices: Iterable[int], unseen_indices: Iterable[int], class_names: Sequence[str]
+) -> Scores:
+    """Compute every figure from a confusion matrix.
+
+    Args:
+        confusion: (K, K) integer counts, row = true class, column = predicted class.
+        seen_indices: Classes that were trained with labels.
+        unseen_indices: Classes that were not; empty for a fully supervised split.
+        class_names: The K class names.
+
+    Returns:
+        All figures as fractions. Means leave out classes whose value is NaN (SPEC section 12).
+    """
+    counts = np.asarray(confusion, dtype=np.int64)
+    seen, unseen = tuple(seen_indices), tuple(unseen_indices)
+    right, labelled, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    iou = _fractions(right, labelled + predicted - right)
+    accuracy = _fractions(right, labelled)
+    miou_seen, miou_unseen = _mean(iou, seen), _mean(iou, unseen)
+    return Scores(
+        classes=tuple(class_names),
+        seen=seen,
+        unseen=unseen,
+        iou=tuple(iou.tolist()),
+        accuracy=tuple(accuracy.tolist()),
+        labelled_pixels=tuple(labelled.tolist()),
+        miou=_mean(iou),
+        miou_seen=miou_seen,
+        miou_unseen=miou_unseen,
+        hiou=harmonic_mean(miou_seen, miou_unseen),
+        mean_accuracy=_mean(accuracy),
+        mean_accuracy_seen=_mean(accuracy, seen),
+        mean_accuracy_unseen=_mean(accuracy, unseen),
+        pixel_accuracy=int(right.sum()) / int(labelled.sum()) if labelled.any() else math.nan,
+    )
+
+
+def harmonic_mean(seen: float, unseen: float) -> float:
+    """2SU / (S + U): 0 where both are 0, NaN where either is NaN."""
+    return 2 * seen * unseen / (seen + unseen) if seen + unseen != 0 else 0.0
+
+
+def _fractions(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    fractions = np.full(len(part), np.nan)
+    np.divide(part, whole, out=fractions, where=whole > 0)
+    return fractions
+
+
+def _mean(values: NDArray[np.float64], indices: Sequence[int] | None = None) -> float:
+    chosen = values if indices is None else values[list(indices)]
+    known = chosen[~np.isnan(chosen)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,139 @@
+"""The files of one prediction (DESIGN 4.6), written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cascade_clip.errors import UserError
+from cascade_clip.inference.scores import EIGHT_BIT_CLASSES
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.legend import LegendEntry
+from cascade_clip.report.overlay import render_overlay
+from cascade_clip.report.palette import Colour, png_palette
+
+
+class PredictionFiles(NamedTuple):
+    """Where a prediction was written."""
+
+    labels: Path
+    overlay: Path
+    record: Path
+
+
+def write_prediction(
+    segmentation: Segmentation,
+    image: NDArray[np.uint8],
+    folder: Path,
+    stem: str,
+    colours: Sequence[Colour],
+    *,
+    source: str | None = None,
+) -> PredictionFiles:
+    """Write STEM.labels.png, STEM.overlay.png and STEM.json.
+
+    Args:
+        segmentation: Labels and scores of the image.
+        image: (H, W, 3) uint8 RGB, the image itself.
+        folder: Folder to write to; made where it does not exist.
+        stem: Name of the files without their endings.
+        colours: A colour for each of the K classes.
+        source: Where the image came from, kept in the JSON.
+
+    Returns:
+        The three files.
+
+    Raises:
+        UserError: The folder cannot be written to, or the disk is full; then none of the three is left half-written.
+    """
+    files = PredictionFiles(*(folder / f"{stem}{ending}" for ending in (".labels.png", ".overlay.png", ".json")))
+    record = prediction_record(segmentation, colours, source)
+    contents = (
+        labels_png(segmentation, colours),
+        _png(render_overlay(image, segmentation.labels, colours, _legend(segmentation, colours))),
+        (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_together(dict(zip(files, contents, strict=True)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f'The prediction cannot be written to "{folder}": {reason}. Choose another --output.'
+        ) from error
+    return files
+
+
+def labels_png(segmentation: Segmentation, colours: Sequence[Colour]) -> bytes:
+    """Encode labels: an indexed 8-bit PNG with the classes' colours, or 16-bit grey above 255 classes."""
+    picture = Image.fromarray(segmentation.labels)
+    if len(segmentation.classes) <= EIGHT_BIT_CLASSES:
+        picture.putpalette(png_palette(colours))
+    return _png(picture)
+
+
+def prediction_record(
+    segmentation: Segmentation, colours: Sequence[Colour], source: str | None = None
+) -> dict[str, Any]:
+    """What the JSON says: size, present classes from the largest on, pixels without class, all names."""
+    summary = segmentation.summary()
+    height, width = segmentation.labels.shape
+    unassigned = segmentation.labels.size - sum(share.pixels for share in summary)
+    return {
+        "image": source,
+        "width": width,
+        "height": height,
+        "classes": [
+            {
+                "class": share.name,
+                "index": share.index,
+                "colour": "#{:02x}{:02x}{:02x}".format(*colours[share.index]),
+                "pixels": share.pixels,
+                "share": share.share,
+                "mean_score": share.mean_score,
+            }
+            for share in summary
+        ],
+        "no_class": {
+            "index": segmentation.no_class,
+            "pixels": unassigned,
+            "share": unassigned / segmentation.labels.size,
+        },
+        "names": list(segmentation.classes),
+    }
+
+
+def _legend(segmentation: Segmentation, colours: Sequence[Colour]) -> list[LegendEntry]:
+    summary = segmentation.summary()
+    entries = [LegendEntry(share.name, share.share, colours[share.index]) for share in summary]
+    unassigned = segmentation.labels.size - sum(share.pixels for share in summary)
+    if unassigned:
+        entries.append(LegendEntry("no class", unassigned / segmentation.labels.size, None))
+    return entries
+
+
+def _png(picture: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def _write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write every file beside its place first and move them in only when all are complete."""
+    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    try:
+        for path, content in contents.items():
+            waiting[path].write_bytes(content)
+        for path, temporary in waiting.items():
+            temporary.replace(path)
+    finally:
+        for temporary in waiting.values():
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""The command `prepare-data` as a user gives it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip_cli.main import main
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Five images with index masks and their class names."""
+    folder = tmp_path / "my-data"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(5):
+        Image.new("RGB", (4, 3), (0, index, 0)).save(folder / "images" / f"p{index}.jpg")
+        Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(folder / "masks" / f"p{index}.png")
+    (folder / "classes.txt").write_text("sky\ntree\n")
+    return folder
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["prepare-data", *map(str, arguments)])
+    return int(stopped.value.code or 0)
+
+
+def test_folder_reports_pairs_sizes_and_pixels(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1) == 0
+    printed = capsys.readouterr()
+    lines = [" ".join(line.replace("│", " ").split()) for line in printed.out.splitlines()]
+    assert "mine: 2 classes" in lines
+    assert "sky 12 25.0% 3 25.0%" in lines
+    assert "tree 24 50.0% 6 50.0%" in lines
+    assert "ignored 12 25.0% 3 25.0%" in lines
+    assert "train: 4 images, 4 x 3 to 4 x 3 pixels" in lines
+    assert "val: 1 images, 4 x 3 to 4 x 3 pixels" in lines
+    assert PreparedDataset.open(tmp_path / "mine").name == "mine"
+
+
+def test_json_is_all_that_goes_to_stdout(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--name", "street", "--quiet", "--json", "-", "--workers", 1]
+    assert _run("folder", "--source", source, "--output", tmp_path / "mine", *options) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["name"], content["parts"]["train"]["images"]) == ("street", 4)
+
+
+def test_without_output_the_data_folder_is_used(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_CLIP_DATA", str(tmp_path / "home"))
+    assert _run("folder", "--source", source, "--name", "mine", "--quiet", "--workers", 1) == 0
+    assert PreparedDataset.open(tmp_path / "home" / "mine").count("train") == 4
+
+
+def test_classes_and_folders_may_be_given_one_by_one(source: Path, tmp_path: Path) -> None:
+    folders = ["--images", source / "images", "--masks", source / "masks", "--output", tmp_path / "mine"]
+    assert _run("folder", *folders, "--classes", "sky, big tree", "--ignore", 0, "--quiet", "--workers", 1) == 0
+    dataset = PreparedDataset.open(tmp_path / "mine")
+    assert dataset.class_names == ("sky", "big tree")
+    assert dataset.read("train", 0).present == [1]
+
+
+def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> None:
+    (source / "classes.txt").unlink()
+    table = tmp_path / "colours.csv"
+    table.write_text("sea,#0000ff\nsand,#ffff00\n")
+    for path in (source / "masks").iterdir():
+        Image.new("RGB", (4, 3), "#ffff00").save(path)
+    options = ["--colours", table, "--output", tmp_path / "mine", "--quiet", "--workers", 1]
+    assert _run("folder", "--source", source, *options) == 0
+    dataset = PreparedDataset.open(tmp_path / "mine")
+    assert dataset.class_names == ("sea", "sand")
+    assert dataset.read("train", 0).present == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["foldr"], 'There is no dataset "foldr" to prepare. Did you mean "folder"?'),
+        (["voc"], "Say where VOC 2012 lies: --source FOLDER"),
+        (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
+        (["folder", "--classes", "a"], "Say where the images are: --source FOLDER with images in it, or --images."),
+        (["folder", "--classes", "a", "--classes-file", "b"], "with --classes or with --classes-file, not with both"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*arguments, "--output", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_mask_is_named_even_when_quiet(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "masks" / "p3.png").unlink()
+    assert _run("folder", "--source", source, "--output", tmp_path / "out", "--quiet") == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{source / 'images' / 'p3.jpg'} has no mask in {source / 'masks'}." in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_voc_subset(tmp_path: Path) -> None:
+    folder = tmp_path / "VOC2012"
+    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
+        (folder / name).mkdir(parents=True)
+    for part in ("train", "val"):
+        (folder / "ImageSets" / "Segmentation" / f"{part}.txt").write_text(f"{part}1\n")
+        Image.new("RGB", (2, 2)).save(folder / "JPEGImages" / f"{part}1.jpg")
+        Image.fromarray(np.array([[0, 1], [20, 255]], np.uint8)).save(folder / "SegmentationClass" / f"{part}1.png")
+    options = ["--output", tmp_path / "voc", "--subset", 5, "--quiet", "--workers", 1]
+    assert _run("voc", "--source", tmp_path, *options) == 0
+    assert PreparedDataset.open(tmp_path / "voc").read("val", 0).present == [0, 19]
+
+
+def test_shapes_are_drawn(tmp_path: Path) -> None:
+    options = ["--train", 3, "--val", 2, "--seed", 4, "--quiet", "--workers", 1]
+    assert _run("shapes", "--output", tmp_path / "shapes", *options) == 0
+    dataset = PreparedDataset.open(tmp_path / "shapes")
+    assert (dataset.name, dataset.count("train"), dataset.count("val")) == ("shapes", 3, 2)
+
+
+def test_help_opens_with_a_sentence_and_ends_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--help") == 0
+    printed = capsys.readouterr().out
+    assert "Turn official files, or images and masks of your own, into a prepared dataset." in printed
+    assert "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine" in printed
+    assert "--val-fraction" in printed

@@ -1,0 +1,175 @@
+"""Splits by name, splits of one's own, and what is said about mistakes in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cascade_clip.data.catalogue import default_colour, get_split, split_for_dataset_folder, split_names
+from cascade_clip.data.class_list_file import parse_colour
+from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.errors import UserError
+
+COUNTS = {"coco": (171, 15), "voc": (20, 5), "context": (59, 10)}
+
+
+@pytest.mark.parametrize(("dataset", "key"), [("coco", "coco_stuff_171"), ("voc", "voc_20"), ("context", "context_59")])
+def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, dataset: str, key: str) -> None:
+    expected = json.loads((golden / "splits.json").read_text())[key]
+    seen_split = get_split("context-released-seen" if dataset == "context" else f"{dataset}-seen")
+    assert list(get_split(dataset).class_names) == expected["classes"]
+    assert list(seen_split.class_names) == expected["classes"]
+    assert list(seen_split.unseen_indices) == expected["unseen_idx"]
+    assert list(seen_split.seen_indices) == expected["seen_idx"]
+
+
+@pytest.mark.parametrize("dataset", COUNTS)
+def test_full_and_seen_splits_have_the_published_sizes(dataset: str) -> None:
+    classes, unseen = COUNTS[dataset]
+    assert len(get_split(dataset).seen_indices) == classes
+    assert len(get_split(f"{dataset}-seen").unseen_indices) == unseen
+    assert len(set(get_split(dataset).colours)) == classes
+
+
+def test_context_seen_hides_the_ten_of_the_literature() -> None:
+    names = {"cow", "motorbike", "sofa", "cat", "boat", "fence", "bird", "tvmonitor", "keyboard", "aeroplane"}
+    assert get_split("context-seen").unseen == names
+
+
+def test_names_that_read_badly_have_a_prompt_that_reads_well() -> None:
+    prompts = {entry.name: entry.prompt for name in COUNTS for entry in get_split(name).classes}
+    assert prompts["wall-concrete"] == "concrete wall"
+    assert prompts["pottedplant"] == "potted plant"
+    assert prompts["grass"] == "grass"
+    assert not any("-" in prompt for prompt in prompts.values())
+
+
+def test_voc_has_its_official_palette() -> None:
+    by_name = {entry.name: entry.colour for entry in get_split("voc").classes}
+    assert by_name["aeroplane"] == (128, 0, 0)
+    assert by_name["person"] == (192, 128, 128)
+    assert by_name["tvmonitor"] == (0, 64, 128)
+    assert [default_colour(i) for i in range(20)] == list(get_split("voc").colours)
+    assert len({default_colour(i) for i in range(255)}) == 255
+
+
+def test_unknown_split_offers_the_closest() -> None:
+    with pytest.raises(UserError, match=r'no split "coco-sene"\. Did you mean "coco-seen"'):
+        get_split("coco-sene")
+    assert {"coco", "voc", "context", "coco-seen", "voc-seen", "context-seen"} <= set(split_names())
+
+
+def _write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_own_split(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        'dataset = "street"\n'
+        'classes = [{ name = "road", colour = "#804080" }, { name = "tv", prompt = "television|screen" }]\n'
+        '[splits.street-seen]\nunseen = ["tv"]\n',
+    )
+    split = get_split(path)
+    assert (split.name, split.dataset, split.unseen_indices) == ("street-seen", "street", (1,))
+    assert split.classes[0].colour == (128, 64, 128)
+    assert split.prompts == ("road", "television|screen")
+
+
+def test_own_choice_of_unseen_classes_of_a_built_in_dataset(tmp_path: Path) -> None:
+    path = _write(tmp_path, 'dataset = "voc"\n[splits.a]\nunseen = ["cat"]\n[splits.b]\nunseen = ["dog"]\n')
+    assert get_split(f"{path}:b").unseen == {"dog"}
+    assert get_split(f"{path}:b").classes == get_split("voc").classes
+    with pytest.raises(UserError, match=r"holds several splits \(a, b\); say which one, for example .*mine.toml:a"):
+        get_split(path)
+    with pytest.raises(UserError, match='holds no split "c"'):
+        get_split(f"{path}:c")
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path,
+        'dataset = "street"\n'
+        'classes = [{ name = "road" }, { name = "road" }, { name = " " }, { name = "tree" }]\n'
+        '[splits.mine]\nunseen = ["tre", "tree", "tree"]\n',
+    )
+    with pytest.raises(UserError) as caught:
+        get_split(path)
+    assert str(caught.value).splitlines() == [
+        f"The split file {path} says something wrong:",
+        "  classes[2].name: the name is empty.",
+        '  classes: the name "road" stands there 2 times; names must differ.',
+        '  splits.mine.unseen: "tre" is none of the classes. Did you mean "tree"?',
+        '  splits.mine.unseen: "tree" stands there more than once.',
+    ]
+
+
+def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> None:
+    path = _write(tmp_path, 'classes = [{ name = "a", color = "#fff" }, { name = "b", colour = "red" }]\nsplit = 1\n')
+    with pytest.raises(UserError) as caught:
+        get_split(path)
+    text = str(caught.value)
+    assert 'classes[0].color: there is no such key. Did you mean "colour"?' in text
+    assert "classes[1].colour: a colour is" in text
+    assert "dataset: it is missing." in text
+    assert 'split: there is no such key. Did you mean "splits"?' in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('dataset = "street"\n[splits.a]\n', 'classes: it is missing, and "street" is no built-in dataset'),
+        ('dataset = "voc"\n[splits]\n', "splits: "),
+        ("dataset = ", "is not valid TOML"),
+        (
+            'dataset = "x"\nclasses = [{ name = "a" }]\n[splits.a]\nunseen = ["a"]\n',
+            "every class is unseen; at least one must be seen",
+        ),
+    ],
+)
+def test_files_that_cannot_be_a_split(tmp_path: Path, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        get_split(_write(tmp_path, content))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.toml cannot be read: No such file"):
+        get_split(tmp_path / "none.toml")
+
+
+def test_more_than_255_classes_are_refused(tmp_path: Path) -> None:
+    classes = ", ".join(f'{{ name = "c{i}" }}' for i in range(256))
+    with pytest.raises(UserError, match="there are 256; at most 255 fit into 8-bit labels"):
+        get_split(_write(tmp_path, f'dataset = "x"\nclasses = [{classes}]\n[splits.x]\n'))
+
+
+@pytest.mark.parametrize("given", ["#0a14ff", "10,20,255", [10, 20, 255]])
+def test_colours_are_read_in_three_ways(given: object) -> None:
+    assert parse_colour(given) == (10, 20, 255)
+
+
+@pytest.mark.parametrize("given", ["#0a14f", "10,20", "10,20,256", "red", [1, 2], [True, 1, 2], 7])
+def test_other_colours_are_refused(given: object) -> None:
+    with pytest.raises(ValueError, match="a colour is"):
+        parse_colour(given)
+
+
+def _write_info(folder: Path, classes: tuple[str, ...]) -> None:
+    info = DatasetInfo(name="mine", classes=classes, options={}, sources=(), tool="test", parts={})
+    (folder / "dataset.json").write_text(info.model_dump_json())
+
+
+def test_a_prepared_folder_is_a_split_of_seen_classes(tmp_path: Path) -> None:
+    _write_info(tmp_path, ("one", "two"))
+    split = split_for_dataset_folder(tmp_path)
+    assert (split.name, split.class_names, split.unseen) == ("mine", ("one", "two"), frozenset())
+    assert split.colours == ((128, 0, 0), (0, 128, 0))
+
+
+def test_a_prepared_folder_of_known_classes_has_their_prompts(tmp_path: Path) -> None:
+    _write_info(tmp_path, get_split("voc").class_names)
+    assert split_for_dataset_folder(tmp_path).classes == get_split("voc").classes

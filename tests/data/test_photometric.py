@@ -1,0 +1,69 @@
+"""Photometric operations against hand-computed values and the golden image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cascade_clip.data import photometric
+
+
+def test_golden_image_is_equal_to_the_last_bit(golden: Path) -> None:
+    arrays = load_file(golden / "preprocess" / "preprocess.safetensors")
+    drawn = json.loads((golden / "preprocess" / "preprocess.json").read_text())["photo"]
+    image = arrays["photo.in_rgb"]
+    results = {
+        "photo.brightness_rgb": photometric.brightness(image, drawn["brightness_beta"]),
+        "photo.contrast_rgb": photometric.contrast(image, drawn["contrast_alpha"]),
+        "photo.saturation_rgb": photometric.saturation(image, drawn["saturation_alpha"]),
+        "photo.hue_rgb": photometric.hue(image, drawn["hue_delta"]),
+        "photo.hsv_of_in": photometric.rgb_to_hsv(image),
+    }
+    for name, result in results.items():
+        assert np.array_equal(result, arrays[name]), name
+
+
+@pytest.mark.parametrize(
+    ("rgb", "hsv"),
+    [
+        ((0, 0, 0), (0, 0, 0)),
+        ((77, 77, 77), (0, 0, 77)),
+        ((255, 0, 0), (0, 255, 255)),
+        ((0, 255, 0), (60, 255, 255)),
+        ((0, 0, 255), (120, 255, 255)),
+        ((255, 0, 255), (150, 255, 255)),
+        ((100, 50, 50), (0, 128, 100)),
+    ],
+)
+def test_known_colours(rgb: tuple[int, int, int], hsv: tuple[int, int, int]) -> None:
+    assert photometric.rgb_to_hsv(np.array([[rgb]], np.uint8)).ravel().tolist() == list(hsv)
+    back = photometric.hsv_to_rgb(np.array([[hsv]], np.uint8)).ravel().astype(int)
+    assert np.abs(back - rgb).max() <= 1
+
+
+def test_values_are_clipped_and_truncated() -> None:
+    image = np.array([[[0, 101, 250]]], np.uint8)
+    assert photometric.brightness(image, 10.9).ravel().tolist() == [10, 111, 255]
+    assert photometric.brightness(image, -20.5).ravel().tolist() == [0, 80, 229]
+    assert photometric.contrast(image, 1.5).ravel().tolist() == [0, 151, 255]
+
+
+def test_hue_goes_round() -> None:
+    blue = np.array([[[0, 0, 255]]], np.uint8)
+    assert photometric.hue(blue, 60).ravel().tolist() == [255, 0, 0]
+    assert photometric.hue(blue, -120).ravel().tolist() == [255, 0, 0]
+
+
+def test_distortion_repeats_and_leaves_some_images_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    before = image.copy()
+    results = [photometric.photometric_distortion(image, np.random.default_rng(seed)) for seed in range(64)]
+    again = photometric.photometric_distortion(image, np.random.default_rng(5))
+    assert np.array_equal(results[5], again)
+    assert np.array_equal(image, before)
+    # Four coins decide: one image in sixteen stays as it is.
+    assert 0 < sum(np.array_equal(result, image) for result in results) < 16

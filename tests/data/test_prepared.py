@@ -1,0 +1,131 @@
+"""Reading prepared datasets, where they are found, and what damaged ones say."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_data import CLASSES, draw
+
+from cascade_clip.data.images import decode_label
+from cascade_clip.data.prepared import PreparedDataset, Sample, dataset_home, locate_dataset
+from cascade_clip.errors import UserError
+
+
+def test_records_are_what_was_given(squares: Path) -> None:
+    dataset = PreparedDataset.open(squares)
+    assert (dataset.name, dataset.class_names, dataset.ignore) == ("squares", CLASSES, 255)
+    assert (dataset.count("train"), dataset.count("val")) == (10, 3)
+    for index in (9, 0, 8):  # 8 and 9 lie in the second row group
+        image, label = draw(Sample("", index))
+        record = dataset.read("train", index)
+        assert record.id == f"t{index}"
+        assert record.image_bytes == image
+        assert np.array_equal(decode_label(record.label_bytes), label)
+        assert record.present == [value for value in np.unique(label) if value != 255]
+
+
+def test_outside_indices_are_errors(squares: Path) -> None:
+    dataset = PreparedDataset.open(squares)
+    for index in (-1, 10):
+        with pytest.raises(IndexError, match="train has 10 images"):
+            dataset.read("train", index)
+
+
+def test_a_pickled_dataset_reads_on(squares: Path) -> None:
+    dataset = PreparedDataset.open(squares)
+    dataset.read("train", 0)
+    assert pickle.loads(pickle.dumps(dataset)).read("val", 2).id == "v2"
+
+
+def test_the_datasets_library_reads_the_folder(squares: Path, tmp_path: Path) -> None:
+    loaded = datasets.load_dataset(str(squares), cache_dir=str(tmp_path))
+    assert {part: len(rows) for part, rows in loaded.items()} == {"train": 10, "val": 3}
+    row = loaded["val"][1]
+    image, label = draw(Sample("", 1001))
+    assert np.array_equal(np.array(row["image"]), np.array(Image.open(io.BytesIO(image))))
+    assert row["label"].mode == "L"
+    assert np.array_equal(np.array(row["label"]), label)
+    assert (row["id"], row["present"]) == ("v1", PreparedDataset.open(squares).read("val", 1).present)
+
+
+def test_damage_in_the_middle_of_a_shard_names_the_file(squares: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(squares, tmp_path / "squares")
+    shard = folder / "data" / "train-00000-of-00001.parquet"
+    content = bytearray(shard.read_bytes())
+    content[2000] ^= 255
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=rf"The shard .*{shard.name} is damaged"):
+        PreparedDataset.open(folder).read("train", 0)
+
+
+def test_damage_at_the_end_of_a_shard_names_the_file(squares: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(squares, tmp_path / "squares")
+    shard = folder / "data" / "train-00000-of-00001.parquet"
+    content = bytearray(shard.read_bytes())
+    content[-8:] = bytes(8)
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=rf"The shard .*{shard.name} is damaged"):
+        PreparedDataset.open(folder).read("train", 0)
+
+
+def test_short_and_missing_shards_are_noticed_at_once(squares: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(squares, tmp_path / "squares")
+    shard = folder / "data" / "val-00000-of-00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"{shard.name} has \d+ bytes instead of \d+"):
+        PreparedDataset.open(folder)
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{shard.name} is missing"):
+        PreparedDataset.open(folder)
+
+
+def test_folders_that_are_no_dataset(squares: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is no prepared dataset: it has no dataset\.json"):
+        PreparedDataset.open(tmp_path)
+    with pytest.raises(UserError, match=r"none is not there\. Make one with `cascade-clip prepare-data`"):
+        PreparedDataset.open(tmp_path / "none")
+    info = tmp_path / "dataset.json"
+    info.write_text("{")
+    with pytest.raises(UserError, match=r"dataset\.json cannot be read"):
+        PreparedDataset.open(tmp_path)
+    content = json.loads((squares / "dataset.json").read_text())
+    info.write_text(json.dumps({**content, "format": 2}))
+    with pytest.raises(UserError, match="has format 2, this version of Cascade-CLIP reads up to 1"):
+        PreparedDataset.open(tmp_path)
+    info.write_text(json.dumps({**content, "classes": 3}))
+    with pytest.raises(UserError, match="is damaged: classes: "):
+        PreparedDataset.open(tmp_path)
+
+
+def test_classes_are_compared_with_a_split(squares: Path) -> None:
+    dataset = PreparedDataset.open(squares)
+    dataset.check_classes(CLASSES, "mine")
+    with pytest.raises(UserError, match='"mine": it has 3 classes, the split 2'):
+        dataset.check_classes(CLASSES[:2], "mine")
+    with pytest.raises(UserError, match='its class 1 is "green", the split\'s is "blue"'):
+        dataset.check_classes(("red", "blue", "green"), "mine")
+
+
+def test_datasets_are_found_where_the_design_says(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert locate_dataset("any", squares) == squares
+    assert locate_dataset("squares", squares.parent) == squares
+    monkeypatch.setenv("CASCADE_CLIP_DATA", str(squares.parent))
+    assert locate_dataset("squares") == squares
+    with pytest.raises(UserError, match=r'"voc" was not found in .*Give its folder with --data, set CASCADE_CLIP_DATA'):
+        locate_dataset("voc")
+    with pytest.raises(UserError, match=r"Make it with `cascade-clip prepare-data voc --output .*voc`"):
+        locate_dataset("voc", tmp_path)
+    monkeypatch.delenv("CASCADE_CLIP_DATA")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    assert dataset_home() == tmp_path / "cascade-clip"

@@ -1,0 +1,80 @@
+"""The integer resize against hand-computed values and the golden images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cascade_clip.data import resize
+
+
+def test_golden_images_are_equal_to_the_last_bit(golden: Path) -> None:
+    arrays = load_file(golden / "preprocess" / "preprocess.safetensors")
+    cases = json.loads((golden / "preprocess" / "preprocess.json").read_text())
+    for i, case in enumerate(cases["test"]):
+        size = resize.test_size(case["h"], case["w"], case["short"])
+        assert size == (case["out_h"], case["out_w"])
+        assert np.array_equal(resize.resize_bilinear(arrays[f"test{i}.rgb_in"], *size), arrays[f"test{i}.rgb_resized"])
+    for i, case in enumerate(cases["train_resize"]):
+        size = resize.train_size(case["h"], case["w"], *case["base_scale"], case["ratio"])
+        assert size == (case["out_h"], case["out_w"])
+        assert np.array_equal(
+            resize.resize_bilinear(arrays[f"train{i}.rgb_in"], *size), arrays[f"train{i}.rgb_resized"]
+        )
+        assert np.array_equal(
+            resize.resize_nearest(arrays[f"train{i}.label_in"], *size), arrays[f"train{i}.label_resized"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(480, 640, (512, 683)), (500, 333, (769, 512)), (612, 612, (512, 512)), (200, 1100, (512, 2816))],
+)
+def test_inference_size(height: int, width: int, expected: tuple[int, int]) -> None:
+    assert resize.test_size(height, width, 512) == expected
+
+
+def test_training_size_fits_the_box_and_never_vanishes() -> None:
+    assert resize.train_size(480, 640, 2048, 512, 0.5) == (256, 341)
+    assert resize.train_size(100, 1000, 2048, 512, 1.0) == (205, 2048)
+    assert resize.train_size(1, 4000, 64, 16, 0.5) == (1, 32)
+
+
+def test_doubling_a_step_by_hand() -> None:
+    # Positions -0.25, 0.25, 0.75, 1.25: weights 0, 1/4, 3/4, 1 of the second value.
+    image = np.array([[[0], [200]]], np.uint8)
+    assert resize.resize_bilinear(image, 1, 4).ravel().tolist() == [0, 50, 150, 200]
+
+
+def test_shrinking_does_not_antialias() -> None:
+    image = np.zeros((1, 9, 1), np.uint8)
+    image[0, ::3] = 240
+    # Position 3 i + 1 exactly: the peaks beside it do not count.
+    assert resize.resize_bilinear(image, 1, 3).ravel().tolist() == [0, 0, 0]
+
+
+def test_equal_size_changes_nothing() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert np.array_equal(resize.resize_bilinear(image, 5, 7), image)
+    assert np.array_equal(resize.resize_bilinear(image, 5, 7, (1, 2, 4, 6)), image[1:4, 2:6])
+
+
+@pytest.mark.parametrize("size", [(90, 140), (31, 17), (40, 9)])
+def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    window = (3, 2, 29, 8)
+    whole = resize.resize_bilinear(image, *size)
+    assert np.array_equal(resize.resize_bilinear(image, *size, window), whole[3:29, 2:8])
+    labels = resize.resize_nearest(image[..., 0], *size)
+    assert np.array_equal(resize.resize_nearest(image[..., 0], *size, window), labels[3:29, 2:8])
+
+
+def test_labels_take_the_floor() -> None:
+    label = np.array([[0, 1, 2, 3, 4]], np.uint8)
+    assert resize.resize_nearest(label, 1, 3).tolist() == [[0, 1, 3]]
+    assert resize.resize_nearest(label, 2, 10).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]] * 2

@@ -1,0 +1,114 @@
+"""Position decides everything: order, augmentation, and the batches of every process."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from cascade_clip.config.schema import DataConfig
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.errors import UserError
+
+CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
+
+
+@pytest.fixture
+def samples(squares: Path) -> TrainSamples:
+    return TrainSamples(PreparedDataset.open(squares), TrainTransform(CONFIG), seed=5)
+
+
+def test_a_sample_has_the_promised_shapes(samples: TrainSamples) -> None:
+    sample = samples[3]
+    assert sample["image"].shape == (3, 32, 32)
+    assert sample["image"].dtype == torch.float32
+    assert sample["label"].shape == (32, 32)
+    assert sample["label"].dtype == torch.uint8
+    assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 255}
+    assert sample["id"] == f"t{samples.index_at(3)}"
+
+
+def test_each_epoch_is_another_permutation(samples: TrainSamples) -> None:
+    epochs = [[samples.index_at(10 * epoch + place) for place in range(10)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_position_and_seed_decide_and_nothing_else(samples: TrainSamples) -> None:
+    again = TrainSamples(samples.dataset, samples.transform, seed=5)
+    torch.manual_seed(1)
+    assert torch.equal(samples[27]["image"], again[27]["image"])
+    other = TrainSamples(samples.dataset, samples.transform, seed=6)
+    assert any(not torch.equal(samples[p]["image"], other[p]["image"]) for p in range(3))
+    image = samples.index_at(0)
+    later = next(p for p in range(10, 20) if samples.index_at(p) == image)
+    assert not torch.equal(samples[0]["image"], samples[later]["image"])
+
+
+def _stream(samples: TrainSamples, **options: int) -> list[torch.Tensor]:
+    return [batch["image"] for batch in train_loader(samples, steps=4, batch=6, **options)]  # type: ignore[arg-type]
+
+
+def _equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
+def test_workers_do_not_change_the_batches(samples: TrainSamples) -> None:
+    assert _equal(_stream(samples, start_step=0), _stream(samples, start_step=0, workers=2))
+
+
+def test_a_later_start_continues_the_stream(samples: TrainSamples) -> None:
+    assert _equal(_stream(samples, start_step=0)[2:], _stream(samples, start_step=2))
+
+
+def test_processes_share_each_batch_in_order(samples: TrainSamples) -> None:
+    whole = _stream(samples, start_step=0)
+    ranks = [_stream(samples, start_step=0, rank=rank, world=3) for rank in range(3)]
+    assert _equal(whole, [torch.cat(shares) for shares in zip(*ranks, strict=True)])
+
+
+def test_micro_batches_cut_the_share(samples: TrainSamples) -> None:
+    loader = train_loader(samples, start_step=1, steps=3, batch=12, rank=1, world=2, micro_batch=4)
+    batches = list(loader)
+    assert len(loader) == len(batches) == 4
+    assert [len(batch["id"]) for batch in batches] == [4, 2, 4, 2]
+    assert batches[0]["id"] == [samples[position]["id"] for position in range(18, 22)]
+    assert batches[3]["id"] == [samples[position]["id"] for position in (34, 35)]
+
+
+def test_loading_leaves_the_global_generator_alone(samples: TrainSamples) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    next(iter(train_loader(samples, start_step=0, steps=1, batch=2, workers=1)))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_uneven_batches_are_refused(samples: TrainSamples) -> None:
+    with pytest.raises(UserError, match="batch of 5 images cannot be split evenly over 2 processes"):
+        train_loader(samples, start_step=0, steps=1, batch=5, world=2)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_shard_is_one_sentence_from_workers_too(squares: Path, tmp_path: Path, workers: int) -> None:
+    folder = shutil.copytree(squares, tmp_path / "squares")
+    shard = folder / "data" / "train-00000-of-00001.parquet"
+    content = bytearray(shard.read_bytes())
+    content[2000] ^= 255
+    shard.write_bytes(content)
+    samples = TrainSamples(PreparedDataset.open(folder), TrainTransform(CONFIG), seed=0)
+    with pytest.raises(UserError) as caught:
+        list(train_loader(samples, start_step=0, steps=2, batch=10, workers=workers))
+    assert str(caught.value).startswith(f"The shard {shard} is damaged (")
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_dataset_without_training_images_is_refused(squares: Path) -> None:
+    dataset = PreparedDataset.open(squares)
+    dataset.info.parts.pop("train")
+    with pytest.raises(UserError, match="has no training images"):
+        TrainSamples(dataset, TrainTransform(CONFIG), seed=0)

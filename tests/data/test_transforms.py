@@ -1,0 +1,118 @@
+"""The training transform: sizes, the rule of the largest class, flip, padding, repetition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cascade_clip.config.schema import DataConfig
+from cascade_clip.data import transforms
+from cascade_clip.data.transforms import TrainTransform, is_varied, normalise
+
+PLAIN = DataConfig(
+    short_side=16, long_side=64, crop=16, ratio=(1.0, 1.0), flip=0.0, photometric=False, mean=(0, 0, 0), std=(1, 1, 1)
+)
+
+
+def _picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every pixel tells its own row and column; the label is the column's parity."""
+    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+    return np.stack([rows, columns, rows], -1), columns % 2
+
+
+def test_normalisation_by_hand() -> None:
+    image = np.array([[[255, 0, 100]]], np.uint8)
+    result = normalise(image, (5.0, 10.0, 100.0), (50.0, 5.0, 3.0))
+    assert result.shape == (3, 1, 1)
+    assert result.dtype == np.float32
+    assert result.ravel().tolist() == [5.0, -2.0, 0.0]
+
+
+def test_image_and_label_stay_together() -> None:
+    image, label = _picture(16, 40)
+    out, out_label = TrainTransform(PLAIN)(image, label, np.random.default_rng(0))
+    assert out.shape == (3, 16, 16)
+    assert out.dtype == np.float32
+    assert out_label.dtype == np.uint8
+    assert np.array_equal(out[1] % 2, out_label)
+    assert np.array_equal(np.diff(out[1][0]), np.ones(15))
+
+
+def test_flip_turns_both() -> None:
+    image, label = _picture(16, 40)
+    out, out_label = TrainTransform(PLAIN.model_copy(update={"flip": 1.0}))(image, label, np.random.default_rng(0))
+    assert np.array_equal(out[1] % 2, out_label)
+    assert np.array_equal(np.diff(out[1][0]), -np.ones(15))
+
+
+def test_every_place_can_be_cropped() -> None:
+    image, label = _picture(16, 20)
+    transform = TrainTransform(PLAIN)
+    starts = {int(transform(image, label, np.random.default_rng(seed))[0][1, 0, 0]) for seed in range(60)}
+    assert starts == {0, 1, 2, 3, 4}
+
+
+def test_small_images_are_padded_after_normalisation() -> None:
+    image, label = np.full((8, 8, 3), 90, np.uint8), np.tile(np.array([0, 1], np.uint8), (8, 4))
+    config = PLAIN.model_copy(update={"short_side": 8, "mean": (80, 80, 80), "std": (10, 10, 10)})
+    out, out_label = TrainTransform(config)(image, label, np.random.default_rng(0))
+    assert (out[:, :8, :8] == 1).all()
+    assert (out[:, 8:] == 0).all()
+    assert (out[:, :, 8:] == 0).all()
+    assert (out_label[8:] == 255).all()
+    assert (out_label[:, 8:] == 255).all()
+    assert (out_label[:8, :8] != 255).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({0: 74, 1: 26}, True),
+        ({0: 75, 1: 25}, False),
+        ({0: 50}, False),
+        ({255: 90, 0: 6, 1: 4}, True),
+        ({255: 60, 0: 40}, False),
+        ({255: 100}, False),
+    ],
+)
+def test_rule_of_the_largest_class(counts: dict[int, int], expected: bool) -> None:
+    label = np.repeat(list(counts), list(counts.values())).astype(np.uint8)
+    assert is_varied(label[None], 0.75) is expected
+
+
+def test_at_most_eleven_draws_of_which_ten_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[int] = []
+    monkeypatch.setattr(transforms, "is_varied", lambda *_: bool(checks.append(1)))
+    draws: list[int] = []
+    draw = TrainTransform._draw_window
+
+    def counted(self: TrainTransform, *arguments: object) -> object:
+        draws.append(1)
+        return draw(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TrainTransform, "_draw_window", counted)
+    TrainTransform(PLAIN)(*_picture(16, 40), np.random.default_rng(0))
+    assert (len(draws), len(checks)) == (11, 10)
+
+
+def test_crops_of_one_class_are_avoided() -> None:
+    image, _ = _picture(16, 200)
+    label = np.zeros((16, 200), np.uint8)
+    label[:, 150:] = 1
+    varied = 0
+    for seed in range(40):
+        _, crop = TrainTransform(PLAIN.model_copy(update={"long_side": 200}))(image, label, np.random.default_rng(seed))
+        varied += is_varied(crop, 0.75)
+    # 7 of 185 places pass the rule: a single draw would find one or two in 40, eleven draws about 14.
+    assert 6 < varied < 30
+
+
+def test_the_same_generator_gives_the_same_sample() -> None:
+    config = DataConfig(short_side=24, long_side=96, crop=32)
+    image = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    first, second, other = (
+        TrainTransform(config)(image, image[..., 0] % 4, np.random.default_rng(s)) for s in (7, 7, 8)
+    )
+    assert np.array_equal(first[0], second[0])
+    assert np.array_equal(first[1], second[1])
+    assert not np.array_equal(first[0], other[0])

@@ -1,0 +1,93 @@
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.errors import UserError
+from cascade_clip.inference.outputs import write_prediction
+from cascade_clip.inference.segmentation import Segmentation
+
+COLOURS = ((10, 20, 30), (200, 100, 50))
+
+
+def small() -> tuple[Segmentation, np.ndarray]:
+    labels = np.array([[1, 1, 0], [1, 255, 0]], np.uint8)
+    scores = np.array([[0.9, 0.7, 0.25], [0.8, 0.1, 0.75]], np.float32)
+    return Segmentation(labels, scores, ("sky", "café")), np.zeros((2, 3, 3), np.uint8)
+
+
+def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path):
+    segmentation, image = small()
+    files = write_prediction(segmentation, image, tmp_path / "new", "photo", COLOURS)
+    assert [path.name for path in files] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
+    with Image.open(files.labels) as labels:
+        assert labels.mode == "P"
+        assert np.array_equal(np.array(labels), segmentation.labels)
+        rgb = np.array(labels.convert("RGB"))
+    assert rgb[0].tolist() == [list(COLOURS[1]), list(COLOURS[1]), list(COLOURS[0])]
+    assert rgb[1, 1].tolist() == [0, 0, 0]
+    with Image.open(files.overlay) as overlay:
+        assert overlay.mode == "RGB"
+
+
+def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
+    segmentation, image = small()
+    files = write_prediction(segmentation, image, tmp_path, "photo", COLOURS, source="some/photo.jpg")
+    record = json.loads(files.record.read_text(encoding="utf-8"))
+    first, second = record["classes"]
+    assert first == {
+        "class": "café",
+        "index": 1,
+        "colour": "#c86432",
+        "pixels": 3,
+        "share": 0.5,
+        "mean_score": pytest.approx(0.8),
+    }
+    assert (second["class"], second["pixels"], second["mean_score"]) == ("sky", 2, 0.5)
+    assert record["no_class"] == {"index": 255, "pixels": 1, "share": pytest.approx(1 / 6)}
+    assert (record["image"], record["width"], record["height"]) == ("some/photo.jpg", 3, 2)
+    assert record["names"] == ["sky", "café"]
+
+
+def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
+    labels = np.array([[0, 299, 65535]], np.uint16)
+    names = tuple(f"thing {index}" for index in range(300))
+    segmentation = Segmentation(labels, np.ones((1, 3), np.float32), names)
+    files = write_prediction(segmentation, np.zeros((1, 3, 3), np.uint8), tmp_path, "many", [(1, 2, 3)] * 300)
+    with Image.open(files.labels) as picture:
+        assert np.array_equal(np.array(picture).astype(np.uint16), labels)
+
+
+def test_a_second_prediction_replaces_the_first_and_leaves_nothing_behind(tmp_path: Path):
+    segmentation, image = small()
+    write_prediction(segmentation, image, tmp_path, "photo", COLOURS)
+    other = Segmentation(np.zeros((2, 3), np.uint8), segmentation.scores, segmentation.classes)
+    write_prediction(other, image, tmp_path, "photo", COLOURS)
+    assert json.loads((tmp_path / "photo.json").read_text(encoding="utf-8"))["classes"][0]["pixels"] == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.json", "photo.labels.png", "photo.overlay.png"]
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    segmentation, image = small()
+    write = Path.write_bytes
+
+    def write_until_full(path: Path, content: bytes) -> int:
+        if "overlay" in path.name:
+            write(path, content[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_until_full)
+    with pytest.raises(UserError, match=r"cannot be written to .*: No space left on device\. Choose another --output"):
+        write_prediction(segmentation, image, tmp_path, "photo", COLOURS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path):
+    segmentation, image = small()
+    (tmp_path / "taken").write_text("here", encoding="utf-8")
+    with pytest.raises(UserError, match=r'cannot be written to ".*taken"'):
+        write_prediction(segmentation, image, tmp_path / "taken", "photo", COLOURS)

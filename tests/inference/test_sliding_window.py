@@ -1,0 +1,121 @@
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.inference.sliding_window import Windows, slide_scores, window_boxes
+
+
+class PatchMeans(torch.nn.Module):
+    """Logits that are affine in the mean colour of each patch, so that every pixel's score depends on where it is."""
+
+    def __init__(self, patch_size: int = 4) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.calls: list[tuple[int, ...]] = []
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        assert image.shape[-1] % self.patch_size == 0
+        assert image.shape[-2] % self.patch_size == 0
+        self.calls.append(tuple(image.shape))
+        return torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, self.patch_size), text)
+
+
+@pytest.fixture
+def text() -> torch.Tensor:
+    return torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+
+
+def random_image(height: int, width: int) -> torch.Tensor:
+    return torch.randn(3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
+
+
+def test_boxes_of_the_released_pipeline():
+    assert window_boxes(80, 150, 64, 53) == [
+        (0, 0, 64, 64),
+        (0, 53, 64, 117),
+        (0, 86, 64, 150),
+        (16, 0, 80, 64),
+        (16, 53, 80, 117),
+        (16, 86, 80, 150),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("length", "starts"),
+    [(512, [0]), (513, [0, 1]), (938, [0, 426]), (939, [0, 426, 427]), (300, [0])],
+)
+def test_starts_along_one_axis(length: int, starts: list[int]):
+    boxes = window_boxes(512, length, 512, 426)
+    assert [x1 for _, x1, _, _ in boxes] == starts
+    assert {x2 - x1 for _, x1, _, x2 in boxes} == {min(length, 512)}
+    assert boxes[-1][3] == length
+
+
+def test_one_window_is_the_sigmoid_of_the_upsampled_logits_minus_the_bias(text: torch.Tensor):
+    image, network = random_image(16, 16), PatchMeans()
+    seen = torch.tensor([True, False, True, False, False])
+    scores = slide_scores(network, image, text, seen, Windows(crop=16, stride=16, bias=0.25))
+    expected = F.interpolate(network(image[None], text), size=(16, 16), mode="bilinear").sigmoid()[0]
+    expected[seen] -= 0.25
+    torch.testing.assert_close(scores, expected)
+
+
+def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):
+    image, network = random_image(8, 20), PatchMeans()
+    none_seen = torch.zeros(5, dtype=torch.bool)
+    scores = slide_scores(network, image, text, none_seen, Windows(crop=8, stride=8, bias=0.0))
+    one = Windows(crop=8, stride=8, bias=0.0)
+    left, middle, right = (slide_scores(network, image[:, :, x : x + 8], text, none_seen, one) for x in (0, 8, 12))
+    torch.testing.assert_close(scores[..., :8], left)
+    torch.testing.assert_close(scores[..., 8:12], middle[..., :4])
+    torch.testing.assert_close(scores[..., 12:16], (middle[..., 4:] + right[..., :4]) / 2)
+    torch.testing.assert_close(scores[..., 16:], right[..., 4:])
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_windows_a_forward_pass_do_not_change_the_scores(text: torch.Tensor, batch: int):
+    image, network = random_image(30, 41), PatchMeans()
+    seen = torch.ones(5, dtype=torch.bool)
+    scores = slide_scores(network, image, text, seen, Windows(crop=16, stride=12, batch=batch))
+    torch.testing.assert_close(scores, slide_scores(PatchMeans(), image, text, seen, Windows(crop=16, stride=12)))
+    assert max(call[0] for call in network.calls) <= batch
+
+
+def test_a_side_below_the_crop_is_padded_to_whole_patches_with_the_mean_colour(text: torch.Tensor):
+    image, network = random_image(7, 10), PatchMeans()
+    none_seen = torch.zeros(5, dtype=torch.bool)
+    scores = slide_scores(network, image, text, none_seen, Windows(crop=512, stride=426))
+    assert network.calls == [(1, 3, 8, 12)]
+    padded = F.pad(image, (0, 2, 0, 1))[None]
+    expected = F.interpolate(network(padded, text), size=(8, 12), mode="bilinear").sigmoid()[0, :, :7, :10]
+    torch.testing.assert_close(scores, expected)
+
+
+def test_mirrored_averaging_makes_the_scores_of_a_mirrored_image_the_mirrored_scores(text: torch.Tensor):
+    class Ramp(PatchMeans):
+        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image, text)
+            return logits + torch.linspace(-2, 2, logits.shape[-1])
+
+    image = random_image(14, 16)
+    seen = torch.ones(5, dtype=torch.bool)
+    windows = Windows(crop=16, stride=16, flip=True)
+    scores = slide_scores(Ramp(), image, text, seen, windows)
+    torch.testing.assert_close(slide_scores(Ramp(), image.flip(-1), text, seen, windows).flip(-1), scores)
+    unflipped = slide_scores(Ramp(), image, text, seen, windows._replace(flip=False))
+    assert (unflipped - scores).abs().max() > 0.1
+
+
+def test_reduced_precision_still_gives_float32_scores(text: torch.Tensor):
+    class Products(PatchMeans):
+        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            means = F.avg_pool2d(image, self.patch_size)
+            logits = (means.flatten(2).transpose(1, 2) @ text.T).transpose(1, 2)
+            assert logits.dtype == torch.bfloat16
+            return logits.unflatten(-1, means.shape[-2:])
+
+    image, seen = random_image(16, 20), torch.ones(5, dtype=torch.bool)
+    scores = slide_scores(Products(), image, text, seen, Windows(crop=16, stride=16), dtype=torch.bfloat16)
+    assert scores.dtype == torch.float32
+    full = slide_scores(PatchMeans(), image, text, seen, Windows(crop=16, stride=16))
+    assert 0 < (scores - full).abs().max() < 0.02
