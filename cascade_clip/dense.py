@@ -65,7 +65,8 @@ class DenseNetwork(nn.Module):
         tokens = F.normalize(self.patch_tokens(image, grid), dim=-1)
         probability = (self.scale * tokens.float() @ text.float().T).softmax(dim=-1)
         logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2)
-        return logits.unflatten(-1, grid)
+        by_patch: Tensor = logits.unflatten(-1, grid)
+        return by_patch
 
     def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patch tokens (B, N, C) in the joint space, not normalised."""

@@ -7,8 +7,6 @@ from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, 
 from cascade_clip.dense import DenseAttention, DenseNetwork
 
 PREFIXES: dict[str, DenseAttention] = {"dense:": "value", "dense-self:": "self-self"}
-PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
-"""The paper's CLIP, what `predict` uses when no model is named."""
 DEFAULT_WEIGHTS = "openai"
 _SIDE = 512
 _OVERLAP = 426 / 512

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from torch import Tensor, nn
 
 from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.errors import UserError
 from cascade_clip.head.cascade import CascadeHead
 
 
@@ -41,7 +44,40 @@ class CascadeNetwork(nn.Module):
             total = total + stage
         return total
 
+    def own_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds: everything that is not CLIP's own (prompts, norms, stage projections, head), by name."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.visual.")}
+
+    def load_own_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load what `own_tensors` gave.
+
+        Raises:
+            UserError: Tensors are missing, unexpected or misshapen; all are listed.
+        """
+        wanted = self.own_tensors()
+        misshapen = [
+            f"{name}: {tuple(tensors[name].shape)} given, {tuple(wanted[name].shape)} expected"
+            for name in sorted(wanted.keys() & tensors.keys())
+            if wanted[name].shape != tensors[name].shape
+        ]
+        missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+        if missing or unexpected or misshapen:
+            raise UserError(
+                f"The tensors do not fit this architecture: {list_mismatches(missing, unexpected, misshapen)}."
+            )
+        self.load_state_dict({**self.state_dict(), **{name: tensor.float() for name, tensor in tensors.items()}})
+
     def stage_logits(self, image: Tensor, text: Tensor) -> list[Tensor]:
         """Mask logits (B, K, h, w) of each stage, shallow to deep."""
         features = self.encoder(image)
         return [mask.unflatten(-1, features.grid) for mask in self.head(features, text.to(image.dtype))]
+
+
+def list_mismatches(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
+    """Put names into words: "2 missing (a, b); 1 unexpected (c)", at most ten names of a kind."""
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    return "; ".join(
+        f"{len(names)} {kind} ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})"
+        for kind, names in kinds.items()
+        if names
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Self
 
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from cascade_clip.build import build_network
 from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
-from cascade_clip.checkpoint.upstream import own_tensors
-from cascade_clip.clip.load import Clip
+from cascade_clip.clip.load import BUNDLED, Clip
 from cascade_clip.clip.templates import templates_of
 from cascade_clip.clip.text import embed_classes
 from cascade_clip.clip.text_cache import TextCache
@@ -82,8 +82,8 @@ class CascadeCLIP:
         """Load a checkpoint folder, a model of the Hugging Face Hub, or a training-free model.
 
         Args:
-            folder_or_hub_id: A folder that `save_pretrained` wrote, `ORG/NAME` on the Hub, or
-                `dense:NAME` (see `load_dense`).
+            folder_or_hub_id: A folder that `save_pretrained` wrote, `ORG/NAME` on the Hub, `bundled` (trained on the
+                drawn world, comes with the toolkit), or `dense:NAME` (training-free, see `load_dense`).
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `fp32`, `bf16` or `fp16` for the network's products.
             revision: Branch, tag or commit on the Hub.
@@ -97,7 +97,7 @@ class CascadeCLIP:
         # Every drawn weight is overwritten below: drawing them must not disturb the caller's random state.
         with torch.random.fork_rng(devices=[]):
             network = build_network(checkpoint.recipe.model, checkpoint.clip.visual)
-        _load_tensors(network, checkpoint.tensors, folder_or_hub_id)
+        network.load_own_tensors(checkpoint.tensors)
         return cls(
             network,
             checkpoint.clip,
@@ -122,7 +122,7 @@ class CascadeCLIP:
         """
         if not isinstance(self.network, CascadeNetwork):
             raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
-        checkpoint = Checkpoint(self.recipe, self.clip, own_tensors(self.network), self.split, self.licence)
+        checkpoint = Checkpoint(self.recipe, self.clip, self.network.own_tensors(), self.split, self.licence)
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
@@ -242,8 +242,10 @@ class CascadeCLIP:
 
 
 def _local_folder(folder_or_hub_id: str | Path, revision: str | None) -> Path:
-    folder = Path(folder_or_hub_id).expanduser()
     name = str(folder_or_hub_id)
+    if name == BUNDLED:
+        return Path(str(resources.files("cascade_clip") / "bundled" / "cascade-clip"))
+    folder = Path(folder_or_hub_id).expanduser()
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder
     from huggingface_hub import snapshot_download
@@ -256,15 +258,3 @@ def _local_folder(folder_or_hub_id: str | Path, revision: str | None) -> Path:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f'"{name}" is neither a folder nor a model that the Hub gives ({reason}).') from error
-
-
-def _load_tensors(network: CascadeNetwork, tensors: Mapping[str, Tensor], source: str | Path) -> None:
-    wanted = own_tensors(network)
-    missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    misshapen = [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if missing or unexpected or misshapen:
-        raise UserError(
-            f'The tensors in "{source}" do not fit its config.json: missing {missing[:5]}, unexpected {unexpected[:5]},'
-            f" misshapen {sorted(misshapen)[:5]}."
-        )
-    network.load_state_dict({**network.state_dict(), **tensors})

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cascade_clip.segmenter import CascadeCLIP
 
 USER_MISTAKE = 2
+PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
+"""What segments when no model is named: the paper's CLIP, training-free."""
 MOST_TABLES = 3
 """From more images on, each has a line instead of a table."""
 
@@ -35,7 +37,10 @@ class Vocabulary(NamedTuple):
 
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders or quoted globs.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="Checkpoint folder, or ORG/NAME on the Hub.")],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP (training-free)."),
+    ] = PAPERS_CLIP,
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
@@ -55,7 +60,9 @@ def predict(
 
     The classes are those of --classes, --classes-file or --split; without any, those the model was trained on.
 
-    Example: cascade-clip predict street.jpg --model runs/mine/model --classes road,tree,sky
+    Without --model, the paper's CLIP is used as it is, without training (downloaded on first use).
+
+    Example: cascade-clip predict street.jpg --classes road,tree,sky
     """
     from cascade_clip_cli.console import be_quiet, show_log, stdout
     from cascade_clip_cli.tables import STDOUT, write_json

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cascade_clip.evaluation.scores import Scores
 
 RECIPES = {"ZegCLIP": "shapes/zegclip", "Cascade-CLIP": "shapes/cascade-zegclip"}
+TRAINING_FREE = "dense:bundled"
 
 
 def quickstart(
@@ -38,7 +39,8 @@ def quickstart(
     show_log()
     data = output / "shapes"
     _draw_scenes(data, train, val, seed)
-    scores = {
+    scores = {"CLIP, training-free": _score_training_free(data, device)}
+    scores |= {
         name: _train(recipe, output / name.lower(), data, steps, seed, device) for name, recipe in RECIPES.items()
     }
     stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
@@ -58,6 +60,33 @@ def _draw_scenes(folder: Path, train: int, val: int, seed: int) -> None:
     if not (folder / INFO_FILE).exists():
         with progress_bar("draw scenes") as progress:
             prepare_shapes(folder, train=train, val=val, seed=seed, progress=progress)
+
+
+def _score_training_free(data: Path, device: str) -> Scores:
+    """What the bundled CLIP's patch tokens know without any training on masks."""
+    from cascade_clip.data.catalogue import get_split
+    from cascade_clip.data.prepared import PreparedDataset
+    from cascade_clip.evaluation.run import evaluate
+    from cascade_clip.evaluation.scores import scores_from_confusion
+    from cascade_clip.segmenter import CascadeCLIP
+    from cascade_clip_cli.console import progress_bar
+
+    split = get_split("shapes-seen")
+    model = CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
+    text, recipe = model.text_embeddings_for(split), model.recipe
+    with progress_bar("score training-free CLIP") as progress:
+        confusion = evaluate(
+            model.network,
+            text,
+            split,
+            PreparedDataset.open(data),
+            recipe.data,
+            recipe.inference,
+            device=model.device,
+            dtype=model.dtype,
+            progress=progress,
+        )
+    return scores_from_confusion(confusion.cpu().numpy(), split.seen_indices, split.unseen_indices, split.class_names)
 
 
 def _train(recipe: str, folder: Path, data: Path, steps: int | None, seed: int, device: str) -> Scores:

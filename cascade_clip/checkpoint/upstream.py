@@ -18,7 +18,7 @@ from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, Ups
 from cascade_clip.clip.load import Clip, from_parts, load_clip
 from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.errors import UserError
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.network import CascadeNetwork, list_mismatches
 
 HEAD_WIDTH = 64
 
@@ -108,17 +108,12 @@ def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None
     layout = _layout(state, config)
     clip_state, own_state, dropped, unexpected = _sort_tensors(state, layout)
     if unexpected:
-        raise UserError(_mismatch([], sorted(unexpected), []))
+        raise UserError(_mismatch([], sorted(unexpected)))
     clip = _clip(clip_state, state, options)
     network = build_network(config, clip.visual)
-    _load_own(network, own_state)
+    network.load_own_tensors(own_state)
     numbers = sum(state[name].numel() for name in dropped)
     return ImportedModel(network.eval(), clip, config, tuple(sorted(dropped)), numbers)
-
-
-def own_tensors(network: CascadeNetwork) -> dict[str, Tensor]:
-    """Everything of a network that is not CLIP's own, by name: prompts, norms, stage projections, head."""
-    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("encoder.visual.")}
 
 
 def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelConfig:
@@ -233,31 +228,14 @@ def _donor(text_from: str) -> tuple[str, str | None]:
     return architecture, weights
 
 
-def _load_own(network: CascadeNetwork, own_state: Mapping[str, Tensor]) -> None:
-    wanted = own_tensors(network)
-    misshapen = [
-        f"{name}: {tuple(own_state[name].shape)} given, {tuple(wanted[name].shape)} expected"
-        for name in sorted(wanted.keys() & own_state.keys())
-        if wanted[name].shape != own_state[name].shape
-    ]
-    missing, unexpected = sorted(wanted.keys() - own_state.keys()), sorted(own_state.keys() - wanted.keys())
-    if missing or unexpected or misshapen:
-        raise UserError(_mismatch(missing, unexpected, misshapen))
-    network.load_state_dict({**network.state_dict(), **{name: t.float() for name, t in own_state.items()}})
-
-
-def _mismatch(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
-    parts = [
-        f"{len(names)} {kind} ({', '.join(names[:10])}{', …' if len(names) > 10 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("misshapen", misshapen))
-        if names
-    ]
-    return f"The file is no released Cascade-CLIP or ZegCLIP of this architecture: tensors {'; '.join(parts)}."
+def _mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    names = list_mismatches(missing, unexpected, [])
+    return f"The file is no released Cascade-CLIP or ZegCLIP of this architecture: {names}."
 
 
 def _require(state: Mapping[str, Tensor], names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in state]:
-        raise UserError(_mismatch(missing, [], []))
+        raise UserError(_mismatch(missing, []))
 
 
 def _weights_names(state: Mapping[str, Tensor]) -> list[str]:
@@ -268,7 +246,7 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     """How many numbered parts match: one more than the largest number in the pattern's group."""
     numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
     if not numbers:
-        raise UserError(_mismatch([pattern], [], []))
+        raise UserError(_mismatch([pattern], []))
     return 1 + max(numbers)
 
 
@@ -276,7 +254,7 @@ def _first(state: Mapping[str, Tensor], pattern: str) -> str:
     for name in state:
         if re.fullmatch(pattern, name):
             return name
-    raise UserError(_mismatch([pattern], [], []))
+    raise UserError(_mismatch([pattern], []))
 
 
 def _heads(width: int, option: str, what: str) -> int:

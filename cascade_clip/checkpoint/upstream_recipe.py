@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
-from cascade_clip.checkpoint.upstream import ImportedModel, own_tensors
+from cascade_clip.checkpoint.upstream import ImportedModel
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
 from cascade_clip.data.catalogue import get_split
 
@@ -44,5 +44,5 @@ def save_import(imported: ImportedModel, recipe: Recipe, folder: Path) -> None:
     """Write an imported model as a checkpoint folder, marked as non-commercial."""
     complete = recipe.model_copy(update={"model": imported.config})
     split = get_split(recipe.data.split) if recipe.data.split else None
-    tensors = own_tensors(imported.network)
+    tensors = imported.network.own_tensors()
     save_checkpoint(folder, Checkpoint(complete, imported.clip, tensors, split, LICENCE))

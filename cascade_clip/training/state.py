@@ -11,7 +11,6 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cascade_clip.checkpoint.upstream import own_tensors
 from cascade_clip.errors import UserError
 from cascade_clip.network import CascadeNetwork
 from cascade_clip.training.run_folder import RunFolder
@@ -40,7 +39,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
     def trim(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
         for model, state in zip(models, weights, strict=True):
-            kept = own_tensors(_network(accelerator, model)).keys()
+            kept = _network(accelerator, model).own_tensors().keys()
             prefix = "module." if any(name.startswith("module.") for name in state) else ""
             for name in list(state):
                 if name.removeprefix(prefix) not in kept:
@@ -50,9 +49,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
         while models:
             network = _network(accelerator, models.pop())
             tensors = load_file(Path(folder) / MODEL)
-            network.load_state_dict(
-                {**network.state_dict(), **{n.removeprefix("module."): t for n, t in tensors.items()}}
-            )
+            network.load_own_tensors({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
 
     accelerator.register_save_state_pre_hook(trim)
     accelerator.register_load_state_pre_hook(load)

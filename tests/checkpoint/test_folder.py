@@ -101,7 +101,7 @@ def _drop_tensor(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), 'model.safetensors" cannot be read'),
         (lambda folder: (folder / "clip.safetensors").unlink(), "cannot be read"),
-        (_drop_tensor, "missing ['head.aggregations.0.weights']"),
+        (_drop_tensor, "1 missing (head.aggregations.0.weights)"),
     ],
 )
 def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: str) -> None:

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from cascade_clip.build import build_network
-from cascade_clip.checkpoint.upstream import own_tensors
 from cascade_clip.clip.load import build_model
 from cascade_clip.config.schema import IMAGENET_MEAN, IMAGENET_STD, DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.data import photometric
@@ -109,7 +108,7 @@ def fresh() -> dict[str, torch.Tensor]:
     }
     torch.manual_seed(0)
     config = ModelConfig(prompts=PromptConfig(tokens=50), decoder=DecoderConfig(heads=8))
-    return own_tensors(build_network(config, build_model(settings).visual))
+    return build_network(config, build_model(settings).visual).own_tensors()
 
 
 def test_starting_distributions(golden: Path, fresh: dict[str, torch.Tensor]) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cascade_clip.checkpoint.upstream import own_tensors
 from cascade_clip.checkpoint.upstream_names import PROMPTS, clip_name, own_name
 from cascade_clip.config.schema import TrainConfig
 from cascade_clip.losses.criterion import segmentation_loss
@@ -76,7 +75,7 @@ def test_parameters_after_four_steps(model: GoldenModel) -> None:
         optimizer.zero_grad()
         terms.total.backward()
         optimizer.step()
-    ours = own_tensors(network)
+    ours = network.own_tensors()
     compared = 0
     for name, tensor in golden.items():
         if name.endswith(ZERO_GRADIENT):

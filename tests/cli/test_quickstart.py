@@ -1,0 +1,40 @@
+"""The README's main command, at the smallest size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cascade_clip_cli.main import main
+
+SMALLEST = ["--steps", "1", "--train", "8", "--val", "3", "--device", "cpu", "--quiet"]
+
+
+def _run(*arguments: str) -> None:
+    try:
+        main(arguments)
+    except SystemExit as left:
+        assert not left.code, arguments  # noqa: PT017
+
+
+def test_draws_trains_compares_and_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _run("quickstart", *SMALLEST)
+    printed = capsys.readouterr().out
+    for word in ("ZegCLIP", "Cascade-CLIP", "training-free", "unseen mIoU", "hIoU", "quickstart/predictions.png"):
+        assert word in printed
+    assert Image.open("quickstart/predictions.png").size > (800, 800)
+    for run in ("zegclip", "cascade-clip"):
+        lines = Path("quickstart", run, "metrics.jsonl").read_text().splitlines()
+        assert any("validation" in json.loads(line) for line in lines)
+    _run("quickstart", *SMALLEST)  # a second start finds everything done
+    assert "Cascade-CLIP" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        main(["quickstart", *SMALLEST, "--seed", "1"])
+    assert left.value.code == 2
+    assert "holds a run with other settings" in capsys.readouterr().err
