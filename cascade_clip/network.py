@@ -45,7 +45,7 @@ class CascadeNetwork(nn.Module):
         return total
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: everything that is not CLIP's own (prompts, norms, stage projections, head), by name."""
+        """What a checkpoint holds: all that is not CLIP's own (prompts, norms, stage projections, head), by name."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.visual.")}
 
     def load_own_tensors(self, tensors: Mapping[str, Tensor]) -> None:

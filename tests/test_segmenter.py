@@ -98,6 +98,39 @@ def test_devices_and_precisions(tiny_model: CascadeCLIP) -> None:
     assert low.scores.dtype == np.float32
 
 
+def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole checkpoint folder is uploaded to a repository that is made first."""
+    import huggingface_hub
+
+    calls: list[tuple] = []
+
+    class Hub:
+        def create_repo(self, repo_id: str, **options: object) -> str:
+            calls.append((repo_id, options))
+            return f"https://hub/{repo_id}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, revision: str | None) -> None:
+            calls.append((repo_id, sorted(file.name for file in Path(folder_path).iterdir()), revision))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert tiny_model.push_to_hub("me/tiny", private=True, revision="v1") == "https://hub/me/tiny"
+    assert calls == [
+        ("me/tiny", {"private": True, "exist_ok": True}),
+        ("me/tiny", ["README.md", "clip.safetensors", "config.json", "model.safetensors"], "v1"),
+    ]
+
+
+def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def offline(*_args: object, **_options: object) -> str:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UserError, match=r'"me/none" is neither a folder nor a model that the Hub gives \(no network'):
+        CascadeCLIP.from_pretrained("me/none")
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     import subprocess
     import sys

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
 from cascade_clip.build import build_network
@@ -107,6 +108,8 @@ def _accelerator(device: torch.device, precision: str, output: Path, track: str 
         raise UserError(f'"{track}" is no experiment tracker.{closest(track, TRACKERS)}')
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    # Accelerate keeps the precision of an earlier run in this Python process and refuses another.
+    AcceleratorState._reset_state()
     try:
         accelerator = Accelerator(
             mixed_precision=_ACCELERATE_PRECISION[precision],

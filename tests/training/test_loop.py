@@ -52,6 +52,11 @@ def _assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) 
             torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def _losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
 def _command(recipe: Recipe, folder: Path, *more: str) -> list[str]:
     file = folder.parent / f"{folder.name}.toml"
     file.write_text(dump_toml(recipe))
@@ -153,6 +158,19 @@ def test_learns(squares_recipe: Recipe, tmp_path: Path) -> None:
     majority = max(scores.labelled_pixels) / sum(scores.labelled_pixels)
     assert majority < 0.7
     assert scores.pixel_accuracy > 0.8
+
+
+def test_bf16_and_gradient_checkpointing(
+    uninterrupted: tuple[Path, dict], squares_recipe: Recipe, tmp_path: Path
+) -> None:
+    """Recomputed blocks give the same weights; bf16 products come close and stay fp32 weights."""
+    recomputed = _train(_changed(squares_recipe, gradient_checkpointing=True), tmp_path / "recomputed")
+    for name, tensor in recomputed.items():
+        torch.testing.assert_close(tensor, uninterrupted[1][name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+    low = _train(squares_recipe, tmp_path / "bf16", precision="bf16")
+    assert all(tensor.dtype == torch.float32 for tensor in low.values())
+    first, last = (_losses(folder)[0] for folder in (uninterrupted[0], tmp_path / "bf16"))
+    assert last == pytest.approx(first, rel=0.05)
 
 
 def test_loss_that_is_not_finite(squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

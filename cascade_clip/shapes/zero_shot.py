@@ -1,0 +1,170 @@
+"""What a CLIP knows of the drawn world: image-level naming, and how well its patch tokens localise untrained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from cascade_clip.shapes.scenes import Scene, draw_scene
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
+
+TEMPLATES: Final = ("a photo of a {}", "a photo of a {}.", "a {} in the scene.", "this is a photo of a {}.")
+HELD_OUT: Final = 90_001
+"""First number of the seeds of held-out scenes; no training scene starts with it."""
+_MEAN: Final = (123.675, 116.28, 103.53)
+_STD: Final = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Shares in 0..1 of held-out one-thing scenes that are named right."""
+
+    thing: float
+    """The thing, among all things."""
+    stuff: float
+    """The stuff, among all stuff."""
+    both: float
+    """Mean of the recalls of all classes: the figure called image-level accuracy."""
+    unseen: float
+    """Mean recall of the classes that `shapes-seen` hides (things and stuff)."""
+    unseen_things: float
+    """Mean recall of the unseen compositions only."""
+
+
+def to_tensor(images: NDArray[np.uint8]) -> Tensor:
+    """Normalise images with the ImageNet statistics.
+
+    Args:
+        images: (B, H, W, 3) uint8, RGB.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    return (tensor - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
+
+
+def held_out_scenes(count: int, *, size: int = 128, dense: bool = False) -> list[Scene]:
+    """Draw held-out scenes.
+
+    Args:
+        count: How many.
+        size: Side in pixels.
+        dense: Full scenes of several things on several regions; otherwise one thing on one stuff.
+
+    Returns:
+        The scenes of seeds (HELD_OUT, size, position).
+    """
+    if dense:
+        return [draw_scene([HELD_OUT, size, 1, i], size=size) for i in range(count)]
+    one = (1, 1)
+    return [draw_scene([HELD_OUT, size, 0, i], size=size, things=one, stuff=one) for i in range(count)]
+
+
+@torch.no_grad()
+def class_embeddings(model: Any, tokenizer: Any, templates: Sequence[str] = TEMPLATES) -> Tensor:
+    """Embed all classes of the world.
+
+    Args:
+        model: An open_clip CLIP.
+        tokenizer: Its tokenizer.
+        templates: Sentences with {}; their embeddings are averaged.
+
+    Returns:
+        (K, C) unit rows in the order of `CLASS_NAMES`.
+    """
+    device = model.logit_scale.device
+    sentences = tokenizer([t.format(name) for name in CLASS_NAMES for t in templates]).to(device)
+    rows = model.encode_text(sentences, normalize=True).view(len(CLASS_NAMES), len(templates), -1)
+    return functional.normalize(rows.mean(1), dim=-1)
+
+
+def _recalls(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> dict[int, float]:
+    return {int(c): float((guess[truth == c] == c).mean()) for c in np.unique(truth)}
+
+
+@torch.no_grad()
+def naming_accuracy(model: Any, text: Tensor, scenes: Sequence[Scene], batch: int = 100) -> Naming:
+    """Name the thing and the stuff of one-thing scenes by cosine to the class embeddings.
+
+    Args:
+        model: An open_clip CLIP whose image size is the scenes' size.
+        text: (K, C) unit class embeddings.
+        scenes: One-thing scenes on one stuff, at least one.
+        batch: Images at a time.
+
+    Returns:
+        The accuracies; NaN where no scene holds such a class.
+    """
+    images = np.stack([scene.image for scene in scenes])
+    chunks = [to_tensor(images[i : i + batch]).to(text.device) for i in range(0, len(images), batch)]
+    parts = [model.encode_image(chunk, normalize=True) for chunk in chunks]
+    scores = (torch.cat(parts) @ text.T).cpu().numpy()
+    things, n = np.asarray([scene.objects[0].label for scene in scenes]), len(THINGS)
+    stuff = np.asarray([scene.stuff[0] for scene in scenes])
+    thing_guess, stuff_guess = scores[:, :n].argmax(1), scores[:, n:].argmax(1) + n
+    recalls = _recalls(things, thing_guess) | _recalls(stuff, stuff_guess)
+    hidden = [CLASS_NAMES.index(name) for name in UNSEEN]
+    return Naming(
+        thing=float((thing_guess == things).mean()),
+        stuff=float((stuff_guess == stuff).mean()),
+        both=float(np.mean(list(recalls.values()))),
+        unseen=float(np.mean([recalls[c] for c in hidden if c in recalls])),
+        unseen_things=float(np.mean([recalls[c] for c in hidden if c in recalls and c < n])),
+    )
+
+
+@torch.no_grad()
+def value_path_tokens(model: Any, images: Tensor) -> Tensor:
+    """Patch tokens of the last block through its value path alone (MaskCLIP), in the joint space.
+
+    Args:
+        model: An open_clip CLIP with a `VisionTransformer`.
+        images: (B, 3, H, W) float32 normalised.
+
+    Returns:
+        (B, N, C) unit vectors, patches in rows.
+    """
+    visual = model.visual
+    last = len(visual.transformer.resblocks) - 1
+    taken = visual.forward_intermediates(
+        images, indices=[last - 1], output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
+    )
+    block = visual.transformer.resblocks[last]
+    normed = block.ln_1(taken["image_intermediates"][0])
+    width = normed.shape[-1]
+    values = functional.linear(normed, block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :])
+    return functional.normalize(visual.ln_post(block.attn.out_proj(values)) @ visual.proj, dim=-1)
+
+
+@torch.no_grad()
+def patch_localisation(model: Any, text: Tensor, scenes: Sequence[Scene], batch: int = 50) -> tuple[float, float]:
+    """Segment scenes by the cosine of value-path patch tokens and class embeddings, without any training.
+
+    Args:
+        model: An open_clip CLIP whose image size is the scenes' size.
+        text: (K, C) unit class embeddings.
+        scenes: Any scenes.
+        batch: Images at a time.
+
+    Returns:
+        Mean IoU over the classes that occur, of things and of stuff, each in 0..1 (all classes compete per pixel).
+    """
+    classes, size = len(CLASS_NAMES), scenes[0].label.shape[0]
+    confusion = np.zeros((classes, classes), np.int64)
+    for start in range(0, len(scenes), batch):
+        chunk = scenes[start : start + batch]
+        tokens = value_path_tokens(model, to_tensor(np.stack([scene.image for scene in chunk])).to(text.device))
+        side = round(tokens.shape[1] ** 0.5)
+        scores = (tokens @ text.T).transpose(1, 2).reshape(len(chunk), classes, side, side)
+        guess = functional.interpolate(scores, size=(size, size), mode="bilinear").argmax(1).cpu().numpy()
+        truth = np.stack([scene.label for scene in chunk]).astype(np.int64)
+        confusion += np.bincount((truth * classes + guess).ravel(), minlength=classes**2).reshape(classes, classes)
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    iou = np.where(confusion.sum(1) > 0, np.diag(confusion) / np.maximum(union, 1), np.nan)
+    return float(np.nanmean(iou[: len(THINGS)])), float(np.nanmean(iou[len(THINGS) :]))

@@ -1,0 +1,77 @@
+"""The CLIP in the wheel: small, loadable by open_clip alone, and worth aligning."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from cascade_clip.shapes.vocabulary import CLASS_NAMES
+from cascade_clip.shapes.zero_shot import (
+    class_embeddings,
+    held_out_scenes,
+    naming_accuracy,
+    patch_localisation,
+    to_tensor,
+    value_path_tokens,
+)
+
+FOLDER = Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return open_clip.create_model(f"local-dir:{FOLDER}").eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    config = json.loads((FOLDER / "open_clip_config.json").read_text())
+    context = config["model_cfg"]["text_cfg"]["context_length"]
+    return open_clip.SimpleTokenizer(bpe_path=str(FOLDER / "bpe.txt.gz"), context_length=context)
+
+
+def test_folder_is_whole_and_small():
+    names = {file.name for file in FOLDER.iterdir()}
+    assert names == {"README.md", "open_clip_config.json", "open_clip_model.safetensors", "bpe.txt.gz"}
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) <= 12_000_000
+
+
+def test_configuration_is_a_12_block_vit_with_imagenet_statistics(tokenizer):
+    config = json.loads((FOLDER / "open_clip_config.json").read_text())
+    vision = config["model_cfg"]["vision_cfg"]
+    assert (vision["layers"], vision["patch_size"], vision["image_size"]) == (12, 8, 128)
+    assert config["model_cfg"]["quick_gelu"] is True
+    assert config["model_cfg"]["text_cfg"]["vocab_size"] == tokenizer.vocab_size
+    assert config["preprocess_cfg"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_any_text_encodes(tokenizer):
+    tokens = tokenizer(["a photo of a giraffe", "façade & Москва"])
+    assert tokens.shape == (2, tokenizer.context_length)
+    assert int(tokens.max()) == tokenizer.eot_token_id < tokenizer.vocab_size
+
+
+def test_scenes_it_never_saw_are_named(model, tokenizer):
+    """The floor stands well below the model card's figures, which are of 2000 scenes."""
+    text = class_embeddings(model, tokenizer)
+    assert text.shape == (len(CLASS_NAMES), 128)
+    naming = naming_accuracy(model, text, held_out_scenes(200))
+    assert naming.stuff >= 0.95
+    assert naming.both >= 0.85
+    assert naming.unseen >= 0.85
+
+
+def test_patches_localise_stuff_better_than_chance(model, tokenizer):
+    text = class_embeddings(model, tokenizer)
+    _, stuff = patch_localisation(model, text, held_out_scenes(20, dense=True))
+    assert stuff > 0.3
+
+
+def test_value_path_tokens_are_unit_vectors_of_patches(model):
+    scene = held_out_scenes(1)[0]
+    tokens = value_path_tokens(model, to_tensor(scene.image[None]))
+    assert tokens.shape == (1, 256, 128)
+    torch.testing.assert_close(tokens.norm(dim=-1), torch.ones(1, 256))

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from cascade_clip.shapes.scenes import LEAST_VISIBLE, draw_scene
+from cascade_clip.shapes.things import DISTANCES, Pose, local_axes
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS
+
+
+def test_same_seed_same_scene_bit_for_bit():
+    first, second = draw_scene([3, 5]), draw_scene([3, 5])
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.label.tobytes() == second.label.tobytes()
+    assert first.caption == second.caption
+    assert first.image.tobytes() != draw_scene([3, 6]).image.tobytes()
+
+
+@pytest.mark.parametrize("size", [48, 64, 128, 256])
+def test_shapes_and_types(size):
+    scene = draw_scene(1, size=size)
+    assert scene.image.shape == (size, size, 3)
+    assert scene.label.shape == (size, size)
+    assert scene.image.dtype == scene.label.dtype == np.uint8
+
+
+def test_labels_are_those_of_objects_and_stuff_and_counts_agree():
+    for seed in range(30):
+        scene = draw_scene(seed)
+        drawn = {item.label for item in scene.objects} | set(scene.stuff)
+        assert set(scene.present) == drawn
+        for label in {item.label for item in scene.objects}:
+            counted = sum(item.visible for item in scene.objects if item.label == label)
+            assert counted == np.count_nonzero(scene.label == label)
+
+
+def test_every_thing_stays_in_view():
+    for seed in range(40):
+        for item in draw_scene(seed, things=(6, 6)).objects:
+            y, x = local_axes(item.pose, 0, 0, 128, 128)
+            whole = np.count_nonzero(DISTANCES[THINGS[item.label].shape](y, x) < 0)
+            assert item.visible >= LEAST_VISIBLE * whole - 1
+
+
+def test_topmost_thing_is_labelled_exactly_where_its_outline_is():
+    scene = draw_scene(11, things=(3, 3))
+    top = scene.objects[-1]
+    y, x = local_axes(top.pose, 0, 0, 128, 128)
+    inside = DISTANCES[THINGS[top.label].shape](y, x) < 0
+    assert (scene.label[inside] == top.label).all()
+
+
+def test_circle_has_the_area_of_its_radius():
+    y, x = local_axes(Pose(32, 32, 12, 0.3, 1.0), 0, 0, 64, 64)
+    area = np.count_nonzero(DISTANCES["circle"](y, x) < 0)
+    assert area == pytest.approx(np.pi * 144, rel=0.02)
+
+
+@pytest.mark.parametrize("shape", list(DISTANCES))
+def test_outlines_are_distances_near_the_edge(shape):
+    """Coverage is read from the distance, so its slope across an edge must be about one a pixel."""
+    radius = 40.0
+    y, x = local_axes(Pose(64, 64, radius, 0.0, 1.0), 0, 0, 128, 128)
+    distance = DISTANCES[shape](y, x) * radius
+    slope = np.hypot(*np.gradient(distance))[np.abs(distance) < 1]
+    assert np.median(slope) == pytest.approx(1, abs=0.05)
+    assert distance[0, 0] > 0
+
+
+def test_edges_are_antialiased():
+    """Between a thing and its ground lie mixed pixels: the blend of a wholly dark ground and a light thing."""
+    scene = draw_scene([8, 2], things=(1, 1), stuff=(1, 1), radii=(20, 20))
+    item = scene.objects[0]
+    y, x = local_axes(item.pose, 0, 0, 128, 128)
+    distance = DISTANCES[THINGS[item.label].shape](y, x) * item.pose.radius
+    edge = (np.abs(distance) < 0.4) & (np.abs(distance) > 0.05)
+    within = (distance < -2.5) & (distance > -5)
+    without = (distance > 2.5) & (distance < 5)
+    inner, outer = (scene.image[part].mean(0).astype(float) for part in (within, without))
+    axis = (outer - inner) / np.linalg.norm(outer - inner) ** 2
+    share = (scene.image[edge].astype(float) - inner) @ axis
+    assert 0.15 < share.mean() < 0.85
+    assert np.corrcoef(share, distance[edge])[0, 1] > 0.3
+
+
+def test_statistics_of_scenes():
+    scenes = [draw_scene([4, i]) for i in range(300)]
+    counts = [len(scene.objects) for scene in scenes]
+    assert min(counts) >= 1
+    assert 3 < np.mean(counts) < 4.5
+    assert {len(scene.stuff) for scene in scenes} == {1, 2, 3}
+    present = np.bincount([label for scene in scenes for label in scene.present], minlength=len(CLASS_NAMES))
+    assert present.min() >= 12
+    share = np.mean([(scene.label < len(THINGS)).mean() for scene in scenes])
+    assert 0.1 < share < 0.35
+    brightness = [scene.image.mean() for scene in scenes]
+    assert np.std(brightness) > 10

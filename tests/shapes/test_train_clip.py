@@ -1,0 +1,106 @@
+"""The script that trains the bundled CLIP, on a curriculum cut to nothing."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from cascade_clip.shapes.pairs import Stage
+
+SCRIPT = Path(__file__).parents[2] / "recipes" / "shapes" / "train_clip.py"
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_clip", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def short(script, monkeypatch):
+    small = Stage(size=48, things=(1, 1), stuff=(1, 1), batch=4, share=0.5, pool=8)
+    large = Stage(size=128, things=(1, 2), stuff=(1, 2), batch=2, share=0.5, pool=4)
+    monkeypatch.setattr(script, "CURRICULUM", (small, large))
+
+    def run(output: Path, *arguments: str) -> list[dict]:
+        monkeypatch.setattr(sys, "argv", ["train_clip", "--output", str(output), "--scenes", "5", *arguments])
+        script.main()
+        return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+    return run
+
+
+def test_loss_of_two_pairs_by_hand(script):
+    """Unit vectors at right angles, scale 2: each of the four terms is log(1 + e^-2)."""
+    units = torch.eye(2)
+    loss = script.contrastive_loss(units, units, torch.eye(2, dtype=torch.bool), torch.tensor(2.0))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
+
+
+def test_other_positives_are_no_negatives(script):
+    """An image that two captions fit pays nothing for the second; only the third, wrong one counts."""
+    image, texts = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    positive = torch.tensor([[True, True, False]])
+    rows = script._one_way(3.0 * image @ texts.T, positive)
+    assert rows.item() == pytest.approx(math.log(1 + math.exp(-3)))
+
+
+def test_windows_of_positions_keep_neighbours(script):
+    model = open_clip.CLIP(**script.MODEL | {"text_cfg": script.MODEL["text_cfg"] | {"vocab_size": 600}})
+    window = script.position_window(model, 6, 3, 5)
+    table = model.visual.positional_embedding[1:].view(16, 16, -1)
+    torch.testing.assert_close(window.view(6, 6, -1)[1, 2], table[4, 7])
+
+
+def test_whole_grid_equals_open_clips_own_tower(script):
+    model = open_clip.CLIP(**script.MODEL | {"text_cfg": script.MODEL["text_cfg"] | {"vocab_size": 600}}).eval()
+    images = torch.randn(2, 3, 128, 128)
+    ours = script.encode_images(model, images, script.position_window(model, 16, 0, 0))
+    torch.testing.assert_close(ours, model.encode_image(images, normalize=True))
+
+
+def test_short_texts_equal_open_clips_own_tower(script):
+    model = open_clip.CLIP(**script.MODEL | {"text_cfg": script.MODEL["text_cfg"] | {"vocab_size": 600}}).eval()
+    tokens = torch.zeros(2, script.CONTEXT, dtype=torch.long)
+    tokens[0, :3], tokens[1, :5] = torch.tensor([598, 7, 599]), torch.tensor([598, 1, 2, 3, 599])
+    torch.testing.assert_close(script.encode_texts(model, tokens), model.encode_text(tokens, normalize=True))
+
+
+def test_resumed_run_ends_where_an_unbroken_one_does(script, short, tmp_path, monkeypatch):
+    short(tmp_path / "whole", "--steps", "4", "--every", "2")
+    take_step = script.Trainer.train_step
+
+    def broken(trainer, pairs, stage, steps):
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        return take_step(trainer, pairs, stage, steps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Trainer, "train_step", broken)
+        with pytest.raises(KeyboardInterrupt):
+            short(tmp_path / "broken", "--steps", "4", "--every", "2")
+    short(tmp_path / "broken", "--steps", "4", "--every", "2", "--resume")
+    model, other = (open_clip.create_model(f"local-dir:{tmp_path / name}").state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(model[name], other[name]) for name in model)
+
+
+def test_card_is_filled_in(short, tmp_path):
+    short(tmp_path / "run", "--steps", "1")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "1 steps in" in card
+    assert "5 held-out scenes" in card
+    assert "{" not in card
+
+
+def test_resuming_counts_time_and_steps_on(short, tmp_path):
+    short(tmp_path / "run", "--steps", "2", "--every", "1")
+    lines = short(tmp_path / "run", "--steps", "3", "--every", "1", "--resume")
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["seconds"] >= lines[-2]["seconds"]

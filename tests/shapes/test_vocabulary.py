@@ -1,0 +1,57 @@
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.shapes.textures import TEXTURES
+from cascade_clip.shapes.vocabulary import (
+    CLASS_NAMES,
+    COLOURS,
+    PATTERNS,
+    SHAPES,
+    STUFF,
+    THINGS,
+    UNSEEN,
+    Thing,
+    stuff_index,
+)
+
+
+def test_names_read_as_plain_words():
+    assert Thing("star", "red").name == "red star"
+    assert Thing("circle", "blue", "striped").name == "striped blue circle"
+
+
+def test_classes_are_44_distinct_names_things_first():
+    assert len(CLASS_NAMES) == len(set(CLASS_NAMES)) == 44
+    assert CLASS_NAMES[: len(THINGS)] == tuple(thing.name for thing in THINGS)
+    assert stuff_index("grass") == 32
+    assert CLASS_NAMES[stuff_index("lava")] == "lava"
+
+
+def test_every_stuff_has_a_texture():
+    assert tuple(TEXTURES) == STUFF
+
+
+def test_attributes_of_unseen_things_occur_in_at_least_two_seen_classes():
+    seen = [thing for thing in THINGS if thing.name not in UNSEEN]
+    hidden = [thing for thing in THINGS if thing.name in UNSEEN]
+    assert len(hidden) == 7
+    for thing in hidden:
+        assert sum(other.shape == thing.shape for other in seen) >= 2
+        assert sum(other.colour == thing.colour for other in seen) >= 2
+        assert sum(other.pattern == thing.pattern for other in seen) >= 2
+
+
+def test_every_attribute_is_used():
+    assert {thing.shape for thing in THINGS} == set(SHAPES)
+    assert {thing.colour for thing in THINGS} == set(COLOURS)
+    assert {thing.pattern for thing in THINGS} == {None, *PATTERNS}
+
+
+def test_class_list_file_agrees():
+    everything, seen = get_split("shapes"), get_split("shapes-seen")
+    assert everything.class_names == seen.class_names == CLASS_NAMES
+    assert everything.unseen == frozenset()
+    assert seen.unseen == frozenset(UNSEEN)
+    assert len(set(seen.colours)) == len(CLASS_NAMES)
+
+
+def test_some_stuff_is_unseen():
+    assert len(set(UNSEEN) & set(STUFF)) >= 2
