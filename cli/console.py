@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,8 @@ def be_quiet() -> None:
 
 def show_log() -> None:
     """Send the library's log lines to stderr."""
+    # The hub's client repeats itself at every retry; what it means for the user stands in one sentence of ours.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logger = logging.getLogger("cascade_clip")
     if not logger.handlers:
         handler = RichHandler(console=stderr, show_path=False, show_time=False)

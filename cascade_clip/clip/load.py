@@ -28,9 +28,10 @@ RANDOM = "random"
 CONFIG_FILE = "open_clip_config.json"
 VOCABULARY_FILE = "bpe.txt.gz"
 _WAY_OUT = (
-    'Connect to the internet once, or give a local file with `--set clip.weights="FILE"` (safetensors, state dict or'
-    ' OpenAI\'s ViT-B-16.pt), a folder with `--set clip.architecture="local-dir:FOLDER"`, or the small CLIP that comes'
-    ' with this package: `--set clip.architecture="bundled"`.'
+    "Connect to the internet once, or use a CLIP that is at hand: a weights file (safetensors, state dict or OpenAI's"
+    " ViT-B-16.pt), a folder (`local-dir:FOLDER`), or `bundled`, the small CLIP of this package. For training:"
+    ' `--set clip.weights="FILE"` or `--set clip.architecture="bundled"`; for predict and eval:'
+    " `dense:ARCHITECTURE:FILE` or `dense:bundled` in place of the model."
 )
 # open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
 _NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
