@@ -60,7 +60,7 @@ def evaluate(
     if quiet:
         be_quiet()
     show_log()
-    if nproc > 1 and run_processes(nproc):
+    if nproc > 1 and run_processes(nproc, device):
         return
     from cascade_clip.evaluation.run import chosen_images
 

@@ -11,13 +11,14 @@ from cascade_clip.errors import UserError
 CHILD = "CASCADE_CLIP_PROCESS"
 
 
-def run_processes(processes: int) -> bool:
+def run_processes(processes: int, device: str) -> bool:
     """Run this very command line in several local processes and wait for them.
 
     A variable of our own tells parent from child: accelerate's launchers set the usual ones only sometimes.
 
     Args:
         processes: How many.
+        device: What --device says; CUDA gives each process a device of its own.
 
     Returns:
         True in the parent, when all are done; False in each of them.
@@ -32,7 +33,8 @@ def run_processes(processes: int) -> bool:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if torch.cuda.is_available() and "cpu" not in sys.argv and processes > torch.cuda.device_count():
+    on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_cuda and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
     os.environ[CHILD] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))

@@ -57,7 +57,7 @@ def train(
     if quiet:
         be_quiet()
     show_log()
-    if nproc > 1 and run_processes(nproc):
+    if nproc > 1 and run_processes(nproc, device):
         return
     from cascade_clip.training.start import start_training
 

@@ -15,7 +15,7 @@ from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
 from cascade_clip.inference.scores import Labels, labels_from_scores
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.inference.sliding_window import MaskNetwork, Windows, slide_scores
+from cascade_clip.inference.sliding_window import MaskNetwork, slide_scores
 
 LARGEST_SCORES = 2**32
 """Most scores (K·h·w) of a resized image: 16 GiB. Only extremely long and narrow images come near it."""
@@ -68,9 +68,8 @@ def label_image(
     """
     height, width = image.shape[:2]
     _check_scores_fit(height, width, len(text), data.short_side)
-    windows = Windows(inference.crop, inference.stride, inference.seen_bias, inference.flip, inference.window_batch)
     pixels = torch.from_numpy(prepare_image(image, data)).to(device)
-    scores = slide_scores(network, pixels, text.to(device), seen.to(device), windows, dtype=dtype)
+    scores = slide_scores(network, pixels, text.to(device), seen.to(device), inference, dtype=dtype)
     return labels_from_scores(scores, (height, width), threshold)
 
 

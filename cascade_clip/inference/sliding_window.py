@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference.scores import class_scores
 
 Box = tuple[int, int, int, int]
@@ -27,16 +28,6 @@ class MaskNetwork(Protocol):
     def __call__(self, image: Tensor, text: Tensor) -> Tensor:
         """Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w)."""
         ...
-
-
-class Windows(NamedTuple):
-    """How windows are cut and merged; the fields of `InferenceConfig`."""
-
-    crop: int = 512
-    stride: int = 426
-    bias: float = 0.1
-    flip: bool = False
-    batch: int = 4
 
 
 def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Box]:
@@ -68,7 +59,7 @@ def slide_scores(
     image: Tensor,
     text: Tensor,
     seen: Tensor,
-    windows: Windows,
+    inference: InferenceConfig,
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -79,7 +70,7 @@ def slide_scores(
         image: (3, H, W) float32, normalised, on the network's device; any size.
         text: (K, C) float32 text embeddings on the same device.
         seen: (K,) bool, the classes that the bias is taken from.
-        windows: Crop, stride, bias, mirrored averaging, windows a forward pass.
+        inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
         dtype: Precision of the network's products (autocast); scores are float32 whatever it is.
 
     Returns:
@@ -88,22 +79,24 @@ def slide_scores(
     height, width = image.shape[-2:]
     total = torch.zeros(len(text), height, width, device=image.device)
     coverage = torch.zeros(height, width, device=image.device)
-    boxes = window_boxes(height, width, windows.crop, windows.stride)
+    boxes = window_boxes(height, width, inference.crop, inference.stride)
     with torch.inference_mode(), _precision(image.device, dtype):
-        for batch in _batched(boxes, windows.batch):
+        for batch in _batched(boxes, inference.window_batch):
             crops = torch.stack([image[:, y1:y2, x1:x2] for y1, x1, y2, x2 in batch])
-            scores = _window_scores(network, crops, text, seen, windows)
+            scores = _window_scores(network, crops, text, seen, inference)
             for (y1, x1, y2, x2), window in zip(batch, scores, strict=True):
                 total[:, y1:y2, x1:x2] += window
                 coverage[y1:y2, x1:x2] += 1
     return total.div_(coverage)
 
 
-def _window_scores(network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tensor, windows: Windows) -> Tensor:
+def _window_scores(
+    network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tensor, inference: InferenceConfig
+) -> Tensor:
     """Scores (B, K, h, w) of crops (B, 3, h, w), averaged with those of the mirrored crops where asked."""
-    scores = _padded_scores(network, crops, text, seen, windows.bias)
-    if windows.flip:
-        mirrored = _padded_scores(network, crops.flip(-1), text, seen, windows.bias)
+    scores = _padded_scores(network, crops, text, seen, inference.seen_bias)
+    if inference.flip:
+        mirrored = _padded_scores(network, crops.flip(-1), text, seen, inference.seen_bias)
         scores = (scores + mirrored.flip(-1)) / 2
     return scores
 

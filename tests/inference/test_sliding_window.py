@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.inference.sliding_window import Windows, slide_scores, window_boxes
+from cascade_clip.config.schema import InferenceConfig
+from cascade_clip.inference.sliding_window import slide_scores, window_boxes
 
 
 class PatchMeans(torch.nn.Module):
@@ -54,7 +55,7 @@ def test_starts_along_one_axis(length: int, starts: list[int]):
 def test_one_window_is_the_sigmoid_of_the_upsampled_logits_minus_the_bias(text: torch.Tensor):
     image, network = random_image(16, 16), PatchMeans()
     seen = torch.tensor([True, False, True, False, False])
-    scores = slide_scores(network, image, text, seen, Windows(crop=16, stride=16, bias=0.25))
+    scores = slide_scores(network, image, text, seen, InferenceConfig(crop=16, stride=16, seen_bias=0.25))
     expected = F.interpolate(network(image[None], text), size=(16, 16), mode="bilinear").sigmoid()[0]
     expected[seen] -= 0.25
     torch.testing.assert_close(scores, expected)
@@ -63,8 +64,8 @@ def test_one_window_is_the_sigmoid_of_the_upsampled_logits_minus_the_bias(text: 
 def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):
     image, network = random_image(8, 20), PatchMeans()
     none_seen = torch.zeros(5, dtype=torch.bool)
-    scores = slide_scores(network, image, text, none_seen, Windows(crop=8, stride=8, bias=0.0))
-    one = Windows(crop=8, stride=8, bias=0.0)
+    scores = slide_scores(network, image, text, none_seen, InferenceConfig(crop=8, stride=8, seen_bias=0.0))
+    one = InferenceConfig(crop=8, stride=8, seen_bias=0.0)
     left, middle, right = (slide_scores(network, image[:, :, x : x + 8], text, none_seen, one) for x in (0, 8, 12))
     torch.testing.assert_close(scores[..., :8], left)
     torch.testing.assert_close(scores[..., 8:12], middle[..., :4])
@@ -76,15 +77,17 @@ def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):
 def test_windows_a_forward_pass_do_not_change_the_scores(text: torch.Tensor, batch: int):
     image, network = random_image(30, 41), PatchMeans()
     seen = torch.ones(5, dtype=torch.bool)
-    scores = slide_scores(network, image, text, seen, Windows(crop=16, stride=12, batch=batch))
-    torch.testing.assert_close(scores, slide_scores(PatchMeans(), image, text, seen, Windows(crop=16, stride=12)))
+    scores = slide_scores(network, image, text, seen, InferenceConfig(crop=16, stride=12, window_batch=batch))
+    torch.testing.assert_close(
+        scores, slide_scores(PatchMeans(), image, text, seen, InferenceConfig(crop=16, stride=12))
+    )
     assert max(call[0] for call in network.calls) <= batch
 
 
 def test_a_side_below_the_crop_is_padded_to_whole_patches_with_the_mean_colour(text: torch.Tensor):
     image, network = random_image(7, 10), PatchMeans()
     none_seen = torch.zeros(5, dtype=torch.bool)
-    scores = slide_scores(network, image, text, none_seen, Windows(crop=512, stride=426))
+    scores = slide_scores(network, image, text, none_seen, InferenceConfig(crop=512, stride=426))
     assert network.calls == [(1, 3, 8, 12)]
     padded = F.pad(image, (0, 2, 0, 1))[None]
     expected = F.interpolate(network(padded, text), size=(8, 12), mode="bilinear").sigmoid()[0, :, :7, :10]
@@ -99,10 +102,10 @@ def test_mirrored_averaging_makes_the_scores_of_a_mirrored_image_the_mirrored_sc
 
     image = random_image(14, 16)
     seen = torch.ones(5, dtype=torch.bool)
-    windows = Windows(crop=16, stride=16, flip=True)
+    windows = InferenceConfig(crop=16, stride=16, flip=True)
     scores = slide_scores(Ramp(), image, text, seen, windows)
     torch.testing.assert_close(slide_scores(Ramp(), image.flip(-1), text, seen, windows).flip(-1), scores)
-    unflipped = slide_scores(Ramp(), image, text, seen, windows._replace(flip=False))
+    unflipped = slide_scores(Ramp(), image, text, seen, windows.model_copy(update={"flip": False}))
     assert (unflipped - scores).abs().max() > 0.1
 
 
@@ -115,7 +118,7 @@ def test_reduced_precision_still_gives_float32_scores(text: torch.Tensor):
             return logits.unflatten(-1, means.shape[-2:])
 
     image, seen = random_image(16, 20), torch.ones(5, dtype=torch.bool)
-    scores = slide_scores(Products(), image, text, seen, Windows(crop=16, stride=16), dtype=torch.bfloat16)
+    scores = slide_scores(Products(), image, text, seen, InferenceConfig(crop=16, stride=16), dtype=torch.bfloat16)
     assert scores.dtype == torch.float32
-    full = slide_scores(PatchMeans(), image, text, seen, Windows(crop=16, stride=16))
+    full = slide_scores(PatchMeans(), image, text, seen, InferenceConfig(crop=16, stride=16))
     assert 0 < (scores - full).abs().max() < 0.02

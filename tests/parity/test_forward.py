@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.clip.text import embed_sentences
+from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference.scores import class_scores, labels_from_scores
-from cascade_clip.inference.sliding_window import Windows, slide_scores, window_boxes
+from cascade_clip.inference.sliding_window import slide_scores, window_boxes
 
 from .conftest import TOLERANCE, GoldenModel
 
@@ -82,7 +83,7 @@ def test_sliding_window(
     text = tensors["text_features_f16"].float()
     seen = torch.zeros(len(text), dtype=torch.bool)
     seen[model.seen] = True
-    windows = Windows(facts["crop"], facts["stride"], bias, False, 4)
+    windows = InferenceConfig(crop=facts["crop"], stride=facts["stride"], seen_bias=bias)
     scores = slide_scores(model.imported.network, tensors["image"][0], text, seen, windows)
     close(scores[None], tensors[f"avg_scores_{setting}"], "scores")
     result = labels_from_scores(scores, (facts["oh"], facts["ow"]), None)
