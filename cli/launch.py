@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import uuid
@@ -24,8 +25,8 @@ def run_processes(processes: int, device: str) -> bool:
         True in the parent, when all are done; False in each of them.
 
     Raises:
-        UserError: One of them ended with the user's mistake (it has said so itself already).
-        SystemExit: One of them failed otherwise.
+        UserError: More processes than CUDA devices.
+        SystemExit: A process failed; with 2 where it was the user's mistake, which it has said itself, else with 1.
     """
     if os.environ.get(CHILD):
         return False
@@ -36,6 +37,8 @@ def run_processes(processes: int, device: str) -> bool:
     on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_cuda and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
+    # What went wrong is said by the process it went wrong in; the launcher would add a page about exit codes.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[CHILD] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(

@@ -57,15 +57,18 @@ def train(
     if quiet:
         be_quiet()
     show_log()
-    if nproc > 1 and run_processes(nproc, device):
-        return
-    from cascade_clip.training.start import start_training
-
+    # Before any process is started, so that a mistake is told once.
     if resume:
         folder, chosen = _run_to_resume(output, given=bool(recipe or overrides or split or data or seed is not None))
     else:
         chosen = resolve_recipe(recipe, overrides, split, data, seed)
         folder = output or default_folder(chosen)
+    from cascade_clip.training.start import find_training_data, start_training
+
+    if nproc > 1:
+        find_training_data(chosen)
+        if run_processes(nproc, device):
+            return
     with training_progress() as watch:
         trainer = start_training(
             chosen,
