@@ -322,6 +322,7 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
             f'The weights "{weights}" were trained {how} QuickGELU, but "{architecture}" computes the other activation:'
             f' choose the name {how} the ending "-quickgelu".'
         )
+    log.info('Looking for the weights "%s" of %s; they are downloaded on first use.', weights, architecture)
     try:
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:
