@@ -13,11 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.run import evaluate
@@ -107,10 +108,9 @@ class Trainer:
             Scores of the last validation; none where the dataset has no validation part.
 
         Raises:
-            UserError: A loss that is not finite, a batch that cannot be split, damaged data.
+            UserError: A loss that is not finite, damaged data.
         """
         config, device = self.recipe.train, self.accelerator.device
-        self._check()
         text = self.model.text_embeddings_for(self.split)[list(self.split.seen_indices)].to(device)
         network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
         self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
@@ -126,7 +126,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return scores
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Find what would stop the run, before anything of it is written.
+
+        Raises:
+            UserError: A dataset of other classes, class names that cannot be embedded, a crop that does not fit the
+                patches, a batch that cannot be dealt to the processes, or no training images.
+        """
         data, patch = self.recipe.data, self.model.network.patch_size
         if data.crop % patch:
             raise UserError(
@@ -134,11 +140,13 @@ class Trainer:
                 f" --set data.crop={max(patch, data.crop // patch * patch)}."
             )
         self.dataset.check_classes(self.split.class_names, self.split.name)
+        self.model.text_embeddings_for(self.split)
+        self._batches()
 
     def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
         config = self.recipe.train
         table = seen_label_table(self.split.seen_indices)
-        batches = self._batches()
+        batches = self._stream()
         meter = _Meter(config.batch)
         scores = None
         network.train()
@@ -162,23 +170,26 @@ class Trainer:
                 save_state(self.accelerator, self.run, self.state)
         return scores if scores is not None else self._validate()
 
-    def _batches(self) -> Iterator[list[dict[str, Any]]]:
-        """All micro-batches of this process, a list a step, from the present step on."""
-        config, data = self.recipe.train, self.recipe.data
-        world = self.accelerator.num_processes
-        loader = train_loader(
-            TrainSamples(self.dataset, TrainTransform(data), self.recipe.seed),
+    def _batches(self) -> DataLoader[TrainSample]:
+        """All micro-batches of this process from the present step on."""
+        config = self.recipe.train
+        return train_loader(
+            TrainSamples(self.dataset, TrainTransform(self.recipe.data), self.recipe.seed),
             start_step=self.state.step,
             steps=config.iterations,
             batch=config.batch,
             rank=self.accelerator.process_index,
-            world=world,
+            world=self.accelerator.num_processes,
             micro_batch=config.micro_batch,
             workers=config.workers,
         )
-        share = config.batch // world
+
+    def _stream(self) -> Iterator[list[Any]]:
+        """The micro-batches of one step after the other, as lists."""
+        config = self.recipe.train
+        share = config.batch // self.accelerator.num_processes
         accumulated = math.ceil(share / min(config.micro_batch or share, share))
-        stream = iter(loader)
+        stream = iter(self._batches())
         for _ in range(self.state.step, config.iterations):
             yield [next(stream) for _ in range(accumulated)]
 

@@ -95,12 +95,14 @@ def start_training(
     # From here on the processes draw different dropout masks; the weights above were drawn alike.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
     model = CascadeCLIP(network, clip, recipe, data.split, device=str(accelerator.device), precision=precision)
+    trainer = Trainer(accelerator, model, data.split, dataset, run, watch)
+    trainer.check()
     if accelerator.is_main_process and not resume:
         run.start(recipe, data.folder, overwrite=overwrite)
     accelerator.wait_for_everyone()
     if track:
         accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(recipe.model_dump(mode="json"))})
-    return Trainer(accelerator, model, data.split, dataset, run, watch)
+    return trainer
 
 
 def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:

@@ -213,6 +213,8 @@ def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, dict
         ({"data": {"crop": 60}}, "training crop of 60 pixels is no multiple of this CLIP's patches of 16"),
         ({"data": {"split": "voc"}}, 'does not hold the classes of the split "voc": it has 3 classes, the split 20'),
         ({"data": {"dataset": None}}, "Say what to train on"),
+        ({"text": {"templates": "tests"}}, "is neither a set of text templates nor a file"),
+        ({"model": {"stages": ((5,),)}}, "This CLIP has 4 blocks, counted from 1; the stages name [5]"),
     ],
 )
 def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict, message: str) -> None:
@@ -221,6 +223,7 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict,
     with pytest.raises(UserError) as caught:
         _train(recipe, tmp_path / "run")
     assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:
