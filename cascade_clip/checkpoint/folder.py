@@ -169,7 +169,10 @@ def _replaced(folder: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield partial
+        # Temporary folders and safetensors files are the owner's alone; a checkpoint is for whoever may see the folder.
         partial.chmod(0o755)
+        for file in partial.iterdir():
+            file.chmod(0o644)
         old = folder.with_name(f".{folder.name}-old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():

@@ -48,6 +48,11 @@ def test_the_frozen_tower_is_stored_only_where_it_must_be(
     assert reloaded.clip.identity.sha256 == tiny_model.clip.identity.sha256
 
 
+def test_others_may_read_a_checkpoint(folder: Path) -> None:
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
 def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path: Path) -> None:
     model = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe, get_split("voc-seen"))
     model.save_pretrained(tmp_path / "voc", scores={"hIoU": 0.877})
