@@ -1,4 +1,4 @@
-"""`CascadeCLIP`: a trained model with its text tower and vocabulary; the Python face of the toolkit."""
+"""`CascadeCLIP`: a trained or training-free model with its text tower; the Python face of the toolkit."""
 
 from __future__ import annotations
 

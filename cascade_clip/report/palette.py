@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
 
-NO_CLASS_COLOUR: Colour = (0, 0, 0)
 FIRST_COLOURS: tuple[Colour, ...] = (
     (0, 114, 178),
     (230, 159, 0),

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from cascade_clip.clip.image_encoder import patch_grid
+from cascade_clip.dense import DenseNetwork
 from cascade_clip.shapes.scenes import Scene, draw_scene
 from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
 
@@ -130,16 +132,8 @@ def value_path_tokens(model: Any, images: Tensor) -> Tensor:
     Returns:
         (B, N, C) unit vectors, patches in rows.
     """
-    visual = model.visual
-    last = len(visual.transformer.resblocks) - 1
-    taken = visual.forward_intermediates(
-        images, indices=[last - 1], output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
-    )
-    block = visual.transformer.resblocks[last]
-    normed = block.ln_1(taken["image_intermediates"][0])
-    width = normed.shape[-1]
-    values = functional.linear(normed, block.attn.in_proj_weight[2 * width :], block.attn.in_proj_bias[2 * width :])
-    return functional.normalize(visual.ln_post(block.attn.out_proj(values)) @ visual.proj, dim=-1)
+    network = DenseNetwork(model.visual)
+    return functional.normalize(network.patch_tokens(images, patch_grid(images, network.patch_size)), dim=-1)
 
 
 @torch.no_grad()
