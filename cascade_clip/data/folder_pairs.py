@@ -11,7 +11,8 @@ import numpy as np
 
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.problem_list import problem_list
-from cascade_clip.data.source_files import IMAGE_SUFFIXES, FilePair, read_lines
+from cascade_clip.data.source_files import IMAGE_SUFFIXES, EntryPair, read_lines
+from cascade_clip.data.source_tree import Entry
 from cascade_clip.errors import UserError, closest
 
 # What programs append to the stem of a mask, or of the image it belongs to.
@@ -20,7 +21,7 @@ _ROLE = re.compile(
 )
 
 
-def pair_files(images: Path, masks: Path) -> dict[str, FilePair]:
+def pair_files(images: Path, masks: Path) -> dict[str, EntryPair]:
     """Match the files of two folders, sub-folders included.
 
     Names are compared by path without ending, or by file name alone, each with and without an appended role such as
@@ -50,7 +51,9 @@ def pair_files(images: Path, masks: Path) -> dict[str, FilePair]:
     problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in keys]
     if problems:
         raise problem_list(problems)
-    return {_with_folders(path): FilePair.of(images / path, mask_of[key(path)]) for path in image_files}
+    return {
+        _with_folders(path): EntryPair(Entry.of(images / path), Entry.of(mask_of[key(path)])) for path in image_files
+    }
 
 
 def _image_files(folder: Path, what: str) -> list[PurePosixPath]:

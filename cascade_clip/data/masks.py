@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +12,24 @@ from numpy.typing import NDArray
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import decode_label, image_size, open_image
 from cascade_clip.data.shards import IGNORED, Sample
-from cascade_clip.data.source_files import FilePair
+from cascade_clip.data.source_files import EntryPair
+from cascade_clip.data.source_tree import Entry
 from cascade_clip.errors import UserError
 
-ReadMask = Callable[[Path], NDArray[np.uint8]]
+ReadMask = Callable[[Entry], NDArray[np.uint8]]
 """Reads a mask file as label (H, W) uint8; raises UserError, naming the file."""
 
 
 @dataclass(frozen=True)
 class PairLoader:
-    """Loads a `Sample` whose payload is a `FilePair`: checks the image, reads the mask, compares their sizes."""
+    """Loads a `Sample` whose payload is a `EntryPair`: checks the image, reads the mask, compares their sizes."""
 
     read_mask: ReadMask
 
     def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.data.shards.Loader`."""
-        pair: FilePair = sample.payload
-        try:
-            content = pair.image.read_bytes()
-        except OSError as error:
-            raise UserError(f"{pair.image} cannot be read: {error.strerror}.") from error
+        pair: EntryPair = sample.payload
+        content = pair.image.read()
         size = image_size(content, str(pair.image))
         label = self.read_mask(pair.mask)
         if label.shape != size:
@@ -53,16 +50,16 @@ class IndexMasks:
     ignore: frozenset[int] = frozenset()
     """Mask values that become 255; 255 always does."""
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file; see `ReadMask`."""
-        return self.to_labels(decode_label(path), path)
+        return self.to_labels(decode_label(entry.read(), str(entry)), str(entry))
 
-    def to_labels(self, mask: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         """Turn mask values into labels.
 
         Args:
             mask: (H, W) uint8 as stored.
-            path: The file, for the message.
+            where: What messages call the mask.
 
         Returns:
             (H, W) uint8: class index, 255 = ignored.
@@ -74,7 +71,7 @@ class IndexMasks:
         if wrong.size:
             last = self.first_index + self.class_count - 1
             raise UserError(
-                f"{path} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
+                f"{where} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
                 f"{self.first_index} to {last}. Values that mean no class are given with --ignore, "
                 "and --first-index 1 counts from 1."
             )
@@ -105,9 +102,9 @@ class ColourMasks:
     ignore: frozenset[Colour] = frozenset()
     """Colours that become 255."""
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file; see `ReadMask`."""
-        red, green, blue = np.moveaxis(open_image(path).astype(np.int32), -1, 0)
+        red, green, blue = np.moveaxis(open_image(entry.read(), str(entry)).astype(np.int32), -1, 0)
         packed = red << 16 | green << 8 | blue
         codes, labels = self._codes
         place = np.searchsorted(codes, packed).clip(0, len(codes) - 1)
@@ -115,7 +112,7 @@ class ColourMasks:
         if unknown.any():
             shown = [f"#{code:06x}" for code in np.unique(packed[unknown])[:5]]
             raise UserError(
-                f"{path} has {np.count_nonzero(unknown)} pixels of no class, for example {', '.join(shown)}. "
+                f"{entry} has {np.count_nonzero(unknown)} pixels of no class, for example {', '.join(shown)}. "
                 "Add the colour to the colour table, or ignore it with --ignore '#rrggbb'."
             )
         found: NDArray[np.uint8] = labels[place]

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade_clip.data.archive_spool import spool_folder
 from cascade_clip.data.catalogue import get_split
-from cascade_clip.data.dataset_info import DatasetInfo, Part
+from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.masks import IndexMasks, PairLoader
 from cascade_clip.data.prepared_writer import Progress, write_prepared
 from cascade_clip.data.problem_list import problem_list
+from cascade_clip.data.sbd_additions import SPOOLED, Additions, find_additions, find_images, read_mat
 from cascade_clip.data.shards import Sample
-from cascade_clip.data.source_files import FilePair, describe_file, read_lines
+from cascade_clip.data.source_files import EntryPair, describe_archives, describe_file, lines_of
+from cascade_clip.data.source_tree import Entry, SourceTree
 from cascade_clip.errors import UserError
 
-# Published numbers of images; the last is the list that the literature trains on.
-_TRAIN, _VAL, _TRAIN_WITH_SBD = 1464, 1449, 10582
+# Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
+_TRAIN, _VAL, _ADDED = 1464, 1449, 9118
 
-_LISTS = Path("ImageSets", "Segmentation")
+_LISTS = "ImageSets/Segmentation"
+_IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
 
 
 def prepare_voc(
@@ -34,16 +40,17 @@ def prepare_voc(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> DatasetInfo:
-    """Prepare VOC 2012 from its unpacked archive.
+    """Prepare VOC 2012 from its official files, packed or unpacked.
 
-    The training list is VOC's own; with the SBD additions it is (VOC train + SBD) minus VOC val, sorted. Where both
-    have a mask, VOC's is taken. Stored 0 (background) and 255 (border) become 255, 1..20 become 0..19 (SPEC section 1).
+    The training list is VOC's own; with the SBD additions it is (VOC train + SBD train + SBD val) minus VOC val,
+    sorted. Where both have a mask, VOC's is taken. Stored 0 (background) and 255 (border) become 255, 1..20 become
+    0..19 (SPEC section 1).
 
     Args:
         output: Folder of the prepared dataset.
-        source: The folder VOC2012, or one or two folders above it.
-        sbd: Folder of the SBD additions: PNG masks (SegmentationClassAug) or SBD's own .mat files (dataset/cls), or a
-            folder above. Unset: `SegmentationClassAug` beside VOC's masks, if it is there.
+        source: `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either.
+        sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
+            one of these. Unset: they are used where `source` holds them.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         workers: Processes.
@@ -54,98 +61,138 @@ def prepare_voc(
         What `dataset.json` says.
 
     Raises:
-        UserError: Folders, lists or files are missing, counts differ from the published ones, or a file is broken;
+        UserError: Archives, lists or files are missing, counts differ from the published ones, or a file is broken;
             every problem with its file, and nothing is written.
     """
-    devkit = _find_devkit(source)
-    own = {part: _read_list(devkit, part) for part in ("train", "val")}
-    additions = _find_additions(sbd, devkit)
-    masks = {stem: path for stem, path in additions.items() if stem not in set(own["val"])}
-    masks |= {stem: devkit / "SegmentationClass" / f"{stem}.png" for stem in own["train"] + own["val"]}
-    ids: dict[Part, list[str]] = {"train": sorted(masks.keys() - set(own["val"])), "val": own["val"]}
-    if subset is None:
-        _check_counts(devkit, len(ids["train"]), len(ids["val"]), with_sbd=bool(additions))
-    classes = get_split("voc")
-    return write_prepared(
-        output,
-        name=name,
-        classes=classes.class_names,
-        colours=classes.colours,
-        parts={part: _samples(devkit, stems[:subset], masks) for part, stems in ids.items()},
-        load=PairLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
-        options={"from": "voc", "sbd": bool(additions), "subset": subset},
-        sources=[describe_file(devkit / _LISTS / f"{part}.txt") for part in ("train", "val")],
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    spool = spool_folder(output)
+    with SourceTree.open([source], spool=spool, spooled=(*SPOOLED, _LISTS, _IMAGES, _MASKS)) as tree:
+        voc = _find_voc(tree)
+        additions = _additions(tree, sbd, spool)
+        ids = _image_ids(voc, additions)
+        if subset is None:
+            _check_counts(voc, ids, additions)
+        chosen = {part: stems[:subset] for part, stems in ids.items()}
+        lacking = {stem for stem in chosen["train"] if stem not in voc.images}
+        other_images = find_images(additions, sbd or source, spool, lacking) if additions and lacking else {}
+        parts = _samples(voc, additions, chosen, voc.images | other_images)
+        classes = get_split("voc")
+        return write_prepared(
+            output,
+            name=name,
+            classes=classes.class_names,
+            colours=classes.colours,
+            parts=parts,
+            load=PairLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
+            options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
+            sources=_sources(voc, additions, parts),
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
 
 class VocMasks(IndexMasks):
     """Reads VOC's palette PNGs and SBD's MATLAB files."""
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file; see `ReadMask`."""
-        return self.to_labels(_read_mat(path) if path.suffix == ".mat" else decode_label(path), path)
+        mask = read_mat(entry) if entry.suffix == ".mat" else decode_label(entry.read(), str(entry))
+        return self.to_labels(mask, str(entry))
 
 
-def _read_mat(path: Path) -> NDArray[np.uint8]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise UserError("SBD's .mat files need SciPy: pip install 'cascade-clip[data]'.") from error
-    try:
-        content = loadmat(path)["GTcls"][0]["Segmentation"][0]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
-        raise UserError(f"{path} cannot be read as a segmentation of SBD ({error}).") from error
-    return np.asarray(content, np.uint8)
+@dataclass(frozen=True)
+class _Voc:
+    """What was found of VOC itself."""
+
+    places: str
+    lists: dict[Part, Entry]
+    ids: dict[Part, list[str]]
+    images: dict[str, Entry]
+    masks: dict[str, Entry]
 
 
-def _find_devkit(source: Path) -> Path:
-    places = [source, source / "VOC2012", source / "VOCdevkit" / "VOC2012"]
-    for place in places:
-        if (place / _LISTS).is_dir():
-            return place
-    raise UserError(
-        f"VOC 2012 was not found in {source}: there is no {_LISTS} in {', '.join(map(str, places))}. "
-        "Unpack VOCtrainval_11-May-2012.tar and give the folder VOCdevkit."
+def _find_voc(tree: SourceTree) -> _Voc:
+    # A year's folder beside others is known by its name; a folder that was renamed must be the only one.
+    first = tree.file(f"VOC2012/{_LISTS}/train.txt") or tree.file(f"{_LISTS}/train.txt")
+    if first is None:
+        raise UserError(
+            f"VOC 2012 was not found in {tree.places}: there is no {_LISTS}/train.txt. "
+            "Give VOCtrainval_11-May-2012.tar, the folder it lies in, or the unpacked VOCdevkit."
+        )
+    base = first.place.parents[2].name
+    second = tree.file(f"{base}/{_LISTS}/val.txt")
+    if second is None:
+        raise UserError(f"VOC 2012 in {tree.places} is not complete: {_LISTS}/val.txt is missing beside {first}.")
+    lists: dict[Part, Entry] = {"train": first, "val": second}
+    return _Voc(
+        tree.places,
+        lists,
+        {part: [line for line in lines_of(entry, "list of images") if line] for part, entry in lists.items()},
+        tree.folder(f"{base}/{_IMAGES}", (".jpg",)),
+        tree.folder(f"{base}/{_MASKS}", (".png",)),
     )
 
 
-def _read_list(devkit: Path, part: str) -> list[str]:
-    return [line for line in read_lines(devkit / _LISTS / f"{part}.txt", "list of images") if line]
-
-
-def _find_additions(sbd: Path | None, devkit: Path) -> dict[str, Path]:
-    """Masks of the SBD additions by image; empty where there are none and none were asked for."""
+def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> Additions | None:
+    """The SBD additions: those in VOC's own source may be missing, those that were asked for must be there."""
     if sbd is None:
-        places = [devkit / "SegmentationClassAug"]
-    else:
-        nested = ("SegmentationClassAug", "cls", "dataset/cls", "benchmark_RELEASE/dataset/cls")
-        places = [sbd, *(sbd / folder for folder in nested)]
-    for place in places:
-        found = sorted([*place.glob("*.png"), *place.glob("*.mat")])
-        if found:
-            return {path.stem: path for path in found}
-    if sbd is not None:
+        return find_additions(tree)
+    own = SourceTree.open([sbd], spool=spool, spooled=SPOOLED)
+    additions = find_additions(own)
+    if additions is None:
         raise UserError(
-            f"The SBD additions were not found: no .png or .mat file lies in {', '.join(map(str, places))}."
+            f"The SBD additions were not found in {own.places}: there is neither a folder cls with .mat files nor a "
+            "folder SegmentationClassAug with .png files. Give benchmark.tgz, or the folder it was unpacked to."
         )
-    return {}
+    return additions
 
 
-def _check_counts(devkit: Path, train: int, val: int, *, with_sbd: bool) -> None:
-    expected = _TRAIN_WITH_SBD if with_sbd else _TRAIN
-    if (train, val) != (expected, _VAL):
+def _image_ids(voc: _Voc, additions: Additions | None) -> dict[Part, list[str]]:
+    added = additions.stems.difference(voc.ids["val"]) if additions else frozenset()
+    return {"train": sorted(added.union(voc.ids["train"])), "val": voc.ids["val"]}
+
+
+def _check_counts(voc: _Voc, ids: Mapping[Part, Sequence[str]], additions: Additions | None) -> None:
+    train, val = len(set(voc.ids["train"])), len(set(ids["val"]))
+    if (train, val) != (_TRAIN, _VAL):
         raise UserError(
-            f"{devkit} gives {train} training and {val} validation images; published are {expected} and {_VAL}. "
-            "Complete it, or give --subset N to take N images of each."
+            f"The lists of VOC 2012 in {voc.places} name {train} training and {val} validation images; published are "
+            f"{_TRAIN} and {_VAL}. Complete it, or give --subset N to take N images of each."
+        )
+    added = len(ids["train"]) - train
+    if additions and added != _ADDED:
+        raise UserError(
+            f"The SBD additions ({additions.kind}) give {added} training images that VOC 2012 has not; published are "
+            f"{_ADDED}, for {_TRAIN + _ADDED} in all. Complete them, or give --subset N to take N images of each part."
         )
 
 
-def _samples(devkit: Path, stems: list[str], masks: dict[str, Path]) -> list[Sample]:
-    images = {stem: devkit / "JPEGImages" / f"{stem}.jpg" for stem in stems}
-    missing = [path for stem in stems for path in (images[stem], masks[stem]) if not path.is_file()]
-    if missing:
-        raise problem_list([f"{path} is missing." for path in missing])
-    return [Sample(stem, FilePair.of(images[stem], masks[stem])) for stem in stems]
+def _samples(
+    voc: _Voc, additions: Additions | None, chosen: Mapping[Part, Sequence[str]], images: Mapping[str, Entry]
+) -> dict[Part, list[Sample]]:
+    # A mask that VOC should have is never made up for by SBD's, which is coarser.
+    own = {*voc.ids["train"], *voc.ids["val"]}
+    added = {stem: entry for stem, entry in (additions.masks if additions else {}).items() if stem not in own}
+    masks = added | voc.masks
+    problems = []
+    for stem in (stem for stems in chosen.values() for stem in stems):
+        if stem not in images:
+            problems.append(f"{_IMAGES}/{stem}.jpg is missing in {voc.places}.")
+        if stem not in masks:
+            where = f"{_MASKS}/{stem}.png is missing in {voc.places}" if stem in own else f"{stem} has no mask of SBD"
+            problems.append(f"{where}.")
+    if problems:
+        raise problem_list(problems)
+    return {
+        part: [Sample(stem, EntryPair(images[stem], masks[stem])) for stem in stems] for part, stems in chosen.items()
+    }
+
+
+def _sources(voc: _Voc, additions: Additions | None, parts: Mapping[Part, Sequence[Sample]]) -> list[SourceFile]:
+    """The lists, and the archives that anything was read from."""
+    lists = [*voc.lists.values(), *(additions.lists if additions else ())]
+    pairs: list[EntryPair] = [sample.payload for samples in parts.values() for sample in samples]
+    return [
+        *map(describe_file, lists),
+        *describe_archives([*lists, *(pair.image for pair in pairs), *(pair.mask for pair in pairs)]),
+    ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import SourceFile
+from cascade_clip.data.source_tree import Entry
 from cascade_clip.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -18,21 +19,15 @@ IMAGE_SUFFIXES = frozenset(
 )
 """Endings of the files that count as images; anything else in a folder is passed over."""
 
+_HASHED_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
-class FilePair:
-    """An image file with its mask, and the state in which they were found, so that a resumed run notices a change."""
+class EntryPair:
+    """An image file with its mask."""
 
-    image: Path
-    mask: Path
-    state: tuple[int, int, int, int]
-    """Bytes and time of change of the image, then of the mask."""
-
-    @classmethod
-    def of(cls, image: Path, mask: Path) -> FilePair:
-        """Pair two files that exist."""
-        found = (image.stat(), mask.stat())
-        return cls(image, mask, (found[0].st_size, found[0].st_mtime_ns, found[1].st_size, found[1].st_mtime_ns))
+    image: Entry
+    mask: Entry
 
 
 def read_lines(path: Path, what: str) -> list[str]:
@@ -49,11 +44,22 @@ def read_lines(path: Path, what: str) -> list[str]:
         UserError: The file cannot be read as text.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
+    return _lines(content, f"{what} {path}")
+
+
+def lines_of(entry: Entry, what: str) -> list[str]:
+    """Read a text file that may lie in an archive; see `read_lines`."""
+    return _lines(entry.read(), f"{what} {entry}")
+
+
+def _lines(content: bytes, what: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise UserError(f"The {what} {path} is not a UTF-8 text file.") from error
+        raise UserError(f"The {what} is not a UTF-8 text file.") from error
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -99,8 +105,24 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
     return [(row[0].strip(), ",".join(row[1:])) for row in rows]
 
 
-def describe_file(path: Path) -> SourceFile:
+def describe_file(file: Path | Entry) -> SourceFile:
     """Name, length and SHA-256 of a file that a dataset is made from."""
+    entry = file if isinstance(file, Entry) else Entry.of(file)
+    content = entry.read()
+    return SourceFile(name=entry.name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def describe_archive(path: Path) -> SourceFile:
+    """Name, length and SHA-256 of an archive; the last is empty where reading it all again would take long."""
+    length = path.stat().st_size
+    if length > _HASHED_BYTES:
+        return SourceFile(name=path.name, bytes=length, sha256="")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
+    return SourceFile(name=path.name, bytes=length, sha256=digest)
+
+
+def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
+    """Describe the archives that files lie in, each once, sorted; files in folders are passed over."""
+    archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
+    return [describe_archive(path) for path in sorted(archives)]

@@ -19,7 +19,7 @@ def _touch(folder: Path, *names: str) -> Path:
 
 
 def _pairs(images: Path, masks: Path) -> dict[str, str]:
-    return {name: pair.mask.relative_to(masks).as_posix() for name, pair in pair_files(images, masks).items()}
+    return {name: pair.mask.container.relative_to(masks).as_posix() for name, pair in pair_files(images, masks).items()}
 
 
 def test_equal_names_with_other_endings_match(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ from PIL import Image
 
 from cascade_clip.data.masks import ColourMasks, IndexMasks, PairLoader, colours_in_order
 from cascade_clip.data.shards import Sample
-from cascade_clip.data.source_files import FilePair
+from cascade_clip.data.source_files import EntryPair
+from cascade_clip.data.source_tree import Entry
 from cascade_clip.errors import UserError
 
 
-def _mask(folder: Path, values: list[list[int]], name: str = "mask.png") -> Path:
+def _mask(folder: Path, values: list[list[int]], name: str = "mask.png") -> Entry:
     path = folder / name
     Image.fromarray(np.array(values, np.uint8)).save(path)
-    return path
+    return Entry.of(path)
 
 
 def test_indices_stay_and_255_is_ignored(tmp_path: Path) -> None:
@@ -46,22 +47,22 @@ def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: lis
         masks(_mask(tmp_path, values))
 
 
-def _colour_mask(folder: Path, pixels: list[tuple[int, int, int]]) -> Path:
+def _colour_mask(folder: Path, pixels: list[tuple[int, int, int]]) -> Entry:
     path = folder / "mask.png"
     Image.fromarray(np.array([pixels], np.uint8)).save(path)
-    return path
+    return Entry.of(path)
 
 
 def test_colours_become_their_class(tmp_path: Path) -> None:
     masks = ColourMasks(((128, 0, 0), (0, 0, 1)), ignore=frozenset({(0, 0, 0)}))
-    path = _colour_mask(tmp_path, [(0, 0, 1), (128, 0, 0), (0, 0, 0), (0, 0, 1)])
-    assert masks(path).tolist() == [[1, 0, 255, 1]]
+    mask = _colour_mask(tmp_path, [(0, 0, 1), (128, 0, 0), (0, 0, 0), (0, 0, 1)])
+    assert masks(mask).tolist() == [[1, 0, 255, 1]]
 
 
 def test_unknown_colours_are_named(tmp_path: Path) -> None:
-    path = _colour_mask(tmp_path, [(0, 0, 1), (255, 255, 255), (255, 255, 255)])
+    mask = _colour_mask(tmp_path, [(0, 0, 1), (255, 255, 255), (255, 255, 255)])
     with pytest.raises(UserError, match=r"mask\.png has 2 pixels of no class, for example #ffffff"):
-        ColourMasks(((0, 0, 1),))(path)
+        ColourMasks(((0, 0, 1),))(mask)
 
 
 def test_colours_follow_the_classes() -> None:
@@ -74,16 +75,16 @@ def test_a_pair_must_have_one_size(tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     Image.new("RGB", (3, 2)).save(image)
     load = PairLoader(IndexMasks(2))
-    good = FilePair.of(image, _mask(tmp_path, [[0, 1, 1], [0, 0, 1]]))
+    good = EntryPair(Entry.of(image), _mask(tmp_path, [[0, 1, 1], [0, 0, 1]]))
     content, label = load(Sample("x", good))
     assert content == image.read_bytes()
     assert label.tolist() == [[0, 1, 1], [0, 0, 1]]
     with pytest.raises(UserError, match=r"turned\.png has 2 x 3 pixels, its image .*image\.png has 3 x 2"):
-        load(Sample("x", FilePair.of(image, _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
+        load(Sample("x", EntryPair(Entry.of(image), _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
 
 
 def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     mask = _mask(tmp_path, [[0]])
-    pair = FilePair(tmp_path / "gone.jpg", mask, (0, 0, 0, 0))
+    pair = EntryPair(Entry(tmp_path / "gone.jpg", None, (0, 0)), mask)
     with pytest.raises(UserError, match=r"gone\.jpg cannot be read: No such file"):
         PairLoader(IndexMasks(2))(Sample("x", pair))

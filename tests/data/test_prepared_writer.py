@@ -20,7 +20,8 @@ from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.masks import IndexMasks, PairLoader
 from cascade_clip.data.prepared_writer import write_prepared
 from cascade_clip.data.shards import Sample, ShardJob, ShardReport
-from cascade_clip.data.source_files import FilePair
+from cascade_clip.data.source_files import EntryPair
+from cascade_clip.data.source_tree import Entry
 from cascade_clip.errors import UserError
 
 COUNT = 70
@@ -39,7 +40,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def samples(files: Path) -> list[Sample]:
     """All pairs of the folder in order."""
-    return [Sample(path.stem, FilePair.of(path, path.with_suffix(".png"))) for path in sorted(files.glob("*.jpg"))]
+    return [
+        Sample(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
+        for path in sorted(files.glob("*.jpg"))
+    ]
 
 
 def write(output: Path, files: Path, **options: object) -> DatasetInfo:
