@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import ceil
 from pathlib import Path
+from time import perf_counter
 
 import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
+from cascade_clip.data.copy_speed import PreparationSpeed, bytes_on_disk, plain_copy_speed
 from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
 from cascade_clip.data.problem_list import problem_list
 from cascade_clip.data.shard_pool import write_shards
@@ -22,11 +26,14 @@ from cascade_clip.data.shards import (
     Sample,
     ShardJob,
     ShardReport,
+    finished_report,
     larger,
     smaller,
     write_text_atomically,
 )
 from cascade_clip.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with (images done, images in all, what was finished last)."""
@@ -55,7 +62,8 @@ def write_prepared(
     """Write a prepared dataset from any source.
 
     Everything is written into a hidden folder beside `output` and moved there when complete. A run that was killed
-    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`.
+    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`. What
+    it took, beside a plain copy of the files, is logged.
 
         write_prepared(Path("out"), name="scenes", classes=["sky", "star"], load=draw, workers=2,
                        parts={"train": [Sample(f"{seed:05d}", seed) for seed in range(2000)], "val": [...]})
@@ -89,7 +97,12 @@ def write_prepared(
     try:
         _open_working_folder(working, fingerprint, output, overwrite)
         jobs = {part: _plan(working, part, samples, load, len(classes)) for part, samples in parts.items() if samples}
-        reports = _run([job for of_part in jobs.values() for job in of_part], workers, progress)
+        all_jobs = [job for of_part in jobs.values() for job in of_part]
+        new_images = sum(len(job.samples) for job in all_jobs if finished_report(job) is None)
+        copied_per_second = plain_copy_speed(chain(*parts.values()), working) if new_images else None
+        started = perf_counter()
+        reports = _run(all_jobs, workers, progress)
+        seconds = perf_counter() - started
         _refuse_problems(list(reports.values()), working)
         info = DatasetInfo(
             name=name,
@@ -101,6 +114,7 @@ def write_prepared(
             parts={part: _part_info(jobs.get(part, []), reports, len(classes), working) for part in parts},
         )
         _finish(working, output, info)
+        logger.info("%s", PreparationSpeed(new_images, seconds, bytes_on_disk(output), copied_per_second))
     except OSError as error:
         explained = _explain_os_error(error, output, working)
         if explained is None:
