@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+import torch
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from cascade_clip.clip.image_encoder import ImageEncoder, TapProjection
+from cascade_clip.clip.spectral_prompt import SpectralPrompt
 from cascade_clip.clip.visual_prompts import VisualPrompts
-from cascade_clip.config.schema import ModelConfig
+from cascade_clip.config.schema import AggregationConfig, ModelConfig
 from cascade_clip.errors import UserError
-from cascade_clip.head.aggregation import GaussianAggregation, SingleBlock
+from cascade_clip.head.aggregation import BlockAttention, Concatenation, SingleBlock, WeightedSum, gaussian_weights
 from cascade_clip.head.cascade import CascadeHead
 from cascade_clip.head.decoder import TextImageDecoder
+from cascade_clip.head.frequency_decoder import RELEASED_HEADS, FrequencyDecoder
 from cascade_clip.network import CascadeNetwork
 
 
@@ -41,15 +45,15 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
 
 def _zegclip_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
     """ZegCLIP's encoder: deep visual prompts and a prompt norm (SPEC sections 3, 15)."""
-    blocks, width = len(visual.transformer.resblocks), visual.proj.shape[0]
-    prompts = VisualPrompts(
-        config.prompts.tokens,
-        config.prompts.depth or blocks,
-        width,
-        int(visual.patch_size[0]),
-        config.prompts.dropout,
-    )
-    return _encoder(config, visual, prompts=prompts, prompt_norm=config.prompt_norm is not False)
+    return _encoder(config, visual, prompts=_deep_prompts(config, visual), prompt_norm=config.prompt_norm is not False)
+
+
+def _spt_seg_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
+    """SPT-SEG's encoder: ZegCLIP's and a spectral prompt (SPEC section 16)."""
+    prompts = _deep_prompts(config, visual)
+    spectral = SpectralPrompt((config.spectral.grid, config.spectral.grid), visual.proj.shape[0])
+    spectral.requires_grad_(config.spectral.train)
+    return _encoder(config, visual, prompts=prompts, spectral=spectral, prompt_norm=config.prompt_norm is not False)
 
 
 def _frozen_clip_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
@@ -59,17 +63,35 @@ def _frozen_clip_encoder(config: ModelConfig, visual: VisionTransformer) -> Imag
 
 HOST_ENCODERS: dict[str, Callable[[ModelConfig, VisionTransformer], ImageEncoder]] = {
     "zegclip": _zegclip_encoder,
+    "spt-seg": _spt_seg_encoder,
     "frozen-clip": _frozen_clip_encoder,
 }
 
 
+def _deep_prompts(config: ModelConfig, visual: VisionTransformer) -> VisualPrompts:
+    blocks, width = len(visual.transformer.resblocks), visual.proj.shape[0]
+    return VisualPrompts(
+        config.prompts.tokens,
+        config.prompts.depth or blocks,
+        width,
+        int(visual.patch_size[0]),
+        config.prompts.dropout,
+    )
+
+
 def _encoder(
-    config: ModelConfig, visual: VisionTransformer, *, prompts: VisualPrompts | None, prompt_norm: bool
+    config: ModelConfig,
+    visual: VisionTransformer,
+    *,
+    prompts: VisualPrompts | None,
+    spectral: SpectralPrompt | None = None,
+    prompt_norm: bool,
 ) -> ImageEncoder:
     return ImageEncoder(
         visual,
         taps=[block for stage in config.stages for block in stage],
         prompts=prompts,
+        spectral=spectral,
         prompt_norm=prompt_norm,
         class_embeddings=config.class_embeddings,
         position_resize=config.position_resize,
@@ -77,29 +99,54 @@ def _encoder(
 
 
 def _build_head(config: ModelConfig, dim: int) -> CascadeHead:
-    heads = config.decoder.heads or max(1, dim // 64)
+    frequency = config.host == "spt-seg"
+    heads = config.decoder.heads or (RELEASED_HEADS if frequency else max(1, dim // 64))
     if dim % heads:
         raise UserError(f"The decoder's {heads} heads do not divide the joint dimension {dim} of this CLIP.")
-    projections = len(config.stages) if config.text_projection == "independent" else 1
+    decoder = partial(FrequencyDecoder, gate=config.decoder.gate) if frequency else TextImageDecoder
+    decoders = len(config.stages) * config.decoders_per_stage
+    projections = decoders if config.text_projection == "independent" else 1
     return CascadeHead(
         config.stages,
-        aggregations=[_aggregation(config, len(stage)) for stage in config.stages],
+        aggregations=[_aggregation(config.aggregation, len(stage), dim, heads) for stage in config.stages],
         text_projections=[nn.Linear(2 * dim, dim) for _ in range(projections)],
         decoders=[
-            TextImageDecoder(
+            decoder(
                 dim,
                 layers=config.decoder.layers,
                 heads=heads,
                 hidden=config.decoder.expansion * dim,
                 dropout=config.decoder.dropout,
             )
-            for _ in config.stages
+            for _ in range(decoders)
         ],
     )
 
 
-def _aggregation(config: ModelConfig, blocks: int) -> nn.Module:
-    if blocks == 1:
-        return SingleBlock()
-    settings = config.aggregation
-    return GaussianAggregation(blocks, sigma=settings.sigma, formula=settings.formula, train=settings.train)
+def _aggregation(config: AggregationConfig, blocks: int, dim: int, heads: int) -> nn.Module:
+    return SingleBlock() if blocks == 1 else AGGREGATIONS[config.kind](config, blocks, dim, heads)
+
+
+def _gaussian(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
+    return WeightedSum(gaussian_weights(blocks, config.sigma, config.formula), train=config.train)
+
+
+def _sum(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
+    return WeightedSum(torch.ones(blocks), train=config.train)
+
+
+def _concat(config: AggregationConfig, blocks: int, dim: int, heads: int) -> Concatenation:
+    return Concatenation(blocks, dim)
+
+
+def _self_attention(config: AggregationConfig, blocks: int, dim: int, heads: int) -> BlockAttention:
+    return BlockAttention(dim, heads)
+
+
+AGGREGATIONS: dict[str, Callable[[AggregationConfig, int, int, int], nn.Module]] = {
+    "gaussian": _gaussian,
+    "sum": _sum,
+    "concat": _concat,
+    "self-attention": _self_attention,
+}
+"""Builders of what merges a stage of several blocks: settings, blocks, joint dimension, heads -> module."""

@@ -165,9 +165,9 @@ class CascadeCLIP:
         sentences = templates_of(templates or text.templates)
         return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
 
-    def text_embeddings_for(self, split: Split) -> Tensor:
+    def text_embeddings_for(self, split: Split, *, templates: str | None = None) -> Tensor:
         """Text embeddings (K, C) of a split's classes: raw as released, readable where the recipe says so."""
-        return self.embed(split.prompts if self.recipe.text.readable else split.class_names)
+        return self.embed(split.prompts if self.recipe.text.readable else split.class_names, templates=templates)
 
     def segment(
         self,

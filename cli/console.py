@@ -20,6 +20,9 @@ Report = Callable[[int, int, str], None]
 def be_quiet() -> None:
     """Show no progress and no log lines below warnings; results still go to stdout."""
     stderr.quiet = True
+    # Set before these libraries are imported, as they read it then.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("cascade_clip").setLevel(logging.WARNING)
 
 

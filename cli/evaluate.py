@@ -17,6 +17,7 @@ from cascade_clip_cli.options import (
     ProcessesOption,
     QuietOption,
     SplitOption,
+    StreamOption,
 )
 
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ def evaluate(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint folder, or ORG/NAME on the Hub.")],
     split: SplitOption = None,
     data: DataOption = None,
+    stream: StreamOption = False,
     crop: Annotated[int | None, typer.Option("--crop", min=1, help="Side of the window; default: the model's.")] = None,
     stride: Annotated[int | None, typer.Option("--stride", min=1, help="Distance of windows.")] = None,
     bias: Annotated[float | None, typer.Option("--bias", min=0.0, help="Taken off the scores of seen classes.")] = None,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
+    ] = None,
+    templates: Annotated[
+        str | None, typer.Option("--templates", help="Sentences for class names; default: the model's.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
     nproc: ProcessesOption = 1,
@@ -66,9 +71,9 @@ def evaluate(
 
     state, model = _load(checkpoint, device, precision)
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
-    chosen, dataset = chosen_dataset(model, split, data)
+    chosen, dataset = chosen_dataset(model, split, data, stream=stream)
     started = time.perf_counter()
-    scores = _measure(state, model, chosen, dataset, inference, limit=limit)
+    scores = _measure(state, model, chosen, dataset, inference, templates=templates, limit=limit)
     if not state.is_main_process:
         return
     record = {
@@ -78,6 +83,7 @@ def evaluate(
         "images": len(chosen_images(dataset.count("val"), limit)),
         "images_of_the_set": dataset.count("val"),
         "inference": inference.model_dump(mode="json"),
+        "templates": templates or model.recipe.text.templates,
         "precision": precision,
         "processes": state.num_processes,
         "seconds": round(time.perf_counter() - started, 2),
@@ -107,13 +113,16 @@ def changed_inference(inference: InferenceConfig, **changes: Any) -> InferenceCo
         raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
 
 
-def chosen_dataset(model: CascadeCLIP, split: str | None, data: Path | None) -> tuple[Split, PreparedDataset]:
-    """Find the split and its prepared dataset: what the options say, else what the model was trained on.
+def chosen_dataset(
+    model: CascadeCLIP, split: str | None, data: str | None, *, stream: bool = False
+) -> tuple[Split, PreparedDataset]:
+    """Find the split and its dataset: what the options say, else what the model was trained on.
 
     Args:
         model: Its own split counts where no other is named and the dataset in `data` has the same classes.
         split: A split by name or file.
-        data: Folder of a prepared dataset, or one that holds it under its name.
+        data: Folder of a dataset, one that holds it under its name, or an address.
+        stream: Read a dataset that lies elsewhere from there.
 
     Raises:
         UserError: No split, no dataset, or a dataset of other classes than the split's.
@@ -123,23 +132,31 @@ def chosen_dataset(model: CascadeCLIP, split: str | None, data: Path | None) -> 
     from cascade_clip.data.prepared import PreparedDataset
     from cascade_clip.errors import UserError
 
-    chosen = get_split(split) if split is not None else _split_of(model, data)
+    chosen = get_split(split) if split is not None else _split_of(model, data, stream)
     if chosen is None:
         raise UserError("The checkpoint does not say what it was trained on: give --split NAME or --data FOLDER.")
     own = model.recipe.data.dataset if model.split is not None and chosen.dataset == model.split.dataset else None
-    dataset = PreparedDataset.open(locate_dataset(chosen.dataset, data or own))
+    stream = stream or (data is None and model.recipe.data.stream)
+    folder = locate_dataset(chosen.dataset, data or own, stream=stream, class_names=chosen.class_names)
+    dataset = PreparedDataset.open(folder)
     dataset.check_classes(chosen.class_names, chosen.name)
     return chosen, dataset
 
 
-def _split_of(model: CascadeCLIP, data: Path | None) -> Split | None:
+def _split_of(model: CascadeCLIP, data: str | None, stream: bool) -> Split | None:
     """The model's own split, or that of the dataset in `data` where this one has other classes."""
     from cascade_clip.data.catalogue import split_for_dataset_folder
     from cascade_clip.data.dataset_info import INFO_FILE
+    from cascade_clip.data.dataset_location import is_address
+    from cascade_clip.hub.dataset_link import dataset_folder, holds_rows
 
-    if data is None or not (data.expanduser() / INFO_FILE).is_file():
+    if data is None:
         return model.split
-    found = split_for_dataset_folder(data.expanduser())
+    place = Path(data).expanduser()
+    if not (is_address(data) or (place / INFO_FILE).is_file() or holds_rows(place)):
+        return model.split
+    own_names = model.split.class_names if model.split is not None else None
+    found = split_for_dataset_folder(dataset_folder(data, stream=stream, class_names=own_names))
     return model.split if model.split is not None and model.split.class_names == found.class_names else found
 
 
@@ -164,6 +181,7 @@ def _measure(
     dataset: PreparedDataset,
     inference: InferenceConfig,
     *,
+    templates: str | None,
     limit: int,
 ) -> Scores:
     """Evaluate this process's images and sum the confusion matrices of all processes."""
@@ -176,7 +194,7 @@ def _measure(
     with progress_bar("evaluate") as progress:
         confusion = evaluate_network(
             model.network,
-            model.text_embeddings_for(split),
+            model.text_embeddings_for(split, templates=templates),
             split,
             dataset,
             model.recipe.data,

@@ -16,6 +16,7 @@ from cascade_clip_cli.predict import predict
 from cascade_clip_cli.prepare_data import prepare_data
 from cascade_clip_cli.quickstart import quickstart
 from cascade_clip_cli.recipes import recipes
+from cascade_clip_cli.reproduce import reproduce
 from cascade_clip_cli.train import train
 
 USER_MISTAKE = 2
@@ -35,6 +36,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("import-upstream")(import_upstream)
+app.command("reproduce")(reproduce)
 app.command("recipes")(recipes)
 
 

@@ -21,8 +21,15 @@ SplitOption = Annotated[
     str | None, typer.Option("--split", help="A split by name, e.g. coco-seen, or a TOML file of your own.")
 ]
 DataOption = Annotated[
-    Path | None,
-    typer.Option("--data", help="Prepared dataset folder; default: $CASCADE_CLIP_DATA, then the user's data folder."),
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Dataset folder, or hub:ORG/NAME; default: $CASCADE_CLIP_DATA, then the user's data folder.",
+    ),
+]
+StreamOption = Annotated[
+    bool, typer.Option("--stream", help="Read a dataset of the Hub from there, keeping nothing on the disk.")
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
@@ -33,3 +40,10 @@ JsonOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]
+
+
+def absolute_location(data: str) -> str:
+    """Where `--data` points to, whatever the working folder: an address as it is, a path from the root."""
+    from cascade_clip.data.dataset_location import is_address
+
+    return data if is_address(data) else str(Path(data).expanduser().resolve())

@@ -13,22 +13,19 @@ if TYPE_CHECKING:
 
 
 def recipe_table(recipes: Sequence[tuple[str, Recipe]]) -> Table:
-    """Lay out name, split, stages and the paper's seen / unseen / hIoU figures (percent) of recipes."""
+    """Lay out name, the paper's seen / unseen / hIoU figures (percent), steps and split of recipes."""
     from cascade_clip.evaluation.published import paper_figures
 
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("recipe", "split", "stages"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("steps", justify="right")
-    table.add_column("paper: seen / unseen / hIoU", justify="right")
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("paper: seen /\nunseen / hIoU", justify="right", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
+    table.add_column("split", overflow="fold")
     for name, recipe in recipes:
         split = recipe.data.split or "own"
         figures = paper_figures(recipe.paper.table, recipe.paper.row, split) if recipe.paper else None
         shown = [f"{figures[key]:.1f}" for key in ("miou_seen", "miou_unseen", "hiou")] if figures else ["–"]
-        stages = " ".join(_stage(stage) for stage in recipe.model.stages)
-        table.add_row(name, split, stages, f"{recipe.train.iterations:,}", " / ".join(shown))
+        if recipe.evaluation.split is not None:
+            split = f"{split}, scored on {recipe.evaluation.split}"
+        table.add_row(name, " / ".join(shown), f"{recipe.train.iterations:,}", split)
     return table
-
-
-def _stage(blocks: Sequence[int]) -> str:
-    return f"{{{blocks[0]}}}" if len(blocks) == 1 else f"{{{blocks[0]}-{blocks[-1]}}}"

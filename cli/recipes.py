@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -21,9 +22,11 @@ def recipes(
     from cascade_clip_cli.console import stdout
 
     if name is None:
+        from cascade_clip.reproduce.table_file import table_names
         from cascade_clip_cli.recipe_table import recipe_table
 
         stdout.print(recipe_table([(key, load_recipe(key)) for key in recipe_names()]))
+        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_names())}", highlight=False)
         return
     if copy_to is None:
         stdout.print(dump_toml(load_recipe(name)), highlight=False, markup=False)
@@ -31,5 +34,11 @@ def recipes(
     load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    copy_to.write_text(recipe_file(name).read_text(encoding="utf-8"), encoding="utf-8")
+    copy_to.write_text(_wherever_it_lies(recipe_file(name)), encoding="utf-8")
     stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
+
+
+def _wherever_it_lies(recipe: Path) -> str:
+    """A recipe's text with what it extends named in full, as the copy has no neighbours."""
+    text = recipe.read_text(encoding="utf-8")
+    return re.sub(r'^extends = "([^"/]+)\.toml"', rf'extends = "{recipe.parent.name}/\1"', text, flags=re.MULTILINE)

@@ -135,18 +135,22 @@ def swatch(colour: tuple[int, int, int]) -> Text:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write a result as JSON, whole or not at all; "-" stands for stdout.
+    """Write a result as JSON, as `write_text` does; NaN is not JSON and is refused."""
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a result, whole or not at all; "-" stands for stdout.
 
     Args:
         path: File to write or replace; its folder is made where it does not exist.
-        record: What `json` takes; NaN is not JSON and is refused.
+        text: What to write, without the last line's end.
 
     Raises:
         UserError: The file cannot be written.
     """
     from cascade_clip.errors import UserError
 
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     if path == STDOUT:
         stdout.print(text, markup=False, highlight=False, soft_wrap=True)
         return

@@ -19,6 +19,8 @@ from cascade_clip_cli.options import (
     SeedOption,
     SetOption,
     SplitOption,
+    StreamOption,
+    absolute_location,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ DEFAULT_SPLIT = "shapes-seen"
 def train(
     split: SplitOption = None,
     data: DataOption = None,
+    stream: StreamOption = False,
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     output: OutputOption = None,
@@ -59,9 +62,11 @@ def train(
     show_log()
     # Before any process is started, so that a mistake is told once.
     if resume:
-        folder, chosen = _run_to_resume(output, given=bool(recipe or overrides or split or data or seed is not None))
+        folder, chosen = _run_to_resume(
+            output, given=bool(recipe or overrides or split or data or stream or seed is not None)
+        )
     else:
-        chosen = resolve_recipe(recipe, overrides, split, data, seed)
+        chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream)
         folder = output or default_folder(chosen)
     from cascade_clip.training.start import find_training_data, start_training
 
@@ -87,7 +92,13 @@ def train(
 
 
 def resolve_recipe(
-    recipe: str | None, overrides: list[str] | None, split: str | None, data: Path | None, seed: int | None
+    recipe: str | None,
+    overrides: list[str] | None,
+    split: str | None,
+    data: str | None,
+    seed: int | None,
+    *,
+    stream: bool = False,
 ) -> Recipe:
     """Read the recipe, the dataset's own where none is named, and put the options on top.
 
@@ -101,7 +112,9 @@ def resolve_recipe(
     if split is not None:
         settings.append(f"data.split={_quoted(split)}")
     if data is not None:
-        settings.append(f"data.dataset={_quoted(str(data.expanduser().resolve()))}")
+        settings.append(f"data.dataset={_quoted(absolute_location(data))}")
+    if stream:
+        settings.append("data.stream=true")
     if seed is not None:
         settings.append(f"seed={seed}")
     return load_recipe(name, settings)
@@ -113,7 +126,7 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / f"{recipe.name}-{split}-seed{recipe.seed}".replace("/", "-")
 
 
-def _default_recipe(split: str | None, data: Path | None) -> str:
+def _default_recipe(split: str | None, data: str | None) -> str:
     """The recipe for Cascade-CLIP on a split's dataset; the one for own data where the toolkit has none of its own."""
     from cascade_clip.config.recipes import recipe_names
     from cascade_clip.data.catalogue import get_split
@@ -138,6 +151,7 @@ def _run_to_resume(output: Path | None, *, given: bool) -> tuple[Path, Recipe]:
         raise UserError("--resume needs --output: the folder of the run to continue.")
     if given:
         raise UserError(
-            f'"{output}" is continued with its own recipe.toml: leave --recipe, --set, --split, --data and --seed out.'
+            f'"{output}" is continued with its own recipe.toml: leave --recipe, --set, --split, --data, --stream and'
+            " --seed out."
         )
     return output, RunFolder(output).recipe()

@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Before anything is imported that reads them. One thread here and in every process that a test starts: only equal
+# thread counts give results equal to the last bit.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ["NO_COLOR"] = "1"
+
 import pytest
 import torch
 from tiny_data import write_tiny_dataset
@@ -15,12 +22,7 @@ from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
 
-# One thread here and in every process that a test starts: only equal thread counts give results equal to the last bit.
-os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-os.environ["NO_COLOR"] = "1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cascade_clip.data.prepared import Sample, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.shards import Sample
 
 CLASSES = ("red", "green", "blue")
 _COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 210]], dtype=np.uint8)

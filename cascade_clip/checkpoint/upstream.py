@@ -1,4 +1,4 @@
-"""Import of the released Cascade-CLIP and ZegCLIP checkpoints (mmcv pickles), without executing what they pickle."""
+"""Import of checkpoints of the released Cascade-CLIP, ZegCLIP and SPT-SEG (mmcv pickles), which execute nothing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from torch import Tensor
 from cascade_clip.build import build_network
 from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, UpstreamLayout, clip_name, own_name
 from cascade_clip.clip.load import Clip, from_parts, load_clip
-from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig
+from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig, SpectralConfig
 from cascade_clip.errors import UserError
 from cascade_clip.network import CascadeNetwork, list_mismatches
 
 HEAD_WIDTH = 64
+SPECTRAL = "backbone.complex_weight"
+"""The tensor that only SPT-SEG has; its first axis is the side of the grid."""
+HIGH_FREQUENCIES = r"decode_head\..*layers\.0\.hlfs\.h_qkv\.weight"
+"""Query, key and value of SPT-SEG's one head for high frequencies, stacked: its rows tell the head's width."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class ImportOptions:
     Attributes:
         vision_heads: Attention heads of the image tower; unset: width / 64.
         text_heads: Attention heads of the text tower; unset: width / 64.
-        decoder_heads: Heads of the decoders; unset: joint dimension / 64.
+        decoder_heads: Heads of the decoders; unset: joint dimension / 64, or what the tensors of SPT-SEG tell.
         stages: Blocks of each stage; unset: the blocks right below the last, as released.
         text_from: `ARCHITECTURE[:WEIGHTS]` of a CLIP whose text tower is taken where the file has none.
     """
@@ -127,18 +131,26 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
         stages = (*(tuple(range(a, b)) for a, b in pairwise(bounds)), (blocks,))
     prompts = state[PROMPTS[0]]
     deep = state[PROMPTS[1]]
+    spectral = SPECTRAL in state
     joint = state["backbone.proj"].shape[1]
     hidden = state[_first(state, r"decode_head\..*layers\.0\.linear1\.weight")].shape[0]
     return ModelConfig(
-        host="zegclip",
+        host="spt-seg" if spectral else "zegclip",
         stages=stages,
         prompts=PromptConfig(tokens=prompts.shape[1], depth=1 + deep.shape[0]),
+        spectral=SpectralConfig(grid=state[SPECTRAL].shape[0]) if spectral else SpectralConfig(),
         decoder=DecoderConfig(
             layers=_count(state, r"decode_head\..*?layers\.(\d+)\."),
-            heads=options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension"),
+            heads=_decoder_heads(state, joint, options),
             expansion=hidden // joint,
         ),
     )
+
+
+def _decoder_heads(state: Mapping[str, Tensor], joint: int, options: ImportOptions) -> int:
+    if SPECTRAL in state:
+        return 3 * joint // len(state[_first(state, HIGH_FREQUENCIES)])
+    return options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension")
 
 
 def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
@@ -147,7 +159,7 @@ def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
     given = len(state[TAP_PROJECTIONS]) if TAP_PROJECTIONS in state else 0
     if given != len(taps):
         raise UserError(f"The file projects {given} tapped blocks, but the stages {config.stages} name {len(taps)}.")
-    return UpstreamLayout(taps, config.decoder.layers)
+    return UpstreamLayout(taps, config.decoder.layers, config.host == "spt-seg")
 
 
 def _sort_tensors(
@@ -230,7 +242,7 @@ def _donor(text_from: str) -> tuple[str, str | None]:
 
 def _mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     names = list_mismatches(missing, unexpected, [])
-    return f"The file is no released Cascade-CLIP or ZegCLIP of this architecture: {names}."
+    return f"The file is no released Cascade-CLIP, ZegCLIP or SPT-SEG of this architecture: {names}."
 
 
 def _require(state: Mapping[str, Tensor], names: Sequence[str]) -> None:

@@ -5,23 +5,36 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_DEAD_LAST_LAYER = r"(multihead_attn\.(v|proj)|linear[12]|norm[23])\."
+_DEAD = ("self_attn.", "norm1.")
+_DEAD_BESIDE_FREQUENCIES = (*_DEAD, "multihead_attn.", "hlfs.h_proj.")
+_DEAD_LAST_LAYER = r"(multihead_attn\.(v|proj)|hlfs\.proj|linear[12]|norm[23])\."
 
 _LAYER_PARTS = {
     "multihead_attn.q": "q",
     "multihead_attn.k": "k",
     "multihead_attn.v": "v",
     "multihead_attn.proj": "proj",
+    "hlfs.proj": "proj",
     "linear1": "linear1",
     "linear2": "linear2",
     "norm2": "norm_attention",
     "norm3": "norm_feedforward",
+}
+_FREQUENCY_TOKENS = {
+    "hlfs.h_qkv.weight": "high_qkv.weight",
+    "hlfs.l_q.weight": "low_q.weight",
+    "hlfs.l_kv.weight": "low_kv.weight",
+    "hlfs.l_proj.weight": "low_proj.weight",
+    "hlfs.l_proj.bias": "low_proj.bias",
+    "hlfs.prompt": "gate",
+    "hlfs.top_down_transform": "transform",
 }
 _PLAIN = {
     "backbone.prompt_proj.weight": "encoder.prompts.proj.weight",
     "backbone.prompt_proj.bias": "encoder.prompts.proj.bias",
     "backbone.prompt_norm.weight": "encoder.prompt_norm.weight",
     "backbone.prompt_norm.bias": "encoder.prompt_norm.bias",
+    "backbone.complex_weight": "encoder.spectral.weight",
 }
 PROMPTS = ("backbone.prompt_embeddings", "backbone.deep_prompt_embeddings")
 """The two tensors that are one `encoder.prompts.embeddings` here: the first block's and the deeper blocks'."""
@@ -36,21 +49,23 @@ class UpstreamLayout:
     Attributes:
         taps: Tapped blocks below the last, 1-based, in the order of `ln_layers` and `proj_layers`.
         decoder_layers: Layers of each decoder.
+        frequencies: Decoders of SPT-SEG, whose layers hold the other hosts' attention too but never run it.
     """
 
     taps: tuple[int, ...]
     decoder_layers: int
+    frequencies: bool = False
 
 
 def own_name(name: str, layout: UpstreamLayout) -> str | None:
-    """Our name of a released tensor of prompts, norms or head; none for a dead one, which is dropped (SPEC section 4).
+    """Our name of a released tensor of prompts, norms or head; none for a dead one, dropped (SPEC sections 4, 16).
 
     Raises:
-        KeyError: The name is none of a released Cascade-CLIP or ZegCLIP.
+        KeyError: The name is none of a released Cascade-CLIP, ZegCLIP or SPT-SEG.
     """
     if name in _PLAIN:
         return _PLAIN[name]
-    if name == "decode_head.loss_decode.criterion.empty_weight":
+    if name == "decode_head.loss_decode.criterion.empty_weight" or name.startswith("backbone.proj_fre."):
         return None
     if match := re.fullmatch(r"backbone\.ln_layers\.(\d+)\.(weight|bias)", name):
         return f"encoder.tap_projections.{layout.taps[int(match[1])]}.norm.{match[2]}"
@@ -65,15 +80,16 @@ def own_name(name: str, layout: UpstreamLayout) -> str | None:
 
 
 def _decoder_name(stage: int, layer: int, part: str, layout: UpstreamLayout) -> str | None:
-    if part.startswith(("self_attn.", "norm1.")):
+    if part.startswith(_DEAD_BESIDE_FREQUENCIES if layout.frequencies else _DEAD):
         return None
     last = layer == layout.decoder_layers - 1
     if last and re.match(_DEAD_LAST_LAYER, part):
         return None
+    where = f"head.decoders.{stage}." + ("mask" if last else f"layers.{layer}")
+    if part in _FREQUENCY_TOKENS:
+        return f"{where}{'' if last else '.frequencies'}.{_FREQUENCY_TOKENS[part]}"
     module, _, kind = part.rpartition(".")
-    own = _LAYER_PARTS[module]
-    where = "mask" if last else f"layers.{layer}"
-    return f"head.decoders.{stage}.{where}.{own}.{kind}"
+    return f"{where}.{_LAYER_PARTS[module]}.{kind}"
 
 
 def clip_name(name: str) -> str | None:
@@ -81,7 +97,7 @@ def clip_name(name: str) -> str | None:
     if name.startswith("text_encoder."):
         return name.removeprefix("text_encoder.")
     inner = name.removeprefix("backbone.")
-    own = ("prompt_", "deep_prompt_", "ln_layers.", "proj_layers")
+    own = ("prompt_", "deep_prompt_", "ln_layers.", "proj_layers", "complex_weight", "proj_fre.")
     if inner == name or inner.startswith(own):
         return None
     return f"visual.{inner}"

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from cascade_clip.clip.positions import PositionResize, resize_positions
+from cascade_clip.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
 from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.errors import UserError
 
@@ -64,6 +65,7 @@ class ImageEncoder(nn.Module):
         *,
         taps: Sequence[int],
         prompts: VisualPrompts | None = None,
+        spectral: SpectralPrompt | None = None,
         prompt_norm: bool = False,
         class_embeddings: int = 2,
         position_resize: PositionResize = "bilinear",
@@ -75,6 +77,7 @@ class ImageEncoder(nn.Module):
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
             prompts: Visual prompts; none leaves CLIP as it is.
+            spectral: Spectral prompt of SPT-SEG, added to the patches at the input of the first two blocks.
             prompt_norm: One trainable LayerNorm before every tap and the final output.
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
             position_resize: How positions meet another grid.
@@ -92,6 +95,7 @@ class ImageEncoder(nn.Module):
             raise UserError(f"This CLIP has {self.blocks} blocks; prompts for {prompts.depth} were asked for.")
         self.taps = tuple(sorted(set(taps)))
         self.prompts = prompts
+        self.spectral = spectral
         self.prompt_norm = nn.LayerNorm(width, eps=PROMPT_NORM_EPS) if prompt_norm else nn.Identity()
         self.tap_projections = nn.ModuleDict(
             {str(tap): TapProjection(width, joint) for tap in self.taps if tap != self.blocks}
@@ -118,7 +122,7 @@ class ImageEncoder(nn.Module):
         tokens = self._embed(image, grid)
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
-            tokens = self._with_prompts(tokens, index, grid)
+            tokens = self._with_prompts(self._with_spectral(tokens, index, grid), index, grid)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(block, tokens, use_reentrant=False)
             else:
@@ -138,6 +142,14 @@ class ImageEncoder(nn.Module):
         tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
         normed: Tensor = visual.ln_pre(tokens)
         return normed
+
+    def _with_spectral(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
+        """Add the spectral prompt to the patches at the input of the first blocks (SPEC section 16)."""
+        if self.spectral is None or index >= SPECTRAL_BLOCKS:
+            return tokens
+        patches = _patches(tokens, grid)
+        prompted = patches + self.spectral(patches, tokens[:, :1], grid)
+        return torch.cat([tokens[:, : -patches.shape[1]], prompted], dim=1)
 
     def _with_prompts(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
         """Replace the prompt tokens of the last block by this block's; beyond their depth they are removed."""

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -15,6 +15,8 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError, closest
 
 SUFFIX = ".toml"
+TABLES = "tables"
+"""Folder beside the recipes' that holds tables of runs; see `cascade_clip.reproduce.table_file`."""
 
 
 def recipes_folder() -> Path:
@@ -26,7 +28,11 @@ def recipe_names() -> tuple[str, ...]:
     """Names of the shipped recipes, `folder/file` without suffix, sorted."""
     folder = recipes_folder()
     return tuple(
-        sorted(str(file.relative_to(folder).with_suffix("").as_posix()) for file in folder.rglob(f"*{SUFFIX}"))
+        sorted(
+            str(file.relative_to(folder).with_suffix("").as_posix())
+            for file in folder.rglob(f"*{SUFFIX}")
+            if file.parent.name != TABLES
+        )
     )
 
 
@@ -48,12 +54,15 @@ def recipe_file(name_or_file: str) -> Path:
     return file
 
 
-def load_recipe(name_or_file: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    name_or_file: str | None = None, overrides: Sequence[str] = (), *, changes: Mapping[str, Any] | None = None
+) -> Recipe:
     """Read a recipe and put `--set key=value` on top.
 
     Args:
         name_or_file: A shipped recipe's name, a TOML file, or none for the defaults alone.
         overrides: `section.key=value` each; the value is read as TOML, and as plain text where that fails.
+        changes: Keys and sections, laid out as in a recipe, that replace the file's; the overrides come on top.
 
     Raises:
         UserError: No such recipe, invalid TOML, unknown keys (with the closest one) or values that do not fit; all of
@@ -61,6 +70,7 @@ def load_recipe(name_or_file: str | None = None, overrides: Sequence[str] = ()) 
     """
     source = "the defaults" if name_or_file is None else f'recipe "{name_or_file}"'
     content: dict[str, Any] = {} if name_or_file is None else _read_with_base(recipe_file(name_or_file))
+    content = _merge(content, changes or {})
     for override in overrides:
         key, value = _parse_override(override)
         _set(content, key.split("."), value, override)
@@ -69,7 +79,7 @@ def load_recipe(name_or_file: str | None = None, overrides: Sequence[str] = ()) 
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(_explain(error, source)) from error
+        raise UserError(explain_mistakes(error, source, Recipe)) from error
 
 
 def dump_toml(recipe: Recipe) -> str:
@@ -77,23 +87,43 @@ def dump_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
+def read_toml(file: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file; `what` ("recipe", "table") names its kind in the error.
+
+    Raises:
+        UserError: Invalid TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'The {what} "{file}" is no valid TOML: {error}.') from error
+
+
+def explain_mistakes(error: ValidationError, source: str, model: type[BaseModel]) -> str:
+    """Put what pydantic found into words: a count, then a line a mistake with its key, and the closest known key.
+
+    Args:
+        error: What pydantic raised.
+        source: Where the values come from, for example `recipe "voc/zegclip"`.
+        model: The model that was read.
+    """
+    lines = [f"  {_where(item['loc'])}: {_problem(item, model)}" for item in error.errors(include_url=False)]
+    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    return f"There {'is' if len(lines) == 1 else 'are'} {count} in {source}:\n" + "\n".join(lines)
+
+
 def _read_with_base(file: Path) -> dict[str, Any]:
-    content = _read(file)
+    content = read_toml(file, "recipe")
     base = content.pop("extends", None)
     if base is None:
         return content
     beside = file.parent / str(base)
-    below = _read(beside if beside.is_file() else recipe_file(str(base)))
+    below = read_toml(beside if beside.is_file() else recipe_file(str(base)), "recipe")
     if "extends" in below:
         raise UserError(f'"{file}" extends "{base}", which extends another recipe itself: one level is allowed.')
+    # Which figure of the paper a recipe reproduces is its own claim: what extends it changes something.
+    below.pop("paper", None)
     return _merge(below, content)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f'The recipe "{file}" is no valid TOML: {error}.') from error
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,28 +152,29 @@ def _set(content: dict[str, Any], path: Sequence[str], value: Any, override: str
     content[path[-1]] = value
 
 
-def _explain(error: ValidationError, source: str) -> str:
-    lines = [f"  {_where(item['loc'])}: {_problem(item)}" for item in error.errors(include_url=False)]
-    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    return f"There {'is' if len(lines) == 1 else 'are'} {count} in {source}:\n" + "\n".join(lines)
-
-
 def _where(location: Iterable[str | int]) -> str:
     return ".".join(str(part) for part in location) or "recipe"
 
 
-def _problem(item: Any) -> str:
+def _problem(item: Any, model: type[BaseModel]) -> str:
     location, given = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
-        return f"unknown key.{closest(str(location[-1]), _keys_at(location[:-1]))}"
+        return f"unknown key.{closest(str(location[-1]), _keys_at(model, location[:-1]))}"
     return f"{item['msg'].removeprefix('Value error, ')} (got {given!r})"
 
 
-def _keys_at(location: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Recipe
+def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Known keys of the section at a location; the numbers of list items tell nothing of the kind of section."""
     for part in location:
-        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        sections = [
+            kind
+            for kind in (annotation, *get_args(annotation))
+            if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
+        if not sections:
             return []
-        model = annotation
+        model = sections[0]
     return list(model.model_fields)

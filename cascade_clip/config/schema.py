@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cascade_clip.data.dataset_location import as_location
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -64,6 +66,17 @@ class PromptConfig(Section):
     """Dropout of the projected prompts while training."""
 
 
+class SpectralConfig(Section):
+    """Spectral prompt of SPT-SEG: a learnable filter of the patches in the frequency domain."""
+
+    grid: PositiveInt = 32
+    """Side of the square grid of patches that the weight is made for: training crop / patch size, 32 as released;
+    images on other grids are filtered with the same kernel, cut or padded."""
+    train: bool = True
+    """Train the weight; SPT's key for what is not frozen is unknown, and under Cascade-CLIP's ("prompt") the weight
+    would stay at its random start."""
+
+
 class StageProjectionConfig(Section):
     """Norm and projection that take a tapped block's tokens to the joint image-text space."""
 
@@ -76,14 +89,28 @@ class StageProjectionConfig(Section):
 class AggregationConfig(Section):
     """How the blocks of one stage are merged."""
 
-    kind: Literal["gaussian"] = "gaussian"
-    """`gaussian`: neighbourhood Gaussian aggregation (NGA)."""
+    kind: Literal["gaussian", "sum", "concat", "self-attention"] = "gaussian"
+    """`gaussian`: neighbourhood Gaussian aggregation (NGA); `sum`: a plain sum; `concat`: channels side by side, then a
+    linear layer; `self-attention`: between the blocks' tokens of a location, then their mean (paper, Table 8)."""
     formula: Literal["released", "paper"] = "released"
     """`released`: exp(-(d - l)^2 / 2 sigma^2); `paper`: Equation 4 with its (d - l + 1)."""
     sigma: Annotated[float, Field(gt=0)] = 1.0
     """Width of the Gaussian that gives the starting weights."""
     train: bool = True
-    """Let the weights be trained, as released; false keeps them at the Gaussian."""
+    """Let the weights be trained, as released; false keeps them at the Gaussian, or at one each for `sum`."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.kind != "gaussian" and (self.sigma != 1.0 or self.formula != "released"):
+            raise ValueError(
+                f'sigma and formula shape the Gaussian, which kind = "{self.kind}" has not: leave them out'
+            )
+        if self.kind in {"concat", "self-attention"} and not self.train:
+            raise ValueError(
+                f'kind = "{self.kind}" starts from random weights and merges nothing sensible untrained: leave'
+                ' train = false out, or take "gaussian" or "sum"'
+            )
+        return self
 
 
 class DecoderConfig(Section):
@@ -92,7 +119,11 @@ class DecoderConfig(Section):
     layers: PositiveInt = 3
     """Decoder layers; the mask is read from the last."""
     heads: PositiveInt | None = None
-    """Attention heads; unset: joint dimension / 64, as in the released models (8 at 512)."""
+    """Attention heads; unset: joint dimension / 64, as in the released models (8 at 512), and 8 for host `spt-seg`,
+    one of them for high frequencies."""
+    gate: Literal["released", "open"] = "released"
+    """Start of the gates of host `spt-seg`. `released`: N(0, 1), which closes about every third decoder for good: it
+    outputs 0 and has no gradient; `open`: the same, but turned so that the first tokens pass."""
     expansion: PositiveInt = 4
     """Hidden width of the feed-forward part as a multiple of the joint dimension."""
     dropout: Fraction = 0.1
@@ -102,18 +133,24 @@ class DecoderConfig(Section):
 class ModelConfig(Section):
     """The network: host, stages and what the cascade adds to the host."""
 
-    host: Literal["zegclip", "frozen-clip"] = "zegclip"
-    """`zegclip`: deep visual prompts and a prompt norm; `frozen-clip`: CLIP's encoder as it is."""
+    host: Literal["zegclip", "spt-seg", "frozen-clip"] = "zegclip"
+    """`zegclip`: deep visual prompts and a prompt norm; `spt-seg`: these, a spectral prompt, and decoders that read
+    high and low frequencies; `frozen-clip`: CLIP's encoder as it is."""
     stages: tuple[tuple[PositiveInt, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
     """Blocks of each stage, 1-based, "after block i"; `[[12]]` is the host without the cascade."""
     prompts: PromptConfig = PromptConfig()
-    """Visual prompts (host `zegclip` only)."""
+    """Visual prompts (hosts `zegclip` and `spt-seg`)."""
+    spectral: SpectralConfig = SpectralConfig()
+    """Spectral prompt (host `spt-seg` only)."""
     prompt_norm: bool | None = None
     """One trainable LayerNorm before every tap and the final output; unset: as the host has it."""
     stage_projection: StageProjectionConfig = StageProjectionConfig()
     """Norm and projection of the tapped blocks."""
     aggregation: AggregationConfig = AggregationConfig()
     """How the blocks of one stage are merged."""
+    decoders_per_stage: PositiveInt = 1
+    """Decoders that read a stage's merged features, each drawn on its own; several on a single stage are what the
+    cascade is compared with at equal parameters (paper, Table 7)."""
     decoder: DecoderConfig = DecoderConfig()
     """Text-image decoder of a stage."""
     text_projection: Literal["independent", "shared"] = "independent"
@@ -138,8 +175,10 @@ class DataConfig(Section):
 
     split: str | None = None
     """A split by name, or a TOML file of an own one; unset: the dataset's own classes, all of them seen."""
-    dataset: Path | None = None
-    """Prepared dataset folder; unset: `$CASCADE_CLIP_DATA/NAME`, else the user's data folder."""
+    dataset: Annotated[Path | str | None, BeforeValidator(as_location)] = None
+    """A folder, `hub:ORG/NAME` or an address; unset: `$CASCADE_CLIP_DATA/NAME`, else the user's data folder."""
+    stream: bool = False
+    """Read a dataset that lies elsewhere from there while training, keeping nothing on the disk."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean that is subtracted, RGB on 0..255; ImageNet's as released."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -166,7 +205,10 @@ class LossConfig(Section):
     focal: NonNegative = 100.0
     """Weight of the focal loss."""
     dice: NonNegative = 1.0
-    """Weight of the dice loss."""
+    """Weight of the dice loss, or of SSIM in its place."""
+    region: Literal["dice", "ssim"] | None = None
+    """What stands beside the focal loss: dice, or SSIM of logits and masks; unset: as the host has it (SSIM for
+    `spt-seg`, else dice)."""
     ignored: Literal["negative", "masked"] = "negative"
     """`negative`: unlabelled pixels are negatives of every class, as released; `masked`: they do not count."""
 
@@ -235,6 +277,16 @@ class InferenceConfig(Section):
         return self
 
 
+class EvaluationConfig(Section):
+    """What validation scores, where that is not what was trained on: evaluation across datasets."""
+
+    split: str | None = None
+    """A split by name or file, for example `voc` after training on COCO; its dataset is looked for in
+    `$CASCADE_CLIP_DATA/NAME`, then in the user's data folder."""
+    templates: str | None = None
+    """Templates of its class names, as for `text.templates`; unset: those of training."""
+
+
 class Recipe(Section):
     """Everything that decides a run."""
 
@@ -257,4 +309,13 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     """The training loop."""
     inference: InferenceConfig = InferenceConfig()
-    """Inference and evaluation."""
+    """Sliding window and scores."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What validation scores."""
+
+    @property
+    def region_loss(self) -> Literal["dice", "ssim"]:
+        """What stands beside the focal loss: as the recipe says, else as its host has it (SPEC section 16)."""
+        if self.loss.region is not None:
+            return self.loss.region
+        return "ssim" if self.model.host == "spt-seg" else "dice"

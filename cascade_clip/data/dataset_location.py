@@ -1,9 +1,10 @@
-"""Where prepared datasets are looked for: a folder that is given, `$CASCADE_CLIP_DATA`, the user's own data folder."""
+"""Where datasets are looked for: what is given, `$CASCADE_CLIP_DATA`, the user's own data folder."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cascade_clip.data.dataset_info import INFO_FILE
@@ -26,12 +27,27 @@ def _user_data_folder() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
 
 
-def locate_dataset(name: str, data: Path | None = None) -> Path:
-    """Find the folder of a prepared dataset.
+def as_location(given: object) -> object:
+    """Take an address (`hub:ORG/NAME`, `https://...`) as it is written, any other text as a path."""
+    return Path(given) if isinstance(given, str) and not is_address(given) else given
+
+
+def is_address(given: Path | str) -> bool:
+    """Whether a dataset is given by an address and not by a folder."""
+    return str(given).startswith("hub:") or "://" in str(given)
+
+
+def locate_dataset(
+    name: str, data: Path | str | None = None, *, stream: bool = False, class_names: Sequence[str] | None = None
+) -> Path:
+    """Find the folder through which a dataset is opened.
 
     Args:
         name: Name of the dataset, for example "voc".
         data: The dataset's folder, or a folder that holds it under its name; where unset, `dataset_home()` holds it.
+            Also whatever else `dataset_folder` takes: an address, a folder in `imagefolder` or Parquet form.
+        stream: Read a dataset that lies elsewhere from there; see `dataset_folder`.
+        class_names: Classes in label order, for a foreign dataset that does not name its own.
 
     Returns:
         A folder with a `dataset.json`.
@@ -39,11 +55,17 @@ def locate_dataset(name: str, data: Path | None = None) -> Path:
     Raises:
         UserError: It is in none of these places; the message lists them and says how to prepare it.
     """
-    home = data.expanduser() if data else dataset_home()
+    from cascade_clip.hub.dataset_link import dataset_folder, holds_rows
+
+    if data is not None and is_address(data):
+        return dataset_folder(data, stream=stream, class_names=class_names)
+    home = Path(data).expanduser() if data else dataset_home()
     places = [home, home / name] if data else [home / name]
     for place in places:
         if (place / INFO_FILE).is_file():
             return place
+    if data and holds_rows(home):
+        return dataset_folder(home, stream=stream, class_names=class_names)
     looked = " and ".join(str(place) for place in places)
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(

@@ -1,59 +1,36 @@
-"""Reading a prepared dataset (DESIGN section 4.1); writing one is `write_prepared`, found again here."""
+"""Reading a prepared dataset (DESIGN section 4.1); writing one is `cascade_clip.preparation.prepared_writer`."""
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
-from cascade_clip.data.dataset_location import dataset_home, locate_dataset
-from cascade_clip.data.prepared_writer import write_prepared
-from cascade_clip.data.shards import Sample
+from cascade_clip.data.records import Record, RecordReader, StreamReader
+from cascade_clip.data.shard_files import ShardFiles, check_shard_files
 from cascade_clip.errors import UserError
-
-__all__ = ["PreparedDataset", "Record", "Sample", "dataset_home", "locate_dataset", "write_prepared"]
-
-
-@dataclass(frozen=True)
-class Record:
-    """One image with its label, still encoded."""
-
-    id: str
-    image_bytes: bytes
-    """The original image file."""
-    label_bytes: bytes
-    """8-bit single-channel PNG: class index, 255 = ignored."""
-    present: list[int]
-    """Class indices in the label, rising."""
+from cascade_clip.hub.dataset_link import read_link
 
 
 class PreparedDataset:
     """Random access to the records of a prepared dataset; picklable, so that loader processes may hold one each."""
 
-    def __init__(self, folder: Path, info: DatasetInfo) -> None:
+    def __init__(
+        self, folder: Path, info: DatasetInfo, reader: RecordReader | None = None, place: str | None = None
+    ) -> None:
         self.folder = folder
         self.info = info
-        self._ends = {
-            part: list(accumulate(shard.images for shard in content.shards.values()))
-            for part, content in info.parts.items()
-        }
-        self._files: dict[Path, pq.ParquetFile] = {}
-        self._owner = os.getpid()
+        self.place = place or str(folder)
+        """What messages call the dataset: its folder, or the address or folder where the records really are."""
+        self._reader = reader or ShardFiles(folder, info)
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:
         """Open a prepared dataset and check that its shards are there in full length.
 
         Args:
-            folder: The dataset's folder.
+            folder: The dataset's folder, or a link to one that lies elsewhere (see `dataset_folder`); shards behind a
+                link are checked when they are read.
 
         Returns:
             The dataset.
@@ -63,13 +40,10 @@ class PreparedDataset:
         """
         folder = Path(folder)
         info = read_dataset_info(folder)
-        for content in info.parts.values():
-            for name, shard in content.shards.items():
-                path = folder / name
-                found = path.stat().st_size if path.is_file() else None
-                if found != shard.bytes:
-                    state = "is missing" if found is None else f"has {found} bytes instead of {shard.bytes}"
-                    raise UserError(f"The shard {path} {state}. Copy or prepare the dataset again.")
+        link = read_link(folder)
+        if link is not None:
+            return cls(folder, info, link.reader(info), link.place)
+        check_shard_files(folder, info)
         return cls(folder, info)
 
     @property
@@ -110,7 +84,7 @@ class PreparedDataset:
         else:
             at = next(i for i, (a, b) in enumerate(zip(self.class_names, expected, strict=True)) if a != b)
             difference = f'its class {at} is "{self.class_names[at]}", the split\'s is "{expected[at]}"'
-        raise UserError(f'The dataset {self.folder} does not hold the classes of the split "{split}": {difference}.')
+        raise UserError(f'The dataset {self.place} does not hold the classes of the split "{split}": {difference}.')
 
     def read(self, part: Part, index: int) -> Record:
         """Read one record.
@@ -124,33 +98,28 @@ class PreparedDataset:
 
         Raises:
             IndexError: The index is outside.
-            UserError: The shard is damaged.
+            UserError: The shard is damaged or cannot be reached.
         """
         if not 0 <= index < self.count(part):
             raise IndexError(f"{part} has {self.count(part)} images, index {index} is outside")
-        number = bisect_right(self._ends[part], index)
-        path = self.folder / list(self.info.parts[part].shards)[number]
-        row = index - (self._ends[part][number - 1] if number else 0)
-        try:
-            content = _read_row(self._file(path), row)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"The shard {path} is damaged ({error}). Copy or prepare the dataset again.") from error
-        return Record(content["id"], content["image"]["bytes"], content["label"]["bytes"], content["present"])
+        return self._reader.read(part, index)
 
-    def _file(self, path: Path) -> pq.ParquetFile:
-        if self._owner != os.getpid():  # a forked loader process must not share open files with its parent
-            self._files, self._owner = {}, os.getpid()
-        if path not in self._files:
-            self._files[path] = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-        return self._files[path]
+    @property
+    def streams(self) -> bool:
+        """Whether training images come in the order of a stream (`read_shuffled`) instead of by index."""
+        return isinstance(self._reader, StreamReader)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": {}}
+    def read_shuffled(self, seed: int, epoch: int, place: int) -> Record:
+        """Read the training record at a place of an epoch, where the dataset `streams`.
 
+        Args:
+            seed: Decides the order, together with the epoch.
+            epoch: 0 or more.
+            place: 0 .. count("train") - 1; going back starts the stream anew.
 
-def _read_row(file: pq.ParquetFile, row: int) -> dict[str, Any]:
-    """Read the row group that holds a row and take the row out of it; all groups but the last have the same length."""
-    length = file.metadata.row_group(0).num_rows
-    group = file.read_row_group(row // length, use_threads=False)
-    content: dict[str, Any] = group.slice(row % length, 1).to_pylist()[0]
-    return content
+        Raises:
+            UserError: The stream broke off or ended early, or the record cannot be used.
+        """
+        if not isinstance(self._reader, StreamReader):
+            raise TypeError(f"{self.place} is read by index")
+        return self._reader.read_shuffled(seed, epoch, place)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.records import Record
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 
@@ -36,11 +37,14 @@ class TrainSamples(Dataset[TrainSample]):
 
     Epoch e = p // n is a permutation of the n images that depends on (seed, e) alone; the augmentation of position p
     depends on (seed, p) alone. A run that continues at any step therefore sees exactly what an uninterrupted one does.
+
+    A foreign dataset that is streamed cannot be permuted as a whole: there position p is the (p mod n)-th row of the
+    stream, shuffled by (seed, e) within a buffer. That too depends on nothing else; continuing skips what comes before.
     """
 
     def __init__(self, dataset: PreparedDataset, transform: TrainTransform, seed: int) -> None:
         if not dataset.count("train"):
-            raise UserError(f"The dataset {dataset.folder} has no training images.")
+            raise UserError(f"The dataset {dataset.place} has no training images.")
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
@@ -66,13 +70,18 @@ class TrainSamples(Dataset[TrainSample]):
         Raises:
             UserError: The shard or the image is damaged.
         """
-        record = self.dataset.read("train", self.index_at(position))
+        record = self._record(position)
         image, label = self.transform(
-            open_image(record.image_bytes, name=f"{record.id} in {self.dataset.folder}"),
-            decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.folder}"),
+            open_image(record.image_bytes, name=f"{record.id} in {self.dataset.place}"),
+            decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.place}"),
             np.random.default_rng([self.seed, position]),
         )
         return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "id": record.id}
+
+    def _record(self, position: int) -> Record:
+        if self.dataset.streams:
+            return self.dataset.read_shuffled(self.seed, *divmod(position, len(self)))
+        return self.dataset.read("train", self.index_at(position))
 
 
 @lru_cache(maxsize=2)
@@ -135,7 +144,8 @@ def train_loader(
         rank: This process, 0 .. world - 1.
         world: Number of processes.
         micro_batch: Most images at once; None: the whole share.
-        workers: Loader processes; 0 loads in this process.
+        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
+            would have to read the whole stream.
 
     Returns:
         A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, id list of B strings.
@@ -152,7 +162,7 @@ def train_loader(
         batch_sampler=_MicroBatches(
             range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
         ),
-        num_workers=workers,
+        num_workers=min(workers, 1) if samples.dataset.streams else workers,
         pin_memory=torch.cuda.is_available(),
         # Without a generator of its own the loader would draw from torch's global one, and dropout would differ after
         # resuming.

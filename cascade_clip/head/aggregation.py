@@ -1,4 +1,4 @@
-"""How the blocks of one stage are merged into one map of patch tokens."""
+"""How the blocks of one stage are merged into one map of patch tokens (paper, Equation 4 and Table 8)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 GaussianFormula = Literal["released", "paper"]
 
@@ -29,21 +30,60 @@ def gaussian_weights(blocks: int, sigma: float = 1.0, formula: GaussianFormula =
     return torch.exp(-0.5 * (distance / sigma) ** 2)
 
 
-class GaussianAggregation(nn.Module):
-    """Neighbourhood Gaussian Aggregation: a weighted sum, neither weights nor result normalised (SPEC section 4)."""
+class WeightedSum(nn.Module):
+    """A sum with one weight a block, neither weights nor result normalised (SPEC section 4).
 
-    def __init__(
-        self, blocks: int, *, sigma: float = 1.0, formula: GaussianFormula = "released", train: bool = True
-    ) -> None:
-        """Start from the Gaussian; `train` lets the weights move freely, as released."""
+    From Gaussian weights it is Neighbourhood Gaussian Aggregation (NGA), from ones the plain sum.
+    """
+
+    def __init__(self, weights: Tensor, *, train: bool = True) -> None:
+        """Start from `weights` (d,), shallow to deep; `train` lets them move freely, as released."""
         super().__init__()
-        self.weights = nn.Parameter(gaussian_weights(blocks, sigma, formula), requires_grad=train)
+        self.weights = nn.Parameter(weights, requires_grad=train)
 
     def forward(self, tokens: Sequence[Tensor]) -> Tensor:
         """Merge d maps (B, N, C), shallow to deep, into one (B, N, C)."""
         merged = self.weights[0] * tokens[0]
         for weight, block_tokens in zip(self.weights[1:], tokens[1:], strict=True):
             merged = merged + weight * block_tokens
+        return merged
+
+
+class Concatenation(nn.Module):
+    """Channels of all blocks side by side, then one linear layer back to C."""
+
+    def __init__(self, blocks: int, dim: int) -> None:
+        """Make the layer d·C -> C with PyTorch's default initialisation."""
+        super().__init__()
+        self.linear = nn.Linear(blocks * dim, dim)
+
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Merge d maps (B, N, C), shallow to deep, into one (B, N, C)."""
+        merged: Tensor = self.linear(torch.cat(list(tokens), dim=-1))
+        return merged
+
+
+class BlockAttention(nn.Module):
+    """Self-attention between a location's tokens of the d blocks; the mean of the d results is the merged token.
+
+    The paper names "self-attention" without a formula. Over blocks it merges what the other aggregations merge;
+    locations have already met inside CLIP.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Make the projections with PyTorch's default initialisation; `heads` divides `dim`."""
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Merge d maps (B, N, C) into one (B, N, C)."""
+        blocks = torch.stack(list(tokens), dim=2)
+        # (B, N, d, 3C) -> three times (B, N, heads, d, C / heads)
+        query, key, value = self.qkv(blocks).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        merged: Tensor = self.proj(attended.mean(dim=-2).flatten(2))
         return merged
 
 

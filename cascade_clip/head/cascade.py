@@ -1,4 +1,4 @@
-"""The cascade: for every stage an aggregation, a text projection and a decoder."""
+"""The cascade: for every stage an aggregation, and a text projection and a decoder that read what it merged."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class CascadeHead(nn.Module):
         Args:
             stages: Blocks of each stage, 1-based.
             aggregations: One a stage: list of (B, N, C) -> (B, N, C).
-            text_projections: One a stage, (B, K, 2C) -> (B, K, C), or a single one that all stages share.
-            decoders: One a stage: queries (B, K, C), memory (B, N, C) -> (B, K, N).
+            text_projections: One a decoder, (B, K, 2C) -> (B, K, C), or a single one that all decoders share.
+            decoders: Equally many a stage, the first stage's first: queries (B, K, C), memory (B, N, C), grid (h, w) ->
+                (B, K, N). One a stage is the cascade; several read the same merged features (paper, Table 7).
         """
         super().__init__()
         self.stages = tuple(tuple(stage) for stage in stages)
@@ -36,21 +37,23 @@ class CascadeHead(nn.Module):
         self.decoders = nn.ModuleList(decoders)
 
     def forward(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Mask logits of every stage, shallow to deep.
+        """Mask logits of every decoder, its stages shallow to deep.
 
         Args:
             features: Patch tokens of every tapped block and the class token.
             text: (K, C) text embeddings, unit vectors.
 
         Returns:
-            One (B, K, N) a stage; their sum is the model's answer.
+            One (B, K, N) a decoder; their sum is the model's answer.
         """
         descriptor = relation_descriptor(text, features.class_token)
+        memories = [
+            aggregation([features.patch_tokens[block] for block in stage])
+            for stage, aggregation in zip(self.stages, self.aggregations, strict=True)
+        ]
+        per_stage = len(self.decoders) // len(self.stages)
         masks = []
-        for s, (stage, aggregation, decoder) in enumerate(
-            zip(self.stages, self.aggregations, self.decoders, strict=True)
-        ):
-            memory = aggregation([features.patch_tokens[block] for block in stage])
-            queries = self.text_projections[s % len(self.text_projections)](descriptor)
-            masks.append(decoder(queries, memory))
+        for number, decoder in enumerate(self.decoders):
+            queries = self.text_projections[number % len(self.text_projections)](descriptor)
+            masks.append(decoder(queries, memories[number // per_stage], features.grid))
         return masks

@@ -7,7 +7,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 
-class DecoderLayer(nn.Module):
+class QueryUpdate(nn.Module):
+    """What follows the attention of a layer: projection and feed-forward part, each with a residual and a norm."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        """Make the parts with PyTorch's default initialisation.
+
+        Args:
+            dim: C, joint dimension.
+            hidden: Hidden width of the feed-forward part.
+            dropout: Of both residual branches and the hidden layer.
+        """
+        super().__init__()
+        self.proj = nn.Linear(dim, dim)
+        self.norm_attention = nn.LayerNorm(dim)
+        self.linear1 = nn.Linear(dim, hidden)
+        self.linear2 = nn.Linear(hidden, dim)
+        self.norm_feedforward = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def update(self, queries: Tensor, attended: Tensor) -> Tensor:
+        """Update queries (B, K, C) with what the attention found for them (B, K, C)."""
+        queries = self.norm_attention(queries + self.dropout(self.proj(attended)))
+        hidden = self.dropout(F.relu(self.linear1(queries)))
+        updated: Tensor = self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))
+        return updated
+
+
+class DecoderLayer(QueryUpdate):
     """Cross-attention and feed-forward part, each with a residual and a norm after it (SPEC section 4)."""
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
@@ -19,17 +46,11 @@ class DecoderLayer(nn.Module):
             hidden: Hidden width of the feed-forward part.
             dropout: Of attention probabilities, both residual branches and the hidden layer.
         """
-        super().__init__()
+        super().__init__(dim, hidden, dropout)
         self.heads = heads
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
-        self.proj = nn.Linear(dim, dim)
-        self.norm_attention = nn.LayerNorm(dim)
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
-        self.norm_feedforward = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Update queries (B, K, C) from patch tokens (B, N, C)."""
@@ -39,10 +60,7 @@ class DecoderLayer(nn.Module):
             self._split(self.v(memory)),
             dropout_p=self.dropout.p if self.training else 0.0,
         )
-        queries = self.norm_attention(queries + self.dropout(self.proj(attended.transpose(1, 2).flatten(2))))
-        hidden = self.dropout(F.relu(self.linear1(queries)))
-        updated: Tensor = self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))
-        return updated
+        return self.update(queries, attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """Split channels into heads: (B, L, C) -> (B, heads, L, C / heads)."""
@@ -79,12 +97,13 @@ class TextImageDecoder(nn.Module):
         self.mask = MaskLayer(dim, heads)
         self._start_as_copies()
 
-    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, memory: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Mask logits of one stage.
 
         Args:
             queries: (B, K, C). Classes do not interact: a class's mask does not depend on the others.
             memory: (B, N, C) patch tokens of the stage; the same in every layer.
+            grid: (h, w) of the patches, as other decoders need it; here it does not matter who is whose neighbour.
 
         Returns:
             (B, K, N), unbounded.

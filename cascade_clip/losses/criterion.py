@@ -1,4 +1,4 @@
-"""The training loss: weighted focal and dice, normalised by the number of masks in the batch."""
+"""The training loss: weighted focal, and dice or SSIM."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.losses.dice import dice_loss
 from cascade_clip.losses.focal import focal_loss
+from cascade_clip.losses.focal_dice import focal_dice_loss
+from cascade_clip.losses.ssim import ssim_loss
 from cascade_clip.losses.targets import IGNORED, count_masks, one_hot_masks
+
+RegionLoss = Literal["dice", "ssim"]
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Terms of one batch, already weighted: scalars with a gradient; `total` is their sum."""
+    """Loss of one batch and its terms, already weighted: scalars.
 
+    `total` is what is minimised and has a gradient; the terms are for showing. Of `dice` and `ssim` the one that was
+    not asked for is 0.
+    """
+
+    total: Tensor
     focal: Tensor
     dice: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """What is minimised."""
-        return self.focal + self.dice
+    ssim: Tensor
 
 
 def segmentation_loss(
@@ -32,25 +36,34 @@ def segmentation_loss(
     *,
     focal_weight: float = 100.0,
     dice_weight: float = 1.0,
+    region: RegionLoss = "dice",
     ignored: Literal["negative", "masked"] = "negative",
     num_masks: float | None = None,
+    share: float = 1.0,
 ) -> LossTerms:
-    """Loss of mask logits on the patch grid against label maps (SPEC section 7).
+    """Loss of mask logits on the patch grid against label maps (SPEC sections 7 and 16).
 
     Args:
         logits: (B, K, h, w) summed mask logits; upsampled bilinearly (align_corners false) to the labels' size.
         labels: (B, H, W) int64, 0..K-1 and 255.
         focal_weight: Weight of the focal term.
-        dice_weight: Weight of the dice term.
+        dice_weight: Weight of the dice term, or of SSIM in its place.
+        region: What stands beside the focal term: dice over the classes present, or SSIM over all (SPT-SEG).
         ignored: Pixels labelled 255 are negatives of every class (released), or masked out of both terms.
         num_masks: N before the clamp at 1, where the batch is more than this call sees (gradient accumulation, several
             processes: N averaged over them); unset: counted here.
+        share: Images of this call as a share of the process's batch, where the rest is accumulated; SSIM, a mean over
+            images that N does not divide, is weighed by it.
     """
     count = max(1.0, float(count_masks(labels)) if num_masks is None else num_masks)
+    if region == "dice":
+        total, focal, dice = focal_dice_loss(
+            logits, labels, count, focal_weight=focal_weight, dice_weight=dice_weight, masked=ignored == "masked"
+        )
+        return LossTerms(total, focal, dice, ssim=dice.new_zeros(()))
     full = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)
     targets = one_hot_masks(labels, full.shape[1])
     valid = labels != IGNORED if ignored == "masked" else None
-    return LossTerms(
-        focal=focal_weight * focal_loss(full, targets, count, valid),
-        dice=dice_weight * dice_loss(full, targets, count, valid),
-    )
+    focal = focal_weight * focal_loss(full, targets, count, valid)
+    ssim = dice_weight * share * ssim_loss(full, targets, valid)
+    return LossTerms(focal + ssim, focal.detach(), dice=focal.new_zeros(()), ssim=ssim.detach())

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.data.catalogue import get_split
-from cascade_clip.data.prepared import write_prepared
-from cascade_clip.data.prepared_writer import Progress
-from cascade_clip.data.shards import Sample
 from cascade_clip.errors import UserError
+from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.shards import Sample
 from cascade_clip.shapes.scenes import draw_scene
 
 _SIDES = range(48, 257)

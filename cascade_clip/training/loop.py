@@ -43,7 +43,7 @@ class TrainReport:
         steps: Steps of the whole run.
         loss: Total loss of this step.
         focal: Weighted focal term.
-        dice: Weighted dice term.
+        region: Weighted dice term, or SSIM in its place.
         lr: Learning rate of this step.
         images_per_second: Since the last line of the log.
         memory: Peak device memory in MiB, 0 on the CPU.
@@ -54,7 +54,7 @@ class TrainReport:
     steps: int
     loss: float
     focal: float
-    dice: float
+    region: float
     lr: float
     images_per_second: float
     memory: float
@@ -62,6 +62,21 @@ class TrainReport:
 
 
 Watch = Callable[[TrainReport], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What validation scores.
+
+    Attributes:
+        split: Classes, seen and unseen.
+        dataset: Prepared images; its validation part counts.
+        templates: Templates of the class names; unset: those of training.
+    """
+
+    split: Split
+    dataset: PreparedDataset
+    templates: str | None = None
 
 
 @dataclass
@@ -73,6 +88,7 @@ class Trainer:
         model: The model; its network trains in place.
         split: Classes, and which of them have labels.
         dataset: Prepared images.
+        validation: What is scored; another split for evaluation across datasets.
         run: The run's folder.
         watch: Told about every step, on the main process.
     """
@@ -81,6 +97,7 @@ class Trainer:
     model: CascadeCLIP
     split: Split
     dataset: PreparedDataset
+    validation: Validation
     run: RunFolder
     watch: Watch | None = None
     state: TrainState = field(default_factory=TrainState)
@@ -139,35 +156,40 @@ class Trainer:
                 f"The training crop of {data.crop} pixels is no multiple of this CLIP's patches of {patch}: use"
                 f" --set data.crop={max(patch, data.crop // patch * patch)}."
             )
+        scored = self.validation
         self.dataset.check_classes(self.split.class_names, self.split.name)
+        scored.dataset.check_classes(scored.split.class_names, scored.split.name)
         self.model.text_embeddings_for(self.split)
+        self.model.text_embeddings_for(scored.split, templates=scored.templates)
         self._batches()
 
     def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
         config = self.recipe.train
         table = seen_label_table(self.split.seen_indices)
         batches = self._stream()
-        meter = _Meter(config.batch)
+        meter = _Meter(config.batch, self.recipe.region_loss)
         scores = None
         network.train()
         for step in range(self.state.step, config.iterations):
             lr = set_learning_rate(optimizer, step, config)
-            focal, dice = self._step(network, optimizer, text, table, next(batches), step)
+            focal, region = self._step(network, optimizer, text, table, next(batches), step)
             self.state.step = step + 1
             last = self.state.step == config.iterations
-            meter.add(focal, dice)
+            meter.add(focal, region)
             due = config.validate_every and self.state.step % config.validate_every == 0
             scores = self._validate() if due or last else None
             report = TrainReport(
-                self.state.step, config.iterations, focal + dice, focal, dice, lr, meter.rate(), _memory(), scores
+                self.state.step, config.iterations, focal + region, focal, region, lr, meter.rate(), _memory(), scores
             )
             if self.state.step % config.log_every == 0 or last:
                 self._log({**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()})
-                meter = _Meter(config.batch)
+                meter = _Meter(config.batch, self.recipe.region_loss)
             if self.watch is not None and self.accelerator.is_main_process:
                 self.watch(report)
             if self.state.step % config.save_every == 0 or last:
                 save_state(self.accelerator, self.run, self.state)
+            if self.state.step == config.iterations // 2 and self.accelerator.is_main_process:
+                self.model.save_pretrained(self.run.half_way_model)
         return scores if scores is not None else self._validate()
 
     def _batches(self) -> DataLoader[TrainSample]:
@@ -202,13 +224,13 @@ class Trainer:
         batch: list[dict[str, Any]],
         step: int,
     ) -> tuple[float, float]:
-        """One optimiser step; returns the weighted focal and dice terms over all processes."""
+        """One optimiser step; returns the weighted focal and dice (or SSIM) terms over all processes."""
         device, loss = self.accelerator.device, self.recipe.loss
         labels = [remap_labels(micro["label"], table) for micro in batch]
         # SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's.
         masks = torch.tensor(float(sum(count_masks(micro) for micro in labels)), device=device)
         num_masks = float(self.accelerator.reduce(masks, "mean"))
-        terms = torch.zeros(2, device=device)
+        terms, images = torch.zeros(2, device=device), sum(len(micro) for micro in labels)
         for number, (micro, micro_labels) in enumerate(zip(batch, labels, strict=True), start=1):
             together = nullcontext() if number == len(batch) else self.accelerator.no_sync(network)
             with together:
@@ -218,33 +240,37 @@ class Trainer:
                     micro_labels.to(device),
                     focal_weight=loss.focal,
                     dice_weight=loss.dice,
+                    region=self.recipe.region_loss,
                     ignored=loss.ignored,
                     num_masks=num_masks,
+                    share=len(micro_labels) / images,
                 )
                 self.accelerator.backward(parts.total)
-            terms += torch.stack([parts.focal.detach(), parts.dice.detach()])
-        focal, dice = self.accelerator.reduce(terms, "mean").tolist()
-        if not math.isfinite(focal + dice):
+            terms += torch.stack([parts.focal, parts.dice + parts.ssim])
+        focal, region = self.accelerator.reduce(terms, "mean").tolist()
+        if not math.isfinite(focal + region):
             names = ", ".join(str(name) for micro in batch for name in micro["id"])
             raise UserError(
-                f"The loss is not finite at step {step + 1} (focal {focal}, dice {dice}; images: {names})."
+                f"The loss is not finite at step {step + 1} (focal {focal}, {self.recipe.region_loss} {region}; images:"
+                f" {names})."
                 " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
             )
         optimizer.step()
         optimizer.zero_grad()
-        return focal, dice
+        return focal, region
 
     def _validate(self) -> Scores | None:
         """Score the validation part on all processes, keep the best model; none where there is no such part."""
-        if not self.dataset.count("val"):
+        split, dataset = self.validation.split, self.validation.dataset
+        if not dataset.count("val"):
             return None
         network, recipe = self.network, self.recipe
         network.eval()
         confusion = evaluate(
             network,
-            self.model.text_embeddings_for(self.split),
-            self.split,
-            self.dataset,
+            self.model.text_embeddings_for(split, templates=self.validation.templates),
+            split,
+            dataset,
             recipe.data,
             recipe.inference,
             device=self.accelerator.device,
@@ -255,12 +281,11 @@ class Trainer:
         )
         network.train()
         total = self.accelerator.reduce(confusion, "sum")
-        scores = scores_from_confusion(
-            total.cpu().numpy(), self.split.seen_indices, self.split.unseen_indices, self.split.class_names
-        )
+        scores = scores_from_confusion(total.cpu().numpy(), split.seen_indices, split.unseen_indices, split.class_names)
         self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
-        # Judged on seen classes: choosing a model by labels of unseen classes would leak them into training.
-        if not math.isnan(scores.miou_seen) and scores.miou_seen > (self.state.best or -1.0):
+        # Judged on seen classes: choosing a model by labels of unseen classes, or of another dataset, would leak them.
+        judged = split == self.split and not math.isnan(scores.miou_seen)
+        if judged and scores.miou_seen > (self.state.best or -1.0):
             self.state.best = scores.miou_seen
             if self.accelerator.is_main_process:
                 self.model.save_pretrained(self.run.best_model, scores=_card_scores(scores))
@@ -279,22 +304,23 @@ class Trainer:
 class _Meter:
     """Means of the loss terms and images a second since the last line of the log."""
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, region_loss: str) -> None:
         self.batch = batch
+        self.region_loss = region_loss
         self.focal: list[float] = []
-        self.dice: list[float] = []
+        self.region: list[float] = []
         self.start = time.perf_counter()
 
-    def add(self, focal: float, dice: float) -> None:
+    def add(self, focal: float, region: float) -> None:
         self.focal.append(focal)
-        self.dice.append(dice)
+        self.region.append(region)
 
     def rate(self) -> float:
         return len(self.focal) * self.batch / max(time.perf_counter() - self.start, 1e-9)
 
     def means(self) -> dict[str, float]:
-        focal, dice = (sum(values) / len(values) for values in (self.focal, self.dice))
-        return {"loss": focal + dice, "focal": focal, "dice": dice}
+        focal, region = (sum(values) / len(values) for values in (self.focal, self.region))
+        return {"loss": focal + region, "focal": focal, self.region_loss: region}
 
 
 def _memory() -> float:

@@ -12,6 +12,9 @@ from cascade_clip.config.schema import TrainConfig
 from cascade_clip.network import CascadeNetwork
 from cascade_clip.training.schedule import learning_rate
 
+_FUSED_DEVICES = {"cpu", "cuda"}
+"""Where PyTorch has AdamW in one kernel; the update is the same up to rounding."""
+
 
 def trainable_parameters(network: CascadeNetwork) -> dict[str, nn.Parameter]:
     """Parameters that receive a gradient, by name (SPEC section 8)."""
@@ -30,7 +33,8 @@ def build_optimizer(network: CascadeNetwork, config: TrainConfig) -> AdamW:
         *_groups(encoder.values(), config.lr * config.encoder_lr_factor, config),
         *_groups(head.values(), config.lr * config.head_lr_factor, config),
     ]
-    return AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    fused = all(p.device.type in _FUSED_DEVICES for p in trainable.values())
+    return AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> float:

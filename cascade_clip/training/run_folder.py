@@ -53,6 +53,11 @@ class RunFolder:
         return self.folder / "model-best"
 
     @property
+    def half_way_model(self) -> Path:
+        """The checkpoint after half of the steps, which released self-training starts from (SPEC section 15)."""
+        return self.folder / "model-half"
+
+    @property
     def states(self) -> Path:
         """Folders `step-N` that resuming starts from."""
         return self.folder / "state"
@@ -70,7 +75,7 @@ class RunFolder:
             )
         if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
             raise UserError(f'"{self.folder}" is not empty and no run: choose another --output.')
-        for name in ("state", "model", "model-best"):
+        for name in ("state", "model", "model-best", "model-half"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")

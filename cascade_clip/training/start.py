@@ -15,11 +15,14 @@ from cascade_clip.build import build_network
 from cascade_clip.clip.load import load_clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
-from cascade_clip.data.prepared import PreparedDataset, locate_dataset
+from cascade_clip.data.dataset_location import locate_dataset
+from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
+from cascade_clip.hub.dataset_link import dataset_folder
+from cascade_clip.hub.hub_address import HubAddress
 from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.loop import Trainer, Watch
+from cascade_clip.training.loop import Trainer, Validation, Watch
 from cascade_clip.training.run_folder import RunFolder
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
@@ -28,11 +31,11 @@ _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on.
+    """What is trained on, or scored.
 
     Attributes:
-        split: Classes, and which of them have labels.
-        folder: The prepared dataset's folder.
+        split: Classes, and which of them have labels in training.
+        folder: Folder through which the dataset is opened (see `dataset_folder`).
     """
 
     split: Split
@@ -40,19 +43,34 @@ class TrainingData:
 
 
 def find_training_data(recipe: Recipe) -> TrainingData:
-    """Find the split and the prepared dataset of a recipe.
+    """Find the split and the dataset of a recipe; one on the Hub is downloaded, unless it is streamed.
 
     Raises:
-        UserError: An unknown split, or no prepared dataset for it.
+        UserError: An unknown split, or no dataset for it.
     """
-    if recipe.data.split is not None:
-        split = get_split(recipe.data.split)
-        return TrainingData(split, locate_dataset(split.dataset, recipe.data.dataset))
-    if recipe.data.dataset is None:
+    data = recipe.data
+    if data.split is not None:
+        split = get_split(data.split)
+        found = locate_dataset(split.dataset, data.dataset, stream=data.stream, class_names=split.class_names)
+        return TrainingData(split, found)
+    if data.dataset is None:
         raise UserError(
             "Say what to train on: --split NAME (for example shapes-seen), or --data FOLDER of a prepared dataset."
         )
-    return TrainingData(split_for_dataset_folder(recipe.data.dataset), recipe.data.dataset)
+    folder = dataset_folder(data.dataset, stream=data.stream)
+    return TrainingData(split_for_dataset_folder(folder), folder)
+
+
+def find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
+    """Find what a recipe's validation scores: what it trains on, unless it names another split.
+
+    Raises:
+        UserError: An unknown split, or no dataset for it.
+    """
+    if recipe.evaluation.split is None:
+        return trained
+    split = get_split(recipe.evaluation.split)
+    return TrainingData(split, locate_dataset(split.dataset))
 
 
 def start_training(
@@ -86,8 +104,13 @@ def start_training(
         recipe = run.recipe()
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
+    recipe = _with_commit(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)
+    scored = find_validation_data(recipe, data)
+    validation = Validation(
+        scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
+    )
     accelerator = _accelerator(chosen, precision, output, track)
     clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
     seed_everything(recipe.seed)
@@ -95,7 +118,7 @@ def start_training(
     # From here on the processes draw different dropout masks; the weights above were drawn alike.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
     model = CascadeCLIP(network, clip, recipe, data.split, device=str(accelerator.device), precision=precision)
-    trainer = Trainer(accelerator, model, data.split, dataset, run, watch)
+    trainer = Trainer(accelerator, model, data.split, dataset, validation, run, watch)
     trainer.check()
     if accelerator.is_main_process and not resume:
         run.start(recipe, data.folder, overwrite=overwrite)
@@ -103,6 +126,14 @@ def start_training(
     if track:
         accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(recipe.model_dump(mode="json"))})
     return trainer
+
+
+def _with_commit(recipe: Recipe) -> Recipe:
+    """Name the commit of a dataset on the Hub, so that a resumed run reads the same files as its beginning."""
+    address = HubAddress.parse(str(recipe.data.dataset))
+    if address is None:
+        return recipe
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": str(address.pinned())})})
 
 
 def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:

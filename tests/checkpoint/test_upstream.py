@@ -131,3 +131,46 @@ def test_files_that_are_none(tmp_path: Path, content: bytes | None, message: str
     torch.save({"weights": 3}, tmp_path / "y.pth")
     with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
         read_state_dict(tmp_path / "y.pth")
+
+
+@pytest.fixture(scope="module")
+def spt(golden: Path) -> dict[str, torch.Tensor]:
+    """SPT-SEG's tensors, two of those that nothing reads among them."""
+    dead = {"backbone.proj_fre.bias": torch.ones(10), "decode_head.decoder_1.layers.0.hlfs.h_proj.bias": torch.ones(4)}
+    return load_file(golden / "spt_tiny" / "weights.safetensors") | dead
+
+
+def test_spt_seg_is_recognised(spt: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    """The tensors tell host, grid and heads; what is saved comes back."""
+    imported = import_state_dict(spt, ImportOptions(vision_heads=4, text_heads=4, decoder_heads=4))
+    assert (imported.config.host, imported.config.stages) == ("spt-seg", ((12,),))
+    assert (imported.config.spectral.grid, imported.config.decoder.heads) == (32, 8)
+    assert {"backbone.proj_fre.bias", "decode_head.decoder_1.layers.0.hlfs.h_proj.bias"} <= set(imported.dropped)
+    save_import(imported, recipe_of_import("spt", None), tmp_path / "spt")
+    loaded = CascadeCLIP.from_pretrained(tmp_path / "spt")
+    assert loaded.recipe.region_loss == "ssim"
+    image, text = torch.randn(1, 3, 64, 64), torch.randn(3, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(image, text), imported.network(image, text))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"backbone.complex_weight": torch.ones(32, 16, 48, 2)},
+            "1 misshapen (encoder.spectral.weight: (32, 16, 48, 2)",
+        ),
+        ({"decode_head.decoder_1.layers.2.hlfs.prompt": None}, "1 missing (head.decoders.0.mask.gate)"),
+        (
+            {"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)},
+            "unexpected (decode_head.decoder_1.layers.0.hlfs.x)",
+        ),
+        ({"decode_head.decoder_1.layers.0.hlfs.h_qkv.weight": None}, "hlfs"),
+    ],
+)
+def test_mismatches_of_spt_seg(spt: dict[str, torch.Tensor], change: dict, message: str) -> None:
+    state = {name: tensor for name, tensor in {**spt, **change}.items() if tensor is not None}
+    with pytest.raises(UserError) as caught:
+        import_state_dict(state, ImportOptions(vision_heads=4))
+    assert message in str(caught.value)

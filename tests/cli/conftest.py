@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from typer.testing import CliRunner, Result
 
 from cascade_clip import segmenter
-from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure
+from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure, TextConfig
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.inference.predictor import segment_image
 
@@ -45,6 +45,7 @@ class ColourModel:
             paper=PaperFigure(table="table2_sota", row="Cascade-CLIP"),
             data=DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
             inference=InferenceConfig(crop=32, stride=24),
+            text=TextConfig(),
         )
         self.split: Split | None = SPLIT
         self.device = torch.device("cpu")
@@ -55,7 +56,7 @@ class ColourModel:
         self.embedded.append(tuple(classes))
         return torch.tensor([RGB[name.split("|")[0]] for name in classes])
 
-    def text_embeddings_for(self, split: Split) -> torch.Tensor:
+    def text_embeddings_for(self, split: Split, *, templates: str | None = None) -> torch.Tensor:
         return self.embed(split.class_names)
 
     def segment(

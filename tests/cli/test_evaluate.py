@@ -12,8 +12,8 @@ from cascade_clip.build import build_network
 from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.prepared_writer import Sample, write_prepared
 from cascade_clip.errors import UserError
+from cascade_clip.preparation.prepared_writer import Sample, write_prepared
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.evaluate import changed_inference, evaluate
 

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.download import download
+from cascade_clip.download.download import ByHand, Fetched
 from cascade_clip_cli.main import main
 
 
@@ -129,9 +131,54 @@ def test_shapes_are_drawn(tmp_path: Path) -> None:
     assert (dataset.name, dataset.count("train"), dataset.count("val")) == ("shapes", 3, 2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["shapes", "--source", "x"],
+            "prepare-data shapes has no --source; only coco, voc, context, folder, hub have it.",
+        ),
+        (["coco", "--sbd", "x"], "prepare-data coco has no --sbd; only voc has it."),
+        (["voc"], "Say where VOC 2012 lies: --source FOLDER with the official files, packed or unpacked; or give"),
+        (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
+        (["context", "--source", "x", "--class-order", "alphabetic"], 'got "alphabetic". Did you mean "alphabetical"?'),
+        (["vco"], 'There is no dataset "vco" to prepare. Did you mean "voc"?'),
+        (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
+    ],
+)
+def test_an_option_of_another_source_is_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*arguments, "--output", tmp_path / "out") == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_download_shows_the_terms_and_fetches_into_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --yes nothing is asked; what has no address is asked for by name and folder."""
+    asked: list[tuple[str, Path, str | None]] = []
+
+    def fetch(name: str, folder: Path, *, mirror: str | None, progress: object) -> Fetched:
+        asked.append((name, folder, mirror))
+        missing = ByHand("trainval_merged.json", f"trainval_merged.json cannot be fetched. Put it into {folder}.", True)
+        return Fetched((), (), (missing,))
+
+    monkeypatch.setattr(download, "fetch_dataset", fetch)
+    options = ["--download", "--yes", "--mirror", "http://mirror.example/files", "--source", tmp_path]
+    assert _run("context", *options, "--output", tmp_path / "out") == 2
+    printed = capsys.readouterr().err
+    assert "PASCAL Context. There is no single open licence." in printed
+    assert f"Put it into {tmp_path}." in printed
+    assert asked == [("context", tmp_path, "http://mirror.example/files")]
+
+
 def test_help_opens_with_a_sentence_and_ends_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("--help") == 0
     printed = capsys.readouterr().out
-    assert "Turn official files, or images and masks of your own, into a prepared dataset." in printed
+    assert "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared" in printed
     assert "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine" in printed
     assert "--val-fraction" in printed

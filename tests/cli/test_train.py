@@ -105,6 +105,10 @@ def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "41.1 / 43.4 / 42.2" in printed
     _run("recipes", "voc/cascade-zegclip", "--copy-to", tmp_path / "own.toml")
     assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("voc/cascade-zegclip")
+    _run("recipes", "voc/zegclip", "--copy-to", tmp_path / "extending.toml")
+    assert load_recipe(str(tmp_path / "extending.toml")) == load_recipe("voc/zegclip")
+    assert "coco-seen, scored on voc" in printed
+    assert "table10" in printed
     with pytest.raises(SystemExit) as left:
         main(["recipes", "voc/zegclip", "--copy-to", str(tmp_path / "own.toml")])
     assert left.value.code == 2

@@ -71,6 +71,7 @@ def test_extends_one_level(tmp_path: Path) -> None:
     assert (recipe.name, recipe.train.batch, recipe.train.iterations) == ("base", 3, 7)
     (tmp_path / "shipped.toml").write_text('extends = "voc/cascade-zegclip"\nname = "mine"\n')
     assert load_recipe(str(tmp_path / "shipped.toml")).model.prompts.tokens == 10
+    assert load_recipe(str(tmp_path / "shipped.toml")).paper is None
     (tmp_path / "deep.toml").write_text('extends = "own.toml"\n')
     with pytest.raises(UserError, match="one level is allowed"):
         load_recipe(str(tmp_path / "deep.toml"))

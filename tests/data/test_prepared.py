@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 from tiny_data import CLASSES, draw
 
+from cascade_clip.data.dataset_location import dataset_home, locate_dataset
 from cascade_clip.data.images import decode_label
-from cascade_clip.data.prepared import PreparedDataset, Sample, dataset_home, locate_dataset
+from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
+from cascade_clip.preparation.shards import Sample
 
 
 def test_records_are_what_was_given(squares: Path) -> None:

@@ -1,11 +1,18 @@
-"""Neighbourhood Gaussian aggregation by hand (SPEC section 4)."""
+"""Aggregations by hand (SPEC section 4; paper, Equation 4 and Table 8), and which settings make sense."""
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
+from torch import nn
 
-from cascade_clip.head.aggregation import GaussianAggregation, SingleBlock, gaussian_weights
+from cascade_clip.build import AGGREGATIONS
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.config.schema import AggregationConfig
+from cascade_clip.errors import UserError
+from cascade_clip.head.aggregation import BlockAttention, Concatenation, SingleBlock, WeightedSum, gaussian_weights
 
 
 @pytest.mark.parametrize(
@@ -20,15 +27,63 @@ def test_weights(formula: str, sigma: float, expected: list[float]) -> None:
     assert gaussian_weights(3, sigma, formula).tolist() == pytest.approx(expected, abs=5e-5)
 
 
+def test_sigma_goes_from_the_last_block_alone_to_the_plain_sum() -> None:
+    assert gaussian_weights(3, 0.1).tolist() == pytest.approx([0, 0, 1], abs=1e-6)
+    assert gaussian_weights(3, 1e3).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
 def test_a_weighted_sum_that_is_not_normalised() -> None:
     tokens = [torch.full((1, 2, 3), float(value)) for value in (1, 10, 100)]
-    merged = GaussianAggregation(3)(tokens)
+    merged = WeightedSum(gaussian_weights(3))(tokens)
     assert merged.unique().tolist() == pytest.approx([0.1353353 + 6.065307 + 100], rel=1e-6)
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_training_is_a_choice(train: bool) -> None:
-    assert GaussianAggregation(2, train=train).weights.requires_grad is train
+@pytest.mark.parametrize(
+    ("settings", "weights"),
+    [
+        ({"kind": "sum"}, [1, 1, 1]),
+        ({"kind": "gaussian", "sigma": 2.0, "formula": "paper"}, [0.324652, 0.606531, 0.882497]),
+    ],
+)
+def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[float], train: bool) -> None:
+    built = AGGREGATIONS[settings["kind"]](AggregationConfig(train=train, **settings), 3, 8, 2)
+    assert isinstance(built, WeightedSum)
+    assert built.weights.tolist() == pytest.approx(weights, rel=1e-5)
+    assert built.weights.requires_grad is train
+
+
+def test_concatenation_is_one_linear_map_a_block() -> None:
+    torch.manual_seed(0)
+    layer, tokens = Concatenation(3, 4), [torch.randn(2, 5, 4) for _ in range(3)]
+    by_block = sum(part @ weight.T for part, weight in zip(tokens, layer.linear.weight.split(4, dim=1), strict=True))
+    torch.testing.assert_close(layer(tokens), by_block + layer.linear.bias)
+
+
+def test_self_attention_is_torchs_over_the_blocks_of_each_location() -> None:
+    torch.manual_seed(0)
+    layer, tokens = BlockAttention(8, heads=2), [3 * torch.randn(2, 5, 8) for _ in range(3)]
+    reference = nn.MultiheadAttention(8, 2, batch_first=True)
+    reference.load_state_dict(
+        {
+            "in_proj_weight": layer.qkv.weight,
+            "in_proj_bias": layer.qkv.bias,
+            "out_proj.weight": layer.proj.weight,
+            "out_proj.bias": layer.proj.bias,
+        }
+    )
+    locations = torch.stack(tokens, dim=2).flatten(0, 1)
+    attended, _ = reference(locations, locations, locations)
+    torch.testing.assert_close(layer(tokens), attended.mean(dim=1).unflatten(0, (2, 5)))
+
+
+@pytest.mark.parametrize("kind", get_args(AggregationConfig.model_fields["kind"].annotation))
+def test_locations_do_not_interact(kind: str) -> None:
+    torch.manual_seed(0)
+    merge, tokens = AGGREGATIONS[kind](AggregationConfig(kind=kind), 3, 8, 2), list(torch.randn(3, 2, 5, 8))
+    merged = merge(tokens)
+    assert merged.shape == (2, 5, 8)
+    torch.testing.assert_close(merge([part[:, 1:3] for part in tokens]), merged[:, 1:3])
 
 
 def test_single_block_is_left_alone() -> None:
@@ -36,3 +91,19 @@ def test_single_block_is_left_alone() -> None:
     assert SingleBlock()([tokens]) is tokens
     with pytest.raises(ValueError, match="too many values"):
         SingleBlock()([tokens, tokens])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "sum", "sigma": 2.0}, 'sigma and formula shape the Gaussian, which kind = "sum" has not'),
+        ({"kind": "concat", "formula": "paper"}, 'which kind = "concat" has not: leave them out'),
+        ({"kind": "self-attention", "train": False}, 'kind = "self-attention" starts from random weights'),
+        ({"kind": "concat", "train": False}, 'leave train = false out, or take "gaussian" or "sum"'),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe("coco/cascade-zegclip", changes={"model": {"aggregation": settings}})
+    assert "model.aggregation: " in str(caught.value)
+    assert message in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_clip.build import build_network
+from cascade_clip.build import AGGREGATIONS, build_network
 from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import (
     AggregationConfig,
@@ -17,6 +17,7 @@ from cascade_clip.config.schema import (
 from cascade_clip.errors import UserError
 from cascade_clip.head.decoder import MaskLayer, TextImageDecoder
 from cascade_clip.head.queries import relation_descriptor
+from cascade_clip.reproduce.table_file import read_table, table_rows
 from cascade_clip.training.optimizer import trainable_parameters
 
 
@@ -47,7 +48,7 @@ def test_classes_do_not_interact() -> None:
 
 
 @pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])
-@pytest.mark.parametrize("stages", [((4,),), ((1, 2), (3,), (4,)), ((2, 3, 4),), ((1,), (2, 3), (3, 4))])
+@pytest.mark.parametrize("stages", [((4,),), ((1, 2), (3,), (4,)), ((2, 3, 4),), ((1,), (2,), (2, 3), (3, 4))])
 def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages: tuple) -> None:
     network = build_network(_config(host=host, stages=stages), tiny_clip.visual).eval()
     text = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
@@ -58,14 +59,79 @@ def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages
     )
 
 
+@torch.no_grad()
+def test_a_stage_may_mix_the_last_block_with_others(tiny_clip: Clip) -> None:
+    """The last block goes through CLIP's own norm and projection, the others through their own (SPEC section 3)."""
+    config = _config(stages=((1, 2), (3, 4)), aggregation=AggregationConfig(kind="sum", train=False))
+    network = build_network(config, tiny_clip.visual).eval()
+    assert list(network.encoder.tap_projections) == ["1", "2", "3"]
+    image, text = torch.randn(1, 3, 64, 64), torch.randn(3, 32)
+    features = network.encoder(image)
+    alone = build_network(_config(stages=((4,),)), tiny_clip.visual).eval()
+    alone.load_state_dict(network.state_dict(), strict=False)
+    torch.testing.assert_close(features.patch_tokens[4], alone.encoder(image).patch_tokens[4])
+    memories: list[torch.Tensor] = []
+    network.head.decoders[1].register_forward_pre_hook(lambda _, inputs: memories.append(inputs[1]))
+    network.head(features, text)
+    torch.testing.assert_close(memories, [features.patch_tokens[3] + features.patch_tokens[4]])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("text_projection", ["independent", "shared"])
+def test_several_decoders_read_one_fusion(tiny_clip: Clip, text_projection: str) -> None:
+    """Paper, Table 7: the features are merged once; every decoder starts elsewhere."""
+    config = _config(
+        stages=((1, 2, 3, 4),),
+        decoders_per_stage=3,
+        text_projection=text_projection,
+        aggregation=AggregationConfig(kind="concat"),
+    )
+    network = build_network(config, tiny_clip.visual).eval()
+    head = network.head
+    assert (len(head.aggregations), len(head.decoders)) == (1, 3)
+    assert len(head.text_projections) == (3 if text_projection == "independent" else 1)
+    memories: list[torch.Tensor] = []
+    for decoder in head.decoders:
+        decoder.register_forward_pre_hook(lambda _, inputs: memories.append(inputs[1]))
+    masks = network.stage_logits(torch.randn(1, 3, 64, 64), torch.randn(3, 32))
+    assert memories[0] is memories[1] is memories[2]
+    assert not torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[1], masks[2])
+
+
+@torch.no_grad()
+def test_decoders_belong_to_their_stage(tiny_clip: Clip) -> None:
+    network = build_network(_config(stages=((3,), (4,)), decoders_per_stage=2), tiny_clip.visual).eval()
+    features = network.encoder(torch.randn(1, 3, 64, 64))
+    memories: list[torch.Tensor] = []
+    for decoder in network.head.decoders:
+        decoder.register_forward_pre_hook(lambda _, inputs: memories.append(inputs[1]))
+    network.head(features, torch.randn(3, 32))
+    blocks = [block for memory in memories for block in (3, 4) if memory is features.patch_tokens[block]]
+    assert blocks == [3, 3, 4, 4]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", AGGREGATIONS)
+def test_a_checkpoint_holds_every_aggregation(tiny_clip: Clip, kind: str) -> None:
+    config = _config(stages=((1, 2), (3, 4)), aggregation=AggregationConfig(kind=kind))
+    one, other = (build_network(config, tiny_clip.visual).eval() for _ in range(2))
+    other.load_own_tensors(one.own_tensors())
+    image, text = torch.randn(1, 3, 64, 64), torch.randn(3, 32)
+    assert torch.equal(one(image, text), other(image, text))
+
+
+@pytest.mark.parametrize("kind", AGGREGATIONS)
 @pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])
-def test_every_trainable_parameter_receives_a_gradient(tiny_clip: Clip, host: str) -> None:
-    network = build_network(_config(host=host), tiny_clip.visual).train()
+def test_every_trainable_parameter_receives_a_gradient(tiny_clip: Clip, host: str, kind: str) -> None:
+    config = _config(host=host, aggregation=AggregationConfig(kind=kind), decoders_per_stage=2)
+    network = build_network(config, tiny_clip.visual).train()
     network(torch.randn(1, 3, 64, 64), torch.randn(3, 32)).square().sum().backward()
     trainable = trainable_parameters(network)
     assert all(parameter.grad is not None for parameter in trainable.values())
     assert any("prompts" in name for name in trainable) is (host == "zegclip")
     assert any("prompt_norm" in name for name in trainable) is (host == "zegclip")
+    assert any("aggregations.0" in name for name in trainable)
     assert not any("visual" in name or "tap_projections" in name for name in trainable)
 
 
@@ -84,8 +150,7 @@ def test_options_decide_what_trains(tiny_clip: Clip) -> None:
     ]
 
 
-def test_full_size_counts() -> None:
-    """The released 40.5 M trainable parameters hold 17.3 M that nothing uses (SPEC section 8)."""
+def _full_size_count(config: ModelConfig) -> int:
     from cascade_clip.clip.load import build_model
 
     settings = {
@@ -93,8 +158,24 @@ def test_full_size_counts() -> None:
         "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
         "text_cfg": None,
     }
-    network = build_network(ModelConfig(), build_model(settings).visual)
-    assert sum(parameter.numel() for parameter in trainable_parameters(network).values()) == 23_117_574
+    with torch.device("meta"):
+        network = build_network(config, build_model(settings).visual)
+    return sum(parameter.numel() for parameter in trainable_parameters(network).values())
+
+
+def test_full_size_counts() -> None:
+    """The released 40.5 M trainable parameters hold 17.3 M that nothing uses (SPEC section 8)."""
+    assert _full_size_count(ModelConfig()) == 23_117_574
+
+
+def test_rows_of_table_7_have_equal_parameters() -> None:
+    """The paper counts 40.5 M in each; the dead ones of its three decoders are not built here."""
+    dead = 40_463_622 - 23_117_574
+    rows = table_rows(read_table("table7"), "coco-seen")
+    counts = {row.name: _full_size_count(row.recipe.model) for row in rows}
+    # The cascade alone has weights to train in its aggregations: three for each of two stages.
+    assert counts == {"Last-layer": 23_117_568, "Multi-layer fusion": 23_117_568, "Cascade-CLIP": 23_117_574}
+    assert {round((count + dead) / 1e6, 1) for count in counts.values()} == {40.5}
 
 
 def test_heads_that_do_not_divide(tiny_clip: Clip) -> None:

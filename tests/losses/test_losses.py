@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.dice import dice_loss
 from cascade_clip.losses.focal import focal_loss
+from cascade_clip.losses.focal_dice import focal_dice_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks, pseudo_labels, remap_labels, seen_label_table
 
 LOG2 = math.log(2)
+
+
+def _dice(logits: torch.Tensor, labels: torch.Tensor, *, masked: bool = False) -> float:
+    _, _, dice = focal_dice_loss(logits, labels, 1.0, focal_weight=0.0, dice_weight=1.0, masked=masked)
+    return dice.item()
 
 
 def test_focal_of_undecided_pixels() -> None:
@@ -29,16 +34,16 @@ def test_ignored_pixels_are_negatives_unless_masked() -> None:
     assert focal_loss(logits, targets, 1).item() == pytest.approx((0.25 + 0.75) * LOG2 / 8)
     assert focal_loss(logits, targets, 1, labels != 255).item() == pytest.approx(0.25 * LOG2 / 4)
     # dice: Σp = 1 over both pixels, or 1/2 over the labelled one
-    assert dice_loss(logits, targets, 1).item() == pytest.approx(1 - (2 * 0.5 + 1) / (1 + 1 + 1))
-    assert dice_loss(logits, targets, 1, labels != 255).item() == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 1 + 1))
+    assert _dice(logits, labels) == pytest.approx(1 - (2 * 0.5 + 1) / (1 + 1 + 1))
+    assert _dice(logits, labels, masked=True) == pytest.approx(1 - (2 * 0.5 + 1) / (0.5 + 1 + 1))
 
 
 def test_dice_counts_present_classes_only() -> None:
     logits = torch.zeros(1, 3, 2, 2)
-    targets = one_hot_masks(torch.tensor([[[0, 0], [0, 255]]]), 3)
+    labels = torch.tensor([[[0, 0], [0, 255]]])
     one = 1 - (2 * 1.5 + 1) / (2 + 3 + 1)
-    assert dice_loss(logits, targets, 1).item() == pytest.approx(one)
-    assert dice_loss(logits, torch.zeros_like(targets), 1).item() == 0
+    assert _dice(logits, labels) == pytest.approx(one)
+    assert _dice(logits, torch.full_like(labels, 255)) == 0
 
 
 def test_number_of_masks() -> None:

@@ -50,7 +50,8 @@ class GoldenModel:
     def layout(self) -> UpstreamLayout:
         blocks = self.imported.network.encoder.blocks
         taps = tuple(tap for tap in self.imported.network.encoder.taps if tap != blocks)
-        return UpstreamLayout(taps, self.imported.config.decoder.layers)
+        config = self.imported.config
+        return UpstreamLayout(taps, config.decoder.layers, config.host == "spt-seg")
 
     def fresh(self) -> ImportedModel:
         """The network anew, for tests that train it, dropout off as in the golden runs."""
@@ -79,9 +80,7 @@ def _import(state: dict[str, Tensor], config: dict[str, Any]) -> ImportedModel:
     return import_state_dict(state, options)
 
 
-@pytest.fixture(scope="session", params=MODELS)
-def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
-    folder = golden / request.param
+def _load(folder: Path) -> GoldenModel:
     config = json.loads((folder / "config.json").read_text())
     state = load_file(folder / "weights.safetensors")
     return GoldenModel(
@@ -92,6 +91,17 @@ def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
         load_file(folder / "loss.safetensors"),
         _import(state, config),
     )
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
+    return _load(golden / request.param)
+
+
+@pytest.fixture(scope="session")
+def spt(golden: Path) -> GoldenModel:
+    """SPT-SEG, whose golden folder has other files and another loss."""
+    return _load(golden / "spt_tiny")
 
 
 @pytest.fixture(scope="session")

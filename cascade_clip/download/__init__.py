@@ -1,0 +1,1 @@
+"""Fetching the official files of the benchmarks: what they are, where they are served, resumable transfers, checks."""

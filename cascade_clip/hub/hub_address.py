@@ -1,0 +1,138 @@
+"""Datasets on the Hugging Face Hub, written `hub:ORG/NAME` or `hub:ORG/NAME@REVISION`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade_clip.data.dataset_info import INFO_FILE
+from cascade_clip.errors import UserError
+
+_PREFIXES = ("hub:", "hf://datasets/")
+_NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A dataset repository, and the branch, tag or commit that is meant."""
+
+    repo: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
+
+    @classmethod
+    def parse(cls, text: str) -> HubAddress | None:
+        """Read `hub:ORG/NAME[@REVISION]` or `hf://datasets/ORG/NAME[@REVISION]`; None for any other text.
+
+        Raises:
+            UserError: It begins like an address on the Hub and is none.
+        """
+        prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
+        if prefix is None:
+            return None
+        found = _NAME.fullmatch(text.removeprefix(prefix).rstrip("/"))
+        if found is None:
+            raise UserError(
+                f'"{text}" is no dataset on the Hub: hub:ORG/NAME is expected, or hub:ORG/NAME@REVISION for a branch, '
+                "tag or commit."
+            )
+        return cls(found["repo"], found["revision"])
+
+    def pinned(self) -> HubAddress:
+        """Ask the Hub, or its cache where there is no network, which commit is meant.
+
+        A run that names a commit reads the same files when it is resumed, whatever was uploaded since.
+
+        Raises:
+            UserError: There is no such dataset or revision, it needs a token, or the Hub cannot be reached.
+        """
+        from huggingface_hub import HfApi
+
+        if self.revision and _COMMIT.fullmatch(self.revision):
+            return self
+        # Unlike a question for the commit alone, fetching a file by branch leaves a note of the commit in the cache.
+        file = self.file(INFO_FILE)
+        if file is not None:
+            return HubAddress(self.repo, file.parent.name)
+        try:
+            return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
+        except Exception as error:
+            raise hub_error(error, self) from error
+
+    def file(self, name: str) -> Path | None:
+        """Fetch a small file, or find it in the Hub's cache; None where the repository has no such file.
+
+        Raises:
+            UserError: As in `pinned`.
+        """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        try:
+            return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
+        except LocalEntryNotFoundError as error:
+            raise hub_error(error, self) from error
+        except EntryNotFoundError:
+            return None
+        except Exception as error:
+            raise hub_error(error, self) from error
+
+    def download(self, patterns: list[str]) -> Path:
+        """Fetch files into the Hub's cache, or find them there without a network.
+
+        Args:
+            patterns: Which files, for example ["dataset.json", "data/*.parquet"].
+
+        Returns:
+            The folder of this revision's files.
+
+        Raises:
+            UserError: They are not in the cache and cannot be fetched.
+        """
+        from huggingface_hub import snapshot_download
+
+        try:
+            return Path(
+                snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
+            )
+        except Exception as error:
+            raise hub_error(error, self) from error
+
+
+def hub_error(error: Exception, address: HubAddress) -> UserError:
+    """Say in one sentence why the Hub does not give a dataset, and the way out."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, GatedRepoError):
+        return UserError(
+            f"{address} asks for its terms to be accepted: do so at https://huggingface.co/datasets/{address.repo}, "
+            "then log in with `hf auth login`."
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return UserError(f"{address} is not on the Hub, or is private: check the name, or log in with `hf auth login`.")
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(f'The dataset "{address.repo}" on the Hub has no revision "{address.revision}".')
+    if isinstance(error, OfflineModeIsEnabled):
+        return UserError(
+            f"The Hub cannot be asked for {address} while HF_HUB_OFFLINE is set: unset it, or give a folder."
+        )
+    if isinstance(error, LocalEntryNotFoundError):
+        return UserError(
+            f"{address} is not in the cache and the Hub cannot be reached: connect to the network, or give a folder."
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"{address} cannot be had from the Hub ({reason}). Check the network connection, or give a folder."
+    )

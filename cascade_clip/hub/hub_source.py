@@ -1,0 +1,185 @@
+"""Preparing a dataset of the Hub, or a folder in `imagefolder` or Parquet form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_clip.data.dataset_info import DatasetInfo, Part
+from cascade_clip.errors import UserError
+from cascade_clip.hub.dataset_link import choose_splits
+from cascade_clip.hub.row_columns import find_class_names, find_columns
+from cascade_clip.hub.row_loader import RowLoader
+from cascade_clip.hub.row_source import RowSource, SourceLostError
+from cascade_clip.hub.rows import Rows
+from cascade_clip.preparation.folder_pairs import choose_parts
+from cascade_clip.preparation.masks import IndexMasks
+from cascade_clip.preparation.prepare_folder import mask_reader
+from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.shards import Sample
+
+
+def prepare_hub(
+    output: Path,
+    *,
+    source: str | Path,
+    name: str | None = None,
+    stream: bool = False,
+    revision: str | None = None,
+    config: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    train_split: str = "train",
+    val_split: str | None = None,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    classes: Sequence[str] | None = None,
+    ignore: Sequence[str] = (),
+    first_index: int = 0,
+    subset: int | None = None,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> DatasetInfo:
+    """Prepare whatever `datasets.load_dataset` reads, as long as each row has an image and an index mask.
+
+    A stream has no random access: its shards are written one after the other by this process, and a run that was
+    interrupted passes over the rows of the shards that are finished. With or without a stream, and whatever `workers`,
+    the same dataset gives the same bytes; images are kept as they are stored.
+
+    Args:
+        output: Folder of the prepared dataset.
+        source: A folder, `ORG/NAME` on the Hub or `hub:ORG/NAME[@REVISION]`.
+        name: Name of the dataset; unset: the source's own.
+        stream: Write nothing to the disk but the output; without it the Hub's files are downloaded first.
+        revision: Branch, tag or commit on the Hub.
+        config: Name of a configuration, where the dataset has several.
+        image_column: Column of images; unset: found by type and name (see `find_columns`).
+        label_column: Column of masks: one channel, class indices.
+        train_split: Name of the training split.
+        val_split: Name of the validation split; unset: the one with a usual name.
+        val_fraction: Share of the training split drawn for validation where there is no such split, 0 to below 1.
+        seed: Seed of that draw.
+        classes: Class names in label order; unset: the dataset's own (see `find_class_names`).
+        ignore: Mask values ("0") that mean no class; 255 always is.
+        first_index: Mask value of the first class.
+        subset: Take only so many images of each part.
+        workers: Processes; a stream is read by one.
+        overwrite: Replace what is in `output`.
+        progress: Called with (images done, images in all, file).
+
+    Returns:
+        What `dataset.json` says: counts, sizes, pixels of each class.
+
+    Raises:
+        UserError: The source cannot be had, does not say its columns or classes, or holds pairs that do not fit; every
+            problem with its row, and nothing is written.
+    """
+    found = RowSource.find(source, revision=revision, config=config, stream=stream)
+    rows = Rows(found)
+    splits = choose_splits(rows.splits, str(found), train=train_split, val=val_split)
+    features = rows.features(train_split)
+    columns = find_columns(features, str(found), image=image_column, label=label_column)
+    names = classes or find_class_names(features, found.read_file, str(found))
+    if names is None:
+        raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
+    masks = mask_reader(names, None, ignore, first_index)
+    if not isinstance(masks, IndexMasks):
+        raise TypeError(f"masks of rows are read by index, not by {type(masks).__name__}")
+    parts = _samples(rows, splits, columns.image, val_fraction, seed)
+    drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
+    load = RowSampleLoader(rows, RowLoader(columns, masks))
+    try:
+        return write_prepared(
+            output,
+            name=name or found.name,
+            classes=names,
+            parts={part: samples[:subset] for part, samples in parts.items()},
+            load=load,
+            options={
+                "from": "hub",
+                "source": found.name if isinstance(found.place, Path) else str(found),
+                "config": config,
+                "columns": [columns.image, columns.label],
+                "splits": [splits[part] for part in splits],
+                "first_index": first_index,
+                "ignore": list(ignore),
+                "subset": subset,
+                **drawn,
+            },
+            workers=1 if stream else workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    except InterruptedSourceError as error:
+        raise UserError(str(error)) from error
+
+
+class InterruptedSourceError(Exception):
+    """The source failed in the middle; unlike a row that may not enter the dataset, this leaves finished shards."""
+
+
+@dataclass(frozen=True)
+class RowPlace:
+    """Which row of which split a sample is."""
+
+    split: str
+    index: int
+    state: str
+    """Digest of the split's files, so that a resumed run notices a change."""
+
+
+@dataclass(frozen=True)
+class RowSampleLoader:
+    """Loads a `Sample` whose payload is a `RowPlace`."""
+
+    rows: Rows
+    loader: RowLoader
+
+    def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
+        """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
+        place: RowPlace = sample.payload
+        where = f'row {place.index} of split "{place.split}" of {self.rows.source}'
+        try:
+            return self.loader.load(self.rows.row(place.split, place.index), where)
+        except SourceLostError as error:
+            raise InterruptedSourceError(str(error)) from error
+
+
+def _samples(
+    rows: Rows, splits: Mapping[Part, str], image_column: str, val_fraction: float, seed: int
+) -> dict[Part, list[Sample]]:
+    """Name the rows and divide them into parts."""
+    named: dict[Part, dict[str, RowPlace]] = {}
+    for part, split in splits.items():
+        state = rows.state(split)
+        ids = row_ids(rows.image_paths(split, image_column), rows.count(split), split)
+        named[part] = {row_id: RowPlace(split, index, state) for index, row_id in enumerate(ids)}
+    if "val" not in named:
+        chosen = choose_parts(
+            list(named["train"]), train_list=None, val_list=None, val_fraction=val_fraction, seed=seed
+        )
+        named = {part: {row_id: named["train"][row_id] for row_id in ids} for part, ids in chosen.items()}
+    return {part: [Sample(row_id, place) for row_id, place in places.items()] for part, places in named.items()}
+
+
+def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
+    """Name rows after their image files, by path inside the folder without ending; else by split and row number."""
+    numbered = [f"{split}-{index:06d}" for index in range(count)]
+    if paths is None:
+        return numbered
+    parts = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
+    shared = _shared([part[:-1] for part in parts])
+    ids = ["/".join([*part[shared:-1], part[-1].rpartition(".")[0] or part[-1]]) for part in parts]
+    return ids if max(Counter(ids).values(), default=0) <= 1 else numbered
+
+
+def _shared(folders: Sequence[Sequence[str]]) -> int:
+    """How many folders at the beginning all paths have in common."""
+    shortest = min(map(len, folders), default=0)
+    return next((at for at in range(shortest) if len({folder[at] for folder in folders}) > 1), shortest)

@@ -1,0 +1,114 @@
+"""Uploading a prepared dataset to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
+from cascade_clip.data.shard_files import check_shard_files
+from cascade_clip.errors import UserError
+from cascade_clip.hub.dataset_link import LINK_FILE
+from cascade_clip.hub.hub_address import HubAddress
+
+# ECOSYSTEM section 5: the images come from Flickr, under the terms of its users and of Flickr; none of these datasets
+# has a licence for them.
+_NOT_OURS_TO_GIVE = {"coco": "COCO-Stuff", "voc": "PASCAL VOC", "context": "PASCAL Context"}
+
+
+def push_dataset(
+    folder: Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    rights_checked: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+) -> str:
+    """Upload a prepared dataset in its own layout, byte for byte.
+
+    `datasets.load_dataset("ORG/NAME")` reads it then, by the card's list of files, and so does `--data hub:ORG/NAME`,
+    with and without `--stream`. The files are sent as they lie in the folder (`HfApi.upload_folder`) and not through
+    `datasets.Dataset.push_to_hub`, which would write other shards and row groups and leave `dataset.json` behind.
+    Shards of an earlier upload that are not among the new ones are deleted in the same step. An upload that was
+    interrupted does not send again what the Hub has already.
+
+    Args:
+        folder: Folder of a prepared dataset.
+        repo_id: `ORG/NAME`; made where it does not exist.
+        private: Visible to its owner alone, where the repository is made; an existing one keeps its visibility and is
+            refused where it is public.
+        rights_checked: The user may publish the images. Without it, COCO-Stuff, PASCAL VOC and PASCAL Context, whose
+            images belong to their photographers, are uploaded to private repositories only.
+        token: Token with the right to write; unset: the one of `hf auth login`.
+        revision: Branch; unset: main.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        UserError: The folder is no complete prepared dataset, the images may not be published, or the Hub refuses.
+    """
+    info = read_dataset_info(folder)
+    if (folder / LINK_FILE).is_file():
+        raise UserError(f"{folder} holds no images, only the place where they are: prepare the dataset first.")
+    check_shard_files(folder, info)
+    address = HubAddress.parse(f"hub:{repo_id.removeprefix('hub:')}")
+    if address is None or "/" not in address.repo:
+        raise UserError(f'"{repo_id}" is no name for a dataset on the Hub: ORG/NAME is expected.')
+    if not private and not rights_checked:
+        _refuse_publishing(info)
+    return _upload(folder, info, address.repo, private=private, token=token, revision=revision)
+
+
+def _refuse_publishing(info: DatasetInfo) -> None:
+    for split, title in _NOT_OURS_TO_GIVE.items():
+        if info.options.get("from") == split or info.classes == get_split(split).class_names:
+            raise UserError(
+                f"The images of {title} belong to the people who took them, and its terms do not allow you to publish "
+                "them: upload the dataset with --private, or with --rights-checked where you hold the rights."
+            )
+
+
+def _upload(
+    folder: Path, info: DatasetInfo, repo_id: str, *, private: bool, token: str | None, revision: str | None
+) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    shards = [name for part in info.parts.values() for name in part.shards]
+    try:
+        url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        if private and not api.dataset_info(repo_id).private:
+            raise UserError(f"{url} exists already and is public: make it private there, or choose another name.")
+        api.upload_folder(
+            repo_id=repo_id,
+            repo_type="dataset",
+            folder_path=folder,
+            revision=revision,
+            allow_patterns=[INFO_FILE, "README.md", *shards],
+            delete_patterns=["data/*.parquet"],
+            commit_message=f"{info.name}: {info.images} images",
+        )
+    except UserError:
+        raise
+    except Exception as error:  # what the Hub's client raises depends on its version
+        raise _push_error(error, repo_id) from error
+    return str(url)
+
+
+def _push_error(error: Exception, repo_id: str) -> UserError:
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    response = getattr(error, "response", None)
+    if isinstance(error, LocalTokenNotFoundError) or (
+        isinstance(error, HfHubHTTPError) and response is not None and response.status_code in {401, 403}
+    ):
+        return UserError(
+            f'The Hub does not let you write to "{repo_id}": log in with `hf auth login` and a token that may write, '
+            "and check that ORG is you or an organisation of yours."
+        )
+    if isinstance(error, OfflineModeIsEnabled):
+        return UserError(f'"{repo_id}" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it.')
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f'The upload to "{repo_id}" failed ({reason}). Repeat the command: what was sent is kept.')

@@ -1,0 +1,146 @@
+"""Turning mask files into labels: class index 0..K-1, 255 = ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_clip.data.class_list_file import Colour
+from cascade_clip.data.images import decode_label, image_size, open_image
+from cascade_clip.errors import UserError
+from cascade_clip.preparation.shards import IGNORED, Sample
+from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.source_tree import Entry
+
+ReadMask = Callable[[Entry], NDArray[np.uint8]]
+"""Reads a mask file as label (H, W) uint8; raises UserError, naming the file."""
+
+
+@dataclass(frozen=True)
+class PairLoader:
+    """Loads a `Sample` whose payload is a `EntryPair`: checks the image, reads the mask, compares their sizes."""
+
+    read_mask: ReadMask
+
+    def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
+        """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
+        pair: EntryPair = sample.payload
+        content = pair.image.read()
+        size = image_size(content, str(pair.image))
+        label = self.read_mask(pair.mask)
+        if label.shape != size:
+            raise UserError(
+                f"{pair.mask} has {label.shape[1]} x {label.shape[0]} pixels, "
+                f"its image {pair.image} has {size[1]} x {size[0]}; they must be equal."
+            )
+        return content, label
+
+
+@dataclass(frozen=True)
+class IndexMasks:
+    """Single-channel masks that hold class indices."""
+
+    class_count: int
+    first_index: int = 0
+    """Mask value of the first class."""
+    ignore: frozenset[int] = frozenset()
+    """Mask values that become 255; 255 always does."""
+
+    def __call__(self, entry: Entry) -> NDArray[np.uint8]:
+        """Read one mask file; see `ReadMask`."""
+        return self.to_labels(decode_label(entry.read(), str(entry)), str(entry))
+
+    def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
+        """Turn mask values into labels.
+
+        Args:
+            mask: (H, W) uint8 as stored.
+            where: What messages call the mask.
+
+        Returns:
+            (H, W) uint8: class index, 255 = ignored.
+
+        Raises:
+            UserError: A value is no class and not ignored.
+        """
+        wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * self._unknown)
+        if wrong.size:
+            last = self.first_index + self.class_count - 1
+            raise UserError(
+                f"{where} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
+                f"{self.first_index} to {last}. Values that mean no class are given with --ignore, "
+                "and --first-index 1 counts from 1."
+            )
+        labels: NDArray[np.uint8] = self._table[mask]
+        return labels
+
+    @cached_property
+    def _table(self) -> NDArray[np.uint8]:
+        table = np.full(256, IGNORED, np.uint8)
+        stop = min(self.first_index + self.class_count, IGNORED)
+        table[self.first_index : stop] = np.arange(stop - self.first_index)
+        table[[*self.ignore, IGNORED]] = IGNORED
+        return table
+
+    @cached_property
+    def _unknown(self) -> NDArray[np.bool_]:
+        unknown: NDArray[np.bool_] = np.equal(self._table, IGNORED)
+        unknown[[*self.ignore, IGNORED]] = False
+        return unknown
+
+
+@dataclass(frozen=True)
+class ColourMasks:
+    """RGB masks in which each class has its colour."""
+
+    colours: tuple[Colour, ...]
+    """In label order."""
+    ignore: frozenset[Colour] = frozenset()
+    """Colours that become 255."""
+
+    def __call__(self, entry: Entry) -> NDArray[np.uint8]:
+        """Read one mask file; see `ReadMask`."""
+        red, green, blue = np.moveaxis(open_image(entry.read(), str(entry)).astype(np.int32), -1, 0)
+        packed = red << 16 | green << 8 | blue
+        codes, labels = self._codes
+        place = np.searchsorted(codes, packed).clip(0, len(codes) - 1)
+        unknown = codes[place] != packed
+        if unknown.any():
+            shown = [f"#{code:06x}" for code in np.unique(packed[unknown])[:5]]
+            raise UserError(
+                f"{entry} has {np.count_nonzero(unknown)} pixels of no class, for example {', '.join(shown)}. "
+                "Add the colour to the colour table, or ignore it with --ignore '#rrggbb'."
+            )
+        found: NDArray[np.uint8] = labels[place]
+        return found
+
+    @cached_property
+    def _codes(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """All known colours as 24-bit numbers, rising, with their labels."""
+        table = {colour: label for label, colour in enumerate(self.colours)} | dict.fromkeys(self.ignore, IGNORED)
+        entries = sorted((red << 16 | green << 8 | blue, label) for (red, green, blue), label in table.items())
+        return np.array([code for code, _ in entries], np.int32), np.array([label for _, label in entries], np.uint8)
+
+
+def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> tuple[Colour, ...]:
+    """Sort a colour table by class.
+
+    Raises:
+        UserError: A class has no colour, or a colour has no class.
+    """
+    without = [name for name in classes if name not in colours]
+    unknown = [name for name in colours if name not in classes]
+    if without or unknown:
+        first = f"The colour table has no colour for {', '.join(without)}. " if without else ""
+        second = f"The colour table names {', '.join(unknown)}, which is no class." if unknown else ""
+        raise UserError((first + second).strip())
+    return tuple(colours[name] for name in classes)
+
+
+def _listed(values: NDArray[np.intp]) -> str:
+    shown = ", ".join(str(value) for value in values[:5])
+    return f"{'the value' if values.size == 1 else 'the values'} {shown}{' ...' if values.size > 5 else ''}"

@@ -1,0 +1,263 @@
+"""Writing a prepared dataset: in parallel, resumable, the same bytes for the same input (DESIGN section 4.1)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+
+import cascade_clip
+from cascade_clip.data.class_list_file import class_name_problems
+from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
+from cascade_clip.errors import UserError
+from cascade_clip.preparation.copy_speed import PreparationSpeed, bytes_on_disk, plain_copy_speed
+from cascade_clip.preparation.problem_list import problem_list
+from cascade_clip.preparation.shard_pool import write_shards
+from cascade_clip.preparation.shards import (
+    IGNORED,
+    Loader,
+    Sample,
+    ShardJob,
+    ShardReport,
+    finished_report,
+    larger,
+    smaller,
+    write_text_atomically,
+)
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int, str], None]
+"""Called with (images done, images in all, what was finished last)."""
+
+Options = Mapping[str, str | int | float | bool | list[str] | None]
+
+_FINGERPRINT_FILE = "preparing.json"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.ENAMETOOLONG}
+
+
+def write_prepared(
+    output: Path,
+    *,
+    name: str,
+    classes: Sequence[str],
+    parts: Mapping[Part, Sequence[Sample]],
+    load: Loader,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    options: Options | None = None,
+    sources: Sequence[SourceFile] = (),
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> DatasetInfo:
+    """Write a prepared dataset from any source.
+
+    Everything is written into a hidden folder beside `output` and moved there when complete. A run that was killed
+    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`. What
+    it took, beside a plain copy of the files, is logged.
+
+        write_prepared(Path("out"), name="scenes", classes=["sky", "star"], load=draw, workers=2,
+                       parts={"train": [Sample(f"{seed:05d}", seed) for seed in range(2000)], "val": [...]})
+
+    Args:
+        output: Folder of the dataset; it must not hold anything yet, unless `overwrite`.
+        name: Name of the dataset.
+        classes: Class names in label order, 1 to 255.
+        parts: Samples of "train" and "val" in order; ids are unique within a part.
+        load: Gives image bytes (any format that Pillow reads) and label of a sample. With several workers it is
+            pickled: a function of a module, a `functools.partial` of one, or an instance of a module's class.
+        colours: RGB of each class, where the source has its own.
+        options: How the dataset is made; recorded, and part of what a resumed run compares.
+        sources: Archives and lists the dataset is made from.
+        workers: Processes that load and write; 1 works in this process.
+        overwrite: Replace what is in `output` and start over an unfinished run of other input.
+        progress: Called after each shard.
+
+    Returns:
+        What `dataset.json` says.
+
+    Raises:
+        UserError: `output` is taken; class names or ids are repeated; `load` refused samples (the first ten and the
+            count, nothing is written); the disk is full (finished shards stay for a second start).
+    """
+    classes = tuple(classes)
+    _check_names(classes, parts)
+    _check_output(output, overwrite)
+    working = output.absolute().with_name(f".{output.absolute().name}.preparing")
+    fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
+    try:
+        _open_working_folder(working, fingerprint, output, overwrite)
+        jobs = {part: _plan(working, part, samples, load, len(classes)) for part, samples in parts.items() if samples}
+        all_jobs = [job for of_part in jobs.values() for job in of_part]
+        new_images = sum(len(job.samples) for job in all_jobs if finished_report(job) is None)
+        copied_per_second = plain_copy_speed(chain(*parts.values()), working) if new_images else None
+        started = perf_counter()
+        reports = _run(all_jobs, workers, progress)
+        seconds = perf_counter() - started
+        _refuse_problems(list(reports.values()), working)
+        info = DatasetInfo(
+            name=name,
+            classes=classes,
+            colours=tuple(colours) if colours else None,
+            options=dict(options or {}),
+            sources=tuple(sources),
+            tool=f"cascade-clip {cascade_clip.__version__}",
+            parts={part: _part_info(jobs.get(part, []), reports, len(classes), working) for part in parts},
+        )
+        _finish(working, output, info)
+        logger.info("%s", PreparationSpeed(new_images, seconds, bytes_on_disk(output), copied_per_second))
+    except OSError as error:
+        explained = _explain_os_error(error, output, working)
+        if explained is None:
+            raise
+        raise explained from error
+    return info
+
+
+def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[Sample]]) -> None:
+    problems = class_name_problems(classes)
+    for part, samples in parts.items():
+        ids = [sample.id for sample in samples]
+        if len(set(ids)) < len(ids):
+            repeated = next(sample_id for sample_id in ids if ids.count(sample_id) > 1)
+            problems.append(f'{part}: the id "{repeated}" stands there more than once.')
+    if not any(parts.values()):
+        problems.append("There is no image to prepare.")
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.is_file():
+        raise UserError(f"The output {output} is a file; give a folder.")
+    if not overwrite and output.is_dir() and any(output.iterdir()):
+        raise UserError(f"The output folder {output} is not empty. Give another one, or --overwrite to replace it.")
+
+
+def _fingerprint(parts: Mapping[Part, Sequence[Sample]], *described: object) -> str:
+    """Digest of everything that decides the bytes of the dataset."""
+    digest = hashlib.sha256(repr((FORMAT_VERSION, cascade_clip.__version__, described)).encode())
+    for part, samples in parts.items():
+        digest.update(part.encode())
+        for sample in samples:
+            digest.update(repr(sample).encode())
+    return digest.hexdigest()
+
+
+def _open_working_folder(working: Path, fingerprint: str, output: Path, overwrite: bool) -> None:
+    """Make the hidden folder, or take up the one that an interrupted run of the same input left."""
+    marker = working / _FINGERPRINT_FILE
+    if working.is_dir():
+        if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == fingerprint:
+            return
+        if marker.is_file() and not overwrite:
+            raise UserError(
+                f"An unfinished preparation of {output} was made from other files or options. "
+                f"Repeat its command to finish it, or give --overwrite to start over."
+            )
+        shutil.rmtree(working)
+    (working / "data").mkdir(parents=True)
+    write_text_atomically(marker, json.dumps(fingerprint))
+
+
+def _plan(working: Path, part: Part, samples: Sequence[Sample], load: Loader, class_count: int) -> list[ShardJob]:
+    """Cut a part into shards, whose size depends on the number of images alone, never on the number of workers."""
+    size = min(max(ceil(len(samples) / 16), 32), 512)
+    count = ceil(len(samples) / size)
+    return [
+        ShardJob(
+            working / "data" / f"{part}-{index:05d}-of-{count:05d}.parquet",
+            samples[index * size : (index + 1) * size],
+            load,
+            class_count,
+        )
+        for index in range(count)
+    ]
+
+
+def _run(jobs: Sequence[ShardJob], workers: int, progress: Progress | None) -> dict[Path, ShardReport]:
+    """Write all shards that are not finished yet."""
+    reports: dict[Path, ShardReport] = {}
+    total = sum(len(job.samples) for job in jobs)
+    done = 0
+    for job, report in write_shards(jobs, workers):
+        reports[job.path] = report
+        done += len(job.samples)
+        if progress:
+            progress(done, total, job.path.name)
+    return reports
+
+
+def _refuse_problems(reports: Sequence[ShardReport], working: Path) -> None:
+    problems = sorted(problem for report in reports for problem in report.problems)
+    if problems:
+        shutil.rmtree(working)
+        raise problem_list(problems)
+
+
+def _part_info(
+    jobs: Sequence[ShardJob], reports: Mapping[Path, ShardReport], class_count: int, working: Path
+) -> PartInfo:
+    done = [reports[job.path] for job in jobs]
+    totals = [sum(report.pixels[value] for report in done) for value in range(256)]
+    smallest = largest = None
+    for report in done:
+        smallest, largest = smaller(smallest, report.smallest), larger(largest, report.largest)
+    return PartInfo(
+        images=sum(report.images for report in done),
+        pixels=tuple(totals[:class_count]),
+        ignored_pixels=totals[IGNORED],
+        smallest=smallest,
+        largest=largest,
+        shards={
+            job.path.relative_to(working).as_posix(): ShardInfo(images=report.images, bytes=report.bytes)
+            for job, report in zip(jobs, done, strict=True)
+        },
+    )
+
+
+def _finish(working: Path, output: Path, info: DatasetInfo) -> None:
+    """Write the card and `dataset.json`, drop what only resuming needed, and move the folder into place."""
+    write_text_atomically(working / "README.md", _card(info))
+    write_text_atomically(working / INFO_FILE, info.model_dump_json(indent=1) + "\n")
+    for left in [*working.glob("data/*.json"), *working.glob("data/*.tmp"), working / _FINGERPRINT_FILE]:
+        left.unlink()
+    replaced = working.with_name(f"{working.name}.replaced")
+    if output.exists():
+        output.replace(replaced)
+    working.replace(output)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(replaced)
+
+
+def _card(info: DatasetInfo) -> str:
+    """Dataset card whose head tells `datasets.load_dataset` which files make up which split."""
+    filled = [part for part, content in info.parts.items() if content.images]
+    files = "".join(f"  - split: {part}\n    path: data/{part}-*.parquet\n" for part in filled)
+    counts = ", ".join(f"{content.images} images in {part}" for part, content in info.parts.items())
+    return (
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}task_categories:\n- image-segmentation\n---\n\n"
+        f"# {info.name}\n\nSemantic segmentation, {len(info.classes)} classes; {counts}. Prepared by {info.tool}.\n\n"
+        "`label` holds the class index of each pixel, 255 = ignored; the class names stand in `dataset.json`.\n"
+    )
+
+
+def _explain_os_error(error: OSError, output: Path, working: Path) -> UserError | None:
+    """Say in one sentence what the user can mend; None for any other failure."""
+    if error.errno in _DISK_FULL:
+        return UserError(
+            f"The disk is full: {output} could not be completed. Free some space and repeat the command to continue, "
+            f"or delete {working}, which holds the finished part."
+        )
+    if error.errno in _NOT_WRITABLE:
+        return UserError(f"{output} could not be written: {error.strerror}.")
+    return None

@@ -1,0 +1,128 @@
+"""Files that a dataset is made from: lists of names, colour tables, image files with their masks."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade_clip.data.class_list_file import Colour, parse_colour
+from cascade_clip.data.dataset_info import SourceFile
+from cascade_clip.errors import UserError
+from cascade_clip.preparation.source_tree import Entry
+
+IMAGE_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+)
+"""Endings of the files that count as images; anything else in a folder is passed over."""
+
+_HASHED_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class EntryPair:
+    """An image file with its mask."""
+
+    image: Entry
+    mask: Entry
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """Read a text file with one entry a line.
+
+    Args:
+        path: The file.
+        what: What messages call it, for example "list of training images".
+
+    Returns:
+        The lines without surrounding blanks; blank lines at the end are dropped, others stay empty strings.
+
+    Raises:
+        UserError: The file cannot be read as text.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
+    return _lines(content, f"{what} {path}")
+
+
+def lines_of(entry: Entry, what: str) -> list[str]:
+    """Read a text file that may lie in an archive; see `read_lines`."""
+    return _lines(entry.read(), f"{what} {entry}")
+
+
+def _lines(content: bytes, what: str) -> list[str]:
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"The {what} is not a UTF-8 text file.") from error
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def read_colours(path: Path) -> dict[str, Colour]:
+    """Read the colour of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
+
+    Args:
+        path: The file.
+
+    Returns:
+        RGB by class name, in the file's order.
+
+    Raises:
+        UserError: The file cannot be read, or an entry is no colour or stands there twice (all of them at once).
+    """
+    text = "\n".join(read_lines(path, "colour table"))
+    problems: list[str] = []
+    colours: dict[str, Colour] = {}
+    for name, given in _colour_entries(path, text):
+        try:
+            colour = parse_colour(given)
+        except ValueError as error:
+            problems.append(f"{name}: {error}.")
+            continue
+        if name in colours or colour in colours.values():
+            problems.append(f"{name}: the {'name' if name in colours else 'colour'} stands there more than once.")
+        colours[name] = colour
+    if problems or not colours:
+        lines = "\n".join(f"  {problem}" for problem in problems or ["it holds no colour."])
+        raise UserError(f"The colour table {path} says something wrong:\n{lines}")
+    return colours
+
+
+def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
+    if path.suffix.lower() == ".toml":
+        try:
+            return list(tomllib.loads(text).items())
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"The colour table {path} is not valid TOML: {error}.") from error
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
+    return [(row[0].strip(), ",".join(row[1:])) for row in rows]
+
+
+def describe_file(file: Path | Entry) -> SourceFile:
+    """Name, length and SHA-256 of a file that a dataset is made from."""
+    entry = file if isinstance(file, Entry) else Entry.of(file)
+    content = entry.read()
+    return SourceFile(name=entry.name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def describe_archive(path: Path) -> SourceFile:
+    """Name, length and SHA-256 of an archive; the last is empty where reading it all again would take long."""
+    length = path.stat().st_size
+    if length > _HASHED_BYTES:
+        return SourceFile(name=path.name, bytes=length, sha256="")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return SourceFile(name=path.name, bytes=length, sha256=digest)
+
+
+def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
+    """Describe the archives that files lie in, each once, sorted; files in folders are passed over."""
+    archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
+    return [describe_archive(path) for path in sorted(archives)]

@@ -1,0 +1,1 @@
+"""Tables of the paper, and of one's own, as runs."""

@@ -1,0 +1,142 @@
+"""Each benchmark's miniature, from official archives to masks, with its real recipe and split names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_miniatures import (
+    COCO_VALUES,
+    pack,
+    write_coco,
+    write_context_images,
+    write_context_mats,
+    write_sbd,
+    write_voc,
+)
+from PIL import Image
+
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip_cli.main import main
+
+SIZE = (96, 128)
+# The real recipes on the CLIP that is at hand, small and short.
+SMALL = [
+    "clip.architecture=bundled",
+    "data.short_side=64",
+    "data.long_side=256",
+    "data.crop=64",
+    "inference.crop=64",
+    "inference.stride=48",
+    "model.decoder.heads=4",
+    "train.iterations=2",
+    "train.batch=2",
+    "train.workers=0",
+]
+
+
+def _cells(*values: int) -> np.ndarray:
+    """Four upright stripes."""
+    return np.repeat(np.array([values]), SIZE[1] // 4, axis=1).repeat(SIZE[0], axis=0)
+
+
+def _coco(folder: Path) -> Path:
+    masks = {f"{i:012d}": _cells(*COCO_VALUES[i : i + 3], 255).astype(np.uint8) for i in range(0, 12, 3)}
+    stems = list(masks)
+    return write_coco(
+        folder, train={stem: masks[stem] for stem in stems[:2]}, val={stem: masks[stem] for stem in stems[2:]}
+    )
+
+
+def _voc(folder: Path) -> Path:
+    mask = _cells(0, 1, 20, 255).astype(np.uint8)
+    kit = write_voc(folder / "kit", train={"2007_000032": mask}, val={"2007_000033": mask})
+    pack(kit, folder / "VOCtrainval_11-May-2012.tar")
+    added = _cells(0, 5, 6, 7).astype(np.uint8)
+    release = write_sbd(folder / "sbd", train={"2008_000100": added}, val={"2008_000101": added})
+    pack(release, folder / "benchmark.tgz")
+    return folder
+
+
+def _context(folder: Path) -> Path:
+    ids = {stem: _cells(0, 2, 9, 454).astype(np.uint16) for stem in ("2008_000002", "2008_000003")}
+    sizes = list(ids.items())
+    kit = write_context_images(folder / "kit", train={sizes[0][0]: SIZE}, val={sizes[1][0]: SIZE}, voc={})
+    pack(kit, folder / "VOCtrainval_03-May-2010.tar")
+    pack(write_context_mats(folder / "labels", ids), folder / "trainval.tar.gz")
+    return folder
+
+
+BENCHMARKS: dict[str, tuple[Callable[[Path], Path], str, int]] = {
+    "coco": (_coco, "coco-seen", 171),
+    "voc": (_voc, "voc-seen", 20),
+    "context": (_context, "context-released-seen", 59),
+}
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, arguments)])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module", params=BENCHMARKS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Name of a benchmark, and a folder with its official archives, prepared dataset and a run."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    write, split, _ = BENCHMARKS[request.param]
+    source = write(folder / "official")
+    options = ["--subset", 2, "--workers", 1, "--quiet"]
+    assert _run("prepare-data", request.param, "--source", source, "--output", folder / "data", *options) == 0
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    recipe = f"{request.param}/cascade-zegclip"
+    run = ["--recipe", recipe, "--split", split, "--data", folder / "data", "--output", folder / "run", "--quiet"]
+    assert _run("train", *run, *settings) == 0
+    return request.param, folder
+
+
+def test_prepared_as_published(trained: tuple[str, Path]) -> None:
+    name, folder = trained
+    dataset = PreparedDataset.open(folder / "data")
+    assert (dataset.name, len(dataset.class_names)) == (name, BENCHMARKS[name][2])
+    assert dataset.count("train") >= 1
+    assert dataset.count("val") >= 1
+    assert not list((folder).glob(".*"))
+
+
+def test_scored_on_its_own_split(trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    name, folder = trained
+    split = BENCHMARKS[name][1]
+    scored = ["--split", split, "--data", folder / "data", "--json", "-", "--quiet"]
+    assert _run("eval", folder / "run" / "model", *scored) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["split"] == split
+    assert len(result["scores"]["classes"]) == BENCHMARKS[name][2]
+    assert 0 <= result["scores"]["pixel_accuracy"] <= 1
+
+
+def test_masks_from_the_split_names(trained: tuple[str, Path], tmp_path: Path) -> None:
+    name, folder = trained
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(photo)
+    named = ["--model", folder / "run" / "model", "--split", BENCHMARKS[name][1], "--output", tmp_path, "--quiet"]
+    assert _run("predict", photo, *named) == 0
+    labels = np.asarray(Image.open(tmp_path / "photo.labels.png"))
+    assert labels.shape == (80, 100)
+    assert labels.max() < BENCHMARKS[name][2]
+
+
+def test_scored_across_datasets(tmp_path: Path, trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """A model of one dataset embeds the other's names; all classes of the other count."""
+    _, folder = trained
+    source = _voc(tmp_path / "voc")
+    options = ["--subset", 1, "--workers", 1, "--quiet"]
+    assert _run("prepare-data", "voc", "--source", source, "--output", tmp_path / "data", *options) == 0
+    capsys.readouterr()
+    scored = ["--split", "voc", "--data", tmp_path / "data", "--json", "-", "--quiet"]
+    assert _run("eval", folder / "run" / "model", *scored) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["split"], len(result["scores"]["classes"])) == ("voc", 20)

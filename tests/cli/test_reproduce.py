@@ -1,0 +1,177 @@
+"""`cascade-clip reproduce` through the command line: plan, results, a failing row, own tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from quick_runs import CliLauncher, QuickLauncher, write_workplace
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.reproduce import processes
+from cascade_clip_cli.main import main
+
+Reproduce = Callable[..., int]
+
+
+@pytest.fixture
+def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Reproduce:
+    """Run the command on the table over the squares, in its folder; returns the exit code."""
+    write_workplace(tmp_path, tiny_recipe)
+    monkeypatch.chdir(tmp_path)
+
+    def run(table: str, *arguments: object) -> int:
+        options = ["--split", "no-blue.toml", "--data", squares, "--output", "out", "--device", "cpu", *arguments]
+        with pytest.raises(SystemExit) as left:
+            main(["reproduce", table, *(str(option) for option in options)])
+        return int(left.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> QuickLauncher:
+    """The launcher that the command uses instead of processes."""
+    launcher = QuickLauncher()
+    monkeypatch.setattr(processes, "Processes", lambda: launcher)
+    return launcher
+
+
+def test_trains_and_scores_with_the_real_commands(
+    reproduce: Reproduce, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A trained row, one trained on all classes and a training-free one; the first in a process of its own."""
+    Path("all.toml").write_text(
+        'title = "Everything"\n'
+        'rows = [{ name = "tiny", recipe = "tiny.toml" },\n'
+        '  { name = "on all classes", recipe = "tiny.toml", mode = "supervised" },\n'
+        '  { name = "free", mode = "training-free", model = "dense:bundled" }]\n'
+    )
+    Path("tiny-only.toml").write_text('title = "Tiny"\nrows = [{ name = "tiny", recipe = "tiny.toml" }]\n')
+    assert reproduce("tiny-only.toml", "--seeds", 1) == 0
+    launcher = CliLauncher()
+    monkeypatch.setattr(processes, "Processes", lambda: launcher)
+    assert reproduce("all.toml", "--seeds", 1, "--json", "all.json") == 0
+    assert [command[0] for command in launcher.commands] == ["train", "eval", "eval"]
+    printed = capsys.readouterr().out
+    assert "all on no-blue: Everything" in printed
+    record = json.loads(Path("out/all-no-blue/results.json").read_text())
+    assert json.loads(Path("all.json").read_text()) == {"tables": [record]}
+    tiny, supervised, free = record["rows"]
+    metrics = Path("out/tiny-only-no-blue/tiny/seed0/metrics.jsonl").read_text().splitlines()
+    (validation,) = [entry["validation"] for entry in map(json.loads, metrics) if "validation" in entry]
+    assert tiny["mean"]["miou_seen"] == 100 * validation["miou_seen"]
+    evaluated = json.loads(Path("out/all-no-blue/on-all-classes/seed0/eval.json").read_text())
+    assert evaluated["inference"]["seen_bias"] == 0
+    assert supervised["mean"]["hiou"] == 100 * evaluated["scores"]["hiou"]
+    assert free["mean"]["pixel_accuracy"] is not None
+    assert f"{free['mean']['pixel_accuracy']:.1f}" in printed
+    assert "not trained" in Path("out/all-no-blue/results.md").read_text()
+
+
+def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce("mine.toml", "--plan") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("to run") == 6
+    assert "6 runs to do, 12 training steps" in printed
+    assert quick.commands == []
+    assert not Path("out").exists()
+    reproduce("mine.toml", "--seeds", 1)
+    state = Path("out/mine-no-blue/one-stage/seed1")
+    (state / "state" / "step-00000001").mkdir(parents=True)
+    (state / "recipe.toml").write_text(
+        Path("out/mine-no-blue/one-stage/seed0/recipe.toml").read_text().replace("seed = 0", "seed = 1", 1)
+    )
+    capsys.readouterr()
+    assert reproduce("mine.toml", "--plan", "--json", "plan.json") == 0
+    printed = capsys.readouterr().out
+    assert "interrupted, resumes at step 1" in printed
+    assert "4 runs to do, 7 training steps" in printed
+    rows = json.loads(Path("plan.json").read_text())["tables"][0]["rows"]
+    assert [run["status"] for run in rows[0]["runs"]] == ["finished", "interrupted", "to run"]
+
+
+def test_same_command_again_only_shows(
+    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce("mine.toml") == 0
+    assert len(quick.commands) == 6
+    assert "6 runs, 0 of them finished" in capsys.readouterr().err
+    assert reproduce("mine.toml", "--quiet", "--markdown", "-") == 0
+    assert len(quick.commands) == 6
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.strip() == Path("out/mine-no-blue/results.md").read_text().strip()
+    assert "| one stage | 50.0 ± 10.0 | 30.0 ± 10.0 | 30.0 ± 0.0 | 50.0 ± 0.0 |" in said.out
+
+
+def test_a_failing_row_is_shown_and_decides_the_exit_code(
+    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trains = quick.act
+
+    def act(arguments: list[str], log: Path) -> int:
+        if "one-stage" not in " ".join(arguments):
+            return trains(arguments, log)
+        with log.open("a") as file:
+            file.write(f"{said}\n")
+        return code
+
+    quick.act = act
+    said, code = "Error: A crop that does not fit.", 2
+    assert reproduce("mine.toml", "--seeds", 1, "--quiet") == 2
+    printed = capsys.readouterr()
+    assert "seed 0 failed: A crop that does not fit." in printed.out
+    assert "40.0" in printed.out  # the other row
+    assert "one-stage/seed0.log: A crop that does not fit." in printed.err
+    said, code = "KeyError: 'defect'", 1
+    assert reproduce("mine.toml", "--seeds", 1) == 1
+    printed = capsys.readouterr()
+    assert "seed 0 failed: KeyError: 'defect'" in printed.out
+    record = json.loads(Path("out/mine-no-blue/results.json").read_text())
+    assert record["rows"][0]["runs"][0]["error"] == "KeyError: 'defect'"
+
+
+def test_mistakes_are_told_before_anything_runs(
+    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for arguments, message in [
+        (("tabel5",), 'There is no table "tabel5"'),
+        (("mine.toml", "--set", "train.bacth=1"), 'Did you mean "batch"'),
+        (("mine.toml", "--data", tmp_path / "nowhere"), 'prepared dataset "squares" was not found'),
+        (("mine.toml", "--device", "cuda:9"), '"cuda:9" is not there'),
+        (("mine.toml", "--set", "clip.weights=nowhere.safetensors"), "nowhere.safetensors"),
+        (("shapes",), 'The table "shapes" is for the dataset "shapes"'),
+    ]:
+        assert reproduce(*arguments) == 2, arguments
+        assert message in capsys.readouterr().err, arguments
+    assert quick.commands == []
+
+
+def test_a_dataset_without_validation_images(
+    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from tiny_data import write_tiny_dataset
+
+    write_tiny_dataset(tmp_path / "train-only", val=0)
+    assert reproduce("mine.toml", "--data", tmp_path / "train-only") == 2
+    assert "holds no validation images" in capsys.readouterr().err
+
+
+def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["reproduce", "all", "--seeds", "1", "--plan", "--json", "-", "--output", str(tmp_path)])
+    assert not left.value.code
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert [table["table"] for table in tables][-3:] == ["table10", "sigma", "shapes"]
+    folders = [
+        (tmp_path / f"{table['table']}-shapes-seen" / run["folder"]).resolve()
+        for table in tables
+        for row in table["rows"]
+        for run in row["runs"]
+    ]
+    assert len(set(folders)) < len(folders)
+    cascade = tmp_path / "table1-shapes-seen" / "cascade-clip" / "seed0"
+    assert folders.count(cascade.resolve()) >= 9

@@ -1,0 +1,105 @@
+"""The spectral prompt is a circular convolution of patches times class token, the same on every grid (SPEC 16)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.clip.load import Clip
+from cascade_clip.clip.spectral_prompt import SpectralPrompt, resize_filter
+from cascade_clip.clip.visual_prompts import VisualPrompts
+
+WIDTH = 3
+OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+
+def _patches(grid: tuple[int, int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    height, width = grid
+    return torch.randn(2, height * width, WIDTH, generator=generator), torch.randn(2, 1, WIDTH, generator=generator)
+
+
+def _prompt_of_kernel(grid: tuple[int, int], kernel: torch.Tensor) -> SpectralPrompt:
+    """A prompt whose weight is the spectrum of a 3 x 3 kernel (9, W) around the offset 0."""
+    spread = torch.zeros(*grid, WIDTH)
+    for (dy, dx), value in zip(OFFSETS, kernel, strict=True):
+        spread[dy, dx] = value
+    prompt = SpectralPrompt(grid, WIDTH)
+    with torch.no_grad():
+        prompt.weight.copy_(torch.view_as_real(torch.fft.rfft2(spread, dim=(0, 1))))
+    return prompt
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("made_for", [(8, 8), (7, 5), (3, 3)])
+@pytest.mark.parametrize("grid", [(8, 8), (5, 7), (12, 20), (16, 16), (3, 3), (4, 9)])
+def test_near_patches_act_on_each_other_alike_on_every_grid(made_for: tuple[int, int], grid: tuple[int, int]) -> None:
+    kernel = torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(1))
+    patches, class_token = _patches(grid)
+    product = (patches * class_token).unflatten(1, grid)
+    expected = torch.zeros_like(product)
+    for (dy, dx), value in zip(OFFSETS, kernel, strict=True):
+        expected += value * product.roll((dy, dx), dims=(1, 2))
+    ours = _prompt_of_kernel(made_for, kernel)(patches, class_token, grid)
+    torch.testing.assert_close(ours, expected.flatten(1, 2), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_any_weight_comes_back_from_a_larger_grid() -> None:
+    """Also parts of the weight that no real kernel has act as before: the inverse transform leaves them out."""
+    torch.manual_seed(0)
+    prompt = SpectralPrompt((6, 8), WIDTH)
+    weight = torch.view_as_complex(prompt.weight)
+    assert resize_filter(weight, (6, 8), (6, 8)) is weight
+    back = resize_filter(resize_filter(weight, (6, 8), (11, 9)), (11, 9), (6, 8))
+    again = SpectralPrompt((6, 8), WIDTH)
+    again.weight.copy_(torch.view_as_real(back))
+    given = (*_patches((6, 8)), (6, 8))
+    torch.testing.assert_close(again(*given), prompt(*given))
+
+
+def test_half_precision_and_gradient() -> None:
+    torch.manual_seed(0)
+    prompt = SpectralPrompt((4, 4), WIDTH)
+    patches, class_token = _patches((4, 4))
+    low = prompt(patches.bfloat16(), class_token.bfloat16(), (4, 4))
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), prompt(patches, class_token, (4, 4)), rtol=0.02, atol=0.002)
+    for grid in ((4, 4), (6, 2)):
+        prompt.weight.grad = None
+        prompt(*_patches(grid), grid).square().sum().backward()
+        assert prompt.weight.grad is not None
+        assert float(prompt.weight.grad.abs().max()) > 0
+
+
+@torch.no_grad()
+def test_only_patches_of_the_first_two_inputs_are_prompted(tiny_clip: Clip) -> None:
+    """Class token and visual prompts enter a block as they would without; the tap after a block comes before it."""
+    torch.manual_seed(0)
+    entered: dict[bool, list[torch.Tensor]] = {}
+    image = torch.randn(2, 3, 64, 96)
+    prompts = VisualPrompts(3, 4, 48, 16).eval()
+    for prompted in (False, True):
+        entered[prompted] = []
+        hooks = [
+            block.register_forward_pre_hook(lambda _module, inputs, p=prompted: entered[p].append(inputs[0]))
+            for block in tiny_clip.visual.transformer.resblocks
+        ]
+        spectral = SpectralPrompt((4, 4), 48) if prompted else None
+        ImageEncoder(tiny_clip.visual, taps=[4], prompts=prompts, spectral=spectral)(image)
+        for hook in hooks:
+            hook.remove()
+    plain, prompted_inputs = entered[False][0], entered[True][0]
+    assert torch.equal(plain[:, :4], prompted_inputs[:, :4])
+    assert not torch.isclose(plain[:, 4:], prompted_inputs[:, 4:]).all(dim=-1).any()
+
+
+@torch.no_grad()
+def test_a_weight_of_zero_changes_nothing(tiny_clip: Clip) -> None:
+    image = torch.randn(1, 3, 64, 64)
+    spectral = SpectralPrompt((4, 4), 48)
+    spectral.weight.zero_()
+    without = ImageEncoder(tiny_clip.visual, taps=[4])(image)
+    with_it = ImageEncoder(tiny_clip.visual, taps=[4], spectral=spectral)(image)
+    assert torch.equal(without.patch_tokens[4], with_it.patch_tokens[4])

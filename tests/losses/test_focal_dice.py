@@ -1,0 +1,72 @@
+"""The loss in pieces equals the formulas written out over whole masks (SPEC section 7)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.losses import focal_dice
+from cascade_clip.losses.focal import focal_loss
+from cascade_clip.losses.focal_dice import focal_dice_loss
+from cascade_clip.losses.targets import one_hot_masks
+
+
+def _dice(probability: Tensor, targets: Tensor, num_masks: float) -> Tensor:
+    """1 - (2 Σ pT + 1) / (Σ p + Σ T + 1), summed over the classes present."""
+    area = targets.sum((2, 3))
+    ratio = (2 * (probability * targets).sum((2, 3)) + 1) / (probability.sum((2, 3)) + area + 1)
+    return ((1 - ratio) * (area > 0)).sum() / num_masks
+
+
+def _plain(logits: Tensor, labels: Tensor, num_masks: float, *, masked: bool) -> tuple[Tensor, Tensor]:
+    full = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    targets = one_hot_masks(labels, full.shape[1])
+    valid = labels != 255 if masked else None
+    probability = full.sigmoid() if valid is None else full.sigmoid() * valid[:, None]
+    return 100 * focal_loss(full, targets, num_masks, valid), 2 * _dice(probability, targets, num_masks)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [(3, 7, 5, 6, 37, 41), (2, 34, 4, 4, 32, 32), (1, 1, 2, 3, 5, 4)])
+@pytest.mark.parametrize("piece", [1, 3000, 1 << 19])
+def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients, whatever the pieces; logits up to ±30, where the exponentials saturate."""
+    monkeypatch.setattr(focal_dice, "_CPU_PIECE", piece)
+    batch, classes, h, w, height, width = size
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(batch, classes, h, w, generator=generator, dtype=torch.float64) * 10).requires_grad_()
+    labels = torch.randint(0, classes + 1, (batch, height, width), generator=generator)
+    labels[labels == classes] = 255
+    focal, dice = _plain(logits, labels, 4.0, masked=masked)
+    (expected,) = torch.autograd.grad(focal + dice, logits)
+    single = logits.detach().float().requires_grad_()
+    total, our_focal, our_dice = focal_dice_loss(
+        single, labels, 4.0, focal_weight=100.0, dice_weight=2.0, masked=masked
+    )
+    (ours,) = torch.autograd.grad(3 * total, single)
+    assert our_focal.item() == pytest.approx(focal.item(), rel=2e-6)
+    assert our_dice.item() == pytest.approx(dice.item(), rel=2e-6)
+    assert total.item() == pytest.approx((focal + dice).item(), rel=2e-6)
+    torch.testing.assert_close(ours, 3 * expected.float(), rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_nothing_labelled() -> None:
+    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
+    labels = torch.full((1, 4, 4), 255)
+    total, focal, dice = focal_dice_loss(logits, labels, 1.0, focal_weight=1.0, dice_weight=1.0, masked=True)
+    assert (total.item(), focal.item(), dice.item()) == (0, 0, 0)
+    (gradient,) = torch.autograd.grad(total, logits)
+    assert not gradient.any()
+
+
+def test_gradient_keeps_the_logits_number_format() -> None:
+    logits = torch.randn(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.tensor([[[0, 1], [2, 255]]])
+    total, *_ = focal_dice_loss(logits, labels, 2.0, focal_weight=1.0, dice_weight=1.0, masked=False)
+    assert total.dtype == torch.float32
+    total.backward()
+    assert logits.grad is not None
+    assert logits.grad.dtype == torch.bfloat16
+    assert logits.grad.float().abs().sum() > 0

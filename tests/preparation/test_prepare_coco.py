@@ -1,0 +1,312 @@
+"""A miniature COCO-Stuff in the true encoding: 182 values with gaps, as zips, as folders, and converted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_miniatures import COCO_LAYOUTS, COCO_VALUES, drawn_mask, write_coco
+from PIL import Image
+
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.preparation import prepare_coco as module
+from cascade_clip.preparation.prepare_coco import coco_samples, prepare_coco, read_coco_mask
+from cascade_clip.preparation.source_tree import Entry
+
+# Value in the published masks (number in labels.txt minus one) and label, written down by hand: at both sides of every
+# gap, at the ends, and the unseen ones.
+BY_HAND = {
+    "person": (0, 0),
+    "fire hydrant": (10, 10),
+    "stop sign": (12, 11),
+    "cow": (20, 19),
+    "giraffe": (24, 23),
+    "backpack": (26, 24),
+    "umbrella": (27, 25),
+    "handbag": (30, 26),
+    "suitcase": (32, 28),
+    "frisbee": (33, 29),
+    "skateboard": (40, 36),
+    "bottle": (43, 39),
+    "wine glass": (45, 40),
+    "carrot": (56, 51),
+    "bed": (64, 59),
+    "dining table": (66, 60),
+    "toilet": (69, 61),
+    "tv": (71, 62),
+    "refrigerator": (81, 72),
+    "book": (83, 73),
+    "scissors": (86, 76),
+    "toothbrush": (89, 79),
+    "banner": (91, 80),
+    "cardboard": (99, 88),
+    "clouds": (105, 94),
+    "grass": (123, 112),
+    "playingfield": (144, 133),
+    "river": (147, 136),
+    "road": (148, 137),
+    "tree": (168, 157),
+    "wall-concrete": (171, 160),
+    "wood": (181, 170),
+}
+
+EVERY_VALUE = np.array([*COCO_VALUES, 255], np.uint8).reshape(4, 43).repeat(6, axis=0).repeat(3, axis=1)
+TRAIN = {
+    "000000000009": EVERY_VALUE,
+    "000000000025": drawn_mask(1, [0, 20, 171, 255]),
+    "000000000030": drawn_mask(2, [156, 123, 24], (50, 40)),
+    "000000000034": drawn_mask(3, [181, 12, 90 - 1, 255]),
+}
+VAL = {"000000000139": drawn_mask(4, [64, 71, 83, 180]), "000000000285": drawn_mask(5, [22, 123, 255])}
+MODES = {"000000000025": "L", "000000000030": "CMYK"}
+
+
+@pytest.fixture
+def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TRAIN", len(TRAIN))
+    monkeypatch.setattr(module, "_VAL", len(VAL))
+
+
+def _write(folder: Path, layout: str = "README") -> Path:
+    return write_coco(folder, train=TRAIN, val=VAL, layout=layout, modes=MODES)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("data/*"))}
+
+
+def _labels(folder: Path) -> dict[str, np.ndarray]:
+    dataset = PreparedDataset.open(folder)
+    records = [dataset.read(part, i) for part in ("train", "val") for i in range(dataset.count(part))]
+    return {record.id: decode_label(record.label_bytes) for record in records}
+
+
+def _expected(mask: np.ndarray) -> np.ndarray:
+    label_of = {value: label for label, value in enumerate(COCO_VALUES)} | {255: 255}
+    return np.vectorize(label_of.get)(mask)
+
+
+def _replace_pair(source: Path, mask: Image.Image) -> Path:
+    """Put a mask, and an image of its size, in the place of the first ones."""
+    path = source / "annotations" / "train2017" / "000000000009.png"
+    mask.save(path)
+    Image.new("RGB", mask.size).save(source / "images" / "train2017" / "000000000009.jpg")
+    return path
+
+
+def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path) -> None:
+    names = get_split("coco").class_names
+    assert {name: names[label] for name, (_, label) in BY_HAND.items()} == {name: name for name in BY_HAND}
+    values, labels = zip(*BY_HAND.values(), strict=True)
+    source = _write(tmp_path / "source")
+    _replace_pair(source, Image.fromarray(np.array([[*values, 255]], np.uint8)))
+    prepare_coco(tmp_path / "out", source=source, subset=1)
+    assert _labels(tmp_path / "out")["000000000009"].tolist() == [[*labels, 255]]
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_zips_are_prepared_pixel_for_pixel(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "zips")
+    assert sorted(path.name for path in source.iterdir()) == [
+        "stuffthingmaps_trainval2017.zip",
+        "train2017.zip",
+        "val2017.zip",
+    ]
+    info = prepare_coco(tmp_path / "out", source=source)
+    assert (info.name, info.classes, info.colours) == ("coco", get_split("coco").class_names, get_split("coco").colours)
+    assert info.options == {"from": "coco", "subset": None}
+    assert [file.name for file in info.sources] == sorted(path.name for path in source.iterdir())
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 4, "val": 2}
+    assert all(info.parts["train"].pixels)
+    labels = _labels(tmp_path / "out")
+    assert list(labels) == [*TRAIN, *VAL]
+    for stem, mask in (TRAIN | VAL).items():
+        assert np.array_equal(labels[stem], _expected(mask))
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_images_keep_their_bytes_whatever_their_mode(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    prepare_coco(tmp_path / "out", source=source)
+    dataset = PreparedDataset.open(tmp_path / "out")
+    for index, stem in enumerate(TRAIN):
+        record = dataset.read("train", index)
+        with Image.open(io.BytesIO(record.image_bytes)) as image:
+            assert image.mode == MODES.get(stem, "RGB")
+        assert record.image_bytes == (source / "images" / "train2017" / f"{stem}.jpg").read_bytes()
+        assert open_image(record.image_bytes).shape == (*TRAIN[stem].shape, 3)
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("layout", [name for name in COCO_LAYOUTS if name != "zips"])
+def test_every_layout_gives_the_bytes_that_the_zips_give(tmp_path: Path, layout: str) -> None:
+    prepare_coco(tmp_path / "zips", source=_write(tmp_path / "a", "zips"))
+    prepare_coco(tmp_path / "other", source=_write(tmp_path / "b", layout))
+    assert len(_digests(tmp_path / "zips")) == 2
+    assert _digests(tmp_path / "other") == _digests(tmp_path / "zips")
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "zips")
+    for workers in (1, 2):
+        prepare_coco(tmp_path / str(workers), source=source, workers=workers)
+    assert _digests(tmp_path / "1") == _digests(tmp_path / "2")
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("converted", ["annotations", "stuffthingmaps"])
+def test_published_masks_win_over_converted_ones(tmp_path: Path, converted: str) -> None:
+    """In whichever folder they lie; a converted mask that is taken although there is a published one shows up as 7."""
+    source = _write(tmp_path / "source")
+    for stem, mask in TRAIN.items():
+        path = source / converted / "train2017" / f"{stem}_labelTrainIds.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full_like(mask, 7)).save(path)
+    prepare_coco(tmp_path / "out", source=source)
+    assert np.array_equal(_labels(tmp_path / "out")["000000000009"], _expected(EVERY_VALUE))
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_published_masks_in_the_zip_win_over_converted_ones_in_a_folder(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "zips")
+    for part, masks in (("train", TRAIN), ("val", VAL)):
+        (source / "annotations" / f"{part}2017").mkdir(parents=True)
+        for stem, mask in masks.items():
+            path = source / "annotations" / f"{part}2017" / f"{stem}_labelTrainIds.png"
+            Image.fromarray(np.full_like(mask, 7)).save(path)
+    prepare_coco(tmp_path / "out", source=source)
+    assert np.array_equal(_labels(tmp_path / "out")["000000000139"], _expected(VAL["000000000139"]))
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("layout", ["README", "stuffthingmaps", "converted"])
+def test_masks_of_other_programs_beside_the_official_ones_are_passed_over(tmp_path: Path, layout: str) -> None:
+    source = _write(tmp_path / "source", layout)
+    for part, masks in (("train", TRAIN), ("val", VAL)):
+        other = source / "annotations_detectron2" / f"{part}2017"
+        other.mkdir(parents=True)
+        for stem, mask in masks.items():
+            Image.fromarray(np.full_like(mask, 7)).save(other / f"{stem}.png")
+    prepare_coco(tmp_path / "out", source=source)
+    assert np.array_equal(_labels(tmp_path / "out")["000000000285"], _expected(VAL["000000000285"]))
+
+
+def test_palette_masks_keep_their_indices(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    mask = Image.fromarray(np.array([[0, 12, 255], [171, 123, 181]], np.uint8))
+    mask.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
+    path = _replace_pair(source, mask)
+    with Image.open(path) as stored:
+        assert stored.mode == "P"
+    prepare_coco(tmp_path / "out", source=source, subset=1)
+    assert _labels(tmp_path / "out")["000000000009"].tolist() == [[0, 11, 255], [160, 112, 170]]
+
+
+def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "000000000009.png"
+    for value in range(256):
+        Image.fromarray(np.array([[value]], np.uint8)).save(path)
+        if value in {*COCO_VALUES, 255}:
+            assert read_coco_mask(Entry.of(path)).tolist() == _expected(np.array([[value]])).tolist()
+        else:
+            with pytest.raises(UserError, match=rf"000000000009\.png holds {value}[ ,]"):
+                read_coco_mask(Entry.of(path))
+
+
+def test_an_unexpected_value_is_named_with_file_and_thing(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    path = _replace_pair(source, Image.fromarray(np.array([[11, 200, 90, 0], [255, 11, 181, 5]], np.uint8)))
+    with pytest.raises(UserError) as caught:
+        prepare_coco(tmp_path / "out", source=source, subset=4)
+    assert str(caught.value).splitlines()[1:] == [
+        f"  {path} holds 11 (street sign), 90 (hair brush), 200, which no mask of COCO-Stuff does: the values are 0 to "
+        "181 without 11 things that were never drawn, and 255 is unlabelled. A mask that holds train ids is named "
+        "NAME_labelTrainIds.png."
+    ]
+    assert [left.name for left in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_converted_mask_with_a_value_beyond_its_classes_is_named(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "converted")
+    path = source / "annotations" / "val2017" / "000000000139_labelTrainIds.png"
+    Image.fromarray(VAL["000000000139"]).save(path)
+    with pytest.raises(UserError, match=r"139_labelTrainIds\.png holds 180, which is no train id: these are 0 to 170"):
+        prepare_coco(tmp_path / "out", source=source, subset=4)
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_files_without_a_partner_are_all_named(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    (source / "annotations" / "train2017" / "000000000025.png").unlink()
+    (source / "images" / "val2017" / "000000000285.jpg").unlink()
+    with pytest.raises(UserError) as caught:
+        prepare_coco(tmp_path / "out", source=source)
+    assert str(caught.value).splitlines() == [
+        "2 problems were found; nothing was written:",
+        f"  {source / 'images' / 'train2017' / '000000000025.jpg'} has no mask 000000000025.png.",
+        f"  {source / 'annotations' / 'val2017' / '000000000285.png'} has no image 000000000285.jpg.",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", ["zips", "README"])
+def test_what_is_missing_altogether_is_named_with_its_archive(tmp_path: Path, layout: str) -> None:
+    source = write_coco(tmp_path / "source", train=TRAIN, val={}, layout=layout)
+    with pytest.raises(UserError) as caught:
+        prepare_coco(tmp_path / "out", source=source)
+    assert str(caught.value) == (
+        f"COCO-Stuff is not complete in {source}: there are no images of val2017 (val2017.zip), no masks of val2017 "
+        "(stuffthingmaps_trainval2017.zip). Put the official zips there, or what they unpack to."
+    )
+
+
+def test_other_counts_are_an_error_unless_a_subset_is_asked_for(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "zips")
+    with pytest.raises(
+        UserError, match=r"4 training and 2 validation images; published are 118287 and 5000\. .*--subset"
+    ):
+        prepare_coco(tmp_path / "out", source=source)
+    info = prepare_coco(tmp_path / "out", source=source, subset=3)
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 2}
+    assert info.options["subset"] == 3
+    assert list(_labels(tmp_path / "out")) == [*list(TRAIN)[:3], *VAL]
+
+
+def test_samples_are_found_without_reading_them(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "mixed")
+    samples = coco_samples(source, subset=1)
+    assert [sample.id for sample in samples["train"]] == ["000000000009"]
+    pair = samples["val"][0].payload
+    assert str(pair.image) == str(source / "val2017.zip" / "val2017" / "000000000139.jpg")
+    assert str(pair.mask) == str(source / "stuffthingmaps" / "val2017" / "000000000139.png")
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_a_damaged_image_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    path = source / "images" / "train2017" / "000000000034.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(UserError, match=r"One problem was found; nothing was written:\n.*034\.jpg cannot be read"):
+        prepare_coco(tmp_path / "out", source=source)
+    assert [left.name for left in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source", "zips")
+    with zipfile.ZipFile(source / "train2017.zip") as archive:
+        start = archive.getinfo("train2017/000000000034.jpg").header_offset
+    with (source / "train2017.zip").open("r+b") as file:
+        file.seek(start + 200)
+        file.write(b"other bytes")
+    with pytest.raises(UserError, match=r"train2017\.zip/train2017/000000000034\.jpg"):
+        prepare_coco(tmp_path / "out", source=source)
+    assert not (tmp_path / "out").exists()

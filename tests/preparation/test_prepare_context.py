@@ -1,0 +1,732 @@
+"""A miniature VOC 2010 with PASCAL Context's labels in all encodings and both class orders, and what may be wrong."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from official_miniatures import (
+    context_annotation,
+    pack,
+    write_context_images,
+    write_context_json,
+    write_context_masks,
+    write_context_mats,
+    write_jpeg,
+    write_lines,
+    write_palette_png,
+)
+from PIL import Image
+from pycocotools import mask as coco
+from scipy.io import savemat
+
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.images import decode_label
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.preparation import context_class_order
+from cascade_clip.preparation import prepare_context as module
+from cascade_clip.preparation.context_classes import CONTEXT_IDS, VOC_FIRST
+from cascade_clip.preparation.context_masks import _run_total
+from cascade_clip.preparation.prepare_context import prepare_context
+from cascade_clip.preparation.source_tree import SourceTree
+
+A, B, V = "2008_000002", "2008_000003", "2008_000007"
+SIZE = (90, 160)
+
+
+def _cells(rows: Sequence[Sequence[int]], kind: type[np.unsignedinteger[Any]] = np.uint8) -> Any:
+    """An image of 3 x 4 cells of 30 x 40 pixels."""
+    return np.kron(np.array(rows, kind), np.ones((30, 40), kind))
+
+
+# The same images by hand in every numbering: ids of the 459 classes (1 and 430 are none of the 59) ...
+IDS = {
+    A: _cells([[0, 2, 9, 458], [430, 284, 397, 19], [416, 65, 326, 1]], np.uint16),
+    B: _cells([[105, 220, 144, 295], [65, 308, 347, 427], [2, 454, 454, 454]], np.uint16),
+    V: _cells([[98, 258, 368, 31], [25, 23, 0, 0], [360, 445, 187, 440]], np.uint16),
+}
+# ... labels ...
+LABELS = {
+    A: _cells([[255, 0, 1, 58], [255, 36, 49, 3], [51, 14, 41, 255]]),
+    B: _cells([[21, 31, 24, 37], [14, 39, 42, 54], [0, 57, 57, 57]]),
+    V: _cells([[19, 33, 48, 7], [6, 5, 255, 255], [46, 56, 28, 55]]),
+}
+# ... masks in alphabetical order from 1 ...
+ALPHABETICAL = {
+    A: _cells([[0, 1, 2, 59], [0, 37, 50, 4], [52, 15, 42, 0]]),
+    B: _cells([[22, 32, 25, 38], [15, 40, 43, 55], [1, 58, 58, 58]]),
+    V: _cells([[20, 34, 49, 8], [7, 6, 0, 0], [47, 57, 29, 56]]),
+}
+# ... those of the official 59_labels.txt ...
+VOC_CLASSES_FIRST = {
+    A: _cells([[0, 1, 21, 59], [0, 15, 11, 52], [19, 8, 47, 0]]),
+    B: _cells([[42, 38, 32, 45], [8, 16, 17, 20], [1, 58, 58, 58]]),
+    V: _cells([[10, 14, 18, 4], [3, 2, 0, 0], [50, 57, 36, 56]]),
+}
+# ... and VOC's own masks, which only some images have; 0 is background and 255 border.
+VOC = {
+    A: _cells([[0, 1, 0, 0], [0, 15, 11, 0], [19, 8, 0, 255]]),
+    B: _cells([[0, 0, 0, 0], [8, 16, 17, 20], [1, 0, 0, 0]]),
+}
+PARTS = {"train": [A, B], "val": [V]}
+
+
+@pytest.fixture(autouse=True)
+def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 1})
+
+
+def _images(folder: Path, voc: Mapping[str, Any] = VOC) -> Path:
+    """The folder VOC2010."""
+    sizes = {part: dict.fromkeys(stems, SIZE) for part, stems in PARTS.items()}
+    return write_context_images(folder, train=sizes["train"], val=sizes["val"], voc=voc) / "VOC2010"
+
+
+def _json(path: Path, ids: Mapping[str, Any] = IDS) -> Path:
+    return write_context_json(path, train={A: ids[A], B: ids[B]}, val={V: ids[V]})
+
+
+def _prepared(folder: Path) -> dict[str, dict[str, Any]]:
+    dataset = PreparedDataset.open(folder)
+    found: dict[str, dict[str, Any]] = {}
+    for part in ("train", "val"):
+        records = [dataset.read(part, index) for index in range(dataset.count(part))]  # type: ignore[arg-type]
+        found[part] = {record.id: decode_label(record.label_bytes) for record in records}
+    return found
+
+
+def _check(folder: Path) -> None:
+    """The prepared labels are those drawn by hand, pixel for pixel, in the right part and order."""
+    found = _prepared(folder)
+    assert {part: list(labels) for part, labels in found.items()} == PARTS
+    for labels in found.values():
+        for stem, label in labels.items():
+            np.testing.assert_array_equal(label, LABELS[stem], err_msg=stem)
+
+
+def _as_json(folder: Path) -> Path:
+    return _json(folder / "trainval_merged.json").parent
+
+
+def _as_mats(folder: Path) -> Path:
+    return write_context_mats(folder, IDS).parent
+
+
+def _as_masks(folder: Path) -> Path:
+    return write_context_masks(folder / "SegmentationClassContext", ALPHABETICAL).parent
+
+
+@pytest.mark.parametrize(
+    ("write", "options"),
+    [
+        (_as_json, {"labels": "json", "split": "phase in trainval_merged.json"}),
+        (_as_mats, {"labels": "mat", "split": "VOC2010/ImageSets/Main"}),
+        (
+            _as_masks,
+            {
+                "labels": "png",
+                "split": "VOC2010/ImageSets/Main",
+                "class_order": "alphabetical",
+                "first_index": 1,
+                "class_order_told_by": "VOC's own masks",
+            },
+        ),
+    ],
+)
+def test_every_encoding_gives_the_labels_drawn_by_hand(
+    tmp_path: Path, write: Callable[[Path], Path], options: dict[str, Any]
+) -> None:
+    write(_images(tmp_path / "source"))
+    info = prepare_context(tmp_path / "out", source=tmp_path / "source")
+    _check(tmp_path / "out")
+    assert (info.name, info.classes) == ("context", get_split("context").class_names)
+    counts = {"from": "context", "subset": None, "train_images": 2, "val_images": 1}
+    assert info.options == counts | options
+
+
+def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:
+    source = tmp_path / "downloads"
+    pack(_images(tmp_path / "raw").parent, source / "VOCtrainval_03-May-2010.tar")
+    pack(write_context_mats(tmp_path / "raw", IDS), source / "trainval.tar.gz")
+    info = prepare_context(tmp_path / "out", source=source, workers=2)
+    _check(tmp_path / "out")
+    names = [file.name for file in info.sources]
+    assert names == ["VOCtrainval_03-May-2010.tar", "trainval.tar.gz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads", "out", "raw"], "no spooled file may stay"
+
+
+def test_the_number_of_workers_does_not_change_a_byte(tmp_path: Path) -> None:
+    source = _as_json(_images(tmp_path / "source"))
+    for workers in (1, 2):
+        prepare_context(tmp_path / f"by{workers}", source=source, workers=workers)
+    shards = sorted(path.relative_to(tmp_path / "by1") for path in (tmp_path / "by1").rglob("*.parquet"))
+    assert len(shards) == 2
+    for shard in shards:
+        assert (tmp_path / "by1" / shard).read_bytes() == (tmp_path / "by2" / shard).read_bytes()
+
+
+def test_annotations_are_looked_for_where_they_were_named_and_only_there(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    _as_json(images)
+    mats = _as_mats(tmp_path / "labels")
+    assert prepare_context(tmp_path / "mat", source=images, annotations=mats).options["labels"] == "mat"
+    other = _json(tmp_path / "mine.json")
+    assert prepare_context(tmp_path / "json", source=images, annotations=other).options["labels"] == "json"
+    masks = write_context_masks(tmp_path / "any_name", ALPHABETICAL)
+    info = prepare_context(tmp_path / "png", source=images, annotations=masks)
+    assert info.options["labels"] == "png"
+    for kind in ("mat", "json", "png"):
+        _check(tmp_path / kind)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"labels of PASCAL Context were not found in .*empty: .*--annotations"):
+        prepare_context(tmp_path / "out", source=images, annotations=tmp_path / "empty")
+
+
+def test_json_wins_over_mat_and_mat_over_masks(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    for write, kind in ((_as_masks, "png"), (_as_mats, "mat"), (_as_json, "json")):
+        write(images)
+        info = prepare_context(tmp_path / "out", source=images, overwrite=True)
+        assert info.options["labels"] == kind
+
+
+def test_ids_and_names_are_those_of_the_class_list(golden: Path) -> None:
+    names = get_split("context").class_names
+    assert tuple(CONTEXT_IDS) == names
+    assert list(CONTEXT_IDS.values()) == sorted(CONTEXT_IDS.values()), "the full list is alphabetical"
+    splits = json.loads((golden / "splits.json").read_text())
+    assert list(names) == splits["context_59"]["classes"]
+    assert sorted(VOC_FIRST) == sorted(names)
+    voc = [name.replace("diningtable", "table") for name in get_split("voc").class_names]
+    assert list(VOC_FIRST[:20]) == voc
+
+
+def test_the_released_unseen_indices_were_written_for_the_voc_first_order(golden: Path) -> None:
+    indices = json.loads((golden / "splits.json").read_text())["context_59"]["unseen_idx"]
+    assert {VOC_FIRST[index] for index in indices} == get_split("context-seen").unseen
+    names = get_split("context").class_names
+    assert {names[index] for index in indices} == get_split("context-released-seen").unseen
+
+
+# --- converted masks --------------------------------------------------------------------------------------------------
+
+
+def _reduced(masks: Mapping[str, Any]) -> dict[str, Any]:
+    """0..58 and 255, as after mmsegmentation's reduce_zero_label."""
+    return {stem: (mask - np.uint8(1)) for stem, mask in masks.items()}
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClassContext", "59_context_labels"])
+@pytest.mark.parametrize("order", ["alphabetical", "voc-first"])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("given", [False, True])
+def test_both_orders_and_starts_are_recognised_and_converted(
+    tmp_path: Path, folder: str, order: Any, first: int, given: bool
+) -> None:
+    images = _images(tmp_path / "source")
+    masks = VOC_CLASSES_FIRST if order == "voc-first" else ALPHABETICAL
+    write_context_masks(images / folder, masks if first else _reduced(masks))
+    info = prepare_context(tmp_path / "out", source=images, class_order=order if given else None)
+    _check(tmp_path / "out")
+    told = {key: info.options[key] for key in ("class_order", "first_index", "class_order_told_by")}
+    assert told == {"class_order": order, "first_index": first, "class_order_told_by": "VOC's own masks"}
+
+
+def test_an_order_given_that_the_masks_contradict_is_refused_with_figures(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    write_context_masks(images / "SegmentationClassContext", VOC_CLASSES_FIRST)
+    message = (
+        r"--class-order alphabetical contradicts the masks in .*SegmentationClassContext, which are voc-first: "
+        r"of 12,000 pixels of VOC's classes in 2 images agree, read alphabetical from 1: 20\.0 %, "
+        r"alphabetical from 0: 0\.0 %, voc-first from 1: 100\.0 %, voc-first from 0: 0\.0 %\. Leave --class-order out"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
+    assert not (tmp_path / "out").exists()
+
+
+def test_masks_of_both_orders_in_one_folder_are_refused(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    mixed = {A: ALPHABETICAL[A], B: VOC_CLASSES_FIRST[B], V: ALPHABETICAL[V]}
+    write_context_masks(images / "SegmentationClassContext", mixed)
+    message = rf"are mixed: .*1 alphabetical from 1 \({A}\) and 1 voc-first from 1 \({B}\) were found"
+    for order in (None, "alphabetical", "voc-first"):
+        with pytest.raises(UserError, match=message):
+            prepare_context(tmp_path / "out", source=images, class_order=order)  # type: ignore[arg-type]
+
+
+def test_one_odd_image_in_a_hundred_is_no_mixture(tmp_path: Path) -> None:
+    """A sofa under a cloth: VOC says sofa, and the other order has that number for cloth."""
+
+    def entries(folder: str, masks: Mapping[str, Any]) -> Any:
+        return SourceTree.open([write_context_masks(tmp_path / folder, masks)]).folder(folder, (".png",))
+
+    sofa, person, wood = _cells([[18] * 4] * 3), _cells([[37] * 4] * 3), _cells([[15] * 4] * 3)
+    for others, refused in ((98, True), (99, False)):
+        names = [f"image{number:03d}" for number in range(others)]
+        masks = entries(f"masks{others}", {**dict.fromkeys(names, person), "odd": sofa})
+        voc = entries(f"voc{others}", {**dict.fromkeys(names, wood), "odd": sofa})
+        arguments: dict[str, Any] = {"listed": None, "given": None, "where": "here"}
+        if refused:
+            with pytest.raises(UserError, match=r"98 alphabetical from 1 .* and 1 voc-first from 1 \(odd\)"):
+                context_class_order.recognise_reading(masks, voc, **arguments)
+        else:
+            assert context_class_order.recognise_reading(masks, voc, **arguments).reading.order == "alphabetical"
+
+
+def test_a_few_pixels_of_one_image_speak_for_nothing(tmp_path: Path) -> None:
+    small = np.zeros(SIZE, np.uint8)
+    small[30:50, 0:20] = 8
+    images = _images(tmp_path / "source", voc={A: VOC[A], B: small})
+    mask = ALPHABETICAL[B].copy()
+    mask[30:50, 0:20] = 8
+    write_context_masks(images / "SegmentationClassContext", {**ALPHABETICAL, B: mask})
+    assert prepare_context(tmp_path / "out", source=images).options["class_order"] == "alphabetical"
+
+
+def test_masks_of_vocs_own_of_another_size_are_passed_over(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source", voc={A: VOC[A], B: VOC[B]})
+    write_context_masks(images / "SegmentationClassContext", ALPHABETICAL)
+    write_palette_png(images / "SegmentationClass" / f"{B}.png", VOC[B][:, :-1])
+    prepare_context(tmp_path / "out", source=images)
+    _check(tmp_path / "out")
+
+
+def test_without_evidence_the_order_has_to_be_given(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source", voc={})
+    write_context_masks(images / "SegmentationClassContext", VOC_CLASSES_FIRST)
+    message = (
+        r"class order of the masks in .* cannot be told: .* cover 0 of their pixels, where 5,000 are needed\. "
+        r"Give --class-order alphabetical \(aeroplane, bag, bed.*\) or voc-first \(aeroplane, bicycle, bird"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+    info = prepare_context(tmp_path / "out", source=images, class_order="voc-first")
+    assert (info.options["class_order_told_by"], info.options["first_index"]) == ("class_order", 1)
+    _check(tmp_path / "out")
+
+
+def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path: Path) -> None:
+    aeroplanes = np.ones(SIZE, np.uint8)
+    images = _images(tmp_path / "source", voc={A: aeroplanes})
+    write_context_masks(images / "SegmentationClassContext", {**ALPHABETICAL, A: aeroplanes})
+    with pytest.raises(UserError, match=r"cannot be told: .* agree with both orders \(of 14,400 .* from 1: 100\.0 %"):
+        prepare_context(tmp_path / "out", source=images)
+    info = prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
+    assert (info.options["class_order_told_by"], info.options["first_index"]) == ("class_order", 1)
+
+
+def test_the_start_is_never_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _images(tmp_path / "source", voc={})
+    write_context_masks(images / "SegmentationClassContext", _reduced(ALPHABETICAL))
+    with pytest.raises(UserError, match=r"Whether 0 means no class or aeroplane cannot be told from the 3 masks"):
+        prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
+    monkeypatch.setattr(context_class_order, "_ENOUGH_FOR_WOOD", 3)
+    info = prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
+    assert info.options["first_index"] == 0
+    _check(tmp_path / "out")
+
+
+OFFICIAL_NAMES = [{"table": "diningtable", "bedclothes": "bedcloth", "cloth": "clothes"}.get(n, n) for n in VOC_FIRST]
+
+
+@pytest.mark.parametrize(
+    ("file", "lines", "masks"),
+    [
+        ("SegmentationClassContext/classes.txt", ["background", *VOC_FIRST], VOC_CLASSES_FIRST),
+        ("59_labels.txt", [f"{n}: {name}" for n, name in enumerate(OFFICIAL_NAMES, 1)], VOC_CLASSES_FIRST),
+        ("SegmentationClassContext/labels.txt", ["0: empty", *CONTEXT_IDS], ALPHABETICAL),
+        ("SegmentationClassContext/labels.txt", [f"{n} {name}" for n, name in enumerate(CONTEXT_IDS)], "reduced"),
+    ],
+)
+def test_a_class_list_beside_the_masks_tells_the_order(tmp_path: Path, file: str, lines: list[str], masks: Any) -> None:
+    images = _images(tmp_path / "source", voc={})
+    masks = _reduced(ALPHABETICAL) if masks == "reduced" else masks
+    write_context_masks(images / "SegmentationClassContext", masks)
+    write_lines(images / file, lines)
+    info = prepare_context(tmp_path / "out", source=images)
+    assert info.options["class_order_told_by"] == file.rpartition("/")[2]
+    _check(tmp_path / "out")
+
+
+def test_a_class_list_that_the_masks_or_the_order_given_contradict_is_refused(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    write_context_masks(images / "SegmentationClassContext", ALPHABETICAL)
+    write_lines(images / "SegmentationClassContext" / "classes.txt", VOC_FIRST)
+    message = (
+        r"classes\.txt lists the classes voc-first, but the masks beside it hold others: of 12,000 .*Remove the list"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+    without = _images(tmp_path / "without", voc={})
+    write_context_masks(without / "SegmentationClassContext", VOC_CLASSES_FIRST)
+    write_lines(without / "SegmentationClassContext" / "classes.txt", VOC_FIRST)
+    with pytest.raises(UserError, match=r"alphabetical contradicts .*which are voc-first: .*classes\.txt says so"):
+        prepare_context(tmp_path / "out", source=without, class_order="alphabetical")
+
+
+def test_class_lists_of_another_order_or_of_other_classes(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    write_context_masks(images / "SegmentationClassContext", ALPHABETICAL)
+    write_lines(images / "labels.txt", [f"{n}: class {n}" for n in range(1, 460)])
+    prepare_context(tmp_path / "out", source=images)
+    _check(tmp_path / "out")
+    write_lines(images / "SegmentationClassContext" / "classes.txt", [*reversed(VOC_FIRST)])
+    with pytest.raises(UserError, match=r"classes\.txt lists the 59 classes in an order of its own; known are alpha"):
+        prepare_context(tmp_path / "again", source=images)
+
+
+def test_masks_that_are_none_of_the_59_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _images(tmp_path / "source")
+    folder = write_context_masks(images / "SegmentationClassContext", {s: m + 7 for s, m in ALPHABETICAL.items()})
+    with pytest.raises(UserError, match=r"are no masks of PASCAL Context's 59 classes in a known order: of 12,000"):
+        prepare_context(tmp_path / "out", source=images)
+    voc_classes = [15, 37, 40, 43, 50]  # cat, person, pottedplant, sheep, table
+    less = {s: np.where(np.isin(m, voc_classes), 0, m).astype(np.uint8) for s, m in ALPHABETICAL.items()}
+    write_context_masks(folder, less)
+    with pytest.raises(UserError, match=r"in a known order: of 12,000 .* read alphabetical from 1: 40\.0 %"):
+        prepare_context(tmp_path / "out", source=images)
+    of_33 = {stem: np.where(mask > 33, 0, mask).astype(np.uint8) for stem, mask in VOC_CLASSES_FIRST.items()}
+    write_context_masks(folder, of_33)
+    monkeypatch.setattr(context_class_order, "_MIXTURE", 2)
+    with pytest.raises(UserError, match=r"no value above 32 in 2 images: they are those of the 33 classes"):
+        prepare_context(tmp_path / "out", source=images)
+
+
+def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    wrong = ALPHABETICAL[V].copy()
+    wrong[0, :2] = 60, 200
+    write_context_masks(images / "SegmentationClassContext", {**ALPHABETICAL, V: wrong})
+    with pytest.raises(UserError, match=rf"{V}\.png holds 60, 200, which is no class: .* from 1 to 59, and 255"):
+        prepare_context(tmp_path / "out", source=images)
+
+
+def test_vocs_own_masks_are_never_taken_for_labels(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    with pytest.raises(UserError, match=r"labels of PASCAL Context were not found"):
+        prepare_context(tmp_path / "out", source=images, annotations=images / "SegmentationClass")
+
+
+@pytest.mark.parametrize("write", [_as_json, _as_mats])
+def test_a_class_order_means_nothing_without_converted_masks(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    images = _images(tmp_path / "source")
+    write(images)
+    with pytest.raises(UserError, match=r"--class-order voc-first says how converted masks .* Leave it out, or name"):
+        prepare_context(tmp_path / "out", source=images, class_order="voc-first")
+
+
+# --- the split --------------------------------------------------------------------------------------------------------
+
+
+def test_lists_made_for_context_win_over_vocs(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    labels = _as_mats(tmp_path / "labels")
+    write_lines(labels / "ImageSets" / "SegmentationContext" / "train.txt", [V, A])
+    write_lines(labels / "ImageSets" / "SegmentationContext" / "val.txt", [B])
+    info = prepare_context(tmp_path / "out", source=images, annotations=labels)
+    assert {part: list(found) for part, found in _prepared(tmp_path / "out").items()} == {"train": [A, V], "val": [B]}
+    assert info.options["split"] == "ImageSets/SegmentationContext"
+    assert [file.name for file in info.sources] == ["train.txt", "val.txt"]
+
+
+def test_the_json_decides_by_phase_even_where_lists_differ(tmp_path: Path) -> None:
+    images = _images(tmp_path / "source")
+    write_context_json(images / "trainval_merged.json", train={V: IDS[V], A: IDS[A]}, val={B: IDS[B]})
+    info = prepare_context(tmp_path / "out", source=images)
+    assert {part: list(found) for part, found in _prepared(tmp_path / "out").items()} == {"train": [A, V], "val": [B]}
+    assert [file.name for file in info.sources] == ["trainval_merged.json"]
+
+
+def test_an_image_in_both_lists_and_lists_that_are_not_there(tmp_path: Path) -> None:
+    images = _as_mats(_images(tmp_path / "source"))
+    main = images / "ImageSets" / "Main"
+    write_lines(main / "val.txt", [V, A])
+    with pytest.raises(UserError, match=rf"train\.txt and .*val\.txt both name the image {A}"):
+        prepare_context(tmp_path / "out", source=images)
+    (main / "val.txt").unlink()
+    with pytest.raises(UserError, match=r"The split of PASCAL Context was not found in .*SegmentationContext"):
+        prepare_context(tmp_path / "out", source=images)
+
+
+def test_other_counts_are_an_error_that_knows_the_5104(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _as_json(_images(tmp_path / "source"))
+    monkeypatch.setattr(module, "_COUNTS", {"train": 4998, "val": 5105})
+    message = (
+        r"phase in trainval_merged\.json gives 2 training and 1 validation images; published are 4,998 and 5,105\. "
+        r"\(A validation list of 5,104 circulates.*--subset"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+    info = prepare_context(tmp_path / "out", source=images, subset=1)
+    assert (info.options["train_images"], info.options["val_images"], info.options["subset"]) == (1, 1, 1)
+    assert {part: list(found) for part, found in _prepared(tmp_path / "out").items()} == {"train": [A], "val": [V]}
+
+
+# --- what may be broken -----------------------------------------------------------------------------------------------
+
+
+def test_missing_images_and_labels_are_all_named(tmp_path: Path) -> None:
+    images = _as_mats(_images(tmp_path / "source"))
+    (images / "JPEGImages" / f"{A}.jpg").unlink()
+    (images / "trainval" / f"{B}.mat").unlink()
+    message = (
+        rf"2 problems were found; nothing .*\n.*JPEGImages/{A}\.jpg is missing\.\n.*trainval has no label of .*{B}\."
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+    with pytest.raises(UserError, match=r"VOC 2010 was not found in .*labels: .*Give VOCtrainval_03-May-2010\.tar"):
+        prepare_context(tmp_path / "out", source=_as_mats(tmp_path / "labels"))
+
+
+@pytest.mark.parametrize("write", [_as_json, _as_mats, _as_masks])
+def test_another_size_than_the_images_is_named_with_the_file(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    images = _images(tmp_path / "source")
+    write(images)
+    write_jpeg(images / "JPEGImages" / f"{V}.jpg", (40, 50))
+    with pytest.raises(UserError, match=rf"{V}.* has 160 x 90 pixels, .*{V}\.jpg has 50 x 40; they must be equal"):
+        prepare_context(tmp_path / "out", source=images)
+    assert not (tmp_path / "out").exists()
+
+
+def _edited(images: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
+    file = _json(images / "trainval_merged.json")
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+    return images
+
+
+def test_the_annotation_that_stands_last_covers_the_others(tmp_path: Path) -> None:
+    region = np.zeros(SIZE, bool)
+    region[10:50, 20:100] = True
+
+    def cover(content: dict[str, Any]) -> None:
+        image_id = int(V.replace("_", ""))
+        content["annos_segmentation"] += [
+            context_annotation(98, image_id, 284, region),
+            context_annotation(99, image_id, 1, region & (np.arange(160) < 60)),
+        ]
+
+    prepare_context(tmp_path / "out", source=_edited(_images(tmp_path / "source"), cover))
+    expected = LABELS[V].copy()
+    expected[10:50, 60:100] = 36
+    expected[10:50, 20:60] = 255
+    np.testing.assert_array_equal(_prepared(tmp_path / "out")["val"][V], expected)
+
+
+def test_plain_run_lengths_and_images_without_annotations(tmp_path: Path) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        content["annos_segmentation"] = [
+            {
+                "image_id": int(V.replace("_", "")),
+                "category_id": 440,
+                "segmentation": {"size": list(SIZE), "counts": [90 * 3 + 5, 7, 90 * 157 - 12]},
+            }
+        ]
+
+    prepare_context(tmp_path / "out", source=_edited(_images(tmp_path / "source"), edit))
+    expected = np.full(SIZE, 255, np.uint8)
+    expected[5:12, 3] = 55
+    np.testing.assert_array_equal(_prepared(tmp_path / "out")["val"][V], expected)
+    assert (_prepared(tmp_path / "out")["train"][A] == 255).all()
+
+
+def test_annotations_of_images_that_are_not_listed_are_passed_over(tmp_path: Path) -> None:
+    other = context_annotation(99, 2007000001, 284, np.ones((5, 4), bool))
+    images = _edited(_images(tmp_path / "source"), lambda content: content["annos_segmentation"].append(other))
+    prepare_context(tmp_path / "out", source=images)
+    _check(tmp_path / "out")
+
+
+def _with_counts(counts: object) -> Callable[[dict[str, Any]], object]:
+    return lambda content: content["annos_segmentation"][0]["segmentation"].update(counts=counts)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        "",
+        "9",
+        "~~~",
+        "é",
+        "ooooooooooooooooo0",
+        "0o",
+        "P",
+        [9, 2],
+        [1, -1, 14400],
+        [20000],
+        [2**40],
+    ],
+)
+def test_damaged_run_lengths_are_named(tmp_path: Path, counts: object) -> None:
+    images = _edited(_images(tmp_path / "source"), _with_counts(counts))
+    message = rf"trainval_merged\.json, image {A}\.jpg: annotation 0 of category 1 is damaged \(.+\)\. Fetch the file"
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_lengths_that_end_early_or_late_are_damaged(tmp_path: Path) -> None:
+    """pycocotools itself would fill what is missing with whatever the memory held."""
+    images = _images(tmp_path / "source")
+    whole = json.loads(_json(images / "trainval_merged.json").read_text())
+    counts = whole["annos_segmentation"][0]["segmentation"]["counts"]
+    for wrong in (counts[:-1], counts + "1"):
+        _edited(images, _with_counts(wrong))
+        with pytest.raises(UserError, match=rf"image {A}\.jpg: annotation 0 .*damaged"):
+            prepare_context(tmp_path / "out", source=images)
+
+
+def test_run_lengths_of_every_length_are_counted_right() -> None:
+    """The sum that damage is told by equals that of pycocotools' own code for masks of many kinds."""
+    rng = np.random.default_rng(5)
+    shapes = [(1, 1), (3, 5), (90, 160), (1000, 2000)]
+    for height, width in shapes:
+        for share in (0.0, 0.001, 0.5, 1.0):
+            region = np.asfortranarray(rng.random((height, width)) < share, np.uint8)
+            assert _run_total(coco.encode(region)["counts"]) == height * width
+    with pytest.raises(ValueError, match="a run is too long"):
+        _run_total(b"PPPPPPPPPPPPP1" + coco.encode(np.ones(SIZE, np.uint8, order="F"))["counts"][1:])
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda c: c["images"][0].update(phase="test"),
+            r"images\[0\]\.phase is 'test': Input should be 'train' or 'val'",
+        ),
+        (lambda c: c["images"][1].pop("file_name"), r"images\[1\]\.file_name is missing"),
+        (lambda c: c["images"][1].update(height=0), r"images\[1\]\.height is 0: Input should be greater than 0"),
+        (lambda c: c["annos_segmentation"][2].pop("category_id"), r"annos_segmentation\[2\]\.category_id is missing"),
+        (
+            lambda c: c["annos_segmentation"][2].update(category_id=460),
+            r"annos_segmentation\[2\]\.category_id is 460: Input should be less than or equal to 459",
+        ),
+        (
+            lambda c: c["annos_segmentation"][1].update(segmentation=[[1, 2]]),
+            r"annos_segmentation\[1\]\.segmentation is",
+        ),
+        (
+            lambda c: [annotation.update(image_id=7) for annotation in c["annos_segmentation"][:11]],
+            rf"names 1 images that are not in images \(7\), while 1 of those there have no annotation \({A}\.jpg\)",
+        ),
+        (
+            lambda c: c["annos_segmentation"][1]["segmentation"].update(size=[160, 90]),
+            rf"\[1\] has 90 x 160 pixels, its image {A}\.jpg 160 x 90",
+        ),
+        (lambda c: c["images"].append(c["images"][0]), rf"the image {A} stands there 2 times"),
+        (lambda c: c.pop("images"), r"is no annotation of PASCAL Context: .* images and annos_segmentation"),
+    ],
+)
+def test_a_wrong_json_is_told_with_the_place(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    images = _edited(_images(tmp_path / "source"), edit)
+    with pytest.raises(UserError, match=message) as caught:
+        prepare_context(tmp_path / "out", source=images)
+    assert "trainval_merged.json" in str(caught.value)
+
+
+def test_a_json_that_is_cut_off(tmp_path: Path) -> None:
+    images = _as_json(_images(tmp_path / "source"))
+    file = images / "trainval_merged.json"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"trainval_merged\.json is no valid JSON \(EOF .*Is it cut off\?"):
+        prepare_context(tmp_path / "out", source=images)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"other": 1}, r"cannot be read as a label map of PASCAL Context"),
+        ({"LabelMap": np.zeros((2, 2, 2))}, r"cannot be read .*LabelMap is float64 of 3 axes"),
+        ({"LabelMap": np.full(SIZE, 460)}, r"holds numbers from 460 to 460; .*whole numbers of 0 to 459"),
+        ({"LabelMap": np.full(SIZE, 1.5)}, r"holds numbers from 1\.5 to 1\.5"),
+    ],
+)
+def test_a_wrong_mat_file_is_named(tmp_path: Path, content: dict[str, Any], message: str) -> None:
+    images = _as_mats(_images(tmp_path / "source"))
+    savemat(images / "trainval" / f"{B}.mat", content)
+    with pytest.raises(UserError, match=rf"{B}\.mat {message}"):
+        prepare_context(tmp_path / "out", source=images)
+
+
+def test_broken_files_are_named(tmp_path: Path) -> None:
+    images = _as_mats(_images(tmp_path / "source"))
+    (images / "trainval" / f"{B}.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(40))
+    (images / "JPEGImages" / f"{V}.jpg").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        prepare_context(tmp_path / "out", source=images)
+    assert re.search(rf"{B}\.mat cannot be read as a label map", str(caught.value))
+    assert re.search(rf"{V}\.jpg cannot be read: it is broken", str(caught.value))
+    masks = write_context_masks(tmp_path / "SegmentationClassContext", ALPHABETICAL)
+    Image.new("RGB", SIZE[::-1]).save(masks / f"{A}.png")
+    with pytest.raises(UserError, match=rf"{A}\.png is a colour image \(RGB\)"):
+        prepare_context(tmp_path / "out", source=images, annotations=masks)
+
+
+@pytest.mark.parametrize(
+    ("write", "package", "message"),
+    [
+        (
+            _as_json,
+            "pycocotools",
+            r"COCO RLE of trainval_merged\.json needs pycocotools: pip install 'cascade-clip\[data\]'",
+        ),
+        (_as_mats, "scipy", r"\.mat labels of PASCAL Context need SciPy: pip install 'cascade-clip\[data\]'"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_way_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path], package: str, message: str
+) -> None:
+    images = _images(tmp_path / "source")
+    write(images)
+    original = builtins.__import__
+
+    def refuse(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name.partition(".")[0] == package:
+            raise ImportError(name)
+        return original(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(UserError, match=message):
+        prepare_context(tmp_path / "out", source=images)
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_goes_on_and_a_change_is_noticed(tmp_path: Path) -> None:
+    images = _as_json(_images(tmp_path / "source"))
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(done: int, total: int, file: str) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        prepare_context(tmp_path / "out", source=images, progress=stop)
+    calls: list[int] = []
+    shard = next((tmp_path / ".out.preparing" / "data").glob("*.parquet"))
+    written = shard.stat().st_mtime_ns
+    prepare_context(tmp_path / "out", source=images, progress=lambda done, total, file: calls.append(done))
+    assert (tmp_path / "out" / "data" / shard.name).stat().st_mtime_ns == written
+    assert calls[-1] == 3
+    _check(tmp_path / "out")
+
+    with pytest.raises(Stopped):
+        prepare_context(tmp_path / "other", source=images, progress=stop)
+    changed = {**IDS, V: _cells([[440] * 4] * 3, np.uint16)}
+    _json(images / "trainval_merged.json", changed)
+    with pytest.raises(UserError, match=r"unfinished preparation of .*other was made from other files or options"):
+        prepare_context(tmp_path / "other", source=images)

@@ -1,0 +1,433 @@
+"""A miniature VOC 2012 with SBD in the true encodings, from folders and from the official archives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from official_miniatures import (
+    Mask,
+    drawn_mask,
+    pack,
+    sbd_mat,
+    write_jpeg,
+    write_lines,
+    write_palette_png,
+    write_sbd,
+    write_voc,
+)
+from scipy.io import savemat
+
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.images import decode_label
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.preparation import prepare_voc as module
+from cascade_clip.preparation.prepare_voc import prepare_voc
+
+MASK = np.array([[0, 1, 20, 2], [255, 15, 0, 19], [255, 255, 7, 7]], np.uint8)
+LABEL = [[255, 0, 19, 1], [255, 14, 255, 18], [255, 255, 6, 6]]
+OTHER = np.array([[20, 20, 1, 0], [3, 3, 3, 0], [0, 0, 0, 0]], np.uint8)
+OTHER_LABEL = [[19, 19, 0, 255], [2, 2, 2, 255], [255, 255, 255, 255]]
+
+TRAIN = {"2007_b": MASK, "2007_a": drawn_mask(1, range(21), (30, 22))}
+VAL = {"2007_w": drawn_mask(2, [255, 4, 0], (25, 40)), "2007_v": MASK}
+OTHERS = {"2008_x": (3, 4), "2008_y": (3, 4), "2008_z": (3, 4)}
+# An image of each of VOC's parts is in SBD too, with another mask.
+SBD_TRAIN = {"2008_y": OTHER, "2007_b": OTHER}
+SBD_VAL = {"2008_x": OTHER, "2007_v": OTHER}
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Path:
+    """The folder VOCdevkit."""
+    return write_voc(tmp_path / "voc", train=TRAIN, val=VAL, others=OTHERS)
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """SBD's folder benchmark_RELEASE, with a mask that no list names."""
+    folder = write_sbd(tmp_path / "sbd", train=SBD_TRAIN, val=SBD_VAL)
+    (folder / "dataset" / "cls" / "2008_z.mat").write_bytes(sbd_mat(OTHER))
+    return folder
+
+
+@pytest.fixture
+def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, count in (("_TRAIN", 2), ("_VAL", 2), ("_ADDED", 2)):
+        monkeypatch.setattr(module, name, count)
+
+
+def _ids(folder: Path, part: str) -> list[str]:
+    dataset = PreparedDataset.open(folder)
+    return [dataset.read(part, index).id for index in range(dataset.count(part))]  # type: ignore[arg-type]
+
+
+def _labels(folder: Path) -> dict[str, list[list[int]]]:
+    """Every label of both parts."""
+    dataset = PreparedDataset.open(folder)
+    records = [dataset.read(part, index) for part in ("train", "val") for index in range(dataset.count(part))]
+    return {record.id: decode_label(record.label_bytes).tolist() for record in records}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("data/*")}
+
+
+def _without_background(mask: Mask) -> list[list[int]]:
+    """The label by the definition, pixel by pixel."""
+    return [[255 if value in {0, 255} else int(value) - 1 for value in row] for row in mask]
+
+
+def test_the_counts_are_the_published_ones() -> None:
+    assert (module._TRAIN, module._VAL, module._TRAIN + module._ADDED) == (1464, 1449, 10582)
+
+
+# --- VOC itself ---
+
+
+def _official(devkit: Path, tmp_path: Path) -> Path:
+    return pack(devkit, tmp_path / "downloads" / "VOCtrainval_11-May-2012.tar")
+
+
+def _renamed(devkit: Path, tmp_path: Path) -> Path:
+    return (devkit / "VOC2012").rename(tmp_path / "my voc")
+
+
+def _beside_another_year(devkit: Path, tmp_path: Path) -> Path:
+    shutil.copytree(devkit / "VOC2012", devkit / "VOC2010")
+    write_lines(devkit / "VOC2010" / "ImageSets" / "Segmentation" / "train.txt", ["2008_z"])
+    return devkit
+
+
+SOURCES: dict[str, Callable[[Path, Path], Path]] = {
+    "VOC2012": lambda devkit, tmp_path: devkit / "VOC2012",
+    "VOCdevkit": lambda devkit, tmp_path: devkit,
+    "above": lambda devkit, tmp_path: devkit.parent,
+    "renamed": _renamed,
+    "two years": _beside_another_year,
+    "tar": _official,
+    "folder of tar": lambda devkit, tmp_path: _official(devkit, tmp_path).parent,
+    "zip": lambda devkit, tmp_path: pack(devkit, tmp_path / "voc2012.zip"),
+    "tar.gz": lambda devkit, tmp_path: pack(devkit, tmp_path / "voc2012.tar.gz"),
+}
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_pixel_from_every_source(devkit: Path, tmp_path: Path, kind: str) -> None:
+    images = {path.stem: path.read_bytes() for path in (devkit / "VOC2012" / "JPEGImages").iterdir()}
+    source = SOURCES[kind](devkit, tmp_path)
+    info = prepare_voc(tmp_path / "out", source=source)
+    assert (info.name, info.classes) == ("voc", get_split("voc").class_names)
+    assert info.options == {"from": "voc", "sbd": None, "subset": None}
+    assert (_ids(tmp_path / "out", "train"), _ids(tmp_path / "out", "val")) == (["2007_a", "2007_b"], list(VAL))
+    labels = _labels(tmp_path / "out")
+    assert labels["2007_b"] == labels["2007_v"] == LABEL
+    assert labels == {stem: _without_background(mask) for stem, mask in (TRAIN | VAL).items()}
+    dataset = PreparedDataset.open(tmp_path / "out")
+    record = dataset.read("val", 1)
+    assert (record.id, record.present) == ("2007_v", [0, 1, 6, 14, 18, 19])
+    assert record.image_bytes == images["2007_v"]
+    assert not (tmp_path / ".out.sources").exists()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_the_sources_are_recorded(devkit: Path, tmp_path: Path) -> None:
+    info = prepare_voc(tmp_path / "out", source=devkit)
+    assert [source.name for source in info.sources] == ["train.txt", "val.txt"]
+    archive = _official(devkit, tmp_path)
+    info = prepare_voc(tmp_path / "out", source=archive, overwrite=True)
+    assert [source.name for source in info.sources] == ["train.txt", "val.txt", "VOCtrainval_11-May-2012.tar"]
+    assert info.sources[2].sha256 == hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_archive_and_folder_give_the_same_shards_whatever_the_workers(
+    devkit: Path, release: Path, tmp_path: Path
+) -> None:
+    prepare_voc(tmp_path / "one", source=devkit, sbd=release)
+    packed = pack(release, tmp_path / "benchmark.tgz")
+    prepare_voc(tmp_path / "two", source=_official(devkit, tmp_path), sbd=packed, workers=2)
+    assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
+    assert len(_digests(tmp_path / "one")) == 2
+
+
+# --- the SBD additions ---
+
+
+def _aug_folder(release: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "trainaug" / "SegmentationClassAug"
+    for stem, mask in (SBD_TRAIN | SBD_VAL).items():
+        write_palette_png(folder / f"{stem}.png", mask)
+    return folder
+
+
+def _aug_zip(release: Path, tmp_path: Path) -> Path:
+    """As it circulates: made by a Mac, which adds a shadow of every file."""
+    folder = _aug_folder(release, tmp_path)
+    for path in list(folder.iterdir()):
+        write_lines(folder.parent / "__MACOSX" / folder.name / f"._{path.name}", ["shadow"])
+    return pack(folder.parent, tmp_path / "SegmentationClassAug.zip")
+
+
+def _torchvision(release: Path, tmp_path: Path) -> Path:
+    """torchvision's SBDataset moves the folders up."""
+    return (release / "dataset").rename(tmp_path / "torchvision sbd")
+
+
+ADDITIONS: dict[str, Callable[[Path, Path], Path]] = {
+    "benchmark_RELEASE": lambda release, tmp_path: release,
+    "dataset": lambda release, tmp_path: release / "dataset",
+    "torchvision": _torchvision,
+    "tgz": lambda release, tmp_path: pack(release, tmp_path / "benchmark.tgz"),
+    "folder of tgz": lambda release, tmp_path: pack(release, tmp_path / "downloads" / "benchmark.tgz").parent,
+    "SegmentationClassAug": _aug_folder,
+    "above SegmentationClassAug": lambda release, tmp_path: _aug_folder(release, tmp_path).parent,
+    "zip": _aug_zip,
+}
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("kind", ADDITIONS)
+def test_additions_join_training_but_never_validation(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+    info = prepare_voc(tmp_path / "out", source=devkit, sbd=ADDITIONS[kind](release, tmp_path))
+    assert _ids(tmp_path / "out", "train") == ["2007_a", "2007_b", "2008_x", "2008_y"]
+    assert _ids(tmp_path / "out", "val") == list(VAL)
+    labels = _labels(tmp_path / "out")
+    # VOC's own mask where both have one.
+    assert labels["2007_b"] == labels["2007_v"] == LABEL
+    assert labels["2008_x"] == labels["2008_y"] == OTHER_LABEL
+    by_png = "Aug" in kind or kind == "zip"
+    assert info.options["sbd"] == ("SegmentationClassAug" if by_png else "SBD")
+    lists = [source.name for source in info.sources if source.name.endswith(".txt")]
+    assert lists == ["train.txt", "val.txt"] * (1 if by_png else 2)
+    assert not (tmp_path / ".out.sources").exists()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("kind", ["tgz", "SegmentationClassAug", "zip", "both"])
+def test_additions_beside_voc_are_used(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+    home = devkit.parent
+    if kind in {"tgz", "both"}:
+        pack(release, home / "benchmark.tgz")
+    if kind in {"SegmentationClassAug", "both"}:
+        _aug_folder(release, tmp_path).rename(devkit / "VOC2012" / "SegmentationClassAug")
+    if kind == "zip":
+        _aug_zip(release, home)
+        shutil.rmtree(home / "trainaug")
+    info = prepare_voc(tmp_path / "out", source=home)
+    assert info.parts["train"].images == 4
+    assert info.options["sbd"] == ("SBD" if kind in {"tgz", "both"} else "SegmentationClassAug")
+
+
+def test_without_sbd_s_lists_the_masks_decide(
+    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("_TRAIN", 2), ("_VAL", 2), ("_ADDED", 3)):
+        monkeypatch.setattr(module, name, count)
+    every = ["2007_a", "2007_b", "2008_x", "2008_y", "2008_z"]
+    prepare_voc(tmp_path / "cls", source=devkit, sbd=release / "dataset" / "cls")
+    assert _ids(tmp_path / "cls", "train") == every
+    (release / "dataset" / "val.txt").unlink()
+    prepare_voc(tmp_path / "one", source=devkit, sbd=release)
+    assert _ids(tmp_path / "one", "train") == every
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize("kind", ["folder", "tgz"])
+def test_images_that_voc_lacks_are_sbd_s(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+    (devkit / "VOC2012" / "JPEGImages" / "2008_x.jpg").unlink()
+    image = (release / "dataset" / "img" / "2008_x.jpg").read_bytes()
+    kept = (devkit / "VOC2012" / "JPEGImages" / "2008_y.jpg").read_bytes()
+    sbd = release if kind == "folder" else pack(release, tmp_path / "benchmark.tgz")
+    prepare_voc(tmp_path / "out", source=devkit, sbd=sbd)
+    dataset = PreparedDataset.open(tmp_path / "out")
+    assert [dataset.read("train", index).image_bytes for index in (2, 3)] == [image, kept]
+    assert not (tmp_path / ".out.sources").exists()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_bad_files_of_sbd_are_all_named(devkit: Path, release: Path, tmp_path: Path) -> None:
+    masks = release / "dataset" / "cls"
+    write_jpeg(devkit / "VOC2012" / "JPEGImages" / "2008_x.jpg", (4, 3))
+    savemat(masks / "2008_y.mat", {"other": 1})
+    with pytest.raises(UserError) as caught:
+        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "2 problems were found; nothing was written:"
+    assert lines[1].endswith("2008_x.jpg has 3 x 4; they must be equal.")
+    assert lines[1].startswith(f"  {masks / '2008_x.mat'} has 4 x 3 pixels, its image ")
+    assert lines[2] == f"  {masks / '2008_y.mat'} cannot be read as a segmentation of SBD ('GTcls')."
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (sbd_mat(OTHER + 21), r"2008_x\.mat holds the values 21, 22, 24, 41, which is no class"),
+        (sbd_mat(OTHER)[:300], r"2008_x\.mat cannot be read as a segmentation of SBD"),
+        (b"", r"2008_x\.mat cannot be read as a segmentation of SBD"),
+        (b"<html>" * 100, r"2008_x\.mat cannot be read as a segmentation of SBD"),
+        (sbd_mat(OTHER.astype(np.uint16) + 300), r"2008_x\.mat cannot be read .*\(it holds \(3, 4\) uint16\)"),
+        (sbd_mat(OTHER.astype(float)), r"2008_x\.mat cannot be read .*\(it holds \(3, 4\) float64\)"),
+    ],
+)
+def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path: Path, content: bytes, message: str) -> None:
+    (release / "dataset" / "cls" / "2008_x.mat").write_bytes(content)
+    packed = pack(release, tmp_path / "benchmark.tgz")
+    with pytest.raises(UserError, match=rf"benchmark\.tgz/benchmark_RELEASE/dataset/cls/{message}"):
+        prepare_voc(tmp_path / "out", source=devkit, sbd=packed)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.tgz", "sbd", "voc"]
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_without_scipy_the_way_out_is_named(
+    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(UserError, match=r"SBD's \.mat files need SciPy: pip install 'cascade-clip\[data\]'"):
+        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
+
+
+# --- what is not as published ---
+
+
+def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
+    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r"name 2 training and 2 validation images; published are 1464 and 1449\. .*--su"
+    ):
+        prepare_voc(tmp_path / "out", source=devkit)
+    monkeypatch.setattr(module, "_TRAIN", 2)
+    monkeypatch.setattr(module, "_VAL", 2)
+    message = (
+        r"\(SBD\) give 2 training images that VOC 2012 has not; published are 9118, for 9120 in all\. .*--subset N"
+    )
+    with pytest.raises(UserError, match=message):
+        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
+    info = prepare_voc(tmp_path / "out", source=devkit, sbd=release, subset=1)
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 1, "val": 1}
+    assert info.options["subset"] == 1
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_missing_files_are_all_named(devkit: Path, release: Path, tmp_path: Path) -> None:
+    voc = devkit / "VOC2012"
+    for path in (voc / "JPEGImages" / "2007_a.jpg", voc / "SegmentationClass" / "2007_b.png"):
+        path.unlink()
+    (release / "dataset" / "cls" / "2008_x.mat").unlink()
+    with pytest.raises(UserError) as caught:
+        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
+    assert str(caught.value).splitlines() == [
+        "3 problems were found; nothing was written:",
+        f"  JPEGImages/2007_a.jpg is missing in {devkit}.",
+        f"  SegmentationClass/2007_b.png is missing in {devkit}.",
+        "  2008_x has no mask of SBD.",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("miniature_counts")
+def test_a_value_that_voc_does_not_have_is_named(devkit: Path, tmp_path: Path) -> None:
+    write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_b.png", np.minimum(MASK, 248) + 6)
+    with pytest.raises(UserError, match=r"2007_b\.png holds the values 21, 25, 26, 254, which is no class"):
+        prepare_voc(tmp_path / "out", source=_official(devkit, tmp_path))
+
+
+def test_sources_that_are_not_voc(devkit: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none is not there; give a folder or an archive"):
+        prepare_voc(tmp_path / "out", source=tmp_path / "none")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(UserError, match=r"VOC 2012 was not found in .*empty: .*Give VOCtrainval_11-May-2012\.tar, the"):
+        prepare_voc(tmp_path / "out", source=empty)
+    with pytest.raises(UserError, match=r"The SBD additions were not found in .*empty: .*Give benchmark\.tgz, or the"):
+        prepare_voc(tmp_path / "out", source=devkit, sbd=empty)
+    (devkit / "VOC2012" / "ImageSets" / "Segmentation" / "val.txt").unlink()
+    with pytest.raises(
+        UserError, match=r"is not complete: ImageSets/Segmentation/val\.txt is missing beside .*train\.tx"
+    ):
+        prepare_voc(tmp_path / "out", source=devkit)
+
+
+@pytest.mark.parametrize("broken", ["tar", "tgz"])
+def test_a_half_download_is_named(devkit: Path, release: Path, tmp_path: Path, broken: str) -> None:
+    voc, sbd = _official(devkit, tmp_path), pack(release, tmp_path / "benchmark.tgz")
+    half = voc if broken == "tar" else sbd
+    os.truncate(half, half.stat().st_size // 2)
+    with pytest.raises(UserError, match=rf"The archive {half} is damaged or cut off .*; download it again"):
+        prepare_voc(tmp_path / "out", source=voc, sbd=sbd)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.tgz", "downloads", "sbd", "voc"]
+
+
+def test_a_half_download_beside_the_unpacked_files_matters_only_where_it_could_be_wanted(
+    devkit: Path, release: Path, tmp_path: Path
+) -> None:
+    write_lines(devkit.parent / "benchmark.zip", ["half"])
+    prepare_voc(tmp_path / "out", source=devkit.parent, sbd=release, subset=1)
+    with pytest.raises(UserError, match=r"benchmark\.zip is damaged or cut off .*; download it again, or move it away"):
+        prepare_voc(tmp_path / "other", source=devkit.parent, subset=1)
+
+
+# --- interrupted ---
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cascade_clip.preparation.prepare_voc import prepare_voc
+def stop(done, total, note):
+    os.kill(os.getpid(), signal.SIGKILL)
+prepare_voc(Path(sys.argv[1]), source=Path(sys.argv[2]), sbd=Path(sys.argv[3]), subset=70, progress=stop)
+"""
+
+
+def test_a_killed_run_goes_on_with_its_archives(tmp_path: Path) -> None:
+    train = {f"2007_{index:03d}": drawn_mask(index, [0, 5, 255], (6, 8)) for index in range(35)}
+    added = {f"2008_{index:03d}": drawn_mask(index, [0, 9], (6, 8)) for index in range(35)}
+    devkit = write_voc(tmp_path / "voc", train=train, val=VAL, others=dict.fromkeys(added, (6, 8)))
+    source = _official(devkit, tmp_path)
+    sbd = pack(write_sbd(tmp_path / "sbd", train=added, val={}), tmp_path / "downloads" / "benchmark.tgz")
+    output = tmp_path / "out"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(output), str(source), str(sbd)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (finished,) = (tmp_path / ".out.preparing" / "data").glob("*.parquet")
+    (spooled,) = (tmp_path / ".out.sources").iterdir()
+    written, spooled_at = finished.stat().st_mtime_ns, spooled.stat().st_ctime_ns
+    seen: list[int] = []
+    prepare_voc(
+        output,
+        source=source,
+        sbd=sbd,
+        subset=70,
+        progress=lambda *_: seen.append(spooled.stat().st_ctime_ns),
+    )
+    assert (output / "data" / finished.name).stat().st_mtime_ns == written
+    assert set(seen) == {spooled_at}
+    prepare_voc(tmp_path / "straight", source=source, sbd=sbd, subset=70)
+    assert _digests(output) == _digests(tmp_path / "straight")
+    assert len(_digests(output)) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads", "out", "sbd", "straight", "voc"]
+
+
+def test_another_archive_is_another_input(devkit: Path, tmp_path: Path) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    source = _official(devkit, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_voc(tmp_path / "out", source=source, subset=1, progress=stop)
+    write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_a.png", drawn_mask(5, range(21), (30, 22)))
+    _official(devkit, tmp_path)
+    with pytest.raises(UserError, match="was made from other files or options"):
+        prepare_voc(tmp_path / "out", source=source, subset=1)

@@ -1,0 +1,245 @@
+"""Writing prepared datasets: the same bytes always, resumed after a kill, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.errors import UserError
+from cascade_clip.preparation import shard_pool
+from cascade_clip.preparation.masks import IndexMasks, PairLoader
+from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.shards import Sample, ShardJob, ShardReport
+from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.source_tree import Entry
+
+COUNT = 70
+"""Three shards: 32 + 32 + 6."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    rng = np.random.default_rng(0)
+    for index in range(COUNT):
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(folder / f"{index:02d}.jpg")
+        Image.fromarray(rng.integers(0, 2, (6, 8), dtype=np.uint8)).save(folder / f"{index:02d}.png")
+    return folder
+
+
+def samples(files: Path) -> list[Sample]:
+    """All pairs of the folder in order."""
+    return [
+        Sample(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
+        for path in sorted(files.glob("*.jpg"))
+    ]
+
+
+def write(output: Path, files: Path, **options: object) -> DatasetInfo:
+    """Prepare all pairs as training images of the classes a and b."""
+    arguments: dict[str, object] = {
+        "name": "pairs",
+        "classes": ["a", "b"],
+        "parts": {"train": samples(files)},
+        "load": PairLoader(IndexMasks(2)),
+    }
+    return write_prepared(output, **(arguments | options))  # type: ignore[arg-type]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path: Path) -> None:
+    write(tmp_path / "one", files)
+    write(tmp_path / "two", files, workers=2)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert sorted(digests(tmp_path / "one")) == [
+        "README.md",
+        *(f"data/train-{i:05d}-of-00003.parquet" for i in range(3)),
+        "dataset.json",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_counts_and_pixels_are_reported(files: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    info = write(tmp_path / "out", files, progress=lambda *call: calls.append(call))
+    masks = np.stack([np.array(Image.open(path)) for path in sorted(files.glob("*.png"))])
+    part = info.parts["train"]
+    assert part.images == COUNT
+    assert part.pixels == ((masks == 0).sum(), (masks == 1).sum())
+    assert (part.smallest, part.largest) == ((6, 8), (6, 8))
+    assert [call[:2] for call in calls] == [(32, 70), (64, 70), (70, 70)]
+    assert json.loads((tmp_path / "out" / "dataset.json").read_text()) == info.model_dump(mode="json")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_prepared_writer import write
+def stop(done, total, note):
+    os.kill(os.getpid(), signal.SIGKILL)
+write(Path(sys.argv[2]), Path(sys.argv[3]), progress=stop)
+"""
+
+
+def test_a_killed_run_continues_without_redoing_shards(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(output), str(files)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    assert not output.exists()
+    finished = list((tmp_path / ".out.preparing" / "data").glob("*.parquet"))
+    assert [path.name for path in finished] == ["train-00000-of-00003.parquet"]
+    changed = finished[0].stat().st_mtime_ns
+    write(output, files)
+    assert (output / "data" / finished[0].name).stat().st_mtime_ns == changed
+    write(tmp_path / "straight", files)
+    assert digests(output) == digests(tmp_path / "straight")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
+
+
+def _interrupted(output: Path, files: Path) -> None:
+    def stop(done: int, total: int, note: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(output, files, progress=stop)
+
+
+def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    _interrupted(output, files)
+    with pytest.raises(UserError, match="was made from other files or options"):
+        write(output, files, classes=["a", "c"])
+    info = write(output, files, classes=["a", "c"], overwrite=True)
+    assert info.classes == ("a", "c")
+
+
+def test_a_changed_file_is_other_input(files: Path, tmp_path: Path) -> None:
+    _interrupted(tmp_path / "out", files)
+    path = files / "00.jpg"
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    with pytest.raises(UserError, match="was made from other files or options"):
+        write(tmp_path / "out", files)
+
+
+def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path: Path) -> None:
+    _interrupted(tmp_path / "out", files)
+    shard = tmp_path / ".out.preparing" / "data" / "train-00000-of-00003.parquet"
+    shard.write_bytes(b"")
+    write(tmp_path / "out", files)
+    write(tmp_path / "straight", files)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
+
+
+def test_taken_output_is_left_alone_unless_overwritten(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "mine.txt").write_text("keep")
+    with pytest.raises(UserError, match=r"out is not empty\. Give another one, or --overwrite"):
+        write(output, files)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
+    write(output, files, overwrite=True)
+    assert not (output / "mine.txt").exists()
+    assert (output / "dataset.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(UserError, match="is a file; give a folder"):
+        write(files / "00.jpg", files)
+
+
+def _refuse(sample: Sample) -> tuple[bytes, np.ndarray]:
+    raise UserError(f"{sample.id} is broken.")
+
+
+def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        write(tmp_path / "out", files, load=_refuse)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "70 problems were found; nothing was written:"
+    assert lines[1:11] == [f"  {index:02d} is broken." for index in range(10)]
+    assert lines[11:] == ["  and 60 more."]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The label of 00 holds the index 1, but there are 1 classes"):
+        write(tmp_path / "out", files, classes=["a"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"classes": []}, "classes: there is none"),
+        ({"classes": ["a", "a"]}, 'the name "a" stands there 2 times'),
+        ({"parts": {"train": []}}, "There is no image to prepare"),
+        ({"parts": {"train": [Sample("x", 1), Sample("x", 2)]}}, 'train: the id "x" stands there more than once'),
+    ],
+)
+def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        write(tmp_path / "out", files, **changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = shard_pool.write_shard
+    written: list[Path] = []
+
+    def full_at_the_second(job: ShardJob) -> ShardReport:
+        if written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(job.path)
+        return whole(job)
+
+    monkeypatch.setattr(shard_pool, "write_shard", full_at_the_second)
+    with pytest.raises(UserError, match=r"The disk is full: .*out could not be completed"):
+        write(tmp_path / "out", files)
+    assert not (tmp_path / "out").exists()
+    assert list((tmp_path / ".out.preparing" / "data").glob("*.parquet")) == written
+    monkeypatch.undo()
+    assert write(tmp_path / "out", files).images == COUNT
+
+
+def test_a_shard_that_fails_halfway_is_removed(files: Path, tmp_path: Path) -> None:
+    def full(sample: Sample) -> tuple[bytes, np.ndarray]:
+        if sample.id == "20":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return PairLoader(IndexMasks(2))(sample)
+
+    with pytest.raises(UserError, match="The disk is full"):
+        write(tmp_path / "out", files, load=full)
+    assert list((tmp_path / ".out.preparing" / "data").iterdir()) == []
+
+
+def test_an_unwritable_place_is_named(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out could not be written: Not a directory"):
+        write(tmp_path / "file" / "out", files)
+
+
+def test_a_failing_callback_is_not_mistaken_for_the_disk(files: Path, tmp_path: Path) -> None:
+    def closed(done: int, total: int, note: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    with pytest.raises(BrokenPipeError):
+        write(tmp_path / "out", files, progress=closed)

@@ -1,0 +1,298 @@
+"""The same files in a folder and in archives of every kind are the same dataset; ambiguity is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from official_miniatures import pack, write_lines
+
+from cascade_clip.errors import UserError
+from cascade_clip.preparation import source_tree
+from cascade_clip.preparation.archive_spool import spool_folder
+from cascade_clip.preparation.source_files import describe_archives, describe_file, lines_of
+from cascade_clip.preparation.source_tree import Entry, SourceTree
+
+KINDS = ["folder", "zip", "tar", "tgz", "tar.gz", "tar.bz2", "tar.xz"]
+FILES = {
+    "photos/b.jpg": b"bee",
+    "photos/a.JPG": b"a" * 3000,
+    "photos/notes.txt": b"one\n",
+    "photos/.hidden.jpg": b"no",
+    "photos/deep/c.jpg": b"sea",
+    "masks/a.png": b"mask",
+    "lists/train.txt": b"\xef\xbb\xbfa\r\n b \n\n",
+}
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def _source(tmp_path: Path, kind: str) -> Path:
+    """The files in a folder named "set", or packed; then the folder is gone."""
+    folder = _write(tmp_path / "made" / "set", FILES)
+    if kind == "folder":
+        return folder
+    archive = pack(folder, tmp_path / f"set.{kind}")
+    shutil.rmtree(folder)
+    return archive
+
+
+def _open(*sources: Path, spooled: tuple[str, ...] = ("photos", "set/masks", "lists/train.txt")) -> SourceTree:
+    return SourceTree.open(sources, spool=spool_folder(sources[0].parent / "out"), spooled=spooled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) -> None:
+    tree = _open(_source(tmp_path, kind))
+    photos = tree.folder("photos", (".jpg",))
+    assert {stem: entry.read() for stem, entry in photos.items()} == {"a": b"a" * 3000, "b": b"bee"}
+    assert list(photos) == ["a", "b"]
+    assert (photos["a"].name, photos["a"].stem, photos["a"].suffix) == ("a.JPG", "a", ".jpg")
+    assert photos["b"].place.parts[-3:] == ("set", "photos", "b.jpg")
+    assert list(tree.folder("set/photos/deep", (".jpg",))) == ["c"]
+    assert list(tree.folder("photos", (".jpg", ".txt"))) == ["a", "b", "notes"]
+    assert tree.folder("hotos", (".jpg",)) == {}
+    assert tree.folder("photos", (".png",)) == {}
+    found = tree.file("lists/train.txt")
+    assert found is not None
+    assert lines_of(found, "list") == ["a", "b"]
+    assert tree.file("photos/train.txt") is None
+    assert tree.file("train.txt") == found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_entries_are_read_in_other_processes(tmp_path: Path, kind: str) -> None:
+    entry = _open(_source(tmp_path, kind)).folder("masks", (".png",))["a"]
+    assert pickle.loads(pickle.dumps(entry)) == entry
+    program = "import pickle, sys; print(pickle.load(sys.stdin.buffer).read())"
+    child = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(entry), capture_output=True, check=True)
+    assert child.stdout.strip() == b"b'mask'"
+
+
+def test_a_fork_does_not_share_an_open_zip(tmp_path: Path) -> None:
+    entries = _open(_source(tmp_path, "zip")).folder("photos", (".jpg",))
+    entries["a"].read()
+    readers = [os.fork() for _ in range(4)]
+    if 0 in readers:
+        right = all(entries["a"].read() == b"a" * 3000 and entries["b"].read() == b"bee" for _ in range(200))
+        os._exit(0 if right else 1)
+    assert [os.waitpid(reader, 0)[1] for reader in readers] == [0] * 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_state_tells_changed_content_from_the_same(tmp_path: Path, kind: str) -> None:
+    def state(content: bytes, year: int) -> str:
+        folder = _write(tmp_path / "made" / "set", FILES | {"masks/a.png": content})
+        for path in folder.rglob("*"):
+            os.utime(path, (year * 31_600_000,) * 2)
+        source = folder if kind == "folder" else pack(folder, tmp_path / f"set.{kind}")
+        os.utime(source, (year * 31_600_000,) * 2)
+        with _open(source) as tree:
+            return repr(tree.folder("masks", (".png",))["a"])
+
+    first = state(b"mask", 20)
+    assert state(b"mask", 20) == first
+    assert state(b"task", 21) != first
+    assert state(b"longer", 20) != first
+
+
+def test_messages_name_the_file_in_its_archive(tmp_path: Path) -> None:
+    for kind in ("zip", "tgz"):
+        archive = _source(tmp_path, kind)
+        with _open(archive) as tree:
+            entry = tree.folder("masks", (".png",))["a"]
+            assert str(entry) == f"{archive}/set/masks/a.png"
+            assert tree.places == str(archive)
+    loose = _write(tmp_path, {"x.png": b""}) / "x.png"
+    assert str(Entry.of(loose)) == str(loose)
+
+
+def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path: Path) -> None:
+    pack(_write(tmp_path / "made" / "photos", {"a.jpg": b"packed"}), tmp_path / "photos.zip")
+    pack(_write(tmp_path / "made" / "masks", {"a.png": b"mask"}), tmp_path / "masks.tar")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "broken.zip").write_bytes(b"never opened")
+    shutil.rmtree(tmp_path / "made")
+    tree = _open(tmp_path)
+    assert tree.folder("photos", (".jpg",))["a"].read() == b"packed"
+    assert tree.folder("masks", (".png",))["a"].read() == b"mask"
+    _write(tmp_path, {"photos/a.jpg": b"unpacked", "broken.zip": b"half a download"})
+    tree = _open(tmp_path)
+    assert tree.folder("photos", (".jpg",))["a"].read() == b"unpacked"
+    with pytest.raises(UserError, match=r"broken\.zip is damaged or cut off .*; download it again, or move it away"):
+        tree.folder("masks", (".png",))
+
+
+def test_an_archive_counts_as_a_folder_of_its_name(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "made", {"a.png": b"1", "__MACOSX/Aug/a.png": b"2", "._b.png": b"3"})
+    subprocess.run(["tar", "cf", str(tmp_path / "Aug.tar"), "-C", str(folder), "."], check=True)
+    tree = _open(tmp_path / "Aug.tar")
+    assert {stem: entry.read() for stem, entry in tree.folder("Aug", (".png",)).items()} == {"a": b"1"}
+
+
+def test_several_places_are_never_mixed(tmp_path: Path) -> None:
+    _write(tmp_path / "one", {"x/train/a.png": b"1", "x/l.txt": b""})
+    _write(tmp_path / "two", {"x/train/a.png": b"2", "x/l.txt": b""})
+    tree = _open(tmp_path)
+    with pytest.raises(UserError, match=r'"train" was found more than once: .*one/x/train and .*two/x/train; move the'):
+        tree.folder("train", (".png",))
+    with pytest.raises(UserError, match=r'"x/l\.txt" was found more than once: .*one/x/l\.txt and .*two/x/l\.txt'):
+        tree.file("x/l.txt")
+    assert tree.folder("two/x/train", (".png",))["a"].read() == b"2"
+    assert tree.folder("train", (".jpg",)) == {}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_several_places_in_archives_are_never_mixed(tmp_path: Path, kind: str) -> None:
+    folder = _write(tmp_path / "made", {"train/a.png": b"1"})
+    first, second = (pack(folder, tmp_path / f"{name}.{kind}") for name in ("first", "second"))
+    with pytest.raises(UserError, match=rf"first\.{kind}/made/train and .*second\.{kind}/made/train"):
+        _open(first, second).folder("train", (".png",))
+    assert _open(first, first).folder("train", (".png",))["a"].read() == b"1"
+
+
+def test_archives_that_differ_only_in_their_ending_are_told_apart(tmp_path: Path) -> None:
+    folder = _write(tmp_path / "made" / "train", {"a.png": b"1"})
+    for kind in ("zip", "tar"):
+        pack(folder, tmp_path / "data" / f"train.{kind}")
+    with pytest.raises(UserError, match=r"train\.tar/train and .*train\.zip/train"):
+        _open(tmp_path / "data").folder("train", (".png",))
+
+
+def test_two_endings_of_one_name_are_refused(tmp_path: Path) -> None:
+    _write(tmp_path, {"x/a.jpg": b"", "x/a.jpeg": b""})
+    with pytest.raises(UserError, match=r"x/a\.jpeg and .*x/a\.jpg differ only in their ending; keep the one"):
+        _open(tmp_path).folder("x", (".jpg", ".jpeg"))
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    _write(tmp_path / "elsewhere", {"train/a.png": b"1"})
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "images").symlink_to(tmp_path / "elsewhere")
+    (source / "images2").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(source)
+    tree = _open(source)
+    assert tree.folder("train", (".png",))["a"].read() == b"1"
+    assert tree.folder("images2/train", (".png",))["a"].read() == b"1"
+
+
+def test_single_files_and_missing_sources(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "merged.json", ["{}"])
+    write_lines(tmp_path / "other.json", ["{}"])
+    tree = _open(path)
+    assert tree.file("merged.json") == Entry.of(path)
+    assert tree.file("other.json") is None
+    with pytest.raises(UserError, match=r"none is not there; give a folder or an archive \(\.zip, \.tar, "):
+        _open(tmp_path / "none")
+
+
+def test_folders_that_may_not_be_read_are_mentioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, {"x/a.png": b"", "closed/b.png": b""})
+    list_folder = os.scandir
+
+    def as_another_user(folder: Path) -> Iterator[os.DirEntry[str]]:
+        if folder.name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "scandir", as_another_user)
+    tree = _open(tmp_path)
+    assert list(tree.folder("x", (".png",))) == ["a"]
+    assert tree.places == f"{tmp_path} (without {tmp_path / 'closed'}, which cannot be read)"
+    with pytest.raises(UserError, match=r"The folder .*closed cannot be read: Permission denied"):
+        _open(tmp_path / "closed")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
+def test_files_that_vanish_or_change_while_they_are_read_are_named(tmp_path: Path, kind: str) -> None:
+    source = _source(tmp_path, kind)
+    entry = _open(source).folder("masks", (".png",))["a"]
+    if kind == "folder":
+        entry.container.unlink()
+        with pytest.raises(UserError, match=r"masks/a\.png cannot be read: No such file"):
+            entry.read()
+        return
+    again = entry.container.read_bytes()
+    entry.container.unlink()
+    with pytest.raises(UserError, match=rf"{entry.container.name}/set/masks/a\.png cannot be read: No such file"):
+        entry.read()
+    if kind == "zip":
+        pack(_write(tmp_path / "set", {"masks/a.png": b"other"}), entry.container)
+    else:
+        entry.container.write_bytes(again)
+        os.utime(entry.container, (1, 1))
+    with pytest.raises(UserError, match=r"set/masks/a\.png was changed while it was being read; start again"):
+        entry.read()
+
+
+def test_what_a_dataset_was_made_from_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = _source(tmp_path, "tgz")
+    with _open(archive) as tree:
+        entries = [*tree.folder("photos", (".jpg",)).values(), Entry.of(archive)]
+        described = describe_archives(entries)
+        assert described == [describe_file(archive)]
+        assert described[0].name == "set.tgz"
+        listed = tree.file("train.txt")
+        assert listed is not None
+        assert (describe_file(listed).name, describe_file(listed).bytes) == ("train.txt", len(FILES["lists/train.txt"]))
+    monkeypatch.setattr("cascade_clip.preparation.source_files._HASHED_BYTES", 10)
+    assert describe_archives(entries)[0].sha256 == ""
+
+
+@pytest.mark.parametrize("kind", ["tgz", "tar.xz"])
+def test_what_was_spooled_is_used_again_and_removed(tmp_path: Path, kind: str) -> None:
+    archive = _source(tmp_path, kind)
+    tree = _open(archive, spooled=("set/masks",))
+    assert list(tree.folder("masks", (".png",))) == ["a"]
+    assert tree.folder("photos", (".jpg",)) == {}
+    (spooled,) = (tmp_path / ".out.sources").iterdir()
+    written = spooled.stat().st_ino
+    again = _open(archive, spooled=("set/masks",))
+    assert again.folder("masks", (".png",)) == tree.folder("masks", (".png",))
+    assert spooled.stat().st_ino == written
+    os.utime(archive, (1, 1))
+    changed = _open(archive, spooled=("set/masks",))
+    assert changed.folder("masks", (".png",)) != tree.folder("masks", (".png",))
+    assert len(list((tmp_path / ".out.sources").iterdir())) == 2
+    changed.close_spool()
+    assert not (tmp_path / ".out.sources").exists()
+
+
+def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path: Path) -> None:
+    archive = _source(tmp_path, "tgz")
+    for failure, kept in ((KeyboardInterrupt, True), (UserError, False)):
+        with suppress(failure), _open(archive) as tree:
+            tree.folder("masks", (".png",))
+            raise failure
+        assert (tmp_path / ".out.sources").exists() == kept
+
+
+def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_path: Path) -> None:
+    archive = _source(tmp_path, "tgz")
+    assert _open(archive, spooled=()).folder("masks", (".png",)) == {}
+    assert SourceTree.open([archive], spooled=["masks"]).folder("masks", (".png",)) == {}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "set.tgz"]
+
+
+def test_deep_folders_are_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, {"1/2/3/4/5/6/a.png": b"", "1/2/3/4/5/6/7/b.png": b""})
+    assert list(_open(tmp_path).folder("6", (".png",))) == ["a"]
+    assert _open(tmp_path).folder("7", (".png",)) == {}
+    monkeypatch.setattr(source_tree, "_DEPTH", 7)
+    assert list(_open(tmp_path).folder("7", (".png",))) == ["b"]

@@ -1,0 +1,102 @@
+"""Text and Markdown of results, against tables written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from quick_runs import QuickLauncher
+
+from cascade_clip.reproduce.plan import RowPlan, TablePlan, plan_tables
+from cascade_clip.reproduce.render import text_rows, to_markdown
+from cascade_clip.reproduce.results import collect
+from cascade_clip.reproduce.runner import Failure, Slot, run_all
+from cascade_clip.reproduce.table_file import read_table
+
+Make = Callable[..., TablePlan]
+SLOT = Slot(())
+
+
+def test_markdown_over_seeds(make_plan: Make, launcher: QuickLauncher) -> None:
+    plan = make_plan(seeds=2)
+    run_all(plan.runs[:3], [SLOT], launcher)
+    failed = plan.runs[3]
+    failure = Failure("Out of memory | really.\nMore of it.", 1, failed.log)
+    assert to_markdown(collect(plan, {failed.folder: failure})).splitlines() == [
+        "### Squares (no-blue)",
+        "",
+        "Percent; mean ± sample standard deviation over 2 seeds; 2 training steps.",
+        "",
+        "|  | seen mIoU | unseen mIoU | hIoU | pixel acc. |  |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+        "| one stage | 45.0 ± 7.1 | 25.0 ± 7.1 | 30.0 ± 0.0 | 50.0 ± 0.0 |  |",
+        "| three stages | 40.0 | 20.0 | 30.0 | 50.0 | 1 of 2 seeds; seed 1 failed: Out of memory \\| really. |",
+    ]
+
+
+def test_one_seed_has_no_spread(make_plan: Make, launcher: QuickLauncher) -> None:
+    plan = make_plan(seeds=1)
+    run_all(plan.runs, [SLOT], launcher)
+    markdown = to_markdown(collect(plan, {}))
+    assert "±" not in markdown
+    assert "Percent; one seed; 2 training steps." in markdown
+    assert "| one stage | 40.0 | 20.0 | 30.0 | 50.0 |" in markdown
+
+
+def test_figures_that_do_not_exist(make_plan: Make, launcher: QuickLauncher) -> None:
+    """A split without unseen classes has neither unseen mIoU nor hIoU, and a seed that has not run has nothing."""
+    launcher.scores = lambda folder, command: {
+        **dict.fromkeys(("miou_unseen", "hiou")),
+        "miou_seen": 0.4,
+        "pixel_accuracy": 0.5,
+    }
+    plan = make_plan(seeds=1)
+    run_all(plan.runs[:1], [SLOT], launcher)
+    result = collect(plan, {})
+    assert [row.here for row in text_rows(result)] == [("40.0", "–", "–", "50.0"), ("–",) * 4]
+    record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert record["rows"][0]["mean"] == {"miou_seen": 40.0, "miou_unseen": None, "hiou": None, "pixel_accuracy": 50.0}
+    assert [row["runs"][0]["status"] for row in record["rows"]] == ["finished", "to run"]
+
+
+def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path: Path) -> None:
+    (plan,) = plan_tables([read_table("table2")], "voc-seen", seeds=1, output=tmp_path)
+    lines = to_markdown(collect(plan, {})).splitlines()
+    assert "|  | seen mIoU | unseen mIoU | hIoU | pixel acc. | paper: seen / unseen / hIoU |  |" in lines
+    assert "| *inductive* |  |  |  |  |  |  |" in lines
+    assert "| ZegFormer | – | – | – | – | 86.4 / 63.6 / 73.3 | quoted |" in lines
+    assert "| Cascade-CLIP | – | – | – | – | 92.7 / 83.1 / 87.7 | 0 of 1 seeds |" in lines
+    assert lines.index("| *transductive* |  |  |  |  |  |  |") > lines.index("| *inductive* |  |  |  |  |  |  |")
+
+
+def test_why_a_row_is_not_run_is_said(make_plan: Make) -> None:
+    plan = make_plan(seeds=1)
+    rows = (RowPlan(plan.rows[0].row, (), "not run: for a reason"), plan.rows[1])
+    result = collect(TablePlan(plan.table, plan.split, plan.folder, rows), {})
+    assert "| one stage | – | – | – | – | not run: for a reason |" in to_markdown(result)
+    assert result.to_dict()["rows"][0]["mean"] is None
+
+
+def test_json_record(make_plan: Make, launcher: QuickLauncher) -> None:
+    plan = make_plan(seeds=2)
+    run_all(plan.runs, [SLOT], launcher)
+    record = collect(plan, {}).to_dict()
+    assert {key: record[key] for key in ("table", "title", "split", "paper")} == {
+        "table": "mine",
+        "title": "Squares",
+        "split": "no-blue",
+        "paper": None,
+    }
+    row = record["rows"][0]
+    assert row["mean"]["miou_seen"] == pytest.approx(45)
+    assert row["standard_deviation"]["miou_unseen"] == pytest.approx(50**0.5)
+    assert row["runs"][1] == {
+        "seed": 1,
+        "status": "finished",
+        "folder": "one-stage/seed1",
+        "steps": 2,
+        "figures": pytest.approx({"miou_seen": 50, "miou_unseen": 30, "hiou": 30, "pixel_accuracy": 50}),
+        "error": None,
+    }

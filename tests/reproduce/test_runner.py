@@ -1,0 +1,316 @@
+"""Runs of a table: each once, resumed, refused where another lies there, failures told, several at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from quick_runs import QuickLauncher
+
+from cascade_clip.errors import UserError
+from cascade_clip.reproduce import plan as plan_module
+from cascade_clip.reproduce.plan import NO_SELF_TRAINING, plan_tables
+from cascade_clip.reproduce.processes import Processes
+from cascade_clip.reproduce.results import collect, mean_and_deviation
+from cascade_clip.reproduce.runner import Progress, Slot, make_slots, run_all
+from cascade_clip.reproduce.table_file import read_table
+from cascade_clip.training.start import start_training
+
+SLOT = Slot(("--device", "cpu"))
+Make = Callable[..., plan_module.TablePlan]
+ONE_ROW = 'title = "x"\nrows = [{ name = "a", recipe = "tiny.toml" }]\n'
+TWO_MODES = """
+title = "x"
+rows = [
+  { name = "a", recipe = "tiny.toml" },
+  { name = "b", recipe = "tiny.toml", mode = "%s" },
+]
+"""
+
+
+def _options(command: tuple[str, ...]) -> dict[str, str]:
+    return dict(pairwise(command))
+
+
+def test_layout_and_figures(make_plan: Make, launcher: QuickLauncher, workplace: Path) -> None:
+    plan = make_plan()
+    assert plan.folder == workplace / "out" / "mine-no-blue"
+    assert run_all(plan.runs, [SLOT], launcher) == {}
+    folders = ["one-stage/seed0", "one-stage/seed1", "three-stages/seed0", "three-stages/seed1"]
+    assert [_options(command)["--output"] for command in launcher.commands] == [str(plan.folder / f) for f in folders]
+    assert all(command[0] == "train" and command[-2:] == SLOT.options for command in launcher.commands)
+    one_stage, _ = collect(plan, {}).rows
+    assert [run.status for run in one_stage.runs] == ["finished", "finished"]
+    # 40 and 50 seen, 20 and 30 unseen: the mean, and the root of (25 + 25) / (2 - 1).
+    assert one_stage.mean == pytest.approx({"miou_seen": 45, "miou_unseen": 25, "hiou": 30, "pixel_accuracy": 50})
+    assert one_stage.deviation["miou_seen"] == pytest.approx(math.sqrt(50))
+    assert one_stage.deviation["hiou"] == pytest.approx(0)
+    recipe = plan.rows[0].runs[1][1].recipe
+    assert (recipe.seed, recipe.model.stages, recipe.data.split) == (1, ((4,),), str(workplace / "no-blue.toml"))
+
+
+def test_mean_and_deviation_of_few_values() -> None:
+    assert mean_and_deviation([]) == (None, None)
+    assert mean_and_deviation([3.0]) == (3.0, None)
+    assert mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt((4 + 1 + 9) / 2)))
+
+
+def test_finished_runs_are_not_repeated(make_plan: Make, launcher: QuickLauncher) -> None:
+    run_all(make_plan(seeds=1).runs, [SLOT], launcher)
+    launcher.commands.clear()
+    run_all(make_plan(seeds=2).runs, [SLOT], launcher)
+    assert [Path(_options(command)["--output"]).name for command in launcher.commands] == ["seed1", "seed1"]
+
+
+def test_equal_runs_are_done_once(make_plan: Make, launcher: QuickLauncher) -> None:
+    plan = make_plan(TWO_MODES % "inductive", seeds=1)
+    assert plan.rows[0].runs[0][1] is plan.rows[1].runs[0][1]
+    run_all(plan.runs, [SLOT], launcher)
+    other = make_plan(ONE_ROW, name="other", seeds=2)
+    run_all(other.runs, [SLOT], launcher)
+    assert [_options(command)["--output"] for command in launcher.commands] == [
+        str(plan.folder / "a" / "seed0"),
+        str(other.folder / "a" / "seed1"),
+    ]
+    shared = collect(other, {}).to_dict()["rows"][0]["runs"][0]
+    assert (shared["folder"], shared["status"]) == ("../mine-no-blue/a/seed0", "finished")
+
+
+def test_a_folder_with_another_run_is_refused(make_plan: Make, launcher: QuickLauncher) -> None:
+    run_all(make_plan(ONE_ROW).runs, [SLOT], launcher)
+    with pytest.raises(UserError) as caught:
+        make_plan(ONE_ROW, overrides=["train.lr=0.5", "train.iterations=9"])
+    message = str(caught.value)
+    assert message.count("holds a run with other settings") == 2  # both seeds, in one message
+    assert "train.iterations: 2 there, 9 here; train.lr: 0.0001 there, 0.5 here" in message
+    assert "choose another --output" in message
+
+
+def test_supervised_rows_train_on_all_classes_and_are_scored_on_the_split(
+    make_plan: Make, launcher: QuickLauncher
+) -> None:
+    plan = make_plan(TWO_MODES % "supervised", seeds=1)
+    supervised = plan.rows[1].runs[0][1]
+    assert supervised.recipe.data.split is None
+    run_all(plan.runs, [SLOT], launcher)
+    train, evaluate = launcher.commands[1:]
+    assert (train[0], evaluate[:2]) == ("train", ("eval", str(supervised.folder / "model")))
+    assert _options(evaluate)["--split"] == supervised.split
+    assert _options(evaluate)["--output"] == str(supervised.folder)
+    assert supervised.figures()["miou_seen"] == pytest.approx(5)
+
+
+def test_scores_of_another_evaluation_do_not_count(make_plan: Make, launcher: QuickLauncher) -> None:
+    """`eval` may have been run by hand since, with other windows, on fewer images or another split."""
+    (run,) = make_plan(TWO_MODES % "supervised", seeds=1).runs[1:]
+    run_all([run], [SLOT], launcher)
+    file = run.folder / "eval.json"
+    record = json.loads(file.read_text())
+    assert run.figures() is not None
+    for change in ({"images": 2}, {"split": "squares"}, {"inference": {**record["inference"], "flip": True}}):
+        file.write_text(json.dumps({**record, **change}))
+        assert run.figures() is None, change
+        assert run.next_command()[0] == "eval"
+
+
+def test_a_validation_of_some_images_is_no_score(make_plan: Make, launcher: QuickLauncher) -> None:
+    plan = make_plan(ONE_ROW, seeds=1, overrides=["train.validate_images=1"])
+    run_all(plan.runs, [SLOT], launcher)
+    assert [command[0] for command in launcher.commands] == ["train", "eval"]
+
+
+def test_training_free_rows_are_scored_once(make_plan: Make, launcher: QuickLauncher, squares: Path) -> None:
+    text = 'title = "x"\nrows = [{ name = "free", mode = "training-free", model = "dense:bundled" }]\n'
+    (run,) = make_plan(text, seeds=3).runs
+    assert run.next_command() == (
+        *("eval", "dense:bundled", "--split", run.split, "--data", str(squares), "--output", str(run.folder)),
+    )
+    run.folder.mkdir(parents=True)
+    (run.folder / "eval.json").write_text(json.dumps({"checkpoint": "dense-self:bundled"}))
+    with pytest.raises(UserError, match='holds another run than the scores of "dense:bundled"'):
+        make_plan(text)
+
+
+def test_transductive_rows_wait_for_the_command(make_plan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_module, "can_self_train", lambda: False)
+    inductive, transductive = make_plan(TWO_MODES % "transductive").rows
+    assert (len(inductive.runs), transductive.runs, transductive.reason) == (2, (), NO_SELF_TRAINING)
+
+
+def test_transductive_rows_start_from_the_inductive_run(
+    make_plan: Make, launcher: QuickLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From that of the same table where it has one, else from one of their own; never before it is there."""
+    monkeypatch.setattr(plan_module, "can_self_train", lambda: True)
+    plan = make_plan(TWO_MODES % "transductive", seeds=1)
+    inductive, transductive = plan.runs
+    assert transductive.init is inductive
+    run_all(plan.runs, [SLOT, SLOT], launcher)
+    assert [command[0] for command in launcher.commands] == ["train", "self-train"]
+    options = _options(launcher.commands[1])
+    assert options["--init"] == str(inductive.folder / "model-half")
+    assert options["--output"] == str(plan.folder / "b" / "seed0")
+    assert transductive.figures()["miou_seen"] == pytest.approx(40)
+    alone = make_plan(TWO_MODES.replace('{ name = "a", recipe = "tiny.toml" },', "") % "transductive", name="alone")
+    assert alone.runs[0].folder == inductive.folder  # lies under another table
+    assert alone.runs[1].folder == alone.folder / "b" / "seed1-init"
+    with pytest.raises(UserError, match="holds a run with other settings"):
+        make_plan(TWO_MODES % "transductive", overrides=["train.lr=0.5"])
+
+
+def test_a_failing_run_does_not_stop_the_others(make_plan: Make, launcher: QuickLauncher) -> None:
+    quick = launcher.act
+
+    def act(arguments: list[str], log: Path) -> int:
+        if "one-stage" not in arguments[-3]:
+            return quick(arguments, log)
+        with log.open("a") as file:
+            file.write("step 1\nError: The loss is not finite.\nSecond line.\n" if "seed0" in arguments[-3] else "x\n")
+        return 2 if "seed0" in arguments[-3] else -9
+
+    launcher.act = act
+    plan = make_plan()
+    failures = run_all(plan.runs, [SLOT], launcher)
+    messages = [(failure.message, failure.code) for failure in failures.values()]
+    assert messages[0] == ("The loss is not finite.\nSecond line.", 2)
+    assert messages[1][1] == -9
+    assert "ended by signal 9" in messages[1][0]
+    one_stage, three_stages = collect(plan, failures).rows
+    assert [run.status for run in one_stage.runs] == ["failed", "failed"]
+    assert one_stage.notes[:2] == ["0 of 2 seeds", "seed 0 failed: The loss is not finite."]
+    assert [run.status for run in three_stages.runs] == ["finished", "finished"]
+
+
+def test_a_command_without_a_result_is_not_given_forever(make_plan: Make, launcher: QuickLauncher) -> None:
+    launcher.act = lambda arguments, log: 0
+    failures = run_all(make_plan(ONE_ROW, seeds=1).runs, [SLOT], launcher)
+    assert "ended without a result" in next(iter(failures.values())).message
+    assert len(launcher.commands) == 1
+
+
+def test_slots_work_at_the_same_time(make_plan: Make, launcher: QuickLauncher) -> None:
+    both, quick = threading.Barrier(2, timeout=20), launcher.act
+
+    def act(arguments: list[str], log: Path) -> int:
+        both.wait()  # breaks where the two do not run together
+        return quick(arguments, log)
+
+    launcher.act = act
+    seen: list[Progress] = []
+    slots = [Slot((), {"CUDA_VISIBLE_DEVICES": str(number)}) for number in range(2)]
+    assert run_all(make_plan(ONE_ROW).runs, slots, launcher, seen.append) == {}
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in launcher.environments} == {"0", "1"}
+    assert (seen[-1].done, seen[-1].total, seen[-1].active) == (2, 2, ())
+
+
+def test_a_run_that_another_command_works_on_is_waited_for(make_plan: Make, launcher: QuickLauncher) -> None:
+    (run,) = make_plan(ONE_ROW, seeds=1).runs
+    run.folder.parent.mkdir(parents=True)
+    other = FileLock(run.lock)
+    other.acquire()
+    waited = []
+
+    def watch(progress: Progress) -> None:
+        if progress.active and not waited:
+            waited.append(list(launcher.commands))
+            launcher.act(["train", "--recipe", str(run.recipe_file), "--output", str(run.folder)], run.log)
+            other.release()
+
+    run.write_recipe()
+    assert run_all([run], [SLOT], launcher, watch) == {}
+    assert (waited, launcher.commands) == ([[]], [])  # the other command finished it
+    assert run.figures() is not None
+
+
+def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, launcher: QuickLauncher) -> None:
+    ended = threading.Event()
+    launcher.act = lambda arguments, log: 130 if ended.wait(20) else 0
+    launcher.stop = ended.set
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(make_plan().runs, [SLOT], launcher, interrupt)
+    assert len(launcher.commands) == 1
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_figures(make_plan: Make, cli_launcher: QuickLauncher) -> None:
+    """With the real commands: killed after its first of two steps, then continued."""
+    (run,) = make_plan(ONE_ROW, seeds=1).runs
+    assert run_all([run], [SLOT], cli_launcher) == {}
+    uninterrupted = run.figures()
+    run.folder.rename(run.folder.with_name("kept"))
+
+    class KilledError(Exception):
+        pass
+
+    def kill(report: object) -> None:
+        raise KilledError
+
+    with contextlib.suppress(KilledError):
+        start_training(run.recipe, run.folder, device="cpu", watch=kill).train()
+    (run,) = make_plan(ONE_ROW, seeds=1).runs
+    assert (run.started, run.trained, run.figures()) == (True, False, None)
+    assert run_all([run], [SLOT], cli_launcher) == {}
+    assert "--resume" in cli_launcher.commands[-1]
+    assert "--recipe" not in cli_launcher.commands[-1]
+    assert run.figures() == uninterrupted
+    assert run.log.read_text().count("$ cascade-clip train") == 2
+
+
+def test_a_table_for_another_dataset(make_plan: Make, workplace: Path) -> None:
+    with pytest.raises(UserError, match='"shapes" is for the dataset "shapes", and the split "coco-seen" belongs to'):
+        plan_tables([read_table("shapes")], "coco-seen", seeds=1, output=workplace / "out")
+
+
+def test_every_cuda_device_gets_its_own_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    devices = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in make_slots(None, "auto", "bf16")]
+    assert devices == ["0", "1"]
+    assert make_slots(None, "auto", "bf16")[0].options == ("--precision", "bf16", "--device", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
+    devices = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in make_slots(3, "cuda", "fp32")]
+    assert devices == ["5", "7", "5"]
+    (only,) = make_slots(None, "cuda:1", "fp32")
+    assert (only.options[-1], only.environment) == ("cuda:1", {})
+
+
+def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert [slot.environment for slot in make_slots(None, "cpu", "fp32")] == [{}]
+    assert [slot.environment for slot in make_slots(2, "cpu", "fp32")] == [{"OMP_NUM_THREADS": "4"}] * 2
+    with pytest.raises(UserError, match="fp16"):
+        make_slots(None, "cpu", "fp16")
+
+
+def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    assert Processes().run(["--version"], log, {}) == 0
+    assert log.read_text().startswith("cascade-clip ")
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\necho $MARK\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(sleeper))
+    monkeypatch.setattr("cascade_clip.reproduce.processes._SECONDS_BY_ITSELF", 0.1)
+    processes, codes = Processes(), []
+    thread = threading.Thread(target=lambda: codes.append(processes.run(["train"], log, {"MARK": "here"})))
+    thread.start()
+    while "here" not in log.read_text():
+        thread.join(0.05)
+    processes.stop()
+    thread.join(20)
+    assert codes == [-2]
