@@ -53,7 +53,7 @@ PREPROCESS = {
 CURRICULUM = (
     Stage(size=48, things=(1, 1), stuff=(1, 1), batch=192, share=0.4445, pool=40_000),
     Stage(size=64, things=(1, 2), stuff=(1, 2), batch=128, share=0.1777, pool=20_000),
-    Stage(size=128, things=(1, 5), stuff=(1, 3), batch=48, share=0.3778, pool=10_000),
+    Stage(size=128, things=(1, 5), stuff=(1, 3), batch=48, share=0.3778, pool=16_000),
 )
 
 
@@ -295,7 +295,7 @@ def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the model, in open_clip's format")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=200, help="steps between log lines and saves")
