@@ -8,8 +8,9 @@ from pathlib import Path
 
 from cascade_clip.errors import UserError
 
-MAX_MEMBER_BYTES = 512 << 20
-"""A larger member is refused; images, masks and lists of annotations stay below."""
+MAX_MEMBER_BYTES = 2 << 30
+"""A larger member is refused; what is read stays far below, but COCO's archive of panoptic annotations, which may lie
+beside the others, holds nested archives of several hundred megabytes."""
 
 MAX_RATIO = 200
 """An archive that grows by more is refused; images and masks shrink far less."""

@@ -14,7 +14,8 @@ from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.main import main
-from cascade_clip_cli.train import default_folder, resolve_recipe
+from cascade_clip_cli.train import resolve_recipe
+from cascade_clip_cli.training_run import default_folder
 
 
 def _run(*arguments: object) -> None:
@@ -69,7 +70,11 @@ def test_the_whole_path(
     )
     assert {file.name for file in Path("out").iterdir()} == {"photo0.labels.png", "photo0.overlay.png", "photo0.json"}
     assert np.asarray(Image.open("out/photo0.labels.png")).shape == (64, 80)
-    assert "dark" in capsys.readouterr().out
+    found = {entry["class"] for entry in json.loads(Path("out/photo0.json").read_text())["classes"]}
+    assert found
+    assert found <= {"dark", "bright"}
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in found)
 
 
 def test_the_recipe_follows_the_split() -> None:
