@@ -1,0 +1,86 @@
+"""Datasets in other layouts through the command line: prepared, or read directly while training and scoring."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.config.recipes import dump_toml
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.hub import push
+from cascade_clip_cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` converts lies in the test's folder."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-datasets")
+
+
+@pytest.fixture
+def imagefolder(tmp_path: Path) -> Path:
+    """Four training pairs and two for validation, of two classes of grey."""
+    folder = tmp_path / "street"
+    for split, count in (("train", 4), ("validation", 2)):
+        lines = []
+        (folder / split).mkdir(parents=True)
+        for index in range(count):
+            label = np.zeros((64, 80), np.uint8)
+            label[:, 20 + 10 * index :] = 1
+            Image.fromarray((40 + 160 * label).astype(np.uint8)).convert("RGB").save(folder / split / f"i{index}.png")
+            Image.fromarray(label).save(folder / split / f"m{index}.png")
+            lines.append(json.dumps({"image_file_name": f"i{index}.png", "mask_file_name": f"m{index}.png"}))
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "classes.txt").write_text("dark\nbright\n")
+    return folder
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, arguments)])
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_prepared(imagefolder: Path, tmp_path: Path, stream: bool) -> None:
+    options = ["--workers", 1, "--quiet", *(["--stream"] if stream else [])]
+    assert _run("prepare-data", "hub", "--source", imagefolder, "--output", tmp_path / "out", *options) == 0
+    dataset = PreparedDataset.open(tmp_path / "out")
+    assert (dataset.name, dataset.class_names) == ("out", ("dark", "bright"))
+    assert (dataset.count("train"), dataset.count("val")) == (4, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_trained_and_scored_as_it_lies(
+    imagefolder: Path, tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
+    streamed = ["--stream"] if stream else []
+    run = ["--recipe", tmp_path / "tiny.toml", "--data", imagefolder, "--output", tmp_path / "run", "--quiet"]
+    short = ["--set", "train.iterations=2", "--set", "train.batch=2", "--device", "cpu"]
+    assert _run("train", *run, *short, *streamed) == 0
+    capsys.readouterr()
+    scored = ["--device", "cpu", "--quiet", "--json", "-"]
+    assert _run("eval", tmp_path / "run" / "model", "--data", imagefolder, *streamed, *scored) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 2
+    assert [entry["class"] for entry in result["scores"]["classes"]] == ["dark", "bright"]
+
+
+def test_uploaded_after_preparing(imagefolder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, str, bool, bool]] = []
+
+    def upload(folder: Path, repo_id: str, *, private: bool, rights_checked: bool) -> str:
+        asked.append((folder, repo_id, private, rights_checked))
+        return f"https://huggingface.co/datasets/{repo_id}"
+
+    monkeypatch.setattr(push, "push_dataset", upload)
+    output = tmp_path / "out"
+    options = ["--push-to-hub", "me/street", "--private", "--workers", 1, "--quiet"]
+    assert _run("prepare-data", "hub", "--source", imagefolder, "--output", output, *options) == 0
+    assert asked == [(output, "me/street", True, False)]
