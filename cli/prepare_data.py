@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -47,9 +46,6 @@ from cascade_clip_cli.prepare_options import (
     WorkersOption,
     YesOption,
 )
-
-if TYPE_CHECKING:
-    from cascade_clip_cli.preparation import Target
 
 _OFFICIAL = ("coco", "voc", "context")
 _NAMES = (*_OFFICIAL, "folder", "hub", "shapes")
@@ -117,6 +113,7 @@ def prepare_data(
 
     Example: cascade-clip prepare-data folder --source my-data --output prepared/mine
     """
+    from cascade_clip.data.dataset_location import dataset_home
     from cascade_clip_cli import preparation
     from cascade_clip_cli.console import be_quiet, show_log
     from cascade_clip_cli.preparation_report import show_dataset
@@ -124,8 +121,11 @@ def prepare_data(
     if quiet:
         be_quiet()
     show_log()
-    target = _target(name, dataset_name, output, workers, overwrite)
     _refuse_foreign_options(context, name)
+    final_name = dataset_name or _own_name(name, output, source)
+    target = preparation.Target(
+        final_name, output or dataset_home() / final_name, workers or os.cpu_count() or 1, overwrite
+    )
     if name in _OFFICIAL:
         files = _official_files(name, source, download=download or mirror is not None, mirror=mirror, agreed=yes)
         if name == "coco":
@@ -153,19 +153,19 @@ def prepare_data(
         _push(target.output, push_to_hub, private=private, rights_checked=rights_checked)
 
 
-def _target(name: str, dataset_name: str | None, output: Path | None, workers: int | None, overwrite: bool) -> Target:
-    from cascade_clip.data.dataset_location import dataset_home
-    from cascade_clip_cli.preparation import Target
-
-    if name not in _NAMES:
-        raise UserError(f'There is no dataset "{name}" to prepare.{closest(name, _NAMES)}')
-    own_name = output.absolute().name if output and name in ("folder", "hub") else name
-    final_name = dataset_name or own_name
-    return Target(final_name, output or dataset_home() / final_name, workers or os.cpu_count() or 1, overwrite)
+def _own_name(name: str, output: Path | None, source: str | None) -> str:
+    """The benchmark's name; for other sources that of the output folder, else of the source."""
+    if name not in ("folder", "hub"):
+        return name
+    if output is not None:
+        return output.absolute().name
+    return Path(source).absolute().name.partition("@")[0] if source else name
 
 
 def _refuse_foreign_options(context: typer.Context, name: str) -> None:
     """An option that this kind of source does not have would otherwise be passed over without a word."""
+    if name not in _NAMES:
+        raise UserError(f'There is no dataset "{name}" to prepare.{closest(name, _NAMES)}')
     for option, names in _ONLY_FOR.items():
         given = context.get_parameter_source(option)
         if name not in names and given is not None and given.name == "COMMANDLINE":

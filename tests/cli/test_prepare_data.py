@@ -60,6 +60,8 @@ def test_without_output_the_data_folder_is_used(source: Path, tmp_path: Path, mo
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(tmp_path / "home"))
     assert _run("folder", "--source", source, "--name", "mine", "--quiet", "--workers", 1) == 0
     assert PreparedDataset.open(tmp_path / "home" / "mine").count("train") == 4
+    assert _run("folder", "--source", source, "--quiet", "--workers", 1) == 0
+    assert PreparedDataset.open(tmp_path / "home" / "my-data").name == "my-data"
 
 
 def test_classes_and_folders_may_be_given_one_by_one(source: Path, tmp_path: Path) -> None:
