@@ -18,7 +18,7 @@ TRAINING_FREE = "dense:bundled"
 
 def quickstart(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("quickstart"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps a model; default: the recipe's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
     train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="One seed decides everything.")] = 0,
@@ -89,7 +89,7 @@ def _score_training_free(data: Path, device: str) -> Scores:
     return scores_from_confusion(confusion.cpu().numpy(), split.seen_indices, split.unseen_indices, split.class_names)
 
 
-def _train(recipe: str, folder: Path, data: Path, steps: int | None, seed: int, device: str) -> Scores:
+def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device: str) -> Scores:
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
     from cascade_clip.config.recipes import load_recipe
     from cascade_clip.errors import UserError
@@ -98,8 +98,8 @@ def _train(recipe: str, folder: Path, data: Path, steps: int | None, seed: int, 
     from cascade_clip_cli.console import stderr
     from cascade_clip_cli.training_progress import training_progress
 
-    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"']
-    chosen = load_recipe(recipe, settings + ([f"train.iterations={steps}"] if steps else []))
+    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
+    chosen = load_recipe(recipe, settings)
     run = RunFolder(folder)
     resume = run.recipe_file.exists()
     if resume and run.recipe() != chosen:
