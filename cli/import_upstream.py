@@ -11,7 +11,7 @@ from cascade_clip_cli.options import QuietOption, SplitOption
 
 
 def import_upstream(
-    file: Annotated[Path, typer.Argument(help="A released Cascade-CLIP or ZegCLIP checkpoint (.pth).")],
+    file: Annotated[Path, typer.Argument(help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
     split: SplitOption = None,
     vision_heads: Annotated[

@@ -109,7 +109,7 @@ def test_gates_start_open(seed: int) -> None:
 def test_dropout_only_in_training() -> None:
     torch.manual_seed(0)
     decoder = FrequencyDecoder(DIM, heads=HEADS, hidden=32, dropout=0.5, gate="open")
-    given = torch.randn(1, 3, DIM), torch.randn(1, 9, DIM), (3, 3)
+    given = torch.randn(1, 3, DIM), F.normalize(torch.randn(1, 9, DIM), dim=-1), (3, 3)
     assert not torch.equal(decoder.train()(*given), decoder(*given))
     assert torch.equal(decoder.eval()(*given), decoder(*given))
 
