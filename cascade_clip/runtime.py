@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import numpy as np
@@ -51,6 +53,20 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "fp16" and device.type == "cpu":
         raise UserError('The precision "fp16" needs a GPU: on the CPU use fp32 or bf16.')
     return DTYPES[name]
+
+
+@contextmanager
+def repeatable_randomness(device: torch.device) -> Iterator[None]:
+    """Put PyTorch's random state back afterwards, so that what is drawn next is what was drawn inside."""
+    host = torch.get_rng_state()
+    backend = None if device.type == "cpu" else getattr(torch, device.type)
+    own = backend.get_rng_state() if backend is not None else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(host)
+        if backend is not None:
+            backend.set_rng_state(own)
 
 
 def seed_everything(seed: int) -> None:

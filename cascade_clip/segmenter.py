@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +11,8 @@ from torch import Tensor
 
 from cascade_clip.build import build_network
 from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
-from cascade_clip.clip.load import BUNDLED, Clip
+from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.clip.load import Clip
 from cascade_clip.clip.templates import templates_of
 from cascade_clip.clip.text import embed_classes
 from cascade_clip.clip.text_cache import TextCache
@@ -93,7 +92,7 @@ class CascadeCLIP:
         """
         if is_dense(str(folder_or_hub_id)):
             return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
-        checkpoint = load_checkpoint(_local_folder(folder_or_hub_id, revision))
+        checkpoint = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
         # Every drawn weight is overwritten below: drawing them must not disturb the caller's random state.
         with torch.random.fork_rng(devices=[]):
             network = build_network(checkpoint.recipe.model, checkpoint.clip.visual)
@@ -239,22 +238,3 @@ class CascadeCLIP:
         if text.ndim != 2 or text.shape[1] != joint or not len(text):
             raise UserError(f"Text embeddings of shape {tuple(text.shape)} do not fit: (classes, {joint}) is expected.")
         return text.float().to(self.device)
-
-
-def _local_folder(folder_or_hub_id: str | Path, revision: str | None) -> Path:
-    name = str(folder_or_hub_id)
-    if name == BUNDLED:
-        return Path(str(resources.files("cascade_clip") / "bundled" / "cascade-clip"))
-    folder = Path(folder_or_hub_id).expanduser()
-    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        return folder
-    from huggingface_hub import snapshot_download
-
-    # Found in the cache, a model needs no network; only then is the Hub asked.
-    with contextlib.suppress(Exception):
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    try:
-        return Path(snapshot_download(name, revision=revision))
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f'"{name}" is neither a folder nor a model that the Hub gives ({reason}).') from error

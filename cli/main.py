@@ -17,6 +17,7 @@ from cascade_clip_cli.prepare_data import prepare_data
 from cascade_clip_cli.quickstart import quickstart
 from cascade_clip_cli.recipes import recipes
 from cascade_clip_cli.reproduce import reproduce
+from cascade_clip_cli.self_train import self_train
 from cascade_clip_cli.train import train
 
 USER_MISTAKE = 2
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("quickstart")(quickstart)
 app.command("prepare-data")(prepare_data)
 app.command("train")(train)
+app.command("self-train")(self_train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("import-upstream")(import_upstream)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +19,6 @@ from cascade_clip_cli.options import (
     SetOption,
     SplitOption,
     StreamOption,
-    absolute_location,
 )
 
 if TYPE_CHECKING:
@@ -54,41 +52,31 @@ def train(
     Example: cascade-clip train --split shapes-seen --set train.iterations=2000 --output runs/mine
     """
     from cascade_clip_cli.console import be_quiet, show_log
-    from cascade_clip_cli.launch import run_processes
-    from cascade_clip_cli.training_progress import show_training_result, training_progress
+    from cascade_clip_cli.training_run import default_folder, run_to_resume, run_training
 
     if quiet:
         be_quiet()
     show_log()
     # Before any process is started, so that a mistake is told once.
     if resume:
-        folder, chosen = _run_to_resume(
-            output, given=bool(recipe or overrides or split or data or stream or seed is not None)
-        )
+        given = bool(recipe or overrides or split or data or stream or seed is not None)
+        options = "--recipe, --set, --split, --data, --stream and --seed"
+        folder, chosen = run_to_resume(output, given=given, options=options)
     else:
         chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream)
         folder = output or default_folder(chosen)
-    from cascade_clip.training.start import find_training_data, start_training
-
-    if nproc > 1:
-        find_training_data(chosen)
-        if run_processes(nproc, device):
-            return
-    with training_progress() as watch:
-        trainer = start_training(
-            chosen,
-            folder,
-            device=device,
-            precision=precision,
-            resume=resume,
-            overwrite=overwrite,
-            track=track,
-            watch=watch,
-        )
-        scores = trainer.train(resume=resume)
-        trainer.accelerator.end_training()
-    if trainer.accelerator.is_main_process:
-        show_training_result(scores, chosen, trainer.split.name, folder, json_file)
+    _check_kind(chosen)
+    run_training(
+        chosen,
+        folder,
+        device=device,
+        precision=precision,
+        nproc=nproc,
+        resume=resume,
+        overwrite=overwrite,
+        track=track,
+        json_file=json_file,
+    )
 
 
 def resolve_recipe(
@@ -106,24 +94,10 @@ def resolve_recipe(
         UserError: No such recipe, split or key, or values that do not fit.
     """
     from cascade_clip.config.recipes import load_recipe
+    from cascade_clip_cli.training_run import data_settings
 
     name = recipe or _default_recipe(split, data)
-    settings = list(overrides or [])
-    if split is not None:
-        settings.append(f"data.split={_quoted(split)}")
-    if data is not None:
-        settings.append(f"data.dataset={_quoted(absolute_location(data))}")
-    if stream:
-        settings.append("data.stream=true")
-    if seed is not None:
-        settings.append(f"seed={seed}")
-    return load_recipe(name, settings)
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """Folder of a run whose user named none: recipe, split and seed."""
-    split = Path(recipe.data.split).stem if recipe.data.split else "own"
-    return Path("runs") / f"{recipe.name}-{split}-seed{recipe.seed}".replace("/", "-")
+    return load_recipe(name, [*(overrides or []), *data_settings(split, data, seed, stream=stream)])
 
 
 def _default_recipe(split: str | None, data: str | None) -> str:
@@ -137,21 +111,8 @@ def _default_recipe(split: str | None, data: str | None) -> str:
     return own if own in recipe_names() else "folder/cascade-zegclip"
 
 
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text)
-
-
-def _run_to_resume(output: Path | None, *, given: bool) -> tuple[Path, Recipe]:
+def _check_kind(recipe: Recipe) -> None:
     from cascade_clip.errors import UserError
-    from cascade_clip.training.run_folder import RunFolder
 
-    if output is None:
-        raise UserError("--resume needs --output: the folder of the run to continue.")
-    if given:
-        raise UserError(
-            f'"{output}" is continued with its own recipe.toml: leave --recipe, --set, --split, --data, --stream and'
-            " --seed out."
-        )
-    return output, RunFolder(output).recipe()
+    if recipe.self_training is not None:
+        raise UserError(f'"{recipe.name}" is self-training: use `cascade-clip self-train`.')

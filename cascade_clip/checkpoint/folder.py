@@ -104,10 +104,27 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         clip = _load_clip(folder, config["clip"])
         tensors = load_file(folder / MODEL)
     except (KeyError, TypeError, ValidationError) as error:
-        raise UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.') from error
+        raise _damaged(folder, error) from error
     except (SafetensorError, OSError) as error:
         raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy the checkpoint again.') from error
     return Checkpoint(recipe, clip, tensors, split, str(config.get("licence", "unknown")))
+
+
+def recipe_of_checkpoint(folder: Path) -> Recipe:
+    """Read only the recipe that a checkpoint was trained with.
+
+    Raises:
+        UserError: No checkpoint, a newer format, or a damaged `config.json`.
+    """
+    config = _read_config(folder)
+    try:
+        return Recipe.model_validate(config["recipe"])
+    except (KeyError, ValidationError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -70,16 +70,17 @@ def load_recipe(
     """
     source = "the defaults" if name_or_file is None else f'recipe "{name_or_file}"'
     content: dict[str, Any] = {} if name_or_file is None else _read_with_base(recipe_file(name_or_file))
-    content = _merge(content, changes or {})
-    for override in overrides:
-        key, value = _parse_override(override)
-        _set(content, key.split("."), value, override)
-    if overrides:
-        source += " with --set"
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise UserError(explain_mistakes(error, source, Recipe)) from error
+    return _with_overrides(_merge(content, changes or {}), overrides, source)
+
+
+def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """Put `--set key=value` on top of a recipe that was read or made already.
+
+    Raises:
+        UserError: Unknown keys or values that do not fit, as for `load_recipe`.
+    """
+    content = recipe.model_dump(mode="json", exclude_none=True)
+    return _with_overrides(content, overrides, f'recipe "{recipe.name}"')
 
 
 def dump_toml(recipe: Recipe) -> str:
@@ -124,6 +125,16 @@ def _read_with_base(file: Path) -> dict[str, Any]:
     # Which figure of the paper a recipe reproduces is its own claim: what extends it changes something.
     below.pop("paper", None)
     return _merge(below, content)
+
+
+def _with_overrides(content: dict[str, Any], overrides: Sequence[str], source: str) -> Recipe:
+    for override in overrides:
+        key, value = _parse_override(override)
+        _set(content, key.split("."), value, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain_mistakes(error, source + (" with --set" if overrides else ""), Recipe)) from error
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -254,6 +254,30 @@ class TrainConfig(Section):
     """Steps between lines of metrics.jsonl."""
 
 
+class SelfTrainingConfig(Section):
+    """Transductive training: pixels of unseen classes get pseudo labels; only these classes' names are given."""
+
+    init: str | None = None
+    """Checkpoint whose weights it starts from, as released that of half-way through inductive training (`--init`)."""
+    teacher: Literal["self", "fixed", "moving-average"] = "self"
+    """Who guesses. `self`: the model as it trains, in the same pass, dropout included (released); `fixed`: the model
+    that it starts from; `moving-average`: the mean of the model's recent weights. The last two guess without dropout
+    and cost a pass more."""
+    decay: Fraction = 0.999
+    """Share of the moving average that a step keeps."""
+    threshold: Fraction = 0.0
+    """Pixels whose best score among unseen classes is lower stay ignored; 0: every one is named, as released."""
+    location: Literal["known", "unknown"] = "known"
+    """`known`: only pixels whose true class is unseen are named (released: the label map says where, not which);
+    `unknown`: every pixel that carries no seen label, also those that belong to no class."""
+
+    @model_validator(mode="after")
+    def _check_decay(self) -> Self:
+        if self.teacher != "moving-average" and self.decay != type(self).model_fields["decay"].default:
+            raise ValueError(f'decay is for teacher = "moving-average", here it is "{self.teacher}": leave it out')
+        return self
+
+
 class InferenceConfig(Section):
     """Sliding window and scores."""
 
@@ -308,6 +332,8 @@ class Recipe(Section):
     """The loss."""
     train: TrainConfig = TrainConfig()
     """The training loop."""
+    self_training: SelfTrainingConfig | None = None
+    """Transductive training with `self-train`; unset: inductive."""
     inference: InferenceConfig = InferenceConfig()
     """Sliding window and scores."""
     evaluation: EvaluationConfig = EvaluationConfig()

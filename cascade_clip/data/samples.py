@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypedDict
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.records import Record
-from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.data.transforms import IGNORED, TrainTransform
 from cascade_clip.errors import UserError
 
 # Keeps the order of images apart from the augmentation, whose generators are seeded with (seed, position).
@@ -28,6 +28,8 @@ class TrainSample(TypedDict):
     """(3, crop, crop) float32, normalised."""
     label: torch.Tensor
     """(crop, crop) uint8: class index 0..K-1 of the dataset, 255 = ignored."""
+    extent: torch.Tensor
+    """(2,) int64: height and width of what is no padding, from the top left corner."""
     id: str
     """Name of the image."""
 
@@ -42,12 +44,26 @@ class TrainSamples(Dataset[TrainSample]):
     stream, shuffled by (seed, e) within a buffer. That too depends on nothing else; continuing skips what comes before.
     """
 
-    def __init__(self, dataset: PreparedDataset, transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self, dataset: PreparedDataset, transform: TrainTransform, seed: int, *, hidden: Sequence[int] = ()
+    ) -> None:
+        """Name where samples come from.
+
+        Args:
+            dataset: Prepared images; the training part counts.
+            transform: Augmentation.
+            seed: Decides order and augmentation.
+            hidden: Classes whose labels are ignored from the start, so that not even the choice of a crop sees them.
+
+        Raises:
+            UserError: There are no training images.
+        """
         if not dataset.count("train"):
             raise UserError(f"The dataset {dataset.place} has no training images.")
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.hidden = tuple(hidden)
 
     def __len__(self) -> int:
         """Images of an epoch; positions go on beyond it."""
@@ -71,12 +87,20 @@ class TrainSamples(Dataset[TrainSample]):
             UserError: The shard or the image is damaged.
         """
         record = self._record(position)
-        image, label = self.transform(
+        label = decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.place}")
+        if self.hidden:
+            label = np.where(np.isin(label, self.hidden), np.uint8(IGNORED), label)
+        crop = self.transform(
             open_image(record.image_bytes, name=f"{record.id} in {self.dataset.place}"),
-            decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.place}"),
+            label,
             np.random.default_rng([self.seed, position]),
         )
-        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "id": record.id}
+        return {
+            "image": torch.from_numpy(crop.image),
+            "label": torch.from_numpy(crop.label),
+            "extent": torch.tensor(crop.extent),
+            "id": record.id,
+        }
 
     def _record(self, position: int) -> Record:
         if self.dataset.streams:
@@ -148,7 +172,8 @@ def train_loader(
             would have to read the whole stream.
 
     Returns:
-        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, id list of B strings.
+        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
+        (B, 2) int64, id list of B strings.
 
     Raises:
         UserError: `batch` cannot be split evenly over the processes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,25 +38,30 @@ def normalise(
     return out
 
 
+class Crop(NamedTuple):
+    """What the training transform makes of an image."""
+
+    image: NDArray[np.float32]
+    """(3, crop, crop), normalised, padded with 0 (the mean colour) at the bottom and right."""
+    label: NDArray[np.uint8]
+    """(crop, crop), padded with 255 (SPEC section 1)."""
+    extent: tuple[int, int]
+    """Height and width of what is no padding: in the label alone, padding looks like ignored pixels."""
+
+
 class TrainTransform:
     """Turns an image and its label into one training sample of a fixed size."""
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
 
-    def __call__(
-        self, image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def __call__(self, image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Crop:
         """Resize by a drawn ratio, crop, flip, distort, normalise and pad.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             label: (H, W) uint8: class index, 255 = ignored.
             rng: Source of every draw.
-
-        Returns:
-            The image (3, crop, crop) float32, normalised, padded with 0 (the mean colour) at the bottom and right, and
-            the label (crop, crop) uint8, padded with 255 (SPEC section 1).
         """
         config = self.config
         height, width = label.shape
@@ -85,16 +92,14 @@ class TrainTransform:
         top, left = (int(rng.integers(max(side - crop, 0) + 1)) for side in size)
         return top, left, min(top + crop, size[0]), min(left + crop, size[1])
 
-    def _pad(
-        self, image: NDArray[np.float32], label: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _pad(self, image: NDArray[np.float32], label: NDArray[np.uint8]) -> Crop:
         crop = self.config.crop
         height, width = label.shape
         padded = np.zeros((3, crop, crop), np.float32)
         padded[:, :height, :width] = image
         padded_label = np.full((crop, crop), IGNORED, np.uint8)
         padded_label[:height, :width] = label
-        return padded, padded_label
+        return Crop(padded, padded_label, (height, width))
 
 
 def is_varied(label: NDArray[np.uint8], largest_class: float) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 IGNORED = 255
 
@@ -52,20 +53,30 @@ def count_masks(labels: Tensor) -> int:
     return sum(int((image.unique() != IGNORED).sum()) for image in labels)
 
 
-def pseudo_labels(labels: Tensor, logits: Tensor, unseen: Sequence[int]) -> Tensor:
-    """Name the pixels of unseen classes by the model's own best guess among them (SPEC section 6, self-training).
-
-    Where these pixels are comes from the label map, as released; only which class they are is guessed.
+def pseudo_labels(
+    labels: Tensor, logits: Tensor, unseen: Sequence[int], *, where: Tensor | None = None, threshold: float = 0.0
+) -> Tensor:
+    """Name the pixels of unseen classes by a model's best guess among them (SPEC section 6, self-training).
 
     Args:
         labels: (B, H, W) int64 class indices and 255.
-        logits: (B, K, H, W) mask logits of all classes; no gradient flows through the guess.
+        logits: (B, K, h, w) mask logits of all classes, upsampled bilinearly (align_corners false) to the labels' size;
+            no gradient flows through the guess.
         unseen: Indices of the unseen classes, at least one.
+        where: (B, H, W) bool, pixels that are named; unset: those whose label is an unseen class. As released, where
+            they are then comes from the label map, and only which class they are is guessed.
+        threshold: Lowest score (0..1) of a guess; pixels below it become 255. 0, as released, keeps every guess.
 
     Returns:
-        (B, H, W) int64: seen classes and 255 as they were, unseen pixels renamed.
+        (B, H, W) int64: pixels to be named renamed, all others as they were.
     """
     candidates = torch.as_tensor(list(unseen), device=labels.device)
-    # The sigmoid is monotone, so that the best logit is the best score; no threshold.
-    guess = candidates[logits.detach()[:, candidates].argmax(dim=1)]
-    return torch.where(torch.isin(labels, candidates), guess, labels)
+    chosen = logits.detach()[:, candidates].float()
+    full = F.interpolate(chosen, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    # The sigmoid is monotone, so that the best logit is the best score.
+    place = full.argmax(dim=1)
+    guess = candidates[place]
+    if threshold > 0:
+        score = full.gather(1, place[:, None])[:, 0].sigmoid()
+        guess = torch.where(score < threshold, IGNORED, guess)
+    return torch.where(torch.isin(labels, candidates) if where is None else where, guess, labels)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cascade_clip.config.recipes import load_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip.config.self_training import self_training_recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
-from cascade_clip.reproduce.runs import Run, can_self_train, settings_of
+from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import Mode, PlannedRow, Table, table_rows
-
-NO_SELF_TRAINING = "not run: self-train is not part of this version"
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,12 @@ class _Planner:
         self.split, self.output, self.data = split, output, data
         self.overrides = (*overrides, f"data.dataset={json.dumps(data)}") if data is not None else overrides
         self.known: dict[str, Run] = {}
-        self.lying = _runs_under(output, get_split(split).name)
+        self.scored = get_split(split)
+        self.lying = _runs_under(output, self.scored.name)
         self.problems: list[str] = []
 
     def plan(self, table: Table, seeds: int) -> TablePlan:
-        split = get_split(self.split)
+        split = self.scored
         if table.dataset is not None and table.dataset != split.dataset:
             raise UserError(
                 f'The table "{table.name}" is for the dataset "{table.dataset}", and the split "{split.name}" belongs'
@@ -108,8 +109,8 @@ class _Planner:
         row, mode = rows[0], rows[0].mode
         if mode is None:
             return RowPlan(row, ())
-        if mode == "transductive" and not can_self_train():
-            return RowPlan(row, (), NO_SELF_TRAINING)
+        if mode == "transductive" and not self.scored.unseen:
+            return RowPlan(row, (), f'not run: "{self.scored.name}" has no unseen classes to guess')
         if mode == "training-free":
             rows = rows[:1]
         return RowPlan(row, tuple((seed, self._run(folder, row, mode, seed)) for seed, row in enumerate(rows)))
@@ -118,10 +119,19 @@ class _Planner:
         title = " ".join(part for part in (row.section, row.name) if part) + f", seed {seed}"
         own = folder / row.short / f"seed{seed}"
         run = Run(title, own, mode, row.recipe, row.model, self.split, self.data)
-        if mode == "transductive":
-            start = replace(run, title=f"{title}, first half", folder=own.with_name(f"{own.name}-init"))
-            run = replace(run, init=self._placed(replace(start, mode="inductive")))
-        return self._placed(run)
+        return self._placed(run if mode != "transductive" or row.recipe is None else self._after(run, row.recipe))
+
+    def _after(self, run: Run, recipe: Recipe) -> Run:
+        """The self-training that follows the inductive run of a recipe."""
+        inductive = replace(
+            run,
+            title=f"{run.title}, inductive",
+            folder=run.folder.with_name(f"{run.folder.name}-init"),
+            mode="inductive",
+            recipe=recipe.model_copy(update={"self_training": None}),
+        )
+        derived = self_training_recipe(recipe, recipe.self_training)
+        return replace(run, recipe=derived, init=self._placed(inductive))
 
     def _placed(self, run: Run) -> Run:
         """The equal run that is planned or lies there already; else this one."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from cascade_clip.training.run_folder import RunFolder
 
 FIGURES = ("miou_seen", "miou_unseen", "hiou", "pixel_accuracy")
 """What a table shows of each run, in percent."""
-_SELF_TRAINING = "cascade_clip_cli.self_train"
-"""Module of the command `self-train`."""
 _DIFFERENCES_SHOWN = 3
 
 
@@ -95,7 +92,7 @@ class Run:
             UserError: Another run lies there.
         """
         if self.recipe is not None and self.started:
-            # Self-training resolves its recipe further; what it was given lies beside the folder.
+            # Self-training writes down what it started from; what it was given lies beside the folder.
             given = self.recipe_file if self.mode == "transductive" else RunFolder(self.folder).recipe_file
             found = load_recipe(str(given))
             if settings_of(found) != settings_of(self.recipe):
@@ -168,11 +165,6 @@ class Run:
 def settings_of(recipe: Recipe | None) -> str:
     """Everything that decides a run's figures, as text: the recipe but for its name and the paper's row."""
     return recipe.model_dump_json(exclude={"name", "paper"}) if recipe is not None else ""
-
-
-def can_self_train() -> bool:
-    """Whether this version has the command that transductive rows are trained with."""
-    return find_spec(_SELF_TRAINING) is not None
 
 
 def log_entries(run: Run) -> list[dict[str, Any]]:

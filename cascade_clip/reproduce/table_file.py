@@ -55,8 +55,9 @@ class TableRow(Section):
     set: dict[str, Any] = Field(default_factory=dict)
     """Keys that the row changes, laid out as in a recipe."""
     mode: Mode = "inductive"
-    """`inductive`: trained on the seen classes; `transductive`: self-trained from the inductive run; `supervised`:
-    trained on all classes and scored as the others; `training-free`: the row's model is scored as it is."""
+    """`inductive`: trained on the seen classes; `transductive`: self-trained from the inductive run of the row's
+    recipe, as its keys `self_training` say; `supervised`: trained on all classes and scored as the others;
+    `training-free`: the row's model is scored as it is."""
     model: str | None = None
     """Model of a training-free row, for example "dense:bundled"; unset for all others."""
     quoted: bool = False
@@ -80,6 +81,8 @@ class TableRow(Section):
             raise ValueError("a quoted row names a row of the paper and neither a recipe nor keys to set")
         if (self.mode == "training-free") != (self.model is not None):
             raise ValueError('mode = "training-free" and a model, for example model = "dense:bundled", go together')
+        if "self_training" in self.set and self.mode != "transductive":
+            raise ValueError('keys of self_training need mode = "transductive"')
         if self.model is not None and (self.quoted or self.set or self.recipe != BASE):
             raise ValueError("a training-free row names a model and neither a recipe nor keys to set")
         return self
@@ -121,7 +124,8 @@ class PlannedRow:
         short: Name of its folder.
         section: Part of the table; none where it has no parts.
         mode: How it is trained; none for a quoted row. A transductive row's recipe is that of the inductive run which
-            its self-training starts from; a supervised row is scored on the table's split, though it trains on another.
+            its self-training starts from, with the keys `self_training` on top; a supervised row is scored on the
+            table's split, though it trains on another.
         recipe: What is run; none for a quoted or training-free row.
         model: What a training-free row scores.
         figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent, if it has them for this split.
@@ -237,7 +241,14 @@ def _problems(table: Table) -> list[str]:
 
 def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Sequence[str]) -> Recipe:
     dataset = get_split(split).dataset
-    base = load_recipe(_base(row.recipe, dataset), overrides, changes=row.set)
+    name = _base(row.recipe, dataset)
+    if load_recipe(name).self_training is not None:
+        raise UserError(
+            f'"{row.recipe}" is a recipe for self-training: name that of the inductive run, with mode = "transductive".'
+        )
+    # What self-training is to do differently concerns no other row.
+    usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
+    base = load_recipe(name, usable, changes=row.set)
     figures = table.figures(row, split)
     paper = PaperFigure(table=table.published(row), row=row.paper) if row.paper and figures else None
     trained_on: str | None = split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +24,10 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.targets import count_masks, remap_labels, seen_label_table
+from cascade_clip.losses.targets import count_masks
 from cascade_clip.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.labels import Labeller, StudentPasses
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
@@ -89,6 +90,7 @@ class Trainer:
         split: Classes, and which of them have labels.
         dataset: Prepared images.
         validation: What is scored; another split for evaluation across datasets.
+        labeller: Decides what is learnt: inductive labels, or pseudo labels too.
         run: The run's folder.
         watch: Told about every step, on the main process.
     """
@@ -98,6 +100,7 @@ class Trainer:
     split: Split
     dataset: PreparedDataset
     validation: Validation
+    labeller: Labeller
     run: RunFolder
     watch: Watch | None = None
     state: TrainState = field(default_factory=TrainState)
@@ -128,13 +131,13 @@ class Trainer:
             UserError: A loss that is not finite, damaged data.
         """
         config, device = self.recipe.train, self.accelerator.device
-        text = self.model.text_embeddings_for(self.split)[list(self.split.seen_indices)].to(device)
+        text = self.model.text_embeddings_for(self.split)[list(self.labeller.fed)].to(device)
         network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
         self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
         keep_clip_out(self.accelerator)
         self.state = TrainState(processes=self.accelerator.num_processes)
         if resume:
-            self.state = load_state(self.accelerator, self.run)
+            self.state = load_state(self.accelerator, self.run, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
         scores = self._run_steps(network, optimizer, text)
@@ -165,14 +168,13 @@ class Trainer:
 
     def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
         config = self.recipe.train
-        table = seen_label_table(self.split.seen_indices)
         batches = self._stream()
         meter = _Meter(config.batch, self.recipe.region_loss)
         scores = None
         network.train()
         for step in range(self.state.step, config.iterations):
             lr = set_learning_rate(optimizer, step, config)
-            focal, region = self._step(network, optimizer, text, table, next(batches), step)
+            focal, region = self._step(network, optimizer, text, next(batches), step)
             self.state.step = step + 1
             last = self.state.step == config.iterations
             meter.add(focal, region)
@@ -187,7 +189,7 @@ class Trainer:
             if self.watch is not None and self.accelerator.is_main_process:
                 self.watch(report)
             if self.state.step % config.save_every == 0 or last:
-                save_state(self.accelerator, self.run, self.state)
+                save_state(self.accelerator, self.run, self.state, self.labeller.kept)
             if self.state.step == config.iterations // 2 and self.accelerator.is_main_process:
                 self.model.save_pretrained(self.run.half_way_model)
         return scores if scores is not None else self._validate()
@@ -196,7 +198,7 @@ class Trainer:
         """All micro-batches of this process from the present step on."""
         config = self.recipe.train
         return train_loader(
-            TrainSamples(self.dataset, TrainTransform(self.recipe.data), self.recipe.seed),
+            TrainSamples(self.dataset, TrainTransform(self.recipe.data), self.recipe.seed, hidden=self.labeller.hidden),
             start_step=self.state.step,
             steps=config.iterations,
             batch=config.batch,
@@ -206,7 +208,7 @@ class Trainer:
             workers=config.workers,
         )
 
-    def _stream(self) -> Iterator[list[Any]]:
+    def _stream(self) -> Iterator[list[TrainSample]]:
         """The micro-batches of one step after the other, as lists."""
         config = self.recipe.train
         share = config.batch // self.accelerator.num_processes
@@ -220,23 +222,22 @@ class Trainer:
         network: nn.Module,
         optimizer: Optimizer,
         text: Tensor,
-        table: Tensor,
-        batch: list[dict[str, Any]],
+        batch: Sequence[TrainSample],
         step: int,
     ) -> tuple[float, float]:
         """One optimiser step; returns the weighted focal and dice (or SSIM) terms over all processes."""
         device, loss = self.accelerator.device, self.recipe.loss
-        labels = [remap_labels(micro["label"], table) for micro in batch]
+        passes = StudentPasses(network, [micro["image"].to(device, non_blocking=True) for micro in batch], text)
+        labels = self.labeller.label(batch, passes)
         # SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's.
         masks = torch.tensor(float(sum(count_masks(micro) for micro in labels)), device=device)
         num_masks = float(self.accelerator.reduce(masks, "mean"))
         terms, images = torch.zeros(2, device=device), sum(len(micro) for micro in labels)
-        for number, (micro, micro_labels) in enumerate(zip(batch, labels, strict=True), start=1):
-            together = nullcontext() if number == len(batch) else self.accelerator.no_sync(network)
+        for number, micro_labels in enumerate(labels):
+            together = nullcontext() if number == len(batch) - 1 else self.accelerator.no_sync(network)
             with together:
-                logits = network(micro["image"].to(device, non_blocking=True), text)
                 parts = segmentation_loss(
-                    logits,
+                    passes.logits(number),
                     micro_labels.to(device),
                     focal_weight=loss.focal,
                     dice_weight=loss.dice,
@@ -257,6 +258,7 @@ class Trainer:
             )
         optimizer.step()
         optimizer.zero_grad()
+        self.labeller.follow(self.network)
         return focal, region
 
     def _validate(self) -> Scores | None:

@@ -54,8 +54,13 @@ class RunFolder:
 
     @property
     def half_way_model(self) -> Path:
-        """The checkpoint after half of the steps, which released self-training starts from (SPEC section 15)."""
+        """The checkpoint after half of the steps, which released self-training starts from (SPEC section 11)."""
         return self.folder / "model-half"
+
+    @property
+    def start_model(self) -> Path:
+        """The checkpoint that self-training started from, kept so that resuming depends on nothing outside."""
+        return self.folder / "model-start"
 
     @property
     def states(self) -> Path:
@@ -75,7 +80,7 @@ class RunFolder:
             )
         if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
             raise UserError(f'"{self.folder}" is not empty and no run: choose another --output.')
-        for name in ("state", "model", "model-best", "model-half"):
+        for name in ("state", "model", "model-best", "model-half", "model-start"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")

@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
 from cascade_clip.build import build_network
+from cascade_clip.checkpoint.folder import CONFIG
 from cascade_clip.clip.load import load_clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
@@ -20,8 +21,10 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
 from cascade_clip.hub.dataset_link import dataset_folder
 from cascade_clip.hub.hub_address import HubAddress
+from cascade_clip.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
+from cascade_clip.training.labels import Labeller, PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer, Validation, Watch
 from cascade_clip.training.run_folder import RunFolder
 
@@ -40,6 +43,14 @@ class TrainingData:
 
     split: Split
     folder: Path
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What self-training starts from: a model, and its network, which may stay on as the teacher."""
+
+    model: CascadeCLIP
+    network: CascadeNetwork
 
 
 def find_training_data(recipe: Recipe) -> TrainingData:
@@ -87,7 +98,8 @@ def start_training(
     """Check everything that can be wrong, then make the run folder and hand over a trainer.
 
     Args:
-        recipe: The resolved recipe; with `resume` the run folder's own one counts instead.
+        recipe: The resolved recipe, inductive or with a section `self_training` that names its `init`; with `resume`
+            the run folder's own one counts instead.
         output: The run's folder.
         device: `auto`, `cpu`, `cuda` or `mps`; with several processes each takes its own CUDA device.
         precision: `fp32`, `bf16` or `fp16` of the network's products.
@@ -112,20 +124,87 @@ def start_training(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
     accelerator = _accelerator(chosen, precision, output, track)
-    clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
-    seed_everything(recipe.seed)
-    network = build_network(recipe.model, clip.visual)
+    start = _find_start(recipe, run, data.split, resume=resume)
+    model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above were drawn alike.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
-    model = CascadeCLIP(network, clip, recipe, data.split, device=str(accelerator.device), precision=precision)
-    trainer = Trainer(accelerator, model, data.split, dataset, validation, run, watch)
+    labeller = _labeller(model, start, data.split)
+    trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch)
     trainer.check()
     if accelerator.is_main_process and not resume:
-        run.start(recipe, data.folder, overwrite=overwrite)
+        run.start(model.recipe, data.folder, overwrite=overwrite)
+        if start is not None:
+            start.model.save_pretrained(run.start_model)
     accelerator.wait_for_everyone()
     if track:
-        accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(recipe.model_dump(mode="json"))})
+        accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(model.recipe.model_dump(mode="json"))})
     return trainer
+
+
+def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -> _Start | None:
+    """Load the model that self-training starts from; none for inductive training.
+
+    Raises:
+        UserError: No checkpoint is named or found there, the split leaves nothing to guess, or the checkpoint was
+            trained on other classes, or on labels of classes that the split calls unseen.
+    """
+    if recipe.self_training is None:
+        return None
+    if not split.unseen:
+        raise UserError(
+            f'The split "{split.name}" has no unseen classes, so there is nothing for self-training to guess: choose'
+            " another --split, or train on all labels with `cascade-clip train`."
+        )
+    kept = run.start_model
+    source = str(kept) if resume and (kept / CONFIG).is_file() else recipe.self_training.init
+    if source is None:
+        raise UserError("Self-training starts from a checkpoint: name its folder with --init.")
+    model = CascadeCLIP.from_pretrained(source)
+    if not isinstance(model.network, CascadeNetwork):
+        raise UserError(f'"{source}" is training-free: self-training starts from a model that `train` made.')
+    _check_classes(model.split, split, source)
+    return _Start(model, model.network)
+
+
+def _check_classes(trained: Split | None, split: Split, source: str) -> None:
+    """Refuse a start whose training would make the split's unseen classes no unseen ones."""
+    if trained is None:
+        return
+    if trained.class_names != split.class_names:
+        raise UserError(
+            f'"{source}" was trained on the classes of the split "{trained.name}", which are not those of'
+            f' "{split.name}": start from a model of that dataset, or choose another --split.'
+        )
+    if known := sorted(split.unseen - trained.unseen):
+        raise UserError(
+            f'"{source}" was trained with labels of classes that the split "{split.name}" calls unseen'
+            f' ({", ".join(known)}): start from a model trained on "{split.name}".'
+        )
+
+
+def _model_to_train(recipe: Recipe, start: _Start | None, split: Split, *, device: str, precision: str) -> CascadeCLIP:
+    """Build the network with fresh weights, or with those of the start, whose CLIP and licence it then has too."""
+    clip = load_clip(recipe.clip.architecture, recipe.clip.weights) if start is None else start.model.clip
+    seed_everything(recipe.seed)
+    network = build_network(recipe.model, clip.visual)
+    licence = OWN_LICENCE
+    if start is not None:
+        recipe, licence = recipe.model_copy(update={"clip": start.model.recipe.clip}), start.model.licence
+        try:
+            network.load_own_tensors(start.network.own_tensors())
+        except UserError as error:
+            raise UserError(
+                f"The checkpoint of --init does not fit the recipe's model; leave --recipe out to take its own. {error}"
+            ) from error
+    return CascadeCLIP(network, clip, recipe, split, licence=licence, device=device, precision=precision)
+
+
+def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> Labeller:
+    config = model.recipe.self_training
+    if config is None or start is None:
+        return SeenLabels(split)
+    teacher = None if config.teacher == "self" else start.network.to(model.device)
+    return PseudoLabels(split, config, teacher, dtype=model.dtype)
 
 
 def _with_commit(recipe: Recipe) -> Recipe:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError
@@ -17,6 +17,7 @@ from cascade_clip.training.run_folder import RunFolder
 
 PROGRESS = "progress.json"
 MODEL = "model.safetensors"
+TEACHER = "teacher.safetensors"
 
 
 @dataclass
@@ -55,8 +56,17 @@ def keep_clip_out(accelerator: Accelerator) -> None:
     accelerator.register_load_state_pre_hook(load)
 
 
-def save_state(accelerator: Accelerator, run: RunFolder, state: TrainState) -> None:
-    """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are."""
+def save_state(
+    accelerator: Accelerator, run: RunFolder, state: TrainState, teacher: CascadeNetwork | None = None
+) -> None:
+    """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
+
+    Args:
+        accelerator: Holds network, optimiser and random states.
+        run: Where to write.
+        state: How far the run is.
+        teacher: A network beside the one that trains which changes with it.
+    """
     final = run.state_folder(state.step)
     if final.exists():
         return
@@ -68,13 +78,20 @@ def save_state(accelerator: Accelerator, run: RunFolder, state: TrainState) -> N
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        if teacher is not None:
+            save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
         (partial / PROGRESS).write_text(json.dumps(asdict(state)), encoding="utf-8")
         partial.rename(final)
         run.prune_states()
 
 
-def load_state(accelerator: Accelerator, run: RunFolder) -> TrainState:
+def load_state(accelerator: Accelerator, run: RunFolder, teacher: CascadeNetwork | None = None) -> TrainState:
     """Load the newest state; a run that was killed before its first one starts from the beginning.
+
+    Args:
+        accelerator: Takes network, optimiser and random states.
+        run: Where to look.
+        teacher: As for `save_state`.
 
     Raises:
         UserError: The state was written by another number of processes, or is damaged.
@@ -90,6 +107,8 @@ def load_state(accelerator: Accelerator, run: RunFolder) -> TrainState:
                 f" {accelerator.num_processes}: resume with --nproc {state.processes}."
             )
         accelerator.load_state(str(folder))
+        if teacher is not None:
+            teacher.load_own_tensors(load_file(folder / TEACHER))
     except UserError:
         raise
     except Exception as error:

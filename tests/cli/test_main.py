@@ -13,7 +13,7 @@ import pytest
 from cascade_clip_cli import main as program
 from cascade_clip_cli.main import main
 
-COMMANDS = ("quickstart", "prepare-data", "train", "eval", "predict", "import-upstream", "recipes")
+COMMANDS = ("quickstart", "prepare-data", "train", "self-train", "eval", "predict", "import-upstream", "recipes")
 
 
 def _exit_code(*arguments: str) -> int:
@@ -59,6 +59,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--device", "cuda:99"], 'The device "cuda:99" is not there'),
         (["train", "--resume"], "--resume needs --output"),
         (["train", "--resume", "--output", "x", "--seed", "3"], "is continued with its own recipe.toml"),
+        (["self-train"], "Self-training starts from a checkpoint: name it with --init"),
+        (["self-train", "--init", "no/such/model"], '"no/such/model" is no checkpoint folder: it does not exist'),
+        (["self-train", "--resume"], "--resume needs --output"),
+        (["self-train", "--resume", "-o", "x", "--init", "y"], "leave --init, --recipe, --set"),
         (["eval", "no/such/model"], "is no checkpoint folder: it does not exist"),
         (["predict", "nothing.jpg", "--model", "x", "--classes", "a"], "nothing.jpg"),
         (["prepare-data", "vok"], 'Did you mean "voc"'),

@@ -165,7 +165,7 @@ def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_pat
         main(["reproduce", "all", "--seeds", "1", "--plan", "--json", "-", "--output", str(tmp_path)])
     assert not left.value.code
     tables = json.loads(capsys.readouterr().out)["tables"]
-    assert [table["table"] for table in tables][-3:] == ["table10", "sigma", "shapes"]
+    assert [table["table"] for table in tables][-4:] == ["table10", "sigma", "shapes", "self-training"]
     folders = [
         (tmp_path / f"{table['table']}-shapes-seen" / run["folder"]).resolve()
         for table in tables

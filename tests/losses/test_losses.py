@@ -82,3 +82,19 @@ def test_pseudo_labels_rename_unseen_pixels_only() -> None:
     logits[0, 1, 0, 1] = 1.0
     logits[0, 2, 0, 2] = 1.0
     assert pseudo_labels(labels, logits, [1, 2]).tolist() == [[[0, 1, 2, 255]]]
+
+
+def test_pseudo_labels_of_low_scores_are_ignored() -> None:
+    labels = torch.tensor([[[1, 1, 0, 255]]])
+    logits = torch.tensor([[9.0, 9.0, 9.0, 9.0], [0.4, 0.5, 0.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])[None, :, None]
+    threshold = torch.sigmoid(torch.tensor(0.45)).item()
+    assert pseudo_labels(labels, logits, [1, 2], threshold=threshold).tolist() == [[[255, 1, 0, 255]]]
+
+
+def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size() -> None:
+    labels = torch.tensor([[[0, 255, 255, 255]] * 2])
+    logits = torch.zeros(1, 3, 1, 2)
+    logits[0, 2, 0, 1] = 1.0
+    where = torch.tensor([[[False, True, True, True], [False, True, True, False]]])
+    # Between the two patches class 2 is ahead already: 0.25 of its logit against 0 at the first pixel of the middle.
+    assert pseudo_labels(labels, logits, [1, 2], where=where).tolist() == [[[0, 2, 2, 2], [0, 2, 2, 255]]]

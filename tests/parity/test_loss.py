@@ -34,7 +34,7 @@ def _forward(model: GoldenModel, network: torch.nn.Module, case: str) -> tuple[T
     logits = network(model.loss.get("image", model.io["image"]), text)
     full = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
     if self_training:
-        return full, pseudo_labels(labels, full, model.unseen)
+        return full, pseudo_labels(labels, logits, model.unseen)
     return full, remap_labels(labels, seen_label_table(model.seen))
 
 

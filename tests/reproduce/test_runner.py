@@ -18,8 +18,7 @@ from filelock import FileLock
 from quick_runs import QuickLauncher
 
 from cascade_clip.errors import UserError
-from cascade_clip.reproduce import plan as plan_module
-from cascade_clip.reproduce.plan import NO_SELF_TRAINING, plan_tables
+from cascade_clip.reproduce.plan import TablePlan, plan_tables
 from cascade_clip.reproduce.processes import Processes
 from cascade_clip.reproduce.results import collect, mean_and_deviation
 from cascade_clip.reproduce.runner import Progress, Slot, make_slots, run_all
@@ -27,7 +26,7 @@ from cascade_clip.reproduce.table_file import read_table
 from cascade_clip.training.start import start_training
 
 SLOT = Slot(("--device", "cpu"))
-Make = Callable[..., plan_module.TablePlan]
+Make = Callable[..., TablePlan]
 ONE_ROW = 'title = "x"\nrows = [{ name = "a", recipe = "tiny.toml" }]\n'
 TWO_MODES = """
 title = "x"
@@ -141,20 +140,21 @@ def test_training_free_rows_are_scored_once(make_plan: Make, launcher: QuickLaun
         make_plan(text)
 
 
-def test_transductive_rows_wait_for_the_command(make_plan: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_module, "can_self_train", lambda: False)
+def test_transductive_rows_need_unseen_classes(make_plan: Make, workplace: Path) -> None:
+    file = workplace / "no-blue.toml"
+    file.write_text(file.read_text().replace('unseen = ["blue"]', "unseen = []"))
     inductive, transductive = make_plan(TWO_MODES % "transductive").rows
-    assert (len(inductive.runs), transductive.runs, transductive.reason) == (2, (), NO_SELF_TRAINING)
+    assert (len(inductive.runs), transductive.runs) == (2, ())
+    assert transductive.reason == 'not run: "no-blue" has no unseen classes to guess'
 
 
-def test_transductive_rows_start_from_the_inductive_run(
-    make_plan: Make, launcher: QuickLauncher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, launcher: QuickLauncher) -> None:
     """From that of the same table where it has one, else from one of their own; never before it is there."""
-    monkeypatch.setattr(plan_module, "can_self_train", lambda: True)
     plan = make_plan(TWO_MODES % "transductive", seeds=1)
     inductive, transductive = plan.runs
     assert transductive.init is inductive
+    assert (inductive.steps, transductive.steps) == (2, 1)
+    assert transductive.recipe.inference.seen_bias == 0
     run_all(plan.runs, [SLOT, SLOT], launcher)
     assert [command[0] for command in launcher.commands] == ["train", "self-train"]
     options = _options(launcher.commands[1])
@@ -166,6 +166,65 @@ def test_transductive_rows_start_from_the_inductive_run(
     assert alone.runs[1].folder == alone.folder / "b" / "seed1-init"
     with pytest.raises(UserError, match="holds a run with other settings"):
         make_plan(TWO_MODES % "transductive", overrides=["train.lr=0.5"])
+
+
+WAYS = """
+title = "x"
+rows = [
+  { name = "a", recipe = "tiny.toml" },
+  { name = "b", recipe = "tiny.toml", mode = "transductive" },
+  { name = "c", recipe = "tiny.toml", mode = "transductive", set.self_training.teacher = "fixed" },
+]
+"""
+
+
+def test_ways_of_self_training_share_the_inductive_run(make_plan: Make) -> None:
+    inductive, released, fixed = make_plan(WAYS, seeds=1).runs
+    assert released.init is fixed.init is inductive
+    assert inductive.recipe.self_training is None
+    assert inductive.recipe.inference.seen_bias == pytest.approx(0.1)
+    assert [run.recipe.self_training.teacher for run in (released, fixed)] == ["self", "fixed"]
+    inductive, *others = make_plan(WAYS, seeds=1, overrides=["self_training.threshold=0.5"]).runs
+    assert inductive.recipe.self_training is None
+    assert [run.recipe.self_training.threshold for run in others] == [0.5, 0.5]
+
+
+def test_a_recipe_of_self_training_is_no_row(make_plan: Make, workplace: Path) -> None:
+    text = (workplace / "tiny.toml").read_text()
+    (workplace / "guess.toml").write_text(f'{text}\n[self_training]\nteacher = "self"\n')
+    with pytest.raises(UserError, match="is a recipe for self-training: name that of the inductive run"):
+        make_plan(ONE_ROW.replace("tiny.toml", "guess.toml"))
+
+
+def test_a_transductive_row_with_the_real_commands(make_plan: Make, cli_launcher: QuickLauncher) -> None:
+    """Killed after the first of its steps, resumed to the figures of an uninterrupted one."""
+    plan = make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"])
+    inductive, transductive = plan.runs
+    assert run_all(plan.runs, [SLOT], cli_launcher) == {}
+    figures = transductive.figures()
+    assert figures is not None
+    transductive.folder.rename(transductive.folder.with_name("kept"))
+
+    class KilledError(Exception):
+        pass
+
+    def kill(report: object) -> None:
+        raise KilledError
+
+    init = {"init": str(inductive.folder / "model-half")}
+    config = transductive.recipe.self_training.model_copy(update=init)
+    recipe = transductive.recipe.model_copy(update={"self_training": config})
+    with contextlib.suppress(KilledError):
+        start_training(recipe, transductive.folder, device="cpu", watch=kill).train()
+    assert (transductive.started, transductive.trained) == (True, False)
+    assert (
+        run_all(
+            make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"]).runs, [SLOT], cli_launcher
+        )
+        == {}
+    )
+    assert cli_launcher.commands[-1][:2] == ("self-train", "--resume")
+    assert transductive.figures() == figures
 
 
 def test_a_failing_run_does_not_stop_the_others(make_plan: Make, launcher: QuickLauncher) -> None:

@@ -31,7 +31,7 @@ def _own(tmp_path: Path, text: str) -> str:
 
 
 def test_every_table_of_the_paper_and_the_sweep() -> None:
-    assert table_names() == (*(f"table{number}" for number in range(1, 11)), "sigma", "shapes")
+    assert table_names() == (*(f"table{number}" for number in range(1, 11)), "sigma", "shapes", "self-training")
     assert not any(name.startswith("tables/") for name in recipe_names())
 
 

@@ -1,0 +1,160 @@
+"""What a step learns from: labels of seen classes, or these and pseudo labels of unseen ones (SPEC section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cascade_clip.config.schema import SelfTrainingConfig
+from cascade_clip.data.catalogue import Split
+from cascade_clip.data.samples import TrainSample
+from cascade_clip.losses.targets import IGNORED, pseudo_labels, remap_labels, seen_label_table
+from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import repeatable_randomness
+
+
+class StudentPasses:
+    """Passes of the network that trains over the micro-batches of one step; labels may be guessed from them.
+
+    Of one micro-batch the guess comes from the very pass that is trained. Of several, whose activations cannot all be
+    kept until N is known, it comes from passes without gradient, which are then repeated with the same dropout.
+    """
+
+    def __init__(self, network: nn.Module, images: Sequence[Tensor], text: Tensor) -> None:
+        """Name the network, images (B, 3, H, W) of each micro-batch, and text embeddings (K, C); nothing runs yet."""
+        self.network = network
+        self.images = images
+        self.text = text
+        self._kept: Tensor | None = None
+
+    def ahead(self) -> list[Tensor]:
+        """Logits (B, K, h, w) of every micro-batch, as `logits` will give them."""
+        if len(self.images) == 1:
+            self._kept = self.network(self.images[0], self.text)
+            return [self._kept]
+        with torch.no_grad(), repeatable_randomness(self.text.device):
+            return [self.network(image, self.text) for image in self.images]
+
+    def logits(self, number: int) -> Tensor:
+        """Logits (B, K, h, w) of a micro-batch, with a gradient; asked for once each, in order."""
+        kept, self._kept = self._kept, None
+        return self.network(self.images[number], self.text) if kept is None else kept
+
+
+class Labeller(Protocol):
+    """Decides which classes are fed while training and what their labels are."""
+
+    @property
+    def fed(self) -> tuple[int, ...]:
+        """Indices of the classes whose texts are fed, in label order."""
+        ...
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Classes whose labels nothing in training may see."""
+        ...
+
+    @property
+    def kept(self) -> CascadeNetwork | None:
+        """A network that changes while training, and is saved and resumed with it."""
+        ...
+
+    def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
+        """Labels (B, H, W) int64 of each micro-batch: positions in `fed`, and 255."""
+        ...
+
+    def follow(self, network: CascadeNetwork) -> None:
+        """Take notice of the weights after an optimiser step."""
+        ...
+
+
+class SeenLabels:
+    """Inductive training: labels of seen classes by position, everything else ignored."""
+
+    hidden: tuple[int, ...] = ()
+    kept: CascadeNetwork | None = None
+
+    def __init__(self, split: Split) -> None:
+        """Take the seen classes of a split."""
+        self.fed = split.seen_indices
+        self._table = seen_label_table(self.fed)
+
+    def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
+        """Labels as stored; the network has no say in them."""
+        return [remap_labels(samples["label"], self._table) for samples in batch]
+
+    def follow(self, network: CascadeNetwork) -> None:
+        """Nothing depends on the weights."""
+
+
+class PseudoLabels:
+    """Self-training: labels of seen classes as they are, guesses among the unseen classes elsewhere."""
+
+    def __init__(
+        self,
+        split: Split,
+        config: SelfTrainingConfig,
+        teacher: CascadeNetwork | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Choose who guesses, and where.
+
+        Args:
+            split: Classes, of which at least one is unseen.
+            config: Teacher, threshold, location.
+            teacher: The network that guesses, which this takes over; none where the one that trains does it itself.
+            dtype: Precision of the teacher's products.
+        """
+        self.fed = tuple(range(len(split.classes)))
+        self.unseen = split.unseen_indices
+        self.config = config
+        self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        self.dtype = dtype
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The unseen classes, where their location is not known either."""
+        return self.unseen if self.config.location == "unknown" else ()
+
+    @property
+    def kept(self) -> CascadeNetwork | None:
+        """The moving average; a fixed teacher is what the run starts from."""
+        return self.teacher if self.config.teacher == "moving-average" else None
+
+    def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
+        """Labels with the teacher's guesses, on the device of the images."""
+        logits = passes.ahead() if self.teacher is None else self._taught(self.teacher, passes)
+        return [self._named(*pair) for pair in zip(batch, logits, strict=True)]
+
+    @torch.no_grad()
+    def follow(self, network: CascadeNetwork) -> None:
+        """Move the average towards the weights."""
+        if self.kept is None:
+            return
+        weights = network.own_tensors()
+        for name, mean in self.kept.own_tensors().items():
+            mean.lerp_(weights[name], 1 - self.config.decay)
+
+    @torch.no_grad()
+    def _taught(self, teacher: CascadeNetwork, passes: StudentPasses) -> list[Tensor]:
+        device = passes.text.device
+        with nullcontext() if self.dtype == torch.float32 else torch.autocast(device.type, self.dtype):
+            return [teacher(image, passes.text) for image in passes.images]
+
+    def _named(self, samples: TrainSample, logits: Tensor) -> Tensor:
+        labels = samples["label"].to(logits.device, non_blocking=True).long()
+        where = None
+        if self.config.location == "unknown":
+            where = (labels == IGNORED) & _inside(samples["extent"].to(logits.device), labels.shape[-2:])
+        return pseudo_labels(labels, logits, self.unseen, where=where, threshold=self.config.threshold)
+
+
+def _inside(extent: Tensor, size: Sequence[int]) -> Tensor:
+    """Pixels (B, H, W) bool that are no padding, from heights and widths (B, 2)."""
+    rows, columns = (torch.arange(length, device=extent.device) for length in size)
+    return (rows[:, None] < extent[:, 0, None, None]) & (columns < extent[:, 1, None, None])

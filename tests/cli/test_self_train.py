@@ -1,0 +1,83 @@
+"""`cascade-clip self-train` through the command line: from an inductive run to a scored checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from quick_runs import write_workplace
+
+from cascade_clip.checkpoint.folder import recipe_of_checkpoint
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip_cli.main import main
+from cascade_clip_cli.self_train import resolve_self_training
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        main([str(argument) for argument in arguments])
+    return int(left.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe, squares: Path) -> Path:
+    """A folder with a recipe, a split and an inductive run of four steps."""
+    folder = tmp_path_factory.mktemp("workplace")
+    write_workplace(folder, tiny_recipe)
+    train = ["train", "--recipe", folder / "tiny.toml", "--split", folder / "no-blue.toml", "--data", squares]
+    assert _run(*train, "--output", folder / "run", "--set", "train.iterations=4", "--device", "cpu", "--quiet") == 0
+    return folder
+
+
+def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checkpoint's own recipe, half its steps, no bias; a finished run is resumed; `eval` scores it."""
+    init, folder = workplace / "run" / "model-half", tmp_path / "self-trained"
+    start = ["self-train", "--init", init, "--output", folder, "--device", "cpu", "--quiet"]
+    assert _run(*start, "--set", "self_training.threshold=0.2", "--json", tmp_path / "result.json") == 0
+    assert "unnamed-self-training after 2 steps" in capsys.readouterr().out
+    recipe = load_recipe(str(folder / "recipe.toml"))
+    assert (recipe.train.iterations, recipe.inference.seen_bias) == (2, 0)
+    assert (recipe.self_training.init, recipe.self_training.threshold) == (str(init), 0.2)
+    assert recipe.data == recipe_of_checkpoint(init).data
+    trained = json.loads((tmp_path / "result.json").read_text())
+    assert _run("self-train", "--resume", "--output", folder, "--device", "cpu", "--quiet") == 0
+    capsys.readouterr()
+    assert _run("eval", folder / "model", "--device", "cpu", "--quiet", "--json", "-") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["inference"]["seen_bias"] == 0
+    assert record["scores"]["miou_unseen"] == trained["scores"]["miou_unseen"]
+
+
+def test_recipes_of_either_kind(workplace: Path, tmp_path: Path) -> None:
+    """An inductive recipe is halved, one with a section `self_training` is not; `--set` has the last word."""
+    init = str(workplace / "run" / "model-half")
+    inductive = str(workplace / "tiny.toml")
+    assert resolve_self_training(init, inductive, None, []).train.iterations == 1
+    assert resolve_self_training(init, inductive, ["train.iterations=9"], []).train.iterations == 9
+    own = tmp_path / "own.toml"
+    own.write_text(Path(inductive).read_text() + '\n[self_training]\nteacher = "fixed"\n')
+    assert resolve_self_training(init, str(own), None, []).train.iterations == 2
+    assert resolve_self_training(init, None, None, ["seed=3"]).seed == 3
+    voc = resolve_self_training(init, "voc/cascade-zegclip", None, [])
+    assert (voc.train.iterations, voc.train.batch) == (10_000, 32)
+
+
+def test_mistakes(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init = workplace / "run" / "model-half"
+    own = tmp_path / "own.toml"
+    own.write_text((workplace / "tiny.toml").read_text() + '\n[self_training]\nteacher = "fixed"\n')
+    output = ("--output", tmp_path / "run", "--device", "cpu")
+    for arguments, message in [
+        (("self-train", "--init", workplace / "run"), f"from its half-way checkpoint: --init {init}"),
+        (("self-train", "--init", init, "--split", "squares"), 'There is no split "squares"'),
+        (("self-train", "--init", init, "--set", "self_training.teacher=other"), "self_training.teacher"),
+        (("train", "--recipe", own, "--split", workplace / "no-blue.toml"), "use `cascade-clip self-train`"),
+        (("self-train", "--init", init, "--split", "shapes"), "has no unseen classes, so there is nothing"),
+    ]:
+        assert _run(*arguments, *output) == 2, arguments
+        assert message in " ".join(capsys.readouterr().err.split()), arguments
+        assert not (tmp_path / "run").exists()
+    assert _run("self-train", "--resume", "--output", workplace / "run") == 2
+    assert "holds an inductive run: continue it with `cascade-clip train --resume`" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""Recipes of self-training: derived from the inductive ones as released, and the shipped ones are these."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade_clip.config.recipes import change_recipe, load_recipe
+from cascade_clip.config.schema import PaperFigure, SelfTrainingConfig
+from cascade_clip.config.self_training import as_self_training, self_training_recipe
+from cascade_clip.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("dataset", "iterations", "batch", "figures"),
+    [("coco", 40_000, 16, True), ("context", 20_000, 16, True), ("voc", 10_000, 32, True), ("shapes", 600, 4, False)],
+)
+def test_released_schedules(dataset: str, iterations: int, batch: int, figures: bool) -> None:
+    """SPEC section 11; what `self-train` derives is what the shipped recipe says."""
+    inductive = load_recipe(f"{dataset}/cascade-zegclip")
+    derived, shipped = self_training_recipe(inductive), load_recipe(f"{dataset}/cascade-zegclip-self-training")
+    assert (derived.train.iterations, derived.train.batch, derived.train.warmup) == (
+        iterations,
+        batch,
+        inductive.train.warmup,
+    )
+    assert derived.inference.seen_bias == 0
+    assert derived.self_training == SelfTrainingConfig()
+    assert derived == shipped.model_copy(update={"paper": None})
+    assert (shipped.paper is not None) is figures
+
+
+def test_figures_of_the_paper_are_kept_where_they_are_transductive() -> None:
+    inductive = load_recipe("voc/zegclip")
+    assert self_training_recipe(inductive).paper is None
+    figure = PaperFigure(table="table10_hosts/transductive", row="ZegCLIP+ST")
+    assert self_training_recipe(inductive.model_copy(update={"paper": figure})).paper == figure
+
+
+def test_own_recipes_of_self_training(tmp_path: Path) -> None:
+    """They keep their schedule; seen classes lose no score unless the recipe says so."""
+    file = tmp_path / "own.toml"
+    file.write_text('extends = "voc/cascade-zegclip"\nname = "own"\n[self_training]\nthreshold = 0.5\n')
+    own = as_self_training(load_recipe(str(file), ["train.iterations=7"]))
+    assert (own.name, own.train.iterations, own.train.batch, own.inference.seen_bias) == ("own", 7, 16, 0)
+    assert as_self_training(load_recipe(str(file), ["inference.seen_bias=0.05"])).inference.seen_bias == 0.05
+    assert as_self_training(load_recipe("voc/zegclip")).train.iterations == 10_000
+
+
+def test_changing_a_recipe_that_was_read() -> None:
+    recipe = self_training_recipe(load_recipe("voc/zegclip"))
+    changed = change_recipe(
+        recipe, ["self_training.teacher=moving-average", "self_training.decay=0.9", "train.batch=4"]
+    )
+    assert (changed.self_training.teacher, changed.self_training.decay, changed.train.batch) == (
+        "moving-average",
+        0.9,
+        4,
+    )
+    assert change_recipe(recipe, []) == recipe
+    with pytest.raises(UserError) as caught:
+        change_recipe(recipe, ["self_training.treshold=1", "self_training.decay=0.5"])
+    message = str(caught.value)
+    assert message.startswith('There is 1 mistake in recipe "voc-zegclip-self-training" with --set:')
+    assert 'self_training.treshold: unknown key. Did you mean "threshold"' in message
+    with pytest.raises(UserError, match='decay is for teacher = "moving-average", here it is "self": leave it out'):
+        change_recipe(recipe, ["self_training.decay=0.5"])
