@@ -114,6 +114,7 @@ def prepare_data(
     Example: cascade-clip prepare-data folder --source my-data --output prepared/mine
     """
     from cascade_clip.data.dataset_location import dataset_home
+    from cascade_clip.preparation.prepared_writer import check_output
     from cascade_clip_cli import preparation
     from cascade_clip_cli.console import be_quiet, show_log
     from cascade_clip_cli.preparation_report import show_dataset
@@ -126,6 +127,8 @@ def prepare_data(
     target = preparation.Target(
         final_name, output or dataset_home() / final_name, workers or os.cpu_count() or 1, overwrite
     )
+    check_output(target.output, overwrite=overwrite)
+    _check_upload(name, push_to_hub, private=private, rights_checked=rights_checked)
     if name in _OFFICIAL:
         files = _official_files(name, source, download=download or mirror is not None, mirror=mirror, agreed=yes)
         if name == "coco":
@@ -201,6 +204,17 @@ def _hub_source(source: str | None) -> str:
             "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."
         )
     return source
+
+
+def _check_upload(name: str, repository: str | None, *, private: bool, rights_checked: bool) -> None:
+    """Say before hours of work what would stop the upload after them."""
+    if repository is None and (private or rights_checked):
+        raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
+    if repository is not None and name in _OFFICIAL and not (private or rights_checked):
+        raise UserError(
+            f'The images of "{name}" belong to their photographers and may not be passed on: give --private with '
+            "--push-to-hub, or --rights-checked where you hold the rights."
+        )
 
 
 def _push(folder: Path, repository: str, *, private: bool, rights_checked: bool) -> None:

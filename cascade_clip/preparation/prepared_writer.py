@@ -91,7 +91,7 @@ def write_prepared(
     """
     classes = tuple(classes)
     _check_names(classes, parts)
-    _check_output(output, overwrite)
+    check_output(output, overwrite=overwrite)
     working = output.absolute().with_name(f".{output.absolute().name}.preparing")
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
     try:
@@ -136,7 +136,16 @@ def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[Sample]])
         raise UserError("\n".join(problems))
 
 
-def _check_output(output: Path, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Make sure that a dataset may be written into a folder; asked early, it spares a download or an unpacking.
+
+    Args:
+        output: Folder of the dataset.
+        overwrite: What lies there may be replaced.
+
+    Raises:
+        UserError: It is a file, or holds something and `overwrite` is off.
+    """
     if output.is_file():
         raise UserError(f"The output {output} is a file; give a folder.")
     if not overwrite and output.is_dir() and any(output.iterdir()):

@@ -145,6 +145,8 @@ def test_shapes_are_drawn(tmp_path: Path) -> None:
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["context", "--source", "x", "--class-order", "alphabetic"], 'got "alphabetic". Did you mean "alphabetical"?'),
         (["vco"], 'There is no dataset "vco" to prepare. Did you mean "voc"?'),
+        (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], 'The images of "voc" belong to their photographers'),
+        (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
         (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
     ],
 )
@@ -176,6 +178,15 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
     assert "PASCAL Context. There is no single open licence." in printed
     assert f"Put it into {tmp_path}." in printed
     assert asked == [("context", tmp_path, "http://mirror.example/files")]
+
+
+def test_a_taken_output_is_refused_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(download, "fetch_dataset", lambda *_, **__: pytest.fail("fetched"))
+    (tmp_path / "note.txt").write_text("mine")
+    assert _run("voc", "--download", "--yes", "--source", tmp_path / "VOC", "--output", tmp_path) == 2
+    assert f"The output folder {tmp_path} is not empty." in capsys.readouterr().err
 
 
 def test_help_opens_with_a_sentence_and_ends_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
