@@ -29,7 +29,7 @@ class CascadeNetwork(nn.Module):
         return self.encoder.patch_size
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Mask logits: the sum over stages.
+        """Mask logits: the sum over decoders, one a stage in the cascade.
 
         Args:
             image: (B, 3, H, W) float, normalised.
@@ -68,7 +68,7 @@ class CascadeNetwork(nn.Module):
         self.load_state_dict({**self.state_dict(), **{name: tensor.float() for name, tensor in tensors.items()}})
 
     def stage_logits(self, image: Tensor, text: Tensor) -> list[Tensor]:
-        """Mask logits (B, K, h, w) of each stage, shallow to deep."""
+        """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""
         features = self.encoder(image)
         return [mask.unflatten(-1, features.grid) for mask in self.head(features, text.to(image.dtype))]
 

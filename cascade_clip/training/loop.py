@@ -45,6 +45,7 @@ class TrainReport:
         loss: Total loss of this step.
         focal: Weighted focal term.
         region: Weighted dice term, or SSIM in its place.
+        region_loss: Which of the two it is.
         lr: Learning rate of this step.
         images_per_second: Since the last line of the log.
         memory: Peak device memory in MiB, 0 on the CPU.
@@ -56,6 +57,7 @@ class TrainReport:
     loss: float
     focal: float
     region: float
+    region_loss: str
     lr: float
     images_per_second: float
     memory: float
@@ -181,7 +183,16 @@ class Trainer:
             due = config.validate_every and self.state.step % config.validate_every == 0
             scores = self._validate() if due or last else None
             report = TrainReport(
-                self.state.step, config.iterations, focal + region, focal, region, lr, meter.rate(), _memory(), scores
+                self.state.step,
+                config.iterations,
+                focal + region,
+                focal,
+                region,
+                self.recipe.region_loss,
+                lr,
+                meter.rate(),
+                _memory(),
+                scores,
             )
             if self.state.step % config.log_every == 0 or last:
                 self._log({**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()})
