@@ -61,13 +61,13 @@ class FolderFiles:
         return self.source / name
 
 
-def prepare_shapes(target: Target, train: int, val: int, seed: int) -> DatasetInfo:
-    """Draw the scenes of the drawn world."""
+def prepare_shapes(target: Target, train: int, val: int, seed: int, *, stuff: bool) -> DatasetInfo:
+    """Draw the scenes of the drawn world, with labels of its things alone or of its stuff too."""
     from cascade_clip.data.dataset_info import read_dataset_info
     from cascade_clip.shapes.prepare import prepare_shapes as draw
 
     with progress_bar("Drawing scenes") as progress:
-        draw(target.output, train=train, val=val, seed=seed, progress=progress, **target.options())
+        draw(target.output, train=train, val=val, seed=seed, stuff=stuff, progress=progress, **target.options())
     return read_dataset_info(target.output)
 
 

@@ -48,7 +48,8 @@ from cascade_clip_cli.prepare_options import (
 )
 
 _OFFICIAL = ("coco", "voc", "context")
-_NAMES = (*_OFFICIAL, "folder", "hub", "shapes")
+_SHAPES = ("shapes", "shapes-things")
+_NAMES = (*_OFFICIAL, "folder", "hub", *_SHAPES)
 
 # Options that not every kind of source has, and which have them.
 _ONLY_FOR = {
@@ -59,9 +60,9 @@ _ONLY_FOR = {
     **dict.fromkeys(("classes", "classes_file", "ignore", "first_index", "val_fraction"), ("folder", "hub")),
     **dict.fromkeys(("stream", "revision", "config", "image_column", "label_column"), ("hub",)),
     **dict.fromkeys(("train_split", "val_split"), ("hub",)),
-    **dict.fromkeys(("train", "val"), ("shapes",)),
+    **dict.fromkeys(("train", "val"), _SHAPES),
     "subset": (*_OFFICIAL, "hub"),
-    "seed": ("folder", "hub", "shapes"),
+    "seed": ("folder", "hub", *_SHAPES),
     "source": (*_OFFICIAL, "folder", "hub"),
 }
 
@@ -137,8 +138,8 @@ def prepare_data(
             info = preparation.prepare_voc(target, files, subset, sbd)
         else:
             info = preparation.prepare_context(target, files, subset, annotations, class_order)
-    elif name == "shapes":
-        info = preparation.prepare_shapes(target, train, val, seed)
+    elif name in _SHAPES:
+        info = preparation.prepare_shapes(target, train, val, seed, stuff=name == "shapes")
     elif name == "hub":
         rows = preparation.HubSource(
             _hub_source(source), stream, revision, config, image_column, label_column, train_split, val_split

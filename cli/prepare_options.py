@@ -11,7 +11,10 @@ _FETCHED, _OFFICIAL, _FOLDER, _HUB = "Official files", "Only for context", "Only
 _OWN, _SHAPES, _VOC = "For folder and hub", "Only for shapes", "Only for voc"
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="coco, voc, context, folder (own images and masks), hub or shapes.")
+    str,
+    typer.Argument(
+        metavar="NAME", help="coco, voc, context, folder (own images and masks), hub, shapes or shapes-things."
+    ),
 ]
 SourceOption = Annotated[
     str | None,

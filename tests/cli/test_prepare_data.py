@@ -126,11 +126,13 @@ def test_voc_subset(tmp_path: Path) -> None:
     assert PreparedDataset.open(tmp_path / "voc").read("val", 0).present == [0, 19]
 
 
-def test_shapes_are_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "classes"), [("shapes", 44), ("shapes-things", 32)])
+def test_shapes_are_drawn(name: str, classes: int, tmp_path: Path) -> None:
     options = ["--train", 3, "--val", 2, "--seed", 4, "--quiet", "--workers", 1]
-    assert _run("shapes", "--output", tmp_path / "shapes", *options) == 0
-    dataset = PreparedDataset.open(tmp_path / "shapes")
-    assert (dataset.name, dataset.count("train"), dataset.count("val")) == ("shapes", 3, 2)
+    assert _run(name, "--output", tmp_path / "drawn", *options) == 0
+    dataset = PreparedDataset.open(tmp_path / "drawn")
+    assert (dataset.name, dataset.count("train"), dataset.count("val")) == (name, 3, 2)
+    assert len(dataset.class_names) == classes
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.shapes.prepare import prepare_shapes
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,20 @@ def test_records_are_the_scenes_of_the_seed(prepared):
     assert list(record.present) == list(scene.present)
     image = open_image(record.image_bytes).astype(int)
     assert np.abs(image - scene.image).mean() < 6
+
+
+def test_without_stuff_only_things_are_labelled(prepared, tmp_path):
+    prepare_shapes(tmp_path / "things", train=6, val=4, size=64, seed=5, stuff=False, workers=1)
+    things, everything = PreparedDataset.open(tmp_path / "things"), PreparedDataset.open(prepared)
+    assert (things.name, tuple(things.class_names)) == ("shapes-things", tuple(thing.name for thing in THINGS))
+    ignored = 0
+    for i in range(6):
+        record, twin = things.read("train", i), everything.read("train", i)
+        label, full = decode_label(record.label_bytes), decode_label(twin.label_bytes)
+        np.testing.assert_array_equal(label, np.where(full < len(THINGS), full, 255))
+        assert record.image_bytes == twin.image_bytes
+        ignored += int((label == 255).sum())
+    assert 0 < ignored < 6 * 64 * 64
 
 
 def test_train_and_val_differ(prepared):

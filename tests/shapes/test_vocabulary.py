@@ -53,5 +53,12 @@ def test_class_list_file_agrees():
     assert len(set(seen.colours)) == len(CLASS_NAMES)
 
 
+def test_class_list_of_things_is_the_beginning_of_the_whole_one():
+    things, whole = get_split("shapes-things-seen"), get_split("shapes-seen")
+    assert things.classes == whole.classes[: len(THINGS)]
+    assert things.unseen == whole.unseen & set(things.class_names)
+    assert len(things.unseen) == 7
+
+
 def test_some_stuff_is_unseen():
     assert len(set(UNSEEN) & set(STUFF)) >= 2
