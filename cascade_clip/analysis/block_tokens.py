@@ -8,7 +8,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.network import CascadeNetwork
 
 SINGLE = 1
@@ -23,11 +23,13 @@ class BlockTokens:
         patch_tokens: L tensors (B, N, W), row by row over the grid.
         class_token: L tensors (B, W).
         grid: (h, w) of the patches, N = h·w.
+        features: What the head is given: tapped blocks after norm and projection.
     """
 
     patch_tokens: tuple[Tensor, ...]
     class_token: tuple[Tensor, ...]
     grid: tuple[int, int]
+    features: ImageFeatures
 
 
 def encoder_of(network: nn.Module) -> ImageEncoder:
@@ -45,7 +47,7 @@ def encoder_of(network: nn.Module) -> ImageEncoder:
 
 
 def plain_encoder(visual: VisionTransformer) -> ImageEncoder:
-    """CLIP as its authors trained it, on any grid: no prompts, one class embedding, positions resized as open_clip does."""
+    """CLIP as its authors trained it, on any grid: no prompts, one class embedding, open_clip's resize of positions."""
     encoder = ImageEncoder(visual, taps=(), class_embeddings=SINGLE, position_resize="bicubic-antialias")
     return encoder.eval()
 
@@ -62,16 +64,10 @@ def block_tokens(encoder: ImageEncoder, image: Tensor) -> BlockTokens:
         UserError: A side that is no multiple of the patch size.
     """
     outputs: list[Tensor] = []
-    blocks = encoder.visual.transformer.resblocks
-    hooks = [block.register_forward_hook(lambda _block, _inputs, output: outputs.append(output)) for block in blocks]
-    try:
-        grid = encoder(image).grid
-    finally:
-        for hook in hooks:
-            hook.remove()
-    patches = grid[0] * grid[1]
+    features = encoder(image, outputs)
     return BlockTokens(
-        patch_tokens=tuple(tokens[:, -patches:] for tokens in outputs),
+        patch_tokens=tuple(tokens[:, 1:] for tokens in outputs),
         class_token=tuple(tokens[:, 0] for tokens in outputs),
-        grid=grid,
+        grid=features.grid,
+        features=features,
     )

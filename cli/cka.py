@@ -1,0 +1,217 @@
+"""`cascade-clip cka`: how alike the layers of a model are, before and after training."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade_clip_cli.options import (
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    ProcessesOption,
+    QuietOption,
+    SplitOption,
+    StreamOption,
+)
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from cascade_clip.analysis.compare_layers import SimilaritySettings
+    from cascade_clip.analysis.image_set import ImageSet
+    from cascade_clip.analysis.layer_similarity import LayerSimilarity
+    from cascade_clip.analysis.layer_tokens import LayerKind, ObservedModel, Tokens
+
+FEWEST_IMAGES = 4
+LAYERS: tuple[LayerKind, ...] = ("blocks", "taps", "stages")
+
+
+class TokenChoice(StrEnum):
+    """Tokens that are compared."""
+
+    PATCH = "patch"
+    CLASS = "class"
+    BOTH = "both"
+
+
+TOKENS: dict[TokenChoice, tuple[Tokens, ...]] = {
+    TokenChoice.PATCH: ("patch",),
+    TokenChoice.CLASS: ("class",),
+    TokenChoice.BOTH: ("patch", "class"),
+}
+
+
+class EstimatorChoice(StrEnum):
+    """How CKA is computed."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    UNBIASED = "unbiased"
+
+
+def cka(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="CKPT-or-CLIP", help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows."
+        ),
+    ],
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="clip: the model's own CLIP without prompts (before training); or any model."),
+    ] = None,
+    cross: Annotated[
+        bool, typer.Option("--cross", help="Also compare the layers of both models with each other.")
+    ] = False,
+    layers: Annotated[
+        str,
+        typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
+    ] = "blocks",
+    tokens: Annotated[TokenChoice, typer.Option("--tokens", help="Tokens that are compared.")] = TokenChoice.PATCH,
+    data: DataOption = None,
+    split: SplitOption = None,
+    stream: StreamOption = False,
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", metavar="PATH", help="Files, a folder or a quoted glob instead; repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
+    size: Annotated[
+        int | None, typer.Option("--size", min=1, help="Side in pixels of the middle square that is looked at.")
+    ] = None,
+    patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
+    estimator: Annotated[
+        EstimatorChoice, typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses.")
+    ] = EstimatorChoice.AUTO,
+    batch: Annotated[
+        int, typer.Option("--batch", min=FEWEST_IMAGES, help="Images a batch of the unbiased estimator.")
+    ] = 64,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which patches are drawn.")] = 0,
+    nproc: ProcessesOption = 1,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("cka"),
+    report: Annotated[Path | None, typer.Option("--report", help="Also write one HTML page to this folder.")] = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.
+
+    Looks at the validation images of --data or --split (default: those the model was trained for), or at --images.
+
+    Example: cascade-clip cka runs/mine --against clip
+    """
+    from cascade_clip_cli.console import be_quiet, show_log
+    from cascade_clip_cli.launch import run_processes
+
+    if quiet:
+        be_quiet()
+    show_log()
+    if nproc > 1 and run_processes(nproc, device):
+        return
+    from cascade_clip.analysis.compare_layers import SimilaritySettings
+    from cascade_clip_cli.cka_inputs import chosen_images, load_models
+
+    if cross and against is None:
+        from cascade_clip.errors import UserError
+
+        raise UserError("--cross compares the layers of two models: name the other one with --against.")
+    settings = SimilaritySettings(
+        layers=chosen_layers(layers),
+        tokens=TOKENS[tokens],
+        estimator=estimator.value,
+        side=size,
+        patches=patches,
+        batch=batch,
+        seed=seed,
+        cross=cross,
+    )
+    started = time.perf_counter()
+    state, main, other, loaded = load_models(model, against, device, precision)
+    looked_at = chosen_images(loaded, images, data, split, stream=stream, limit=limit)
+    found = _measure(state, main, other, looked_at, settings)
+    if not state.is_main_process:
+        return
+    record = {
+        "model": model,
+        "against": against,
+        "images": looked_at.count,
+        "of": looked_at.name,
+        "size": size or main.side,
+        "patches": patches,
+        "batch": batch,
+        "seed": seed,
+        "precision": precision,
+        "processes": state.num_processes,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    _write(found, record, output, report, json_file)
+
+
+def chosen_layers(given: str) -> tuple[LayerKind, ...]:
+    """Read `--layers`; shallow to deep, whatever the order of the words.
+
+    Raises:
+        UserError: A word that is none of blocks, taps and stages, or no word at all.
+    """
+    from cascade_clip.errors import UserError, closest
+
+    words = [word.strip() for word in given.split(",") if word.strip()]
+    for word in words:
+        if word not in LAYERS:
+            raise UserError(f'--layers knows no "{word}".{closest(word, LAYERS)}')
+    if not words:
+        raise UserError(f"--layers is empty: give some of {', '.join(LAYERS)}.")
+    return tuple(layer for layer in LAYERS if layer in words)
+
+
+def _measure(
+    state: PartialState,
+    main: ObservedModel,
+    other: ObservedModel | None,
+    images: ImageSet,
+    settings: SimilaritySettings,
+) -> list[LayerSimilarity]:
+    from accelerate.utils import gather_object
+
+    from cascade_clip.analysis.compare_layers import Place, layer_similarities
+    from cascade_clip_cli.console import progress_bar
+
+    place = Place(state.process_index, state.num_processes, lambda own: list(gather_object([own])))
+    with progress_bar("cka") as progress:
+        shown = progress if state.is_main_process else None
+        return layer_similarities(main, images, settings, other=other, place=place, progress=shown)
+
+
+def _write(
+    similarities: list[LayerSimilarity],
+    record: dict[str, Any],
+    output: Path,
+    report: Path | None,
+    json_file: Path | None,
+) -> None:
+    from cascade_clip.report.heat_map import write_heat_map
+    from cascade_clip_cli.console import stdout
+    from cascade_clip_cli.heat_map import heat_maps, summary_table
+    from cascade_clip_cli.tables import STDOUT, write_json
+
+    complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
+    files = write_heat_map(output, similarities, complete)
+    if json_file != STDOUT:
+        stdout.print(heat_maps(similarities, stdout.width))
+        stdout.print(summary_table(similarities))
+        stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
+    if report is not None:
+        from cascade_clip.report.cka_page import write_cka_report
+
+        page = write_cka_report(report, similarities, record)
+        if json_file != STDOUT:
+            stdout.print(f"report written to {page}", highlight=False, markup=False)
+    if json_file is not None:
+        write_json(json_file, complete)

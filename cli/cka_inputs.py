@@ -1,0 +1,94 @@
+"""What `cascade-clip cka` compares: models by any name, images of a data set or files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from cascade_clip.analysis.image_set import ImageSet
+    from cascade_clip.analysis.layer_tokens import ObservedModel
+    from cascade_clip.segmenter import CascadeCLIP
+
+OWN_CLIP = "clip"
+"""What `--against` calls the CLIP below the model."""
+FIRST_SPLIT = "shapes"
+"""Whose images are looked at where neither the options nor the model name any."""
+
+
+def load_models(
+    given: str, against: str | None, device: str, precision: str
+) -> tuple[PartialState, ObservedModel, ObservedModel | None, CascadeCLIP]:
+    """Load what is compared; names are checked before anything slow is loaded.
+
+    Args:
+        given: The model, as `model_name` takes it.
+        against: `clip`, another model, or none.
+        device: What --device says.
+        precision: What --precision says.
+
+    Returns:
+        The place of this process among all, the model, the other one where there is one, and the model as it was
+        loaded.
+
+    Raises:
+        UserError: A model that cannot be had, or CLIP against itself.
+    """
+    from accelerate import PartialState
+
+    from cascade_clip.analysis.layer_tokens import observed_clip, observed_model
+    from cascade_clip.analysis.model_name import model_name
+    from cascade_clip.errors import UserError
+    from cascade_clip.runtime import resolve_device
+    from cascade_clip.segmenter import CascadeCLIP
+    from cascade_clip_cli.console import stderr
+
+    wanted = [given] if against is None or against == OWN_CLIP else [given, against]
+    names = [model_name(name) for name in wanted]
+    state = PartialState(cpu=resolve_device(device).type == "cpu")
+    own_device = str(state.device) if state.num_processes > 1 else device
+    with stderr.status("loading the model"):
+        loaded = [CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
+    if against is None:
+        return state, observed_model(loaded[0], given, given), None, loaded[0]
+    main = observed_model(loaded[0], given, f"{given}, after training" if against == OWN_CLIP else given)
+    if against != OWN_CLIP:
+        return state, main, observed_model(loaded[1], against, against), loaded[0]
+    if main.head is None:
+        raise UserError(f'"{given}" is CLIP as it is: --against clip compares a trained model with the CLIP below it.')
+    return state, main, observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
+
+
+def chosen_images(
+    model: CascadeCLIP, files: list[str] | None, data: str | None, split: str | None, *, stream: bool, limit: int
+) -> ImageSet:
+    """Find the images that are looked at.
+
+    Args:
+        model: Its split counts where neither files nor a data set are named; without one, that of the drawn world.
+        files: What --images says.
+        data: What --data says.
+        split: What --split says.
+        stream: Read a dataset that lies elsewhere from there.
+        limit: Only so many, spread evenly; 0: all.
+
+    Raises:
+        UserError: Files and a data set at once, or no images.
+    """
+    from cascade_clip.analysis.image_set import dataset_images, file_images
+    from cascade_clip.errors import UserError
+    from cascade_clip.inference.inputs import find_images
+    from cascade_clip_cli.evaluate import chosen_dataset
+
+    if files:
+        if data is not None or split is not None:
+            raise UserError("Give either --images or --data and --split: both say what is looked at.")
+        return file_images(find_images(files), ", ".join(files), limit=limit)
+    if data is None and split is None and model.split is None:
+        split = FIRST_SPLIT
+    _, dataset = chosen_dataset(model, split, data, stream=stream)
+    found = dataset_images(dataset, limit=limit)
+    if not found.count:
+        raise UserError(f'The data set "{dataset.name}" has no validation images; name image files with --images.')
+    return found

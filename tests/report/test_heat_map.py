@@ -1,0 +1,96 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.errors import UserError
+from cascade_clip.report.heat_map import (
+    LAST_BLOCK,
+    NEIGHBOURS,
+    heat_map_png,
+    short_value,
+    similarity_csv,
+    write_heat_map,
+)
+
+
+def similarity(blocks: int = 4, *, title: str = "CLIP", tokens: str = "patch", taps: int = 0) -> LayerSimilarity:
+    names = tuple(f"block {i + 1}" for i in range(blocks)) + tuple(f"tap {i + 1}" for i in range(taps))
+    distance = np.abs(np.subtract.outer(np.arange(len(names)), np.arange(len(names))))
+    return LayerSimilarity(title, title, title, names, names, tokens, "exact", 10, 160, 1 / (1 + distance))
+
+
+def picture(*similarities: LayerSimilarity) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(heat_map_png(similarities))).convert("RGB"))
+
+
+def count(pixels: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((pixels == colour).all(axis=-1).sum())
+
+
+def test_frames_mark_the_last_block_and_neighbours():
+    drawn = picture(similarity())
+    assert count(drawn, LAST_BLOCK) > 1000
+    assert count(drawn, NEIGHBOURS) > 500
+    only_taps = picture(similarity(0, taps=3))
+    assert count(only_taps, LAST_BLOCK) == count(only_taps, NEIGHBOURS) == 0
+
+
+def test_more_matrices_stand_beside_and_other_tokens_below():
+    one, two = picture(similarity()), picture(similarity(), similarity(title="run"))
+    four = picture(similarity(), similarity(title="run"), similarity(tokens="class"), similarity(tokens="class"))
+    assert two.shape[0] == one.shape[0]
+    assert two.shape[1] > 1.6 * one.shape[1]
+    assert four.shape[1] == two.shape[1]
+    assert four.shape[0] > 1.6 * two.shape[0]
+
+
+def test_names_of_users_are_drawn_as_they_are_and_do_not_widen_the_picture():
+    usual, hostile = picture(similarity(title="x" * 10)), picture(similarity(title="$\\frac{" + "x" * 300))
+    assert usual.shape == hostile.shape
+
+
+def test_many_layers_stay_within_a_page():
+    assert max(picture(similarity(48)).shape) < 160 * 10
+
+
+def test_equal_figures_are_equal_files():
+    assert heat_map_png([similarity()]) == heat_map_png([similarity()])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),
+        (0.996, "1"),
+        (0.87, ".87"),
+        (0.0, "0"),
+        (-0.001, "0"),
+        (-0.021, "-.02"),
+        (1.021, "1.02"),
+        (0.3, ".30"),
+    ],
+)
+def test_short_values(value: float, text: str):
+    assert short_value(value) == text
+
+
+def test_csv_has_a_line_a_cell_with_every_digit():
+    lines = list(csv.DictReader(io.StringIO(similarity_csv([similarity(title='a,"b"')]))))
+    assert len(lines) == 16
+    assert (lines[1]["row_model"], lines[1]["row"], lines[1]["column"]) == ('a,"b"', "block 1", "block 2")
+    assert float(lines[2]["cka"]) == 1 / 3
+
+
+def test_three_files_or_none(tmp_path: Path):
+    files = write_heat_map(tmp_path / "out", [similarity()], {"model": "ü"})
+    assert [file.name for file in files] == ["cka.png", "cka.csv", "cka.json"]
+    assert json.loads(files[2].read_text(encoding="utf-8")) == {"model": "ü"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r'cannot be written to ".*file": .* Choose another --output'):
+        write_heat_map(tmp_path / "file", [similarity()], {})
