@@ -1,0 +1,156 @@
+"""Self-contained HTML pages: style, script and pictures inside one file that needs no network and escapes names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from PIL import Image
+
+import cascade_clip
+from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
+from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour
+from cascade_clip.report.legend import percent
+
+MISSING = "–"
+PICTURE_SIDE = 900
+"""Longer side of a picture inside a page, in pixels."""
+JPEG_QUALITY = 86
+
+
+def render_page(template: str, *, pictures_beside: bool = False, **content: Any) -> str:
+    """Fill a template; whatever is not marked as HTML is escaped.
+
+    The page forbids itself the network and every script but its own, by their hashes (Content-Security-Policy): a name
+    that slipped through unescaped could still not run.
+
+    Args:
+        template: File in `report/templates`.
+        pictures_beside: The page also shows picture files of its own folder.
+        content: What the template takes.
+
+    Returns:
+        The HTML page.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    policy = [
+        "default-src 'none'",
+        f"script-src {_source_hash(script)}",
+        f"style-src-elem {_source_hash(style)}",
+        "style-src-attr 'unsafe-inline'",
+        # From a file, "'self'" means nothing to some browsers.
+        "img-src data: 'self' file:" if pictures_beside else "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy="; ".join(policy),
+            style=Markup(style),
+            script=Markup(script),
+            tool=f"cascade-clip {cascade_clip.__version__}",
+            group_colours={"seen": hex_colour(SEEN), "unseen": hex_colour(UNSEEN), "both": hex_colour(BOTH)},
+            **content,
+        )
+    )
+
+
+def write_page(file: Path, html: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Args:
+        file: Where; its folder is made where it does not exist.
+        html: The page.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    try:
+        # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
+        write_files({file: html.encode("utf-8", errors="replace")})
+    except OSError as error:
+        raise unwritable(file.parent, error) from error
+    return file
+
+
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """The one sentence about a folder that no report can be written to."""
+    return UserError(f'The report cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture inside a page, at most 900 pixels long: "data:image/jpeg;base64,…"."""
+    return "data:image/jpeg;base64," + base64.b64encode(page_jpeg(picture)).decode()
+
+
+def page_jpeg(picture: Image.Image) -> bytes:
+    """A picture at the size of a page, at most 900 pixels long, as JPEG."""
+    shown = picture.convert("RGB")
+    shown.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS, reducing_gap=3)
+    drawn = io.BytesIO()
+    # Full colour resolution: halved, it would smear the borders between classes.
+    shown.save(drawn, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    return drawn.getvalue()
+
+
+def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested record as lines of a table: {"inference.crop": "512"}; lists are joined, nothing at all is a dash.
+
+    Lists of records are left out: they are results, not settings.
+    """
+    lines: dict[str, str] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            lines |= flattened(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            if any(isinstance(entry, Mapping) for entry in value):
+                continue
+            lines[f"{prefix}{key}"] = ", ".join(str(entry) for entry in value) or MISSING
+        else:
+            lines[f"{prefix}{key}"] = MISSING if value is None else str(value)
+    return lines
+
+
+def _hundredths(fraction: float, digits: int = 1) -> str:
+    """A fraction in percent without the sign; a dash where it does not exist."""
+    return MISSING if math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cascade_clip.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"hundredths": _hundredths, "count_of": _count, "share": percent, "hex": hex_colour}
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
+
+
+def _source_hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,166 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_pages import CLASSES, HOSTILE, UNSEEN, confusion, evaluation_page
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from cascade_clip.evaluation.scores import scores_from_confusion
+from cascade_clip.report.evaluation_page import EvaluationPage, training_charts, write_evaluation_report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_evaluation_report(tmp_path_factory.mktemp("evaluation"), evaluation_page())
+
+
+def test_scores_stand_beside_the_papers(report: Path, opened):
+    page, scores = opened(report), evaluation_page().scores
+    cards = [card.text.split("\n") for card in page.all(".card")]
+    seen = 100 * scores.miou_seen
+    assert cards[0][:2] == ["Seen mIoU", f"{seen:.1f}%"]
+    assert cards[0][2] == f"paper 41.1 {seen - 41.1:+.1f}".replace("-", "−")
+    assert [card[0] for card in cards] == [
+        "Seen mIoU",
+        "Unseen mIoU",
+        "hIoU",
+        "mIoU",
+        "Mean accuracy",
+        "Pixel accuracy",
+    ]
+    assert len(cards[3]) == 2
+
+
+def test_the_table_sorts_by_what_is_clicked_and_missing_values_stay_last(report: Path, opened):
+    page, scores = opened(report), evaluation_page().scores
+    heading = page.one("#class-table thead th:nth-child(3)")
+    names = "#class-table tbody th bdi"
+    known = sorted((i for i in range(len(CLASSES)) if not np.isnan(scores.iou[i])), key=lambda i: scores.iou[i])
+    heading.find_element("css selector", "button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert page.texts(names) == [CLASSES[i] for i in known[::-1]] + ["sky"]
+    heading.find_element("css selector", "button").send_keys(Keys.ENTER)
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert page.texts(names) == [CLASSES[i] for i in known] + ["sky"]
+    page.one("#class-table thead th:nth-child(2) button").click()
+    assert heading.get_attribute("aria-sort") == "none"
+    groups = page.texts("#class-table tbody td:nth-child(2)")
+    assert groups == sorted(groups)
+
+
+def test_the_table_filters_by_name_and_by_group_and_says_how_many_are_left(report: Path, opened):
+    page = opened(report)
+    count = page.one(".filter [role=status]")
+    shown = "#class-table tbody tr:not([hidden]) th bdi"
+    assert count.text == f"{len(CLASSES)} of {len(CLASSES)} classes"
+    page.run("document.querySelector('input[value=unseen]').click()")
+    assert page.texts(shown) == [CLASSES[i] for i in UNSEEN]
+    page.one(".filter input[type=search]").send_keys("TREE")
+    assert page.texts(shown) == ["tree"]
+    assert count.text == f"1 of {len(CLASSES)} classes"
+    page.one(".filter input[type=search]").clear()
+    page.one(".filter input[type=search]").send_keys("<img")
+    assert page.texts(shown) == [HOSTILE[0]]
+
+
+def visible_layers(page, card: int = 0) -> list[str]:
+    script = """[...document.querySelectorAll('.compare')[arguments[0]].querySelectorAll('.frames figure')]
+        .filter((each) => getComputedStyle(each).visibility === 'visible').map((each) => each.textContent.trim())"""
+    return page.run(script, card)
+
+
+def test_the_slider_moves_by_keys_buttons_and_the_pointer(report: Path, opened):
+    page = opened(report)
+    slider = page.one(".compare input[type=range]")
+    assert visible_layers(page) == ["Prediction"]
+    slider.send_keys(Keys.HOME)
+    assert visible_layers(page) == ["Image"]
+    assert slider.get_attribute("aria-valuetext") == "Image"
+    slider.send_keys(Keys.ARROW_RIGHT * 3)
+    assert visible_layers(page) == ["Image", "Label"]
+    assert slider.get_attribute("aria-valuetext") == "30 % label over image"
+    clip = "document.querySelectorAll('.compare .frames figure')[1].style.clipPath"
+    assert page.run(clip) == "inset(0px 70% 0px 0px)"
+    page.all(".compare .stops button")[3].click()
+    assert visible_layers(page) == ["Errors"]
+    ActionChains(page.window).move_to_element(page.one(".compare .frames")).click().perform()
+    assert visible_layers(page) == ["Prediction", "Errors"]
+    assert float(slider.get_attribute("value")) == pytest.approx(2.5, abs=0.02)
+    assert visible_layers(page, card=1) == ["Prediction"]
+
+
+def test_the_confusion_matrix_says_its_values_on_hover_and_by_arrow_keys(report: Path, opened):
+    page, counts = opened(report), confusion()
+    kept = [index for index in range(len(CLASSES)) if counts[index].any()]
+    rows = page.all("#confusion .matrix tbody tr")
+    readout = page.one("#confusion [data-readout]")
+    ActionChains(page.window).move_to_element(rows[0].find_elements("css selector", "td")[1]).perform()
+    pixels = counts[kept[0], kept[1]]
+    share = 100 * pixels / counts[kept[0]].sum()
+    assert readout.text.split("\n") == ["labelled road, predicted tree", f"{share:.1f} %", f"{pixels} pixels"]
+    first = rows[0].find_elements("css selector", "td")[0]
+    page.run("arguments[0].focus()", first)
+    first.send_keys(Keys.ARROW_DOWN)
+    assert "labelled tree, predicted road" in readout.text
+    page.window.switch_to.active_element.send_keys(Keys.END)
+    assert page.run("document.activeElement.cellIndex") == len(page.all("#confusion .matrix thead th"))
+    assert page.run("document.querySelectorAll('#confusion td[tabindex=\"0\"]').length") == 1
+
+
+def test_many_classes_leave_the_largest_and_one_column_for_all_others(tmp_path: Path, opened):
+    names = [f"class {i}" for i in range(60)]
+    counts = np.full((60, 60), 1) + np.diag(np.arange(60) * 10)
+    page = EvaluationPage(
+        **{
+            **vars(evaluation_page()),
+            "scores": scores_from_confusion(counts, range(60), (), names),
+            "confusion": counts,
+            "colours": [(1, 2, 3)] * 60,
+        }
+    )
+    shown = opened(write_evaluation_report(tmp_path, page))
+    assert shown.texts("#confusion .matrix tbody th bdi") == names[20:]
+    assert shown.texts("#confusion .matrix thead th bdi")[-1] == "all other classes"
+    first = [float(text) for text in shown.texts("#confusion .matrix tbody tr:first-child td span")]
+    assert sum(first) == pytest.approx(100, abs=1.5)
+    assert "40 classes with most labelled pixels, of 60" in shown.one("#confusion").text
+    # Nothing is unseen: the words do not appear.
+    assert not shown.all("input[type=radio]")
+    assert [card.text.split("\n")[0] for card in shown.all(".card")] == ["mIoU", "Mean accuracy", "Pixel accuracy"]
+
+
+def test_printing_shows_all_pictures_and_no_controls(report: Path, opened):
+    page = opened(report)
+    page.look(medium="print")
+    assert visible_layers(page) == ["Image", "Label", "Prediction", "Errors"]
+    assert not page.one(".filter").is_displayed()
+    assert not page.one(".slider").is_displayed()
+    assert page.run("getComputedStyle(document.querySelector('.scroller.tall')).maxHeight") == "none"
+
+
+def test_without_log_images_and_pictures_their_sections_are_left_out(tmp_path: Path, opened):
+    bare = evaluation_page(log=[], images=[], pictures=[], paper=None, paper_source=None, pairs=[])
+    page = opened(write_evaluation_report(tmp_path, bare))
+    assert page.texts("main h2") == ["Scores", "Classes", "Confusion", "How it was measured"]
+    assert "paper" not in page.one("#scores").text
+    assert page.console() == []
+
+
+def test_the_settings_hold_the_record_without_its_scores(report: Path, opened):
+    page = opened(report)
+    keys = page.texts(".settings dt")
+    assert "inference.crop" in keys
+    assert not [key for key in keys if key.startswith("scores")]
+
+
+def test_charts_follow_the_log():
+    charts = {chart.title: chart for chart in training_charts(evaluation_page().log)}
+    assert [curve.name for curve in charts["Validation (%)"].curves] == ["seen mIoU", "unseen mIoU", "hIoU"]
+    assert [curve.last for curve in charts["Validation (%)"].curves] == ["50.0", "25.0", "33.3"]
+    assert [curve.name for curve in charts["Loss"].curves] == ["loss", "focal", "dice"]
+    assert charts["Loss"].logarithmic
+    assert not charts["Learning rate"].logarithmic
+    supervised = [{"step": 5, "validation": {"miou": 0.4, "miou_seen": 0.4, "miou_unseen": None, "hiou": None}}]
+    assert [curve.name for chart in training_charts(supervised) for curve in chart.curves] == ["mIoU"]
+    assert training_charts([]) == []
