@@ -17,6 +17,7 @@ from cascade_clip_cli.console import stdout
 
 if TYPE_CHECKING:
     from cascade_clip.config.schema import PaperFigure
+    from cascade_clip.evaluation.details import ConfusedPair
     from cascade_clip.evaluation.scores import Scores
     from cascade_clip.inference.segmentation import Segmentation
 
@@ -36,7 +37,7 @@ def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title
     """
     from cascade_clip.evaluation.published import paper_figures
 
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("")
     columns = ["miou_seen", "miou_unseen", "hiou"] if scores.unseen else []
     columns += ["miou", "mean_accuracy", "pixel_accuracy"]
@@ -63,7 +64,7 @@ def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title
 
 def per_class_table(scores: Scores) -> Table:
     """IoU and accuracy of every class in percent; unseen classes are marked where the split has some."""
-    table = _table("per class")
+    table = plain_table("per class")
     table.add_column("class")
     if scores.unseen:
         table.add_column("")
@@ -83,9 +84,21 @@ def per_class_table(scores: Scores) -> Table:
     return table
 
 
+def confused_table(pairs: Sequence[ConfusedPair]) -> Table:
+    """Pairs of classes that are taken for each other, the one that costs most pixels first."""
+    table = plain_table("most confused")
+    table.add_column("class")
+    table.add_column("taken for")
+    table.add_column("of its pixels", justify="right")
+    table.add_column("pixels", justify="right", style="dim")
+    for pair in pairs:
+        table.add_row(escape(pair.true), escape(pair.predicted), f"{100 * pair.share:.1f} %", f"{pair.pixels:,}")
+    return table
+
+
 def comparison_table(scores: Mapping[str, Scores], *, title: str) -> Table:
     """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("")
     for heading in ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc."):
         table.add_column(heading, justify="right")
@@ -97,7 +110,7 @@ def comparison_table(scores: Mapping[str, Scores], *, title: str) -> Table:
 
 def prediction_table(segmentation: Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
-    table = _table(escape(title))
+    table = plain_table(escape(title))
     table.add_column("class")
     table.add_column("share", justify="right")
     table.add_column("mean score", justify="right")
@@ -166,7 +179,8 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f'The result cannot be written to "{path}": {error.strerror or error}.') from error
 
 
-def _table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of the house."""
     return Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
 from cascade_clip.inference.scores import EIGHT_BIT_CLASSES
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.legend import LegendEntry
@@ -27,6 +27,7 @@ class PredictionFiles(NamedTuple):
     labels: Path
     overlay: Path
     record: Path
+    explanation: Path | None = None
 
 
 def write_prediction(
@@ -37,8 +38,9 @@ def write_prediction(
     colours: Sequence[Colour],
     *,
     source: str | None = None,
+    explanation: bytes | None = None,
 ) -> PredictionFiles:
-    """Write STEM.labels.png, STEM.overlay.png and STEM.json.
+    """Write STEM.labels.png, STEM.overlay.png, STEM.json and, where there is one, STEM.explain.png.
 
     Args:
         segmentation: Labels and scores of the image.
@@ -47,23 +49,26 @@ def write_prediction(
         stem: Name of the files without their endings.
         colours: A colour for each of the K classes.
         source: Where the image came from, kept in the JSON.
+        explanation: A PNG of what each stage saw.
 
     Returns:
-        The three files.
+        The files.
 
     Raises:
-        UserError: The folder cannot be written to, or the disk is full; then none of the three is left half-written.
+        UserError: The folder cannot be written to, or the disk is full; then none of them is left half-written.
     """
     files = PredictionFiles(*(folder / f"{stem}{ending}" for ending in (".labels.png", ".overlay.png", ".json")))
     record = prediction_record(segmentation, colours, source)
-    contents = (
-        labels_png(segmentation, colours),
-        _png(render_overlay(image, segmentation.labels, colours, _legend(segmentation, colours))),
-        (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
-    )
+    contents = {
+        files.labels: labels_png(segmentation, colours),
+        files.overlay: _png(render_overlay(image, segmentation.labels, colours, _legend(segmentation, colours))),
+        files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+    if explanation is not None:
+        files = files._replace(explanation=folder / f"{stem}.explain.png")
+        contents[folder / f"{stem}.explain.png"] = explanation
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_together(dict(zip(files, contents, strict=True)))
+        write_files(contents)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -124,16 +129,3 @@ def _png(picture: Image.Image) -> bytes:
     encoded = io.BytesIO()
     picture.save(encoded, "PNG")
     return encoded.getvalue()
-
-
-def _write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write every file beside its place first and move them in only when all are complete."""
-    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
-    try:
-        for path, content in contents.items():
-            waiting[path].write_bytes(content)
-        for path, temporary in waiting.items():
-            temporary.replace(path)
-    finally:
-        for temporary in waiting.values():
-            temporary.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ def small() -> tuple[Segmentation, np.ndarray]:
 def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path):
     segmentation, image = small()
     files = write_prediction(segmentation, image, tmp_path / "new", "photo", COLOURS)
-    assert [path.name for path in files] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
+    assert [path.name for path in files if path is not None] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
     with Image.open(files.labels) as labels:
         assert labels.mode == "P"
         assert np.array_equal(np.array(labels), segmentation.labels)

@@ -1,0 +1,139 @@
+"""How alike the patches of an image are to one of them, block by block (paper, Figures 1 and 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.analysis.block_tokens import block_tokens
+from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.config.schema import DataConfig
+from cascade_clip.data.resize import resize_bilinear, test_size
+from cascade_clip.data.transforms import normalise
+from cascade_clip.errors import UserError
+
+MOST_PATCHES = 2**14
+"""Most patches that are encoded at once: a square of 2048 pixels with patches of 16."""
+
+Point = tuple[int, int]
+"""A pixel (x, y) of the image, from its upper left corner."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSimilarity:
+    """Cosine similarity of every patch to one patch, after each of the L blocks of one model.
+
+    Attributes:
+        model: What the model is called.
+        cosine: (L, h, w) float32 in [-1, 1]; 1 at the patch itself.
+        patch: Row and column of that patch.
+    """
+
+    model: str
+    cosine: NDArray[np.float32]
+    patch: tuple[int, int]
+
+    def means(self, chosen: NDArray[np.bool_] | None = None) -> list[float | None]:
+        """Mean similarity after each block over the chosen patches (h, w), all by default, without the patch itself.
+
+        Returns:
+            L values; none where no patch is left.
+        """
+        others = np.ones(self.cosine.shape[1:], bool) if chosen is None else chosen.copy()
+        others[self.patch] = False
+        if not others.any():
+            return [None] * len(self.cosine)
+        return [float(values[others].mean(dtype=np.float64)) for values in self.cosine]
+
+
+def patch_similarity(
+    name: str, encoder: ImageEncoder, image: NDArray[np.uint8], point: Point, data: DataConfig, device: torch.device
+) -> PatchSimilarity:
+    """Compare the token of the patch at a point with the tokens of all patches.
+
+    The whole image goes through the encoder at once, its short side at `data.short_side`, both sides rounded to whole
+    patches. Tokens are those that the next block sees, before any norm or projection.
+
+    Args:
+        name: What the model is called.
+        encoder: On `device`, in evaluation mode; see `encoder_of`.
+        image: (H, W, 3) uint8 RGB.
+        point: Inside the image.
+        data: Length of the short side, mean and standard deviation.
+        device: Where the encoder runs.
+
+    Raises:
+        UserError: The image is so long and narrow that its patches are too many.
+    """
+    height, width = image.shape[:2]
+    grid = _grid(height, width, data.short_side, encoder.patch_size)
+    size = (grid[0] * encoder.patch_size, grid[1] * encoder.patch_size)
+    pixels = torch.from_numpy(normalise(resize_bilinear(image, *size), data.mean, data.std)).to(device)
+    patch = (_cell(point[1], height, grid[0]), _cell(point[0], width, grid[1]))
+    index = patch[0] * grid[1] + patch[1]
+    cosines = []
+    for tokens in block_tokens(encoder, pixels[None]).patch_tokens:
+        units = F.normalize(tokens[0].float(), dim=-1)
+        cosines.append((units @ units[index]).unflatten(0, grid))
+    return PatchSimilarity(name, torch.stack(cosines).clamp(-1, 1).cpu().numpy(), patch)
+
+
+def patches_of_mask(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which patches of a grid (h, w) lie in a mask (H, W) by at least half of their area."""
+    shares = Image.fromarray(mask.astype(np.float32)).resize((grid[1], grid[0]), Image.Resampling.BOX)
+    inside: NDArray[np.bool_] = np.asarray(shares) >= 0.5
+    return inside
+
+
+def centre_of_mask(mask: NDArray[np.bool_]) -> Point:
+    """A point well inside a mask: the centre of the largest square that fits into it.
+
+    The mean of the mask's pixels would lie outside of a ring; of several largest squares the one nearest to it counts.
+
+    Args:
+        mask: (H, W), not empty.
+
+    Returns:
+        A pixel (x, y) of the mask.
+    """
+    sums = np.pad(mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
+    fits, too_large = 1, min(mask.shape) + 1
+    while too_large - fits > 1:
+        side = (fits + too_large) // 2
+        if _squares(sums, side).any():
+            fits = side
+        else:
+            too_large = side
+    tops, lefts = np.nonzero(_squares(sums, fits))
+    rows, columns = np.nonzero(mask)
+    middle = (fits - 1) / 2
+    nearest = np.argmin((tops + middle - rows.mean()) ** 2 + (lefts + middle - columns.mean()) ** 2)
+    return int(lefts[nearest] + fits // 2), int(tops[nearest] + fits // 2)
+
+
+def _squares(sums: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
+    """Upper left corners of the squares of a side that lie in the mask, from its summed-area table (H + 1, W + 1)."""
+    filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    whole: NDArray[np.bool_] = filled == side * side
+    return whole
+
+
+def _grid(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
+    resized = test_size(height, width, short_side)
+    rows, columns = (max(1, round(side / patch_size)) for side in resized)
+    if rows * columns > MOST_PATCHES:
+        raise UserError(
+            f"The image is {width} x {height} pixels: with its short side at {short_side} it has {rows * columns:,}"
+            f" patches, at most {MOST_PATCHES:,} are compared. Cut out the part around the point."
+        )
+    return rows, columns
+
+
+def _cell(position: int, length: int, cells: int) -> int:
+    """Which of the cells along a side holds the middle of a pixel."""
+    return (2 * position + 1) * cells // (2 * length)

@@ -1,0 +1,122 @@
+"""What each stage of the cascade sees of a class, and what their sum makes of it (paper, Figure 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cascade_clip.config.schema import DataConfig, InferenceConfig
+from cascade_clip.errors import UserError
+from cascade_clip.inference.predictor import prepare_image
+from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.network import CascadeNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class StageMasks:
+    """Masks of K classes from each of D decoders.
+
+    Attributes:
+        decoders: What each decoder is called, shallow to deep: "stage {6-8}".
+        masks: (K, D, H, W) float32 in [0, 1], sigmoid of a decoder's own mask logits.
+        total: (K, H, W) float32 in [0, 1], sigmoid of the sum of all logits: the model's scores before any bias.
+    """
+
+    decoders: tuple[str, ...]
+    masks: NDArray[np.float32]
+    total: NDArray[np.float32]
+
+
+def network_with_stages(network: nn.Module, name: str) -> CascadeNetwork:
+    """Make sure that a network has stages to look at.
+
+    Args:
+        network: Any network that segments.
+        name: What the user calls the model.
+
+    Raises:
+        UserError: It has none: it is training-free, or does not run in PyTorch.
+    """
+    if not isinstance(network, CascadeNetwork):
+        raise UserError(f'"{name}" has no stages to explain: give --model a trained checkpoint, or "bundled".')
+    return network
+
+
+def decoder_names(network: CascadeNetwork) -> tuple[str, ...]:
+    """Name the decoders by the blocks of their stage, as the paper writes them; several of one stage are numbered."""
+    stages, per_stage = network.head.stages, len(network.head.decoders) // len(network.head.stages)
+    names = [f"stage {{{_blocks(stage)}}}" for stage in stages]
+    if per_stage == 1:
+        return tuple(names)
+    return tuple(f"{name}, decoder {number + 1}" for name in names for number in range(per_stage))
+
+
+def stage_masks(
+    network: CascadeNetwork,
+    image: NDArray[np.uint8],
+    text: Tensor,
+    *,
+    data: DataConfig,
+    inference: InferenceConfig,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> StageMasks:
+    """Look at an image through every stage, in the same windows as a segmentation.
+
+    Classes do not interact, so that only those to be shown are computed.
+
+    Args:
+        network: In evaluation mode, on `device`.
+        image: (H', W', 3) uint8 RGB.
+        text: (K, C) text embeddings of the classes to look at, unit vectors.
+        data: How the image is brought to the network.
+        inference: Crop, stride, mirrored averaging, windows a forward pass; the bias does not apply.
+        device: Where the network runs.
+        dtype: Precision of the network's products.
+
+    Returns:
+        Masks at the size (H, W) at which the image is segmented, its short side at `data.short_side`.
+    """
+    names = decoder_names(network)
+    parts = len(names) + 1
+    # Every decoder's mask of a class counts as a class of its own, so that the windows are those of any segmentation.
+    repeated = text.to(device).repeat(parts, 1)
+    scores = slide_scores(
+        _EveryDecoder(network, len(text)),
+        torch.from_numpy(prepare_image(image, data)).to(device),
+        repeated,
+        torch.zeros(len(repeated), dtype=torch.bool, device=device),
+        inference,
+        dtype=dtype,
+    )
+    by_class = scores.unflatten(0, (parts, len(text))).transpose(0, 1).float().cpu().numpy()
+    return StageMasks(names, by_class[:, :-1], by_class[:, -1])
+
+
+class _EveryDecoder:
+    """A network whose mask logits are those of every decoder and their sum, one below the other."""
+
+    def __init__(self, network: CascadeNetwork, classes: int) -> None:
+        self._network = network
+        self._classes = classes
+
+    @property
+    def patch_size(self) -> int:
+        return self._network.patch_size
+
+    def __call__(self, image: Tensor, text: Tensor) -> Tensor:
+        logits = self._network.stage_logits(image, text[: self._classes])
+        return torch.cat([*logits, torch.stack(logits).sum(dim=0)], dim=1)
+
+
+def _blocks(stage: Sequence[int]) -> str:
+    """Blocks as the paper writes them: "6-8" where they follow each other, else "3, 6, 9"."""
+    first, last = stage[0], stage[-1]
+    if len(stage) > 1 and list(stage) == list(range(first, last + 1)):
+        return f"{first}-{last}"
+    return ", ".join(str(block) for block in stage)

@@ -1,0 +1,215 @@
+"""Videos in and out, frame by frame, with PyAV (the extra `video`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_clip.errors import UserError
+from cascade_clip.inference.video_writer import VideoWriter
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+"""Files that are read as videos."""
+CUT_OFF = 0.9
+"""A file that ends before this share of the length it claims was cut off."""
+
+Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
+"""A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a video is.
+
+    Attributes:
+        width: Of the frames as a player shows them.
+        height: Of the frames as a player shows them.
+        rate: Frames a second, on average.
+        seconds: Length; none where the file does not say.
+        audio: Codec of its sound; none where there is none.
+    """
+
+    width: int
+    height: int
+    rate: Fraction
+    seconds: float | None
+    audio: str | None
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file counts as a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def video_facts(source: Path) -> VideoFacts:
+    """Open a video and decode its first frame.
+
+    Raises:
+        UserError: PyAV is missing, or the file is no video that can be read.
+    """
+    av = require_pyav()
+    with _opened(av, source) as container:
+        stream = _video_stream(container, source)
+        frame, _ = next(_frames(av, container, [stream], source), (None, None))
+        if frame is None:
+            raise UserError(f"{source} holds no frame that can be read: it is broken or cut off.")
+        height, width = _pixels(frame).shape[:2]
+        length = container.duration / av.time_base if container.duration else None
+        audio = next((sound.codec_context.name for sound in container.streams.audio), None)
+        return VideoFacts(width, height, stream.average_rate or stream.base_rate or Fraction(25), length, audio)
+
+
+def rewrite_video(
+    source: Path,
+    target: Path,
+    paint: Painter,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write a video anew as MP4 with every frame painted over; one frame at a time is held.
+
+    Size, frame times and sound stay as they are; sound that MP4 cannot hold is left out, which the log says.
+
+    Args:
+        source: The video.
+        target: The file to write or replace, whole or not at all; its folder is made where it does not exist.
+        paint: Called for every frame in order.
+        start: Second to start at.
+        end: Second to end before; none: all of it.
+        progress: Called with the number of frames done and an estimate of all.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        UserError: PyAV is missing, the video is broken or has no frame in that range, or the target cannot be written.
+    """
+    av, facts = require_pyav(), video_facts(source)
+    last = min((value for value in (end, facts.seconds) if value is not None), default=start)
+    expected = max(0, round((last - start) * facts.rate))
+    waiting = target.with_name(f".{target.name}.{os.getpid()}.part")
+    written, reached = 0, 0.0
+    try:
+        with ExitStack() as stack:
+            container = stack.enter_context(_opened(av, source))
+            writer = stack.enter_context(VideoWriter(av, waiting, container, (facts.width, facts.height), facts.rate))
+            for item, seconds in _frames(av, container, writer.read, source, start, end):
+                if not isinstance(item, av.VideoFrame):
+                    writer.copy(item, start)
+                    continue
+                writer.write(paint(_pixels(item, facts), seconds), seconds - start)
+                written, reached = written + 1, seconds
+                if progress is not None:
+                    progress(written, max(written, expected))
+            if not written:
+                length = "" if facts.seconds is None else f": it is {facts.seconds:.1f} seconds long"
+                raise UserError(f"{source} has no frame from second {start:g} on{length}.")
+            writer.finish()
+        waiting.replace(target)
+    except (av.error.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f'The video cannot be written to "{target}": {reason}. Choose another --output.') from error
+    finally:
+        with suppress(OSError):
+            waiting.unlink()
+    if facts.seconds and reached < CUT_OFF * min(facts.seconds, end or facts.seconds) - 1:
+        log.warning("%s ends after %.1f of %.1f seconds: it was cut off.", source, reached, facts.seconds)
+    return written
+
+
+def require_pyav() -> ModuleType:
+    """The module `av`.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UserError('Videos need PyAV: install it with pip install "cascade-clip[video]".') from error
+    return av
+
+
+def _opened(av: ModuleType, source: Path) -> InputContainer:
+    if not source.is_file():
+        raise UserError(f"There is no video {source}.")
+    try:
+        container: InputContainer = av.open(str(source))
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{source} cannot be read: it is broken, cut off or no video of a known kind ({error.strerror})."
+        ) from error
+    return container
+
+
+def _video_stream(container: InputContainer, source: Path) -> VideoStream:
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{source} holds no pictures that can be read: it is no video, or it is broken or cut off.")
+    return container.streams.video[0]
+
+
+def _frames(
+    av: ModuleType,
+    container: InputContainer,
+    streams: list[Stream],
+    source: Path,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Iterator[tuple[Any, float]]:
+    """Frames of the first stream and packets of the others in the order of the file, with their second.
+
+    What lies outside of start..end is left out, as are packets without a time.
+    """
+    origin = (container.start_time or 0) / av.time_base
+    seconds = start
+    try:
+        if start > 0:
+            container.seek(round((start + origin) * av.time_base))
+        for packet in container.demux(streams):
+            sound = packet.stream.index != streams[0].index
+            items: list[Any] = [packet] if sound else list(packet.decode())
+            for item in items:
+                if item.pts is None or item.time_base is None:
+                    continue
+                seconds = float(item.pts * item.time_base) - origin
+                if end is not None and seconds >= end:
+                    if sound:
+                        continue
+                    return
+                if seconds >= start - 1e-6:
+                    yield item, max(seconds, start)
+    except av.error.FFmpegError as error:
+        raise UserError(f"{source} is broken after {seconds:.1f} seconds ({error.strerror}).") from error
+
+
+def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.uint8]:
+    """A frame as a player shows it, (H, W, 3) uint8 RGB; one of another size is brought to that of the first."""
+    pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    turned = np.rot90(pixels, round(frame.rotation / 90))
+    if facts is not None and turned.shape[:2] != (facts.height, facts.width):
+        from cascade_clip.data.resize import resize_bilinear
+
+        return resize_bilinear(turned, facts.height, facts.width)
+    return turned

@@ -1,0 +1,108 @@
+"""Images of `predict`, one after the other: labels, overlay and JSON of each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cascade_clip.errors import UserError
+    from cascade_clip.inference.outputs import PredictionFiles
+    from cascade_clip.inference.segmentation import Segmentation
+    from cascade_clip.report.palette import Colour
+    from cascade_clip.segmenter import CascadeCLIP
+    from cascade_clip_cli.explanation import Explainer
+
+
+class Work(NamedTuple):
+    """What is the same for every image and video."""
+
+    segmenter: CascadeCLIP
+    words: dict[str, Any]
+    """What `segment` is given, embedded once."""
+    known: Mapping[str, Colour]
+    """Colours that are settled, by class name."""
+    output: Path
+    threshold: float | None
+    """Pixels whose best score is below it belong to no class."""
+    explainer: Explainer | None = None
+
+
+class Outcome(NamedTuple):
+    """What is left of one image or video when it is done."""
+
+    record: dict[str, Any]
+    shown: RenderableType | None
+    """Its table or line; None where it could not be read."""
+
+
+class Prediction(NamedTuple):
+    """One image that was segmented and written."""
+
+    source: Path
+    segmentation: Segmentation
+    colours: tuple[Colour, ...]
+    files: PredictionFiles
+
+    def record(self) -> dict[str, Any]:
+        """What the result's JSON says of the image."""
+        from cascade_clip.inference.outputs import prediction_record
+
+        record = prediction_record(self.segmentation, self.colours, str(self.source))
+        files = {name: str(path) for name, path in self.files._asdict().items() if path is not None}
+        return {**{key: value for key, value in record.items() if key != "names"}, "files": files}
+
+
+def segmented_images(work: Work, images: Sequence[tuple[Path, str]]) -> Iterator[tuple[Path, Prediction | UserError]]:
+    """Segment and write image after image; one that cannot be read yields its error and the others are still done.
+
+    Args:
+        work: The model, what is looked for, and where to write.
+        images: Files, and the stem of each one's output files.
+
+    Raises:
+        UserError: The output cannot be written.
+    """
+    from cascade_clip.data.images import open_image
+    from cascade_clip.errors import UserError
+    from cascade_clip.inference.outputs import write_prediction
+    from cascade_clip.report.palette import class_colours
+    from cascade_clip_cli.console import progress_bar
+
+    with progress_bar("predict") as progress:
+        for done, (path, stem) in enumerate(images):
+            progress(done, len(images), path.name)
+            try:
+                image = open_image(path)
+                segmentation = work.segmenter.segment(image, threshold=work.threshold, **work.words)[0]
+            except UserError as error:
+                yield path, error
+                continue
+            colours = class_colours(segmentation.classes, work.known)
+            explanation = work.explainer.draw(image, segmentation, colours) if work.explainer is not None else None
+            files = write_prediction(
+                segmentation, image, work.output, stem, colours, source=str(path), explanation=explanation
+            )
+            yield path, Prediction(path, segmentation, colours, files)
+
+
+def image_outcome(path: Path, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:
+    """Keep of one result what is printed and written at the end; the only image's error is the command's."""
+    from cascade_clip_cli.tables import prediction_line, prediction_table
+
+    if isinstance(result, Prediction):
+        show = prediction_line if brief else prediction_table
+        return Outcome(result.record(), show(result.segmentation, result.colours, title=str(path)))
+    return left_out("image", path, result, single=single)
+
+
+def left_out(kind: str, path: Path, error: UserError, *, single: bool) -> Outcome:
+    """Report one of several files that could not be done; the only one's error is the command's."""
+    if single:
+        raise error
+    sys.stderr.write(f"Left out: {error}\n")
+    return Outcome({kind: str(path), "error": str(error)}, None)

@@ -1,0 +1,177 @@
+"""`cascade-clip similarity`: how alike an image's patches are to one of them, block by block."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.table import Table
+
+    from cascade_clip.analysis.similarity import PatchSimilarity, Point
+    from cascade_clip.segmenter import CascadeCLIP
+    from cascade_clip_cli.similarity_target import Target
+
+BUNDLED = "bundled"
+DIGITS = 5
+"""Decimals of the values in the JSON."""
+
+
+def similarity(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    point: Annotated[str | None, typer.Option("--point", metavar="X,Y", help="A pixel, from the upper left.")] = None,
+    fraction: Annotated[
+        str | None, typer.Option("--fraction", metavar="X,Y", help="A place as fractions of width and height.")
+    ] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", metavar="NAME", help="The centre of this class's mask.")
+    ] = None,
+    label: Annotated[
+        Path | None, typer.Option("--label", help="Index mask that --class is looked up in; default: the prediction.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="As in predict; repeatable.", show_default=BUNDLED),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
+    ] = None,
+    split: SplitOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("similarity"),
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.
+
+    The point is --point, --fraction, the centre of a class (--class), or the centre of the image. Written are a grid of
+    maps as STEM.similarity.png and their values as STEM.similarity.json.
+
+    Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
+    """
+    from cascade_clip.data.images import open_image
+    from cascade_clip.report.similarity_grid import render_similarity_grid
+    from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+    from cascade_clip_cli.similarity_target import Target, check_together, chosen_point, class_target
+    from cascade_clip_cli.tables import STDOUT, write_json
+    from cascade_clip_cli.vocabulary import chosen_vocabulary
+
+    if quiet:
+        be_quiet()
+    show_log()
+    check_together(point, fraction, class_name, label, classes or split)
+    vocabulary = chosen_vocabulary(classes, None, split)
+    pixels = open_image(image)
+    target = Target(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
+    names = list(dict.fromkeys(model or [BUNDLED]))
+    with stderr.status("comparing patches"):
+        segmenters = _load(names, device)
+        if class_name is not None:
+            target = class_target(class_name, label, pixels, segmenters[names[0]], vocabulary)
+        compared = _compare(segmenters, pixels, target.point)
+    record = _record(image, pixels, target, class_name, compared)
+    picture = output / f"{image.stem}.similarity.png"
+    _write(picture, render_similarity_grid(pixels, target.point, compared, note=class_name or ""), record)
+    if json_file != STDOUT:
+        stdout.print(_table(record))
+        stdout.print(f"written to {picture}", highlight=False, markup=False)
+    if json_file is not None:
+        write_json(json_file, {**record, "files": {"picture": str(picture)}})
+
+
+def _load(names: list[str], device: str) -> dict[str, CascadeCLIP]:
+    from cascade_clip.segmenter import CascadeCLIP
+
+    return {name: CascadeCLIP.from_pretrained(name, device=device) for name in names}
+
+
+def _compare(segmenters: dict[str, CascadeCLIP], pixels: NDArray[np.uint8], point: Point) -> list[PatchSimilarity]:
+    """Each CLIP once, as it was before any training, then each trained model."""
+    from cascade_clip.analysis.block_tokens import encoder_of, plain_encoder
+    from cascade_clip.analysis.similarity import patch_similarity
+    from cascade_clip.network import CascadeNetwork
+
+    clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
+    compared = []
+    for model in reversed(clips.values()):
+        own_look = model.recipe.data.model_copy(update={"mean": model.clip.mean, "std": model.clip.std})
+        name = f"CLIP ({Path(model.clip.identity.architecture).name})"
+        encoder = plain_encoder(model.clip.visual)
+        compared.append(patch_similarity(name, encoder, pixels, point, own_look, model.device))
+    for name, model in segmenters.items():
+        if isinstance(model.network, CascadeNetwork):
+            encoder = encoder_of(model.network)
+            compared.append(patch_similarity(name, encoder, pixels, point, model.recipe.data, model.device))
+    return compared
+
+
+def _record(
+    image: Path, pixels: NDArray[np.uint8], target: Target, class_name: str | None, compared: list[PatchSimilarity]
+) -> dict[str, Any]:
+    from cascade_clip.analysis.similarity import patches_of_mask
+
+    models = []
+    for model in compared:
+        columns: dict[str, list[Any]] = {"mean": model.means()}
+        if target.mask is not None:
+            inside = patches_of_mask(target.mask, model.cosine.shape[1:])
+            columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
+        columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
+        blocks = [
+            {"block": number + 1, **{key: values[number] for key, values in columns.items()}}
+            for number in range(len(model.cosine))
+        ]
+        models.append({"model": model.model, "patch": list(model.patch), "blocks": blocks})
+    return {
+        "image": str(image),
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "point": list(target.point),
+        "class": class_name,
+        "models": models,
+    }
+
+
+def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
+    from cascade_clip.errors import UserError
+    from cascade_clip.files import write_files
+
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        write_files({picture: png, picture.with_suffix(".json"): text.encode()})
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f'The maps cannot be written to "{picture.parent}": {reason}. Choose another --output.'
+        ) from error
+
+
+def _table(record: dict[str, Any]) -> Table:
+    """Mean similarity after each block: to all other patches, or to those inside and outside of the class."""
+    from rich.markup import escape
+
+    from cascade_clip_cli.tables import MISSING, plain_table
+
+    x, y = record["point"]
+    table = plain_table(f"mean cosine similarity to the patch at {x},{y}")
+    table.add_column("block", justify="right")
+    kinds = ["mean"] if record["class"] is None else ["inside", "outside"]
+    for model in record["models"]:
+        for kind in kinds:
+            where = "" if kind == "mean" else f" {kind}"
+            table.add_column(escape(f"{model['model']}{where}"), justify="right")
+    for number in range(max(len(model["blocks"]) for model in record["models"])):
+        values = [
+            model["blocks"][number][kind] if number < len(model["blocks"]) else None
+            for model in record["models"]
+            for kind in kinds
+        ]
+        table.add_row(str(number + 1), *(MISSING if value is None else f"{value:.2f}" for value in values))
+    return table

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+import torch
+
+from cascade_clip.analysis.block_tokens import block_tokens, encoder_of, plain_encoder
+from cascade_clip.analysis.similarity import PatchSimilarity, centre_of_mask, patch_similarity, patches_of_mask
+from cascade_clip.data.resize import resize_bilinear
+from cascade_clip.data.transforms import normalise
+from cascade_clip.errors import UserError
+from cascade_clip.segmenter import CascadeCLIP
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
+
+
+def test_cosines_of_the_raw_tokens_after_every_block(tiny_model: CascadeCLIP):
+    encoder, data = encoder_of(tiny_model.network), tiny_model.recipe.data
+    found = patch_similarity("tiny", encoder, IMAGE, (80, 10), data, tiny_model.device)
+    # 64 x 101 after the resize: 4 x 6 patches; pixel (80, 10) of 110 x 70 lies in the first row and fifth column.
+    assert found.cosine.shape == (4, 4, 6)
+    assert found.patch == (0, 4)
+    pixels = torch.from_numpy(normalise(resize_bilinear(IMAGE, 64, 96), data.mean, data.std))
+    for cosine, tokens in zip(found.cosine, block_tokens(encoder, pixels[None]).patch_tokens, strict=True):
+        expected = torch.cosine_similarity(tokens[0], tokens[0, 4], dim=-1).reshape(4, 6)
+        np.testing.assert_allclose(cosine, expected.numpy(), atol=1e-5)
+        assert cosine[0, 4] == pytest.approx(1, abs=1e-6)
+
+
+def test_equal_patches_are_alike_without_positions(tiny_model: CascadeCLIP):
+    encoder = plain_encoder(tiny_model.clip.visual)
+    halves = np.zeros((64, 64, 3), np.uint8)
+    halves[:, 32:] = (250, 30, 200)
+    positions = encoder.visual.positional_embedding.data.clone()
+    try:
+        encoder.visual.positional_embedding.data.zero_()
+        found = patch_similarity("tiny", encoder, halves, (0, 0), tiny_model.recipe.data, tiny_model.device)
+    finally:
+        encoder.visual.positional_embedding.data.copy_(positions)
+    np.testing.assert_allclose(found.cosine[:, :, :2], 1, atol=1e-5)
+    assert (found.cosine[:, :, 2:] < 0.999).all()
+
+
+@pytest.mark.parametrize("point", [(0, 0), (109, 0), (0, 69), (109, 69)])
+def test_corners_lie_in_the_corner_patches(tiny_model: CascadeCLIP, point: tuple[int, int]):
+    found = patch_similarity(
+        "tiny", encoder_of(tiny_model.network), IMAGE, point, tiny_model.recipe.data, tiny_model.device
+    )
+    assert found.patch == (3 if point[1] else 0, 5 if point[0] else 0)
+
+
+def test_an_endless_strip_is_refused(tiny_model: CascadeCLIP):
+    strip = np.zeros((1, 2000, 3), np.uint8)
+    with pytest.raises(UserError, match=r"2000 x 1 pixels: with its short side at 64 it has 32,000 patches"):
+        patch_similarity(
+            "tiny", encoder_of(tiny_model.network), strip, (0, 0), tiny_model.recipe.data, tiny_model.device
+        )
+
+
+def test_means_leave_the_patch_itself_out():
+    cosine = np.array([[[1.0, 0.5], [0.1, 0.3]]], np.float32)
+    similarity = PatchSimilarity("m", cosine, (0, 0))
+    assert similarity.means() == [pytest.approx(0.3)]
+    assert similarity.means(np.array([[True, True], [False, False]])) == [pytest.approx(0.5)]
+    assert similarity.means(np.array([[True, False], [False, False]])) == [None]
+
+
+def test_patches_of_a_mask_lie_in_it_by_half():
+    mask = np.zeros((8, 8), bool)
+    mask[:, :2] = True
+    mask[:4, 4:7] = True
+    assert patches_of_mask(mask, (2, 2)).tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("shape", ["ring", "corner", "two", "line", "pixel", "all"])
+def test_the_centre_lies_deepest_in_the_mask(shape: str):
+    mask = np.zeros((60, 80), bool)
+    y, x = np.mgrid[:60, :80]
+    if shape == "ring":
+        distance = np.hypot(y - 30, x - 40)
+        mask = (distance < 25) & (distance > 14)
+    elif shape == "corner":
+        mask[:40, :10] = mask[30:40, :] = True
+    elif shape == "two":
+        mask[5:10, 5:10] = mask[30:50, 40:60] = True
+    elif shape == "line":
+        mask[7, 3:50] = True
+    elif shape == "pixel":
+        mask[59, 79] = True
+    else:
+        mask[:] = True
+    px, py = centre_of_mask(mask)
+    assert mask[py, px]
+    expected = {"two": (50, 40), "line": (26, 7), "pixel": (79, 59), "all": (40, 30)}
+    if shape in expected:
+        assert abs(px - expected[shape][0]) <= 1
+        assert abs(py - expected[shape][1]) <= 1
+    if shape in {"ring", "corner"}:
+        assert mask[py - 3 : py + 4, px - 3 : px + 4].all()

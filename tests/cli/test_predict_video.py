@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.errors import UserError
+from cascade_clip_cli.predict import predict
+
+av = pytest.importorskip("av", reason="videos need PyAV (the extra `video`)")
+
+from tiny_video import write_video  # noqa: E402  (it needs PyAV)
+
+
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_video(tmp_path / "film.mp4")
+
+
+def test_overlay_video_and_shares_of_every_second(film: Path, colour_model, run_command):
+    result = run_command(predict, film, "-m", "ckpt", "-c", "red,green,blue", "--every", 5, "--json", "all.json")
+    assert result.exit_code == 0, result.exception
+    assert sorted(path.name for path in Path("predictions").iterdir()) == ["film.json", "film.overlay.mp4"]
+    record = json.loads(Path("predictions/film.json").read_text(encoding="utf-8"))
+    assert (record["width"], record["height"], record["frames"], record["segmented_frames"]) == (96, 64, 25, 5)
+    assert [entry["second"] for entry in record["seconds"]] == [0, 1, 2]
+    blue = [
+        next((entry["share"] for entry in second["classes"] if entry["class"] == "blue"), 0.0)
+        for second in record["seconds"]
+    ]
+    # Blue takes number / 25 of frame `number`; frames 0 and 5, 10 and 15, and 20 are segmented.
+    np.testing.assert_allclose(blue, [0.1, 0.5, 0.8], atol=0.05)
+    whole = json.loads(Path("all.json").read_text(encoding="utf-8"))["predictions"]
+    assert whole[0]["files"]["overlay"] == str(Path("predictions") / "film.overlay.mp4")
+    assert "5 frames segmented" in result.stdout
+    assert "1 of 1 written to predictions" in result.stdout
+
+
+def test_images_and_videos_together_and_a_broken_one_left_out(film: Path, colour_model, run_command):
+    Image.new("RGB", (40, 40), (255, 0, 0)).save("one.png")
+    Path("broken.mp4").write_bytes(film.read_bytes()[:300])
+    result = run_command(
+        predict, film, "one.png", "broken.mp4", "-m", "ckpt", "-c", "red,blue", "--gallery", "--end", 0.5
+    )
+    assert result.exit_code == 2
+    assert "Left out: broken.mp4" in result.stderr
+    assert "2 of 3 written to predictions, 1 left out" in result.stdout
+    assert "one.png" in Path("predictions/index.html").read_text(encoding="utf-8")
+    assert json.loads(Path("predictions/film.json").read_text(encoding="utf-8"))["frames"] == 5
+    assert len(colour_model.embedded) == 1
+    assert not list(Path("predictions").glob("*broken*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["one.png", "--every", 2], "--every, --start and --end are for videos, but one.png is none"),
+        (["film.mp4", "--start", 2, "--end", 1], "--end 1 is not after --start 2"),
+        (["film.mp4", "--explain"], "--explain draws pictures of images, but film.mp4 is a video"),
+        (["text.mp4"], "text.mp4 cannot be read"),
+    ],
+)
+def test_mistakes_are_said_before_the_model_is_loaded(
+    film: Path, colour_model, run_command, arguments: list[str], message: str
+):
+    Image.new("RGB", (40, 40)).save("one.png")
+    Path("text.mp4").write_text("no video")
+    result = run_command(predict, *arguments, "-m", "ckpt", "-c", "red")
+    assert isinstance(result.exception, UserError)
+    assert message in str(result.exception)
+    assert colour_model.loads == []
+    assert not Path("predictions").exists()

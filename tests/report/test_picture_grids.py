@@ -1,0 +1,78 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.analysis.similarity import PatchSimilarity
+from cascade_clip.analysis.stage_masks import StageMasks
+from cascade_clip.report.figures import HIGHLIGHT, RESOLUTION
+from cascade_clip.report.similarity_grid import render_similarity_grid
+from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
+
+HOSTILE = "<img src=x onerror=alert(1)> $x_{y$ " + "long " * 60
+
+
+def opened(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def similarity(name: str, blocks: int, grid: tuple[int, int]) -> PatchSimilarity:
+    values = np.linspace(-0.2, 1, blocks * grid[0] * grid[1], dtype=np.float32).reshape(blocks, *grid)
+    return PatchSimilarity(name, values, (0, 0))
+
+
+def test_six_blocks_a_row_and_models_of_any_depth_under_each_other():
+    image = np.full((40, 40, 3), 128, np.uint8)
+    one = opened(render_similarity_grid(image, (5, 5), [similarity("a", 6, (4, 4))]))
+    two = opened(render_similarity_grid(image, (5, 5), [similarity("a", 6, (4, 4)), similarity("b", 6, (2, 2))]))
+    deep = opened(render_similarity_grid(image, (5, 5), [similarity("a", 8, (4, 4)), similarity("b", 3, (2, 2))]))
+    assert one.shape[1] == two.shape[1] == deep.shape[1]
+    row = two.shape[0] - one.shape[0]
+    assert row > RESOLUTION
+    assert deep.shape[0] - two.shape[0] == pytest.approx(row, abs=1)
+
+
+def test_the_point_is_marked_on_the_image_and_on_every_map():
+    image = np.full((40, 40, 3), 128, np.uint8)
+    flat = PatchSimilarity("a", np.zeros((3, 4, 4), np.float32), (0, 0))
+    drawn = opened(render_similarity_grid(image, (20, 20), [flat]))
+    ring = (np.abs(drawn - np.array(HIGHLIGHT)).sum(axis=-1) < 40).any(axis=0)
+    marks = np.flatnonzero(np.diff(ring.astype(int)) == 1)
+    assert len(marks) >= 4  # a ring has two flanks; each mark has at least one
+    assert np.ptp(marks) > 2 * RESOLUTION
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 300), (300, 20), (48, 64)])
+def test_any_shape_and_any_name_are_drawn(size: tuple[int, int], recwarn: pytest.WarningsRecorder):
+    image = np.full((*size, 3), 90, np.uint8)
+    masks = StageMasks(("stage {1-2}", "stage {3}"), np.full((2, 2, 6, 5), 0.4, np.float32), np.ones((2, 6, 5), "f4"))
+    predicted = np.ones(size, bool)
+    classes = [ExplainedClass(HOSTILE, (200, 0, 0), predicted), ExplainedClass("none", (0, 0, 200), ~predicted)]
+    assert opened(render_stage_grid(image, classes, masks)).shape[2] == 3
+    assert opened(render_similarity_grid(image, (0, 0), [similarity(HOSTILE, 2, (3, 4))], note=HOSTILE)).shape[2] == 3
+    assert not [warning for warning in recwarn if "matplotlib" in str(warning.filename)]
+
+
+def test_predicted_pixels_are_outlined_in_the_colour_of_the_class():
+    image = np.full((64, 64, 3), 128, np.uint8)
+    predicted = np.zeros((64, 64), bool)
+    predicted[16:48, 16:48] = True
+    masks = StageMasks(("stage {1}",), np.full((1, 1, 4, 4), 0.5, np.float32), np.full((1, 4, 4), 0.5, np.float32))
+    drawn = opened(render_stage_grid(image, [ExplainedClass("square", (255, 0, 0), predicted)], masks))
+    rows, columns = np.nonzero((drawn[..., 0] > 220) & (drawn[..., 1] < 60) & (drawn[..., 2] < 60))
+    assert np.ptp(rows) == pytest.approx(np.ptp(columns), abs=4)
+    assert np.ptp(rows) > 0.6 * RESOLUTION
+
+
+def test_a_single_decoder_is_its_own_sum():
+    image = np.full((64, 64, 3), 128, np.uint8)
+    classes = [ExplainedClass("a", (255, 0, 0), np.zeros((64, 64), bool))]
+
+    def width(decoders: int) -> int:
+        names = tuple(f"stage {{{number}}}" for number in range(decoders))
+        masks = StageMasks(names, np.zeros((1, decoders, 4, 4), np.float32), np.zeros((1, 4, 4), np.float32))
+        return opened(render_stage_grid(image, classes, masks)).shape[1]
+
+    # One decoder has one column, two have two and their sum.
+    assert width(2) - width(1) == pytest.approx(2 * (width(3) - width(2)), abs=2)
