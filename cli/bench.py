@@ -1,0 +1,134 @@
+"""`cascade-clip bench`: how fast and how lean, beside the bare CLIP tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade_clip_cli.options import (
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    PrecisionOption,
+    QuietOption,
+    RecipeOption,
+    SetOption,
+)
+
+if TYPE_CHECKING:
+    from cascade_clip.bench.settings import BenchSettings
+
+_DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
+
+
+def bench(
+    kind: Annotated[str, typer.Argument(metavar="WHAT", help="predict, eval, train or prepare.")],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="CKPT", help="A model; default: random weights.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", help="CLIP of the random weights; default: ViT-B-16-quickgelu.")
+    ] = None,
+    recipe: RecipeOption = None,
+    overrides: SetOption = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=1, help="Default: the checkpoint's own; 171, in training 156.")
+    ] = None,
+    size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512",
+    batch: Annotated[
+        int | None, typer.Option("--batch", min=1, help="Images a training step, or windows at once.")
+    ] = None,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="Images of eval and prepare.")] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds that count.")] = 7,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's threads.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of prepare.")] = 1,
+    precision: PrecisionOption = "fp32",
+    device: DeviceOption = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Also the plain path, in the same rounds.")] = False,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
+    against: Annotated[Path | None, typer.Option("--against", help="Compare with an earlier result's JSON.")] = None,
+    output: OutputOption = None,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure prediction, evaluation, training or preparation beside the bare CLIP tower.
+
+    All subjects take turns in every round; what counts are ratios to the tower (in `prepare`: to a plain copy of the
+    files), which say the same on a busy machine. --output writes bench-WHAT.json.
+
+    Example: cascade-clip bench predict --size 480x640 --threads 2 --plain --json before.json
+    """
+    import logging
+
+    from cascade_clip.bench.against import read_record
+    from cascade_clip.bench.run import run_bench, warnings_of
+    from cascade_clip_cli.bench_tables import show_changes, show_record
+    from cascade_clip_cli.console import be_quiet, show_log, stderr
+    from cascade_clip_cli.tables import STDOUT, write_json
+
+    if quiet:
+        be_quiet()
+    show_log()
+    # Drawn images are prepared on the way, and random weights are what was asked for.
+    logging.getLogger("cascade_clip").setLevel(logging.ERROR)
+    settings = _settings(
+        kind,
+        checkpoint=checkpoint,
+        architecture=architecture,
+        recipe=recipe,
+        overrides=tuple(overrides or ()),
+        classes=classes,
+        size=size,
+        batch=batch,
+        images=images,
+        repeats=repeats,
+        threads=threads,
+        workers=workers,
+        precision=precision,
+        device=device,
+        compiled=compiled,
+        plain=plain,
+    )
+    before = read_record(against) if against is not None else None
+    _check_kind(settings, before)
+    with stderr.status("building") as status:
+        record = run_bench(settings, memory=memory, progress=lambda note: status.update(f"measuring: {note}"))
+    if json_file != STDOUT:
+        show_record(record)
+        if before is not None:
+            show_changes(before, record)
+    for warning in warnings_of(record):
+        stderr.print(f"[bold yellow]Warning:[/] {warning}", highlight=False)
+    if output is not None:
+        write_json(output / f"bench-{settings.kind}.json", record)
+    if json_file is not None:
+        write_json(json_file, record)
+
+
+def _settings(kind: str, *, size: str, images: int | None, **options: Any) -> BenchSettings:
+    """Options as settings; what was left out keeps its default.
+
+    Raises:
+        UserError: An option that does not belong to this kind, or a kind or size that cannot be read.
+    """
+    from cascade_clip.bench.settings import BenchSettings, parse_kind, parse_size
+    from cascade_clip.errors import UserError
+
+    chosen = parse_kind(kind)
+    if images is not None and chosen not in _DEFAULT_IMAGES:
+        raise UserError(f"bench {chosen} has no --images: it takes turns with one image or step.")
+    if chosen == "prepare" and (options["plain"] or options["compiled"]):
+        raise UserError("bench prepare runs no network: leave --plain and --compile out.")
+    given = {name: value for name, value in options.items() if value is not None}
+    return BenchSettings(kind=chosen, size=parse_size(size), images=images or _DEFAULT_IMAGES.get(chosen, 1), **given)
+
+
+def _check_kind(settings: BenchSettings, before: dict[str, Any] | None) -> None:
+    """Refuse a comparison that cannot be made before anything is measured."""
+    from cascade_clip.bench.against import check_kinds
+
+    if before is not None:
+        check_kinds(before, {"settings": settings.to_dict()})

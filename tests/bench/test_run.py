@@ -1,0 +1,192 @@
+"""Whole measurements of a tiny model: what is measured is what the toolkit does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cascade_clip.bench.counting import count_flops, count_parameters, nothing_trains
+from cascade_clip.bench.kinds import build_workload
+from cascade_clip.bench.model import bare_tower, load_bench_model
+from cascade_clip.bench.peak_memory import measure_memory
+from cascade_clip.bench.plain import plain_labels, plain_step
+from cascade_clip.bench.predicting import EvalWorkload, PredictWorkload
+from cascade_clip.bench.run import run_bench, warnings_of
+from cascade_clip.bench.settings import BenchSettings, parse_kind, parse_size
+from cascade_clip.bench.training import TrainWorkload
+from cascade_clip.errors import UserError
+from cascade_clip.losses.criterion import segmentation_loss
+
+
+def test_predict_record(tiny_settings: BenchSettings) -> None:
+    record = run_bench(replace(tiny_settings, plain=True), memory=False)
+    assert list(record["subjects"]) == ["bare tower", "label map", "label map, plain"]
+    assert record["reference"] == "bare tower"
+    assert record["facts"]["windows"] == 2
+    ours = record["subjects"]["label map"]
+    assert len(ours["ms"]) == 2
+    assert ours["ratio"] > 1
+    # Two windows through a tower with prompts, and a head: more than twice the bare tower's work.
+    assert 2 < ours["gflops"] / record["subjects"]["bare tower"]["gflops"] < 8
+    assert list(record["rooms_ms"]) == ["preparation", "tower", "head", "upsampling, labels"]
+    assert BenchSettings.from_dict(json.loads(json.dumps(record))["settings"]) == replace(tiny_settings, plain=True)
+
+
+def test_plain_labels_are_the_labels(tiny_settings: BenchSettings) -> None:
+    workload = PredictWorkload(tiny_settings)
+    ours = workload.labels(workload.model.network, workload.image)
+    plain = plain_labels(workload.model, workload.image, workload.text, workload.seen).labels
+    assert ours.shape == (64, 80)
+    assert torch.equal(ours, plain)
+
+
+def test_plain_evaluation_counts_the_same(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+    workload = EvalWorkload(replace(tiny_settings, kind="eval", images=2, plain=True), tmp_path)
+    ours, plain = (workload.subjects[name]() for name in ("evaluation", "evaluation, plain"))
+    assert isinstance(ours, torch.Tensor)
+    assert isinstance(plain, torch.Tensor)
+    assert ours.sum() == 2 * 64 * 80
+    assert torch.equal(ours, plain)
+    assert workload.images == {"bare tower": 1, "evaluation": 2, "evaluation, plain": 2}
+
+
+def test_bare_tower_is_open_clips(tiny_settings: BenchSettings) -> None:
+    """On the tower's own grid it computes what open_clip computes, from weights of its own."""
+    model, _ = load_bench_model(tiny_settings)
+    visual = model.clip.visual
+    side = int(visual.image_size[0])
+    image = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = visual(image)
+    torch.testing.assert_close(bare_tower(model, (side, side), 2)().clone(), expected)
+    assert bare_tower(model, (2 * side, side), 1)().shape == (1, expected.shape[1])
+
+
+def test_train_record(tiny_settings: BenchSettings) -> None:
+    settings = replace(tiny_settings, kind="train", size=(64, 64), batch=2, plain=True)
+    record = run_bench(settings, memory=False)
+    assert list(record["subjects"]) == ["bare tower", "training step", "training step, plain"]
+    rooms = record["rooms_ms"]
+    assert set(rooms) == {"data", "labels, checks", "tower", "head", "loss", "backward", "optimizer"}
+    assert all(milliseconds > 0 for milliseconds in rooms.values())
+    counts = record["facts"]["parameters"]
+    assert 0 < counts["reached"] <= counts["trainable"] < counts["total"]
+    assert record["facts"]["images_per_second_of_a_loader"] > 0
+    # Forward and backward of a frozen tower and a head: more than twice a forward.
+    assert record["subjects"]["training step"]["gflops"] > 2 * record["subjects"]["bare tower"]["gflops"]
+
+
+def test_a_timed_step_trains_and_writes_nothing(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+    workload = build_workload(replace(tiny_settings, kind="train", size=(64, 64)), tmp_path)
+    assert isinstance(workload, TrainWorkload)
+    before = {name: tensor.clone() for name, tensor in workload.network.own_tensors().items()}
+    seconds: list[float] = []
+    workload.train(3, seconds.append)
+    moved = [name for name, tensor in workload.network.own_tensors().items() if not torch.equal(tensor, before[name])]
+    assert len(seconds) == 3
+    assert min(seconds) > 0
+    assert any(name.startswith("head.decoders") for name in moved)
+    assert not (tmp_path / "run").exists()
+
+
+def test_plain_step_has_the_loss_of_training(tiny_settings: BenchSettings) -> None:
+    """The same gradient as the loss in pieces; the optimiser's rate is 0, so that only gradients count."""
+    model, split = load_bench_model(replace(tiny_settings, kind="train"))
+    network, text = model.network, model.text_embeddings_for(split)
+    generator = torch.Generator().manual_seed(0)
+    image, labels = (
+        torch.randn(2, 3, 64, 64, generator=generator),
+        torch.randint(0, 7, (2, 64, 64), generator=generator),
+    )
+    parameter = next(p for p in network.parameters() if p.requires_grad)
+    segmentation_loss(network(image, text), labels).total.backward()
+    expected, parameter.grad = parameter.grad, None
+    seen: list[torch.Tensor | None] = []
+
+    class _Optimizer(torch.optim.SGD):
+        def step(self, closure: object = None) -> None:  # type: ignore[override]
+            seen.append(parameter.grad)
+
+    optimizer = _Optimizer([parameter], lr=0.0)
+    plain_step(network, optimizer, image, labels, text, model.recipe.loss, torch.float32)  # type: ignore[arg-type]
+    assert seen[0] is not None
+    torch.testing.assert_close(seen[0], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_prepare_record(tiny_settings: BenchSettings) -> None:
+    record = run_bench(replace(tiny_settings, kind="prepare", images=3, repeats=1), memory=False)
+    assert record["reference"] == "plain copy"
+    assert record["subjects"]["preparation, 1 process"]["images_per_turn"] == 3
+    assert record["rooms_ms"] == {}
+    assert warnings_of(record) == [
+        "A single round says nothing about the spread: give --repeats 5 or more to conclude anything."
+    ]
+
+
+def test_warns_of_a_wide_spread() -> None:
+    record = {"subjects": {"bare tower": {"ratio_spread": 0.0}, "label map": {"ratio_spread": 0.25}}}
+    (warning,) = warnings_of(record)
+    assert "spread by more than 10 % between their quartiles: label map (25 %)" in warning
+    record["subjects"]["label map"]["ratio_spread"] = 0.05
+    assert warnings_of(record) == []
+
+
+def test_labels_of_low_precision_are_compared(tiny_settings: BenchSettings) -> None:
+    facts = PredictWorkload(replace(tiny_settings, precision="bf16")).facts()
+    assert 0.5 < facts["labels_equal_to_fp32"] <= 1
+    assert "labels_equal_to_fp32" not in PredictWorkload(tiny_settings).facts()
+
+
+@pytest.mark.slow
+def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
+    """What this process holds, 1 GiB more than a fresh one, must not count."""
+    ballast = torch.ones(2**28)
+    peaks = measure_memory(tiny_settings, ["bare tower"])
+    assert float(ballast[0]) == 1
+    assert 100 < peaks["bare tower"]["host_mib"] < 1024
+    assert 0 <= peaks["bare tower"]["host_above_build_mib"] < 500
+
+
+def test_counts() -> None:
+    left, right = torch.randn(3, 5), torch.randn(5, 7)
+    assert count_flops(lambda: left @ right) == 2 * 3 * 5 * 7
+    layer = torch.nn.Linear(2, 2)
+    layer.bias.requires_grad_(False)
+    with nothing_trains(layer):
+        assert not layer.weight.requires_grad
+    assert (layer.weight.requires_grad, layer.bias.requires_grad) == (True, False)
+
+
+def test_parameters_that_no_gradient_reaches(tiny_settings: BenchSettings) -> None:
+    model, split = load_bench_model(tiny_settings)
+    network = model.network
+    counts = count_parameters(network, model.text_embeddings_for(split))  # type: ignore[arg-type]
+    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    assert counts["total"] - counts["trainable"] == frozen
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+    for given, message in (("640", "HEIGHTxWIDTH"), ("0x3", "HEIGHTxWIDTH"), ("axb", 'got "axb"')):
+        with pytest.raises(UserError, match=message):
+            parse_size(given)
+    assert parse_size("480X640") == (480, 640)
+    with pytest.raises(UserError, match=r'no "predicts" to measure\. Did you mean "predict"'):
+        parse_kind("predicts")
+    train = replace(tiny_settings, kind="train")
+    with pytest.raises(UserError, match="Training crops are square; got --size 64x80"):
+        build_workload(train, tmp_path)
+    with pytest.raises(UserError, match="crop of 70 pixels is no multiple of this CLIP's patches of 16"):
+        build_workload(replace(train, size=(70, 70)), tmp_path)
+    with pytest.raises(UserError, match="A checkpoint brings its own recipe"):
+        load_bench_model(replace(tiny_settings, checkpoint="bundled"))
+    dense = BenchSettings("train", checkpoint="dense:bundled", size=(128, 128))
+    with pytest.raises(UserError, match="is training-free: there is no training step"):
+        build_workload(dense, tmp_path)
+    ssim = replace(train, size=(64, 64), plain=True, overrides=(*train.overrides, 'loss.region="ssim"'))
+    with pytest.raises(UserError, match="learns with ssim, which has no plain path"):
+        build_workload(ssim, tmp_path)

@@ -1,0 +1,68 @@
+"""`cascade-clip bench` as it is typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip_cli.bench import bench
+from cascade_clip_cli.main import main
+
+SMALL = ("--checkpoint", "bundled", "--size", "64x64", "--repeats", "2", "--threads", "1", "--device", "cpu")
+
+
+def _bundled_classes() -> list[str]:
+    config = json.loads((checkpoint_folder("bundled") / "config.json").read_text(encoding="utf-8"))
+    return [entry["name"] for entry in config["split"]["classes"]]
+
+
+def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
+    first = tmp_path / "first.json"
+    result = run_command(bench, "predict", *SMALL, "--no-memory", "--plain", "--json", first)
+    assert result.exit_code == 0, result.exception
+    record = json.loads(first.read_text())
+    assert list(record["subjects"]) == ["bare tower", "label map", "label map, plain"]
+    assert record["facts"]["classes"] == len(_bundled_classes())
+    assert "where the time goes" in result.stdout
+    assert re.search(r"\d\.\d M parameters, \d\.\d M train, \d\.\d M get a gradient\.", result.stdout)
+    again = run_command(
+        bench, "predict", *SMALL, "--no-memory", "--classes", 5, "--against", first, "--output", tmp_path
+    )
+    assert again.exit_code == 0, again.exception
+    assert "Not only the code differs: classes None -> 5." in again.stdout
+    assert json.loads((tmp_path / "bench-predict.json").read_text())["facts"]["classes"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dance",), 'There is no "dance" to measure.'),
+        (("predict", "--size", "big"), '--size is HEIGHTxWIDTH in pixels, for example 480x640; got "big".'),
+        (("train", "--images", "3"), "bench train has no --images"),
+        (("prepare", "--plain"), "bench prepare runs no network"),
+        (("predict", "--against", "nowhere.json"), 'The earlier result "nowhere.json" cannot be read'),
+        (("predict", "--checkpoint", "bundled", "--recipe", "voc/zegclip"), "A checkpoint brings its own recipe"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["bench", *arguments])
+    assert left.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_another_kind_is_refused_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    earlier = tmp_path / "train.json"
+    earlier.write_text(json.dumps({"settings": {"kind": "train"}, "subjects": {}, "reference": "bare tower"}))
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "prepare", "--against", str(earlier)])
+    assert left.value.code == 2
+    captured = capsys.readouterr()
+    assert "The earlier result is of `bench train`" in captured.err
+    assert captured.out == ""
