@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from cascade_clip_cli.evaluation_outputs import (
+    STDOUT,
+    Evaluation,
+    show_evaluation,
+    write_pictures_and_report,
+    write_record,
+)
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -21,13 +29,19 @@ from cascade_clip_cli.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import PartialState
+    from numpy.typing import NDArray
+    from torch import Tensor
 
     from cascade_clip.config.schema import InferenceConfig
     from cascade_clip.data.catalogue import Split
     from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.evaluation.scores import Scores
+    from cascade_clip.evaluation.details import ImageResult
     from cascade_clip.segmenter import CascadeCLIP
+
+PAIRS_RECORDED = 20
+"""Pairs of confused classes that eval.json names."""
 
 
 def evaluate(
@@ -48,6 +62,13 @@ def evaluate(
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", metavar="DIR", help="Write example images, confusion and per-class figures here."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write all of it as one HTML page, DIR/index.html.")
+    ] = None,
     output: OutputOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -59,28 +80,36 @@ def evaluate(
 
     Example: cascade-clip eval runs/mine/model --split shapes-seen
     """
-    from cascade_clip_cli.console import be_quiet, show_log
+    from cascade_clip.files import check_folder
+    from cascade_clip_cli.console import be_quiet, show_log, stdout
     from cascade_clip_cli.launch import run_processes
 
     if quiet:
         be_quiet()
     show_log()
+    for folder, option in ((pictures, "--pictures"), (report, "--report")):
+        if folder is not None:
+            check_folder(folder, option)
     if nproc > 1 and run_processes(nproc, device):
         return
-    from cascade_clip.evaluation.run import chosen_images
+    from cascade_clip.evaluation.details import most_confused
+    from cascade_clip.evaluation.scores import scores_from_confusion
 
     state, model = _load(checkpoint, device, precision)
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
     chosen, dataset = chosen_dataset(model, split, data, stream=stream)
     started = time.perf_counter()
-    scores = _measure(state, model, chosen, dataset, inference, templates=templates, limit=limit)
+    text = model.text_embeddings_for(chosen, templates=templates)
+    measured = _measure(state, model, text, chosen, dataset, inference, limit=limit)
     if not state.is_main_process:
         return
+    scores = scores_from_confusion(measured.confusion, chosen.seen_indices, chosen.unseen_indices, chosen.class_names)
+    pairs = most_confused(measured.confusion, chosen.class_names, PAIRS_RECORDED)
     record = {
         "checkpoint": checkpoint,
         "split": chosen.name,
         "dataset": dataset.name,
-        "images": len(chosen_images(dataset.count("val"), limit)),
+        "images": len(measured.images),
         "images_of_the_set": dataset.count("val"),
         "inference": inference.model_dump(mode="json"),
         "templates": templates or model.recipe.text.templates,
@@ -88,10 +117,17 @@ def evaluate(
         "processes": state.num_processes,
         "seconds": round(time.perf_counter() - started, 2),
         "scores": scores.to_dict(),
+        "confused": [asdict(pair) for pair in pairs],
     }
-    if json_file != Path("-"):
-        _show(model, scores, chosen, record)
-    _write(record, checkpoint, output, json_file)
+    done = Evaluation(
+        model, chosen, dataset, inference, text, measured.confusion, scores, pairs, measured.images, record
+    )
+    if json_file != STDOUT:
+        show_evaluation(done)
+    write_record(record, checkpoint, output, json_file)
+    for written in write_pictures_and_report(done, checkpoint, pictures, report):
+        if json_file != STDOUT:
+            stdout.print(f"Written: {written}", highlight=False, markup=False)
 
 
 def changed_inference(inference: InferenceConfig, **changes: Any) -> InferenceConfig:
@@ -174,27 +210,35 @@ def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, C
         return state, CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)
 
 
+class _Measured(NamedTuple):
+    """What all processes together have counted."""
+
+    confusion: NDArray[np.int64]
+    images: list[ImageResult]
+    """In the order of the dataset."""
+
+
 def _measure(
     state: PartialState,
     model: CascadeCLIP,
+    text: Tensor,
     split: Split,
     dataset: PreparedDataset,
     inference: InferenceConfig,
     *,
-    templates: str | None,
     limit: int,
-) -> Scores:
-    """Evaluate this process's images and sum the confusion matrices of all processes."""
-    from accelerate.utils import reduce
+) -> _Measured:
+    """Evaluate this process's images, sum the confusion matrices of all processes and collect their images."""
+    from accelerate.utils import gather_object, reduce
 
     from cascade_clip.evaluation.run import evaluate as evaluate_network
-    from cascade_clip.evaluation.scores import scores_from_confusion
     from cascade_clip_cli.console import progress_bar
 
+    results: list[ImageResult] = []
     with progress_bar("evaluate") as progress:
         confusion = evaluate_network(
             model.network,
-            model.text_embeddings_for(split, templates=templates),
+            text,
             split,
             dataset,
             model.recipe.data,
@@ -205,29 +249,7 @@ def _measure(
             world=state.num_processes,
             limit=limit,
             progress=progress if state.is_main_process else None,
+            results=results,
         )
-    total = reduce(confusion, "sum").cpu().numpy()
-    return scores_from_confusion(total, split.seen_indices, split.unseen_indices, split.class_names)
-
-
-def _show(model: CascadeCLIP, scores: Scores, split: Split, record: dict[str, Any]) -> None:
-    from cascade_clip_cli.console import stdout
-    from cascade_clip_cli.tables import per_class_table, scores_table
-
-    some = "" if record["images"] == record["images_of_the_set"] else f" of {record['images_of_the_set']}"
-    # A figure of the paper is comparable only on the split that the recipe was made for.
-    paper = model.recipe.paper if model.split is not None and model.split.name == split.name else None
-    title = f"{model.recipe.name} on {split.name}, {record['images']}{some} images"
-    stdout.print(per_class_table(scores))
-    stdout.print(scores_table(scores, paper, split.name, title=title))
-
-
-def _write(record: dict[str, Any], checkpoint: str, output: Path | None, json_file: Path | None) -> None:
-    from cascade_clip_cli.tables import write_json
-
-    folder = Path(checkpoint).expanduser()
-    beside = folder.resolve().parent if folder.is_dir() else None
-    if place := output or beside:
-        write_json(place / "eval.json", record)
-    if json_file is not None:
-        write_json(json_file, record)
+    images = sorted(gather_object(results), key=lambda one: one.index)
+    return _Measured(reduce(confusion, "sum").cpu().numpy(), images)

@@ -81,6 +81,7 @@ def tiny_recipe(tiny_clip_file: Path) -> Recipe:
             "train.save_every=2",
             "train.log_every=1",
             "train.lr=1e-4",
+            "train.pictures=0",
         ],
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice, tee
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +18,8 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.confusion import confusion_matrix
-from cascade_clip.inference.predictor import label_image
+from cascade_clip.evaluation.details import ImageResult, image_result
+from cascade_clip.inference.predictor import images_together, label_maps
 from cascade_clip.inference.sliding_window import MaskNetwork
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ Progress = Callable[[int, int, str], None]
 
 class _Sample(NamedTuple):
     name: str
+    place: int
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
 
@@ -47,6 +51,7 @@ def evaluate(
     world: int = 1,
     limit: int = 0,
     progress: Progress | None = None,
+    results: list[ImageResult] | None = None,
 ) -> Tensor:
     """Segment this process's share of the images and count the pixels.
 
@@ -59,7 +64,7 @@ def evaluate(
         split: Class names, and which of them are seen (for the bias).
         dataset: Images with labels; label k is the split's class k, 255 is ignored.
         data: How an image is brought to the network.
-        inference: Crop, stride, bias, mirrored averaging.
+        inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
         device: Where the network runs.
         dtype: Precision of the network's products.
         part: "val" or "train".
@@ -67,6 +72,7 @@ def evaluate(
         world: Number of processes.
         limit: Evaluate only this many images, spread evenly over the set; 0: all of them.
         progress: Called after every image with how many of this process's are done, how many it has, and the image.
+        results: Takes how each image of this process fares, in their order; none: nobody asks.
 
     Returns:
         (K, K) int64 confusion matrix of this process on `device`; to be summed over processes.
@@ -82,14 +88,17 @@ def evaluate(
     seen = torch.zeros(classes, dtype=torch.bool)
     seen[list(split.seen_indices)] = True
     confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
-    for done, sample in enumerate(_read_ahead(dataset, part, mine), start=1):
-        predicted = label_image(
-            network, sample.image, text, seen, data=data, inference=inference, device=device, dtype=dtype
-        ).labels
+    samples, looked_at = tee(_read_ahead(dataset, part, mine, images_together(inference, device)))
+    images = (sample.image for sample in looked_at)
+    maps = label_maps(network, images, text, seen, data=data, inference=inference, device=device, dtype=dtype)
+    for done, (sample, predicted) in enumerate(zip(samples, maps, strict=True), start=1):
         try:
-            confusion += confusion_matrix(predicted, torch.from_numpy(sample.label).to(device), classes)
+            counts = confusion_matrix(predicted, torch.from_numpy(sample.label).to(device), classes)
         except UserError as error:
             raise UserError(f'Image "{sample.name}": {error}') from error
+        confusion += counts
+        if results is not None:
+            results.append(image_result(sample.name, sample.place, counts.cpu()))
         if progress is not None:
             progress(done, len(mine), sample.name)
     return confusion
@@ -102,18 +111,18 @@ def chosen_images(count: int, limit: int) -> list[int]:
     return [position * count // limit for position in range(limit)]
 
 
-def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int]) -> Iterator[_Sample]:
-    """Read and decode the next image while the network works on the present one."""
+def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int) -> Iterator[_Sample]:
+    """Read and decode the next `ahead` images while the network works on the present ones."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         reads = (reader.submit(_read, dataset, part, index) for index in indices)
-        ahead = next(reads, None)
-        while ahead is not None:
-            current, ahead = ahead, next(reads, None)
-            yield current.result()
+        waiting = deque(islice(reads, ahead))
+        while waiting:
+            waiting.extend(islice(reads, 1))
+            yield waiting.popleft().result()
 
 
 def _read(dataset: PreparedDataset, part: Part, index: int) -> _Sample:
     record = dataset.read(part, index)
     name = f'Image "{record.id}" of the data set'
     label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
-    return _Sample(record.id, open_image(record.image_bytes, name), label)
+    return _Sample(record.id, index, open_image(record.image_bytes, name), label)

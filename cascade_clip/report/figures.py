@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 from cascade_clip.report.legend import INK, PALE_INK, PAPER
 from cascade_clip.report.palette import FIRST_COLOURS, Colour
@@ -25,6 +26,8 @@ HIGHLIGHT = FIRST_COLOURS[5]
 """Colour of frames that mark something."""
 RESOLUTION = 160
 """Pixels an inch."""
+LETTERS_AN_INCH = 10
+"""So many letters of a heading fit, wide ones too."""
 
 
 def hex_colour(colour: Colour) -> str:
@@ -43,9 +46,10 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         height: In inches.
     """
     import matplotlib as mpl
+    from cycler import cycler
     from matplotlib.figure import Figure
 
-    style = {
+    style: dict[Any, Any] = {
         "font.family": "DejaVu Sans",
         "font.size": 9,
         "axes.titlesize": 10,
@@ -66,7 +70,7 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         "grid.color": "#dddcd8",
         "legend.frameon": False,
         "lines.linewidth": 1.8,
-        "axes.prop_cycle": mpl.cycler(color=[hex_colour(colour) for colour in FIRST_COLOURS]),
+        "axes.prop_cycle": cycler(color=[hex_colour(colour) for colour in FIRST_COLOURS]),
         "image.cmap": SEQUENTIAL,
         "image.interpolation": "nearest",
         # Class names come from users: a dollar sign in them is no formula.
@@ -74,6 +78,12 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
     }
     with mpl.rc_context(style):
         yield Figure(figsize=(width, height), layout="constrained")
+
+
+def set_heading(figure: Figure, text: str) -> None:
+    """Head a figure at its left edge, in as many lines as its width asks for."""
+    letters = max(12, round(figure.get_figwidth() * LETTERS_AN_INCH))
+    figure.suptitle("\n".join(wrap(text, letters)), x=0.01, ha="left", fontweight="bold", fontsize=10)
 
 
 def png_bytes(figure: Figure) -> bytes:

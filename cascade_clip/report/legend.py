@@ -21,8 +21,8 @@ class LegendEntry(NamedTuple):
     """One line of the legend."""
 
     name: str
-    share: float
-    """Fraction of the image's pixels, 0..1."""
+    share: float | None
+    """Fraction of the image's pixels, 0..1; None: no figure stands beside the name."""
     colour: Colour | None
     """None: a line without a swatch."""
 
@@ -131,7 +131,8 @@ def _with_rest(entries: Sequence[LegendEntry], shown: int) -> list[LegendEntry]:
     rest = entries[shown:]
     if not rest:
         return list(entries)
-    return [*entries[:shown], LegendEntry(_rest_name(rest), sum(entry.share for entry in rest), None)]
+    shares = [entry.share for entry in rest if entry.share is not None]
+    return [*entries[:shown], LegendEntry(_rest_name(rest), sum(shares) if shares else None, None)]
 
 
 def _rest_name(rest: Sequence[LegendEntry]) -> str:
@@ -154,8 +155,9 @@ def _draw_row(
     for number, line in enumerate(lines):
         ink = PALE_INK if entry.colour is None else INK
         draw.text((text_left, middle + number * style.line), line, ink, style.font, anchor="lm")
-    share_right = text_left + text_width + 2 * style.gap + style.share_width
-    draw.text((share_right, middle), percent(entry.share), PALE_INK, style.font, anchor="rm")
+    if entry.share is not None:
+        share_right = text_left + text_width + 2 * style.gap + style.share_width
+        draw.text((share_right, middle), percent(entry.share), PALE_INK, style.font, anchor="rm")
 
 
 def _rounded_square(side: int) -> Image.Image:

@@ -40,7 +40,7 @@ def render_overlay(
         An RGB picture. Its image part keeps the aspect of `image`, with its longer side between 800 and 4096 pixels.
     """
     size = _picture_size(image.shape[1], image.shape[0])
-    picture = _coloured(image, labels, colours, size)
+    picture = coloured_image(image, labels, colours, size)
     font_size = max(18, round(max(size) / 52))
     if size[0] >= WIDE * size[1]:
         panel = legend_below(legend, size[0], font_size)
@@ -60,9 +60,20 @@ def _picture_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _coloured(
+def coloured_image(
     image: NDArray[np.uint8], labels: Labels, colours: Sequence[Colour], size: tuple[int, int]
 ) -> Image.Image:
+    """Lay the classes' colours over an image, with white lines between classes and without a legend.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) class index at every pixel; an index without a colour leaves the image grey.
+        colours: K colours.
+        size: Width and height of the picture in pixels.
+
+    Returns:
+        An RGB picture of that size.
+    """
     shown = _nearest(labels, size)
     photo = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
     unlabelled = shown >= len(colours)

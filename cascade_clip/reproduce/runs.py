@@ -169,14 +169,7 @@ def settings_of(recipe: Recipe | None) -> str:
 
 def log_entries(run: Run) -> list[dict[str, Any]]:
     """Whole lines of the run's `metrics.jsonl`."""
-    file = RunFolder(run.folder).metrics_file
-    entries = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            continue
-    return entries
+    return RunFolder(run.folder).log_entries()
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -43,6 +43,11 @@ class RunFolder:
         return self.folder / "metrics.jsonl"
 
     @property
+    def pictures(self) -> Path:
+        """Curves of the metrics, and sheets of validation images `validation-N.jpg` after N steps."""
+        return self.folder / "pictures"
+
+    @property
     def model(self) -> Path:
         """The checkpoint after the last step."""
         return self.folder / "model"
@@ -80,7 +85,7 @@ class RunFolder:
             )
         if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
             raise UserError(f'"{self.folder}" is not empty and no run: choose another --output.')
-        for name in ("state", "model", "model-best", "model-half", "model-start"):
+        for name in ("state", "model", "model-best", "model-half", "model-start", "pictures"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")
@@ -107,17 +112,28 @@ class RunFolder:
         with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics of later steps, which a resumed run will write again, and a line that was cut off."""
-        kept = []
+    def log_entries(self) -> list[dict[str, Any]]:
+        """Lines of the metrics, without one that was cut off; none before the first."""
+        entries = []
         for line in self.metrics_file.read_text(encoding="utf-8").splitlines() if self.metrics_file.exists() else []:
             try:
-                entry = json.loads(line)
+                entries.append(json.loads(line))
             except ValueError:
                 continue
-            if entry.get("step", 0) <= step:
-                kept.append(line)
-        self.metrics_file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        return entries
+
+    def forget_after(self, step: int) -> None:
+        """Drop metrics and pictures of later steps, which a resumed run makes again, and a line that was cut off."""
+        kept = [entry for entry in self.log_entries() if entry.get("step", 0) <= step]
+        self.metrics_file.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept), encoding="utf-8")
+        for sheet in self.pictures.glob("validation-*.jpg"):
+            number = sheet.stem.rpartition("-")[2]
+            if number.isdigit() and int(number) > step:
+                sheet.unlink(missing_ok=True)
+
+    def validation_sheet(self, step: int) -> Path:
+        """The validation images' predictions after `step` steps."""
+        return self.pictures / f"validation-{step:06d}.jpg"
 
     def state_folder(self, step: int) -> Path:
         """Folder of the state after `step` steps."""

@@ -14,6 +14,7 @@ from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import Sample, write_prepared
+from cascade_clip.report import evaluation_page
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.evaluate import changed_inference, evaluate
 
@@ -142,6 +143,69 @@ def test_options_that_are_not_given_keep_the_recipes_values():
     )
 
 
+def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    result = run_command(evaluate, checkpoint, "--data", rgb_data)
+    record = json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
+    # The painted eighth of every image is taken for the next class.
+    assert {(pair["true"], pair["predicted"]) for pair in record["confused"]} >= {
+        ("red", "green"),
+        ("green", "blue"),
+        ("blue", "red"),
+    }
+    assert all(pair["share"] == pair["pixels"] / (2 * 40 * 64) for pair in record["confused"])
+    worst = record["confused"][0]
+    row = next(line.split() for line in result.stdout.splitlines() if line.split()[-1:] == [f"{worst['pixels']:,}"])
+    assert row[:2] == [worst["true"], worst["predicted"]]
+
+
+def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    folder = checkpoint.parent / "pictures"
+    folder.mkdir()
+    (folder / "best-9.jpg").touch()  # of an earlier evaluation
+    (folder / "best-mine.jpg").touch()
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--pictures", folder)
+    assert result.exit_code == 0, result.exception
+    assert f"Written: {folder}" in result.stdout
+    examples = [f"{group}-{number}.jpg" for group in ("best", "median", "worst") for number in (1, 2)]
+    expected = {*examples, "confusion.png", "classes.png", "images.csv", "best-mine.jpg"}
+    assert {file.name for file in folder.iterdir()} == expected
+    assert all(Image.open(folder / name).width > 1000 for name in examples)
+    rows = (folder / "images.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[0] == "index,id,miou,pixel_accuracy"
+    assert [row.split(",")[:2] for row in rows[1:]] == [[str(i), f"image-{i}"] for i in range(6)]
+    assert all(float(row.split(",")[3]) == pytest.approx(7 / 8, abs=0.04) for row in rows[1:])
+
+
+def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch):
+    pages = []
+    monkeypatch.setattr(evaluation_page, "write_evaluation_report", lambda folder, page: pages.append(page) or folder)
+    (checkpoint.parent / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--report", checkpoint.parent / "page")
+    assert result.exit_code == 0, result.exception
+    (page,) = pages
+    assert page.title == "colours on rgb-seen, 6 images"
+    assert page.record == json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
+    assert page.confusion.sum() == 6 * 40 * 64
+    assert [one.id for one in page.images] == [f"image-{i}" for i in range(6)]
+    assert [one.group for one in page.pictures] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
+    assert {one.id for one in page.pictures} == {f"image-{i}" for i in range(6)}
+    measured = {one.id: one.miou for one in page.images}
+    assert all(one.miou == measured[one.id] for one in page.pictures)
+    assert page.log == [{"step": 1, "loss": 2.0}]
+    assert (page.paper, page.paper_source) == (None, None)  # the recipe's row is not of this split
+
+
+@pytest.mark.parametrize("option", ["--pictures", "--report"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_loaded(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command, option: str
+):
+    (checkpoint.parent / "file").touch()
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, option, checkpoint.parent / "file" / "x")
+    assert isinstance(result.exception, UserError)
+    assert f'{option} "{checkpoint.parent / "file" / "x"}" is no folder' in str(result.exception)
+    assert not colour_model.loads
+
+
 @pytest.mark.slow
 def test_two_processes_count_every_image_once(rgb_data: Path, tmp_path: Path, tiny_recipe: Recipe, tiny_clip: Clip):
     model = CascadeCLIP(build_network(tiny_recipe.model, tiny_clip.visual), tiny_clip, tiny_recipe)
@@ -149,6 +213,7 @@ def test_two_processes_count_every_image_once(rgb_data: Path, tmp_path: Path, ti
     records = []
     for processes in ("1", "2"):
         command = ["eval", "run/model", "--data", str(rgb_data), "--device", "cpu", "--nproc", processes]
+        command += ["--pictures", f"pictures-{processes}"]
         done = subprocess.run(
             [sys.executable, "-m", "cascade_clip_cli", *command],
             cwd=tmp_path,
@@ -162,3 +227,8 @@ def test_two_processes_count_every_image_once(rgb_data: Path, tmp_path: Path, ti
     assert [record["processes"] for record in records] == [1, 2]
     assert records[0]["scores"] == records[1]["scores"]
     assert sum(entry["labelled_pixels"] for entry in records[1]["scores"]["classes"]) == 6 * 40 * 64
+    assert records[0]["confused"] == records[1]["confused"]
+    one, two = (sorted((tmp_path / f"pictures-{processes}").iterdir()) for processes in ("1", "2"))
+    assert [file.name for file in one] == [file.name for file in two]
+    # Every picture is the same, also the order of the images in the table; PNG names no date.
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]

@@ -109,3 +109,15 @@ def test_a_label_of_another_size_names_the_image():
     dataset.labels[0] = dataset.labels[0][:-1]
     with pytest.raises(UserError, match='Image "image-0": The label is 41 x 39 pixels but its image is 41 x 40'):
         run(dataset)
+
+
+def test_every_process_tells_how_its_images_fare():
+    results = []
+    for rank in range(2):
+        run(Plain(5), rank=rank, world=2, results=results)
+    assert [(one.id, one.index) for one in results] == [(f"image-{i}", i) for i in (0, 2, 4, 1, 3)]
+    assert {(one.miou, one.pixel_accuracy) for one in results} == {(1.0, 1.0)}
+
+
+def test_results_do_not_change_the_count():
+    assert torch.equal(run(Plain(3), results=[]), run(Plain(3)))

@@ -1,0 +1,113 @@
+"""What one confusion matrix does not show: how single images fare, and which classes are taken for which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cascade_clip.evaluation.scores import scores_from_confusion
+
+GROUPS = ("best", "median", "worst")
+"""What an image is shown as an example of."""
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """How one image fares.
+
+    Attributes:
+        id: Its id in the dataset.
+        index: Its place in the part that was evaluated.
+        miou: Mean IoU over the classes that its label or its prediction holds, 0..1; NaN where nothing is labelled.
+        pixel_accuracy: Share of its labelled pixels whose class is right, 0..1; NaN where nothing is labelled.
+    """
+
+    id: str
+    index: int
+    miou: float
+    pixel_accuracy: float
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A class that is taken for another one.
+
+    Attributes:
+        true: Name of the class in the label.
+        predicted: Name of the class that is predicted instead.
+        pixels: How many pixels.
+        share: Their share of all labelled pixels of the true class, 0..1.
+    """
+
+    true: str
+    predicted: str
+    pixels: int
+    share: float
+
+
+def image_result(identifier: str, index: int, confusion: ArrayLike) -> ImageResult:
+    """Judge one image by its own confusion matrix.
+
+    Classes that are neither in the label nor in the prediction do not count; one that is only predicted counts as 0,
+    as over a whole set (SPEC section 12).
+
+    Args:
+        identifier: The image's id in the dataset.
+        index: Its place in the part that is evaluated.
+        confusion: (K, K) integer counts of this image, row = true class, column = predicted class.
+    """
+    counts = np.asarray(confusion, dtype=np.int64)
+    scores = scores_from_confusion(counts, range(len(counts)), (), [""] * len(counts))
+    return ImageResult(identifier, index, scores.miou, scores.pixel_accuracy)
+
+
+def most_confused(confusion: ArrayLike, classes: Sequence[str], count: int) -> list[ConfusedPair]:
+    """Name the pairs of classes that cost most pixels.
+
+    Args:
+        confusion: (K, K) integer counts, row = true class, column = predicted class.
+        classes: The K class names.
+        count: At most so many pairs.
+
+    Returns:
+        Pairs with at least one pixel, the one with most pixels first; equal ones in the order of the classes.
+    """
+    wrong = np.array(confusion, dtype=np.int64)
+    labelled = wrong.sum(axis=1)
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[: max(0, count)]
+    pairs = [divmod(int(position), len(classes)) for position in order]
+    return [
+        ConfusedPair(classes[true], classes[other], int(wrong[true, other]), float(wrong[true, other] / labelled[true]))
+        for true, other in pairs
+        if wrong[true, other] > 0
+    ]
+
+
+def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list[ImageResult]]:
+    """Choose the best, median and worst images by their own mIoU.
+
+    Args:
+        results: All images; those without a labelled pixel are passed over.
+        count: At most so many of each; no image is chosen twice, so that few images give fewer.
+
+    Returns:
+        "best" (the best first), "median" (the better first) and "worst" (the worst first).
+    """
+    ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: (-one.miou, one.index))
+    each = min(count, -(-len(ranked) // 3))
+    best, rest = ranked[:each], ranked[each:]
+    worst, middle = rest[::-1][:each], rest[: max(0, len(rest) - each)]
+    first = (len(middle) - each) // 2 if len(middle) > each else 0
+    return dict(zip(GROUPS, (best, middle[first : first + each], worst), strict=True))
+
+
+def largest_classes(confusion: NDArray[np.int64], count: int) -> tuple[int, ...]:
+    """Indices of the classes with most labelled pixels, the largest first; classes without any are left out."""
+    labelled = confusion.sum(axis=1)
+    order = np.argsort(-labelled, kind="stable")[: max(0, count)]
+    return tuple(int(index) for index in order if labelled[index] > 0)

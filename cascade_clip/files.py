@@ -1,0 +1,47 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cascade_clip.errors import UserError
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files beside their places first and move them in only when all are complete.
+
+    Args:
+        contents: What each file holds; their folders are made where they do not exist.
+
+    Raises:
+        OSError: A folder cannot be written to, or the disk is full; nothing half-written is left.
+    """
+    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            waiting[path].write_bytes(content)
+        for path, temporary in waiting.items():
+            temporary.replace(path)
+    finally:
+        for temporary in waiting.values():
+            temporary.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """See before hours of work whether a folder can be written to or made; nothing is made yet.
+
+    Args:
+        folder: Where results will go.
+        option: What the user gave it with, for the message.
+
+    Raises:
+        UserError: It is a file, lies below one, or is not ours to write to.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f'{option} "{folder}" is no folder: "{nearest}" is a file. Choose another folder.')
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f'{option} "{folder}" cannot be written to: you may not write in "{nearest}".')

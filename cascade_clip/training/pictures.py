@@ -1,0 +1,97 @@
+"""Pictures of a run as it goes: curves of its log, and what it predicts on a few fixed validation images."""
+
+from __future__ import annotations
+
+import io
+import logging
+import random
+from typing import TYPE_CHECKING
+
+import torch
+
+from cascade_clip.files import write_files
+from cascade_clip.inference.predictor import segment_image
+from cascade_clip.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from numpy import uint8
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from cascade_clip.config.schema import Recipe
+    from cascade_clip.data.catalogue import Split
+    from cascade_clip.data.prepared import PreparedDataset
+    from cascade_clip.inference.sliding_window import MaskNetwork
+    from cascade_clip.report.overlay import Labels
+
+logger = logging.getLogger(__name__)
+QUALITY = 90
+
+
+def write_curves(run: RunFolder, title: str) -> None:
+    """Draw everything that the run has logged into `pictures/curves.png`.
+
+    A picture that cannot be written is no reason to stop a run: it is logged.
+    """
+    from cascade_clip.report.curves import curves_figure
+
+    _write(run, "curves.png", curves_figure(run.log_entries(), title=title))
+
+
+def write_validation_sheet(
+    run: RunFolder,
+    step: int,
+    network: MaskNetwork,
+    text: Tensor,
+    split: Split,
+    dataset: PreparedDataset,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Segment the run's fixed images and write image, label, prediction and errors of each as one sheet.
+
+    A sheet that cannot be written is logged, as with `write_curves`.
+
+    Args:
+        run: Where the sheet goes, as `pictures/validation-000400.jpg` after 400 steps.
+        step: Steps done.
+        network: The network in evaluation mode, on `device`.
+        text: (K, C) float32 text embeddings of the split's classes.
+        split: Class names, and which of them are seen.
+        dataset: Its part "val" is shown.
+        recipe: How many images, the seed that chooses them, and how they are segmented.
+        device: Where the network runs.
+        dtype: Precision of the network's products.
+
+    Raises:
+        UserError: An image or a label cannot be read.
+    """
+    from cascade_clip.report.palette import class_colours
+    from cascade_clip.report.pictured_image import picture_image, picture_sheet
+
+    names, seen = split.class_names, torch.zeros(len(split.class_names), dtype=torch.bool)
+    seen[list(split.seen_indices)] = True
+
+    def predict(image: NDArray[uint8]) -> Labels:
+        return segment_image(network, image, text, seen, recipe.data, recipe.inference, device, dtype).labels
+
+    chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)
+    colours = class_colours(names)
+    sheet = picture_sheet([picture_image(dataset, index, names, colours, predict) for index in chosen], split.unseen)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "JPEG", quality=QUALITY)
+    _write(run, run.validation_sheet(step).name, encoded.getvalue())
+
+
+def shown_images(count: int, shown: int, seed: int) -> list[int]:
+    """Indices of the images that a run shows, rising: the same ones for the same seed, drawn apart from all else."""
+    return sorted(random.Random(seed).sample(range(count), min(shown, count)))
+
+
+def _write(run: RunFolder, name: str, content: bytes) -> None:
+    try:
+        write_files({run.pictures / name: content})
+    except OSError as error:
+        logger.warning('"%s" cannot be written: %s. Training goes on.', run.pictures / name, error.strerror or error)

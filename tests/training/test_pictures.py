@@ -1,0 +1,146 @@
+"""Pictures of a run: there when they should be, and without any influence on it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_data import write_tiny_dataset
+
+from cascade_clip.config.recipes import dump_toml
+from cascade_clip.config.schema import Recipe
+from cascade_clip.training import pictures
+from cascade_clip.training.pictures import shown_images
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.start import start_training
+
+
+class StoppedError(Exception):
+    """Ends a run as a kill would."""
+
+
+def changed(recipe: Recipe, **train: object) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
+
+
+def sheets(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("pictures/*"))
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in RunFolder(folder).log_entries() if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def pictured(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictured") / "run"
+    recipe = changed(squares_recipe, pictures=2, validate_every=3, save_every=4)
+    start_training(recipe, folder, device="cpu").train()
+    return folder
+
+
+def test_curves_and_a_sheet_of_each_validation(pictured: Path):
+    assert sheets(pictured) == ["curves.png", "validation-000003.jpg", "validation-000006.jpg"]
+    with Image.open(pictured / "pictures" / "validation-000006.jpg") as sheet:
+        assert sheet.format == "JPEG"
+        assert sheet.height > 2 * 360
+
+
+def test_no_weight_and_no_draw_is_changed(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
+    plain = changed(squares_recipe, pictures=0, validate_every=3, save_every=4)
+    start_training(plain, tmp_path / "run", device="cpu").train()
+    assert not (tmp_path / "run" / "pictures").exists()
+    with_pictures, without = (
+        load_file(folder / "model" / "model.safetensors") for folder in (pictured, tmp_path / "run")
+    )
+    assert all(torch.equal(tensor, without[name]) for name, tensor in with_pictures.items())
+    assert losses(pictured) == losses(tmp_path / "run")
+
+
+def test_curves_without_validation_images_are_drawn_at_each_saved_state(
+    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        "cascade_clip.training.loop.write_curves", lambda run, _: drawn.append(run.log_entries()[-1]["step"])
+    )
+    data = squares_recipe.data.model_copy(update={"dataset": write_tiny_dataset(tmp_path / "data", val=0)})
+    recipe = changed(squares_recipe.model_copy(update={"data": data}), pictures=1)
+    start_training(recipe, tmp_path / "run", device="cpu").train()
+    assert drawn == [2, 4, 6]
+
+
+def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
+    def stop(report) -> None:
+        if report.step == 4:
+            raise StoppedError
+
+    folder = tmp_path / "run"
+    recipe = changed(squares_recipe, pictures=2, validate_every=3, save_every=2)
+    with pytest.raises(StoppedError):
+        start_training(recipe, folder, device="cpu", watch=stop).train()
+    assert "validation-000003.jpg" in sheets(folder)
+    (folder / "pictures" / "validation-000003.jpg").write_bytes(b"of the run that was stopped")
+    start_training(recipe, folder, device="cpu", resume=True).train(resume=True)
+    assert sheets(folder) == sheets(pictured)
+    for name in ("validation-000003.jpg", "validation-000006.jpg"):
+        assert (folder / "pictures" / name).read_bytes() == (pictured / "pictures" / name).read_bytes()
+
+
+def test_starting_anew_removes_the_old_pictures(squares_recipe: Recipe, squares: Path, tmp_path: Path):
+    run = RunFolder(tmp_path / "run")
+    run.start(squares_recipe, squares)
+    run.pictures.mkdir()
+    run.validation_sheet(999).touch()
+    run.start(squares_recipe, squares, overwrite=True)
+    assert not run.pictures.exists()
+
+
+def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
+    run = RunFolder(tmp_path)
+    run.pictures.mkdir()
+    for name in ("validation-000004.jpg", "validation-1000004.jpg", "validation-mine.jpg", "curves.png"):
+        (run.pictures / name).touch()
+    run.forget_after(5)
+    assert sheets(tmp_path) == ["curves.png", "validation-000004.jpg", "validation-mine.jpg"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "pictures").touch()
+    monkeypatch.setattr(pictures.logger, "propagate", True)
+    monkeypatch.setattr("cascade_clip.report.curves.curves_figure", lambda log, title: b"")
+    pictures.write_curves(RunFolder(tmp_path), "mine")
+    assert 'curves.png" cannot be written: ' in caplog.text
+    assert "Training goes on." in caplog.text
+
+
+def test_the_same_images_for_the_same_seed():
+    assert shown_images(300, 4, 7) == shown_images(300, 4, 7)
+    assert shown_images(300, 4, 7) != shown_images(300, 4, 8)
+    assert shown_images(3, 9, 0) == [0, 1, 2]
+    state = torch.random.get_rng_state()
+    shown_images(300, 4, 7)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_draws(squares_recipe: Recipe, tmp_path: Path):
+    recipe = changed(squares_recipe, pictures=2, iterations=1, batch=2)
+    (tmp_path / "recipe.toml").write_text(dump_toml(recipe))
+    command = ["train", "--recipe", str(tmp_path / "recipe.toml"), "--output", str(tmp_path / "run"), "--nproc", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cascade_clip_cli", *command, "--device", "cpu", "--quiet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sheets(tmp_path / "run") == ["curves.png", "validation-000001.jpg"]
+    assert len(losses(tmp_path / "run")) == 1
