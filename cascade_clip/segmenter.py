@@ -22,6 +22,7 @@ from cascade_clip.dense import DenseNetwork
 from cascade_clip.dense_model import is_dense, load_dense
 from cascade_clip.errors import UserError
 from cascade_clip.inference.image_input import ImageInput, rgb_pixels
+from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import segment_image
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.network import CascadeNetwork
@@ -45,7 +46,7 @@ class CascadeCLIP:
 
     def __init__(
         self,
-        network: CascadeNetwork | DenseNetwork,
+        network: CascadeNetwork | DenseNetwork | OnnxNetwork,
         clip: Clip,
         recipe: Recipe,
         split: Split | None = None,
@@ -117,8 +118,10 @@ class CascadeCLIP:
         """Write a checkpoint folder (DESIGN 4.5), see `save_checkpoint`.
 
         Raises:
-            UserError: The model is a training-free one, of which there is nothing to save.
+            UserError: The model is a training-free or an exported one, of which there is nothing to save.
         """
+        if isinstance(self.network, OnnxNetwork):
+            raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
         if not isinstance(self.network, CascadeNetwork):
             raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
         checkpoint = Checkpoint(self.recipe, self.clip, self.network.own_tensors(), self.split, self.licence)

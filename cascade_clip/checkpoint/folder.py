@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ CONFIG = "config.json"
 MODEL = "model.safetensors"
 CLIP = "clip.safetensors"
 CARD = "README.md"
+EXPORT = "export.json"
+"""What `export` writes beside an exported model, by which its folder is told from a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,20 @@ def save_checkpoint(
         scores: Names and values (fractions) that the model card shows.
         include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
     """
+    with replaced_folder(folder) as partial:
+        write_description(partial, checkpoint, include_clip=include_clip)
+        save_file({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, partial / MODEL)
+        (partial / CARD).write_text(_model_card(checkpoint, scores or {}), encoding="utf-8")
+
+
+def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: bool | None = None) -> None:
+    """Write all of a checkpoint but its own tensors and its card into a folder that exists: `config.json`, CLIP.
+
+    Args:
+        folder: Where to write.
+        checkpoint: What to write.
+        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+    """
     identity = checkpoint.clip.identity
     # The bundled CLIP's name is enough: it comes with every installation, and its hash is checked on loading.
     stored = include_clip if include_clip is not None else not (identity.by_name or identity.architecture == BUNDLED)
@@ -83,16 +99,31 @@ def save_checkpoint(
         "split": _split_to_json(checkpoint.split),
         "recipe": checkpoint.recipe.model_dump(mode="json"),
     }
-    with _replaced(folder) as partial:
-        (partial / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        save_file({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, partial / MODEL)
-        if stored:
-            _save_clip(checkpoint.clip, partial)
-        (partial / CARD).write_text(_model_card(checkpoint, scores or {}), encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if stored:
+        _save_clip(checkpoint.clip, folder)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint folder; no pickle, and no network where CLIP's weights are at hand.
+
+    Raises:
+        UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
+    """
+    if (folder / EXPORT).is_file():
+        raise UserError(
+            f'"{folder}" holds an exported model, not a checkpoint: use `predict --runtime onnx`, or give the'
+            " checkpoint that it was exported from."
+        )
+    description = read_description(folder)
+    try:
+        return replace(description, tensors=load_file(folder / MODEL))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy the checkpoint again.') from error
+
+
+def read_description(folder: Path) -> Checkpoint:
+    """Read what `write_description` wrote, CLIP included; there are no tensors in it.
 
     Raises:
         UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
@@ -102,12 +133,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         recipe = Recipe.model_validate(config["recipe"])
         split = _split_from_json(config["split"])
         clip = _load_clip(folder, config["clip"])
-        tensors = load_file(folder / MODEL)
     except (KeyError, TypeError, ValidationError) as error:
         raise _damaged(folder, error) from error
     except (SafetensorError, OSError) as error:
-        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy the checkpoint again.') from error
-    return Checkpoint(recipe, clip, tensors, split, str(config.get("licence", "unknown")))
+        raise UserError(f'"{folder / CLIP}" cannot be read ({error}): copy the folder again.') from error
+    return Checkpoint(recipe, clip, {}, split, str(config.get("licence", "unknown")))
 
 
 def recipe_of_checkpoint(folder: Path) -> Recipe:
@@ -180,7 +210,7 @@ def _save_clip(clip: Clip, folder: Path) -> None:
 
 
 @contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
+def replaced_folder(folder: Path) -> Iterator[Path]:
     """Write into a sibling folder that takes the place of `folder` only when everything is written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -1,0 +1,98 @@
+"""Whether an exported file gives what PyTorch gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.errors import UserError
+from cascade_clip.inference.sliding_window import MaskNetwork
+
+TOLERANCE = 1e-4
+"""Largest difference of a mask logit, as a share of the largest one of its case."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input that both are given.
+
+    Attributes:
+        images: B, images at once.
+        classes: K, text embeddings.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+    """
+
+    images: int
+    classes: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What came of a case.
+
+    Attributes:
+        case: The input.
+        difference: Largest |exported - PyTorch| over all mask logits, as a share of `largest`.
+        largest: Largest |mask logit| of PyTorch.
+        equal_labels: Share of patches whose best class is the same, in [0, 1].
+    """
+
+    case: Case
+    difference: float
+    largest: float
+    equal_labels: float
+
+
+def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case, ...]:
+    """Inputs that vary what is open: images, classes and, where any size is taken, height and width."""
+    other = (side + patch_size, 2 * patch_size) if any_size else (side, side)
+    return Case(1, 1, side, side), Case(3, 7, side, side), Case(2, 171, *other), Case(1, 2, *reversed(other))
+
+
+def compare_with_torch(
+    network: MaskNetwork, exported: Callable[[Tensor, Tensor], Tensor], joint: int, cases: Sequence[Case]
+) -> list[CaseResult]:
+    """Give both the same random images and unit text embeddings.
+
+    Args:
+        network: The network in PyTorch, on the CPU.
+        exported: The exported file: image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
+        joint: C.
+        cases: What to try.
+
+    Raises:
+        UserError: A mask logit differs by more than `TOLERANCE`, or is no number.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    results = []
+    for case in cases:
+        image = torch.randn(case.images, 3, case.height, case.width, generator=generator)
+        text = F.normalize(torch.randn(case.classes, joint, generator=generator), dim=-1)
+        with torch.no_grad():
+            expected, given = network(image, text), exported(image, text)
+        result = _result(case, expected, given)
+        # A NaN is not at most anything.
+        if not result.difference <= TOLERANCE:
+            raise UserError(
+                f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"
+                f" {case.width} pixels and {case.classes} classes mask logits differ by {result.difference:.1e} of the"
+                f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
+                " version of torch and onnxruntime."
+            )
+        results.append(result)
+    return results
+
+
+def _result(case: Case, expected: Tensor, given: Tensor) -> CaseResult:
+    largest = expected.abs().max().item()
+    difference = (given - expected).abs().max().item() / max(largest, torch.finfo(torch.float32).tiny)
+    equal = (given.argmax(dim=1) == expected.argmax(dim=1)).float().mean().item()
+    return CaseResult(case, difference, largest, equal)

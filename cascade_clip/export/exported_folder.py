@@ -1,0 +1,223 @@
+"""The folder of an exported model: one file with the network, what is needed beside it, and how it was checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jinja2
+import numpy as np
+import torch
+from torch import Tensor
+
+import cascade_clip
+from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description, replaced_folder, write_description
+from cascade_clip.errors import UserError, closest
+from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
+from cascade_clip.export.onnx_file import check_packages, write_onnx
+from cascade_clip.export.program import takes_any_size, trace, window_side
+from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
+from cascade_clip.network import CascadeNetwork
+from cascade_clip.segmenter import CascadeCLIP
+
+Format = Literal["onnx", "pt2"]
+FORMAT_VERSION = 1
+EMBEDDINGS = "text_embeddings.npy"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """What `export_model` wrote.
+
+    Attributes:
+        folder: Where it lies.
+        record: What `export.json` holds.
+        results: How the file agrees with PyTorch.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    results: tuple[CaseResult, ...]
+
+    @property
+    def difference(self) -> float:
+        """Largest difference of a mask logit from PyTorch's, as a share of the largest of its case."""
+        return max(result.difference for result in self.results)
+
+
+def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") -> ExportedModel:
+    """Write a model as one file that takes images and text embeddings, and check it against PyTorch.
+
+    The folder holds `model.onnx` or `model.pt2`, `export.json`, a README, `config.json` with CLIP's weights where they
+    cannot be had by name (they embed class names), and `text_embeddings.npy` (K, C) float32 of the model's own classes.
+
+    Args:
+        model: A model on the CPU.
+        folder: Where to write; an earlier export there is replaced as a whole.
+        file_format: `onnx` or `pt2` (PyTorch's own, for `torch.export.load` and ahead-of-time compilation).
+
+    Raises:
+        UserError: An unknown format, missing packages, other files in the folder, a model that is training-free or not
+            on the CPU, or a file that does not give what PyTorch gives; then nothing is written.
+    """
+    check_export(folder, file_format)
+    if model.device.type != "cpu":
+        raise UserError(
+            f'A model is exported from the CPU, this one is on "{model.device}": load it with device="cpu".'
+        )
+    network = model.network
+    if not isinstance(network, CascadeNetwork):
+        kind = "exported already" if isinstance(network, OnnxNetwork) else "training-free"
+        raise UserError(f'"{model.recipe.name}" is {kind}: export takes a trained checkpoint, or "bundled".')
+    side, joint = window_side(model.recipe.inference, network.patch_size), int(model.clip.visual.proj.shape[1])
+    # PyTorch's own format keeps the grid that it was traced on: another one would fail at CLIP's own grid.
+    any_size = file_format == "onnx" and takes_any_size(network)
+    record = _record(model, file_format, None if any_size else side)
+    program = trace(network, joint, None if any_size else side)
+    with replaced_folder(folder) as partial:
+        file = partial / str(record["file"])
+        WRITERS[file_format](program, file, _as_metadata(record))
+        exported = READERS[file_format](file, network.patch_size)
+        cases = agreement_cases(side, network.patch_size, any_size=any_size)
+        results = tuple(compare_with_torch(network, exported, joint, cases))
+        record["bytes"] = sum(part.stat().st_size for part in partial.iterdir())
+        record["check"] = {"tolerance": TOLERANCE, "cases": [asdict(result) for result in results]}
+        write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
+        if model.split is not None and model.clip.identity.has_text:
+            np.save(partial / EMBEDDINGS, model.text_embeddings_for(model.split).cpu().numpy())
+        (partial / EXPORT).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / CARD).write_text(_card(record), encoding="utf-8")
+    return ExportedModel(folder, record, results)
+
+
+def load_exported(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> CascadeCLIP:
+    """Load a model that `export_model` wrote as ONNX, to run in onnxruntime.
+
+    Args:
+        folder: The folder.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `fp32`, which the file was written in.
+
+    Raises:
+        UserError: No ONNX export there, a damaged one, or a device or precision that is not to be had.
+    """
+    place = Path(folder).expanduser()
+    record = _read_record(place)
+    if precision != "fp32":
+        raise UserError(f'The runtime onnx computes in fp32, the precision of the file, not in "{precision}".')
+    chosen = onnx_device(device)
+    description = read_description(place)
+    network = OnnxNetwork(place / str(record["file"]), int(record["patch_size"]), chosen)
+    return CascadeCLIP(
+        network,
+        description.clip,
+        description.recipe,
+        description.split,
+        licence=description.licence,
+        device=str(chosen),
+    )
+
+
+def check_export(folder: Path, file_format: str) -> None:
+    """Check what can be checked before a model is loaded.
+
+    Raises:
+        UserError: An unknown format, missing packages, or a folder that holds something else than an export.
+    """
+    if file_format not in get_args(Format):
+        raise UserError(f'"{file_format}" is no format of export.{closest(file_format, get_args(Format))}')
+    if file_format == "onnx":
+        check_packages()
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / EXPORT).is_file()):
+        raise UserError(f'"{folder}" holds something else than an exported model: choose another --output.')
+
+
+def _record(model: CascadeCLIP, file_format: str, side: int | None) -> dict[str, Any]:
+    """What is said of the model in the file's own metadata and, with the check, in `export.json`."""
+    recipe, split = model.recipe, model.split
+    size = f"{side}, {side}" if side is not None else "H, W"
+    return {
+        "format_version": FORMAT_VERSION,
+        "tool": f"cascade-clip {cascade_clip.__version__}",
+        "torch": torch.__version__,
+        "format": file_format,
+        "file": f"model.{file_format}",
+        "model": recipe.name,
+        "licence": model.licence,
+        "image": f"(B, 3, {size}) float32: RGB on 0..255, minus mean, divided by std",
+        "text": f"(K, {model.clip.visual.proj.shape[1]}) float32: text embeddings, unit vectors",
+        "mask_logits": "(B, K, h, w) float32: one value a class and patch, unbounded",
+        "image_side": side,
+        "patch_size": model.network.patch_size,
+        "mean": list(recipe.data.mean),
+        "std": list(recipe.data.std),
+        "short_side": recipe.data.short_side,
+        "inference": recipe.inference.model_dump(mode="json"),
+        "clip": model.clip.identity.architecture,
+        "clip_sha256": model.clip.identity.sha256,
+        "classes": list(split.class_names) if split is not None else [],
+        "unseen": sorted(split.unseen) if split is not None else [],
+    }
+
+
+def _as_metadata(record: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in record.items()
+    }
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    template = (resources.files("cascade_clip") / "export" / "exported_card.md.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    worst = max(result["difference"] for result in record["check"]["cases"])
+    return environment.from_string(template).render(**record, worst=worst)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    if not (folder / EXPORT).is_file():
+        raise UserError(
+            f'"{folder}" is no exported model: write one with `cascade-clip export CKPT --format onnx --output DIR`.'
+        )
+    try:
+        record = dict(json.loads((folder / EXPORT).read_text(encoding="utf-8")))
+        version, file_format, _ = int(record["format_version"]), str(record["format"]), int(record["patch_size"])
+        present = (folder / str(record["file"])).is_file()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'"{folder / EXPORT}" is damaged: export the model again.') from error
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f'"{folder}" was exported by {record.get("tool", "a newer version")}: update with `pip install --upgrade'
+            " cascade-clip`, or export the model again."
+        )
+    if file_format != "onnx":
+        raise UserError(f'"{folder}" was exported as {file_format}: the runtime onnx needs --format onnx.')
+    if not present:
+        raise UserError(f'"{folder}" holds no {record["file"]}: copy the folder again.')
+    return record
+
+
+def _write_pt2(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, str]) -> None:
+    torch.export.save(program, file, extra_files={EXPORT: json.dumps(metadata, ensure_ascii=False)})
+
+
+def _read_pt2(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
+    run: Callable[[Tensor, Tensor], Tensor] = torch.export.load(file).module()
+    return run
+
+
+def _read_onnx(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
+    return OnnxNetwork(file, patch_size, torch.device("cpu"))
+
+
+Writer = Callable[[torch.export.ExportedProgram, Path, Mapping[str, str]], None]
+Reader = Callable[[Path, int], Callable[[Tensor, Tensor], Tensor]]
+WRITERS: dict[str, Writer] = {"onnx": write_onnx, "pt2": _write_pt2}
+READERS: dict[str, Reader] = {"onnx": _read_onnx, "pt2": _read_pt2}

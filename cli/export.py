@@ -1,0 +1,62 @@
+"""`cascade-clip export`: a checkpoint becomes one file for onnxruntime or PyTorch's ahead-of-time tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade_clip_cli.options import JsonOption, QuietOption
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CKPT", help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the exported model.")],
+    file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a model as one file that takes images and text embeddings, any number of either.
+
+    The file is compared with PyTorch before it takes its place; where they differ, nothing is written.
+
+    Example: cascade-clip export runs/mine/model --format onnx --output exported
+    """
+    from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+    from cascade_clip_cli.tables import STDOUT, write_json
+
+    if quiet:
+        be_quiet()
+    show_log()
+    with stderr.status("loading the model"):
+        from cascade_clip.export.exported_folder import check_export, export_model
+        from cascade_clip.segmenter import CascadeCLIP
+
+        # Before a download: a typing mistake should not cost one.
+        check_export(output, file_format)
+        model = CascadeCLIP.from_pretrained(checkpoint, device="cpu")
+    with stderr.status(f"exporting as {file_format} and comparing with PyTorch"):
+        exported = export_model(model, output, file_format)
+    record, cases = exported.record, [result.case for result in exported.results]
+    if json_file != STDOUT:
+        side = record["image_side"]
+        size = f"of {side} x {side} pixels" if side else f"of any size in multiples of {record['patch_size']} pixels"
+        allowed = f"{record['check']['tolerance']:.0e} is allowed"
+        agreement = f"differ by at most {exported.difference:.0e} of the largest, {allowed}"
+        if exported.difference == 0:
+            agreement = "are equal"
+        lines = (
+            f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
+            " and any number of classes.",
+            f"Compared with PyTorch on {len(cases)} inputs (up to {max(case.images for case in cases)} images and"
+            f" {max(case.classes for case in cases)} classes): mask logits"
+            f" {agreement}.",
+            f"Model: {output}",
+        )
+        for line in lines:
+            stdout.print(line, highlight=False, markup=False)
+    if json_file is not None:
+        write_json(json_file, record)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from two_blocks import two_block_model
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError
+from cascade_clip_cli.export import export
+from cascade_clip_cli.predict import predict
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason="the extra onnx is not installed")
+
+
+def test_export_and_predict(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:
+    two_block_model(tiny_recipe, tmp_path, host="frozen-clip").save_pretrained(tmp_path / "ckpt")
+    result = run_command(export, tmp_path / "ckpt", "-o", tmp_path / "onnx", "--json", tmp_path / "export.json")
+    assert result.exit_code == 0, result.exception
+    assert "as model.onnx" in result.stdout
+    assert "any number of images of any size in multiples of 16 pixels and any number of classes" in result.stdout
+    assert "mask logits differ by at most" in result.stdout
+    record = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
+    assert record == json.loads((tmp_path / "onnx" / "export.json").read_text(encoding="utf-8"))
+
+    photo = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    words = ("--classes", "road,tree,sky", "--device", "cpu")
+    for runtime, model in (("torch", "ckpt"), ("onnx", "onnx")):
+        given = ("-m", tmp_path / model, "--runtime", runtime, "-o", tmp_path / f"by-{runtime}", *words)
+        result = run_command(predict, tmp_path / "photo.png", *given)
+        assert result.exit_code == 0, result.exception
+    labels = [np.array(Image.open(tmp_path / f"by-{name}" / "photo.labels.png")) for name in ("torch", "onnx")]
+    assert np.array_equal(*labels)
+
+    result = run_command(predict, tmp_path / "photo.png", "-m", tmp_path / "ckpt", "--runtime", "onnx", *words)
+    assert isinstance(result.exception, UserError)
+    assert "is no exported model: write one with `cascade-clip export" in str(result.exception)
+    result = run_command(predict, tmp_path / "photo.png", "-m", tmp_path / "ckpt", "--runtime", "onxx", *words)
+    assert isinstance(result.exception, UserError)
+    assert '"onxx" is no runtime. Did you mean "onnx"?' in str(result.exception)
+
+
+def test_mistakes_show_before_the_model_is_loaded(tmp_path: Path, run_command) -> None:
+    result = run_command(export, "no-model", "-o", tmp_path, "--format", "tflite")
+    assert isinstance(result.exception, UserError)
+    assert '"tflite" is no format of export. Known: onnx, pt2.' in str(result.exception)
+    (tmp_path / "notes.txt").write_text("mine")
+    result = run_command(export, "no-model", "-o", tmp_path)
+    assert isinstance(result.exception, UserError)
+    assert "holds something else than an exported model" in str(result.exception)
