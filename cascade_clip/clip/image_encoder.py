@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
@@ -109,11 +109,12 @@ class ImageEncoder(nn.Module):
         """Side of a patch in pixels."""
         return int(self.visual.patch_size[0])
 
-    def forward(self, image: Tensor) -> ImageFeatures:
+    def forward(self, image: Tensor, block_outputs: list[Tensor] | None = None) -> ImageFeatures:
         """Encode images.
 
         Args:
             image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
+            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; none: nobody asks.
 
         Raises:
             UserError: A side that is no multiple of the patch size.
@@ -122,13 +123,16 @@ class ImageEncoder(nn.Module):
         tokens = self._embed(image, grid)
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
-            tokens = self._with_prompts(self._with_spectral(tokens, index, grid), index, grid)
+            tokens = self._with_spectral(tokens, index, grid)
+            prompts = self._prompts(index, tokens)
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, use_reentrant=False)
+                tokens = checkpoint(_through_block, block, tokens, prompts, use_reentrant=False)
             else:
-                tokens = block(tokens)
+                tokens = _through_block(block, tokens, prompts)
+            if block_outputs is not None:
+                block_outputs.append(tokens)
             if index + 1 in self.taps:
-                patch_tokens[index + 1] = self._project(_patches(tokens, grid), index + 1)
+                patch_tokens[index + 1] = self._project(tokens[:, 1:], index + 1)
         class_token = self._project(tokens[:, :1], self.blocks)[:, 0]
         return ImageFeatures(patch_tokens, class_token, grid)
 
@@ -147,18 +151,15 @@ class ImageEncoder(nn.Module):
         """Add the spectral prompt to the patches at the input of the first blocks (SPEC section 16)."""
         if self.spectral is None or index >= SPECTRAL_BLOCKS:
             return tokens
-        patches = _patches(tokens, grid)
-        prompted = patches + self.spectral(patches, tokens[:, :1], grid)
-        return torch.cat([tokens[:, : -patches.shape[1]], prompted], dim=1)
+        class_token, patches = tokens[:, :1], tokens[:, 1:]
+        return torch.cat([class_token, patches + self.spectral(patches, class_token, grid)], dim=1)
 
-    def _with_prompts(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
-        """Replace the prompt tokens of the last block by this block's; beyond their depth they are removed."""
-        if self.prompts is None or index > self.prompts.depth:
-            return tokens
-        kept = [tokens[:, :1], _patches(tokens, grid)]
-        if index < self.prompts.depth:
-            kept.insert(1, self.prompts(index, len(tokens)).to(tokens.dtype))
-        return torch.cat(kept, dim=1)
+    def _prompts(self, index: int, tokens: Tensor) -> Tensor | None:
+        """Prompt tokens (B, P, W) that one block sees beside `tokens`; none beyond their depth."""
+        if self.prompts is None or index >= self.prompts.depth:
+            return None
+        prompts: Tensor = self.prompts(index, len(tokens))
+        return prompts.to(tokens.dtype)
 
     def _project(self, tokens: Tensor, block: int) -> Tensor:
         """Norms and projection after a block, to unit vectors: (B, N, W) -> (B, N, C)."""
@@ -186,6 +187,33 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
-def _patches(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Patch tokens (B, N, W) of a sequence of class token, prompts, patches."""
-    return tokens[:, -grid[0] * grid[1] :]
+def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> Tensor:
+    """Tokens (B, 1 + N, W) after one of open_clip's blocks that sees prompts (B, P, W) beside them.
+
+    Every block gets fresh prompts, so that nothing reads what a block makes of its own: they are keys and values of its
+    attention, and neither queries nor input of its feed-forward part.
+    """
+    if prompts is None:
+        unprompted: Tensor = block(tokens)
+        return unprompted
+    if not isinstance(block, ResidualAttentionBlock):
+        sequence = block(torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1))
+        return torch.cat([sequence[:, :1], sequence[:, 1 + prompts.shape[1] :]], dim=1)
+    attended = tokens + block.ls_1(_attend(block.attn, block.ln_1(tokens), block.ln_1(prompts)))
+    updated: Tensor = attended + block.ls_2(block.mlp(block.ln_2(attended)))
+    return updated
+
+
+def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -> Tensor:
+    """What tokens (B, 1 + N, W) find among themselves and the prompts (B, P, W), by the weights of `attention`.
+
+    The module's own forward has the batch's axis second, which makes attention over two images several times slower.
+    """
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
+    width = tokens.shape[-1]
+    prompt_key, prompt_value = F.linear(prompts, weight[width:], bias[width:]).chunk(2, dim=-1)
+    keys, values = torch.cat([key, prompt_key], dim=1), torch.cat([value, prompt_value], dim=1)
+    by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
+    output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
+    return output

@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-STRIP_ELEMENTS = 2**25
-"""Resized scores held at once (128 MiB in float32); larger results are made in strips of rows."""
+from cascade_clip.inference.bilinear import resample, taps
+
+STRIP_ELEMENTS = 2**23
+"""Resized scores held at once (32 MiB in float32); larger results are made in strips of rows."""
+MAPS_AT_ONCE = 8
+"""Maps that are upsampled at once: what a few of them need stays in the processor's cache."""
 EIGHT_BIT_CLASSES = 255
 """Most classes whose indices fit 8 bits beside the value for "no class"."""
 
@@ -40,8 +43,29 @@ def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias:
     Returns:
         (B, K, H, W) float32 in [-bias, 1].
     """
-    logits = F.interpolate(mask_logits.float(), size=size, mode="bilinear", align_corners=False)
-    return logits.sigmoid_().sub_((seen.float() * bias)[:, None, None])
+    rows, columns = (
+        taps(source, target, torch.arange(target), mask_logits.device)
+        for source, target in zip(mask_logits.shape[-2:], size, strict=True)
+    )
+    scores = torch.empty(*mask_logits.shape[:2], *size, device=mask_logits.device)
+    for window, logits in zip(scores, mask_logits.float(), strict=True):
+        for first in range(0, len(logits), MAPS_AT_ONCE):
+            some = slice(first, first + MAPS_AT_ONCE)
+            window[some] = scores_of_logits(resample(logits[some], rows, columns), class_bias(seen[some], bias))
+    return scores
+
+
+def class_bias(seen: Tensor, bias: float) -> Tensor:
+    """What each class loses, (S, 1, 1) float32: `bias` where `seen` (S,) bool says so, else 0."""
+    return (seen.float() * bias)[:, None, None]
+
+
+def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
+    """Sigmoid of logits (S, H, W) minus a bias (S, 1, 1), in place.
+
+    Written out because the last bit of PyTorch's own sigmoid depends on where in memory a value lies.
+    """
+    return logits.neg_().exp_().add_(1).reciprocal_().sub_(bias)
 
 
 def labels_from_scores(
@@ -62,44 +86,26 @@ def labels_from_scores(
         Labels and winning scores, both (H, W), on the device of `scores`.
     """
     classes, (height, width) = len(scores), size
-    if classes * height * width <= strip_elements:
-        resized = F.interpolate(scores[None], size=size, mode="bilinear", align_corners=False)[0]
-        return _winners(resized, threshold)
-    labels = torch.empty(size, dtype=_label_dtype(classes), device=scores.device)
+    labels = torch.empty(size, dtype=label_dtype(classes), device=scores.device)
     best = torch.empty(size, device=scores.device)
-    rows = max(1, strip_elements // (classes * width))
-    for top in range(0, height, rows):
-        strip = slice(top, min(top + rows, height))
-        labels[strip], best[strip] = _winners(_resized_rows(scores, size, strip.start, strip.stop), threshold)
+    columns = taps(scores.shape[2], width, torch.arange(width), scores.device)
+    strip = max(1, strip_elements // (classes * width))
+    for top in range(0, height, strip):
+        bottom = min(top + strip, height)
+        rows = taps(scores.shape[1], height, torch.arange(top, bottom), scores.device)
+        labels[top:bottom], best[top:bottom] = _winners(resample(scores, rows, columns), threshold)
     return Labels(labels, best)
 
 
-def _label_dtype(classes: int) -> torch.dtype:
+def label_dtype(classes: int) -> torch.dtype:
+    """Number format of a label map of so many classes."""
     return torch.uint8 if classes <= EIGHT_BIT_CLASSES else torch.int32
 
 
 def _winners(scores: Tensor, threshold: float | None) -> Labels:
     classes = len(scores)
     best, labels = scores.max(dim=0)
-    labels = labels.to(_label_dtype(classes))
+    labels = labels.to(label_dtype(classes))
     if threshold is not None:
         labels[best < threshold] = no_class(classes)
     return Labels(labels, best)
-
-
-def _resized_rows(scores: Tensor, size: tuple[int, int], top: int, bottom: int) -> Tensor:
-    """Rows top..bottom of torch's bilinear resize (align_corners False) of (K, h, w) to `size`.
-
-    Positions, weights and the order of products are torch's (columns first, then rows with a fused multiply-add).
-    """
-    source_height, height = scores.shape[1], size[0]
-    rows = torch.arange(top, bottom, dtype=torch.float32, device=scores.device)
-    position = ((rows + 0.5) * torch.tensor(source_height / height, dtype=torch.float32) - 0.5).clamp_(min=0)
-    upper = position.long()
-    lower = (upper + 1).clamp_(max=source_height - 1)
-    first, last = int(upper[0]), int(lower[-1]) + 1
-    columns = F.interpolate(
-        scores[None, :, first:last], size=(last - first, size[1]), mode="bilinear", align_corners=False
-    )[0]
-    weight = (position - upper)[:, None]
-    return torch.addcmul(columns[:, lower - first] * weight, columns[:, upper - first], 1 - weight)

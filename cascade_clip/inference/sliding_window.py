@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from cascade_clip.inference.scores import class_scores
 
 Box = tuple[int, int, int, int]
 """A window as (y1, x1, y2, x2) in pixels; y2 and x2 are outside."""
+Item = TypeVar("Item")
 
 
 class MaskNetwork(Protocol):
@@ -80,8 +81,8 @@ def slide_scores(
     total = torch.zeros(len(text), height, width, device=image.device)
     coverage = torch.zeros(height, width, device=image.device)
     boxes = window_boxes(height, width, inference.crop, inference.stride)
-    with torch.inference_mode(), _precision(image.device, dtype):
-        for batch in _batched(boxes, inference.window_batch):
+    with torch.inference_mode(), precision(image.device, dtype):
+        for batch in batched(boxes, inference.window_batch):
             crops = torch.stack([image[:, y1:y2, x1:x2] for y1, x1, y2, x2 in batch])
             scores = _window_scores(network, crops, text, seen, inference)
             for (y1, x1, y2, x2), window in zip(batch, scores, strict=True):
@@ -110,10 +111,12 @@ def _padded_scores(network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tens
     return class_scores(logits, (height + bottom, width + right), seen, bias)[..., :height, :width]
 
 
-def _precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+def precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Where products are made in `dtype`; for float32, as they are."""
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def _batched(boxes: list[Box], size: int) -> Iterator[list[Box]]:
-    for start in range(0, len(boxes), size):
-        yield boxes[start : start + size]
+def batched(windows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """The windows in order, `size` at a time; the last batch may be smaller."""
+    for start in range(0, len(windows), size):
+        yield windows[start : start + size]

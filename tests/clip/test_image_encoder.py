@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from open_clip.transformer import VisionTransformer
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.clip import image_encoder
 from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.clip.load import Clip
 from cascade_clip.clip.positions import resize_positions
@@ -72,24 +74,41 @@ def test_positions_keep_the_class_and_corners() -> None:
     assert larger[[1, 6, 19, 24], 0].tolist() == [1, 2, 3, 4]
 
 
-@torch.no_grad()
+def _whole_sequence(visual: VisionTransformer, prompts: VisualPrompts) -> list[torch.Tensor]:
+    """What leaves each block where, as released, the prompts run through it as tokens and are then replaced."""
+    tokens = ImageEncoder(visual, taps=[])._embed(_image(), (4, 4))
+    outputs = []
+    for index, block in enumerate(visual.transformer.resblocks):
+        count = prompts.tokens if index < prompts.depth else 0
+        fresh = [prompts(index, len(tokens))] if count else []
+        sequence = block(torch.cat([tokens[:, :1], *fresh, tokens[:, 1:]], dim=1))
+        tokens = torch.cat([sequence[:, :1], sequence[:, 1 + count :]], dim=1)
+        outputs.append(tokens)
+    return outputs
+
+
+@pytest.mark.parametrize("plain_blocks", [True, False])
 @pytest.mark.parametrize("depth", [1, 3, 4])
-def test_prompts_of_any_depth(tiny_clip: Clip, depth: int) -> None:
-    """Blocks beyond the prompts' depth see the sequence without them."""
-    lengths: list[int] = []
-    hooks = [
-        block.register_forward_pre_hook(lambda _module, inputs: lengths.append(inputs[0].shape[1]))
-        for block in tiny_clip.visual.transformer.resblocks
-    ]
-    prompts = VisualPrompts(5, depth, 48, 16)
-    features = ImageEncoder(tiny_clip.visual, taps=[2, 4], prompts=prompts, prompt_norm=True).eval()(_image())
-    for hook in hooks:
-        hook.remove()
-    assert lengths == [17 + 5] * depth + [17] * (4 - depth)
+def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients are those of the whole sequence; blocks beyond the prompts' depth see none."""
+    if not plain_blocks:  # blocks of another class of open_clip take the whole sequence
+        monkeypatch.setattr(image_encoder, "ResidualAttentionBlock", torch.nn.Linear)
+    prompts = VisualPrompts(5, depth, 48, 16, dropout=0.0)
+    outputs: list[torch.Tensor] = []
+    encoder = ImageEncoder(tiny_clip.visual, taps=[2, 4], prompts=prompts, prompt_norm=True)
+    features = encoder(_image(), outputs)
+    reference = _whole_sequence(tiny_clip.visual, prompts)
+    for ours, released in zip(outputs, reference, strict=True):
+        torch.testing.assert_close(ours, released, rtol=1e-5, atol=1e-5)
     assert {block: tuple(tokens.shape) for block, tokens in features.patch_tokens.items()} == {
         2: (2, 16, 32),
         4: (2, 16, 32),
     }
+    gradients = [
+        torch.autograd.grad(tokens.square().sum(), prompts.embeddings)[0] for tokens in (outputs[-1], reference[-1])
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert gradients[0].abs().sum() > 0
 
 
 def test_prompts_of_a_block_change_nothing_before_it(tiny_clip: Clip) -> None:

@@ -83,16 +83,17 @@ def test_only_patches_of_the_first_two_inputs_are_prompted(tiny_clip: Clip) -> N
     for prompted in (False, True):
         entered[prompted] = []
         hooks = [
-            block.register_forward_pre_hook(lambda _module, inputs, p=prompted: entered[p].append(inputs[0]))
+            block.ln_1.register_forward_pre_hook(lambda _module, inputs, p=prompted: entered[p].append(inputs[0]))
             for block in tiny_clip.visual.transformer.resblocks
         ]
         spectral = SpectralPrompt((4, 4), 48) if prompted else None
         ImageEncoder(tiny_clip.visual, taps=[4], prompts=prompts, spectral=spectral)(image)
         for hook in hooks:
             hook.remove()
-    plain, prompted_inputs = entered[False][0], entered[True][0]
-    assert torch.equal(plain[:, :4], prompted_inputs[:, :4])
-    assert not torch.isclose(plain[:, 4:], prompted_inputs[:, 4:]).all(dim=-1).any()
+    (plain, visual_prompts), (prompted_tokens, same_prompts) = entered[False][:2], entered[True][:2]
+    assert torch.equal(visual_prompts, same_prompts)
+    assert torch.equal(plain[:, :1], prompted_tokens[:, :1])
+    assert not torch.isclose(plain[:, 1:], prompted_tokens[:, 1:]).all(dim=-1).any()
 
 
 @torch.no_grad()

@@ -1,3 +1,5 @@
+import resource
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import prepare_image, segment_image
+from cascade_clip.inference.predictor import images_together, label_image, label_maps, prepare_image, segment_image
 
 
 class Brightest(torch.nn.Module):
@@ -79,3 +81,61 @@ def test_an_extremely_narrow_image_is_refused():
             INFERENCE,
             CPU,
         )
+
+
+class Counted(Brightest):
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(image))
+        return super().forward(image, text)
+
+
+def test_windows_of_several_images_share_batches_and_give_the_same_labels():
+    text, seen = torch.eye(3), torch.tensor([True, False, True])
+    images = [halves(64, 100), halves(40, 90), halves(32, 32), halves(20, 64)]
+    how = {"data": DATA, "inference": INFERENCE.model_copy(update={"window_batch": 3}), "device": CPU}
+    network = Counted()
+    maps = list(label_maps(network, iter(images), text, seen, together=4, **how))
+    assert network.batches == [3, 3, 3, 1]  # 2, 3, 1 and 4 windows of one size
+    for image, labels in zip(images, maps, strict=True):
+        assert torch.equal(labels, label_image(Brightest(), image, text, seen, **how).labels)
+
+
+def test_windows_of_other_sizes_have_their_own_batches():
+    small = DATA.model_copy(update={"short_side": 16})
+    images = [halves(16, 16), halves(16, 20), halves(16, 20), halves(16, 16)]
+    network = Counted()
+    how = {"data": small, "inference": INFERENCE, "device": CPU}
+    maps = list(label_maps(network, images, torch.eye(3), torch.zeros(3, dtype=torch.bool), together=4, **how))
+    assert network.batches == [1, 2, 1]
+    assert [tuple(labels.shape) for labels in maps] == [(16, 16), (16, 20), (16, 20), (16, 16)]
+
+
+def test_images_keep_to_themselves_on_a_cpu():
+    network = Counted()
+    how = {"data": DATA, "inference": INFERENCE, "device": CPU}
+    maps = label_maps(network, [halves(32, 32)] * 3, torch.eye(3), torch.zeros(3, dtype=torch.bool), **how)
+    assert len(list(maps)) == 3
+    assert network.batches == [1, 1, 1]
+    assert images_together(INFERENCE, torch.device("cuda")) == INFERENCE.window_batch
+
+
+def test_memory_does_not_grow_with_the_classes_of_a_large_label_map():
+    """1000 classes, half of the pixels undecided between all, on 400 x 400: all scores would take 640 MB."""
+    text = torch.zeros(1000, 3)
+    text[:, 0] = torch.linspace(0, 1, 1000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    labels = label_image(
+        Brightest(),
+        halves(400, 400),
+        text,
+        torch.zeros(1000, dtype=torch.bool),
+        data=DATA,
+        inference=INFERENCE,
+        device=CPU,
+    ).labels
+    assert labels[200, 10] == 999
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 350e6

@@ -1,0 +1,168 @@
+"""The label map of one image from its windows' logits, tile by tile, without upsampling classes that cannot win.
+
+Bilinear weights are convex and the sigmoid rises, so that within a tile a class's scores lie between those of the
+smallest and the largest logit around it. A class whose upper bound is below another's lower bound wins nowhere in the
+tile. What is left is computed value by value as in `slide_scores` and `labels_from_scores`: the labels are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from cascade_clip.inference.bilinear import Taps, resample
+from cascade_clip.inference.scores import class_bias, label_dtype, no_class, scores_of_logits
+from cascade_clip.inference.tile_axis import Axis, Reach, Span
+from cascade_clip.inference.window_logits import WindowLogits
+
+TILE_SCORES = 64
+"""Side of a tile in scores on a CPU: its candidates stay in the cache (measured against 32, 96, 128)."""
+TILE_SCORES_ACCELERATOR = 256
+"""Side of a tile in scores elsewhere, where each tile costs the same handful of kernel starts."""
+LARGEST_TILE = 2
+"""Sides of a tile in pixels are at most this many times those in scores, however much the image is enlarged."""
+TILE_ELEMENTS = 2**23
+"""Scores of a tile that are held at once (32 MiB in float32); more classes take turns."""
+LOGIT_ROUNDING = 2.0**-20
+"""How far rounding may carry an interpolated logit beyond its neighbours, relative to the largest: 8 half-ulps."""
+SCORE_ROUNDING = 2.0**-17
+"""How far rounding may carry an averaged and resized score, for scores of up to 1."""
+
+
+class TileLabels:
+    """Labels of one image, tile by tile."""
+
+    def __init__(
+        self, windows: WindowLogits, size: tuple[int, int], seen: Tensor, bias: float, *, tile: int | None = None
+    ) -> None:
+        """Lay tiles over the label map.
+
+        Args:
+            windows: Logits of all windows of the image.
+            size: Height and width (H, W) of the label map.
+            seen: (K,) bool, classes that the bias is taken from.
+            bias: Subtracted from their scores.
+            tile: Side of a tile in scores; none: what suits the device.
+        """
+        self.windows, self.size = windows, size
+        self.device = windows.logits.device
+        self.classes = windows.logits.shape[1]
+        self.bias = class_bias(seen, bias)
+        self.margin = SCORE_ROUNDING * (1 + bias)
+        side = tile or (TILE_SCORES if self.device.type == "cpu" else TILE_SCORES_ACCELERATOR)
+        self.rows, self.columns = (axis.spans(_tile_pixels(side, axis), self.device) for axis in _axes(windows, size))
+        self.windows_a_row = len({x1 for _, x1, _, _ in windows.boxes})
+
+    @torch.inference_mode()
+    def write(self, best: Tensor | None = None, threshold: float | None = None) -> Tensor:
+        """Make the label map.
+
+        Args:
+            best: (H, W) float32 that takes the winning score of every pixel; none: nobody asks.
+            threshold: Pixels whose winning score is below it get `no_class(K)`; none: every pixel has a class.
+
+        Returns:
+            (H, W) class index, uint8 up to 255 classes, else int32; equal scores go to the lowest index.
+        """
+        labels = torch.empty(self.size, dtype=label_dtype(self.classes), device=self.device)
+        for rows in self.rows:
+            for columns in self.columns:
+                place = (rows.pixels, columns.pixels)
+                candidates = self._candidates(rows, columns)
+                if len(candidates) == 1 and best is None and threshold is None:
+                    labels[place] = candidates
+                    continue
+                winners, scores = self._winners(rows, columns, candidates)
+                if threshold is not None:
+                    winners.masked_fill_(scores < threshold, no_class(self.classes))
+                labels[place] = winners.to(labels.dtype)
+                if best is not None:
+                    best[place] = scores
+        return labels
+
+    def _candidates(self, rows: Span, columns: Span) -> Tensor:
+        """Classes (S,) that may win somewhere in a tile, rising."""
+        regions = [
+            logits[:, down.start : down.stop, across.start : across.stop]
+            for logits, down, across in self._regions(rows, columns)
+        ]
+        highest = torch.stack([region.amax((1, 2)) for region in regions]).amax(dim=0)
+        lowest = torch.stack([region.amin((1, 2)) for region in regions]).amin(dim=0)
+        slack = torch.maximum(highest.abs(), lowest.abs()).mul_(LOGIT_ROUNDING)
+        bounds = torch.stack([highest + slack, lowest - slack], dim=1)[..., None]
+        upper, lower = scores_of_logits(bounds, self.bias).squeeze(2).unbind(dim=1)
+        # Turned round, so that a logit that is no number rules nothing out.
+        return (~(upper < lower.max() - self.margin)).nonzero()[:, 0]
+
+    def _regions(self, rows: Span, columns: Span) -> Iterator[tuple[Tensor, Taps, Taps]]:
+        """The logits (K, h, w) that a tile reads, and where."""
+        for down in rows.reaches:
+            for across in columns.reaches:
+                number = self._window(down, across)
+                yield self.windows.logits[number], down.taps, across.taps
+                if self.windows.mirrored is not None:
+                    yield self.windows.mirrored[number], down.taps, across.mirrored
+
+    def _winners(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Winning class, int64, and score of a tile's pixels; candidates take turns where they are many."""
+        together = max(1, TILE_ELEMENTS // max(rows.count * columns.count, rows.length * columns.length))
+        first, *rest = candidates.split(together)
+        winners, best = self._best_of(rows, columns, first)
+        for some in rest:
+            others, scores = self._best_of(rows, columns, some)
+            # Later candidates have higher indices: they lose ties.
+            better = scores > best
+            winners, best = torch.where(better, others, winners), torch.where(better, scores, best)
+        return winners, best
+
+    def _best_of(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self._scores(rows, columns, candidates)
+        if len(candidates) == 1:
+            return candidates.expand(scores.shape[1:]).clone(), scores[0]
+        best = scores.amax(dim=0)
+        # The first of the best, by a maximum of falling ranks: an argmax over classes is many times slower.
+        ranks = torch.arange(len(candidates), 0, -1, dtype=torch.int32, device=self.device)[:, None, None]
+        first = len(candidates) - ((scores >= best) * ranks).amax(dim=0)
+        return candidates[first.clamp_(max=len(candidates) - 1)], best
+
+    def _scores(self, rows: Span, columns: Span, candidates: Tensor) -> Tensor:
+        """Scores (S, H, W) of some classes at the pixels of a tile, averaged over windows and resized."""
+        bias = self.bias[candidates]
+        if rows.is_whole and columns.is_whole:
+            averaged = self._window_scores(rows.reaches[0], columns.reaches[0], candidates, bias)
+        else:
+            averaged = torch.zeros(len(candidates), rows.count, columns.count, device=self.device)
+            for down in rows.reaches:
+                for across in columns.reaches:
+                    window = self._window_scores(down, across, candidates, bias)
+                    averaged[:, down.scores, across.scores] += window
+            averaged.div_(rows.coverage[:, None] * columns.coverage)
+        return averaged if self.size == self.windows.size else resample(averaged, rows.resize, columns.resize)
+
+    def _window_scores(self, down: Reach, across: Reach, candidates: Tensor, bias: Tensor) -> Tensor:
+        number = self._window(down, across)
+        scores = scores_of_logits(resample(self.windows.logits[number][candidates], down.taps, across.taps), bias)
+        if self.windows.mirrored is None:
+            return scores
+        mirrored = resample(self.windows.mirrored[number][candidates], down.taps, across.mirrored)
+        return scores.add_(scores_of_logits(mirrored, bias)).div_(2)
+
+    def _window(self, down: Reach, across: Reach) -> int:
+        return down.window * self.windows_a_row + across.window
+
+
+def _axes(windows: WindowLogits, size: tuple[int, int]) -> tuple[Axis, Axis]:
+    y1, x1, y2, x2 = windows.boxes[0]
+    rows, columns = sorted({box[0] for box in windows.boxes}), sorted({box[1] for box in windows.boxes})
+    height, width = windows.logits.shape[-2:]
+    return (
+        Axis(size[0], windows.size[0], rows, y2 - y1, windows.padded[0], height),
+        Axis(size[1], windows.size[1], columns, x2 - x1, windows.padded[1], width),
+    )
+
+
+def _tile_pixels(side: int, axis: Axis) -> int:
+    """Pixels of a tile along one axis, from `side` scores."""
+    return max(1, min(side * axis.pixels // axis.scores, LARGEST_TILE * side))

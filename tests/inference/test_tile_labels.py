@@ -1,0 +1,172 @@
+"""The label map made tile by tile equals, pixel for pixel, that of the plain path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade_clip.config.schema import InferenceConfig
+from cascade_clip.inference import tile_labels
+from cascade_clip.inference.scores import Labels, labels_from_scores
+from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.inference.tile_labels import TileLabels
+from cascade_clip.inference.window_logits import window_logits
+
+KINDS = ("smooth", "rough", "saturated", "quantised", "repeated", "constant", "near ties")
+
+
+class DrawnLogits(torch.nn.Module):
+    """Logits of a drawn kind, the same for the same sequence of calls."""
+
+    def __init__(self, seed: int, classes: int, patch_size: int, kind: str) -> None:
+        super().__init__()
+        self.patch_size, self.classes, self.kind = patch_size, classes, kind
+        self.random = torch.Generator().manual_seed(seed)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        size = (len(image), self.classes, image.shape[-2] // self.patch_size, image.shape[-1] // self.patch_size)
+        drawn = torch.randn(size, generator=self.random)
+        level = torch.randn(self.classes, 1, 1, generator=self.random)
+        if self.kind == "smooth":
+            return 3 * level + 0.2 * drawn
+        if self.kind == "saturated":
+            return 40 * drawn
+        if self.kind == "quantised":
+            return drawn.round()
+        if self.kind == "repeated":
+            return 2 * drawn[:, torch.randint(max(1, self.classes // 3), (self.classes,), generator=self.random)]
+        if self.kind == "constant":
+            return torch.zeros(size)
+        if self.kind == "near ties":
+            return drawn[:, :1] + 2.0**-22 * drawn
+        return 2 * drawn
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, object]:
+    crop = draw(st.integers(8, 48))
+    same = draw(st.booleans())
+    size = (draw(st.integers(1, 50)), draw(st.integers(1, 50)))
+    return {
+        "seed": draw(st.integers(0, 10**6)),
+        "classes": draw(st.one_of(st.integers(1, 12), st.integers(1, 300))),
+        "patch": draw(st.sampled_from([1, 2, 4, 7, 14, 16])),
+        "kind": draw(st.sampled_from(KINDS)),
+        "image": size,
+        "size": size if same else (draw(st.integers(1, 80)), draw(st.integers(1, 80))),
+        "windows": InferenceConfig(
+            crop=crop,
+            stride=draw(st.integers((crop + 2) // 3, crop)),
+            seen_bias=draw(st.sampled_from([0.0, 0.1, 0.7, 3.0])),
+            flip=draw(st.booleans()),
+            window_batch=draw(st.integers(1, 5)),
+        ),
+        "threshold": draw(st.sampled_from([None, 0.3, 0.9])),
+        "tile": draw(st.sampled_from([9, 16, 64])),
+    }
+
+
+def both_paths(
+    *,
+    seed: int,
+    classes: int,
+    patch: int,
+    kind: str,
+    image: tuple[int, int],
+    size: tuple[int, int],
+    windows: InferenceConfig,
+    threshold: float | None = None,
+    tile: int | None = None,
+) -> tuple[Labels, Labels, torch.Tensor]:
+    """Plain labels, ours, and our labels where nobody asks for scores."""
+    pixels, text = torch.zeros(3, *image), torch.zeros(classes, 2)
+    seen = torch.rand(classes, generator=torch.Generator().manual_seed(seed)) < 0.7
+    plain = labels_from_scores(
+        slide_scores(DrawnLogits(seed, classes, patch, kind), pixels, text, seen, windows), size, threshold
+    )
+    (logits,) = window_logits(DrawnLogits(seed, classes, patch, kind), [pixels], text, windows)
+    tiles = TileLabels(logits, size, seen, windows.seen_bias, tile=tile)
+    best = torch.empty(size)
+    return plain, Labels(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
+
+
+@settings(max_examples=120, deadline=None)
+@given(cases())
+def test_labels_and_scores_equal_the_plain_path(case: dict[str, object]) -> None:
+    plain, ours, unscored = both_paths(**case)
+    assert ours.labels.dtype == plain.labels.dtype
+    assert torch.equal(ours.labels, plain.labels)
+    assert torch.equal(ours.scores, plain.scores)
+    assert torch.equal(unscored, plain.labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("image", "size"), [((64, 90), (64, 90)), ((64, 90), (50, 71)), ((64, 90), (130, 183))])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_photograph_with_overlapping_windows(
+    kind: str, image: tuple[int, int], size: tuple[int, int], flip: bool
+) -> None:
+    windows = InferenceConfig(crop=64, stride=53, flip=flip)
+    plain, ours, unscored = both_paths(
+        seed=3, classes=40, patch=8, kind=kind, image=image, size=size, windows=windows, tile=24
+    )
+    assert torch.equal(ours.labels, plain.labels)
+    assert torch.equal(ours.scores, plain.scores)
+    assert torch.equal(unscored, plain.labels)
+
+
+def test_many_candidates_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tile_labels, "TILE_ELEMENTS", 3000)
+    windows = InferenceConfig(crop=32, stride=32)
+    plain, ours, _ = both_paths(
+        seed=1, classes=50, patch=4, kind="repeated", image=(32, 32), size=(32, 32), windows=windows, tile=16
+    )
+    assert torch.equal(ours.labels, plain.labels)
+    assert torch.equal(ours.scores, plain.scores)
+
+
+def test_classes_that_cannot_win_are_not_upsampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 classes that a constant sets apart only one is left in every tile, and none is then computed."""
+    logits = torch.linspace(-4, 4, 300)[:, None, None] + 1e-4 * torch.rand(1, 300, 8, 8)
+    windows = InferenceConfig(crop=32, stride=32)
+
+    class Fixed(torch.nn.Module):
+        patch_size = 4
+
+        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            return logits
+
+    (of_image,) = window_logits(Fixed(), [torch.zeros(3, 32, 32)], torch.zeros(300, 2), windows)
+    computed: list[int] = []
+    original = TileLabels._scores
+
+    def counted(self: TileLabels, rows: object, columns: object, candidates: torch.Tensor) -> torch.Tensor:
+        computed.append(len(candidates))
+        return original(self, rows, columns, candidates)
+
+    monkeypatch.setattr(TileLabels, "_scores", counted)
+    tiles = TileLabels(of_image, (32, 32), torch.zeros(300, dtype=torch.bool), 0.0, tile=16)
+    assert (tiles.write() == 299).all()
+    assert computed == []
+    tiles.write(torch.empty(32, 32))
+    assert computed == [1] * 4
+
+
+def test_a_logit_that_is_no_number_rules_no_class_out() -> None:
+    class Broken(DrawnLogits):
+        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(image, text)
+            logits[:, 1, 0, 0] = torch.nan
+            return logits
+
+    windows, text = InferenceConfig(crop=64, stride=64), torch.zeros(5, 2)
+    (of_image,) = window_logits(Broken(0, 5, 4, "rough"), [torch.zeros(3, 64, 64)], text, windows)
+    seen = torch.zeros(5, dtype=torch.bool)
+    labels = TileLabels(of_image, (64, 64), seen, 0.0, tile=16).write()
+    plain = labels_from_scores(
+        slide_scores(Broken(0, 5, 4, "rough"), torch.zeros(3, 64, 64), text, seen, windows), (64, 64)
+    )
+    assert labels.max() < 5
+    assert torch.equal(labels[8:], plain.labels[8:])
