@@ -10,6 +10,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from cascade_clip.clip.image_encoder import ImageEncoder, TapProjection
+from cascade_clip.clip.quick_gelu import use_lean_activations
 from cascade_clip.clip.spectral_prompt import SpectralPrompt
 from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.config.schema import AggregationConfig, ModelConfig
@@ -29,12 +30,13 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
 
     Args:
         config: Host, stages, prompts, aggregation, decoder.
-        visual: open_clip's image tower.
+        visual: open_clip's image tower, whose activations are put in place of equal ones that keep less.
 
     Raises:
         UserError: Stages or prompts beyond the tower's blocks, decoder heads that do not divide the joint dimension.
     """
     visual.requires_grad_(False)
+    use_lean_activations(visual)
     encoder = HOST_ENCODERS[config.host](config, visual)
     for tap in encoder.tap_projections.values():
         if config.stage_projection.init == "clip" and isinstance(tap, TapProjection):

@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 from cascade_clip.errors import UserError
+from cascade_clip_cli.bench import bench
+from cascade_clip_cli.cka import cka
 from cascade_clip_cli.evaluate import evaluate
+from cascade_clip_cli.export import export
 from cascade_clip_cli.import_upstream import import_upstream
 from cascade_clip_cli.predict import predict
 from cascade_clip_cli.prepare_data import prepare_data
@@ -18,6 +21,7 @@ from cascade_clip_cli.quickstart import quickstart
 from cascade_clip_cli.recipes import recipes
 from cascade_clip_cli.reproduce import reproduce
 from cascade_clip_cli.self_train import self_train
+from cascade_clip_cli.similarity import similarity
 from cascade_clip_cli.train import train
 
 USER_MISTAKE = 2
@@ -37,6 +41,10 @@ app.command("train")(train)
 app.command("self-train")(self_train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
+app.command("cka")(cka)
+app.command("similarity")(similarity)
+app.command("bench")(bench)
+app.command("export")(export)
 app.command("import-upstream")(import_upstream)
 app.command("reproduce")(reproduce)
 app.command("recipes")(recipes)

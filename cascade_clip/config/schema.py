@@ -242,12 +242,18 @@ class TrainConfig(Section):
     """Rate at which the polynomial decay ends."""
     gradient_checkpointing: bool = False
     """Recompute the encoder's blocks in the backward pass instead of keeping their activations."""
+    compile: bool = False
+    """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout then
+    draws other masks, so that weights differ from those of a run without it."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that read and augment images, each training process."""
     validate_every: Annotated[int, Field(ge=0)] = 0
     """Steps between validations; 0: only after the last step (the released code never validates)."""
     validate_images: Annotated[int, Field(ge=0)] = 0
     """Images of each validation, spread over the set; 0: all of them."""
+    pictures: Annotated[int, Field(ge=0)] = 4
+    """Validation images, always the same, whose predictions each validation pictures beside their labels; 0: none, and
+    no curves either. They change no weight and no random draw."""
     save_every: PositiveInt = 1000
     """Steps between saved states that `--resume` continues from."""
     log_every: PositiveInt = 50

@@ -38,8 +38,9 @@ def segmentation_loss(
     dice_weight: float = 1.0,
     region: RegionLoss = "dice",
     ignored: Literal["negative", "masked"] = "negative",
-    num_masks: float | None = None,
+    num_masks: float | Tensor | None = None,
     share: float = 1.0,
+    present: Tensor | None = None,
 ) -> LossTerms:
     """Loss of mask logits on the patch grid against label maps (SPEC sections 7 and 16).
 
@@ -54,11 +55,20 @@ def segmentation_loss(
             processes: N averaged over them); unset: counted here.
         share: Images of this call as a share of the process's batch, where the rest is accumulated; SSIM, a mean over
             images that N does not divide, is weighed by it.
+        present: (B, K) bool on the CPU, which classes each image has, where that is known already.
     """
-    count = max(1.0, float(count_masks(labels)) if num_masks is None else num_masks)
+    if num_masks is None:
+        num_masks = float(count_masks(labels))
+    count = num_masks.clamp(min=1.0) if isinstance(num_masks, Tensor) else max(1.0, num_masks)
     if region == "dice":
         total, focal, dice = focal_dice_loss(
-            logits, labels, count, focal_weight=focal_weight, dice_weight=dice_weight, masked=ignored == "masked"
+            logits,
+            labels,
+            count,
+            focal_weight=focal_weight,
+            dice_weight=dice_weight,
+            masked=ignored == "masked",
+            present=present,
         )
         return LossTerms(total, focal, dice, ssim=dice.new_zeros(()))
     full = F.interpolate(logits.float(), size=labels.shape[-2:], mode="bilinear", align_corners=False)

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 ALPHA = 0.25
 
 
-def focal_loss(logits: Tensor, targets: Tensor, num_masks: float, valid: Tensor | None = None) -> Tensor:
+def focal_loss(logits: Tensor, targets: Tensor, num_masks: float | Tensor, valid: Tensor | None = None) -> Tensor:
     """(1/N) Σ over images and classes of the mean over pixels of α_t · BCE · (1 − p_t)² (SPEC section 7).
 
     All B·K maps count, and without `valid` an ignored pixel is a negative of every class, as released.

@@ -50,7 +50,23 @@ def count_masks(labels: Tensor) -> int:
     Args:
         labels: (B, H, W) int64.
     """
-    return sum(int((image.unique() != IGNORED).sum()) for image in labels)
+    return int(present_classes(labels, IGNORED).sum())
+
+
+def present_classes(labels: Tensor, classes: int) -> Tensor:
+    """Which classes each image has.
+
+    Args:
+        labels: (B, H, W) int64, 0..classes-1 and 255.
+        classes: K.
+
+    Returns:
+        (B, K) bool, on the labels' device.
+    """
+    seen = torch.zeros(len(labels), max(classes, IGNORED + 1), dtype=torch.bool, device=labels.device)
+    seen.scatter_(1, labels.flatten(1), value=True)
+    seen[:, IGNORED] = False
+    return seen[:, :classes]
 
 
 def pseudo_labels(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,11 +23,15 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.targets import count_masks
+from cascade_clip.losses.targets import present_classes
 from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import to_device
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.compilation import Warmup, compiled
 from cascade_clip.training.labels import Labeller, StudentPasses
+from cascade_clip.training.loss_reading import LossReader, Meter
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
+from cascade_clip.training.pictures import write_curves, write_validation_sheet
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
 
@@ -42,7 +45,7 @@ class TrainReport:
     Attributes:
         step: Steps done.
         steps: Steps of the whole run.
-        loss: Total loss of this step.
+        loss: Total loss of this step; on a GPU of the one before, unless this one is logged, saved or validated.
         focal: Weighted focal term.
         region: Weighted dice term, or SSIM in its place.
         region_loss: Which of the two it is.
@@ -135,6 +138,8 @@ class Trainer:
         config, device = self.recipe.train, self.accelerator.device
         text = self.model.text_embeddings_for(self.split)[list(self.labeller.fed)].to(device)
         network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
+        if config.compile:
+            network = compiled(network)
         self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
         keep_clip_out(self.accelerator)
         self.state = TrainState(processes=self.accelerator.num_processes)
@@ -171,17 +176,20 @@ class Trainer:
     def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
         config = self.recipe.train
         batches = self._stream()
-        meter = _Meter(config.batch, self.recipe.region_loss)
+        reader = LossReader(self.recipe.region_loss, behind=self.accelerator.device.type == "cuda")
+        meter = Meter(config.batch, self.recipe.region_loss)
+        warm_up = Warmup(config.compile)
         scores = None
         network.train()
         for step in range(self.state.step, config.iterations):
             lr = set_learning_rate(optimizer, step, config)
-            focal, region = self._step(network, optimizer, text, next(batches), step)
-            self.state.step = step + 1
+            with warm_up.first_step(meter):
+                self._step(network, optimizer, text, next(batches), reader)
+                meter.add(reader.read(everything=self._is_stop()))
             last = self.state.step == config.iterations
-            meter.add(focal, region)
             due = config.validate_every and self.state.step % config.validate_every == 0
             scores = self._validate() if due or last else None
+            focal, region = meter.latest
             report = TrainReport(
                 self.state.step,
                 config.iterations,
@@ -195,15 +203,24 @@ class Trainer:
                 scores,
             )
             if self.state.step % config.log_every == 0 or last:
-                self._log({**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()})
-                meter = _Meter(config.batch, self.recipe.region_loss)
+                line = {**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()}
+                self._log({**line, **warm_up.seconds()})
+                meter.restart()
             if self.watch is not None and self.accelerator.is_main_process:
                 self.watch(report)
             if self.state.step % config.save_every == 0 or last:
                 save_state(self.accelerator, self.run, self.state, self.labeller.kept)
             if self.state.step == config.iterations // 2 and self.accelerator.is_main_process:
                 self.model.save_pretrained(self.run.half_way_model)
+            if scores is not None or last or self.state.step % config.save_every == 0:
+                self._picture(validated=scores is not None)
         return scores if scores is not None else self._validate()
+
+    def _is_stop(self) -> bool:
+        """Whether something is logged, kept or scored after this step, so that its loss must be known to be finite."""
+        config, step = self.recipe.train, self.state.step
+        stops = (config.log_every, config.save_every, config.validate_every)
+        return step in {1, config.iterations // 2, config.iterations} or any(n and step % n == 0 for n in stops)
 
     def _batches(self) -> DataLoader[TrainSample]:
         """All micro-batches of this process from the present step on."""
@@ -234,43 +251,44 @@ class Trainer:
         optimizer: Optimizer,
         text: Tensor,
         batch: Sequence[TrainSample],
-        step: int,
-    ) -> tuple[float, float]:
-        """One optimiser step; returns the weighted focal and dice (or SSIM) terms over all processes."""
+        reader: LossReader,
+    ) -> None:
+        """One optimiser step; `reader` takes the weighted focal and dice (or SSIM) terms over all processes."""
         device, loss = self.accelerator.device, self.recipe.loss
-        passes = StudentPasses(network, [micro["image"].to(device, non_blocking=True) for micro in batch], text)
+        passes = StudentPasses(network, [to_device(micro["image"], device) for micro in batch], text)
         labels = self.labeller.label(batch, passes)
-        # SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's.
-        masks = torch.tensor(float(sum(count_masks(micro) for micro in labels)), device=device)
-        num_masks = float(self.accelerator.reduce(masks, "mean"))
+        present = [present_classes(micro, len(text)).cpu() for micro in labels]
+        num_masks = self._mean_over_processes(sum(int(micro.sum()) for micro in present))
         terms, images = torch.zeros(2, device=device), sum(len(micro) for micro in labels)
         for number, micro_labels in enumerate(labels):
             together = nullcontext() if number == len(batch) - 1 else self.accelerator.no_sync(network)
             with together:
                 parts = segmentation_loss(
                     passes.logits(number),
-                    micro_labels.to(device),
+                    to_device(micro_labels, device),
                     focal_weight=loss.focal,
                     dice_weight=loss.dice,
                     region=self.recipe.region_loss,
                     ignored=loss.ignored,
                     num_masks=num_masks,
                     share=len(micro_labels) / images,
+                    present=present[number],
                 )
                 self.accelerator.backward(parts.total)
             terms += torch.stack([parts.focal, parts.dice + parts.ssim])
-        focal, region = self.accelerator.reduce(terms, "mean").tolist()
-        if not math.isfinite(focal + region):
-            names = ", ".join(str(name) for micro in batch for name in micro["id"])
-            raise UserError(
-                f"The loss is not finite at step {step + 1} (focal {focal}, {self.recipe.region_loss} {region}; images:"
-                f" {names})."
-                " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
-            )
+        self.state.step += 1
+        names = [str(name) for micro in batch for name in micro["id"]]
+        reader.add(self.state.step, self.accelerator.reduce(terms, "mean"), names)
         optimizer.step()
         optimizer.zero_grad()
         self.labeller.follow(self.network)
-        return focal, region
+
+    def _mean_over_processes(self, masks: int) -> float | Tensor:
+        """SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's."""
+        if self.accelerator.num_processes == 1:
+            return float(masks)
+        mean: Tensor = self.accelerator.reduce(torch.full((), float(masks), device=self.accelerator.device), "mean")
+        return mean
 
     def _validate(self) -> Scores | None:
         """Score the validation part on all processes, keep the best model; none where there is no such part."""
@@ -304,6 +322,29 @@ class Trainer:
                 self.model.save_pretrained(self.run.best_model, scores=_card_scores(scores))
         return scores
 
+    def _picture(self, *, validated: bool) -> None:
+        """Redraw the curves and, after a validation, show the fixed images; the main process alone does so."""
+        recipe, validation = self.recipe, self.validation
+        if not (recipe.train.pictures and self.accelerator.is_main_process):
+            return
+        write_curves(self.run, f"{recipe.name}, {self.split.name}, seed {recipe.seed}")
+        if not validated:
+            return
+        network = self.network
+        network.eval()
+        write_validation_sheet(
+            self.run,
+            self.state.step,
+            network,
+            self.model.text_embeddings_for(validation.split, templates=validation.templates),
+            validation.split,
+            validation.dataset,
+            recipe,
+            device=self.accelerator.device,
+            dtype=self.model.dtype,
+        )
+        network.train()
+
     def _log(self, values: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
             return
@@ -312,28 +353,6 @@ class Trainer:
         prefix = "validation/" if "validation" in values else "train/"
         numbers = {f"{prefix}{name}": value for name, value in flat.items() if value is not None}
         self.accelerator.log(numbers, step=self.state.step)
-
-
-class _Meter:
-    """Means of the loss terms and images a second since the last line of the log."""
-
-    def __init__(self, batch: int, region_loss: str) -> None:
-        self.batch = batch
-        self.region_loss = region_loss
-        self.focal: list[float] = []
-        self.region: list[float] = []
-        self.start = time.perf_counter()
-
-    def add(self, focal: float, region: float) -> None:
-        self.focal.append(focal)
-        self.region.append(region)
-
-    def rate(self) -> float:
-        return len(self.focal) * self.batch / max(time.perf_counter() - self.start, 1e-9)
-
-    def means(self) -> dict[str, float]:
-        focal, region = (sum(values) / len(values) for values in (self.focal, self.region))
-        return {"loss": focal + region, "focal": focal, self.region_loss: region}
 
 
 def _memory() -> float:

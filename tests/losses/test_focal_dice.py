@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.losses import focal_dice
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.focal_dice import focal_dice_loss
-from cascade_clip.losses.targets import one_hot_masks
+from cascade_clip.losses.targets import count_masks, one_hot_masks, present_classes
 
 
 def _dice(probability: Tensor, targets: Tensor, num_masks: float) -> Tensor:
@@ -70,3 +70,30 @@ def test_gradient_keeps_the_logits_number_format() -> None:
     assert logits.grad is not None
     assert logits.grad.dtype == torch.bfloat16
     assert logits.grad.float().abs().sum() > 0
+
+
+def test_number_of_masks_from_several_processes() -> None:
+    """As a tensor on the device it is the same number, and known classes are not looked up again."""
+    logits = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 4, (2, 9, 9), generator=torch.Generator().manual_seed(1))
+    weights = {"focal_weight": 100.0, "dice_weight": 1.0, "masked": False}
+    expected = focal_dice_loss(logits, labels, 3.0, **weights)
+    given = focal_dice_loss(logits, labels, torch.tensor(3.0), **weights, present=present_classes(labels, 4))
+    assert [term.item() for term in given] == pytest.approx([term.item() for term in expected], rel=1e-6)
+
+
+def test_autocast_does_not_round_the_products() -> None:
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 3, (1, 16, 16), generator=torch.Generator().manual_seed(1))
+    weights = {"focal_weight": 100.0, "dice_weight": 1.0, "masked": False}
+    expected = focal_dice_loss(logits, labels, 3.0, **weights)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(focal_dice_loss(logits, labels, 3.0, **weights)[0], expected)
+
+
+def test_present_classes() -> None:
+    labels = torch.tensor([[[0, 255], [2, 2]], [[255, 255], [255, 255]]])
+    assert present_classes(labels, 3).tolist() == [[True, False, True], [False] * 3]
+    assert count_masks(labels) == 2
+    many = torch.tensor([[[299, 255], [0, 0]]])
+    assert present_classes(many, 300).nonzero()[:, 1].tolist() == [0, 299]

@@ -1,0 +1,67 @@
+"""The lean activation is open_clip's in value and gradient, and keeps less."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from open_clip.transformer import QuickGELU
+from torch import Tensor, nn
+
+from cascade_clip.build import build_network
+from cascade_clip.clip.load import load_clip
+from cascade_clip.clip.quick_gelu import LeanQuickGELU, use_lean_activations
+from cascade_clip.config.schema import Recipe
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+def test_value_and_gradient(dtype: torch.dtype, tolerance: float) -> None:
+    """Against double precision, far into both tails."""
+    exact = torch.linspace(-40, 40, 2001, dtype=dtype).double().requires_grad_()
+    weights = torch.linspace(-1, 1, 2001, dtype=dtype).double()
+    expected = exact * torch.sigmoid(1.702 * exact)
+    (slope,) = torch.autograd.grad(expected, exact, weights)
+    x = exact.detach().to(dtype).requires_grad_()
+    ours = LeanQuickGELU()(x)
+    (our_slope,) = torch.autograd.grad(ours, x, weights.to(dtype))
+    assert ours.dtype == our_slope.dtype == dtype
+    torch.testing.assert_close(ours.double(), expected.detach(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(our_slope.double(), slope, rtol=tolerance, atol=tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(LeanQuickGELU()(x), ours.detach(), rtol=0, atol=0)
+
+
+def _kept(module: nn.Module) -> int:
+    sizes: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        module(torch.ones(10, requires_grad=True))
+    return sum(sizes)
+
+
+def test_keeps_one_tensor() -> None:
+    assert _kept(LeanQuickGELU()) == 10
+    assert _kept(QuickGELU()) > 10
+
+
+def test_input_stays_as_it_is() -> None:
+    x = torch.ones(3)
+    LeanQuickGELU()(x)
+    LeanQuickGELU()(x.requires_grad_())
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_built_networks_use_it(tiny_recipe: Recipe) -> None:
+    """In the image tower only; other activations stay, and so do the weights' names."""
+    clip = load_clip(tiny_recipe.clip.architecture, tiny_recipe.clip.weights)
+    names, kinds = set(clip.visual.state_dict()), [type(module) for module in clip.visual.modules()]
+    build_network(tiny_recipe.model, clip.visual)
+    assert set(clip.visual.state_dict()) == names
+    replaced = [LeanQuickGELU if kind is QuickGELU else kind for kind in kinds]
+    assert [type(module) for module in clip.visual.modules()] == replaced
+    mixed = nn.Sequential(nn.Sequential(QuickGELU(), nn.GELU()), QuickGELU())
+    use_lean_activations(mixed)
+    assert [type(module) for module in mixed.modules()][2:] == [LeanQuickGELU, nn.GELU, LeanQuickGELU]
