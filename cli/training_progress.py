@@ -67,8 +67,8 @@ def show_training_result(
 def _line(report: TrainReport) -> str:
     memory = f"  {report.memory:.0f} MiB" if report.memory else ""
     return (
-        f"loss {report.loss:.3f} (focal {report.focal:.3f}, {report.region_loss} {report.region:.3f})  lr {report.lr:.2e}"
-        f"  {report.images_per_second:.1f} img/s{memory}"
+        f"loss {report.loss:.3f} (focal {report.focal:.3f}, {report.region_loss} {report.region:.3f})"
+        f"  lr {report.lr:.2e}  {report.images_per_second:.1f} img/s{memory}"
     )
 
 

@@ -243,8 +243,8 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute the encoder's blocks in the backward pass instead of keeping their activations."""
     compile: bool = False
-    """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout then
-    draws other masks, so that weights differ from those of a run without it."""
+    """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
+    then draws other masks, so that weights differ from those of a run without it."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that read and augment images, each training process."""
     validate_every: Annotated[int, Field(ge=0)] = 0
