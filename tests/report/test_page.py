@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 from PIL import Image
 from report_pages import HOSTILE, evaluation_page, layer_similarities, written_predictions
 
@@ -83,7 +84,8 @@ def test_light_and_dark_follow_the_system_and_the_button(pages: dict[str, Path],
     page.look(scheme="dark")
     assert page.run(colour) == "rgb(21, 23, 27)"
     button = page.one("[data-theme-toggle]")
-    assert button.get_attribute("aria-label") == "Switch to light"
+    # The page hears of the new scheme with its next frame.
+    WebDriverWait(page.window, 20).until(lambda _: button.get_attribute("aria-label") == "Switch to light")
     button.click()
     assert page.run(colour) == "rgb(250, 250, 248)"
     assert button.get_attribute("aria-label") == "Switch to dark"
