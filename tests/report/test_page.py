@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from selenium.webdriver.support.ui import WebDriverWait
 from PIL import Image
 from report_pages import HOSTILE, evaluation_page, layer_similarities, written_predictions
+from selenium.webdriver.support.ui import WebDriverWait
 
 from cascade_clip.errors import UserError
 from cascade_clip.report.cka_page import write_cka_report
