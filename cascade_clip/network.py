@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder
+from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.errors import UserError
 from cascade_clip.head.cascade import CascadeHead
 
@@ -28,11 +28,11 @@ class CascadeNetwork(nn.Module):
         """Side of a patch in pixels; image sides are multiples of it."""
         return self.encoder.patch_size
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+    def forward(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
         """Mask logits: the sum over decoders, one a stage in the cascade.
 
         Args:
-            image: (B, 3, H, W) float, normalised.
+            image: (B, 3, H, W) float, normalised, or what the encoder made of it before.
             text: (K, C) text embeddings, unit vectors.
 
         Returns:
@@ -67,9 +67,9 @@ class CascadeNetwork(nn.Module):
             )
         self.load_state_dict({**self.state_dict(), **{name: tensor.float() for name, tensor in tensors.items()}})
 
-    def stage_logits(self, image: Tensor, text: Tensor) -> list[Tensor]:
+    def stage_logits(self, image: Tensor | ImageFeatures, text: Tensor) -> list[Tensor]:
         """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""
-        features = self.encoder(image)
+        features = image if isinstance(image, ImageFeatures) else self.encoder(image)
         return [mask.unflatten(-1, features.grid) for mask in self.head(features, text.to(image.dtype))]
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 import torch
 
 from cascade_clip.errors import UserError, closest
+
+if TYPE_CHECKING:
+    from cascade_clip.clip.image_encoder import ImageFeatures
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -55,11 +58,15 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a tensor; to a CUDA device by pinned memory, so that nothing waits for what is queued there."""
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
+@overload
+def to_device(tensors: torch.Tensor, device: torch.device) -> torch.Tensor: ...
+@overload
+def to_device(tensors: ImageFeatures, device: torch.device) -> ImageFeatures: ...
+def to_device(tensors: torch.Tensor | ImageFeatures, device: torch.device) -> torch.Tensor | ImageFeatures:
+    """Move a tensor or features; to a CUDA device by pinned memory, so that nothing waits for what is queued there."""
+    if device.type != "cuda" or tensors.device.type == "cuda":
+        return tensors.to(device)
+    return (tensors if tensors.is_pinned() else tensors.pin_memory()).to(device, non_blocking=True)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:

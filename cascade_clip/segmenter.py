@@ -16,6 +16,7 @@ from cascade_clip.clip.load import Clip
 from cascade_clip.clip.templates import templates_of
 from cascade_clip.clip.text import embed_classes
 from cascade_clip.clip.text_cache import TextCache
+from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.dense import DenseNetwork
@@ -149,6 +150,24 @@ class CascadeCLIP:
             self.save_pretrained(folder)
             api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision)
         return str(url)
+
+    def compile(self, text: Tensor) -> float:
+        """Compile the network with `torch.compile`, before images are segmented; scores then differ by rounding.
+
+        Args:
+            text: (K, C) text embeddings of as many classes as will be looked for.
+
+        Returns:
+            Seconds it took: a minute or more, which pays for many images.
+
+        Raises:
+            UserError: An exported model, which is compiled already, or one that cannot be compiled here.
+        """
+        if isinstance(self.network, OnnxNetwork):
+            raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
+        inference, patch = self.recipe.inference, self.network.patch_size
+        side = -(-inference.crop // patch) * patch
+        return warm_up(self.network, text.to(self.device), side=side, batches=inference.window_batch, dtype=self.dtype)
 
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:
         """Text embeddings of class names, from the cache where this vocabulary was embedded before.

@@ -17,6 +17,7 @@ from cascade_clip_cli.evaluation_outputs import (
     write_record,
 )
 from cascade_clip_cli.options import (
+    CompileOption,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -62,6 +63,7 @@ def evaluate(
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     pictures: Annotated[
         Path | None,
         typer.Option("--pictures", metavar="DIR", help="Write example images, confusion and per-class figures here."),
@@ -81,6 +83,7 @@ def evaluate(
     Example: cascade-clip eval runs/mine/model --split shapes-seen
     """
     from cascade_clip.files import check_folder
+    from cascade_clip_cli.compiling import compile_network
     from cascade_clip_cli.console import be_quiet, show_log, stdout
     from cascade_clip_cli.launch import run_processes
 
@@ -98,8 +101,9 @@ def evaluate(
     state, model = _load(checkpoint, device, precision)
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
     chosen, dataset = chosen_dataset(model, split, data, stream=stream)
-    started = time.perf_counter()
     text = model.text_embeddings_for(chosen, templates=templates)
+    compile_seconds = compile_network(model, text) if compiled else None
+    started = time.perf_counter()
     measured = _measure(state, model, text, chosen, dataset, inference, limit=limit)
     if not state.is_main_process:
         return
@@ -116,6 +120,7 @@ def evaluate(
         "precision": precision,
         "processes": state.num_processes,
         "seconds": round(time.perf_counter() - started, 2),
+        "compile_seconds": compile_seconds,
         "scores": scores.to_dict(),
         "confused": [asdict(pair) for pair in pairs],
     }

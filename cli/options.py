@@ -34,6 +34,9 @@ StreamOption = Annotated[
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")

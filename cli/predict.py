@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cascade_clip_cli.explanation import Explainer
-from cascade_clip_cli.options import DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
+from cascade_clip_cli.options import CompileOption, DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
 from cascade_clip_cli.predict_images import Outcome, Work, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
-from cascade_clip_cli.vocabulary import chosen_vocabulary, embedded, known_colours, own_vocabulary, spoken_names
+from cascade_clip_cli.vocabulary import (
+    chosen_vocabulary,
+    embedded,
+    known_colours,
+    own_vocabulary,
+    spoken_names,
+    text_embeddings,
+)
 
 if TYPE_CHECKING:
     from cascade_clip.segmenter import CascadeCLIP
@@ -55,6 +62,7 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("predictions"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    compiled: CompileOption = False,
     runtime: Annotated[
         str, typer.Option("--runtime", help="torch, or onnx for a model that `export --format onnx` wrote.")
     ] = "torch",
@@ -71,6 +79,7 @@ def predict(
 
     Example: cascade-clip predict street.jpg --classes road,tree,sky
     """
+    from cascade_clip_cli.compiling import compile_network
     from cascade_clip_cli.console import be_quiet, show_log
 
     if quiet:
@@ -88,6 +97,8 @@ def predict(
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     explainer = Explainer(segmenter, model, vocabulary, wanted) if explain else None
     words = embedded(segmenter, vocabulary)
+    if compiled:
+        compile_network(segmenter, text_embeddings(segmenter, vocabulary))
     work = Work(segmenter, words, known_colours(vocabulary), output, threshold, explainer)
     outcomes = _outcomes(work, paths, spoken_names(vocabulary), options)
     page = None

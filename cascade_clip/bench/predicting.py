@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cascade_clip.bench.counting import count_parameters, nothing_trains
 from cascade_clip.bench.model import bare_tower, load_bench_model, seen_mask, window_size
@@ -20,6 +20,7 @@ from cascade_clip.bench.rooms import RoomClock, network_rooms
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import WARM_UP_ROUNDS
 from cascade_clip.bench.workload import COMPILED, PLAIN, TOWER, Workload
+from cascade_clip.compilation import compiled
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.resize import test_size
 from cascade_clip.evaluation.confusion import confusion_matrix
@@ -58,7 +59,7 @@ class PredictWorkload(Workload):
     def _add_subjects(self) -> None:
         self.add(LABELS, lambda: self.labels(self.model.network, self.image))
         if self.settings.compiled:
-            network = compiled_network(self.model.network)
+            network = compiled(self.model.network)
             self.add(f"{LABELS}, {COMPILED}", lambda: self.labels(network, self.image))
         if self.settings.plain:
             self.add(f"{LABELS}, {PLAIN}", lambda: plain_labels(self.model, self.image, self.text, self.seen))
@@ -139,7 +140,7 @@ class EvalWorkload(PredictWorkload):
         )
         self.add(EVALUATION, lambda: self._evaluate(self.model.network), count)
         if self.settings.compiled:
-            network = compiled_network(self.model.network)
+            network = compiled(self.model.network)
             self.add(f"{EVALUATION}, {COMPILED}", lambda: self._evaluate(network), count)
         if self.settings.plain:
             self.add(f"{EVALUATION}, {PLAIN}", self._evaluate_plainly, count)
@@ -170,10 +171,3 @@ class EvalWorkload(PredictWorkload):
 def median_rooms(passes: Sequence[Mapping[str, float]], images: int = 1) -> dict[str, float]:
     """Median seconds of each room over passes that hold the same rooms, for one of `images`."""
     return {room: statistics.median(seconds[room] for seconds in passes) / images for room in passes[0]}
-
-
-def compiled_network(network: nn.Module) -> MaskNetwork:
-    """The network as `torch.compile` makes it; its first turn compiles."""
-    compiled: Any = torch.compile(network)
-    chosen: MaskNetwork = compiled
-    return chosen

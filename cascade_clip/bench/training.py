@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from cascade_clip.bench.counting import count_parameters
 from cascade_clip.bench.model import bare_tower, load_bench_model
@@ -187,9 +188,8 @@ class TrainWorkload(Workload):
             )
         optimizer = build_optimizer(self.network, recipe.train)
         samples = TrainSamples(self.dataset, TrainTransform(recipe.data), self.settings.seed)
-        batch = [samples[position] for position in range(self.batch)]
-        image = torch.stack([sample["image"] for sample in batch]).to(self.device)
-        labels = torch.stack([sample["label"] for sample in batch]).to(self.device).long()
+        batch = default_collate([samples[position] for position in range(self.batch)])
+        image, labels = batch["image"].to(self.device), batch["label"].to(self.device).long()
 
         def step() -> None:
             self.network.train()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,36 @@ class ImageFeatures:
     patch_tokens: dict[int, Tensor]
     class_token: Tensor
     grid: tuple[int, int]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the tokens."""
+        return self.class_token.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where they lie."""
+        return self.class_token.device
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> ImageFeatures:
+        """The same features on a device."""
+        return self._changed(lambda tokens: tokens.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> ImageFeatures:
+        """The same features in pinned memory, from which copies to a GPU need not be waited for."""
+        return self._changed(lambda tokens: tokens.pin_memory())
+
+    def is_pinned(self) -> bool:
+        """Whether they lie there already."""
+        return self.class_token.is_pinned()
+
+    def of_image(self, place: int) -> ImageFeatures:
+        """The features of one image of the batch, B = 1."""
+        return self._changed(lambda tokens: tokens[place : place + 1])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
+        tokens = {block: change(of_block) for block, of_block in self.patch_tokens.items()}
+        return ImageFeatures(tokens, change(self.class_token), self.grid)
 
 
 class TapProjection(nn.Module):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TypedDict
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -17,15 +17,29 @@ from cascade_clip.data.records import Record
 from cascade_clip.data.transforms import IGNORED, TrainTransform
 from cascade_clip.errors import UserError
 
-# Keeps the order of images apart from the augmentation, whose generators are seeded with (seed, position).
+if TYPE_CHECKING:
+    from cascade_clip.clip.image_encoder import ImageFeatures
+
+# Keep the order of images and the crops that come again apart from what is drawn anew, which is seeded with
+# (seed, position).
 _ORDER_STREAM = 1
+_VIEW_STREAM = 2
+
+
+class View(NamedTuple):
+    """One of the crops of an image that come again (`data.views`)."""
+
+    image: int
+    """The image's place in the training part."""
+    number: int
+    """Which of its crops, 0 .. views - 1."""
 
 
 class TrainSample(TypedDict):
     """One sample; collated into a micro-batch, every value gains a leading B."""
 
-    image: torch.Tensor
-    """(3, crop, crop) float32, normalised."""
+    image: torch.Tensor | ImageFeatures
+    """(3, crop, crop) float32, normalised; in their place a frozen encoder's features, where these are kept."""
     label: torch.Tensor
     """(crop, crop) uint8: class index 0..K-1 of the dataset, 255 = ignored."""
     extent: torch.Tensor
@@ -38,7 +52,8 @@ class TrainSamples(Dataset[TrainSample]):
     """The endless sequence of training samples, addressed by position.
 
     Epoch e = p // n is a permutation of the n images that depends on (seed, e) alone; the augmentation of position p
-    depends on (seed, p) alone. A run that continues at any step therefore sees exactly what an uninterrupted one does.
+    depends on (seed, p) alone, or with V views on (seed, image, e mod V). A run that continues at any step therefore
+    sees exactly what an uninterrupted one does.
 
     A foreign dataset that is streamed cannot be permuted as a whole: there position p is the (p mod n)-th row of the
     stream, shuffled by (seed, e) within a buffer. That too depends on nothing else; continuing skips what comes before.
@@ -64,6 +79,7 @@ class TrainSamples(Dataset[TrainSample]):
         self.transform = transform
         self.seed = seed
         self.hidden = tuple(hidden)
+        self.views = transform.config.views
 
     def __len__(self) -> int:
         """Images of an epoch; positions go on beyond it."""
@@ -73,6 +89,10 @@ class TrainSamples(Dataset[TrainSample]):
         """Which image of the training part stands at a position."""
         epoch, place = divmod(position, len(self))
         return int(_order(self.seed, epoch, len(self))[place])
+
+    def view_at(self, position: int) -> View | None:
+        """Which crop of which image stands at a position; none where crops never come again."""
+        return View(self.index_at(position), position // len(self) % self.views) if self.views else None
 
     def __getitem__(self, position: int) -> TrainSample:
         """Make the sample of a position.
@@ -93,7 +113,7 @@ class TrainSamples(Dataset[TrainSample]):
         crop = self.transform(
             open_image(record.image_bytes, name=f"{record.id} in {self.dataset.place}"),
             label,
-            np.random.default_rng([self.seed, position]),
+            self._generator(position),
         )
         return {
             "image": torch.from_numpy(crop.image),
@@ -101,6 +121,10 @@ class TrainSamples(Dataset[TrainSample]):
             "extent": torch.tensor(crop.extent),
             "id": record.id,
         }
+
+    def _generator(self, position: int) -> np.random.Generator:
+        view = self.view_at(position)
+        return np.random.default_rng([self.seed, position] if view is None else [self.seed, *view, _VIEW_STREAM])
 
     def _record(self, position: int) -> Record:
         if self.dataset.streams:
@@ -143,8 +167,21 @@ class _TrainLoader(DataLoader[TrainSample]):
             raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
 
 
+class SampleSource(Protocol):
+    """Samples by position, of a prepared dataset."""
+
+    dataset: PreparedDataset
+
+    def __getitem__(self, position: int) -> TrainSample:
+        """Make the sample of a position."""
+        ...
+
+
+Collate = Callable[[Sequence[TrainSample]], TrainSample]
+
+
 def train_loader(
-    samples: TrainSamples,
+    samples: SampleSource,
     *,
     start_step: int,
     steps: int,
@@ -153,6 +190,7 @@ def train_loader(
     world: int = 1,
     micro_batch: int | None = None,
     workers: int = 0,
+    collate: Collate | None = None,
 ) -> DataLoader[TrainSample]:
     """Load the micro-batches of one process in order, from one step to another.
 
@@ -168,8 +206,8 @@ def train_loader(
         rank: This process, 0 .. world - 1.
         world: Number of processes.
         micro_batch: Most images at once; None: the whole share.
-        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
-            would have to read the whole stream.
+        workers: See `batches_of`.
+        collate: See `batches_of`.
 
     Returns:
         A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
@@ -182,13 +220,30 @@ def train_loader(
         raise UserError(
             f"The batch of {batch} images cannot be split evenly over {world} processes; choose a multiple of {world}."
         )
+    positions = _MicroBatches(
+        range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
+    )
+    return batches_of(samples, positions, workers=workers, collate=collate)
+
+
+def batches_of(
+    samples: SampleSource, positions: Iterable[list[int]], *, workers: int = 0, collate: Collate | None = None
+) -> DataLoader[TrainSample]:
+    """Load batches of given positions in order.
+
+    Args:
+        samples: The samples.
+        positions: Those of each batch.
+        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
+            would have to read the whole stream.
+        collate: Puts samples together; none: PyTorch's own way.
+    """
     return _TrainLoader(
-        samples,
-        batch_sampler=_MicroBatches(
-            range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
-        ),
+        samples,  # type: ignore[arg-type]
+        batch_sampler=positions,
         num_workers=min(workers, 1) if samples.dataset.streams else workers,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=collate,
         # Without a generator of its own the loader would draw from torch's global one, and dropout would differ after
         # resuming.
         generator=torch.Generator(),

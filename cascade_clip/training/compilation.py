@@ -1,4 +1,4 @@
-"""`torch.compile` for training: opt-in, its warm-up told, its failures put into a sentence."""
+"""The warm-up of `train.compile`: told once, and kept apart from the speed of training."""
 
 from __future__ import annotations
 
@@ -6,20 +6,11 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
-import torch
-from torch import nn
-
-from cascade_clip.errors import UserError
+from cascade_clip.compilation import compiling
 from cascade_clip.training.loss_reading import Meter
 
 logger = logging.getLogger(__name__)
-
-
-def compiled(network: nn.Module) -> nn.Module:
-    """The same network, compiled at its first call; it shares weights and names of tensors with the one given."""
-    return cast(nn.Module, torch.compile(network))
 
 
 class Warmup:
@@ -41,14 +32,8 @@ class Warmup:
             yield
             return
         start = time.perf_counter()
-        try:
+        with compiling("train with --set train.compile=false"):
             yield
-        except torch._dynamo.exc.TorchDynamoException as error:
-            cause = getattr(error, "inner_exception", error)
-            reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".:")
-            raise UserError(
-                f"torch.compile cannot compile this network here ({reason}): train with --set train.compile=false."
-            ) from error
         self._seconds = time.perf_counter() - start
         meter.restart_clock()
         logger.info("Compiled in the first step, which took %.0f s.", self._seconds)

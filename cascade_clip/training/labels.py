@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from cascade_clip.clip.image_encoder import ImageFeatures
 from cascade_clip.config.schema import SelfTrainingConfig
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.samples import TrainSample
@@ -24,8 +25,9 @@ class StudentPasses:
     kept until N is known, it comes from passes without gradient, which are then repeated with the same dropout.
     """
 
-    def __init__(self, network: nn.Module, images: Sequence[Tensor], text: Tensor) -> None:
-        """Name the network, images (B, 3, H, W) of each micro-batch, and text embeddings (K, C); nothing runs yet."""
+    def __init__(self, network: nn.Module, images: Sequence[Tensor | ImageFeatures], text: Tensor) -> None:
+        """Name the network, images (B, 3, H, W) of each micro-batch or what the encoder made of them before, and text
+        embeddings (K, C); nothing runs yet."""
         self.network = network
         self.images = images
         self.text = text

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
+from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
-from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.data.samples import TrainSample
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
@@ -27,7 +27,8 @@ from cascade_clip.losses.targets import present_classes
 from cascade_clip.network import CascadeNetwork
 from cascade_clip.runtime import to_device
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.compilation import Warmup, compiled
+from cascade_clip.training.batches import StepBatches
+from cascade_clip.training.compilation import Warmup
 from cascade_clip.training.labels import Labeller, StudentPasses
 from cascade_clip.training.loss_reading import LossReader, Meter
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
@@ -110,6 +111,11 @@ class Trainer:
     watch: Watch | None = None
     state: TrainState = field(default_factory=TrainState)
 
+    @cached_property
+    def batches(self) -> StepBatches:
+        """What this process trains on."""
+        return StepBatches(self.recipe, self.dataset, self.run, self.accelerator, hidden=self.labeller.hidden)
+
     @property
     def network(self) -> CascadeNetwork:
         """The network that trains, without the wrapper of several processes."""
@@ -151,6 +157,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
         self.accelerator.wait_for_everyone()
+        self.batches.close()
         return scores
 
     def check(self) -> None:
@@ -171,11 +178,11 @@ class Trainer:
         scored.dataset.check_classes(scored.split.class_names, scored.split.name)
         self.model.text_embeddings_for(self.split)
         self.model.text_embeddings_for(scored.split, templates=scored.templates)
-        self._batches()
+        self.batches.loader()
 
     def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
         config = self.recipe.train
-        batches = self._stream()
+        steps = self.batches.steps(self.state.step, self.network.encoder)
         reader = LossReader(self.recipe.region_loss, behind=self.accelerator.device.type == "cuda")
         meter = Meter(config.batch, self.recipe.region_loss)
         warm_up = Warmup(config.compile)
@@ -184,7 +191,7 @@ class Trainer:
         for step in range(self.state.step, config.iterations):
             lr = set_learning_rate(optimizer, step, config)
             with warm_up.first_step(meter):
-                self._step(network, optimizer, text, next(batches), reader)
+                self._step(network, optimizer, text, next(steps), reader)
                 meter.add(reader.read(everything=self._is_stop()))
             last = self.state.step == config.iterations
             due = config.validate_every and self.state.step % config.validate_every == 0
@@ -221,29 +228,6 @@ class Trainer:
         config, step = self.recipe.train, self.state.step
         stops = (config.log_every, config.save_every, config.validate_every)
         return step in {1, config.iterations // 2, config.iterations} or any(n and step % n == 0 for n in stops)
-
-    def _batches(self) -> DataLoader[TrainSample]:
-        """All micro-batches of this process from the present step on."""
-        config = self.recipe.train
-        return train_loader(
-            TrainSamples(self.dataset, TrainTransform(self.recipe.data), self.recipe.seed, hidden=self.labeller.hidden),
-            start_step=self.state.step,
-            steps=config.iterations,
-            batch=config.batch,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            micro_batch=config.micro_batch,
-            workers=config.workers,
-        )
-
-    def _stream(self) -> Iterator[list[TrainSample]]:
-        """The micro-batches of one step after the other, as lists."""
-        config = self.recipe.train
-        share = config.batch // self.accelerator.num_processes
-        accumulated = math.ceil(share / min(config.micro_batch or share, share))
-        stream = iter(self._batches())
-        for _ in range(self.state.step, config.iterations):
-            yield [next(stream) for _ in range(accumulated)]
 
     def _step(
         self,

@@ -72,6 +72,11 @@ class RunFolder:
         """Folders `step-N` that resuming starts from."""
         return self.folder / "state"
 
+    @property
+    def features(self) -> Path:
+        """What a frozen encoder made of the crops, until the run ends (`train.cache_features`)."""
+        return self.folder / "features"
+
     def start(self, recipe: Recipe, dataset: Path, *, overwrite: bool = False) -> None:
         """Make the folder of a new run.
 
@@ -85,7 +90,7 @@ class RunFolder:
             )
         if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
             raise UserError(f'"{self.folder}" is not empty and no run: choose another --output.')
-        for name in ("state", "model", "model-best", "model-half", "model-start", "pictures"):
+        for name in ("state", "model", "model-best", "model-half", "model-start", "pictures", "features"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")

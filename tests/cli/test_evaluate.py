@@ -16,6 +16,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import Sample, write_prepared
 from cascade_clip.report import evaluation_page
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli import console
 from cascade_clip_cli.evaluate import changed_inference, evaluate
 
 PAINT = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -232,3 +233,14 @@ def test_two_processes_count_every_image_once(rgb_data: Path, tmp_path: Path, ti
     assert [file.name for file in one] == [file.name for file in two]
     # Every picture is the same, also the order of the images in the table; PNG names no date.
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+
+
+def test_compiling_is_told_and_kept_apart(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(console.stderr, "quiet", False)
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--device", "cpu", "--compile")
+    assert result.exit_code == 0, result.exception
+    assert colour_model.compiled == [(3, 3)]
+    assert json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))["compile_seconds"] == 1.5
+    assert "Compiled in 2 s." in result.stderr

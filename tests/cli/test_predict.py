@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
+from cascade_clip_cli import console
 from cascade_clip_cli.predict import predict
 
 
@@ -143,3 +144,11 @@ def test_a_model_without_classes_asks_for_some(photos: Path, colour_model, run_c
     colour_model.split = None
     result = run_command(predict, photos / "one.png", "-m", "ckpt")
     assert "Say what to look for: --classes" in str(result.exception)
+
+
+def test_compiled_once_before_many_images(photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(console.stderr, "quiet", False)
+    result = run_command(predict, photos, "-m", "ckpt", "--classes", "red,blue", "--compile", "-o", "out")
+    assert result.exit_code == 0, result.exception
+    assert colour_model.compiled == [(2, 3)]
+    assert "Compiled in 2 s." in result.stderr

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cascade_clip import compilation
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
-from cascade_clip.training import compilation
 from cascade_clip.training.start import start_training
 
 

@@ -1,0 +1,63 @@
+"""`torch.compile`: opt-in everywhere, its failures put into a sentence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from cascade_clip.errors import UserError
+from cascade_clip.inference.sliding_window import precision
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def compiled(network: Network) -> Network:
+    """The same network, compiled at its first call; it shares weights and names of tensors with the one given."""
+    return cast(Network, torch.compile(network))
+
+
+@contextmanager
+def compiling(way_out: str) -> Iterator[None]:
+    """Around calls that compile.
+
+    Args:
+        way_out: How to do without, as the end of a sentence.
+
+    Raises:
+        UserError: The network cannot be compiled.
+    """
+    try:
+        yield
+    except torch._dynamo.exc.TorchDynamoException as error:
+        cause = getattr(error, "inner_exception", error)
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".:")
+        raise UserError(f"torch.compile cannot compile this network here ({reason}): {way_out}.") from error
+
+
+def warm_up(network: nn.Module, text: Tensor, *, side: int, batches: int, dtype: torch.dtype) -> float:
+    """Compile a network in place for inference, by looking at empty windows.
+
+    Args:
+        network: In evaluation mode; keeps its class, so that it can still be saved and explained.
+        text: (K, C) text embeddings, of as many classes as there will be, on the network's device.
+        side: Of the square windows in pixels, a multiple of the patch size; others are compiled for when they come.
+        batches: Most windows at once. Of one window and of several are two programs.
+        dtype: Precision of the products.
+
+    Returns:
+        Seconds it took.
+
+    Raises:
+        UserError: The network cannot be compiled.
+    """
+    started = time.perf_counter()
+    network.compile()
+    with compiling("leave --compile out"), torch.inference_mode(), precision(text.device, dtype):
+        for batch in sorted({1, min(batches, 2)}):
+            network(torch.zeros(batch, 3, side, side, device=text.device), text).cpu()
+    return time.perf_counter() - started

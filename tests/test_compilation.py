@@ -1,0 +1,64 @@
+"""`--compile` for inference: the same labels, a network that keeps its class, failures in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from two_blocks import two_block_model
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError
+
+Graphs = list[torch.fx.GraphModule]
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
+    """Traced graphs, which run without code generation: what takes minutes is not what is tested."""
+    traced: Graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> Callable[..., object]:
+        traced.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return traced
+
+
+def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path: Path, graphs: Graphs) -> None:
+    """Images of one, two and three windows: nothing is traced again after the warm-up."""
+    plain, ours = (two_block_model(tiny_recipe, tmp_path) for _ in range(2))
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, width, 3), np.uint8) for width in (64, 100, 160)]
+    expected = plain.segment(images, split=plain.split)
+    assert not graphs
+    text = ours.text_embeddings_for(ours.split)
+    assert ours.compile(text) > 0
+    warmed = len(graphs)
+    assert warmed
+    for one, other in zip(expected, ours.segment(images, split=ours.split), strict=True):
+        assert np.array_equal(one.labels, other.labels)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
+    assert len(graphs) == warmed
+    assert type(ours.network) is type(plain.network)
+    ours.save_pretrained(tmp_path / "saved")
+    assert ours.network.own_tensors().keys() == plain.network.own_tensors().keys()
+
+
+def test_a_network_that_cannot_be_compiled(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> object:
+        raise RuntimeError("no compiler here")
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = two_block_model(tiny_recipe, tmp_path)
+    with pytest.raises(UserError, match=r"^torch.compile cannot compile .*no compiler here.*: leave --compile out\.$"):
+        model.compile(model.text_embeddings_for(model.split))
