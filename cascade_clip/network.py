@@ -65,7 +65,9 @@ class CascadeNetwork(nn.Module):
             raise UserError(
                 f"The tensors do not fit this architecture: {list_mismatches(missing, unexpected, misshapen)}."
             )
-        self.load_state_dict({**self.state_dict(), **{name: tensor.float() for name, tensor in tensors.items()}})
+        # An empty network takes the tensors over; one that lives keeps its own, which an optimiser may know.
+        empty = any(tensor.is_meta for tensor in wanted.values())
+        self.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False, assign=empty)
 
     def stage_logits(self, image: Tensor | ImageFeatures, text: Tensor) -> list[Tensor]:
         """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
@@ -15,6 +17,7 @@ from cascade_clip.errors import UserError, closest
 if TYPE_CHECKING:
     from cascade_clip.clip.image_encoder import ImageFeatures
 
+logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -55,7 +58,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise UserError(f'"{name}" is no precision.{closest(name, get_args(Precision))}')
     if name == "fp16" and device.type == "cpu":
         raise UserError('The precision "fp16" needs a GPU: on the CPU use fp32 or bf16.')
+    if name == "bf16" and device.type == "cpu":
+        _warn_of_slow_bf16()
     return DTYPES[name]
+
+
+@cache
+def _warn_of_slow_bf16() -> None:
+    """Say once that this processor imitates bf16 products, where it does."""
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        logger.warning("This processor has no instructions for bf16, which is several times slower here than fp32.")
 
 
 @overload

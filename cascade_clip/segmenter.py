@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from accelerate import init_empty_weights
 from torch import Tensor
 
 from cascade_clip.build import build_network
@@ -95,8 +96,8 @@ class CascadeCLIP:
         if is_dense(str(folder_or_hub_id)):
             return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
         checkpoint = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
-        # Every drawn weight is overwritten below: drawing them must not disturb the caller's random state.
-        with torch.random.fork_rng(devices=[]):
+        # Every weight comes from the checkpoint: what is drawn all the same must not disturb the caller's random state.
+        with torch.random.fork_rng(devices=[]), init_empty_weights():
             network = build_network(checkpoint.recipe.model, checkpoint.clip.visual)
         network.load_own_tensors(checkpoint.tensors)
         return cls(
@@ -185,6 +186,13 @@ class CascadeCLIP:
         text = self.recipe.text
         sentences = templates_of(templates or text.templates)
         return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
+
+    def release_text_tower(self) -> None:
+        """Free the text tower's memory, once all classes that will be looked for have been embedded.
+
+        Vocabularies that were embedded before stay known; embedding another one, or saving CLIP, is then a `UserError`.
+        """
+        self.clip = self.clip.without_text()
 
     def text_embeddings_for(self, split: Split, *, templates: str | None = None) -> Tensor:
         """Text embeddings (K, C) of a split's classes: raw as released, readable where the recipe says so."""

@@ -102,6 +102,7 @@ def evaluate(
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
     chosen, dataset = chosen_dataset(model, split, data, stream=stream)
     text = model.text_embeddings_for(chosen, templates=templates)
+    model.release_text_tower()
     compile_seconds = compile_network(model, text) if compiled else None
     started = time.perf_counter()
     measured = _measure(state, model, text, chosen, dataset, inference, limit=limit)

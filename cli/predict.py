@@ -97,6 +97,7 @@ def predict(
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     explainer = Explainer(segmenter, model, vocabulary, wanted) if explain else None
     words = embedded(segmenter, vocabulary)
+    segmenter.release_text_tower()
     if compiled:
         compile_network(segmenter, text_embeddings(segmenter, vocabulary))
     work = Work(segmenter, words, known_colours(vocabulary), output, threshold, explainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from two_blocks import two_block_model
 
+from cascade_clip import runtime
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.training.start import start_training
@@ -75,3 +77,17 @@ def test_the_network_keeps_to_its_device(tiny_recipe: Recipe, tmp_path: Path, ho
         image, text = torch.empty(2, 3, 48, 80, device="cuda"), torch.empty(5, 32, device="cuda")
         logits = network(image, text)
     assert (logits.device.type, tuple(logits.shape)) == ("cuda", (2, 5, 3, 5))
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_processor_that_imitates_bf16_says_so_once(
+    supported: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(logging.getLogger("cascade_clip"), "propagate", True)
+    runtime._warn_of_slow_bf16.cache_clear()
+    for _ in range(2):
+        assert runtime.resolve_precision("bf16", torch.device("cpu")) == torch.bfloat16
+    assert runtime.resolve_precision("fp32", torch.device("cpu")) == torch.float32
+    assert caplog.text.count("bf16, which is several times slower here than fp32") == (0 if supported else 1)

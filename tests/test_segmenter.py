@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from two_blocks import two_block_model
 
 from cascade_clip import CascadeCLIP
+from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
@@ -138,3 +142,20 @@ def test_importing_the_package_does_not_import_torch() -> None:
     before, after = "assert 'torch' not in sys.modules", "assert 'torch' in sys.modules"
     code = f"import sys, cascade_clip; {before}; cascade_clip.CascadeCLIP; {after}"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_released_text_tower(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Known vocabularies still work, others and saving say what to do; nothing holds the tower any more."""
+    model = two_block_model(tiny_recipe, tmp_path)
+    image = np.zeros((64, 64, 3), np.uint8)
+    before = model.segment(image, split=model.split)[0]
+    tower = weakref.ref(model.clip.model.transformer)
+    model.release_text_tower()
+    gc.collect()
+    assert tower() is None
+    assert np.array_equal(model.segment(image, split=model.split)[0].labels, before.labels)
+    with pytest.raises(UserError, match="text tower was released: load the model again to look for other classes"):
+        model.segment(image, classes=["unheard of"])
+    with pytest.raises(UserError, match="text tower was released: load the model again to save it"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

@@ -13,7 +13,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.bench.settings import ALL_CLASSES, ARCHITECTURE, CLASSES, RECIPE, BenchSettings
 from cascade_clip.build import build_network
-from cascade_clip.clip.load import build_model, load_clip
+from cascade_clip.clip.load import load_clip
+from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.clip.positions import resize_positions
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour

@@ -49,6 +49,7 @@ class PredictWorkload(Workload):
         super().__init__(model.device)
         self.settings, self.model = settings, model
         self.text, self.seen = model.text_embeddings_for(self.split), seen_mask(self.split)
+        model.release_text_tower()
         self.inference, batch = model.recipe.inference, settings.batch or 1
         if settings.batch is not None:
             self.inference = self.inference.model_copy(update={"window_batch": settings.batch})

@@ -199,6 +199,8 @@ def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
 
 def _save_clip(clip: Clip, folder: Path) -> None:
     keep_text = clip.identity.has_text
+    if keep_text and clip.tokenize is None:
+        raise UserError("This model's text tower was released: load the model again to save it.")
     state = {
         name: tensor.detach().cpu().contiguous()
         for name, tensor in clip.model.state_dict().items()

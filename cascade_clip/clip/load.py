@@ -7,7 +7,6 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cascade_clip.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 from cascade_clip.errors import UserError, closest
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ _WAY_OUT = (
     ' `--set clip.weights="FILE"` or `--set clip.architecture="bundled"`; for predict and eval:'
     " `dense:ARCHITECTURE:FILE` or `dense:bundled` in place of the model."
 )
-# open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
-_NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
 def _pixel(fractions: Sequence[float]) -> Pixel:
@@ -77,7 +75,7 @@ class Clip:
 
     Attributes:
         model: open_clip's model with both towers, fp32, eval mode, frozen.
-        tokenize: Texts -> token ids (len(texts), context) int64; none where there is no text tower.
+        tokenize: Texts -> token ids (len(texts), context) int64; none where there is no text tower, or not any more.
         identity: What it is.
         vocabulary: The tokenizer's own merges file, where it is not CLIP's.
         mean: Mean of its own preprocessing, RGB on 0..255.
@@ -95,6 +93,12 @@ class Clip:
     def visual(self) -> VisionTransformer:
         """The image tower."""
         return self.model.visual
+
+    def without_text(self) -> Clip:
+        """The same CLIP with nothing but its image tower, whose text tower's memory is then free to go."""
+        towers = nn.Module()
+        towers.visual = self.visual
+        return replace(self, model=towers, tokenize=None)
 
 
 def load_clip(architecture: str, weights: str | None = None) -> Clip:
@@ -121,9 +125,11 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
     if weights is None:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise UserError(f'No weights are given for CLIP "{architecture}".{closest("", tags)} {_WAY_OUT}')
-    model = build_model(config, seed=_random_seed(weights))
-    if not _is_random(weights):
-        load_weights(model, _weights_file(architecture, weights, config), quick_gelu=bool(config.get("quick_gelu")))
+    if _is_random(weights):
+        model = build_model(config, seed=_random_seed(weights))
+    else:
+        file = _weights_file(architecture, weights, config)
+        model = _loaded_model(config, file)
     clip = _finish(model, architecture, weights, config, tokenizer_for(config))
     return _with_preprocessing(clip, open_clip.get_pretrained_cfg(architecture, weights))
 
@@ -143,35 +149,9 @@ def model_config_of(architecture: str) -> dict[str, Any]:
     return dict(config)
 
 
-def build_model(model_config: Mapping[str, Any], *, seed: int | None = None) -> nn.Module:
-    """Build open_clip's model from its settings, with random weights that the caller replaces.
-
-    Args:
-        model_config: `embed_dim`, `vision_cfg`, `text_cfg`, optional `quick_gelu` and `custom_text`. A `text_cfg` of
-            none builds no text tower worth the name.
-        seed: Seed of the random weights; the global random state is untouched either way.
-
-    Raises:
-        UserError: The image tower is no ViT with a class token and a projection.
-    """
-    settings = deepcopy(dict(model_config))
-    custom_text = settings.pop("custom_text", False)
-    settings["text_cfg"] = settings.get("text_cfg") or _NO_TEXT_TOWER
-    if "multimodal_cfg" in settings or "hf_model_name" in settings["text_cfg"]:
-        raise UserError(
-            "This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it."
-        )
-    model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0 if seed is None else seed)
-        model: nn.Module = model_class(**settings)
-    _check_tower(model.visual)
-    return model.float().eval().requires_grad_(False)
-
-
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
     """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names."""
-    text: Mapping[str, Any] = model_config.get("text_cfg") or _NO_TEXT_TOWER
+    text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
     context = int(text.get("context_length", 77))
     tokenizer: Callable[[list[str]], Tensor]
     if vocabulary is not None:
@@ -216,6 +196,14 @@ def load_weights(model: nn.Module, file: Path, *, quick_gelu: bool) -> None:
         raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
 
 
+def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
+    """A model with the weights of a file; drawing weights first would take longer than reading them."""
+    model = build_model(config, empty=True)
+    fill_empty(model)
+    load_weights(model, file, quick_gelu=bool(config.get("quick_gelu")))
+    return model
+
+
 def hash_of_weights(model: nn.Module) -> str:
     """Hash both towers' tensors, by name and as float32, so that half and full precision files of one CLIP agree."""
     digest = hashlib.sha256()
@@ -223,7 +211,7 @@ def hash_of_weights(model: nn.Module) -> str:
         if name in {"logit_scale", "logit_bias"} or name.endswith("attn_mask"):
             continue
         digest.update(name.encode())
-        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy())
     return digest.hexdigest()
 
 
@@ -247,17 +235,22 @@ def from_parts(
     Raises:
         UserError: Tensors are missing, unexpected or misshapen.
     """
-    model = build_model(model_config)
     has_text = bool(model_config.get("text_cfg"))
+    # The small tower that stands in for a missing one keeps its drawn weights: they are part of the hash.
+    model = build_model(model_config, empty=has_text)
     own = {name for name in model.state_dict() if has_text or name.startswith("visual.")}
     optional = {"logit_scale", "logit_bias"}
     missing, unexpected = sorted(own - set(state) - optional), sorted(set(state) - own)
     if missing or unexpected:
         raise UserError(f"The CLIP tensors do not fit: missing {missing[:5]}, unexpected {unexpected[:5]}.")
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False)
+        # Taken over as they are: copies would take the memory twice.
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, strict=False, assign=has_text)
     except RuntimeError as error:
         raise UserError(f"The CLIP tensors do not fit: {' '.join(str(error).split())[:400]}") from error
+    fill_empty(model)
+    if "logit_scale" not in state:
+        nn.init.constant_(model.get_parameter("logit_scale"), LOGIT_SCALE)
     tokenizer = tokenizer_for(model_config, vocabulary) if has_text else None
     return _finish(model, architecture, weights, dict(model_config), tokenizer, vocabulary)
 
@@ -281,8 +274,7 @@ def _from_folder(folder: Path, architecture: str) -> Clip:
         raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
     vocabulary = folder / VOCABULARY_FILE
     own_vocabulary = vocabulary if vocabulary.exists() else None
-    model = build_model(config)
-    load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
+    model = _loaded_model(config, Path(file))
     clip = _finish(model, architecture, None, config, tokenizer_for(config, own_vocabulary), own_vocabulary)
     return _with_preprocessing(clip, preprocessing)
 
@@ -295,8 +287,7 @@ def _from_hub(architecture: str) -> Clip:
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
     config, preprocessing = _read_config(Path(config_file))
-    model = build_model(config)
-    load_weights(model, Path(file), quick_gelu=bool(config.get("quick_gelu")))
+    model = _loaded_model(config, Path(file))
     return _with_preprocessing(_finish(model, architecture, None, config, tokenizer_for(config)), preprocessing)
 
 
@@ -343,22 +334,6 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if "vision_cfg" not in config or "embed_dim" not in config:
         raise UserError(f'"{file}" is no open_clip model configuration: "embed_dim" and "vision_cfg" are expected.')
     return dict(config), dict(content.get("preprocess_cfg") or {})
-
-
-def _check_tower(visual: object) -> None:
-    fits = (
-        isinstance(visual, VisionTransformer)
-        and visual.pool_type == "tok"
-        and visual.attn_pool is None
-        and not visual.final_ln_after_pool
-        and visual.proj is not None
-        and visual.patch_size[0] == visual.patch_size[1]
-    )
-    if not fits:
-        raise UserError(
-            f"The image tower of this CLIP ({type(visual).__name__}) is no ViT with a class token and a projection,"
-            " which Cascade-CLIP needs; ViT-B-32, ViT-B-16, ViT-L-14 and their relatives are."
-        )
 
 
 def _is_torchscript(file: Path) -> bool:

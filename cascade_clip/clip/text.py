@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -90,10 +91,37 @@ def embed_sentences(model: nn.Module, tokens: Tensor, *, batch: int = 256) -> Te
         (C,) float32 unit vector on the CPU.
     """
     device = next(model.parameters()).device
-    encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009  (nn.Module types it as a Tensor)
-    units = torch.cat([F.normalize(encode(part.to(device)).float(), dim=-1) for part in tokens.split(batch)])
+    parts = (encode_text(model, part.to(device)).float() for part in tokens.split(batch))
+    units = torch.cat([F.normalize(part, dim=-1) for part in parts])
     mean = F.normalize(units.mean(dim=0), dim=-1) if len(units) > 1 else units[0]
     return mean.cpu()
+
+
+def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Embed sentences as open_clip's `encode_text` does, without the padding behind the longest of them.
+
+    A causal tower reads the embedding off a sentence's end, which sees nothing behind it: of CLIP's 77 tokens "a photo
+    of a road" needs 7.
+
+    Args:
+        model: open_clip's model with its text tower.
+        tokens: (S, L) int64 token ids.
+
+    Returns:
+        (S, C), not normalised.
+    """
+    if not (isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"):
+        encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009  (typed as a Tensor)
+        return encode(tokens)
+    ends = tokens.argmax(dim=-1)
+    length = int(ends.max()) + 1
+    embedded = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    seen = model.transformer(embedded, attn_mask=model.attn_mask[:length, :length])
+    pooled: Tensor = model.ln_final(seen[torch.arange(len(ends), device=ends.device), ends])
+    if isinstance(model.text_projection, nn.Linear):
+        projected: Tensor = model.text_projection(pooled)
+        return projected
+    return pooled if model.text_projection is None else pooled @ model.text_projection
 
 
 def _embed_class(clip: Clip, synonyms: Sequence[str], templates: Sequence[str], batch: int) -> Tensor:
@@ -103,6 +131,8 @@ def _embed_class(clip: Clip, synonyms: Sequence[str], templates: Sequence[str], 
 
 def _tokenize(clip: Clip, sentences: list[str]) -> Tensor:
     """Token ids (len(sentences), context); sentences that do not fit are an error rather than cut."""
+    if clip.tokenize is None and clip.identity.has_text:
+        raise UserError("This model's text tower was released: load the model again to look for other classes.")
     if clip.tokenize is None:
         raise UserError(
             "This model has no text tower, so class names cannot be embedded: give text_embeddings=, or import the"

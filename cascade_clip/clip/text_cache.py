@@ -1,4 +1,4 @@
-"""Text embeddings on disk, keyed by CLIP identity, templates and names."""
+"""Text embeddings on disk and in memory, keyed by CLIP identity, templates and names."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+MOST_IN_MEMORY = 16
+"""Vocabularies that are kept in memory, the latest ones."""
+
 Key = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]
 
 
@@ -24,18 +27,22 @@ class TextCache:
     def __init__(self, folder: Path | None = None) -> None:
         """Use `folder`, else `$CASCADE_CLIP_CACHE`, else the user's cache folder."""
         self.folder = folder or default_cache_folder() / "text"
+        self._latest: dict[Key, Tensor] = {}
 
     def get(self, key: Key) -> Tensor | None:
         """Embeddings (K, C) float32 of a vocabulary (CLIP hash, templates, words of each class), or none."""
+        if key in self._latest:
+            return self._latest[key]
         file = self._file(key)
         try:
-            return load_file(file)["text"] if file.exists() else None
+            return self._remember(key, load_file(file)["text"]) if file.exists() else None
         except (SafetensorError, KeyError, OSError) as error:
             log.warning("Ignoring the unreadable text cache %s: %s", file, error)
             return None
 
     def put(self, key: Key, text: Tensor) -> None:
         """Keep embeddings (K, C) float32; a full or read-only disk only costs the next start its time."""
+        self._remember(key, text)
         file = self._file(key)
         partial = file.with_suffix(f".{os.getpid()}.partial")
         try:
@@ -46,6 +53,12 @@ class TextCache:
             log.warning("Text embeddings are not cached: %s", error)
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+
+    def _remember(self, key: Key, text: Tensor) -> Tensor:
+        self._latest[key] = text
+        if len(self._latest) > MOST_IN_MEMORY:
+            del self._latest[next(iter(self._latest))]
+        return text
 
     def _file(self, key: Key) -> Path:
         digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()

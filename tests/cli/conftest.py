@@ -57,6 +57,9 @@ class ColourModel:
         self.compiled.append(tuple(text.shape))
         return 1.5
 
+    def release_text_tower(self) -> None:
+        self.released = True
+
     def embed(self, classes: Sequence[str]) -> torch.Tensor:
         self.embedded.append(tuple(classes))
         return torch.tensor([RGB[name.split("|")[0]] for name in classes])

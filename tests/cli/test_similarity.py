@@ -1,3 +1,4 @@
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,9 @@ def run(
 ) -> Callable[..., Result]:
     """Run a command on photo.png, 110 x 70 pixels; every model is the tiny one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tiny_model, "split", SPLIT)
+    # Commands release the text tower of a model that other tests share.
+    tiny_model = copy.copy(tiny_model)
+    tiny_model.split = SPLIT
     monkeypatch.setattr(segmenter.CascadeCLIP, "from_pretrained", lambda name, **_: tiny_model)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)).save("photo.png")
     label = np.full((70, 110), 255, np.uint8)

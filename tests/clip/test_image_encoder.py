@@ -51,7 +51,7 @@ def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip) -> None:
     """With the antialiased bicubic resize, another input size equals a tower whose table open_clip resized."""
     from open_clip.model import resize_pos_embed
 
-    from cascade_clip.clip.load import build_model
+    from cascade_clip.clip.open_clip_model import build_model
 
     config = tiny_clip.identity.model_config
     larger = build_model({**config, "vision_cfg": {**config["vision_cfg"], "image_size": (96, 128)}})

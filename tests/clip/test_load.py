@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import open_clip
@@ -10,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cascade_clip.clip.load import Clip, build_model, hash_of_weights, load_clip
+from cascade_clip.clip.load import Clip, from_parts, hash_of_weights, load_clip
+from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.errors import UserError
 
 
@@ -141,3 +143,16 @@ def test_hash_ignores_the_number_format(tiny_clip: Clip) -> None:
     again.load_state_dict(half.state_dict())
     assert hash_of_weights(half) == hash_of_weights(again.half())
     assert hash_of_weights(half) != tiny_clip.identity.sha256
+
+
+def test_tensors_at_hand_are_taken_over_and_no_weights_drawn(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = _state(tiny_clip)
+    del state["logit_scale"]
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor if tensor.is_meta else 1 / 0)
+    clip = from_parts("mine", None, tiny_clip.identity.model_config, state)
+    assert clip.identity.sha256 == tiny_clip.identity.sha256
+    assert clip.visual.proj.data_ptr() == state["visual.proj"].data_ptr()
+    assert not any(parameter.is_meta or parameter.requires_grad for parameter in clip.model.parameters())
+    assert float(clip.model.logit_scale) == pytest.approx(math.log(1 / 0.07))
+    image = torch.zeros(1, 3, 64, 64)
+    torch.testing.assert_close(clip.visual(image), tiny_clip.visual(image))

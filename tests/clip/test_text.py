@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.clip import text
 from cascade_clip.clip.load import Clip
+from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.clip.templates import MULTI, SINGLE, templates_of
 from cascade_clip.clip.text import class_synonyms, embed_classes
-from cascade_clip.clip.text_cache import TextCache
+from cascade_clip.clip.text_cache import MOST_IN_MEMORY, TextCache
 from cascade_clip.errors import UserError
 
 
@@ -31,6 +33,45 @@ def test_one_sentence_equals_the_text_tower(tiny_clip: Clip) -> None:
     tokens = tiny_clip.tokenize(["a photo of a road"])
     expected = F.normalize(tiny_clip.model.encode_text(tokens), dim=-1)
     torch.testing.assert_close(embed_classes(tiny_clip, ["road"], SINGLE, half=False), expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_padding_behind_the_longest_sentence_is_left_out(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sentences of 3, 7 and 24 tokens, the last filling the context; alone the first needs 3."""
+    tokens = tiny_clip.tokenize(["road", "a photo of a road", "very " * 20 + "long road"])
+    expected = tiny_clip.model.encode_text(tokens)
+    seen = []
+    tower = tiny_clip.model.transformer
+    real = type(tower).forward
+    monkeypatch.setattr(
+        type(tower), "forward", lambda self, x, **rest: seen.append(x.shape[1]) or real(self, x, **rest)
+    )
+    torch.testing.assert_close(text.encode_text(tiny_clip.model, tokens), expected, rtol=0, atol=1e-6)
+    for row, length in enumerate([3, 7, 24]):
+        alone = text.encode_text(tiny_clip.model, tokens[row : row + 1])
+        torch.testing.assert_close(alone, expected[row : row + 1], rtol=0, atol=1e-6)
+        assert seen[-1] == length
+    assert seen[0] == 24
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"proj_bias": True},
+        {"proj_type": "none"},
+        {"pool_type": "last"},
+        {"no_causal_mask": True},
+        {"custom_text": True},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object]) -> None:
+    config = dict(tiny_clip.identity.model_config)
+    custom = {"custom_text": True} if changes.pop("custom_text", False) else {}
+    model = build_model({**config, **custom, "text_cfg": {**config["text_cfg"], **changes}}, seed=1)
+    tokens = tiny_clip.tokenize(["road", "a photo of a road"])
+    torch.testing.assert_close(text.encode_text(model, tokens), model.encode_text(tokens), rtol=0, atol=1e-6)
 
 
 def test_half_rounds_as_the_released_files(tiny_clip: Clip) -> None:
@@ -69,18 +110,34 @@ def test_cache(tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     cache = TextCache(tmp_path)
     first = embed_classes(tiny_clip, ["road"], SINGLE, cache=cache)
     with monkeypatch.context() as patched:
-        patched.setattr(tiny_clip.model, "encode_text", None)
+        patched.setattr(text, "encode_text", None)
         assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
+        assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=TextCache(tmp_path)), first)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(b"damaged")
-    assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
+    assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=TextCache(tmp_path)), first)
     assert not torch.equal(embed_classes(tiny_clip, ["road"], MULTI, cache=cache), first)
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(tiny_clip: Clip, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_still_embeds_once(
+    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    assert embed_classes(tiny_clip, ["road"], SINGLE, cache=TextCache(blocked / "text")).shape == (1, 32)
+    cache = TextCache(blocked / "text")
+    first = embed_classes(tiny_clip, ["road"], SINGLE, cache=cache)
+    monkeypatch.setattr(text, "encode_text", None)
+    assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
+
+
+def test_only_the_latest_vocabularies_stay_in_memory(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    cache = TextCache(blocked / "text")
+    keys = [("clip", ("{}",), ((str(number),),)) for number in range(MOST_IN_MEMORY + 1)]
+    for key in keys:
+        cache.put(key, torch.zeros(1, 2))
+    assert [cache.get(key) is None for key in keys] == [True] + MOST_IN_MEMORY * [False]
 
 
 def test_template_sets(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_options_decide_what_trains(tiny_clip: Clip) -> None:
 
 
 def _full_size_count(config: ModelConfig) -> int:
-    from cascade_clip.clip.load import build_model
+    from cascade_clip.clip.open_clip_model import build_model
 
     settings = {
         "embed_dim": 512,

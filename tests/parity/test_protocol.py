@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from cascade_clip.build import build_network
-from cascade_clip.clip.load import build_model
+from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.config.schema import IMAGENET_MEAN, IMAGENET_STD, DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.data import photometric
 from cascade_clip.data.resize import resize_bilinear, resize_nearest, train_size

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.build import build_network
 from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict
 from cascade_clip.checkpoint.upstream_names import PROMPTS, own_name
-from cascade_clip.clip.load import build_model
+from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.config.schema import ModelConfig, SpectralConfig
 from cascade_clip.head.queries import relation_descriptor
 from cascade_clip.inference.scores import class_scores

@@ -1,0 +1,73 @@
+"""open_clip's model from its settings: with drawn weights, or empty for weights that are at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import Any
+
+import open_clip
+import torch
+from accelerate import init_empty_weights
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from cascade_clip.errors import UserError
+
+LOGIT_SCALE = math.log(1 / 0.07)
+"""What CLIP's training begins with; nothing here reads it."""
+# open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
+NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, empty: bool = False) -> nn.Module:
+    """Build open_clip's model from its settings, with random weights that the caller replaces.
+
+    Args:
+        model_config: `embed_dim`, `vision_cfg`, `text_cfg`, optional `quick_gelu` and `custom_text`. A `text_cfg` of
+            none builds no text tower worth the name.
+        seed: Seed of the random weights; the global random state is untouched either way.
+        empty: Draw no weights: parameters have shapes and neither values nor memory (device "meta"), see `fill_empty`.
+
+    Raises:
+        UserError: The image tower is no ViT with a class token and a projection.
+    """
+    settings = deepcopy(dict(model_config))
+    custom_text = settings.pop("custom_text", False)
+    settings["text_cfg"] = settings.get("text_cfg") or NO_TEXT_TOWER
+    if "multimodal_cfg" in settings or "hf_model_name" in settings["text_cfg"]:
+        raise UserError(
+            "This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it."
+        )
+    model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    with torch.random.fork_rng(devices=[]), init_empty_weights() if empty else nullcontext():
+        torch.manual_seed(0 if seed is None else seed)
+        model: nn.Module = model_class(**settings)
+    _check_tower(model.visual)
+    return model.float().eval().requires_grad_(False)
+
+
+def fill_empty(model: nn.Module) -> None:
+    """Give parameters that are still empty memory and zeros, in place."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                setattr(module, name, nn.Parameter(torch.zeros(parameter.shape), requires_grad=False))
+
+
+def _check_tower(visual: object) -> None:
+    fits = (
+        isinstance(visual, VisionTransformer)
+        and visual.pool_type == "tok"
+        and visual.attn_pool is None
+        and not visual.final_ln_after_pool
+        and visual.proj is not None
+        and visual.patch_size[0] == visual.patch_size[1]
+    )
+    if not fits:
+        raise UserError(
+            f"The image tower of this CLIP ({type(visual).__name__}) is no ViT with a class token and a projection,"
+            " which Cascade-CLIP needs; ViT-B-32, ViT-B-16, ViT-L-14 and their relatives are."
+        )
