@@ -11,8 +11,22 @@ _LEVELS = np.arange(256)
 # Fixed-point reciprocals of OpenCV's RGB to HSV; entry 0 stays 0, which makes saturation and hue of black and grey 0.
 _SATURATION_FACTOR = np.rint(255 * 4096 / np.maximum(_LEVELS, 1)).astype(np.int32) * (_LEVELS > 0)
 _HUE_FACTOR = np.rint(180 * 4096 / (6 * np.maximum(_LEVELS, 1))).astype(np.int32) * (_LEVELS > 0)
-# Which of the four values (v, p, q, t) is red, green and blue in each sextant of the hue.
-_SEXTANTS = np.array([[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]])
+_UNIT = _LEVELS.astype(np.float32) * np.float32(1 / 255)
+_ANGLE = _LEVELS.astype(np.float32) * np.float32(6 / 180)
+_SEXTANT = np.floor(_ANGLE).astype(np.intp)
+# In each sextant of the hue one channel has the value, one the lowest level, and one lies between: it rises with the hue
+# in even sextants and falls in odd ones.
+_FRACTION = _ANGLE - _SEXTANT.astype(np.float32)
+_MIDDLE = np.where(_SEXTANT % 2 == 1, _FRACTION, np.float32(1) - _FRACTION)
+_HIGH, _LOW, _BETWEEN = range(3)
+_PARTS = np.array(
+    [
+        [_HIGH, _BETWEEN, _LOW, _LOW, _BETWEEN, _HIGH],
+        [_BETWEEN, _HIGH, _HIGH, _BETWEEN, _LOW, _LOW],
+        [_LOW, _LOW, _BETWEEN, _HIGH, _HIGH, _BETWEEN],
+    ],
+    np.uint8,
+)[:, _SEXTANT % 6]
 
 
 def brightness(image: Image, beta: float) -> Image:
@@ -76,18 +90,15 @@ def hsv_to_rgb(hsv: Image) -> Image:
     Returns:
         (H, W, 3) uint8 RGB (SPEC section 1).
     """
-    angle = np.arange(256, dtype=np.float32) * np.float32(6 / 180)
-    sextant_of = np.floor(angle).astype(np.intp)
-    fraction = (angle - sextant_of)[hsv[..., 0]]
-    unit = np.arange(256, dtype=np.float32) * np.float32(1 / 255)
-    share, value = unit[hsv[..., 1]], unit[hsv[..., 2]]
-    one = np.float32(1)
-    candidates = np.stack(
-        [value, value * (one - share), value * (one - share * fraction), value * (one - share * (one - fraction))],
-        axis=-1,
-    )
-    levels = np.rint(candidates * np.float32(255)).astype(np.uint8)
-    return np.take_along_axis(levels, _SEXTANTS[sextant_of % 6][hsv[..., 0]], axis=-1)
+    hues, value = hsv[..., 0], np.ascontiguousarray(hsv[..., 2])
+    share, level = _UNIT[hsv[..., 1]], _UNIT[value]
+    low = np.rint(level * (1 - share) * 255).astype(np.uint8)
+    middle = np.rint(level * (1 - share * _MIDDLE[hues]) * 255).astype(np.uint8)
+    rgb = np.empty(hsv.shape, np.uint8)
+    for channel, parts in enumerate(_PARTS):
+        part = parts[hues]
+        rgb[..., channel] = np.where(part == _HIGH, value, np.where(part == _LOW, low, middle))
+    return rgb
 
 
 def photometric_distortion(image: Image, rng: np.random.Generator) -> Image:
