@@ -14,8 +14,8 @@ _HUE_FACTOR = np.rint(180 * 4096 / (6 * np.maximum(_LEVELS, 1))).astype(np.int32
 _UNIT = _LEVELS.astype(np.float32) * np.float32(1 / 255)
 _ANGLE = _LEVELS.astype(np.float32) * np.float32(6 / 180)
 _SEXTANT = np.floor(_ANGLE).astype(np.intp)
-# In each sextant of the hue one channel has the value, one the lowest level, and one lies between: it rises with the hue
-# in even sextants and falls in odd ones.
+# In each sextant of the hue one channel has the value, one the lowest level, and one lies between: it rises with the
+# hue in even sextants and falls in odd ones.
 _FRACTION = _ANGLE - _SEXTANT.astype(np.float32)
 _MIDDLE = np.where(_SEXTANT % 2 == 1, _FRACTION, np.float32(1) - _FRACTION)
 _HIGH, _LOW, _BETWEEN = range(3)
