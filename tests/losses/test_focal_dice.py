@@ -72,6 +72,22 @@ def test_gradient_keeps_the_logits_number_format() -> None:
     assert logits.grad.float().abs().sum() > 0
 
 
+def test_small_gradients_survive_half_precision() -> None:
+    """Slopes of 1e-8 and less, which float16 cannot hold, arrive where the loss is scaled as in fp16 training."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(1, 3, 8, 8, generator=generator) - 6).half()
+    labels = torch.randint(0, 2, (1, 128, 128), generator=generator)
+    weights, gradients = {"focal_weight": 1.0, "dice_weight": 0.0, "masked": False}, []
+    for given in (logits, logits.float()):
+        leaf = given.clone().requires_grad_()
+        (65536 * focal_dice_loss(leaf, labels, 100.0, **weights)[0]).backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad.float())
+    half, single = gradients
+    assert (single[:, 2].abs() / 65536 < 6e-8).any()
+    torch.testing.assert_close(half, single, rtol=1e-3, atol=6e-8)
+
+
 def test_number_of_masks_from_several_processes() -> None:
     """As a tensor on the device it is the same number, and known classes are not looked up again."""
     logits = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
