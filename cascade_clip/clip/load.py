@@ -1,4 +1,4 @@
-"""The only file that talks to open_clip: which CLIP, its weights, its tokenizer, and a hash that identifies them."""
+"""Which CLIP, its weights, its tokenizer, and a hash that identifies them; nobody else asks open_clip for any of it."""
 
 from __future__ import annotations
 
