@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
+from trained_runs import assert_close_weights, assert_same_weights, logged_losses, train_to_weights
 
 from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.config.recipes import change_recipe, dump_toml
@@ -42,35 +43,17 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def _train(recipe: Recipe, folder: Path, **options: object) -> dict[str, torch.Tensor]:
-    start_training(recipe, folder, device="cpu", **options).train(resume=bool(options.get("resume")))
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def _assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        # The bias of keys has no gradient but rounding noise, which AdamW amplifies (golden README).
-        if not name.endswith(".k.bias"):
-            torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def _losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
 def test_the_same_training_with_each_crop_encoded_once(
     squares_recipe: Recipe, tmp_path: Path, encoded: list[int]
 ) -> None:
     """8 steps of 4 images are 32 crops of 10 images with 2 views each: 20 different ones."""
-    computed = _train(change_recipe(squares_recipe, FROZEN), tmp_path / "computed")
+    computed = train_to_weights(change_recipe(squares_recipe, FROZEN), tmp_path / "computed")
     assert sum(encoded) == 32
     encoded.clear()
-    kept = _train(change_recipe(squares_recipe, CACHED), tmp_path / "kept")
+    kept = train_to_weights(change_recipe(squares_recipe, CACHED), tmp_path / "kept")
     assert sum(encoded) == 20
-    _assert_close(computed, kept)
-    assert _losses(tmp_path / "kept") == pytest.approx(_losses(tmp_path / "computed"), rel=1e-5)
+    assert_close_weights(computed, kept)
+    assert logged_losses(tmp_path / "kept") == pytest.approx(logged_losses(tmp_path / "computed"), rel=1e-5)
     assert not (tmp_path / "kept" / "features").exists()
 
 
@@ -83,7 +66,7 @@ def test_an_interrupted_run_encodes_nothing_again(squares_recipe: Recipe, tmp_pa
             raise Interrupted
 
     recipe, folder = change_recipe(squares_recipe, [*CACHED, "model.decoder.dropout=0.1"]), tmp_path / "run"
-    whole = _train(recipe, tmp_path / "whole")
+    whole = train_to_weights(recipe, tmp_path / "whole")
     encoded.clear()
     with pytest.raises(Interrupted):
         start_training(recipe, folder, device="cpu", watch=stop).train()
@@ -97,14 +80,15 @@ def test_an_interrupted_run_encodes_nothing_again(squares_recipe: Recipe, tmp_pa
     assert cache.samples.view_at(position) == View(3, 1)
     (tmp_path / lost.name).rename(lost)
     encoded.clear()
-    resumed = _train(recipe, folder, resume=True)
+    resumed = train_to_weights(recipe, folder, resume=True)
     assert not encoded
-    for name, tensor in whole.items():
-        assert torch.equal(resumed[name], tensor), name
+    assert_same_weights(whole, resumed)
 
 
 def test_only_what_is_asked_for_is_encoded(squares_recipe: Recipe, tmp_path: Path, encoded: list[int]) -> None:
-    _train(change_recipe(squares_recipe, [*CACHED, "train.iterations=2", "train.micro_batch=3"]), tmp_path / "run")
+    train_to_weights(
+        change_recipe(squares_recipe, [*CACHED, "train.iterations=2", "train.micro_batch=3"]), tmp_path / "run"
+    )
     assert encoded == [3, 3, 2]
 
 
@@ -116,40 +100,40 @@ def test_self_training_and_half_precision(squares_recipe: Recipe, tmp_path: Path
         '[splits.no-blue]\nunseen = ["blue"]\n'
     )
     recipe = change_recipe(squares_recipe, [*FROZEN, f"data.split={json.dumps(str(split))}"])
-    _train(recipe, tmp_path / "start")
+    train_to_weights(recipe, tmp_path / "start")
     settings = [f"self_training.init={json.dumps(str(tmp_path / 'start' / 'model'))}"]
     for teacher in ("self", "fixed", "moving-average"):
         taught = change_recipe(recipe, [*settings, f'self_training.teacher="{teacher}"', "train.iterations=3"])
-        computed = _train(taught, tmp_path / teacher)
+        computed = train_to_weights(taught, tmp_path / teacher)
         encoded.clear()
-        kept = _train(change_recipe(taught, ["train.cache_features=true"]), tmp_path / f"{teacher}-kept")
+        kept = train_to_weights(change_recipe(taught, ["train.cache_features=true"]), tmp_path / f"{teacher}-kept")
         assert sum(encoded) == 12
-        _assert_close(computed, kept)
+        assert_close_weights(computed, kept)
     cached = change_recipe(recipe, ["train.cache_features=true"])
-    _train(cached, tmp_path / "bf16", precision="bf16")
-    _train(recipe, tmp_path / "bf16-computed", precision="bf16")
-    assert _losses(tmp_path / "bf16") == pytest.approx(_losses(tmp_path / "bf16-computed"), rel=1e-2)
+    train_to_weights(cached, tmp_path / "bf16", precision="bf16")
+    train_to_weights(recipe, tmp_path / "bf16-computed", precision="bf16")
+    assert logged_losses(tmp_path / "bf16") == pytest.approx(logged_losses(tmp_path / "bf16-computed"), rel=1e-2)
 
 
 def test_two_processes_share_the_encoding(squares_recipe: Recipe, tmp_path: Path) -> None:
     recipe = change_recipe(squares_recipe, CACHED)
-    whole = _train(recipe, tmp_path / "one")
+    whole = train_to_weights(recipe, tmp_path / "one")
     file = tmp_path / "recipe.toml"
     file.write_text(dump_toml(recipe))
     command = ["-m", "cascade_clip_cli", "train", "--device", "cpu", "--quiet", "--nproc", "2", "--recipe", str(file)]
     two = [sys.executable, *command, "--output", str(tmp_path / "two")]
     done = subprocess.run(two, capture_output=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    _assert_close(whole, load_file(tmp_path / "two" / "model" / "model.safetensors"))
+    assert_close_weights(whole, load_file(tmp_path / "two" / "model" / "model.safetensors"))
     assert not (tmp_path / "two" / "features").exists()
 
 
 def test_compiled(squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = change_recipe(squares_recipe, [*CACHED, "train.iterations=2"])
-    plain = _train(recipe, tmp_path / "plain")
+    plain = train_to_weights(recipe, tmp_path / "plain")
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    _assert_close(plain, _train(change_recipe(recipe, ["train.compile=true"]), tmp_path / "compiled"))
+    assert_close_weights(plain, train_to_weights(change_recipe(recipe, ["train.compile=true"]), tmp_path / "compiled"))
 
 
 def test_views_come_again_and_differ(squares_recipe: Recipe, squares: Path, tmp_path: Path) -> None:
@@ -173,7 +157,7 @@ def test_no_room(squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(feature_cache, "GIBIBYTE", 1024)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=239 * 1024))
     with pytest.raises(UserError) as caught:
-        _train(change_recipe(squares_recipe, CACHED), tmp_path / "run")
+        train_to_weights(change_recipe(squares_recipe, CACHED), tmp_path / "run")
     assert f'The features of 20 crops take 240.0 GiB, and "{tmp_path / "run" / "features"}" has 239.0 GiB left' in str(
         caught.value
     )

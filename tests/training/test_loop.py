@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from trained_runs import assert_close_weights, assert_same_weights, logged_losses, train_to_weights
 
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
@@ -34,29 +35,6 @@ def _without_dropout(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"model": model.model_copy(update={"prompts": prompts, "decoder": decoder})})
 
 
-def _train(recipe: Recipe, folder: Path, **options: object) -> dict[str, torch.Tensor]:
-    start_training(recipe, folder, device="cpu", **options).train(resume=bool(options.get("resume")))
-    return load_file(folder / "model" / "model.safetensors")
-
-
-def _assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        assert torch.equal(tensor, other[name]), name
-
-
-def _assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    for name, tensor in one.items():
-        # The bias of keys has no gradient but rounding noise, which AdamW amplifies (golden README).
-        if not name.endswith(".k.bias"):
-            torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def _losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
 def _command(recipe: Recipe, folder: Path, *more: str) -> list[str]:
     file = folder.parent / f"{folder.name}.toml"
     file.write_text(dump_toml(recipe))
@@ -68,7 +46,7 @@ def uninterrupted(
     squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, torch.Tensor]]:
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
-    return folder, _train(squares_recipe, folder)
+    return folder, train_to_weights(squares_recipe, folder)
 
 
 def test_run_folder(uninterrupted: tuple[Path, dict], squares_recipe: Recipe) -> None:
@@ -89,8 +67,8 @@ def test_run_folder(uninterrupted: tuple[Path, dict], squares_recipe: Recipe) ->
 
 
 def test_one_seed_decides_everything(uninterrupted: tuple[Path, dict], squares_recipe: Recipe, tmp_path: Path) -> None:
-    _assert_same(uninterrupted[1], _train(_changed(squares_recipe, workers=2), tmp_path / "again"))
-    other = _train(squares_recipe.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert_same_weights(uninterrupted[1], train_to_weights(_changed(squares_recipe, workers=2), tmp_path / "again"))
+    other = train_to_weights(squares_recipe.model_copy(update={"seed": 1}), tmp_path / "other")
     assert not torch.equal(other["encoder.prompts.embeddings"], uninterrupted[1]["encoder.prompts.embeddings"])
 
 
@@ -116,22 +94,22 @@ def test_resume_after_sigkill_is_bit_exact(
     killed = subprocess.run([sys.executable, watcher, recipe_file, folder], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert not (folder / "model").exists()
-    _assert_same(uninterrupted[1], _train(squares_recipe, folder, resume=True))
+    assert_same_weights(uninterrupted[1], train_to_weights(squares_recipe, folder, resume=True))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
 def test_gradient_accumulation_keeps_the_batch(squares_recipe: Recipe, tmp_path: Path) -> None:
     plain = _without_dropout(squares_recipe)
-    whole = _train(plain, tmp_path / "whole")
-    parts = _train(_changed(plain, micro_batch=3), tmp_path / "parts")
-    _assert_close(whole, parts)
+    whole = train_to_weights(plain, tmp_path / "whole")
+    parts = train_to_weights(_changed(plain, micro_batch=3), tmp_path / "parts")
+    assert_close_weights(whole, parts)
 
 
 @pytest.mark.parametrize("launcher", ["--nproc", "accelerate"])
 def test_two_processes_reach_the_same_weights(squares_recipe: Recipe, tmp_path: Path, launcher: str) -> None:
     plain = _without_dropout(squares_recipe)
-    whole = _train(plain, tmp_path / "one")
+    whole = train_to_weights(plain, tmp_path / "one")
     command = _command(plain, tmp_path / "two")
     if launcher == "--nproc":
         command += ["--nproc", "2"]
@@ -142,7 +120,7 @@ def test_two_processes_reach_the_same_weights(squares_recipe: Recipe, tmp_path: 
     done = subprocess.run(command, capture_output=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     two = load_file(tmp_path / "two" / "model" / "model.safetensors")
-    _assert_close(whole, two)
+    assert_close_weights(whole, two)
     single = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
     double = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     for ours, theirs in zip(single, double, strict=True):
@@ -164,12 +142,12 @@ def test_bf16_and_gradient_checkpointing(
     uninterrupted: tuple[Path, dict], squares_recipe: Recipe, tmp_path: Path
 ) -> None:
     """Recomputed blocks give the same weights; bf16 products come close and stay fp32 weights."""
-    recomputed = _train(_changed(squares_recipe, gradient_checkpointing=True), tmp_path / "recomputed")
+    recomputed = train_to_weights(_changed(squares_recipe, gradient_checkpointing=True), tmp_path / "recomputed")
     for name, tensor in recomputed.items():
         torch.testing.assert_close(tensor, uninterrupted[1][name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-    low = _train(squares_recipe, tmp_path / "bf16", precision="bf16")
+    low = train_to_weights(squares_recipe, tmp_path / "bf16", precision="bf16")
     assert all(tensor.dtype == torch.float32 for tensor in low.values())
-    first, last = (_losses(folder)[0] for folder in (uninterrupted[0], tmp_path / "bf16"))
+    first, last = (logged_losses(folder)[0] for folder in (uninterrupted[0], tmp_path / "bf16"))
     assert last == pytest.approx(first, rel=0.05)
 
 
@@ -182,7 +160,7 @@ def test_loss_that_is_not_finite(squares_recipe: Recipe, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(loop, "segmentation_loss", broken)
     with pytest.raises(UserError) as caught:
-        _train(squares_recipe, tmp_path / "run")
+        train_to_weights(squares_recipe, tmp_path / "run")
     assert "The loss is not finite at step 3" in str(caught.value)
     assert sum(f"t{i}" in str(caught.value) for i in range(10)) >= 3
     assert not (tmp_path / "run" / "model").exists()
@@ -204,7 +182,7 @@ def test_a_second_start(uninterrupted: tuple[Path, dict], squares_recipe: Recipe
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, dict], squares_recipe: Recipe) -> None:
     folder, weights = uninterrupted
-    _assert_same(weights, _train(squares_recipe, folder, resume=True))
+    assert_same_weights(weights, train_to_weights(squares_recipe, folder, resume=True))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +199,7 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict,
     ((section, values),) = change.items()
     recipe = squares_recipe.model_copy(update={section: getattr(squares_recipe, section).model_copy(update=values)})
     with pytest.raises(UserError) as caught:
-        _train(recipe, tmp_path / "run")
+        train_to_weights(recipe, tmp_path / "run")
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
 
