@@ -171,7 +171,9 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
     location, given = item["loc"], item["input"]
     if item["type"] == "extra_forbidden":
         return f"unknown key.{closest(str(location[-1]), _keys_at(model, location[:-1]))}"
-    return f"{item['msg'].removeprefix('Value error, ')} (got {given!r})"
+    message: str = item["msg"].removeprefix("Value error, ")
+    # A rule over several keys names them itself; a whole section, or the whole recipe, would bury its sentence.
+    return message if isinstance(given, Mapping) else f"{message} (got {given!r})"
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -191,3 +191,4 @@ def test_what_cannot_be_kept(squares_recipe: Recipe, settings: list[str], messag
     with pytest.raises(UserError) as caught:
         change_recipe(squares_recipe, settings)
     assert message in str(caught.value)
+    assert "(got {" not in str(caught.value)
