@@ -42,10 +42,11 @@ def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]
         file: Where to write.
         metadata: Names and texts that the file carries.
     """
-    plain = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
+    if _attends_beyond_four_axes(program):
+        program = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
     with _without_folding_warnings():
         exported = torch.onnx.export(
-            plain, (), input_names=[IMAGE, TEXT], output_names=[MASK_LOGITS], dynamo=True, verbose=False
+            program, (), input_names=[IMAGE, TEXT], output_names=[MASK_LOGITS], dynamo=True, verbose=False
         )
     if exported is None:
         raise AssertionError("torch.onnx.export gives a program when it is given no file")
@@ -55,6 +56,16 @@ def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]
         node.metadata_props.clear()
     exported.model.metadata_props.update(metadata)
     exported.save(file)
+
+
+def _attends_beyond_four_axes(program: ExportedProgram) -> bool:
+    """Whether any attention has other axes than (batch, heads, tokens, channels), the only ones the exporter writes.
+
+    Asked because writing attention in its parts beforehand takes as long as all of the exporter's own work.
+    """
+    attention = torch.ops.aten.scaled_dot_product_attention.default
+    queries = (node.args[0] for node in program.graph.nodes if node.target is attention)
+    return any(query.meta["val"].dim() != 4 for query in queries)
 
 
 def _name_axes(graph: Any) -> None:
@@ -81,7 +92,7 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention of any rank in its parts; the exporter's own knows four axes only. No tower or head masks or drops."""
+    """Attention of any rank in its parts. No tower or head masks or drops."""
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         raise NotImplementedError("attention with a mask, dropout or grouped heads")
     scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
