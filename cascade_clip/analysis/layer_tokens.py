@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +16,7 @@ from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.data.transforms import normalise
 from cascade_clip.head.cascade import CascadeHead
 from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 
 Tokens = Literal["patch", "class"]
@@ -122,7 +122,7 @@ def layer_samples(
         chunk = slice(start, start + IMAGES_AT_ONCE)
         pixels = np.stack([normalise(square, model.mean, model.std) for square in squares[chunk]])
         image = torch.from_numpy(pixels).to(model.device)
-        with torch.inference_mode(), _precision(model):
+        with torch.inference_mode(), products_in(model.dtype, model.device):
             seen = block_tokens(model.encoder, image)
             layers = {kind: list(_layers(model, seen, kinds, kind)) for kind in tokens}
         index = torch.from_numpy(positions[chunk]).to(model.device)[..., None]
@@ -149,7 +149,3 @@ def _layers(model: ObservedModel, seen: BlockTokens, kinds: Sequence[LayerKind],
             else:
                 for stage, merge in zip(model.head.stages, model.head.aggregations, strict=True):
                     yield merge([taps[block] for block in stage])
-
-
-def _precision(model: ObservedModel) -> AbstractContextManager[object]:
-    return nullcontext() if model.dtype == torch.float32 else torch.autocast(model.device.type, model.dtype)

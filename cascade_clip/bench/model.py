@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -16,6 +15,7 @@ from cascade_clip.build import build_network
 from cascade_clip.clip.load import load_clip
 from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.clip.positions import resize_positions
+from cascade_clip.compilation import check_compiles
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.resize import test_size
@@ -23,6 +23,7 @@ from cascade_clip.dense import DenseNetwork
 from cascade_clip.errors import UserError
 from cascade_clip.inference.sliding_window import window_boxes
 from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import products_in, resolve_device, resolve_precision
 from cascade_clip.segmenter import CascadeCLIP
 
 UNSEEN_SHARE = 0.09
@@ -48,8 +49,11 @@ def load_bench_model(settings: BenchSettings) -> tuple[BenchModel, Split]:
 
     Raises:
         UserError: No such checkpoint, recipe, architecture, device or precision, or both a checkpoint and settings of a
-            random network.
+            random network, or a precision in which nothing can be compiled.
     """
+    if settings.compiled:
+        device = resolve_device(settings.device)
+        check_compiles(resolve_precision(settings.precision, device), device, "leave --compile out")
     if settings.checkpoint is not None:
         if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
             raise UserError(
@@ -132,11 +136,6 @@ def _own_tower(model: CascadeCLIP, size: tuple[int, int]) -> nn.Module:
     visual.positional_embedding = nn.Parameter(positions, requires_grad=False)
     tower: nn.Module = visual.to(model.device)
     return tower
-
-
-def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to the number format of the network's products; nothing for fp32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def _random_model(settings: BenchSettings) -> BenchModel:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
-from cascade_clip.bench.model import BenchModel, products_in
+from cascade_clip.bench.model import BenchModel
 from cascade_clip.config.schema import LossConfig
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.scores import Labels, labels_from_scores
@@ -17,6 +17,7 @@ from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
 from cascade_clip.network import CascadeNetwork
+from cascade_clip.runtime import imitated_products, products_in
 
 
 def plain_labels(model: BenchModel, image: NDArray[np.uint8], text: Tensor, seen: Tensor) -> Labels:
@@ -56,6 +57,7 @@ def plain_step(
     probability, area = full.sigmoid(), targets.sum((2, 3))
     overlap = (2 * (probability * targets).sum((2, 3)) + 1) / (probability.sum((2, 3)) + area + 1)
     dice = ((1 - overlap) * (area > 0)).sum() / num_masks
-    (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
+    with imitated_products(dtype, image.device):
+        (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
     optimizer.step()
     optimizer.zero_grad()

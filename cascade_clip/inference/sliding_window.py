@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference.scores import class_scores
+from cascade_clip.runtime import products_in
 
 Box = tuple[int, int, int, int]
 """A window as (y1, x1, y2, x2) in pixels; y2 and x2 are outside."""
@@ -81,7 +81,7 @@ def slide_scores(
     total = torch.zeros(len(text), height, width, device=image.device)
     coverage = torch.zeros(height, width, device=image.device)
     boxes = window_boxes(height, width, inference.crop, inference.stride)
-    with torch.inference_mode(), precision(image.device, dtype):
+    with torch.inference_mode(), products_in(dtype, image.device):
         for batch in batched(boxes, inference.window_batch):
             crops = torch.stack([image[:, y1:y2, x1:x2] for y1, x1, y2, x2 in batch])
             scores = _window_scores(network, crops, text, seen, inference)
@@ -109,11 +109,6 @@ def _padded_scores(network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tens
     padded = F.pad(crops, (0, right, 0, bottom)) if bottom or right else crops
     logits = network(padded, text)
     return class_scores(logits, (height + bottom, width + right), seen, bias)[..., :height, :width]
-
-
-def precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Where products are made in `dtype`; for float32, as they are."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def batched(windows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import InferenceConfig
-from cascade_clip.inference.sliding_window import Box, MaskNetwork, batched, precision, window_boxes
+from cascade_clip.inference.sliding_window import Box, MaskNetwork, batched, window_boxes
+from cascade_clip.runtime import products_in
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def window_logits(
         for _, alike in groupby(of_all, key=lambda window: _size(window[1]))
         for batch in batched(list(alike), inference.window_batch)
     )
-    with torch.inference_mode(), precision(images[0].device, dtype):
+    with torch.inference_mode(), products_in(dtype, images[0].device):
         windows = chain.from_iterable(passes)
         return [_of_image(image, some, windows, network.patch_size) for image, some in zip(images, boxes, strict=True)]
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, default_collate
 from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.data.samples import TrainSample, TrainSamples, View, batches_of
 from cascade_clip.errors import UserError
-from cascade_clip.runtime import DTYPES, to_device
+from cascade_clip.runtime import DTYPES, products_in, to_device
 
 logger = logging.getLogger(__name__)
 GIBIBYTE = 2**30
@@ -169,7 +169,7 @@ def _encode(
     told = max(1, len(groups) // _TOLD)
     loader = batches_of(cache.samples, groups, workers=workers)
     for number, (group, micro) in enumerate(zip(groups, loader, strict=True), start=1):
-        with accelerator.autocast():
+        with products_in(dtype, accelerator.device):
             features: ImageFeatures = encoder(to_device(micro["image"], accelerator.device))
         for place, position in enumerate(group):
             sample: TrainSample = {

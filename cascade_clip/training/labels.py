@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -15,7 +14,7 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.data.samples import TrainSample
 from cascade_clip.losses.targets import IGNORED, pseudo_labels, remap_labels, seen_label_table
 from cascade_clip.network import CascadeNetwork
-from cascade_clip.runtime import repeatable_randomness
+from cascade_clip.runtime import products_in, repeatable_randomness
 
 
 class StudentPasses:
@@ -145,7 +144,7 @@ class PseudoLabels:
     @torch.no_grad()
     def _taught(self, teacher: CascadeNetwork, passes: StudentPasses) -> list[Tensor]:
         device = passes.text.device
-        with nullcontext() if self.dtype == torch.float32 else torch.autocast(device.type, self.dtype):
+        with products_in(self.dtype, device):
             return [teacher(image, passes.text) for image in passes.images]
 
     def _named(self, samples: TrainSample, logits: Tensor) -> Tensor:
