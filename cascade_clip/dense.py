@@ -12,7 +12,6 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.clip.image_encoder import patch_grid
 from cascade_clip.clip.positions import resize_positions
 from cascade_clip.errors import UserError
-from cascade_clip.projection import project
 
 DenseAttention = Literal["value", "self-self"]
 _CERTAIN = 1e-6
@@ -82,7 +81,8 @@ class DenseNetwork(nn.Module):
         for block in earlier:
             tokens = block(tokens)
         attended = self._attend(last.attn, last.ln_1(tokens))[:, 1:]
-        return project(visual.ln_post(attended), visual.proj)
+        projected: Tensor = visual.ln_post(attended) @ visual.proj
+        return projected
 
     def _attend(self, attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
         """Output (B, 1 + N, W) of the last block's attention, changed as `self.attention` says."""

@@ -18,7 +18,7 @@ from cascade_clip.bench.peak_memory import measure_memory
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, Sample, Turns
 from cascade_clip.bench.workload import COMPILED, Workload
-from cascade_clip.runtime import DTYPES, imitated_products
+from cascade_clip.runtime import DTYPES, imitates_products
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
@@ -124,11 +124,11 @@ def _subjects(workload: Workload, turns: Turns) -> dict[str, dict[str, Any]]:
 def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettings) -> None:
     """Operations of each subject, and its share of what the device's matrix products reach in the same precision."""
     dtype = DTYPES[settings.precision]
-    call, flops = matrix_product(workload.device, dtype)
+    # What is imitated is made out of fp32 products.
+    call, flops = matrix_product(workload.device, torch.float32 if imitates_products(dtype, workload.device) else dtype)
     turns = Turns(workload.device)
-    with imitated_products(dtype, workload.device):
-        for _ in range(WARM_UP_ROUNDS + settings.repeats):
-            turns.take(MATRIX_PRODUCT, call)
+    for _ in range(WARM_UP_ROUNDS + settings.repeats):
+        turns.take(MATRIX_PRODUCT, call)
     rate = flops / turns.samples()[MATRIX_PRODUCT].median
     record["matrix_product_gflops_per_second"] = rate / 1e9
     for name, images in workload.images.items():

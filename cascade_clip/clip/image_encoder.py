@@ -15,7 +15,6 @@ from cascade_clip.clip.positions import PositionResize, resize_positions
 from cascade_clip.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
 from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.errors import UserError
-from cascade_clip.projection import project
 
 PROMPT_NORM_EPS = 1e-6
 
@@ -76,7 +75,8 @@ class TapProjection(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, N, W) to the joint space (B, N, C), not yet normalised."""
-        return project(self.norm(tokens), self.proj)
+        projected: Tensor = self.norm(tokens) @ self.proj
+        return projected
 
     @torch.no_grad()
     def copy_from_clip(self, visual: VisionTransformer) -> None:
@@ -195,7 +195,7 @@ class ImageEncoder(nn.Module):
         """Norms and projection after a block, to unit vectors: (B, N, W) -> (B, N, C)."""
         tokens = self.prompt_norm(tokens)
         if block == self.blocks:
-            tokens = project(self.visual.ln_post(tokens), self.visual.proj)
+            tokens = self.visual.ln_post(tokens) @ self.visual.proj
         else:
             tokens = self.tap_projections[str(block)](tokens)
         return F.normalize(tokens, dim=-1)

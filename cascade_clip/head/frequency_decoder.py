@@ -10,7 +10,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
 from cascade_clip.head.decoder import QueryUpdate
-from cascade_clip.projection import project
 
 GateStart = Literal["released", "open"]
 WINDOW = 3
@@ -71,7 +70,8 @@ class FrequencyTokens(nn.Module):
         tokens = torch.cat([self._high(windows, grid), self._low(windows, memory)], dim=-1)
         # A token that points away from the learned direction becomes zero: its mask logit is 0 for every class.
         openness = F.cosine_similarity(tokens, self.gate, dim=-1).clamp(0, 1)
-        return project(openness[..., None] * tokens, self.transform)
+        transformed: Tensor = (openness[..., None] * tokens) @ self.transform
+        return transformed
 
     def _high(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
         """Self-attention inside each window (B, rows, columns, 9, C); (B, N, C / heads)."""
