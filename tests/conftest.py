@@ -11,6 +11,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ["NO_COLOR"] = "1"
+# A process of pytest-xdist inherits the terminal's size, which a console would keep from its making on.
+os.environ.pop("COLUMNS", None)
+os.environ.pop("LINES", None)
 
 import pytest
 import torch
