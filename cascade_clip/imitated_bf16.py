@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -31,8 +32,8 @@ PRODUCTS = frozenset(
 class ImitatedBf16(TorchDispatchMode):
     """Computes products of bf16 tensors as bf16 instructions do: exact products, sums in fp32, rounded once at the end.
 
-    PyTorch's own imitation differs in the order of its sums alone, and takes six times as long as fp32, for products
-    with a matrix that lies row by row, as in the backward pass of every linear layer, a hundred times.
+    PyTorch's own imitation differs by rounding alone, and takes six times as long as fp32; for products with a matrix
+    that lies row by row, as in the backward pass of every linear layer, a hundred times.
     """
 
     def __torch_dispatch__(
@@ -48,7 +49,9 @@ class ImitatedBf16(TorchDispatchMode):
 
 @cache
 def has_bf16_instructions() -> bool:
-    """Whether this processor multiplies bf16 numbers itself."""
+    """Whether this processor multiplies bf16 numbers itself; one that is not x86 is taken to."""
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return True
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -81,3 +81,13 @@ def test_imitates_where_the_processor_has_no_instructions(instructions: bool, mo
             assert F.linear(tokens, weight).dtype == dtype
         assert bool(seen) == (dtype == torch.bfloat16 and not instructions)
         assert F.linear(tokens.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
+
+
+def test_processors_other_than_x86_are_taken_to_have_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch knows the answer for x86 alone."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    answers = {}
+    for machine in ("x86_64", "AMD64", "arm64", "aarch64"):
+        monkeypatch.setattr(imitated_bf16.platform, "machine", lambda given=machine: given)
+        answers[machine] = imitated_bf16.has_bf16_instructions.__wrapped__()
+    assert answers == {"x86_64": False, "AMD64": False, "arm64": True, "aarch64": True}
