@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything is imported that reads them. One thread here and in every process that a test starts: only equal
@@ -24,6 +26,7 @@ from cascade_clip.clip.load import Clip, load_clip
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.console import stderr
 
 torch.set_num_threads(1)
 
@@ -53,6 +56,17 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(folder / "data"))
     # Rich folds tables at the width of its console; tests compare whole lines.
     monkeypatch.setenv("COLUMNS", "400")
+
+
+@pytest.fixture(autouse=True)
+def own_console() -> Iterator[None]:
+    """What a command does to the console and the log (--quiet, for one) ends with its test."""
+    logger = logging.getLogger("cascade_clip")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    stderr.quiet = False
+    logger.setLevel(level)
+    logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 @pytest.fixture(scope="session")
