@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError
-from cascade_clip.runtime import imitates_products, products_in
+from cascade_clip.runtime import is_imitated, products_in
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -32,7 +32,7 @@ def check_compiles(dtype: torch.dtype, device: torch.device, way_out: str) -> No
     Raises:
         UserError: It would not: `torch.compile` leaves imitated products to run as they are.
     """
-    if imitates_products(dtype, device):
+    if is_imitated(dtype, device):
         raise UserError(
             "torch.compile cannot compile bf16 for this processor, which has no instructions for it: use --precision"
             f" fp32, or {way_out}."

@@ -59,7 +59,7 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise UserError(f'"{name}" is no precision.{closest(name, get_args(Precision))}')
     if name == "fp16" and device.type == "cpu":
         raise UserError('The precision "fp16" needs a GPU: on the CPU use fp32 or bf16.')
-    if name == "bf16" and imitates_products(DTYPES[name], device):
+    if name == "bf16" and is_imitated(DTYPES[name], device):
         _tell_of_imitated_bf16()
     return DTYPES[name]
 
@@ -70,7 +70,7 @@ def _tell_of_imitated_bf16() -> None:
     logger.warning("This processor has no instructions for bf16, which is imitated here: --precision fp32 is faster.")
 
 
-def imitates_products(dtype: torch.dtype, device: torch.device) -> bool:
+def is_imitated(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether products in `dtype` are made out of fp32 ones."""
     return dtype == torch.bfloat16 and device.type == "cpu" and not has_bf16_instructions()
 
@@ -87,7 +87,7 @@ def products_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
 
 def imitated_products(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
     """Where products that are in `dtype` already, as in a backward pass, are made fast on every processor."""
-    if not imitates_products(dtype, device):
+    if not is_imitated(dtype, device):
         return nullcontext()
     imitation: AbstractContextManager[object] = ImitatedBf16()  # type: ignore[no-untyped-call]
     return imitation

@@ -46,10 +46,13 @@ def test_products(name: str, inference: bool) -> None:
 
 def test_other_operations_and_types_are_left_alone() -> None:
     tokens, weight, _ = drawn()
+    expected = tokens.float() @ weight.float().T, tokens + 1
     with ImitatedBf16():
-        assert torch.equal(tokens + 1, (tokens.float() + 1).bfloat16())
-        assert torch.equal(tokens.float() @ weight.float().T, F.linear(tokens.float(), weight.float()))
-        assert (tokens.to("meta") @ weight.T.to("meta")).device.type == "meta"
+        given = tokens.float() @ weight.float().T, tokens + 1
+        elsewhere = tokens.to("meta") @ weight.T.to("meta")
+    assert given[0].dtype == torch.float32
+    assert all(torch.equal(*pair) for pair in zip(given, expected, strict=True))
+    assert (elsewhere.device.type, elsewhere.dtype) == ("meta", torch.bfloat16)
 
 
 def test_gradients_of_a_block_are_those_of_pytorch() -> None:
@@ -80,7 +83,9 @@ def test_imitates_where_the_processor_has_no_instructions(instructions: bool, mo
         with runtime.products_in(dtype, CPU):
             assert F.linear(tokens, weight).dtype == dtype
         assert bool(seen) == (dtype == torch.bfloat16 and not instructions)
-        assert F.linear(tokens.bfloat16(), weight.bfloat16()).dtype == torch.bfloat16
+        seen.clear()
+        F.linear(tokens.bfloat16(), weight.bfloat16())
+        assert not seen, "outside, nothing is imitated"
 
 
 def test_processors_other_than_x86_are_taken_to_have_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
