@@ -16,7 +16,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.imitated_bf16 import ImitatedBf16, has_bf16_instructions
 
 if TYPE_CHECKING:
-    from cascade_clip.clip.image_encoder import ImageFeatures
+    from cascade_clip.model.clip.image_encoder import ImageFeatures
 
 logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -10,24 +10,24 @@ import torch
 from accelerate import init_empty_weights
 from torch import Tensor
 
-from cascade_clip.build import build_network
 from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
-from cascade_clip.clip.load import Clip
-from cascade_clip.clip.templates import templates_of
-from cascade_clip.clip.text import embed_classes
-from cascade_clip.clip.text_cache import TextCache
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split
-from cascade_clip.dense import DenseNetwork
-from cascade_clip.dense_model import is_dense, load_dense
 from cascade_clip.errors import UserError
 from cascade_clip.inference.image_input import ImageInput, rgb_pixels
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import segment_image
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.clip.templates import templates_of
+from cascade_clip.model.clip.text import embed_classes
+from cascade_clip.model.clip.text_cache import TextCache
+from cascade_clip.model.dense import DenseNetwork
+from cascade_clip.model.load_dense import is_dense, load_dense
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"

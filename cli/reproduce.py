@@ -154,9 +154,9 @@ def check_before_running(runs: Sequence[Run]) -> None:
     Raises:
         UserError: Whatever of these is missing.
     """
-    from cascade_clip.clip.load import load_clip
     from cascade_clip.data.prepared import PreparedDataset
     from cascade_clip.errors import UserError
+    from cascade_clip.model.clip.load import load_clip
     from cascade_clip.training.start import find_training_data
 
     recipes = [run.recipe for run in runs if run.recipe is not None]

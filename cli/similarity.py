@@ -96,7 +96,7 @@ def _compare(segmenters: dict[str, CascadeCLIP], pixels: NDArray[np.uint8], poin
     """Each CLIP once, as it was before any training, then each trained model."""
     from cascade_clip.analysis.block_tokens import encoder_of, plain_encoder
     from cascade_clip.analysis.similarity import patch_similarity
-    from cascade_clip.network import CascadeNetwork
+    from cascade_clip.model.network import CascadeNetwork
 
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []

@@ -29,10 +29,10 @@ def chosen_vocabulary(classes: str | None, classes_file: Path | None, split: str
     Raises:
         UserError: Several sources at once, an empty or repeated name, an unknown split.
     """
-    from cascade_clip.clip.text import class_synonyms
     from cascade_clip.data.catalogue import get_split
     from cascade_clip.errors import UserError
     from cascade_clip.inference.inputs import read_class_file
+    from cascade_clip.model.clip.text import class_synonyms
 
     given = {"--classes": classes, "--classes-file": classes_file, "--split": split}
     used = [option for option, value in given.items() if value is not None]

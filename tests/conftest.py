@@ -21,10 +21,10 @@ import pytest
 import torch
 from tiny_data import write_tiny_dataset
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import Clip, load_clip
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip, load_clip
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.console import stderr
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import Clip
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.optimizer import build_optimizer, trainable_parameters
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from cascade_clip import CascadeCLIP
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import load_clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import load_clip
 
 NAMES = ("red", "green", "blue")
 SPLIT = Split("rgb", "rgb", tuple(ClassEntry(name, name, (9, 9, 9)) for name in NAMES), frozenset({"blue"}))

@@ -8,8 +8,8 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.clip.image_encoder import ImageEncoder, ImageFeatures
+from cascade_clip.model.network import CascadeNetwork
 
 SINGLE = 1
 """How often CLIP itself adds its class embedding; the released Cascade-CLIP adds it twice (SPEC section 3.2)."""

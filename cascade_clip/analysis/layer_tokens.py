@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade_clip.analysis.block_tokens import BlockTokens, block_tokens, encoder_of, plain_encoder
-from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.data.transforms import normalise
-from cascade_clip.head.cascade import CascadeHead
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.clip.image_encoder import ImageEncoder
+from cascade_clip.model.head.cascade import CascadeHead
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 

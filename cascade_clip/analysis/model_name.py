@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cascade_clip.checkpoint.folder import CONFIG
-from cascade_clip.clip.load import BUNDLED, model_config_of
-from cascade_clip.dense_model import is_dense
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import BUNDLED, model_config_of
+from cascade_clip.model.load_dense import is_dense
 
 _CLIP_SOURCES = ("hf-hub:", "local-dir:")
 

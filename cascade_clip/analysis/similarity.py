@@ -11,11 +11,11 @@ from PIL import Image
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.analysis.block_tokens import block_tokens
-from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.config.schema import DataConfig
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.image_encoder import ImageEncoder
 
 MOST_PATCHES = 2**14
 """Most patches that are encoded at once: a square of 2048 pixels with patches of 16."""

@@ -14,7 +14,7 @@ from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.errors import UserError
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 
 
 @dataclass(frozen=True, eq=False)

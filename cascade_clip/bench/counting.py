@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 
 _GRID = 2
 """Patches a side of the image that a gradient is sent through."""

@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.bench.settings import ALL_CLASSES, ARCHITECTURE, CLASSES, RECIPE, BenchSettings
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import load_clip
-from cascade_clip.clip.open_clip_model import build_model
-from cascade_clip.clip.positions import resize_positions
 from cascade_clip.compilation import check_compiles
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.resize import test_size
-from cascade_clip.dense import DenseNetwork
 from cascade_clip.errors import UserError
 from cascade_clip.inference.sliding_window import window_boxes
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import load_clip
+from cascade_clip.model.clip.open_clip_model import build_model
+from cascade_clip.model.clip.positions import resize_positions
+from cascade_clip.model.dense import DenseNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import products_in, resolve_device, resolve_precision
 from cascade_clip.segmenter import CascadeCLIP
 

@@ -16,7 +16,7 @@ from cascade_clip.inference.scores import Labels, labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import imitated_products, products_in
 
 

@@ -27,7 +27,7 @@ from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.run import evaluate
 from cascade_clip.inference.predictor import label_image
 from cascade_clip.inference.sliding_window import MaskNetwork, window_boxes
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 
 LABELS, EVALUATION = "label map", "evaluation"
 _COMPARED_IMAGES = 8

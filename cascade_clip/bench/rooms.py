@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from cascade_clip.bench.timing import now
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 
 
 class RoomClock:

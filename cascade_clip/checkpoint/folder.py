@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cascade_clip
-from cascade_clip.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
 
 FORMAT_VERSION = 1
 CONFIG = "config.json"

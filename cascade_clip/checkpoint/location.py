@@ -6,8 +6,8 @@ import contextlib
 from importlib import resources
 from pathlib import Path
 
-from cascade_clip.clip.load import BUNDLED
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import BUNDLED
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:

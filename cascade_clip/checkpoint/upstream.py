@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_clip.build import build_network
 from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, UpstreamLayout, clip_name, own_name
-from cascade_clip.clip.load import Clip, from_parts, load_clip
 from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig, SpectralConfig
 from cascade_clip.errors import UserError
-from cascade_clip.network import CascadeNetwork, list_mismatches
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip, from_parts, load_clip
+from cascade_clip.model.network import CascadeNetwork, list_mismatches
 
 HEAD_WIDTH = 64
 SPECTRAL = "backbone.complex_weight"

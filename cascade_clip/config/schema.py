@@ -36,7 +36,7 @@ class PaperFigure(Section):
 
 
 class ClipConfig(Section):
-    """Which CLIP is used; see `cascade_clip.clip.load`."""
+    """Which CLIP is used; see `cascade_clip.model.clip.load`."""
 
     architecture: str = "ViT-B-16-quickgelu"
     """An open_clip name, `hf-hub:ORG/NAME`, `local-dir:FOLDER` or `bundled`."""

@@ -18,7 +18,7 @@ from cascade_clip.data.transforms import IGNORED, TrainTransform
 from cascade_clip.errors import UserError
 
 if TYPE_CHECKING:
-    from cascade_clip.clip.image_encoder import ImageFeatures
+    from cascade_clip.model.clip.image_encoder import ImageFeatures
 
 # Keep the order of images and the crops that come again apart from what is drawn anew, which is seeded with
 # (seed, position).

@@ -21,7 +21,7 @@ from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases
 from cascade_clip.export.onnx_file import check_packages, write_onnx
 from cascade_clip.export.program import takes_any_size, trace, window_side
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
 
 Format = Literal["onnx", "pt2"]

@@ -6,7 +6,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from cascade_clip.config.schema import InferenceConfig
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 
 IMAGE, TEXT, MASK_LOGITS = "image", "text", "mask_logits"
 """Names of the two inputs and the output in the exported file."""

@@ -208,7 +208,7 @@ def choose_splits(
 
 
 def _write_link(link: Link, info: str) -> Path:
-    from cascade_clip.clip.text_cache import default_cache_folder
+    from cascade_clip.model.clip.text_cache import default_cache_folder
 
     content = link.model_dump_json(indent=1) + "\n"
     name = re.sub(r"[^\w.-]+", "-", link.place).strip("-")[-60:]

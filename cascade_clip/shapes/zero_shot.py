@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cascade_clip.clip.image_encoder import patch_grid
-from cascade_clip.dense import DenseNetwork
+from cascade_clip.model.clip.image_encoder import patch_grid
+from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.shapes.scenes import Scene, draw_scene
 from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.training.feature_cache import CachedSamples, FeatureCache, collate_features, fill_cache
 from cascade_clip.training.run_folder import RunFolder
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.data.samples import TrainSample, TrainSamples, View, batches_of
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.runtime import DTYPES, products_in, to_device
 
 logger = logging.getLogger(__name__)

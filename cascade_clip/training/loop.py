@@ -24,7 +24,7 @@ from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import present_classes
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import imitated_products, to_device
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.batches import StepBatches

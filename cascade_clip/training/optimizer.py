@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from cascade_clip.config.schema import TrainConfig
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.schedule import learning_rate
 
 _FUSED_DEVICES = {"cpu", "cuda"}

@@ -11,9 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
-from cascade_clip.build import build_network
 from cascade_clip.checkpoint.folder import CONFIG
-from cascade_clip.clip.load import load_clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
 from cascade_clip.data.dataset_location import locate_dataset
@@ -21,7 +19,9 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
 from cascade_clip.hub.dataset_link import dataset_folder
 from cascade_clip.hub.hub_address import HubAddress
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import load_clip
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
 from cascade_clip.training.labels import Labeller, PseudoLabels, SeenLabels

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.run_folder import RunFolder
 
 PROGRESS = "progress.json"

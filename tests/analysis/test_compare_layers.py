@@ -14,11 +14,11 @@ from cascade_clip.analysis.compare_layers import Place, SimilaritySettings, laye
 from cascade_clip.analysis.image_set import ImageSet, central_square, dataset_images, file_images
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.analysis.layer_tokens import ObservedModel, observed_clip, observed_model, stage_name
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import load_clip
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import load_clip
 from cascade_clip.segmenter import CascadeCLIP
 
 

@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from cascade_clip.analysis.stage_masks import decoder_names, network_with_stages, stage_masks
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
 from cascade_clip.segmenter import CascadeCLIP
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
 from cascade_clip.preparation.prepared_writer import Sample, write_prepared
 from cascade_clip.report import evaluation_page
 from cascade_clip.segmenter import CascadeCLIP

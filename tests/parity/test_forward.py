@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.clip.text import embed_sentences
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference.scores import class_scores, labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores, window_boxes
+from cascade_clip.model.clip.text import embed_sentences
 
 from .conftest import TOLERANCE, GoldenModel
 

@@ -11,8 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.config.schema import IMAGENET_MEAN, IMAGENET_STD, DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.data import photometric
 from cascade_clip.data.resize import resize_bilinear, resize_nearest, train_size
@@ -20,6 +18,8 @@ from cascade_clip.data.resize import test_size as inference_size
 from cascade_clip.data.transforms import normalise
 from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.scores import scores_from_confusion
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.open_clip_model import build_model
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.config.schema import Recipe
 from cascade_clip.losses.criterion import segmentation_loss
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.reproduce.table_file import read_table, table_names, table_rows
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate, trainable_parameters
 

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file
 from trained_runs import assert_close_weights, assert_same_weights, logged_losses, train_to_weights
 
-from cascade_clip.clip.image_encoder import ImageEncoder
 from cascade_clip.config.recipes import change_recipe, dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.samples import View
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.training import feature_cache
 from cascade_clip.training.batches import StepBatches
 from cascade_clip.training.start import start_training

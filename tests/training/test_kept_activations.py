@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import load_clip
 from cascade_clip.config.schema import Recipe
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import load_clip
+from cascade_clip.model.network import CascadeNetwork
 
 
 def _network(recipe: Recipe, host: str) -> CascadeNetwork:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_clip.build import AGGREGATIONS, build_network
-from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import (
     AggregationConfig,
     DecoderConfig,
@@ -15,8 +13,10 @@ from cascade_clip.config.schema import (
     StageProjectionConfig,
 )
 from cascade_clip.errors import UserError
-from cascade_clip.head.decoder import MaskLayer, TextImageDecoder
-from cascade_clip.head.queries import relation_descriptor
+from cascade_clip.model.build import AGGREGATIONS, build_network
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.head.decoder import MaskLayer, TextImageDecoder
+from cascade_clip.model.head.queries import relation_descriptor
 from cascade_clip.reproduce.table_file import read_table, table_rows
 from cascade_clip.training.optimizer import trainable_parameters
 
@@ -151,7 +151,7 @@ def test_options_decide_what_trains(tiny_clip: Clip) -> None:
 
 
 def _full_size_count(config: ModelConfig) -> int:
-    from cascade_clip.clip.open_clip_model import build_model
+    from cascade_clip.model.clip.open_clip_model import build_model
 
     settings = {
         "embed_dim": 512,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.clip.load import Clip
-from cascade_clip.clip.text_cache import TextCache
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.clip.text_cache import TextCache
 
 
 def class_synonyms(classes: Sequence[str]) -> list[list[str]]:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.clip import text
-from cascade_clip.clip.load import Clip
-from cascade_clip.clip.open_clip_model import build_model
-from cascade_clip.clip.templates import MULTI, SINGLE, templates_of
-from cascade_clip.clip.text import class_synonyms, embed_classes
-from cascade_clip.clip.text_cache import MOST_IN_MEMORY, TextCache
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip import text
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.clip.open_clip_model import build_model
+from cascade_clip.model.clip.templates import MULTI, SINGLE, templates_of
+from cascade_clip.model.clip.text import class_synonyms, embed_classes
+from cascade_clip.model.clip.text_cache import MOST_IN_MEMORY, TextCache
 
 
 @torch.no_grad()

@@ -9,17 +9,23 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder, TapProjection
-from cascade_clip.clip.quick_gelu import use_lean_activations
-from cascade_clip.clip.spectral_prompt import SpectralPrompt
-from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.config.schema import AggregationConfig, ModelConfig
 from cascade_clip.errors import UserError
-from cascade_clip.head.aggregation import BlockAttention, Concatenation, SingleBlock, WeightedSum, gaussian_weights
-from cascade_clip.head.cascade import CascadeHead
-from cascade_clip.head.decoder import TextImageDecoder
-from cascade_clip.head.frequency_decoder import RELEASED_HEADS, FrequencyDecoder
-from cascade_clip.network import CascadeNetwork
+from cascade_clip.model.clip.image_encoder import ImageEncoder, TapProjection
+from cascade_clip.model.clip.quick_gelu import use_lean_activations
+from cascade_clip.model.clip.spectral_prompt import SpectralPrompt
+from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.head.aggregation import (
+    BlockAttention,
+    Concatenation,
+    SingleBlock,
+    WeightedSum,
+    gaussian_weights,
+)
+from cascade_clip.model.head.cascade import CascadeHead
+from cascade_clip.model.head.decoder import TextImageDecoder
+from cascade_clip.model.head.frequency_decoder import RELEASED_HEADS, FrequencyDecoder
+from cascade_clip.model.network import CascadeNetwork
 
 
 def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetwork:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
-from cascade_clip.head.decoder import QueryUpdate
+from cascade_clip.model.head.decoder import QueryUpdate
 
 GateStart = Literal["released", "open"]
 WINDOW = 3

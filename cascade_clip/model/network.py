@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from cascade_clip.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.errors import UserError
-from cascade_clip.head.cascade import CascadeHead
+from cascade_clip.model.clip.image_encoder import ImageEncoder, ImageFeatures
+from cascade_clip.model.head.cascade import CascadeHead
 
 
 class CascadeNetwork(nn.Module):

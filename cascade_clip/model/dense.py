@@ -9,9 +9,9 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.clip.image_encoder import patch_grid
-from cascade_clip.clip.positions import resize_positions
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.image_encoder import patch_grid
+from cascade_clip.model.clip.positions import resize_positions
 
 DenseAttention = Literal["value", "self-self"]
 _CERTAIN = 1e-6

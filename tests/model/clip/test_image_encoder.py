@@ -7,12 +7,12 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.clip import image_encoder
-from cascade_clip.clip.image_encoder import ImageEncoder
-from cascade_clip.clip.load import Clip
-from cascade_clip.clip.positions import resize_positions
-from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip import image_encoder
+from cascade_clip.model.clip.image_encoder import ImageEncoder
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.clip.positions import resize_positions
+from cascade_clip.model.clip.visual_prompts import VisualPrompts
 
 
 def _image(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip) -> None:
     """With the antialiased bicubic resize, another input size equals a tower whose table open_clip resized."""
     from open_clip.model import resize_pos_embed
 
-    from cascade_clip.clip.open_clip_model import build_model
+    from cascade_clip.model.clip.open_clip_model import build_model
 
     config = tiny_clip.identity.model_config
     larger = build_model({**config, "vision_cfg": {**config["vision_cfg"], "image_size": (96, 128)}})

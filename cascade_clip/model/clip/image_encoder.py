@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
-from cascade_clip.clip.positions import PositionResize, resize_positions
-from cascade_clip.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
-from cascade_clip.clip.visual_prompts import VisualPrompts
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.positions import PositionResize, resize_positions
+from cascade_clip.model.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
+from cascade_clip.model.clip.visual_prompts import VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
 

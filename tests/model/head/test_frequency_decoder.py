@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.build import build_network
-from cascade_clip.clip.load import Clip
 from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig, SpectralConfig
 from cascade_clip.errors import UserError
-from cascade_clip.head.frequency_decoder import FrequencyDecoder, FrequencyTokens
 from cascade_clip.inference.scores import labels_from_scores
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.head.frequency_decoder import FrequencyDecoder, FrequencyTokens
 from cascade_clip.training.optimizer import trainable_parameters
 
 DIM, HEADS = 16, 4

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from cascade_clip.clip.image_encoder import ImageFeatures
-from cascade_clip.head.queries import relation_descriptor
+from cascade_clip.model.clip.image_encoder import ImageFeatures
+from cascade_clip.model.head.queries import relation_descriptor
 
 
 class CascadeHead(nn.Module):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cascade_clip.clip.load import BUNDLED, Clip, load_clip
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
-from cascade_clip.dense import DenseAttention, DenseNetwork
+from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip
+from cascade_clip.model.dense import DenseAttention, DenseNetwork
 
 PREFIXES: dict[str, DenseAttention] = {"dense:": "value", "dense-self:": "self-self"}
 DEFAULT_WEIGHTS = "openai"

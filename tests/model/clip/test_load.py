@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cascade_clip.clip.load import Clip, from_parts, hash_of_weights, load_clip
-from cascade_clip.clip.open_clip_model import build_model
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import Clip, from_parts, hash_of_weights, load_clip
+from cascade_clip.model.clip.open_clip_model import build_model
 
 
 def _state(clip: Clip) -> dict[str, torch.Tensor]:

@@ -8,11 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from cascade_clip.build import AGGREGATIONS
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import AggregationConfig
 from cascade_clip.errors import UserError
-from cascade_clip.head.aggregation import BlockAttention, Concatenation, SingleBlock, WeightedSum, gaussian_weights
+from cascade_clip.model.build import AGGREGATIONS
+from cascade_clip.model.head.aggregation import (
+    BlockAttention,
+    Concatenation,
+    SingleBlock,
+    WeightedSum,
+    gaussian_weights,
+)
 
 
 @pytest.mark.parametrize(
