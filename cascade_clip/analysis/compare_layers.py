@@ -18,9 +18,9 @@ from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.analysis.layer_tokens import LayerKind, ObservedModel, Tokens
 from cascade_clip.analysis.token_batches import drawn_patches, token_batches
 from cascade_clip.errors import UserError
+from cascade_clip.progress import Progress
 
 Estimator = Literal["exact", "unbiased"]
-Progress = Callable[[int, int, str], None]
 
 EXACT_SAMPLES = 8192
 """Up to so many samples, `auto` holds all of them and computes the exact form."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from cascade_clip.config.section import Section
 from cascade_clip.data.dataset_location import as_location
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -18,12 +19,6 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-class Section(BaseModel):
-    """Base of every topic: unknown keys are errors, values never change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class PaperFigure(Section):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 
 MAX_CLASSES = 255
@@ -94,21 +95,17 @@ def _repeated(names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _ClassOfFile(_Section):
+class _ClassOfFile(Section):
     name: str
     prompt: str | None = None
     colour: Annotated[Colour | None, BeforeValidator(parse_colour)] = None
 
 
-class _SplitOfFile(_Section):
+class _SplitOfFile(Section):
     unseen: tuple[str, ...] = ()
 
 
-class _File(_Section):
+class _File(Section):
     dataset: Annotated[str, Field(min_length=1)]
     classes: tuple[_ClassOfFile, ...] = ()
     splits: Annotated[dict[str, _SplitOfFile], Field(min_length=1)]

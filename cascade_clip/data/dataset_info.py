@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError
 
 FORMAT_VERSION = 1
@@ -19,11 +20,7 @@ Part = Literal["train", "val"]
 """The two parts of a dataset."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceFile(_Section):
+class SourceFile(Section):
     """An archive or list file that a dataset was made from."""
 
     name: str
@@ -31,14 +28,14 @@ class SourceFile(_Section):
     sha256: str
 
 
-class ShardInfo(_Section):
+class ShardInfo(Section):
     """One Parquet file."""
 
     images: int
     bytes: int
 
 
-class PartInfo(_Section):
+class PartInfo(Section):
     """What is in one part; sizes are (height, width)."""
 
     images: int
@@ -51,7 +48,7 @@ class PartInfo(_Section):
     """By path inside the folder, in order."""
 
 
-class DatasetInfo(_Section):
+class DatasetInfo(Section):
     """Content of `dataset.json`, written last."""
 
     format: Annotated[int, Field(ge=1)] = FORMAT_VERSION

@@ -19,6 +19,11 @@ from cascade_clip.errors import UserError
 MAX_PIXELS = 1_000_000_000
 """Larger images are refused: one gigapixel already takes 3 GB as an array."""
 
+IMAGE_SUFFIXES = frozenset(
+    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()  # noqa: SIM905
+)
+"""Endings of a folder's files that count as images; a file that is named outright is tried whatever its ending."""
+
 # Everything that Pillow's decoders are known to raise on broken files.
 _DECODER_ERRORS = (
     OSError,

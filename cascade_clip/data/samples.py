@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.records import Record
-from cascade_clip.data.transforms import IGNORED, TrainTransform
+from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 
 if TYPE_CHECKING:
     from cascade_clip.model.clip.image_encoder import ImageFeatures

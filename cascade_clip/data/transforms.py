@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from cascade_clip.config.schema import DataConfig
 from cascade_clip.data.photometric import photometric_distortion
 from cascade_clip.data.resize import Box, resize_bilinear, resize_nearest, train_size
-
-IGNORED = 255
-"""Label of pixels that count for nothing."""
+from cascade_clip.labels import IGNORED
 
 _CROP_CHECKS = 10
 

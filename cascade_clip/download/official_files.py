@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 
 _LIST = Path(__file__).with_name("official_files.toml")
@@ -16,11 +17,7 @@ _LIST = Path(__file__).with_name("official_files.toml")
 _Address = Annotated[str, Field(pattern=r"^https?://")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OfficialFile(_Section):
+class OfficialFile(Section):
     """One file that a benchmark is made from."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -39,7 +36,7 @@ class OfficialFile(_Section):
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     sha1: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    members: dict[str, int] = {}
+    members: dict[str, int] = Field(default_factory=dict)
     """How many files with an ending (".png") the archive holds; compared where there is no checksum."""
     unpacked: tuple[str, ...] = ()
     """Paths inside the folder that serve as well as the file itself."""
@@ -62,7 +59,7 @@ class OfficialFile(_Section):
         return self
 
 
-class OfficialDataset(_Section):
+class OfficialDataset(Section):
     """The files of one benchmark and the terms that they come under."""
 
     title: str

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from cascade_clip.errors import UserError
-
-IGNORED = 255
+from cascade_clip.labels import IGNORED
 
 
 def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, tee
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,12 +21,11 @@ from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import ImageResult, image_result
 from cascade_clip.inference.predictor import images_together, label_maps
 from cascade_clip.inference.sliding_window import MaskNetwork
+from cascade_clip.progress import Progress
 
 if TYPE_CHECKING:
     from cascade_clip.data.dataset_info import Part
     from cascade_clip.data.prepared import PreparedDataset
-
-Progress = Callable[[int, int, str], None]
 
 
 class _Sample(NamedTuple):

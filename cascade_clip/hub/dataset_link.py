@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 import cascade_clip
+from cascade_clip.config.section import Section
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, Part, PartInfo, read_dataset_info
 from cascade_clip.data.records import RecordReader
 from cascade_clip.errors import UserError
@@ -31,11 +32,7 @@ _VALIDATION_SPLITS = ("validation", "val", "valid", "dev")
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShardsLink(_Section):
+class ShardsLink(Section):
     """A prepared dataset at an address, read by byte range."""
 
     kind: Literal["shards"] = "shards"
@@ -48,7 +45,7 @@ class ShardsLink(_Section):
         return RemoteShards(RangeFiles(self.place), info)
 
 
-class RowsLink(_Section):
+class RowsLink(Section):
     """A dataset that `datasets` reads, converted record by record."""
 
     kind: Literal["rows"] = "rows"

@@ -15,7 +15,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.hub.row_loader import RowLoader
 from cascade_clip.hub.row_source import SourceLostError
 from cascade_clip.hub.rows import Rows
-from cascade_clip.preparation.shards import IGNORED
+from cascade_clip.labels import IGNORED
 
 
 class ForeignRecords:

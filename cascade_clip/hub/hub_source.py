@@ -20,8 +20,9 @@ from cascade_clip.hub.rows import Rows
 from cascade_clip.preparation.folder_pairs import choose_parts
 from cascade_clip.preparation.masks import IndexMasks
 from cascade_clip.preparation.prepare_folder import mask_reader
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import Sample
+from cascade_clip.progress import Progress
 
 
 def prepare_hub(

@@ -7,12 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
+from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError
-
-IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""Files of a folder or glob that count as images; a file that is named outright is tried whatever its suffix."""
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:

@@ -8,10 +8,11 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.labels import IGNORED
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.focal_dice import focal_dice_loss
 from cascade_clip.losses.ssim import ssim_loss
-from cascade_clip.losses.targets import IGNORED, count_masks, one_hot_masks
+from cascade_clip.losses.targets import count_masks, one_hot_masks
 
 RegionLoss = Literal["dice", "ssim"]
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.labels import IGNORED
 from cascade_clip.losses.focal import ALPHA
-from cascade_clip.losses.targets import IGNORED, present_classes
+from cascade_clip.losses.targets import present_classes
 from cascade_clip.runtime import without_autocast
 
 _CPU_PIECE, _GPU_PIECE = 1 << 18, 1 << 25

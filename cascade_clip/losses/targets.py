@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-IGNORED = 255
+from cascade_clip.labels import IGNORED
 
 
 def seen_label_table(seen: Sequence[int], *, size: int = 256) -> Tensor:

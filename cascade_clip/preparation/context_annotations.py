@@ -17,11 +17,11 @@ from cascade_clip.preparation.problem_list import problem_list
 from cascade_clip.preparation.source_tree import Entry
 
 
-class _Section(BaseModel):
+class _Annotated(BaseModel):
     model_config = ConfigDict(frozen=True)  # the file holds more than is read here: parts, boundaries, occlusion
 
 
-class _Image(_Section):
+class _Image(_Annotated):
     image_id: int
     file_name: Annotated[str, Field(min_length=1)]
     height: Annotated[int, Field(gt=0)]
@@ -29,18 +29,18 @@ class _Image(_Section):
     phase: Literal["train", "val"]
 
 
-class _RunLengths(_Section):
+class _RunLengths(_Annotated):
     size: tuple[int, int]
     counts: str | tuple[int, ...]
 
 
-class _Annotation(_Section):
+class _Annotation(_Annotated):
     image_id: int
     category_id: Annotated[int, Field(ge=0, le=LAST_ID)]
     segmentation: _RunLengths
 
 
-class _File(_Section):
+class _File(_Annotated):
     images: tuple[_Image, ...]
     annos_segmentation: tuple[_Annotation, ...]
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.images import decode_label, image_size
 from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.shards import IGNORED, Sample
+from cascade_clip.preparation.shards import Sample
 from cascade_clip.preparation.source_tree import Entry
 
 

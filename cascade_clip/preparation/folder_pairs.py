@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cascade_clip.data.dataset_info import Part
+from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest
 from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.source_files import IMAGE_SUFFIXES, EntryPair, read_lines
+from cascade_clip.preparation.source_files import EntryPair, read_lines
 from cascade_clip.preparation.source_tree import Entry
 
 # What programs append to the stem of a mask, or of the image it belongs to.

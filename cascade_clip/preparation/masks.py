@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import decode_label, image_size, open_image
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.shards import IGNORED, Sample
+from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.shards import Sample
 from cascade_clip.preparation.source_files import EntryPair
 from cascade_clip.preparation.source_tree import Entry
 

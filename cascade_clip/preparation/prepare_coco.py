@@ -13,12 +13,14 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shards import IGNORED, Sample
+from cascade_clip.preparation.shards import Sample
 from cascade_clip.preparation.source_files import EntryPair, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
+from cascade_clip.progress import Progress
 
 # Published numbers of images, each with a mask (ECOSYSTEM section 3).
 _TRAIN, _VAL = 118_287, 5_000

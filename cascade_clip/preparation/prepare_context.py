@@ -23,11 +23,12 @@ from cascade_clip.preparation.context_masks import (
     load_annotated_image,
 )
 from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.problem_list import problem_list
 from cascade_clip.preparation.shards import Loader, Sample
 from cascade_clip.preparation.source_files import EntryPair, describe_archive, describe_archives, lines_of
 from cascade_clip.preparation.source_tree import Entry, SourceTree
+from cascade_clip.progress import Progress
 
 # Published numbers of images (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 4_998, "val": 5_105}

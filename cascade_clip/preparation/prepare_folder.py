@@ -10,9 +10,10 @@ from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.folder_pairs import choose_parts, pair_files
 from cascade_clip.preparation.masks import ColourMasks, IndexMasks, PairLoader, ReadMask, colours_in_order
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import Sample
 from cascade_clip.preparation.source_files import describe_file
+from cascade_clip.progress import Progress
 
 
 def prepare_folder(

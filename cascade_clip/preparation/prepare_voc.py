@@ -15,12 +15,13 @@ from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archive_spool import spool_folder
 from cascade_clip.preparation.masks import IndexMasks, PairLoader
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.problem_list import problem_list
 from cascade_clip.preparation.sbd_additions import SPOOLED, Additions, find_additions, find_images, read_mat
 from cascade_clip.preparation.shards import Sample
 from cascade_clip.preparation.source_files import EntryPair, describe_archives, describe_file, lines_of
 from cascade_clip.preparation.source_tree import Entry, SourceTree
+from cascade_clip.progress import Progress
 
 # Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
 _TRAIN, _VAL, _ADDED = 1464, 1449, 9118

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from math import ceil
@@ -18,11 +18,11 @@ import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
 from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.copy_speed import PreparationSpeed, bytes_on_disk, plain_copy_speed
 from cascade_clip.preparation.problem_list import problem_list
 from cascade_clip.preparation.shard_pool import write_shards
 from cascade_clip.preparation.shards import (
-    IGNORED,
     Loader,
     Sample,
     ShardJob,
@@ -32,11 +32,10 @@ from cascade_clip.preparation.shards import (
     smaller,
     write_text_atomically,
 )
+from cascade_clip.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int, str], None]
-"""Called with (images done, images in all, what was finished last)."""
 
 Options = Mapping[str, str | int | float | bool | list[str] | None]
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
-
-IGNORED = 255
+from cascade_clip.labels import IGNORED
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
 # heavy.

@@ -14,11 +14,6 @@ from cascade_clip.data.dataset_info import SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.source_tree import Entry
 
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp")
-)
-"""Endings of the files that count as images; anything else in a folder is passed over."""
-
 _HASHED_BYTES = 64 << 20
 
 

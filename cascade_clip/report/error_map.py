@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cascade_clip.evaluation.confusion import IGNORED as IGNORED_LABEL
-from cascade_clip.report.figures import IGNORED, RIGHT, WRONG
+from cascade_clip.labels import IGNORED
+from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG
 from cascade_clip.report.overlay import Labels, coloured_image
 from cascade_clip.report.palette import Colour
 
-STATES: tuple[tuple[str, Colour], ...] = (("right", RIGHT), ("wrong", WRONG), ("ignored", IGNORED))
+STATES: tuple[tuple[str, Colour], ...] = (("right", RIGHT), ("wrong", WRONG), ("ignored", NOT_COUNTED))
 """What a pixel can be, and its colour."""
 
 
@@ -26,7 +26,7 @@ def error_states(label: NDArray[np.uint8], predicted: Labels) -> NDArray[np.uint
         (H, W) indices into `STATES`.
     """
     states: NDArray[np.uint8] = (label != predicted).astype(np.uint8)
-    states[label == IGNORED_LABEL] = 2
+    states[label == IGNORED] = 2
     return states
 
 

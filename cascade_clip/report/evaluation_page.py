@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.curves import LOSSES, VALIDATION
-from cascade_clip.report.figures import IGNORED, RIGHT, WRONG, hex_colour
+from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG, hex_colour
 from cascade_clip.report.line_chart import LineChart, line_chart
 from cascade_clip.report.matrix_table import MatrixTable, matrix_table
 from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
@@ -99,7 +99,7 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         histogram=_histogram(page.images),
         lowest=_lowest(page.images),
         examples=_examples(page.pictures),
-        error_colours=(("right", RIGHT), ("wrong", WRONG), ("not counted", IGNORED)),
+        error_colours=(("right", RIGHT), ("wrong", WRONG), ("not counted", NOT_COUNTED)),
     )
     return write_page(folder / "index.html", html)
 

@@ -20,7 +20,7 @@ DIVERGING = "PuOr"
 """Colour map of values around a middle."""
 SEEN, UNSEEN, BOTH = FIRST_COLOURS[0], FIRST_COLOURS[5], FIRST_COLOURS[2]
 """Colours of figures of seen classes, of unseen classes, and of their harmonic mean, everywhere."""
-RIGHT, WRONG, IGNORED = (86, 180, 233), (213, 94, 0), (190, 192, 196)
+RIGHT, WRONG, NOT_COUNTED = (86, 180, 233), (213, 94, 0), (190, 192, 196)
 """Colours of an error map: right pixels, wrong ones, and those that do not count."""
 HIGHLIGHT = FIRST_COLOURS[5]
 """Colour of frames that mark something."""

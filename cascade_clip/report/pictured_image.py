@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.data.images import decode_label, open_image
-from cascade_clip.evaluation.confusion import IGNORED, confusion_matrix
+from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import image_result
+from cascade_clip.labels import IGNORED
 from cascade_clip.report.comparison import comparison_sheet
 from cascade_clip.report.error_map import STATES, error_map
 from cascade_clip.report.legend import LegendEntry, legend_below

@@ -30,7 +30,8 @@ from cascade_clip.config.recipes import (
     recipe_names,
     recipes_folder,
 )
-from cascade_clip.config.schema import PaperFigure, Recipe, Section
+from cascade_clip.config.schema import PaperFigure, Recipe
+from cascade_clip.config.section import Section
 from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures

@@ -10,11 +10,12 @@ from PIL import Image
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepared_writer import Progress, write_prepared
+from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import Sample
+from cascade_clip.progress import Progress
 from cascade_clip.shapes.scenes import draw_scene
 
-IGNORED = 255
 _SIDES = range(48, 257)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from cascade_clip.config.schema import SelfTrainingConfig
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.samples import TrainSample
-from cascade_clip.losses.targets import IGNORED, pseudo_labels, remap_labels, seen_label_table
+from cascade_clip.labels import IGNORED
+from cascade_clip.losses.targets import pseudo_labels, remap_labels, seen_label_table
 from cascade_clip.model.clip.image_encoder import ImageFeatures
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import products_in, repeatable_randomness

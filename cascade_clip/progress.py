@@ -1,0 +1,8 @@
+"""How the library says how far it is; the command line draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int, str], None]
+"""Called after every item with how many are done, how many there are (0: not known), and which it was."""
