@@ -1,61 +1,130 @@
-"""The command `cascade-clip`: registers the commands and turns errors into one clear sentence and an exit code."""
+"""The command `cascade-clip`: a table of commands, and errors turned into one clear sentence and an exit code."""
 
 from __future__ import annotations
 
 import errno
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
+from cascade_clip import __version__
 from cascade_clip.errors import UserError
-from cascade_clip_cli.bench import bench
-from cascade_clip_cli.cka import cka
-from cascade_clip_cli.evaluate import evaluate
-from cascade_clip_cli.export import export
-from cascade_clip_cli.import_upstream import import_upstream
-from cascade_clip_cli.predict import predict
-from cascade_clip_cli.prepare_data import prepare_data
-from cascade_clip_cli.quickstart import quickstart
-from cascade_clip_cli.recipes import recipes
-from cascade_clip_cli.reproduce import reproduce
-from cascade_clip_cli.self_train import self_train
-from cascade_clip_cli.similarity import similarity
-from cascade_clip_cli.train import train
+from cascade_clip_cli.console import stderr
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 _USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
-app = typer.Typer(
-    name="cascade-clip",
-    help="Segment any image into classes named in words, including classes never labelled in training (Cascade-CLIP).",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
-app.command("quickstart")(quickstart)
-app.command("prepare-data")(prepare_data)
-app.command("train")(train)
-app.command("self-train")(self_train)
-app.command("eval")(evaluate)
-app.command("predict")(predict)
-app.command("cka")(cka)
-app.command("similarity")(similarity)
-app.command("bench")(bench)
-app.command("export")(export)
-app.command("import-upstream")(import_upstream)
-app.command("reproduce")(reproduce)
-app.command("recipes")(recipes)
+
+class Command(NamedTuple):
+    """Where a command is defined, and what the list of commands says of it."""
+
+    target: str
+    """`module:function` within `cascade_clip_cli`, or `module:app` for a command with sub-commands."""
+    help: str
+    """One sentence: the first line of the function's docstring."""
+
+
+COMMANDS = {
+    "quickstart": Command(
+        "quickstart:quickstart",
+        "Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions.",
+    ),
+    "predict": Command(
+        "predict:predict", "Segment images into the classes you name and write label map, overlay and JSON of each."
+    ),
+    "prepare-data": Command(
+        "prepare_data:prepare_data",
+        "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset.",
+    ),
+    "train": Command(
+        "train:train", "Train on the seen classes of a split (on all classes where it has no unseen ones)."
+    ),
+    "self-train": Command(
+        "self_train:self_train",
+        "Train on with pseudo labels for the unseen classes, of which only the names are given.",
+    ),
+    "eval": Command(
+        "evaluate:evaluate",
+        "Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.",
+    ),
+    "reproduce": Command(
+        "reproduce:reproduce",
+        "Train and score every row of a table, and show mean and spread over seeds beside the paper's figures.",
+    ),
+    "cka": Command(
+        "cka:cka",
+        "Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.",
+    ),
+    "similarity": Command(
+        "similarity:similarity",
+        "Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.",
+    ),
+    "bench": Command(
+        "bench:bench", "Measure prediction, evaluation, training or preparation beside the bare CLIP tower."
+    ),
+    "export": Command(
+        "export:export", "Write a model as one file that takes images and text embeddings, any number of either."
+    ),
+    "import-upstream": Command(
+        "import_upstream:import_upstream",
+        "Turn a released checkpoint (mmcv pickle) into a checkpoint folder, every tensor accounted for.",
+    ),
+    "recipes": Command("recipes:recipes", "List the shipped recipes with the paper's figures, or show one of them."),
+}
+
+
+class _Commands(TyperGroup):
+    """Lists commands from the table and imports only the one that is run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=command.help) for name, command in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and load_command(str(listed.name)), rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command of the table.
+
+    Args:
+        name: One of `COMMANDS`.
+
+    Returns:
+        The command object that Typer made of the function, or of the Typer app with its sub-commands.
+    """
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    target = getattr(import_module(f"cascade_clip_cli.{module}"), attribute)
+    if isinstance(target, typer.Typer):
+        command = typer.main.get_command(target)
+    else:
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.command(name)(target)
+        command = typer.main.get_command(single)
+    command.name = name
+    return command
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from cascade_clip import __version__
-
         typer.echo(f"cascade-clip {__version__}")
         raise typer.Exit
+
+
+app = typer.Typer(
+    name="cascade-clip",
+    cls=_Commands,
+    help="Segment any image into classes named in words, including classes never labelled in training (Cascade-CLIP).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback()
@@ -90,14 +159,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    from cascade_clip_cli.console import stderr
-
     stderr.quiet = False
-    stderr.print(f"[bold red]Error:[/] {_escaped(message)}", soft_wrap=True, highlight=False)
+    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
     sys.exit(USER_MISTAKE)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip_cli import main as program
-from cascade_clip_cli.main import main
-
-COMMANDS = ("quickstart", "prepare-data", "train", "self-train", "eval", "predict", "import-upstream", "recipes")
+from cascade_clip_cli.main import COMMANDS, main
 
 
 def _exit_code(*arguments: str) -> int:
@@ -23,25 +21,26 @@ def _exit_code(*arguments: str) -> int:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_opens_with_a_sentence_and_ends_with_an_example(
+def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _exit_code(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    description = text.partition("[ARGS]")[2] or text
-    assert ". " in description
+    assert COMMANDS[command].help in text
     assert f"Example: cascade-clip {command}" in text
 
 
-def test_help_is_quick_and_imports_no_torch() -> None:
-    code = "import sys\nfrom cascade_clip_cli.main import main\ntry:\n    main(['--help'])\nfinally:\n"
-    code += "    assert not {'torch', 'open_clip', 'datasets', 'accelerate'} & set(sys.modules)\n"
-    times = []
-    for _ in range(3):
+def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
+    def seconds(code: str) -> float:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0
+        return time.perf_counter() - start
+
+    helped = "import sys; from cascade_clip_cli.main import main\ntry: main([{}'--help'])\nexcept SystemExit: pass\n"
+    helped += "assert not {{'torch', 'open_clip', 'datasets', 'accelerate'}} & set(sys.modules)"
+    for command in ("", "'predict', ", "'train', ", "'prepare-data', ", "'cka', "):
+        pairs = [(seconds("import typer, rich.console"), seconds(helped.format(command))) for _ in range(3)]
+        assert min(ours / libraries for libraries, ours in pairs) < 6
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +51,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["trian"], "No such command 'trian'"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'"),
         (["train", "--split", "coco-sen"], 'There is no split "coco-sen". Did you mean "coco-seen"'),
         (["train", "--recipe", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
         (["train", "--set", "train.bacth=2"], 'train.bacth: unknown key. Did you mean "batch"'),
