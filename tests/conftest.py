@@ -76,31 +76,34 @@ def tiny_clip_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe(tiny_clip_file: Path) -> Recipe:
-    """Cascade-CLIP on the tiny CLIP with random weights, at 64 pixels."""
-    return load_recipe(
-        None,
-        [
-            f'clip.architecture="{tiny_clip_file}"',
-            'clip.weights="random:3"',
-            "model.stages=[[1, 2], [3], [4]]",
-            "model.prompts.tokens=3",
-            "model.decoder.heads=4",
-            "data.short_side=64",
-            "data.long_side=256",
-            "data.crop=64",
-            "inference.crop=64",
-            "inference.stride=53",
-            "train.iterations=6",
-            "train.batch=4",
-            "train.warmup=2",
-            "train.workers=0",
-            "train.save_every=2",
-            "train.log_every=1",
-            "train.lr=1e-4",
-            "train.pictures=0",
-        ],
-    )
+def tiny_settings(tiny_clip_file: Path) -> list[str]:
+    """Settings of a recipe that trains in seconds: a tiny CLIP with random weights, at 64 pixels."""
+    return [
+        f'clip.architecture="{tiny_clip_file}"',
+        'clip.weights="random:3"',
+        "model.stages=[[1, 2], [3], [4]]",
+        "model.prompts.tokens=3",
+        "model.decoder.heads=4",
+        "data.short_side=64",
+        "data.long_side=256",
+        "data.crop=64",
+        "inference.crop=64",
+        "inference.stride=53",
+        "train.iterations=6",
+        "train.batch=4",
+        "train.warmup=2",
+        "train.workers=0",
+        "train.save_every=2",
+        "train.log_every=1",
+        "train.lr=1e-4",
+        "train.pictures=0",
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_settings: list[str]) -> Recipe:
+    """Cascade-CLIP on that tiny CLIP."""
+    return load_recipe(None, tiny_settings)
 
 
 @pytest.fixture(scope="session")
