@@ -139,12 +139,12 @@ class Trainer:
         Raises:
             UserError: A loss that is not finite, damaged data, or a network that cannot be compiled.
         """
-        step = self._prepare()
+        train_step = self._prepare()
         if resume:
             self.state = load_state(self.accelerator, self.run, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
-        scores = self._run_steps(step, steps, on_step)
+        scores = self._run_steps(train_step, steps, on_step)
         if not self.finished:
             return None
         if scores is None:
@@ -172,25 +172,25 @@ class Trainer:
             self.accelerator, network, optimizer, text, self.labeller, self.recipe.loss, self.recipe.region_loss
         )
 
-    def _run_steps(self, step: TrainStep, steps: int | None, on_step: OnStep | None) -> Scores | None:
+    def _run_steps(self, train_step: TrainStep, steps: int | None, on_step: OnStep | None) -> Scores | None:
         """Train up to the last step, or `steps` steps; scores of the last step, where it was validated."""
         config = self.recipe.train
         stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
         behind = self.accelerator.device.type == "cuda"
         meter = Meter(config.batch, self.recipe.region_loss, behind=behind)
         batches, compiles, scores = self._batches(stop), config.compile, None
-        step.network.train()
+        train_step.network.train()
         while self.state.step < stop:
-            lr = set_learning_rate(step.optimizer, self.state.step, config)
+            lr = set_learning_rate(train_step.optimizer, self.state.step, config)
             with meter.compiled_step() if compiles else nullcontext():
                 batch = next(batches)
-                terms = step(batch)
+                terms = train_step(batch)
                 self.labeller.follow(self.network)
                 self.state.step += 1
                 if on_step is not None:
                     on_step(self.state.step)
                 names = [str(name) for micro in batch for name in micro["id"]]
-                meter.add(self.state.step, terms, names, wait=self._is_stop())
+                meter.add(self.state.step, terms, names, wait=self._is_stop() or self.state.step == stop)
             compiles = False
             scores = self._after_step(meter, lr)
         return scores
