@@ -43,7 +43,8 @@ def focal_dice_loss(
         focal_weight: Weight of the focal term.
         dice_weight: Weight of the dice term.
         masked: Pixels labelled 255 are left out of both terms, instead of being negatives of every class.
-        present: (B, K) bool on the CPU, which classes each image has; None: looked up in the labels, for which a GPU must be waited for.
+        present: (B, K) bool on the CPU, which classes each image has; None: looked up in the labels, for which a GPU
+            must be waited for.
 
     Returns:
         Total (with a gradient), focal and dice (both without): float32 scalars, weighted.
