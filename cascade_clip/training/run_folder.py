@@ -34,51 +34,32 @@ _PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "acceler
 
 
 class RunFolder:
-    """Where everything of one run lies."""
+    """Where everything of one run lies.
+
+    Attributes:
+        folder: The run's folder.
+        recipe_file: The fully resolved recipe.
+        metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
+        pictures: Curves of the metrics, and sheets of validation images.
+        model: The checkpoint after the last step.
+        best_model: The checkpoint of the best validation, judged on seen classes.
+        half_way_model: The checkpoint after half of the steps, from which released self-training starts (SPEC section
+            11).
+        start_model: The checkpoint that self-training started from, kept so that resuming depends on nothing outside.
+        states: Folders `step-N` that resuming starts from.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Name the folder; nothing is made or read yet."""
         self.folder = folder
-
-    @property
-    def recipe_file(self) -> Path:
-        """The fully resolved recipe."""
-        return self.folder / "recipe.toml"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One JSON object a line: training lines, and validation lines under `validation`."""
-        return self.folder / "metrics.jsonl"
-
-    @property
-    def pictures(self) -> Path:
-        """Curves of the metrics, and sheets of validation images `validation-N.jpg` after N steps."""
-        return self.folder / "pictures"
-
-    @property
-    def model(self) -> Path:
-        """The checkpoint after the last step."""
-        return self.folder / "model"
-
-    @property
-    def best_model(self) -> Path:
-        """The checkpoint of the best validation, judged on seen classes."""
-        return self.folder / "model-best"
-
-    @property
-    def half_way_model(self) -> Path:
-        """The checkpoint after half of the steps, which released self-training starts from (SPEC section 11)."""
-        return self.folder / "model-half"
-
-    @property
-    def start_model(self) -> Path:
-        """The checkpoint that self-training started from, kept so that resuming depends on nothing outside."""
-        return self.folder / "model-start"
-
-    @property
-    def states(self) -> Path:
-        """Folders `step-N` that resuming starts from."""
-        return self.folder / "state"
+        self.recipe_file = folder / "recipe.toml"
+        self.metrics_file = folder / "metrics.jsonl"
+        self.pictures = folder / "pictures"
+        self.model = folder / "model"
+        self.best_model = folder / "model-best"
+        self.half_way_model = folder / "model-half"
+        self.start_model = folder / "model-start"
+        self.states = folder / "state"
 
     def start(self, recipe: Recipe, dataset: Path, *, overwrite: bool = False) -> None:
         """Make the folder of a new run.
@@ -93,14 +74,14 @@ class RunFolder:
             )
         if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
             raise UserError(f'"{self.folder}" is not empty and holds no run: choose another --output.')
-        for name in ("state", "model", "model-best", "model-half", "model-start", "pictures"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        models = (self.model, self.best_model, self.half_way_model, self.start_model)
+        for earlier in (self.states, *models, self.pictures):
+            shutil.rmtree(earlier, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.metrics_file.write_text("", encoding="utf-8")
         (self.folder / "eval.json").unlink(missing_ok=True)
-        (self.folder / "environment.json").write_text(
-            json.dumps(_environment(dataset), indent=2) + "\n", encoding="utf-8"
-        )
+        environment = json.dumps(_environment(dataset), indent=2)
+        (self.folder / "environment.json").write_text(f"{environment}\n", encoding="utf-8")
         self.recipe_file.write_text(dump_toml(recipe), encoding="utf-8")
 
     def recipe(self) -> Recipe:
@@ -208,6 +189,8 @@ def save_state(
         teacher: A network beside the one that trains which changes with it.
     """
     final = run.state_folder(state.step)
+    # An earlier call for this step may still be at its last lines in the main process.
+    accelerator.wait_for_everyone()
     if final.exists():
         return
     partial = final.with_name(f".{final.name}")
@@ -266,41 +249,32 @@ def _network(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
 
 
 def _environment(dataset: Path) -> dict[str, Any]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    cuda = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
     return {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
+        "packages": {package: _version(package) for package in _PACKAGES},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "cuda_devices": cuda,
+        "cuda_devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "git_commit": _git_commit(),
         "dataset": str(dataset),
         "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
     }
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def _git_commit() -> str | None:
     """Commit of the source tree this package runs from; None for an installed one."""
-    here = Path(__file__).resolve().parent
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).resolve().parent
     try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None

@@ -73,7 +73,7 @@ def find_training_data(recipe: Recipe) -> TrainingData:
     return TrainingData(split_for_dataset_folder(folder), folder)
 
 
-def find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
+def _find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
     """Find what a recipe's validation scores: what it trains on, unless it names another split.
 
     Raises:
@@ -110,7 +110,7 @@ def start_training(
     recipe = _with_commit(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)
-    scored = find_validation_data(recipe, data)
+    scored = _find_validation_data(recipe, data)
     validation = Validation(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )

@@ -261,6 +261,7 @@ def test_nothing_leaks_where_the_location_is_unknown(
     assert same(train_to_weights(recipe, tmp_path / "with"), train_to_weights(without, tmp_path / "without")) is equal
 
 
+@pytest.mark.slow
 def test_learns_the_unseen_class(squares_recipe: Recipe, red_seen: str, tmp_path: Path) -> None:
     """Of a single unseen class every guess is right, so that it is learnt as if it were labelled."""
     file = tmp_path / "no-green.toml"
