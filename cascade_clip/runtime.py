@@ -7,16 +7,13 @@ import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args, overload
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from cascade_clip.errors import UserError, closest
 from cascade_clip.imitated_bf16 import ImitatedBf16, has_bf16_instructions
-
-if TYPE_CHECKING:
-    from cascade_clip.model.clip.image_encoder import ImageFeatures
 
 logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -93,15 +90,11 @@ def imitated_products(dtype: torch.dtype, device: torch.device) -> AbstractConte
     return imitation
 
 
-@overload
-def to_device(tensors: torch.Tensor, device: torch.device) -> torch.Tensor: ...
-@overload
-def to_device(tensors: ImageFeatures, device: torch.device) -> ImageFeatures: ...
-def to_device(tensors: torch.Tensor | ImageFeatures, device: torch.device) -> torch.Tensor | ImageFeatures:
-    """Move a tensor or features; to a CUDA device by pinned memory, so that nothing waits for what is queued there."""
-    if device.type != "cuda" or tensors.device.type == "cuda":
-        return tensors.to(device)
-    return (tensors if tensors.is_pinned() else tensors.pin_memory()).to(device, non_blocking=True)
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a tensor; to a CUDA device by pinned memory, so that nothing waits for what is queued there."""
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:

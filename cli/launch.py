@@ -7,6 +7,10 @@ import os
 import sys
 import uuid
 
+import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
@@ -15,7 +19,8 @@ CHILD = "CASCADE_CLIP_PROCESS"
 def run_processes(processes: int, device: str) -> bool:
     """Run this very command line in several local processes and wait for them.
 
-    A variable of our own tells parent from child: accelerate's launchers set the usual ones only sometimes.
+    Parent and child are told apart by an environment variable of this toolkit: accelerate's launchers do not always set
+    the usual ones.
 
     Args:
         processes: How many.
@@ -26,18 +31,14 @@ def run_processes(processes: int, device: str) -> bool:
 
     Raises:
         UserError: More processes than CUDA devices.
-        SystemExit: A process failed; with 2 where it was the user's mistake, which it has said itself, else with 1.
+        SystemExit: A process failed, which has reported why: 2 where it was the user's mistake, else 1.
     """
     if os.environ.get(CHILD):
         return False
-    import torch
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
     on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_cuda and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
-    # What went wrong is said by the process it went wrong in; the launcher would add a page about exit codes.
+    # The process that failed has reported why; the launcher would add a page about exit codes.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[CHILD] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))

@@ -94,9 +94,9 @@ def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device:
     from cascade_clip.config.recipes import load_recipe
     from cascade_clip.errors import UserError
     from cascade_clip.training.run_folder import RunFolder
-    from cascade_clip.training.start import start_training
+    from cascade_clip.training.run_training import train
     from cascade_clip_cli.console import stderr
-    from cascade_clip_cli.training_progress import training_progress
+    from cascade_clip_cli.training_run import training_progress
 
     settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
     chosen = load_recipe(recipe, settings)
@@ -106,7 +106,7 @@ def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device:
         raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
     stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
     with training_progress() as watch:
-        scores = start_training(chosen, folder, device=device, resume=resume, watch=watch).train(resume=resume)
+        scores = train(chosen, folder, device=device, resume=resume, watch=watch).scores
     if scores is None:
         raise UserError(f'"{data}" holds no validation scenes: choose another --output.')
     return scores

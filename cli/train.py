@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cascade_clip.config.recipes import load_recipe, recipe_names
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.errors import UserError
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -20,9 +24,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-
-if TYPE_CHECKING:
-    from cascade_clip.config.schema import Recipe
+from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, run_training, start_output
 
 DEFAULT_SPLIT = "shapes-seen"
 
@@ -51,13 +53,8 @@ def train(
 
     Example: cascade-clip train --split shapes-seen --set train.iterations=2000 --output runs/mine
     """
-    from cascade_clip_cli.console import be_quiet, show_log
-    from cascade_clip_cli.training_run import default_folder, run_to_resume, run_training
-
-    if quiet:
-        be_quiet()
-    show_log()
-    # Before any process is started, so that a mistake is told once.
+    start_output(quiet)
+    # Before any process is started, so that a mistake is reported once.
     if resume:
         given = bool(recipe or overrides or split or data or stream or seed is not None)
         options = "--recipe, --set, --split, --data, --stream and --seed"
@@ -65,7 +62,8 @@ def train(
     else:
         chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream)
         folder = output or default_folder(chosen)
-    _check_kind(chosen)
+    if chosen.self_training is not None:
+        raise UserError(f'"{chosen.name}" is self-training: use `cascade-clip self-train`.')
     run_training(
         chosen,
         folder,
@@ -93,26 +91,13 @@ def resolve_recipe(
     Raises:
         UserError: No such recipe, split or key, or values that do not fit.
     """
-    from cascade_clip.config.recipes import load_recipe
-    from cascade_clip_cli.training_run import data_settings
-
     name = recipe or _default_recipe(split, data)
     return load_recipe(name, [*(overrides or []), *data_settings(split, data, seed, stream=stream)])
 
 
 def _default_recipe(split: str | None, data: str | None) -> str:
     """The recipe for Cascade-CLIP on a split's dataset; the one for own data where the toolkit has none of its own."""
-    from cascade_clip.config.recipes import recipe_names
-    from cascade_clip.data.catalogue import get_split
-
     if split is None and data is not None:
         return "folder/cascade-zegclip"
     own = f"{get_split(split or DEFAULT_SPLIT).dataset}/cascade-zegclip"
     return own if own in recipe_names() else "folder/cascade-zegclip"
-
-
-def _check_kind(recipe: Recipe) -> None:
-    from cascade_clip.errors import UserError
-
-    if recipe.self_training is not None:
-        raise UserError(f'"{recipe.name}" is self-training: use `cascade-clip self-train`.')

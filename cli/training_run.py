@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.scores import Scores
+from cascade_clip.training.meter import TrainReport, Watch
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.run_training import TrainingResult, train
+from cascade_clip.training.start import find_training_data
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import absolute_location
+from cascade_clip_cli.tables import scores_table, write_json
 
-if TYPE_CHECKING:
-    from cascade_clip.config.schema import Recipe
+PLAIN_LINES = 20
+"""Lines of progress over the whole run where stderr is no terminal."""
+
+
+def start_output(quiet: bool) -> None:
+    """Show the library's log on stderr, or nothing but results."""
+    if quiet:
+        be_quiet()
+    show_log()
 
 
 def data_settings(split: str | None, data: str | None, seed: int | None, *, stream: bool) -> list[str]:
@@ -43,9 +63,6 @@ def run_to_resume(output: Path | None, *, given: bool, options: str) -> tuple[Pa
     Raises:
         UserError: No folder, no run in it, or options that it does not take.
     """
-    from cascade_clip.errors import UserError
-    from cascade_clip.training.run_folder import RunFolder
-
     if output is None:
         raise UserError("--resume needs --output: the folder of the run to continue.")
     if given:
@@ -70,16 +87,12 @@ def run_training(
     Raises:
         UserError: Whatever keeps the run from starting or going on.
     """
-    from cascade_clip.training.start import find_training_data, start_training
-    from cascade_clip_cli.launch import run_processes
-    from cascade_clip_cli.training_progress import show_training_result, training_progress
-
     if nproc > 1:
         find_training_data(recipe)
         if run_processes(nproc, device):
             return
     with training_progress() as watch:
-        trainer = start_training(
+        result = train(
             recipe,
             folder,
             device=device,
@@ -89,7 +102,64 @@ def run_training(
             track=track,
             watch=watch,
         )
-        scores = trainer.train(resume=resume)
-        trainer.accelerator.end_training()
-    if trainer.accelerator.is_main_process:
-        show_training_result(scores, recipe, trainer.split.name, folder, json_file)
+    if result.is_main_process:
+        _show_result(result, json_file)
+
+
+@contextmanager
+def training_progress() -> Iterator[Watch]:
+    """Draw loss terms, learning rate, images a second, memory, time left; plain lines where stderr is no terminal."""
+    columns = (
+        TextColumn("train"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    live = stderr.is_terminal and not stderr.quiet
+    with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as progress:
+        task = progress.add_task("train", total=None, note="")
+
+        def watch(report: TrainReport) -> None:
+            note = _line(report)
+            progress.update(task, completed=report.step, total=report.steps, note=note)
+            if report.validation is not None:
+                stderr.print(f"step {report.step}: {_validation_line(report.validation)}", highlight=False)
+            elif not live and report.step % max(1, report.steps // PLAIN_LINES) == 0:
+                stderr.print(f"step {report.step}/{report.steps}  {note}", highlight=False)
+
+        yield watch
+
+
+def _show_result(result: TrainingResult, json_file: Path | None) -> None:
+    """Print the table of the last validation and where the model lies; write it as JSON where wanted."""
+    recipe, scores, split = result.recipe, result.scores, result.split.name
+    if scores is not None:
+        stdout.print(
+            scores_table(scores, recipe.paper, split, title=f"{recipe.name} after {recipe.train.iterations} steps")
+        )
+    stdout.print(f"Model: {result.model}", highlight=False)
+    if json_file is not None:
+        write_json(
+            json_file, {"model": str(result.model), "split": split, "scores": scores.to_dict() if scores else None}
+        )
+
+
+def _line(report: TrainReport) -> str:
+    memory = f"  {report.memory:.0f} MiB" if report.memory else ""
+    return (
+        f"loss {report.loss:.3f} (focal {report.focal:.3f}, {report.region_loss} {report.region:.3f})"
+        f"  lr {report.lr:.2e}  {report.images_per_second:.1f} img/s{memory}"
+    )
+
+
+def _validation_line(scores: Scores) -> str:
+    parts = [f"mIoU {100 * scores.miou:.1f}"]
+    if scores.unseen:
+        parts += [
+            f"seen {100 * scores.miou_seen:.1f}",
+            f"unseen {100 * scores.miou_unseen:.1f}",
+            f"hIoU {100 * scores.hiou:.1f}",
+        ]
+    return "  ".join([*parts, f"pixel accuracy {100 * scores.pixel_accuracy:.1f}"])

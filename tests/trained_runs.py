@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -14,16 +15,52 @@ from cascade_clip.training.start import start_training
 Weights = dict[str, torch.Tensor]
 
 
+def changed(recipe: Recipe, **train: object) -> Recipe:
+    """The recipe with other keys in its section `train`."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
+
+
+def without_dropout(recipe: Recipe) -> Recipe:
+    """The recipe without anything random in the forward pass."""
+    model, none = recipe.model, {"dropout": 0.0}
+    parts = {"prompts": model.prompts.model_copy(update=none), "decoder": model.decoder.model_copy(update=none)}
+    return recipe.model_copy(update={"model": model.model_copy(update=parts)})
+
+
+def spt_seg(recipe: Recipe) -> Recipe:
+    """The tiny recipe with host SPT-SEG."""
+    model = recipe.model
+    parts = {"host": "spt-seg", "decoder": model.decoder.model_copy(update={"heads": 8, "gate": "open"})}
+    parts["spectral"] = model.spectral.model_copy(update={"grid": 4})
+    return recipe.model_copy(update={"model": model.model_copy(update=parts)})
+
+
 def train_to_weights(recipe: Recipe, folder: Path, **options: object) -> Weights:
-    """Train on the CPU; the weights of the last model. Options are those of `start_training`."""
+    """Train to the end on the CPU; the weights of the last model. Options are those of `start_training`."""
     start_training(recipe, folder, device="cpu", **options).train(resume=bool(options.get("resume")))
     return load_file(folder / "model" / "model.safetensors")
 
 
-def logged_losses(folder: Path) -> list[float]:
-    """The loss of every line of a run's log."""
+def interrupt(recipe: Recipe, folder: Path, steps: int) -> None:
+    """Train for so many steps and leave what a killed run leaves."""
+    start_training(recipe, folder, device="cpu").train(steps=steps)
+    assert not (folder / "model").exists()
+
+
+def log_lines(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log that hold a loss."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line for line in lines if "loss" in line]
+
+
+def logged_losses(folder: Path) -> list[float]:
+    """The loss of every such line."""
+    return [line["loss"] for line in log_lines(folder)]
+
+
+def same(one: Weights, other: Weights) -> bool:
+    """Equal to the last bit."""
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def assert_same_weights(one: Weights, other: Weights) -> None:
@@ -33,10 +70,10 @@ def assert_same_weights(one: Weights, other: Weights) -> None:
         assert torch.equal(tensor, other[name]), name
 
 
-def assert_close_weights(one: Weights, other: Weights) -> None:
+def assert_close_weights(one: Weights, other: Weights, *, within: float = 5e-6) -> None:
     """Equal up to rounding and what AdamW makes of it."""
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         # The bias of keys has no gradient but rounding noise, which AdamW amplifies (golden README).
         if not name.endswith(".k.bias"):
-            torch.testing.assert_close(other[name], tensor, rtol=0, atol=5e-6, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(other[name], tensor, rtol=0, atol=within, msg=lambda m, n=name: f"{n}: {m}")

@@ -28,7 +28,7 @@ from cascade_clip.data.samples import TrainSample, TrainSamples
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.training.labels import Labeller, SeenLabels, StudentPasses
+from cascade_clip.training.labelling import Labeller, SeenLabels, StudentPasses
 from cascade_clip.training.loop import Trainer, Validation
 from cascade_clip.training.optimizer import build_optimizer
 from cascade_clip.training.run_folder import RunFolder

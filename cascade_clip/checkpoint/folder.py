@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cascade_clip
+from cascade_clip.config.recipes import without_retired
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.errors import UserError
@@ -130,7 +131,7 @@ def read_description(folder: Path) -> Checkpoint:
     """
     config = _read_config(folder)
     try:
-        recipe = Recipe.model_validate(config["recipe"])
+        recipe = _stored_recipe(config)
         split = _split_from_json(config["split"])
         clip = _load_clip(folder, config["clip"])
     except (KeyError, TypeError, ValidationError) as error:
@@ -148,9 +149,13 @@ def recipe_of_checkpoint(folder: Path) -> Recipe:
     """
     config = _read_config(folder)
     try:
-        return Recipe.model_validate(config["recipe"])
+        return _stored_recipe(config)
     except (KeyError, ValidationError) as error:
         raise _damaged(folder, error) from error
+
+
+def _stored_recipe(config: Mapping[str, Any]) -> Recipe:
+    return Recipe.model_validate(without_retired(config["recipe"], any_value=True))
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:

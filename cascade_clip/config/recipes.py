@@ -17,6 +17,8 @@ from cascade_clip.errors import UserError, closest
 SUFFIX = ".toml"
 TABLES = "tables"
 """Folder beside the recipes' that holds tables of runs; see `cascade_clip.reproduce.table_file`."""
+RETIRED = {("data", "views"): None, ("train", "cache_features"): False}
+"""Keys of earlier versions, which their run folders and checkpoints still hold, and the default that each had."""
 
 
 def recipes_folder() -> Path:
@@ -55,7 +57,11 @@ def recipe_file(name_or_file: str) -> Path:
 
 
 def load_recipe(
-    name_or_file: str | None = None, overrides: Sequence[str] = (), *, changes: Mapping[str, Any] | None = None
+    name_or_file: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    changes: Mapping[str, Any] | None = None,
+    stored: bool = False,
 ) -> Recipe:
     """Read a recipe and put `--set key=value` on top.
 
@@ -63,6 +69,7 @@ def load_recipe(
         name_or_file: A shipped recipe's name, a TOML file, or none for the defaults alone.
         overrides: `section.key=value` each; the value is read as TOML, and as plain text where that fails.
         changes: Keys and sections, laid out as in a recipe, that replace the file's; the overrides come on top.
+        stored: The file was written by a run, perhaps of an earlier version: see `without_retired`.
 
     Raises:
         UserError: No such recipe, invalid TOML, unknown keys (with the closest one) or values that do not fit; all of
@@ -70,7 +77,7 @@ def load_recipe(
     """
     source = "the defaults" if name_or_file is None else f'recipe "{name_or_file}"'
     content: dict[str, Any] = {} if name_or_file is None else _read_with_base(recipe_file(name_or_file))
-    return _with_overrides(_merge(content, changes or {}), overrides, source)
+    return _with_overrides(_merge(without_retired(content) if stored else content, changes or {}), overrides, source)
 
 
 def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -86,6 +93,26 @@ def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 def dump_toml(recipe: Recipe) -> str:
     """Write a recipe as TOML, every key with its value; `load_recipe` of it gives the same recipe."""
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+
+
+def without_retired(content: Mapping[str, Any], *, any_value: bool = False) -> dict[str, Any]:
+    """Drop the retired keys from a recipe that an earlier version of the toolkit wrote.
+
+    Args:
+        content: The recipe's sections, as they were read.
+        any_value: Drop them whatever they hold, as for a trained model, which they no longer concern. By default a key
+            stays, and is an unknown one, where it changed the training.
+    """
+    return {
+        section: {key: v for key, v in values.items() if not _is_retired(section, key, v, any_value=any_value)}
+        if isinstance(values, Mapping)
+        else values
+        for section, values in content.items()
+    }
+
+
+def _is_retired(section: str, key: str, value: Any, *, any_value: bool) -> bool:
+    return (section, key) in RETIRED and (any_value or value == RETIRED[section, key])
 
 
 def read_toml(file: Path, what: str) -> dict[str, Any]:

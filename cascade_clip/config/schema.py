@@ -192,14 +192,6 @@ class DataConfig(Section):
     """Probability of a horizontal flip."""
     photometric: bool = True
     """Brightness, contrast, saturation and hue distortion."""
-    views: PositiveInt | None = None
-    """Different crops of an image, which come again after so many epochs; unset: a new one every time, as released."""
-
-    @model_validator(mode="after")
-    def _check_views(self) -> Self:
-        if self.views is not None and self.stream:
-            raise ValueError("a stream cannot find the crops of an image again: leave views out, or do not stream")
-        return self
 
 
 class LossConfig(Section):
@@ -248,9 +240,6 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
     then draws other masks, so that weights differ from those of a run without it."""
-    cache_features: bool = False
-    """Keep what a frozen encoder makes of each crop in the run's folder until the run ends, so that it is computed
-    once; for host `frozen-clip` and crops that come again (`data.views`). Kept in the precision of the run."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that read and augment images, each training process."""
     validate_every: Annotated[int, Field(ge=0)] = 0
@@ -350,22 +339,6 @@ class Recipe(Section):
     """Sliding window and scores."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """What validation scores."""
-
-    @model_validator(mode="after")
-    def _check_cache(self) -> Self:
-        if not self.train.cache_features:
-            return self
-        if self.data.views is None:
-            raise ValueError(
-                "train.cache_features keeps crops that come again: say how many an image has, for example with"
-                " data.views = 2"
-            )
-        if self.model.host != "frozen-clip" or self.model.prompt_norm or self.model.stage_projection.train:
-            raise ValueError(
-                "train.cache_features needs an encoder in which nothing trains: host frozen-clip without a prompt norm"
-                " and without trained stage projections"
-            )
-        return self
 
     @property
     def region_loss(self) -> Literal["dice", "ssim"]:

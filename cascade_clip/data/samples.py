@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from cascade_clip.data.records import Record
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-
-if TYPE_CHECKING:
-    from cascade_clip.model.clip.image_encoder import ImageFeatures
 
 # Keep the order of images and the crops that come again apart from what is drawn anew, which is seeded with
 # (seed, position).
@@ -39,8 +36,8 @@ class View(NamedTuple):
 class TrainSample(TypedDict):
     """One sample; collated into a micro-batch, every value gains a leading B."""
 
-    image: torch.Tensor | ImageFeatures
-    """(3, crop, crop) float32, normalised; in their place a frozen encoder's features, where these are kept."""
+    image: torch.Tensor
+    """(3, crop, crop) float32, normalised."""
     label: torch.Tensor
     """(crop, crop) uint8: class index 0..K-1 of the dataset, 255 = ignored."""
     extent: torch.Tensor
@@ -80,7 +77,7 @@ class TrainSamples(Dataset[TrainSample]):
         self.transform = transform
         self.seed = seed
         self.hidden = tuple(hidden)
-        self.views = transform.config.views
+        self.views: int | None = None
 
     def __len__(self) -> int:
         """Images of an epoch; positions go on beyond it."""

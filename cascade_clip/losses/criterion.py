@@ -19,7 +19,7 @@ RegionLoss = Literal["dice", "ssim"]
 
 @dataclass(frozen=True)
 class LossTerms:
-    """Loss of one batch and its terms, already weighted: scalars.
+    """Loss of one batch and its terms, already weighted: float32 scalars.
 
     `total` is what is minimised and has a gradient; the terms are for showing. Of `dice` and `ssim` the one that was
     not asked for is 0.
@@ -53,10 +53,10 @@ def segmentation_loss(
         region: What stands beside the focal term: dice over the classes present, or SSIM over all (SPT-SEG).
         ignored: Pixels labelled 255 are negatives of every class (released), or masked out of both terms.
         num_masks: N before the clamp at 1, where the batch is more than this call sees (gradient accumulation, several
-            processes: N averaged over them); unset: counted here.
-        share: Images of this call as a share of the process's batch, where the rest is accumulated; SSIM, a mean over
-            images that N does not divide, is weighed by it.
-        present: (B, K) bool on the CPU, which classes each image has, where that is known already.
+            processes: N averaged over them); None: counted here.
+        share: Images of this call as a share (0..1] of the process's batch, where the rest is accumulated; SSIM, a mean
+            over images that N does not divide, is multiplied by it.
+        present: (B, K) bool on the CPU, which classes each image has; None: looked up in the labels.
     """
     if num_masks is None:
         num_masks = float(count_masks(labels))

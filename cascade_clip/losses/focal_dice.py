@@ -33,7 +33,7 @@ def focal_dice_loss(
     Equal to upsampling the logits and applying `focal_loss` and dice, (1/N) Σ over classes present in their image of
     1 − (2 Σ pT + 1) / (Σ p + Σ T + 1), in value and gradient, up to rounding. The gradient is computed together with
     the value, piece by piece. Most classes are absent from an image: their masks are negatives everywhere and have no
-    dice, so that labels need not be looked at. Upsampling and its gradient are products with the two axes' weights.
+    dice, so that their labels need not be read. Upsampling and its gradient are products with the two axes' weights.
     Probability on ignored pixels counts as wrong, unless `masked`.
 
     Args:
@@ -43,7 +43,8 @@ def focal_dice_loss(
         focal_weight: Weight of the focal term.
         dice_weight: Weight of the dice term.
         masked: Pixels labelled 255 are left out of both terms, instead of being negatives of every class.
-        present: (B, K) bool on the CPU, which classes each image has; unset: looked up, for which a GPU is waited for.
+        present: (B, K) bool on the CPU, which classes each image has; None: looked up in the labels, for which a GPU
+            must be waited for.
 
     Returns:
         Total (with a gradient), focal and dice (both without): float32 scalars, weighted.

@@ -79,7 +79,7 @@ def pseudo_labels(
         logits: (B, K, h, w) mask logits of all classes, upsampled bilinearly (align_corners false) to the labels' size;
             no gradient flows through the guess.
         unseen: Indices of the unseen classes, at least one.
-        where: (B, H, W) bool, pixels that are named; unset: those whose label is an unseen class. As released, where
+        where: (B, H, W) bool, pixels that are named; None: those whose label is an unseen class. As released, where
             they are then comes from the label map, and only which class they are is guessed.
         threshold: Lowest score (0..1) of a guess; pixels below it become 255. 0, as released, keeps every guess.
 

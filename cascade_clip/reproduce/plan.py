@@ -154,7 +154,7 @@ def _runs_under(output: Path, split: str) -> dict[str, Path]:
     files = output.glob(f"*-{split}/*/seed*/recipe.toml")
     for file in sorted(files, key=lambda file: (not (file.parent / "model" / "config.json").exists(), file)):
         try:
-            found.setdefault(settings_of(load_recipe(str(file))), file.parent)
+            found.setdefault(settings_of(load_recipe(str(file), stored=True)), file.parent)
         except UserError:
             # A run of another version equals none of this one's; where a row has that folder, it says so.
             continue

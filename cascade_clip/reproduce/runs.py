@@ -94,7 +94,7 @@ class Run:
         if self.recipe is not None and self.started:
             # Self-training writes down what it started from; what it was given lies beside the folder.
             given = self.recipe_file if self.mode == "transductive" else RunFolder(self.folder).recipe_file
-            found = load_recipe(str(given))
+            found = load_recipe(str(given), stored=True)
             if settings_of(found) != settings_of(self.recipe):
                 raise UserError(
                     f'"{self.folder}" holds a run with other settings ({_differences(found, self.recipe)}): choose'

@@ -1,74 +1,37 @@
-"""The training loop over Accelerate: one effective batch a step, whatever the number of processes."""
+"""The training loop: steps, and between them the log, validation, pictures, saved states and models."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from cascade_clip.compilation import check_compiles, compiled
+from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.data.samples import TrainSample
+from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.run import evaluate
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
-from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.targets import present_classes
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import imitated_products, to_device
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.batches import StepBatches
-from cascade_clip.training.compilation import Warmup
-from cascade_clip.training.labels import Labeller, StudentPasses
-from cascade_clip.training.loss_reading import LossReader, Meter
+from cascade_clip.training.labelling import Labeller
+from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
 from cascade_clip.training.pictures import write_curves, write_validation_sheet
-from cascade_clip.training.run_folder import RunFolder
-from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
+from cascade_clip.training.run_folder import RunFolder, TrainState, keep_clip_out, load_state, save_state
+from cascade_clip.training.step import TrainStep
 
-MEBIBYTE = 2**20
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What the loop tells whoever watches.
-
-    Attributes:
-        step: Steps done.
-        steps: Steps of the whole run.
-        loss: Total loss of this step; on a GPU of the one before, unless this one is logged, saved or validated.
-        focal: Weighted focal term.
-        region: Weighted dice term, or SSIM in its place.
-        region_loss: Which of the two it is.
-        lr: Learning rate of this step.
-        images_per_second: Since the last line of the log.
-        memory: Peak device memory in MiB, 0 on the CPU.
-        validation: Scores, where this step was validated.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    focal: float
-    region: float
-    region_loss: str
-    lr: float
-    images_per_second: float
-    memory: float
-    validation: Scores | None = None
-
-
-Watch = Callable[[TrainReport], None]
+OnStep = Callable[[int], None]
+"""Called with the number of steps done, right after the weights were changed, in every process."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +41,7 @@ class Validation:
     Attributes:
         split: Classes, seen and unseen.
         dataset: Prepared images; its validation part counts.
-        templates: Templates of the class names; unset: those of training.
+        templates: Templates of the class names; None: those of training.
     """
 
     split: Split
@@ -98,7 +61,8 @@ class Trainer:
         validation: What is scored; another split for evaluation across datasets.
         labeller: Decides what is learnt: inductive labels, or pseudo labels too.
         run: The run's folder.
-        watch: Told about every step, on the main process.
+        watch: Called after every step, on the main process.
+        state: How far the run is.
     """
 
     accelerator: Accelerator
@@ -112,9 +76,14 @@ class Trainer:
     state: TrainState = field(default_factory=TrainState)
 
     @cached_property
-    def batches(self) -> StepBatches:
-        """What this process trains on."""
-        return StepBatches(self.recipe, self.dataset, self.run, self.accelerator, hidden=self.labeller.hidden)
+    def samples(self) -> TrainSamples:
+        """The endless sequence of augmented training images.
+
+        Raises:
+            UserError: There are no training images.
+        """
+        transform = TrainTransform(self.recipe.data)
+        return TrainSamples(self.dataset, transform, self.recipe.seed, hidden=self.labeller.hidden)
 
     @property
     def network(self) -> CascadeNetwork:
@@ -129,47 +98,18 @@ class Trainer:
         """The run's recipe."""
         return self.model.recipe
 
-    def train(self, *, resume: bool = False) -> Scores | None:
-        """Run all steps and keep the last model and, where validated, the best.
-
-        Args:
-            resume: Continue from the newest state, to the same weights as an uninterrupted run.
-
-        Returns:
-            Scores of the last validation; none where the dataset has no validation part.
-
-        Raises:
-            UserError: A loss that is not finite, damaged data.
-        """
-        config, device = self.recipe.train, self.accelerator.device
-        text = self.model.text_embeddings_for(self.split)[list(self.labeller.fed)].to(device)
-        network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
-        if config.compile:
-            network = compiled(network)
-        self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
-        keep_clip_out(self.accelerator)
-        self.state = TrainState(processes=self.accelerator.num_processes)
-        if resume:
-            self.state = load_state(self.accelerator, self.run, self.labeller.kept)
-            if self.accelerator.is_main_process:
-                self.run.forget_after(self.state.step)
-        scores = self._run_steps(network, optimizer, text)
-        if self.accelerator.is_main_process:
-            self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
-        self.accelerator.wait_for_everyone()
-        self.batches.close()
-        return scores
+    @property
+    def finished(self) -> bool:
+        """Whether all steps of the recipe are done."""
+        return self.state.step >= self.recipe.train.iterations
 
     def check(self) -> None:
         """Find what would stop the run, before anything of it is written.
 
         Raises:
             UserError: A dataset of other classes, class names that cannot be embedded, a crop that does not fit the
-                patches, a batch that cannot be dealt to the processes, no training images, or a precision in which
-                nothing can be compiled.
+                patches, a batch that cannot be split over the processes, or no training images.
         """
-        if self.recipe.train.compile:
-            check_compiles(self.model.dtype, self.accelerator.device, "train with --set train.compile=false")
         data, patch = self.recipe.data, self.model.network.patch_size
         if data.crop % patch:
             raise UserError(
@@ -181,104 +121,134 @@ class Trainer:
         scored.dataset.check_classes(scored.split.class_names, scored.split.name)
         self.model.text_embeddings_for(self.split)
         self.model.text_embeddings_for(scored.split, templates=scored.templates)
-        self.batches.loader()
+        self._loader()
 
-    def _run_steps(self, network: nn.Module, optimizer: Optimizer, text: Tensor) -> Scores | None:
+    def train(self, *, resume: bool = False, steps: int | None = None, on_step: OnStep | None = None) -> Scores | None:
+        """Run all steps and keep the last model and, where validated, the best.
+
+        Args:
+            resume: Continue from the newest state, to the same weights as an uninterrupted run.
+            steps: Stop after so many steps of this call, as if interrupted: nothing is written beyond what was due.
+                None: go on to the end.
+            on_step: Called after every step, before anything is logged, validated or saved.
+
+        Returns:
+            Scores of the last validation; None where the dataset has no validation part, or where `steps` ended the
+            call before the run was finished.
+
+        Raises:
+            UserError: A loss that is not finite, damaged data, or a network that cannot be compiled.
+        """
+        train_step = self._prepare()
+        if resume:
+            self.state = load_state(self.accelerator, self.run, self.labeller.kept)
+            if self.accelerator.is_main_process:
+                self.run.forget_after(self.state.step)
+        scores = self._run_steps(train_step, steps, on_step)
+        if not self.finished:
+            return None
+        if scores is None:
+            scores = self._validate()
+        if self.accelerator.is_main_process:
+            self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
+        self.accelerator.wait_for_everyone()
+        return scores
+
+    def save_state(self) -> None:
+        """Write what resuming needs, unless the state of this step lies there already."""
+        save_state(self.accelerator, self.run, self.state, self.labeller.kept)
+
+    def _prepare(self) -> TrainStep:
+        """Bring network, optimiser and text embeddings to the device, and begin at step 0."""
+        config, device = self.recipe.train, self.accelerator.device
+        text = self.model.text_embeddings_for(self.split)[list(self.labeller.fed)].to(device)
+        network, optimizer = self.accelerator.prepare(self.network, build_optimizer(self.network, config))
+        if config.compile:
+            network = compiled(network)
+        self.network.encoder.gradient_checkpointing = config.gradient_checkpointing
+        keep_clip_out(self.accelerator)
+        self.state = TrainState(processes=self.accelerator.num_processes)
+        return TrainStep(
+            self.accelerator, network, optimizer, text, self.labeller, self.recipe.loss, self.recipe.region_loss
+        )
+
+    def _run_steps(self, train_step: TrainStep, steps: int | None, on_step: OnStep | None) -> Scores | None:
+        """Train up to the last step, or `steps` steps; scores of the last step, where it was validated."""
         config = self.recipe.train
-        steps = self.batches.steps(self.state.step, self.network.encoder)
-        reader = LossReader(self.recipe.region_loss, behind=self.accelerator.device.type == "cuda")
-        meter = Meter(config.batch, self.recipe.region_loss)
-        warm_up = Warmup(config.compile)
-        scores = None
-        network.train()
-        for step in range(self.state.step, config.iterations):
-            lr = set_learning_rate(optimizer, step, config)
-            with warm_up.first_step(meter), imitated_products(self.model.dtype, self.accelerator.device):
-                self._step(network, optimizer, text, next(steps), reader)
-                meter.add(reader.read(everything=self._is_stop()))
-            last = self.state.step == config.iterations
-            due = config.validate_every and self.state.step % config.validate_every == 0
-            scores = self._validate() if due or last else None
-            focal, region = meter.latest
-            report = TrainReport(
-                self.state.step,
-                config.iterations,
-                focal + region,
-                focal,
-                region,
-                self.recipe.region_loss,
-                lr,
-                meter.rate(),
-                _memory(),
-                scores,
-            )
-            if self.state.step % config.log_every == 0 or last:
-                line = {**meter.means(), "lr": lr, "images_per_s": meter.rate(), "memory_mib": _memory()}
-                self._log({**line, **warm_up.seconds()})
-                meter.restart()
-            if self.watch is not None and self.accelerator.is_main_process:
-                self.watch(report)
-            if self.state.step % config.save_every == 0 or last:
-                save_state(self.accelerator, self.run, self.state, self.labeller.kept)
-            if self.state.step == config.iterations // 2 and self.accelerator.is_main_process:
-                self.model.save_pretrained(self.run.half_way_model)
-            if scores is not None or last or self.state.step % config.save_every == 0:
-                self._picture(validated=scores is not None)
-        return scores if scores is not None else self._validate()
+        stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
+        behind = self.accelerator.device.type == "cuda"
+        meter = Meter(config.batch, self.recipe.region_loss, behind=behind)
+        batches, compiles, scores = self._batches(stop), config.compile, None
+        train_step.network.train()
+        while self.state.step < stop:
+            lr = set_learning_rate(train_step.optimizer, self.state.step, config)
+            with meter.compiled_step() if compiles else nullcontext():
+                batch = next(batches)
+                terms = train_step(batch)
+                self.labeller.follow(self.network)
+                self.state.step += 1
+                if on_step is not None:
+                    on_step(self.state.step)
+                names = [str(name) for micro in batch for name in micro["id"]]
+                meter.add(self.state.step, terms, names, wait=self._is_stop() or self.state.step == stop)
+            compiles = False
+            scores = self._after_step(meter, lr)
+        return scores
+
+    def _after_step(self, meter: Meter, lr: float) -> Scores | None:
+        """Validate, log, report, save and draw whatever is due after this step; the scores, where it was validated."""
+        config, step, last = self.recipe.train, self.state.step, self.finished
+        save = last or step % config.save_every == 0
+        scores = self._validate() if last or _is_due(step, config.validate_every) else None
+        report = meter.report(step, config.iterations, lr, scores)
+        if last or step % config.log_every == 0:
+            self._log(meter.line(lr))
+            meter.restart()
+        if self.watch is not None and self.accelerator.is_main_process:
+            self.watch(report)
+        if save:
+            self.save_state()
+        if step == config.iterations // 2 and self.accelerator.is_main_process:
+            self.model.save_pretrained(self.run.half_way_model)
+        if save or scores is not None:
+            self._picture(validated=scores is not None)
+        return scores
 
     def _is_stop(self) -> bool:
         """Whether something is logged, kept or scored after this step, so that its loss must be known to be finite."""
         config, step = self.recipe.train, self.state.step
         stops = (config.log_every, config.save_every, config.validate_every)
-        return step in {1, config.iterations // 2, config.iterations} or any(n and step % n == 0 for n in stops)
+        return step in {1, config.iterations // 2, config.iterations} or any(_is_due(step, every) for every in stops)
 
-    def _step(
-        self,
-        network: nn.Module,
-        optimizer: Optimizer,
-        text: Tensor,
-        batch: Sequence[TrainSample],
-        reader: LossReader,
-    ) -> None:
-        """One optimiser step; `reader` takes the weighted focal and dice (or SSIM) terms over all processes."""
-        device, loss = self.accelerator.device, self.recipe.loss
-        passes = StudentPasses(network, [to_device(micro["image"], device) for micro in batch], text)
-        labels = self.labeller.label(batch, passes)
-        present = [present_classes(micro, len(text)).cpu() for micro in labels]
-        num_masks = self._mean_over_processes(sum(int(micro.sum()) for micro in present))
-        terms, images = torch.zeros(2, device=device), sum(len(micro) for micro in labels)
-        for number, micro_labels in enumerate(labels):
-            together = nullcontext() if number == len(batch) - 1 else self.accelerator.no_sync(network)
-            with together:
-                parts = segmentation_loss(
-                    passes.logits(number),
-                    to_device(micro_labels, device),
-                    focal_weight=loss.focal,
-                    dice_weight=loss.dice,
-                    region=self.recipe.region_loss,
-                    ignored=loss.ignored,
-                    num_masks=num_masks,
-                    share=len(micro_labels) / images,
-                    present=present[number],
-                )
-                self.accelerator.backward(parts.total)
-            terms += torch.stack([parts.focal, parts.dice + parts.ssim])
-        self.state.step += 1
-        names = [str(name) for micro in batch for name in micro["id"]]
-        reader.add(self.state.step, self.accelerator.reduce(terms, "mean"), names)
-        optimizer.step()
-        optimizer.zero_grad()
-        self.labeller.follow(self.network)
+    def _loader(self, start: int = 0, stop: int | None = None) -> DataLoader[TrainSample]:
+        """All micro-batches of this process from one step to another.
 
-    def _mean_over_processes(self, masks: int) -> float | Tensor:
-        """SPEC section 7: the number of masks is averaged over processes, so that N is the whole batch's."""
-        if self.accelerator.num_processes == 1:
-            return float(masks)
-        mean: Tensor = self.accelerator.reduce(torch.full((), float(masks), device=self.accelerator.device), "mean")
-        return mean
+        Raises:
+            UserError: The batch cannot be split over the processes.
+        """
+        config = self.recipe.train
+        return train_loader(
+            self.samples,
+            start_step=start,
+            steps=config.iterations if stop is None else stop,
+            batch=config.batch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            micro_batch=config.micro_batch,
+            workers=config.workers,
+        )
+
+    def _batches(self, stop: int) -> Iterator[list[TrainSample]]:
+        """The micro-batches of one step after the other, as lists, from this step on."""
+        share = self.recipe.train.batch // self.accelerator.num_processes
+        together = min(self.recipe.train.micro_batch or share, share)
+        start = self.state.step
+        stream = iter(self._loader(start, stop))
+        for _ in range(start, stop):
+            yield [next(stream) for _ in range(math.ceil(share / together))]
 
     def _validate(self) -> Scores | None:
-        """Score the validation part on all processes, keep the best model; none where there is no such part."""
+        """Score the validation part on all processes, keep the best model; None: there is no such part."""
         split, dataset = self.validation.split, self.validation.dataset
         if not dataset.count("val"):
             return None
@@ -342,8 +312,9 @@ class Trainer:
         self.accelerator.log(numbers, step=self.state.step)
 
 
-def _memory() -> float:
-    return torch.cuda.max_memory_allocated() / MEBIBYTE if torch.cuda.is_available() else 0.0
+def _is_due(step: int, every: int) -> bool:
+    """Whether something happens after this step that happens every so many steps; 0: never."""
+    return every > 0 and step % every == 0
 
 
 def _card_scores(scores: Scores | None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""AdamW with the released groups: everything trainable in the encoder, everything in the head."""
+"""AdamW with the released groups (everything trainable in the encoder, everything in the head) and its rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch.optim import AdamW, Optimizer
 
 from cascade_clip.config.schema import TrainConfig
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.training.schedule import learning_rate
 
 _FUSED_DEVICES = {"cpu", "cuda"}
 """Where PyTorch has AdamW in one kernel; the update is the same up to rounding."""
@@ -38,7 +37,7 @@ def build_optimizer(network: CascadeNetwork, config: TrainConfig) -> AdamW:
 
 
 def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> float:
-    """Set every group's rate for a step; returns the first group's."""
+    """Set every group's rate for a step (0-based); returns the first group's."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(
             step,
@@ -50,6 +49,33 @@ def set_learning_rate(optimizer: Optimizer, step: int, config: TrainConfig) -> f
             warmup_ratio=config.warmup_ratio,
         )
     return float(optimizer.param_groups[0]["lr"])
+
+
+def learning_rate(
+    step: int,
+    steps: int,
+    *,
+    base: float,
+    min_lr: float = 1e-6,
+    power: float = 0.9,
+    warmup: int = 1500,
+    warmup_ratio: float = 1e-6,
+) -> float:
+    """Rate of one optimiser step: polynomial decay, multiplied by a linear warm-up (SPEC section 10).
+
+    Args:
+        step: 0-based step.
+        steps: T, steps of the whole run.
+        base: Rate of the group at the start of the decay.
+        min_lr: Rate at which the decay would end.
+        power: Power of the decay.
+        warmup: Steps of warm-up; the decay runs underneath.
+        warmup_ratio: Factor at step 0.
+    """
+    rate: float = (base - min_lr) * (1 - step / steps) ** power + min_lr
+    if step < warmup:
+        rate *= 1 - (1 - step / warmup) * (1 - warmup_ratio)
+    return rate
 
 
 def _groups(parameters: Iterable[nn.Parameter], lr: float, config: TrainConfig) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""From a recipe to a run that is ready to train: split, dataset, CLIP, fresh network, processes."""
+"""From a recipe to a run that is ready to train: split, dataset, CLIP, network, processes, run folder."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
-from cascade_clip.training.labels import Labeller, PseudoLabels, SeenLabels
-from cascade_clip.training.loop import Trainer, Validation, Watch
+from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
+from cascade_clip.training.loop import Trainer, Validation
+from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
@@ -47,7 +48,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _Start:
-    """What self-training starts from: a model, and its network, which may stay on as the teacher."""
+    """What self-training starts from: a model, and its network, which may become the teacher."""
 
     model: CascadeCLIP
     network: CascadeNetwork
@@ -72,7 +73,7 @@ def find_training_data(recipe: Recipe) -> TrainingData:
     return TrainingData(split_for_dataset_folder(folder), folder)
 
 
-def find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
+def _find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
     """Find what a recipe's validation scores: what it trains on, unless it names another split.
 
     Raises:
@@ -85,7 +86,7 @@ def find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
 
 
 def start_training(
-    recipe: Recipe,
+    recipe: Recipe | None,
     output: Path,
     *,
     device: str = "auto",
@@ -95,38 +96,28 @@ def start_training(
     track: str | None = None,
     watch: Watch | None = None,
 ) -> Trainer:
-    """Check everything that can be wrong, then make the run folder and hand over a trainer.
+    """Check everything that can be wrong, then make the run folder and return a trainer; `train` also runs it.
 
-    Args:
-        recipe: The resolved recipe, inductive or with a section `self_training` that names its `init`; with `resume`
-            the run folder's own one counts instead.
-        output: The run's folder.
-        device: `auto`, `cpu`, `cuda` or `mps`; with several processes each takes its own CUDA device.
-        precision: `fp32`, `bf16` or `fp16` of the network's products.
-        resume: Continue the run that lies in `output`.
-        overwrite: Replace the run that lies in `output`.
-        track: Name of an experiment tracker that Accelerate knows.
-        watch: Told about every step.
-
-    Raises:
-        UserError: Whatever of the above cannot be had.
+    Args and errors are those of `train`.
     """
     run = RunFolder(output)
     if resume:
         recipe = run.recipe()
+    if recipe is None:
+        raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
     recipe = _with_commit(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)
-    scored = find_validation_data(recipe, data)
+    scored = _find_validation_data(recipe, data)
     validation = Validation(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
     accelerator = _accelerator(chosen, precision, output, track)
     start = _find_start(recipe, run, data.split, resume=resume)
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
-    # From here on the processes draw different dropout masks; the weights above were drawn alike.
+    # From here on the processes draw different dropout masks; the weights above are the same in all of them.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
     labeller = _labeller(model, start, data.split)
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch)
@@ -142,7 +133,7 @@ def start_training(
 
 
 def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -> _Start | None:
-    """Load the model that self-training starts from; none for inductive training.
+    """Load the model that self-training starts from; None for inductive training.
 
     Raises:
         UserError: No checkpoint is named or found there, the split leaves nothing to guess, or the checkpoint was

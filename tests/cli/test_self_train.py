@@ -11,8 +11,8 @@ from quick_runs import write_workplace
 from cascade_clip.checkpoint.folder import recipe_of_checkpoint
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
+from cascade_clip.training.run_training import recipe_for_self_training
 from cascade_clip_cli.main import main
-from cascade_clip_cli.self_train import resolve_self_training
 
 
 def _run(*arguments: object) -> int:
@@ -54,13 +54,13 @@ def test_recipes_of_either_kind(workplace: Path, tmp_path: Path) -> None:
     """An inductive recipe is halved, one with a section `self_training` is not; `--set` has the last word."""
     init = str(workplace / "run" / "model-half")
     inductive = str(workplace / "tiny.toml")
-    assert resolve_self_training(init, inductive, None, []).train.iterations == 1
-    assert resolve_self_training(init, inductive, ["train.iterations=9"], []).train.iterations == 9
+    assert recipe_for_self_training(init, inductive).train.iterations == 1
+    assert recipe_for_self_training(init, inductive, ["train.iterations=9"]).train.iterations == 9
     own = tmp_path / "own.toml"
     own.write_text(Path(inductive).read_text() + '\n[self_training]\nteacher = "fixed"\n')
-    assert resolve_self_training(init, str(own), None, []).train.iterations == 2
-    assert resolve_self_training(init, None, None, ["seed=3"]).seed == 3
-    voc = resolve_self_training(init, "voc/cascade-zegclip", None, [])
+    assert recipe_for_self_training(init, str(own)).train.iterations == 2
+    assert recipe_for_self_training(init, settings=["seed=3"]).seed == 3
+    voc = recipe_for_self_training(init, "voc/cascade-zegclip")
     assert (voc.train.iterations, voc.train.batch) == (10_000, 32)
 
 

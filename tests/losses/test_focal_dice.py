@@ -30,7 +30,7 @@ def _plain(logits: Tensor, labels: Tensor, num_masks: float, *, masked: bool) ->
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("size", [(3, 7, 5, 6, 37, 41), (2, 34, 4, 4, 32, 32), (1, 1, 2, 3, 5, 4)])
-@pytest.mark.parametrize("piece", [1, 3000, 1 << 19])
+@pytest.mark.parametrize("piece", [1, 3000])
 def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients, whatever the pieces; logits up to ±30, where the exponentials saturate."""
     monkeypatch.setattr(focal_dice, "_CPU_PIECE", piece)
@@ -50,15 +50,6 @@ def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, mo
     assert our_dice.item() == pytest.approx(dice.item(), rel=2e-6)
     assert total.item() == pytest.approx((focal + dice).item(), rel=2e-6)
     torch.testing.assert_close(ours, 3 * expected.float(), rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
-
-
-def test_nothing_labelled() -> None:
-    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    labels = torch.full((1, 4, 4), 255)
-    total, focal, dice = focal_dice_loss(logits, labels, 1.0, focal_weight=1.0, dice_weight=1.0, masked=True)
-    assert (total.item(), focal.item(), dice.item()) == (0, 0, 0)
-    (gradient,) = torch.autograd.grad(total, logits)
-    assert not gradient.any()
 
 
 def test_gradient_keeps_the_logits_number_format() -> None:

@@ -46,12 +46,6 @@ def test_dice_counts_present_classes_only() -> None:
     assert _dice(logits, torch.full_like(labels, 255)) == 0
 
 
-def test_number_of_masks() -> None:
-    labels = torch.tensor([[[0, 0], [3, 255]], [[255, 255], [255, 255]]])
-    assert count_masks(labels) == 2
-    assert count_masks(labels[1:]) == 0
-
-
 def test_nothing_labelled_divides_by_one() -> None:
     logits = torch.zeros(1, 2, 4, 4)
     terms = segmentation_loss(logits, torch.full((1, 4, 4), 255))

@@ -13,8 +13,12 @@ from cascade_clip.checkpoint.upstream_names import PROMPTS, clip_name, own_name
 from cascade_clip.config.schema import TrainConfig
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import remap_labels, seen_label_table
-from cascade_clip.training.optimizer import build_optimizer, set_learning_rate, trainable_parameters
-from cascade_clip.training.schedule import learning_rate
+from cascade_clip.training.optimizer import (
+    build_optimizer,
+    learning_rate,
+    set_learning_rate,
+    trainable_parameters,
+)
 
 from .conftest import GoldenModel
 from .test_loss import ZERO_GRADIENT

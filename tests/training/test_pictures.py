@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import write_tiny_dataset
+from trained_runs import Weights, assert_same_weights, changed, interrupt, logged_losses
 
-from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.training import pictures
 from cascade_clip.training.pictures import shown_images
@@ -20,20 +18,8 @@ from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
 
 
-class StoppedError(Exception):
-    """Ends a run as a kill would."""
-
-
-def changed(recipe: Recipe, **train: object) -> Recipe:
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
-
-
 def sheets(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.glob("pictures/*"))
-
-
-def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in RunFolder(folder).log_entries() if "loss" in line]
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +37,11 @@ def test_curves_and_a_sheet_of_each_validation(pictured: Path):
         assert sheet.height > 2 * 360
 
 
-def test_no_weight_and_no_draw_is_changed(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
-    plain = changed(squares_recipe, pictures=0, validate_every=3, save_every=4)
-    start_training(plain, tmp_path / "run", device="cpu").train()
-    assert not (tmp_path / "run" / "pictures").exists()
-    with_pictures, without = (
-        load_file(folder / "model" / "model.safetensors") for folder in (pictured, tmp_path / "run")
-    )
-    assert all(torch.equal(tensor, without[name]) for name, tensor in with_pictures.items())
-    assert losses(pictured) == losses(tmp_path / "run")
+def test_no_weight_and_no_draw_is_changed(pictured: Path, uninterrupted: tuple[Path, Weights]):
+    folder, weights = uninterrupted
+    assert not (folder / "pictures").exists()
+    assert_same_weights(weights, load_file(pictured / "model" / "model.safetensors"))
+    assert logged_losses(pictured) == logged_losses(folder)
 
 
 def test_curves_without_validation_images_are_drawn_at_each_saved_state(
@@ -76,14 +58,9 @@ def test_curves_without_validation_images_are_drawn_at_each_saved_state(
 
 
 def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
-    def stop(report) -> None:
-        if report.step == 4:
-            raise StoppedError
-
     folder = tmp_path / "run"
     recipe = changed(squares_recipe, pictures=2, validate_every=3, save_every=2)
-    with pytest.raises(StoppedError):
-        start_training(recipe, folder, device="cpu", watch=stop).train()
+    interrupt(recipe, folder, 3)
     assert "validation-000003.jpg" in sheets(folder)
     (folder / "pictures" / "validation-000003.jpg").write_bytes(b"of the run that was stopped")
     start_training(recipe, folder, device="cpu", resume=True).train(resume=True)
@@ -128,19 +105,3 @@ def test_the_same_images_for_the_same_seed():
     state = torch.random.get_rng_state()
     shown_images(300, 4, 7)
     assert torch.equal(state, torch.random.get_rng_state())
-
-
-@pytest.mark.slow
-def test_of_two_processes_one_draws(squares_recipe: Recipe, tmp_path: Path):
-    recipe = changed(squares_recipe, pictures=2, iterations=1, batch=2)
-    (tmp_path / "recipe.toml").write_text(dump_toml(recipe))
-    command = ["train", "--recipe", str(tmp_path / "recipe.toml"), "--output", str(tmp_path / "run"), "--nproc", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cascade_clip_cli", *command, "--device", "cpu", "--quiet"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sheets(tmp_path / "run") == ["curves.png", "validation-000001.jpg"]
-    assert len(losses(tmp_path / "run")) == 1

@@ -13,7 +13,6 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.data.samples import TrainSample
 from cascade_clip.labels import IGNORED
 from cascade_clip.losses.targets import pseudo_labels, remap_labels, seen_label_table
-from cascade_clip.model.clip.image_encoder import ImageFeatures
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import products_in, repeatable_randomness
 
@@ -25,9 +24,14 @@ class StudentPasses:
     kept until N is known, it comes from passes without gradient, which are then repeated with the same dropout.
     """
 
-    def __init__(self, network: nn.Module, images: Sequence[Tensor | ImageFeatures], text: Tensor) -> None:
-        """Name the network, images (B, 3, H, W) of each micro-batch or what the encoder made of them before, and text
-        embeddings (K, C); nothing runs yet."""
+    def __init__(self, network: nn.Module, images: Sequence[Tensor], text: Tensor) -> None:
+        """Take what the passes need; nothing runs yet.
+
+        Args:
+            network: Images and text embeddings -> mask logits, in training mode.
+            images: (B, 3, H, W) float32 of each micro-batch.
+            text: (K, C) float32 text embeddings.
+        """
         self.network = network
         self.images = images
         self.text = text
@@ -62,7 +66,7 @@ class Labeller(Protocol):
 
     @property
     def kept(self) -> CascadeNetwork | None:
-        """A network that changes while training, and is saved and resumed with it."""
+        """A network beside the one that trains which changes with it and is saved with it; None: there is none."""
         ...
 
     def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
@@ -70,7 +74,7 @@ class Labeller(Protocol):
         ...
 
     def follow(self, network: CascadeNetwork) -> None:
-        """Take notice of the weights after an optimiser step."""
+        """Take note of the weights after an optimiser step."""
         ...
 
 
@@ -86,7 +90,7 @@ class SeenLabels:
         self._table = seen_label_table(self.fed)
 
     def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
-        """Labels as stored; the network has no say in them."""
+        """Labels as stored; nothing is guessed."""
         return [remap_labels(samples["label"], self._table) for samples in batch]
 
     def follow(self, network: CascadeNetwork) -> None:
@@ -109,7 +113,7 @@ class PseudoLabels:
         Args:
             split: Classes, of which at least one is unseen.
             config: Teacher, threshold, location.
-            teacher: The network that guesses, which this takes over; none where the one that trains does it itself.
+            teacher: The network that guesses, which is frozen in place; None: the network that trains guesses itself.
             dtype: Precision of the teacher's products.
         """
         self.fed = tuple(range(len(split.classes)))
@@ -125,7 +129,7 @@ class PseudoLabels:
 
     @property
     def kept(self) -> CascadeNetwork | None:
-        """The moving average; a fixed teacher is what the run starts from."""
+        """The moving average; None with a fixed teacher, which the run folder holds as the model it started from."""
         return self.teacher if self.config.teacher == "moving-average" else None
 
     def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:

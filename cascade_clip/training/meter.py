@@ -1,0 +1,170 @@
+"""What a run measures as it trains: loss terms on their way from the device to the log, their means, its speed."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cascade_clip.compilation import compiling
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.scores import Scores
+
+logger = logging.getLogger(__name__)
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run stands after a step.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps of the whole run.
+        loss: Total loss of this step; on a GPU of the one before, unless this one is logged, saved or validated.
+        focal: Weighted focal term.
+        region: Weighted dice term, or SSIM in its place.
+        region_loss: Which of the two it is.
+        lr: Learning rate of this step.
+        images_per_second: Since the last line of the log.
+        memory: Peak device memory in MiB, 0 on the CPU.
+        validation: Scores, where this step was validated.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    focal: float
+    region: float
+    region_loss: str
+    lr: float
+    images_per_second: float
+    memory: float
+    validation: Scores | None = None
+
+
+Watch = Callable[[TrainReport], None]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Focal and region term (2,) of a step, perhaps still on their way from the GPU."""
+
+    step: int
+    values: Tensor
+    arrived: torch.cuda.Event | None
+    names: Sequence[str]
+
+
+class Meter:
+    """Reads the loss terms of each step, refuses those that are not finite, and averages them for the log.
+
+    Reading a value makes a GPU finish all that was asked of it, and it would then stand still until the next step is
+    launched. There the terms of a step are read while the device is at the next one.
+    """
+
+    def __init__(self, batch: int, region_loss: str, *, behind: bool) -> None:
+        """Start the clock.
+
+        Args:
+            batch: Images of a step over all processes.
+            region_loss: What stands beside the focal loss, `dice` or `ssim`.
+            behind: Leave the newest step's terms unread until the next step, unless `add` is told to wait.
+        """
+        self.batch, self.region_loss, self.behind = batch, region_loss, behind
+        self.latest = (math.nan, math.nan)
+        """Focal and region term that were read last."""
+        self._unread: deque[_Terms] = deque()
+        self._compile_seconds: float | None = None
+        self.restart()
+
+    def add(self, step: int, terms: Tensor, names: Sequence[str], *, wait: bool = False) -> None:
+        """Count a step and read the terms that have arrived.
+
+        Args:
+            step: Its number, counted from 1.
+            terms: (2,) float, its weighted focal and region term, on any device.
+            names: Names of its images, for the message.
+            wait: Read this step's terms now.
+
+        Raises:
+            UserError: A term that was read is not finite.
+        """
+        host, arrived = terms.to("cpu", non_blocking=self.behind), None
+        if self.behind and terms.is_cuda:
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._unread.append(_Terms(step, host, arrived, names))
+        self._steps += 1
+        while len(self._unread) > (1 if self.behind and not wait else 0):
+            self.latest = self._read(self._unread.popleft())
+            self._read_since_restart.append(self.latest)
+
+    @contextmanager
+    def compiled_step(self) -> Iterator[None]:
+        """Around the step that compiles the network: its time is logged, and does not count as training's.
+
+        Raises:
+            UserError: The network cannot be compiled.
+        """
+        start = time.perf_counter()
+        with compiling("train with --set train.compile=false"):
+            yield
+        self._compile_seconds = time.perf_counter() - start
+        self._restart_clock()
+        logger.info("Compiled in the first step, which took %.0f s.", self._compile_seconds)
+
+    def rate(self) -> float:
+        """Images a second since `restart`."""
+        return self._steps * self.batch / max(time.perf_counter() - self._start, 1e-9)
+
+    def line(self, lr: float) -> dict[str, float]:
+        """A line of the log: means of the loss and its terms since `restart`, rate, speed, memory in MiB.
+
+        The first line after `compiled_step` says how many seconds that took, as `compile_s`.
+        """
+        focal, region = (sum(terms) / len(terms) for terms in zip(*self._read_since_restart, strict=True))
+        means = {"loss": focal + region, "focal": focal, self.region_loss: region}
+        values = {**means, "lr": lr, "images_per_s": self.rate(), "memory_mib": _memory()}
+        if self._compile_seconds is not None:
+            values["compile_s"], self._compile_seconds = self._compile_seconds, None
+        return values
+
+    def report(self, step: int, steps: int, lr: float, validation: Scores | None) -> TrainReport:
+        """How the run stands after `step` of `steps` steps."""
+        focal, region = self.latest
+        return TrainReport(
+            step, steps, focal + region, focal, region, self.region_loss, lr, self.rate(), _memory(), validation
+        )
+
+    def restart(self) -> None:
+        """Forget all but the latest terms, and start the clock anew."""
+        self._read_since_restart: list[tuple[float, float]] = []
+        self._restart_clock()
+
+    def _restart_clock(self) -> None:
+        self._steps = 0
+        self._start = time.perf_counter()
+
+    def _read(self, terms: _Terms) -> tuple[float, float]:
+        if terms.arrived is not None:
+            terms.arrived.synchronize()
+        focal, region = terms.values.tolist()
+        if not math.isfinite(focal + region):
+            raise UserError(
+                f"The loss is not finite at step {terms.step} (focal {focal}, {self.region_loss} {region}; images:"
+                f" {', '.join(terms.names)})."
+                " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
+            )
+        return focal, region
+
+
+def _memory() -> float:
+    return torch.cuda.max_memory_allocated() / MEBIBYTE if torch.cuda.is_available() else 0.0

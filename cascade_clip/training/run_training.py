@@ -1,0 +1,150 @@
+"""The verb: train a model from its recipe to the end, inductive or self-training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascade_clip.checkpoint.folder import CONFIG, recipe_of_checkpoint
+from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.config.recipes import change_recipe, load_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip.config.self_training import as_self_training
+from cascade_clip.data.catalogue import Split
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.scores import Scores
+from cascade_clip.training.loop import OnStep
+from cascade_clip.training.meter import Watch
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.start import start_training
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What `train` returns.
+
+    Attributes:
+        recipe: The resolved recipe of the run.
+        split: The split that was trained on.
+        steps: Steps done, of `recipe.train.iterations`.
+        scores: Scores after the last step; None where the dataset has no validation part or the run is not finished.
+        folder: The run's folder, see `RunFolder` for what lies in it.
+        model: Checkpoint folder of the last step, for `CascadeCLIP.from_pretrained`; None where the run is not
+            finished.
+        is_main_process: Whether this process is the one that writes and shows results; one of several is.
+    """
+
+    recipe: Recipe
+    split: Split
+    steps: int
+    scores: Scores | None
+    folder: Path
+    model: Path | None
+    is_main_process: bool
+
+
+def train(
+    recipe: Recipe | None,
+    output: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "fp32",
+    resume: bool = False,
+    overwrite: bool = False,
+    track: str | None = None,
+    watch: Watch | None = None,
+    steps: int | None = None,
+    on_step: OnStep | None = None,
+) -> TrainingResult:
+    """Train a model on the classes of a split that have labels, and score it on the validation images.
+
+    A recipe with a section `self_training` trains on from a checkpoint with pseudo labels for the unseen classes
+    (`recipe_for_self_training` derives one). Under `accelerate launch` or torch's elastic launch each process calls
+    this alike; the batch is split over them.
+
+    Args:
+        recipe: What to train, see `load_recipe`; None with `resume`, where the run folder's own recipe counts.
+        output: The run's folder: recipe, environment, metrics, pictures, states and models (DESIGN 4.4).
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; with several processes each takes its own CUDA device.
+        precision: `fp32`, `bf16` or `fp16` of the network's products; weights stay fp32.
+        resume: Continue the run that lies in `output`, to the same weights as an uninterrupted run.
+        overwrite: Replace the run that lies in `output`.
+        track: An experiment tracker that Accelerate knows, one of `cascade_clip.training.start.TRACKERS`.
+        watch: Called on the main process after every step with a `TrainReport`: loss, rate, speed, scores.
+        steps: Stop after so many steps of this call and save the state, so that `resume` continues from there. The
+            learning rate still follows `recipe.train.iterations`, which is when the run is finished. None: no limit.
+        on_step: Called in every process with the number of steps done, right after the weights were changed and before
+            anything is logged, validated or saved.
+
+    Returns:
+        Scores, and where the run and its model lie.
+
+    Raises:
+        UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
+            resume, a recipe that does not fit CLIP or the dataset, or a loss that is not finite. Nothing is written
+            where the mistake is found before the first step.
+
+    Example:
+        >>> from cascade_clip import load_recipe, train
+        >>> recipe = load_recipe("shapes/cascade-zegclip", ["train.iterations=2000"])
+        >>> result = train(recipe, "runs/mine")  # doctest: +SKIP
+        >>> result.model  # doctest: +SKIP
+        PosixPath('runs/mine/model')
+    """
+    trainer = start_training(
+        recipe,
+        Path(output),
+        device=device,
+        precision=precision,
+        resume=resume,
+        overwrite=overwrite,
+        track=track,
+        watch=watch,
+    )
+    scores = trainer.train(resume=resume, steps=steps, on_step=on_step)
+    if not trainer.finished:
+        trainer.save_state()
+    trainer.accelerator.end_training()
+    return TrainingResult(
+        trainer.recipe,
+        trainer.split,
+        trainer.state.step,
+        scores,
+        trainer.run.folder,
+        trainer.run.model if trainer.finished else None,
+        trainer.accelerator.is_main_process,
+    )
+
+
+def recipe_for_self_training(
+    init: str | Path,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Sequence[str] = (),
+) -> Recipe:
+    """Derive the recipe of a self-training run from the checkpoint that it starts from (SPEC section 11).
+
+    Args:
+        init: A checkpoint folder or `ORG/NAME` on the Hub; as released, the `model-half` of an inductive run.
+        recipe: A recipe's name or file, of either kind; None: the checkpoint's own. An inductive one gives
+            self-training's schedule as released: half its steps, twice its batch on VOC.
+        overrides: `section.key=value` each, on top of everything.
+        settings: The same, put on the recipe before the schedule is derived from it, which depends on the dataset.
+
+    Raises:
+        UserError: No checkpoint, a run's folder instead of one, no such recipe, or values that do not fit.
+    """
+    folder = checkpoint_folder(init)
+    half_way = RunFolder(folder).half_way_model
+    if not (folder / CONFIG).exists() and half_way.is_dir():
+        raise UserError(
+            f'"{init}" is the folder of a run. Released self-training starts from its half-way checkpoint: --init'
+            f" {half_way}."
+        )
+    own = recipe_of_checkpoint(folder)
+    base = load_recipe(recipe, settings) if recipe else change_recipe(own, settings)
+    location = str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
+    return change_recipe(as_self_training(base), [*overrides, f"self_training.init={json.dumps(location)}"])

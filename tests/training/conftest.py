@@ -1,0 +1,42 @@
+"""Runs that several tests look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_data import CLASSES
+from trained_runs import Weights, train_to_weights
+
+from cascade_clip.config.schema import Recipe
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
+    """The folder and the last weights of six steps on the squares."""
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    return folder, train_to_weights(squares_recipe, folder)
+
+
+@pytest.fixture(scope="session")
+def red_seen(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A split of the squares in which green and blue are unseen."""
+    file = tmp_path_factory.mktemp("splits") / "red-seen.toml"
+    names = ", ".join(f'{{ name = "{name}" }}' for name in CLASSES)
+    file.write_text(f'dataset = "squares"\nclasses = [{names}]\n[splits.red-seen]\nunseen = ["green", "blue"]\n')
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def inductive(squares_recipe: Recipe, red_seen: str) -> Recipe:
+    """The recipe of a run that learns from labels of red alone."""
+    data = squares_recipe.data.model_copy(update={"split": red_seen})
+    return squares_recipe.model_copy(update={"data": data})
+
+
+@pytest.fixture(scope="session")
+def half_way(inductive: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of half-way through that run."""
+    folder = tmp_path_factory.mktemp("inductive") / "run"
+    train_to_weights(inductive, folder)
+    return folder / "model-half"
