@@ -16,7 +16,7 @@ from cascade_clip_cli.evaluate import evaluate
 from cascade_clip_cli.export import export
 from cascade_clip_cli.import_upstream import import_upstream
 from cascade_clip_cli.predict import predict
-from cascade_clip_cli.prepare_data import prepare_data
+from cascade_clip_cli.prepare_data import app as prepare_data
 from cascade_clip_cli.quickstart import quickstart
 from cascade_clip_cli.recipes import recipes
 from cascade_clip_cli.reproduce import reproduce
@@ -36,7 +36,7 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("quickstart")(quickstart)
-app.command("prepare-data")(prepare_data)
+app.add_typer(prepare_data, name="prepare-data")
 app.command("train")(train)
 app.command("self-train")(self_train)
 app.command("eval")(evaluate)
