@@ -32,6 +32,7 @@ __all__ = [
     "benchmark",
     "benchmark_names",
     "default_colour",
+    "find_benchmark",
     "get_split",
     "split_for_dataset_folder",
     "split_names",
@@ -89,10 +90,15 @@ def benchmark(name: str) -> Benchmark:
     Raises:
         UserError: There is no benchmark of that name.
     """
-    found = _class_lists()[name].benchmark if name in _class_lists() else None
+    found = find_benchmark(name)
     if found is None:
         raise UserError(f'There is no benchmark "{name}".{closest(name, benchmark_names())}')
     return found
+
+
+def find_benchmark(dataset: str | None) -> Benchmark | None:
+    """Look up the facts about a dataset where it is a published one; None: it is not."""
+    return _class_lists()[dataset].benchmark if dataset in _class_lists() else None
 
 
 def split_names() -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from cascade_clip.data import catalogue
 from cascade_clip.data.benchmark import OfficialFile
-from cascade_clip.data.catalogue import benchmark, benchmark_names
+from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.errors import UserError
 
 
@@ -47,6 +50,36 @@ def test_published_figures() -> None:
     assert benchmark("context").counts == {"train": 4998, "val": 5105}
     labels = benchmark("context").files[1]
     assert labels.checksum == ("sha1", "169325d9f7e9047537fedca7b04de4dddf10b881")
+
+
+def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "street.toml").write_text(
+        'dataset = "street"\nclasses = [{ name = "road" }, { name = "tree" }]\n'
+        '[splits.street-seen]\nunseen = ["tree"]\n'
+        '[benchmark]\ntitle = "Street"\ncounts = { train = 2, val = 1 }\nmay_be_published = true\n'
+        'licence = "CC0."\nterms = []\n'
+        '[[benchmark.files]]\nname = "a.zip"\nwhat = "all"\naddresses = ["https://street.example/a.zip"]\n'
+    )
+    monkeypatch.setattr(catalogue, "_FOLDER", tmp_path)
+    cached = (catalogue._class_lists, catalogue._built_in)
+    for function in cached:
+        function.cache_clear()
+    try:
+        assert benchmark_names() == ("street",)
+        assert get_split("street-seen").unseen == {"tree"}
+        assert (benchmark("street").counts, benchmark("street").templates) == ({"train": 2, "val": 1}, "multi")
+    finally:
+        for function in cached:
+            function.cache_clear()
+
+
+def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('dataset = "voc"\n[splits.a]\n[benchmark]\ntitel = "x"\n[[benchmark.files]]\nmd4 = "x"\n')
+    with pytest.raises(UserError) as caught:
+        get_split(path)
+    assert 'benchmark.titel: there is no such key. Did you mean "title"?' in str(caught.value)
+    assert 'benchmark.files[0].md4: there is no such key. Did you mean "md5"?' in str(caught.value)
 
 
 def test_unknown_benchmark() -> None:
