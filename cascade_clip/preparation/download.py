@@ -136,8 +136,9 @@ class Download:
         size = self.size
         if size and size == self._file.bytes:
             return
+        asked = self._range()
         try:
-            response = session.get(address, headers=self._range(), stream=True, timeout=self._timeout)
+            response = session.get(address, headers=asked, stream=True, timeout=self._timeout)
         except requests.RequestException as error:
             raise TransferError(f"cannot be reached ({_reason(error)})") from error
         with response:
@@ -148,7 +149,7 @@ class Download:
                 raise _InterruptionError("cannot continue the part that was begun")
             if response.status_code not in (200, 206):
                 raise TransferError(f"answered {response.status_code} {response.reason}".rstrip())
-            self._receive(response)
+            self._receive(response, asked.get("If-Range", ""))
 
     def _range(self) -> dict[str, str]:
         """Headers that ask for the rest, if the server still has the file that was begun.
@@ -160,13 +161,13 @@ class Download:
             return {}
         return {"Range": f"bytes={self.size}-"} | ({"If-Range": version} if version else {})
 
-    def _receive(self, response: requests.Response) -> None:
-        """Append what the server sends, from the start of the file or from the end of the part."""
+    def _receive(self, response: requests.Response, begun: str) -> None:
+        """Append what the server sends, from the start of the file or from the end of the part of version `begun`."""
         start, total = _start_and_total(response)
         etag = response.headers.get("ETag", "")
         version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-        asked = response.request.headers.get("If-Range", version)
-        if start and (start != self.size or version != asked):
+        now = response.headers.get("ETag" if begun.startswith('"') else "Last-Modified", begun) if begun else ""
+        if start and (start != self.size or now != begun):  # not every server obeys If-Range
             self.discard()
             raise _InterruptionError("has another file now than the one that was begun")
         if self._file.bytes and total not in (0, self._file.bytes):

@@ -70,7 +70,7 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
             continue
         for file in files:
             if found == folder / file.name:
-                is_verified(found, file, progress)
+                _is_verified(found, file, progress)
         present.append(found)
     if missing:
         raise UserError("\n".join(missing))
@@ -112,13 +112,13 @@ def fetch(
             is removed), the disk is too small, or another run is downloading it.
     """
     target = folder / file.name
-    if is_verified(target, file, progress):
+    if _is_verified(target, file, progress):
         return target
     addresses = _addresses(file, mirror)
     if not addresses:
         raise UserError(_ask_for(file, folder))
     with _alone(target):
-        if is_verified(target, file, progress):  # a run that was ahead has completed it just now
+        if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
             return target
         download = Download(file, target, retries=retries, timeout=timeout, backoff=backoff, progress=progress)
         require_space(file.expected_bytes - download.size, folder, file.name)
@@ -129,7 +129,7 @@ def fetch(
                 f"{file.name} could not be downloaded: {error}. Try again later, give --mirror URL, or put the file "
                 f"into {folder} yourself."
             ) from error
-        problem = find_problem(download.part, file, progress)
+        problem = _find_problem(download.part, file, progress)
         if problem:
             download.discard()
             raise UserError(
@@ -141,21 +141,10 @@ def fetch(
     return target
 
 
-def find_problem(path: Path, file: OfficialFile, progress: Progress | None = None) -> str | None:
-    """Compare a complete file with what is known of the official one, and note the result where nothing differs.
+def _find_problem(path: Path, file: OfficialFile, progress: Progress | None) -> str | None:
+    """Say what differs from the official file, as in "its sha256 is ... instead of ..."; None: nothing does.
 
     The length is compared first, then the strongest known checksum, else the number of files in the archive.
-
-    Args:
-        path: The file, under its own or a temporary name.
-        file: What it should be.
-        progress: Called with (bytes hashed, bytes in all, "checking NAME").
-
-    Returns:
-        None if nothing differs, else a phrase such as "its sha256 is ... instead of ...".
-
-    Raises:
-        UserError: It cannot be read.
     """
     size = path.stat().st_size
     if file.bytes and size != file.bytes:
@@ -177,22 +166,13 @@ def find_problem(path: Path, file: OfficialFile, progress: Progress | None = Non
     return None if found == expected else f"its {algorithm} is {found} instead of {expected}"
 
 
-def is_verified(path: Path, file: OfficialFile, progress: Progress | None = None) -> bool:
-    """Whether the official file is there; it is read once, and `NAME.verified` remembers the result.
-
-    Args:
-        path: Where it would be.
-        file: What it should be.
-        progress: As for `find_problem`.
-
-    Raises:
-        UserError: Another file is there under this name, or it cannot be read.
-    """
+def _is_verified(path: Path, file: OfficialFile, progress: Progress | None) -> bool:
+    """Whether the official file is there; it is read once, and `NAME.verified` remembers the result."""
     if not path.is_file():
         return False
     if _is_noted(path, file):
         return True
-    problem = find_problem(path, file, progress)
+    problem = _find_problem(path, file, progress)
     if problem:
         raise UserError(
             f"{path} is not the official file: {problem}. Remove it and repeat the command to download it, or put the "
