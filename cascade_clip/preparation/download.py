@@ -16,7 +16,7 @@ from pathlib import Path
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
 from urllib3.util import Retry
 
 import cascade_clip
@@ -44,10 +44,13 @@ class _InterruptionError(Exception):
 
 
 class _Pauses(Retry):
-    """Counts failures in a row and waits between them; a server may not ask for hours."""
+    """Counts failures in a row and waits between them; a server may not ask for hours, nor in words."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        requested = super().get_retry_after(response)
+        try:
+            requested = super().get_retry_after(response)
+        except InvalidHeader:
+            return None
         return None if requested is None else min(requested, _LONGEST_REQUESTED_PAUSE)
 
 
@@ -218,13 +221,10 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system says, which `requests` and `urllib3` wrap several times, else the error's own text."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        inner = inner.__cause__ or inner.__context__
-    return str(error) or type(error).__name__
+    """The words of the innermost error, which `requests` and `urllib3` wrap several times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def part_path(target: Path) -> Path:

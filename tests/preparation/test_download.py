@@ -124,12 +124,6 @@ def test_connections_that_bring_nothing_are_counted(tmp_path: Path) -> None:
     assert len(site.requests) == 3
 
 
-def test_server_that_ignores_ranges_starts_anew(tmp_path: Path) -> None:
-    with serving(send(CONTENT[:HALF], length=len(CONTENT)), send(CONTENT)) as site:
-        assert take(official(site.url("a.zip")), tmp_path).read_bytes() == CONTENT
-    assert site.ranges == [None, f"bytes={HALF}-"]
-
-
 @pytest.mark.parametrize("obey_if_range", [True, False])
 def test_file_that_changed_between_attempts_starts_anew(tmp_path: Path, obey_if_range: bool) -> None:
     changed = send_ranges(CONTENT, etag='"2"', obey_if_range=obey_if_range)
@@ -152,10 +146,9 @@ def test_announced_length_is_too_large(tmp_path: Path) -> None:
     assert site.ranges == [None, f"bytes={len(CONTENT)}-"]  # answered 416: there is no more
 
 
-@pytest.mark.parametrize("announced", [HALF, 2 * len(CONTENT)])
-def test_announced_length_is_not_the_published_one(tmp_path: Path, announced: int) -> None:
-    problem = f"announces {announced} bytes where {len(CONTENT)} are expected"
-    with serving(send(CONTENT, length=announced)) as site, pytest.raises(NotServedError, match=problem):
+def test_announced_length_is_not_the_published_one(tmp_path: Path) -> None:
+    problem = f"announces {HALF} bytes where {len(CONTENT)} are expected"
+    with serving(send(CONTENT, length=HALF)) as site, pytest.raises(NotServedError, match=problem):
         take(official(site.url("a.zip")), tmp_path)
     assert visible(tmp_path) == set()
 
@@ -170,16 +163,10 @@ def test_wrong_bytes_are_removed_and_both_checksums_named(tmp_path: Path) -> Non
 
 
 def test_busy_server_is_given_the_time_it_asks_for(tmp_path: Path, pauses: list[float]) -> None:
-    busy = [send(b"", status=503, headers={"Retry-After": given}) for given in ("7", "90000")]
+    busy = [send(b"", status=503, headers={"Retry-After": given}) for given in ("7", "90000", "soon")]
     with serving(*busy, send(CONTENT)) as site:
-        take(official(site.url("a.zip")), tmp_path)
-    assert pauses == [7, 300]
-
-
-def test_pauses_grow_to_a_minute(tmp_path: Path, pauses: list[float]) -> None:
-    with serving(send(b"", status=500)) as site, pytest.raises(NotServedError, match="answered 500"):
-        take(official(site.url("a.zip")), tmp_path, backoff=1.0, retries=8)
-    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+        take(official(site.url("a.zip")), tmp_path, backoff=1.0)
+    assert pauses == [7, 300, 4]
 
 
 def test_missing_file_is_not_asked_for_twice(tmp_path: Path) -> None:
