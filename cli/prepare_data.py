@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, tuple[Callable[..., DatasetInfo], dict[str, Any]]] = {
 
 
 class _Sources(TyperGroup):
-    """Says clearly what is wrong with the word that should name a source."""
+    """Says clearly what is wrong with the word that should name a source, or with an option of another source."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         first = args[0] if args else ""
@@ -42,7 +42,19 @@ class _Sources(TyperGroup):
                 raise UserError(f"Say first what to prepare: cascade-clip prepare-data NAME, which is one of {known}.")
             if first not in self.commands:
                 raise UserError(f'There is no dataset "{first}" to prepare.{closest(first, self.commands)}')
+            self._refuse_options_of_others(first, [word.partition("=")[0] for word in args if word.startswith("--")])
         return super().parse_args(ctx, args)
+
+    def _refuse_options_of_others(self, name: str, given: list[str]) -> None:
+        for option in given:
+            having = [source for source, command in self.commands.items() if _has(command, option)]
+            if having and name not in having:
+                verb = "have" if having[1:] else "has"
+                raise UserError(f"prepare-data {name} has no {option}; only {', '.join(having)} {verb} it.")
+
+
+def _has(command: Any, option: str) -> bool:
+    return any(option in parameter.opts for parameter in command.params)
 
 
 app = typer.Typer(

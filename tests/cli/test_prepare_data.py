@@ -100,8 +100,9 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
-        (["shapes", "--source", "x"], "No such option: --source"),
-        (["coco", "--sbd", "x"], "No such option: --sbd"),
+        (["shapes", "--source", "x"], "prepare-data shapes has no --source; only coco, voc, context, folder, hub have"),
+        (["coco", "--sbd=x"], "prepare-data coco has no --sbd; only voc has it."),
+        (["coco", "--sdb", "x"], "No such option: --sdb"),
         (["context", "--source", "x", "--class-order", "alphabetic"], "'alphabetic' is not one of 'alphabetical'"),
     ],
 )
