@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cascade_clip.config.location import is_address
+from cascade_clip.config.dataset_address import is_address
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
 from cascade_clip.files import DATA_VARIABLE, data_folder
