@@ -121,7 +121,7 @@ class PseudoLabels:
     @property
     def hidden(self) -> tuple[int, ...]:
         """The unseen classes, where their location is not known either."""
-        return self.unseen if self.config.dataset_address == "unknown" else ()
+        return self.unseen if self.config.location == "unknown" else ()
 
     @property
     def kept(self) -> CascadeNetwork | None:
@@ -151,7 +151,7 @@ class PseudoLabels:
     def _named(self, samples: TrainSample, logits: Tensor) -> Tensor:
         labels = samples["label"].to(logits.device, non_blocking=True).long()
         where = None
-        if self.config.dataset_address == "unknown":
+        if self.config.location == "unknown":
             where = (labels == IGNORED) & _inside(samples["extent"].to(logits.device), labels.shape[-2:])
         return pseudo_labels(labels, logits, self.unseen, where=where, threshold=self.config.threshold)
 
