@@ -39,7 +39,7 @@ COMMANDS = {
         "predict:predict", "Segment images into the classes you name and write label map, overlay and JSON of each."
     ),
     "prepare-data": Command(
-        "prepare_data:prepare_data",
+        "prepare_data:app",
         "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset.",
     ),
     "train": Command(

@@ -1,227 +1,228 @@
-"""The command `prepare-data`: official files, own images or a dataset of the Hub become a prepared dataset."""
+"""The command `prepare-data`: one command a source, which becomes a prepared dataset."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
+from cascade_clip.data.catalogue import benchmark, get_split
+from cascade_clip.data.dataset_info import DatasetInfo, read_dataset_info
 from cascade_clip.errors import UserError, closest
-from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
-from cascade_clip_cli.prepare_options import (
-    AnnotationsOption,
-    ClassesFileOption,
-    ClassesOption,
-    ClassOrderOption,
-    ColoursOption,
-    ConfigOption,
-    DatasetNameOption,
-    DownloadOption,
-    DrawSeedOption,
-    FirstIndexOption,
-    IgnoreOption,
-    ImageColumnOption,
-    ImagesOption,
-    LabelColumnOption,
-    MasksOption,
-    MirrorOption,
-    NameArgument,
-    OverwriteOption,
-    PrivateOption,
-    PushOption,
-    RevisionOption,
-    RightsOption,
-    SbdOption,
-    SourceOption,
-    StreamOption,
-    SubsetOption,
-    TrainListOption,
-    TrainScenesOption,
-    TrainSplitOption,
-    ValFractionOption,
-    ValListOption,
-    ValScenesOption,
-    ValSplitOption,
-    WorkersOption,
-    YesOption,
+from cascade_clip.hub.hub_source import prepare_hub
+from cascade_clip.preparation.prepare_coco import prepare_coco
+from cascade_clip.preparation.prepare_context import prepare_context
+from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.preparation.prepare_voc import prepare_voc
+from cascade_clip.preparation.source_files import read_colours, read_lines
+from cascade_clip.shapes.prepare import prepare_shapes
+from cascade_clip_cli import prepare_options as options
+from cascade_clip_cli.prepare_steps import Output, official_source, with_shared_options
+
+BENCHMARKS: dict[str, tuple[Callable[..., DatasetInfo], dict[str, Any]]] = {
+    "coco": (prepare_coco, {}),
+    "voc": (prepare_voc, {"sbd": options.Sbd}),
+    "context": (prepare_context, {"annotations": options.Annotations, "class_order": options.ClassOrder}),
+}
+"""Function that prepares a benchmark, and its options beside those of all benchmarks."""
+
+
+class _Sources(TyperGroup):
+    """Says clearly what is wrong with the word that should name a source, or with an option of another source."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        if not ctx.resilient_parsing and first not in ctx.help_option_names:
+            known = ", ".join(self.commands)
+            if not first or first.startswith("-"):
+                raise UserError(f"Say first what to prepare: cascade-clip prepare-data NAME, which is one of {known}.")
+            if first not in self.commands:
+                raise UserError(f'There is no dataset "{first}" to prepare.{closest(first, self.commands)}')
+            self._refuse_options_of_others(first, [word.partition("=")[0] for word in args if word.startswith("--")])
+        return super().parse_args(ctx, args)
+
+    def _refuse_options_of_others(self, name: str, given: list[str]) -> None:
+        for option in given:
+            having = [source for source, command in self.commands.items() if _has(command, option)]
+            if having and name not in having:
+                verb = "have" if having[1:] else "has"
+                raise UserError(f"prepare-data {name} has no {option}; only {', '.join(having)} {verb} it.")
+
+
+def _has(command: Any, option: str) -> bool:
+    return any(option in parameter.opts for parameter in command.params)
+
+
+app = typer.Typer(
+    cls=_Sources,
+    subcommand_metavar="NAME [OPTIONS]",
+    help="Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset. A run "
+    "that was interrupted continues when the same command is given again.\n\n"
+    "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine",
 )
 
-_OFFICIAL = ("coco", "voc", "context")
-_SHAPES = ("shapes", "shapes-things")
-_NAMES = (*_OFFICIAL, "folder", "hub", *_SHAPES)
 
-# Options that not every kind of source has, and which have them.
-_ONLY_FOR = {
-    **dict.fromkeys(("download", "yes", "mirror"), _OFFICIAL),
-    **dict.fromkeys(("sbd",), ("voc",)),
-    **dict.fromkeys(("annotations", "class_order"), ("context",)),
-    **dict.fromkeys(("images", "masks", "colours", "train_list", "val_list"), ("folder",)),
-    **dict.fromkeys(("classes", "classes_file", "ignore", "first_index", "val_fraction"), ("folder", "hub")),
-    **dict.fromkeys(("stream", "revision", "config", "image_column", "label_column"), ("hub",)),
-    **dict.fromkeys(("train_split", "val_split"), ("hub",)),
-    **dict.fromkeys(("train", "val"), _SHAPES),
-    "subset": (*_OFFICIAL, "hub"),
-    "seed": ("folder", "hub", *_SHAPES),
-    "source": (*_OFFICIAL, "folder", "hub"),
-}
+def _benchmark(name: str, prepare: Callable[..., DatasetInfo]) -> Callable[..., DatasetInfo]:
+    """The function behind the command of a benchmark."""
+
+    def command(
+        output: Output,
+        *,
+        source: options.OfficialSource = None,
+        download: options.Download = False,
+        yes: options.Yes = False,
+        mirror: options.Mirror = None,
+        subset: options.Subset = None,
+        **own: Any,
+    ) -> DatasetInfo:
+        files = official_source(name, source, download=download, mirror=mirror, agreed=yes)
+        plain = {key: value.value if isinstance(value, Enum) else value for key, value in own.items()}
+        with output.writing(f"Preparing {benchmark(name).title}") as shared:
+            return prepare(source=files, subset=subset, name=output.name, **plain, **shared)
+
+    return command
 
 
-def prepare_data(
-    context: typer.Context,
-    name: NameArgument,
-    source: SourceOption = None,
-    output: OutputOption = None,
-    dataset_name: DatasetNameOption = None,
-    subset: SubsetOption = None,
-    workers: WorkersOption = None,
-    overwrite: OverwriteOption = False,
-    seed: DrawSeedOption = 0,
-    push_to_hub: PushOption = None,
-    private: PrivateOption = False,
-    rights_checked: RightsOption = False,
-    download: DownloadOption = False,
-    yes: YesOption = False,
-    mirror: MirrorOption = None,
-    sbd: SbdOption = None,
-    annotations: AnnotationsOption = None,
-    class_order: ClassOrderOption = None,
-    images: ImagesOption = None,
-    masks: MasksOption = None,
-    colours: ColoursOption = None,
-    train_list: TrainListOption = None,
-    val_list: ValListOption = None,
-    classes: ClassesOption = None,
-    classes_file: ClassesFileOption = None,
-    ignore: IgnoreOption = None,
-    first_index: FirstIndexOption = 0,
-    val_fraction: ValFractionOption = 0.2,
-    stream: StreamOption = False,
-    revision: RevisionOption = None,
-    config: ConfigOption = None,
-    image_column: ImageColumnOption = None,
-    label_column: LabelColumnOption = None,
-    train_split: TrainSplitOption = "train",
-    val_split: ValSplitOption = None,
-    train: TrainScenesOption = 2000,
-    val: ValScenesOption = 300,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset.
-
-    A run that was interrupted continues when the same command is given again.
-
-    Example: cascade-clip prepare-data folder --source my-data --output prepared/mine
-    """
-    from cascade_clip.data.dataset_location import dataset_home
-    from cascade_clip.preparation.prepared_writer import check_output
-    from cascade_clip_cli import preparation
-    from cascade_clip_cli.console import be_quiet, show_log
-    from cascade_clip_cli.preparation_report import show_dataset
-
-    if quiet:
-        be_quiet()
-    show_log()
-    _refuse_foreign_options(context, name)
-    final_name = dataset_name or _own_name(name, output, source)
-    target = preparation.Target(
-        final_name, output or dataset_home() / final_name, workers or os.cpu_count() or 1, overwrite
-    )
-    check_output(target.output, overwrite=overwrite)
-    _check_upload(name, push_to_hub, private=private, rights_checked=rights_checked)
-    if name in _OFFICIAL:
-        files = _official_files(name, source, download=download or mirror is not None, mirror=mirror, agreed=yes)
-        if name == "coco":
-            info = preparation.prepare_coco(target, files, subset)
-        elif name == "voc":
-            info = preparation.prepare_voc(target, files, subset, sbd)
-        else:
-            info = preparation.prepare_context(target, files, subset, annotations, class_order)
-    elif name in _SHAPES:
-        info = preparation.prepare_shapes(target, train, val, seed, stuff=name == "shapes")
-    elif name == "hub":
-        rows = preparation.HubSource(
-            _hub_source(source), stream, revision, config, image_column, label_column, train_split, val_split
+def _folder(
+    output: Output,
+    *,
+    source: options.FolderSource = None,
+    images: options.Images = None,
+    masks: options.Masks = None,
+    classes: options.Classes = None,
+    classes_file: options.ClassesFile = None,
+    colours: options.Colours = None,
+    ignore: options.Ignore = None,
+    first_index: options.FirstIndex = 0,
+    train_list: options.TrainList = None,
+    val_list: options.ValList = None,
+    val_fraction: options.ValFraction = 0.2,
+    seed: options.DrawSeed = 0,
+) -> DatasetInfo:
+    """The function behind `folder`."""
+    place = source.expanduser() if source is not None else None
+    table = read_colours(colours) if colours else None
+    names = _given_classes(classes, classes_file)
+    if names is None and table is not None and not (place and (place / "classes.txt").is_file()):
+        names = list(table)
+    if names is None:
+        names = read_lines(_inside(place, None, "classes.txt", "class names"), "list of classes")
+    with output.writing("Preparing images") as shared:
+        return prepare_folder(
+            name=output.name,
+            images=_inside(place, images, "images", "images"),
+            masks=_inside(place, masks, "masks", "masks"),
+            classes=names,
+            colours=table,
+            ignore=tuple(ignore or ()),
+            first_index=first_index,
+            train_list=train_list,
+            val_list=val_list,
+            val_fraction=val_fraction,
+            seed=seed,
+            **shared,
         )
-        division = preparation.Division(None, None, val_fraction, seed)
-        named = preparation.given_classes(classes, classes_file)
-        info = preparation.prepare_hub(target, rows, division, named, tuple(ignore or ()), first_index, subset)
-    else:
-        place = Path(source).expanduser() if source is not None else None
-        own = preparation.FolderFiles(place, images, masks, classes, classes_file, colours)
-        division = preparation.Division(train_list, val_list, val_fraction, seed)
-        info = preparation.prepare_folder(target, own, division, tuple(ignore or ()), first_index)
-    show_dataset(target.output, info, json_file)
-    if push_to_hub is not None:
-        _push(target.output, push_to_hub, private=private, rights_checked=rights_checked)
 
 
-def _own_name(name: str, output: Path | None, source: str | None) -> str:
-    """The benchmark's name; for other sources that of the output folder, else of the source."""
-    if name not in ("folder", "hub"):
-        return name
-    if output is not None:
-        return output.absolute().name
-    return Path(source).absolute().name.partition("@")[0] if source else name
+def _inside(source: Path | None, given: Path | None, name: str, what: str) -> Path:
+    """A path that was given, else the one of this name in the source folder."""
+    if given is not None:
+        return given
+    if source is None:
+        option = "classes-file" if name == "classes.txt" else name
+        raise UserError(f"Say where the {what} are: --source FOLDER with {name} in it, or --{option}.")
+    return source / name
 
 
-def _refuse_foreign_options(context: typer.Context, name: str) -> None:
-    """An option that this kind of source does not have would otherwise be passed over without a word."""
-    if name not in _NAMES:
-        raise UserError(f'There is no dataset "{name}" to prepare.{closest(name, _NAMES)}')
-    for option, names in _ONLY_FOR.items():
-        given = context.get_parameter_source(option)
-        if name not in names and given is not None and given.name == "COMMANDLINE":
-            raise UserError(
-                f"prepare-data {name} has no --{option.replace('_', '-')}; only {', '.join(names)} "
-                f"{'has' if len(names) == 1 else 'have'} it."
-            )
+def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] | None:
+    """Class names from --classes or --classes-file; None: neither was given."""
+    if classes is not None and classes_file is not None:
+        raise UserError("Give the class names with --classes or with --classes-file, not with both.")
+    if classes is not None:
+        return [name.strip() for name in classes.split(",")]
+    return read_lines(classes_file, "list of classes") if classes_file is not None else None
 
 
-def _official_files(name: str, source: str | None, *, download: bool, mirror: str | None, agreed: bool) -> Path:
-    """Folder or archive with the official files, fetched where that is asked for."""
-    from cascade_clip.data.dataset_location import dataset_home
-    from cascade_clip_cli.preparation import OFFICIAL_TITLES
-
-    if source is None and not download:
-        raise UserError(
-            f"Say where {OFFICIAL_TITLES[name]} lies: --source FOLDER with the official files, packed or unpacked; or "
-            "give --download to fetch them."
-        )
-    folder = Path(source).expanduser() if source is not None else dataset_home() / "downloads" / name
-    if download:
-        from cascade_clip_cli.downloads import download as fetch
-
-        if folder.is_file():
-            raise UserError(f"--download puts files into a folder; {folder} is a file.")
-        fetch(name, folder, mirror=mirror, agreed=agreed)
-    return folder
-
-
-def _hub_source(source: str | None) -> str:
+def _hub(
+    output: Output,
+    *,
+    source: options.HubSource = None,
+    stream: options.Stream = False,
+    revision: options.Revision = None,
+    config: options.Config = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    train_split: options.TrainSplit = "train",
+    val_split: options.ValSplit = None,
+    val_fraction: options.ValFraction = 0.2,
+    seed: options.DrawSeed = 0,
+    classes: options.Classes = None,
+    classes_file: options.ClassesFile = None,
+    ignore: options.Ignore = None,
+    first_index: options.FirstIndex = 0,
+    subset: options.Subset = None,
+) -> DatasetInfo:
+    """The function behind `hub`."""
     if source is None:
         raise UserError(
             "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."
         )
-    return source
-
-
-def _check_upload(name: str, repository: str | None, *, private: bool, rights_checked: bool) -> None:
-    """Say before hours of work what would stop the upload after them."""
-    if repository is None and (private or rights_checked):
-        raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
-    if repository is not None and name in _OFFICIAL and not (private or rights_checked):
-        raise UserError(
-            f'The images of "{name}" belong to their photographers and may not be passed on: give --private with '
-            "--push-to-hub, or --rights-checked where you hold the rights."
+    with output.writing("Preparing images") as shared:
+        return prepare_hub(
+            source=source,
+            name=output.name,
+            stream=stream,
+            revision=revision,
+            config=config,
+            image_column=image_column,
+            label_column=label_column,
+            train_split=train_split,
+            val_split=val_split,
+            val_fraction=val_fraction,
+            seed=seed,
+            classes=_given_classes(classes, classes_file),
+            ignore=tuple(ignore or ()),
+            first_index=first_index,
+            subset=subset,
+            **shared,
         )
 
 
-def _push(folder: Path, repository: str, *, private: bool, rights_checked: bool) -> None:
-    from cascade_clip.hub.push import push_dataset
-    from cascade_clip_cli.console import stderr
+def _shapes(*, stuff: bool) -> Callable[..., DatasetInfo]:
+    """The function behind `shapes` and `shapes-things`."""
 
-    with stderr.status(f"uploading to {repository}"):
-        address = push_dataset(folder, repository, private=private, rights_checked=rights_checked)
-    stderr.print(f"Uploaded to {address}", markup=False, highlight=False)
+    def command(
+        output: Output,
+        *,
+        train: options.TrainScenes = 2000,
+        val: options.ValScenes = 300,
+        seed: options.ScenesSeed = 0,
+    ) -> DatasetInfo:
+        with output.writing("Drawing scenes") as shared:
+            prepare_shapes(train=train, val=val, seed=seed, stuff=stuff, **shared)
+        return read_dataset_info(output.folder)
+
+    return command
+
+
+def _benchmark_help(name: str) -> str:
+    facts, classes = benchmark(name), get_split(name).classes
+    return f"{facts.title}: {len(classes)} classes, {facts.counts['train']:,} + {facts.counts['val']:,} images."
+
+
+def _add(name: str, prepare: Callable[..., DatasetInfo], text: str, example: str, **own: Any) -> None:
+    """Register a command; `own` are options that the signature of `prepare` does not show."""
+    help_text = f"{text}\n\nExample: cascade-clip prepare-data {name} {example}"
+    app.command(name, help=help_text)(with_shared_options(name, prepare, own))
+
+
+for _name, (_prepare, _options) in BENCHMARKS.items():
+    _add(_name, _benchmark(_name, _prepare), _benchmark_help(_name), f"--source official/{_name}", **_options)
+_add("folder", _folder, "Images and masks of your own, in two folders.", "--source my-data --output prepared/mine")
+_add("hub", _hub, "A dataset of the Hugging Face Hub, or a folder in imagefolder or Parquet form.", "--source ORG/NAME")
+_add("shapes", _shapes(stuff=True), "Scenes of drawn things and stuff, made in seconds.", "--train 500")
+_add("shapes-things", _shapes(stuff=False), "The same scenes, only their things labelled.", "--train 500")

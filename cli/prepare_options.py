@@ -1,104 +1,91 @@
-"""Options of `prepare-data`, by the kind of source they belong to."""
+"""Options of `prepare-data`, each written once; used as `options.Subset`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_FETCHED, _OFFICIAL, _FOLDER, _HUB = "Official files", "Only for context", "Only for folder", "Only for hub"
-_OWN, _SHAPES, _VOC = "For folder and hub", "Only for shapes", "Only for voc"
+# --- every source ---------------------------------------------------------------------------------------------------
 
-NameArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="coco, voc, context, folder (own images and masks), hub, shapes or shapes-things."
-    ),
-]
-SourceOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH", help="Folder with the official or own files, or one archive; ORG/NAME or a folder for hub."
-    ),
-]
-DatasetNameOption = Annotated[str | None, typer.Option("--name", help="Name of the dataset.")]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")]
-DrawSeedOption = Annotated[
-    int, typer.Option(min=0, help="Seed of the validation draw (folder, hub), of scenes (shapes).")
-]
-SubsetOption = Annotated[int | None, typer.Option(min=1, help="Only N images of each part, to try things out.")]
-PushOption = Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")]
-PrivateOption = Annotated[bool, typer.Option("--private", help="Upload to a repository that only you see.")]
-RightsOption = Annotated[
+Name = Annotated[str | None, typer.Option(help="Name of the dataset.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")]
+Push = Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")]
+Private = Annotated[bool, typer.Option("--private", help="Upload to a repository that only you see.")]
+Rights = Annotated[
     bool, typer.Option("--rights-checked", help="I may publish the benchmark's images: upload them openly.")
 ]
 
-DownloadOption = Annotated[
-    bool, typer.Option("--download", help="Fetch what is missing into --source first.", rich_help_panel=_FETCHED)
+# --- several sources ------------------------------------------------------------------------------------------------
+
+Subset = Annotated[int | None, typer.Option(min=1, help="Only N images of each part, to try things out.")]
+Classes = Annotated[str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")]
+ClassesFile = Annotated[
+    Path | None, typer.Option(help="Class names, one a line; default: classes.txt in the source folder.")
 ]
-YesOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Agree to the terms without being asked.", rich_help_panel=_FETCHED)
+Ignore = Annotated[list[str] | None, typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.")]
+FirstIndex = Annotated[int, typer.Option(help="Mask value of the first class.")]
+ValFraction = Annotated[
+    float, typer.Option(min=0, max=0.99, help="Share for validation where the source does not say.")
 ]
-MirrorOption = Annotated[
-    str | None, typer.Option(metavar="URL", help="Fetch from this address instead.", rich_help_panel=_FETCHED)
+DrawSeed = Annotated[int, typer.Option(min=0, help="Seed of the draw of validation images.")]
+
+# --- benchmarks -----------------------------------------------------------------------------------------------------
+
+OfficialSource = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Folder with the official files, packed or unpacked, or one archive.")
 ]
-SbdOption = Annotated[
+Download = Annotated[bool, typer.Option("--download", help="Download what is missing into --source first.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the terms without being asked.")]
+Mirror = Annotated[str | None, typer.Option(metavar="URL", help="Download from this address instead.")]
+Sbd = Annotated[
     Path | None,
-    typer.Option(
-        help="SBD additions, if not in --source: benchmark.tgz or SegmentationClassAug, folder or archive.",
-        rich_help_panel=_VOC,
-    ),
+    typer.Option(help="SBD additions, if not in --source: benchmark.tgz or SegmentationClassAug, folder or archive."),
 ]
-AnnotationsOption = Annotated[
-    Path | None, typer.Option(help="Labels, if not in --source: folder or file.", rich_help_panel=_OFFICIAL)
-]
-ClassOrderOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Numbering of converted masks, where nothing tells: alphabetical (mmsegmentation) or voc-first.",
-        rich_help_panel=_OFFICIAL,
-    ),
+Annotations = Annotated[Path | None, typer.Option(help="Labels, if not in --source: folder or file.")]
+
+
+class ClassOrderName(StrEnum):
+    """How converted masks of PASCAL Context number the classes."""
+
+    ALPHABETICAL = "alphabetical"
+    VOC_FIRST = "voc-first"
+
+
+ClassOrder = Annotated[
+    ClassOrderName | None,
+    typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
 ]
 
-ImagesOption = Annotated[Path | None, typer.Option(help="Default: SOURCE/images.", rich_help_panel=_FOLDER)]
-MasksOption = Annotated[Path | None, typer.Option(help="Default: SOURCE/masks.", rich_help_panel=_FOLDER)]
-ColoursOption = Annotated[
-    Path | None, typer.Option(help="TOML or CSV: the colour of each class in RGB masks.", rich_help_panel=_FOLDER)
-]
-TrainListOption = Annotated[
-    Path | None, typer.Option(help="File with the names of training images.", rich_help_panel=_FOLDER)
-]
-ValListOption = Annotated[
-    Path | None, typer.Option(help="File with the names of validation images.", rich_help_panel=_FOLDER)
-]
-ClassesOption = Annotated[
-    str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the masks.", rich_help_panel=_OWN)
-]
-ClassesFileOption = Annotated[
-    Path | None, typer.Option(help="Class names, one a line; default: SOURCE/classes.txt.", rich_help_panel=_OWN)
-]
-IgnoreOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.", rich_help_panel=_OWN),
-]
-FirstIndexOption = Annotated[int, typer.Option(help="Mask value of the first class.", rich_help_panel=_OWN)]
-ValFractionOption = Annotated[
-    float, typer.Option(min=0, max=0.99, help="Share for validation without lists.", rich_help_panel=_OWN)
-]
+# --- folder ---------------------------------------------------------------------------------------------------------
 
-StreamOption = Annotated[
-    bool, typer.Option("--stream", help="Keep nothing of the source on the disk.", rich_help_panel=_HUB)
+FolderSource = Annotated[
+    Path | None, typer.Option(help="Folder with images, masks and classes.txt, unless they are given one by one.")
 ]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit.", rich_help_panel=_HUB)]
-ConfigOption = Annotated[str | None, typer.Option(help="Configuration, where there are several.", rich_help_panel=_HUB)]
-ImageColumnOption = Annotated[str | None, typer.Option(help="Column of images; default: found.", rich_help_panel=_HUB)]
-LabelColumnOption = Annotated[str | None, typer.Option(help="Column of masks; default: found.", rich_help_panel=_HUB)]
-TrainSplitOption = Annotated[str, typer.Option(help="Name of the training part.", rich_help_panel=_HUB)]
-ValSplitOption = Annotated[
-    str | None, typer.Option(help="Name of the validation part; default: found.", rich_help_panel=_HUB)
-]
+Images = Annotated[Path | None, typer.Option(help="Default: SOURCE/images.")]
+Masks = Annotated[Path | None, typer.Option(help="Default: SOURCE/masks.")]
+Colours = Annotated[Path | None, typer.Option(help="TOML or CSV: the colour of each class in RGB masks.")]
+TrainList = Annotated[Path | None, typer.Option(help="File with the names of training images.")]
+ValList = Annotated[Path | None, typer.Option(help="File with the names of validation images.")]
 
-TrainScenesOption = Annotated[int, typer.Option(min=1, help="Scenes for training.", rich_help_panel=_SHAPES)]
-ValScenesOption = Annotated[int, typer.Option(min=1, help="Scenes for validation.", rich_help_panel=_SHAPES)]
+# --- hub ------------------------------------------------------------------------------------------------------------
+
+HubSource = Annotated[
+    str | None, typer.Option(metavar="ORG/NAME", help="Dataset of the Hub, or a folder in imagefolder or Parquet form.")
+]
+Stream = Annotated[bool, typer.Option("--stream", help="Keep nothing of the source on the disk.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit.")]
+Config = Annotated[str | None, typer.Option(help="Configuration, where there are several.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column of images; default: found.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of masks; default: found.")]
+TrainSplit = Annotated[str, typer.Option(help="Name of the training part.")]
+ValSplit = Annotated[str | None, typer.Option(help="Name of the validation part; default: found.")]
+
+# --- shapes ---------------------------------------------------------------------------------------------------------
+
+TrainScenes = Annotated[int, typer.Option(min=1, help="Scenes for training.")]
+ValScenes = Annotated[int, typer.Option(min=1, help="Scenes for validation.")]
+ScenesSeed = Annotated[int, typer.Option(min=0, help="Seed of the scenes.")]

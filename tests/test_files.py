@@ -1,10 +1,25 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import check_folder, write_files
+from cascade_clip.files import cache_folder, check_folder, data_folder, write_files
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
+def test_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CASCADE_CLIP_DATA", "CASCADE_CLIP_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert data_folder() == Path("~/.local/share/cascade-clip").expanduser()
+    assert cache_folder() == Path("~/.cache/cascade-clip").expanduser()
+    monkeypatch.setenv("XDG_DATA_HOME", "/x/data")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x/cache")
+    assert (data_folder(), cache_folder()) == (Path("/x/data/cascade-clip"), Path("/x/cache/cascade-clip"))
+    monkeypatch.setenv("CASCADE_CLIP_DATA", "~/mine")
+    monkeypatch.setenv("CASCADE_CLIP_CACHE", "/y")
+    assert (data_folder(), cache_folder()) == (Path("~/mine").expanduser(), Path("/y"))
 
 
 def test_all_files_are_written_and_nothing_else(tmp_path: Path):

@@ -7,12 +7,10 @@ from pathlib import Path
 from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
 from cascade_clip.checkpoint.upstream import ImportedModel
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import find_benchmark, get_split
 
 LICENCE = "cc-by-nc-4.0"
 """The released weights' licence: no commercial use."""
-SINGLE_SENTENCE_DATASETS = {"voc"}
-"""Datasets whose released embeddings come from one sentence; the others' from fifteen (SPEC section 2)."""
 
 
 def recipe_of_import(
@@ -29,8 +27,8 @@ def recipe_of_import(
     Raises:
         UserError: An unknown split.
     """
-    dataset = get_split(split).dataset if split else None
-    chosen = templates or ("single" if dataset in SINGLE_SENTENCE_DATASETS else "multi")
+    facts = find_benchmark(get_split(split).dataset) if split else None
+    chosen = templates or (facts.templates if facts else "multi")
     return Recipe(
         name=name,
         clip=ClipConfig(architecture="imported"),

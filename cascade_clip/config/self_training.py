@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import find_benchmark, get_split
 
 SUFFIX = "-self-training"
-BATCH_FACTOR = {"voc": 2}
-"""Datasets whose released self-training takes larger batches than their inductive training."""
 
 
 def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = None) -> Recipe:
@@ -21,10 +19,11 @@ def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = 
         UserError: The recipe's split is unknown.
     """
     dataset = get_split(inductive.data.split).dataset if inductive.data.split else None
+    facts = find_benchmark(dataset)
     train = inductive.train
     schedule = {
         "iterations": max(1, train.iterations // 2),
-        "batch": train.batch * BATCH_FACTOR.get(dataset or "", 1),
+        "batch": train.batch * (facts.self_training_batch_factor if facts else 1),
     }
     return inductive.model_copy(
         update={

@@ -1,6 +1,7 @@
-"""Class lists and splits by name, read from the package's TOML files or from a user's own (DESIGN section 4.2).
+"""Class lists, splits and facts by name, from `benchmarks/*.toml` or a user's own file (DESIGN section 4.2).
 
-A file names its dataset, lists the classes in label order and, for each split, the unseen classes by name:
+A file names its dataset, lists the classes in label order and, for each split, the unseen classes by name; those of
+published datasets also have a section `[benchmark]`, see `cascade_clip.data.benchmark`:
 
     dataset = "street"
     classes = [
@@ -10,7 +11,7 @@ A file names its dataset, lists the classes in label order and, for each split, 
     [splits.street-seen]
     unseen = ["tvmonitor"]
 
-Without `classes`, those of the built-in dataset of that name are meant: another choice of unseen classes needs three
+Without `classes`, those of the built-in dataset of that name are taken: another choice of unseen classes needs three
 lines.
 """
 
@@ -20,13 +21,24 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cascade_clip.data.class_list_file import ClassEntry, Colour, default_colour, read_class_list
+from cascade_clip.data.benchmark import Benchmark
+from cascade_clip.data.class_list_file import ClassEntry, ClassList, Colour, default_colour, read_class_list
 from cascade_clip.data.dataset_info import read_dataset_info
 from cascade_clip.errors import UserError, closest
 
-__all__ = ["ClassEntry", "Split", "default_colour", "get_split", "split_for_dataset_folder", "split_names"]
+__all__ = [
+    "ClassEntry",
+    "Split",
+    "benchmark",
+    "benchmark_names",
+    "default_colour",
+    "find_benchmark",
+    "get_split",
+    "split_for_dataset_folder",
+    "split_names",
+]
 
-_CLASS_LISTS = Path(__file__).with_name("class_lists")
+_FOLDER = Path(__file__).with_name("benchmarks")
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,31 @@ class Split:
     def unseen_indices(self) -> tuple[int, ...]:
         """Indices of the unseen classes, rising."""
         return tuple(i for i, entry in enumerate(self.classes) if entry.name in self.unseen)
+
+
+def benchmark_names() -> tuple[str, ...]:
+    """Names of the published datasets that are prepared from official files."""
+    return tuple(name for name, content in _class_lists().items() if content.benchmark)
+
+
+def benchmark(name: str) -> Benchmark:
+    """Look up the facts about a published dataset: counts, terms, official files.
+
+    Args:
+        name: Name of the dataset, for example "voc".
+
+    Raises:
+        UserError: There is no benchmark of that name.
+    """
+    found = find_benchmark(name)
+    if found is None:
+        raise UserError(f'There is no benchmark "{name}".{closest(name, benchmark_names())}')
+    return found
+
+
+def find_benchmark(dataset: str | None) -> Benchmark | None:
+    """Look up the facts about a dataset where it is a published one; None: it is not."""
+    return _class_lists()[dataset].benchmark if dataset in _class_lists() else None
 
 
 def split_names() -> tuple[str, ...]:
@@ -125,17 +162,27 @@ def split_for_dataset_folder(folder: Path) -> Split:
 
 
 @cache
+def _class_lists() -> dict[str, ClassList]:
+    contents = (read_class_list(file, _no_classes) for file in sorted(_FOLDER.glob("*.toml")))
+    return {content.dataset: content for content in contents}
+
+
+@cache
 def _built_in() -> dict[str, Split]:
-    splits: dict[str, Split] = {}
-    for file in sorted(_CLASS_LISTS.glob("*.toml")):
-        splits |= _read_splits(file)
-    return splits
+    return {name: split for content in _class_lists().values() for name, split in _splits_of(content).items()}
 
 
 def _read_splits(file: Path) -> dict[str, Split]:
-    content = read_class_list(file, _built_in_classes)
+    return _splits_of(read_class_list(file, _built_in_classes))
+
+
+def _splits_of(content: ClassList) -> dict[str, Split]:
     return {name: Split(name, content.dataset, content.classes, unseen) for name, unseen in content.unseen.items()}
 
 
 def _built_in_classes(dataset: str) -> tuple[ClassEntry, ...]:
-    return next((split.classes for split in _built_in().values() if split.dataset == dataset), ())
+    return _class_lists()[dataset].classes if dataset in _class_lists() else ()
+
+
+def _no_classes(_dataset: str) -> tuple[ClassEntry, ...]:
+    return ()

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from cascade_clip.config.section import Section
+from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.errors import UserError, closest
 
 MAX_CLASSES = 255
@@ -109,15 +110,18 @@ class _File(Section):
     dataset: Annotated[str, Field(min_length=1)]
     classes: tuple[_ClassOfFile, ...] = ()
     splits: Annotated[dict[str, _SplitOfFile], Field(min_length=1)]
+    benchmark: Benchmark | None = None
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Content of a class list: the dataset, its classes in label order, and the unseen names of each split."""
+    """Content of a file: the dataset, its classes in label order, the unseen names of each split, published facts."""
 
     dataset: str
     classes: tuple[ClassEntry, ...]
     unseen: Mapping[str, frozenset[str]]
+    benchmark: Benchmark | None
+    """None: the file has no section `[benchmark]`."""
 
 
 def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry, ...]]) -> ClassList:
@@ -149,7 +153,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
     if problems:
         raise _wrong(path, problems)
     unseen = {split: frozenset(section.unseen) for split, section in parsed.splits.items()}
-    return ClassList(parsed.dataset, classes, unseen)
+    return ClassList(parsed.dataset, classes, unseen, parsed.benchmark)
 
 
 def _with_defaults(classes: Sequence[_ClassOfFile]) -> tuple[ClassEntry, ...]:
@@ -196,4 +200,6 @@ def _explain(error: ValidationError) -> Iterable[str]:
 def _keys_beside(location: tuple[int | str, ...]) -> Iterable[str]:
     if len(location) == 1:
         return _File.model_fields
+    if location[0] == "benchmark":
+        return (OfficialFile if "files" in location[:-1] else Benchmark).model_fields
     return (_ClassOfFile if location[0] == "classes" else _SplitOfFile).model_fields

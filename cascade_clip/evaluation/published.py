@@ -7,18 +7,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from cascade_clip.data.catalogue import find_benchmark, get_split, split_names
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.scores import harmonic_mean
-
-DATASETS = {
-    "coco-seen": "coco-stuff-164k",
-    "voc-seen": "voc-2012",
-    "context-seen": "pascal-context-59",
-    "context-released-seen": "pascal-context-59",
-}
-"""Data set of the paper that a split belongs to. Fully supervised splits and the drawn shapes have no figure."""
-COLUMN_PREFIXES = {"coco-stuff-164k": "coco", "voc-2012": "voc"}
-"""Columns of tables that hold several data sets."""
 
 
 @cache
@@ -57,17 +48,23 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     if found is None:
         known = (entry["name"] for entry in rows if "name" in entry)
         raise UserError(f'Table "{table}" of the paper has no row "{row}".{closest(row, known)}')
-    dataset = DATASETS.get(split)
-    return _figures(found, dataset) if dataset in tables[name].get("datasets", []) else None
+    # Fully supervised splits and datasets of one's own have no figure.
+    built_in = get_split(split) if split in split_names() else None
+    facts = find_benchmark(built_in.dataset) if built_in and built_in.unseen else None
+    if built_in is None or facts is None or facts.paper not in tables[name].get("datasets", []):
+        return None
+    return _figures(found, built_in.dataset)
 
 
 def _is_section(rows: object) -> bool:
     return isinstance(rows, list) and all(isinstance(entry, dict) for entry in rows)
 
 
-def _figures(entry: dict[str, Any], dataset: str | None) -> dict[str, float] | None:
-    prefix = COLUMN_PREFIXES.get(dataset or "")
-    columns = (f"{prefix}_S", f"{prefix}_U", f"{prefix}_h") if f"{prefix}_S" in entry else ("mIoU_S", "mIoU_U", "hIoU")
+def _figures(entry: dict[str, Any], dataset: str) -> dict[str, float] | None:
+    """Figures of one row; in tables of several datasets the columns begin with the name of theirs."""
+    columns = (
+        (f"{dataset}_S", f"{dataset}_U", f"{dataset}_h") if f"{dataset}_S" in entry else ("mIoU_S", "mIoU_U", "hIoU")
+    )
     seen, unseen, harmonic = (entry.get(column) for column in columns)
     if seen is None or unseen is None:
         return None

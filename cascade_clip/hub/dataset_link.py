@@ -20,6 +20,7 @@ from cascade_clip.config.section import Section
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, Part, PartInfo, read_dataset_info
 from cascade_clip.data.records import RecordReader
 from cascade_clip.errors import UserError
+from cascade_clip.files import cache_folder
 from cascade_clip.hub.hub_address import HubAddress
 from cascade_clip.hub.range_files import RangeFiles
 from cascade_clip.hub.row_columns import Columns, find_class_names, find_columns
@@ -205,12 +206,10 @@ def choose_splits(
 
 
 def _write_link(link: Link, info: str) -> Path:
-    from cascade_clip.model.clip.text_cache import default_cache_folder
-
     content = link.model_dump_json(indent=1) + "\n"
     name = re.sub(r"[^\w.-]+", "-", link.place).strip("-")[-60:]
     digest = hashlib.sha256(f"{content}{info}".encode()).hexdigest()[:12]
-    folder = default_cache_folder() / "linked" / f"{name}-{digest}"
+    folder = cache_folder() / "linked" / f"{name}-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_text_atomically(folder / INFO_FILE, info)

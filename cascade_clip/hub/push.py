@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
 from cascade_clip.data.shard_files import check_shard_files
 from cascade_clip.errors import UserError
 from cascade_clip.hub.dataset_link import LINK_FILE
 from cascade_clip.hub.hub_address import HubAddress
-
-# ECOSYSTEM section 5: the images come from Flickr, under the terms of its users and of Flickr; none of these datasets
-# has a licence for them.
-_NOT_OURS_TO_GIVE = {"coco": "COCO-Stuff", "voc": "PASCAL VOC", "context": "PASCAL Context"}
 
 
 def push_dataset(
@@ -62,11 +58,14 @@ def push_dataset(
 
 
 def _refuse_publishing(info: DatasetInfo) -> None:
-    for split, title in _NOT_OURS_TO_GIVE.items():
-        if info.options.get("from") == split or info.classes == get_split(split).class_names:
+    for name in benchmark_names():
+        if benchmark(name).may_be_published:
+            continue
+        if info.options.get("from") == name or info.classes == get_split(name).class_names:
             raise UserError(
-                f"The images of {title} belong to the people who took them, and its terms do not allow you to publish "
-                "them: upload the dataset with --private, or with --rights-checked where you hold the rights."
+                f"The images of {benchmark(name).title} belong to the people who took them, and its terms do not "
+                "allow you to publish them: upload the dataset with --private, or with --rights-checked where you hold "
+                "the rights."
             )
 
 

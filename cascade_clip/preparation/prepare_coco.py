@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
@@ -23,7 +23,7 @@ from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images, each with a mask (ECOSYSTEM section 3).
-_TRAIN, _VAL = 118_287, 5_000
+_TRAIN, _VAL = benchmark("coco").counts["train"], benchmark("coco").counts["val"]
 
 _LAST_VALUE = 181
 

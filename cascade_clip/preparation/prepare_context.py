@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archive_spool import spool_folder
@@ -31,7 +31,8 @@ from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images (ECOSYSTEM section 3).
-_COUNTS: Mapping[Part, int] = {"train": 4_998, "val": 5_105}
+_PARTS: tuple[Part, Part] = ("train", "val")
+_COUNTS = benchmark("context").counts
 
 _YEAR = "VOC2010"
 _JSON = "trainval_merged.json"
@@ -208,7 +209,7 @@ def _how_to_read(
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc) -> _Split:
     for folder in (_CONTEXT_LISTS, f"{voc.folder}/{_VOC_LISTS}"):
         found = {
-            part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in _COUNTS
+            part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in _PARTS
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):
@@ -228,7 +229,7 @@ def _read_ids(file: Entry) -> list[str]:
 
 
 def _check_counts(split: _Split) -> None:
-    train, val = (len(split.ids[part]) for part in _COUNTS)
+    train, val = (len(split.ids[part]) for part in _PARTS)
     if (train, val) != tuple(_COUNTS.values()):
         raise UserError(
             f"{split.where} gives {train:,} training and {val:,} validation images; published are "

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
@@ -24,7 +24,7 @@ from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
-_TRAIN, _VAL, _ADDED = 1464, 1449, 9118
+_TRAIN, _VAL, _ADDED = (benchmark("voc").counts[name] for name in ("train", "val", "added"))
 
 _LISTS = "ImageSets/Segmentation"
 _IMAGES, _MASKS = "JPEGImages", "SegmentationClass"

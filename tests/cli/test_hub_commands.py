@@ -12,7 +12,7 @@ from PIL import Image
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub import push
+from cascade_clip_cli import prepare_steps
 from cascade_clip_cli.main import main
 
 
@@ -79,7 +79,7 @@ def test_uploaded_after_preparing(imagefolder: Path, tmp_path: Path, monkeypatch
         asked.append((folder, repo_id, private, rights_checked))
         return f"https://huggingface.co/datasets/{repo_id}"
 
-    monkeypatch.setattr(push, "push_dataset", upload)
+    monkeypatch.setattr(prepare_steps, "push_dataset", upload)
     output = tmp_path / "out"
     options = ["--push-to-hub", "me/street", "--private", "--workers", 1, "--quiet"]
     assert _run("prepare-data", "hub", "--source", imagefolder, "--output", output, *options) == 0

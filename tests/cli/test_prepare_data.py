@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.download import download
-from cascade_clip.download.download import ByHand, Fetched
+from cascade_clip.errors import UserError
+from cascade_clip_cli import prepare_steps
 from cascade_clip_cli.main import main
 
 
@@ -88,19 +89,31 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([], "Say first what to prepare: cascade-clip prepare-data NAME, which is one of coco, voc, context, folder,"),
+        (["--source", "x"], "Say first what to prepare: cascade-clip prepare-data NAME"),
         (["foldr"], 'There is no dataset "foldr" to prepare. Did you mean "folder"?'),
-        (["voc"], "Say where VOC 2012 lies: --source FOLDER"),
         (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
         (["folder", "--classes", "a"], "Say where the images are: --source FOLDER with images in it, or --images."),
         (["folder", "--classes", "a", "--classes-file", "b"], "with --classes or with --classes-file, not with both"),
+        (["voc"], "Say where PASCAL VOC 2012 lies: --source FOLDER with the official files, packed or unpacked; or"),
+        (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], 'The images of "voc" belong to their photographers'),
+        (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
+        (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
+        (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
+        (["shapes", "--source", "x"], "prepare-data shapes has no --source; only coco, voc, context, folder, hub have"),
+        (["coco", "--sbd=x"], "prepare-data coco has no --sbd; only voc has it."),
+        (["coco", "--sdb", "x"], "No such option: --sdb"),
+        (["context", "--source", "x", "--class-order", "alphabetic"], "'alphabetic' is not one of 'alphabetical'"),
     ],
 )
 def test_mistakes_are_one_sentence(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(*arguments, "--output", tmp_path / "out") == 2
+    output = ["--output", tmp_path / "out"] if arguments else []
+    assert _run(*arguments, *output) == 2
     printed = capsys.readouterr()
     assert message in printed.err
+    assert "Traceback" not in printed.err
     assert printed.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -135,46 +148,18 @@ def test_shapes_are_drawn(name: str, classes: int, tmp_path: Path) -> None:
     assert len(dataset.class_names) == classes
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ["shapes", "--source", "x"],
-            "prepare-data shapes has no --source; only coco, voc, context, folder, hub have it.",
-        ),
-        (["coco", "--sbd", "x"], "prepare-data coco has no --sbd; only voc has it."),
-        (["voc"], "Say where VOC 2012 lies: --source FOLDER with the official files, packed or unpacked; or give"),
-        (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
-        (["context", "--source", "x", "--class-order", "alphabetic"], 'got "alphabetic". Did you mean "alphabetical"?'),
-        (["vco"], 'There is no dataset "vco" to prepare. Did you mean "voc"?'),
-        (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], 'The images of "voc" belong to their photographers'),
-        (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
-        (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
-    ],
-)
-def test_an_option_of_another_source_is_refused(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _run(*arguments, "--output", tmp_path / "out") == 2
-    printed = capsys.readouterr()
-    assert message in printed.err
-    assert "Traceback" not in printed.err
-    assert not (tmp_path / "out").exists()
-
-
 def test_download_shows_the_terms_and_fetches_into_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --yes nothing is asked; what has no address is asked for by name and folder."""
+    """With --yes nothing is asked; --mirror alone asks for a download."""
     asked: list[tuple[str, Path, str | None]] = []
 
-    def fetch(name: str, folder: Path, *, mirror: str | None, progress: object) -> Fetched:
+    def fetch(name: str, folder: Path, *, mirror: str | None, progress: object) -> None:
         asked.append((name, folder, mirror))
-        missing = ByHand("trainval_merged.json", f"trainval_merged.json cannot be fetched. Put it into {folder}.", True)
-        return Fetched((), (), (missing,))
+        raise UserError(f"trainval_merged.json cannot be downloaded. Put it into {folder}.")
 
-    monkeypatch.setattr(download, "fetch_dataset", fetch)
-    options = ["--download", "--yes", "--mirror", "http://mirror.example/files", "--source", tmp_path]
+    monkeypatch.setattr(prepare_steps, "fetch_dataset", fetch)
+    options = ["--yes", "--mirror", "http://mirror.example/files", "--source", tmp_path, "--quiet"]
     assert _run("context", *options, "--output", tmp_path / "out") == 2
     printed = capsys.readouterr().err
     assert "PASCAL Context. There is no single open licence." in printed
@@ -185,15 +170,38 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
 def test_a_taken_output_is_refused_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(download, "fetch_dataset", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(prepare_steps, "fetch_dataset", lambda *_, **__: pytest.fail("fetched"))
     (tmp_path / "note.txt").write_text("mine")
     assert _run("voc", "--download", "--yes", "--source", tmp_path / "VOC", "--output", tmp_path) == 2
     assert f"The output folder {tmp_path} is not empty." in capsys.readouterr().err
 
 
-def test_help_opens_with_a_sentence_and_ends_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run("--help") == 0
+OWN_OPTIONS = {
+    "coco": {"--source", "--download", "--yes", "--mirror", "--subset"},
+    "voc": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
+    "context": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations", "--class-order"},
+    "folder": {"--source", "--images", "--masks", "--classes", "--classes-file", "--colours", "--ignore"}
+    | {"--first-index", "--train-list", "--val-list", "--val-fraction", "--seed"},
+    "hub": {"--source", "--stream", "--revision", "--config", "--image-column", "--label-column", "--train-split"}
+    | {"--val-split", "--val-fraction", "--seed", "--classes", "--classes-file", "--ignore", "--first-index"}
+    | {"--subset"},
+    "shapes": {"--train", "--val", "--seed"},
+    "shapes-things": {"--train", "--val", "--seed"},
+}
+SHARED_OPTIONS = {"--output", "--name", "--workers", "--overwrite", "--push-to-hub", "--private", "--rights-checked"}
+SHARED_OPTIONS |= {"--json", "--quiet", "--help"}
+
+
+@pytest.mark.parametrize("source", OWN_OPTIONS)
+def test_every_source_has_its_own_and_the_shared_options(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(source, "--help") == 0
     printed = capsys.readouterr().out
-    assert "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared" in printed
-    assert "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine" in printed
-    assert "--val-fraction" in printed
+    assert set(re.findall(r"^\W*(--[a-z-]+)", printed, re.MULTILINE)) == OWN_OPTIONS[source] | SHARED_OPTIONS
+    assert f"Example: cascade-clip prepare-data {source} --" in printed
+
+
+def test_help_lists_the_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--help") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for line in ("voc PASCAL VOC 2012: 20 classes", "folder Images and masks of your own", "shapes-things The same"):
+        assert line in printed

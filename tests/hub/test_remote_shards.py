@@ -20,8 +20,9 @@ import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import load_file
 
+from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.schema import DataConfig, Recipe
-from cascade_clip.data.dataset_location import as_location, locate_dataset
+from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform

@@ -1,18 +1,15 @@
-"""The official files of the benchmarks: names, addresses, checksums and terms, read from `official_files.toml`."""
+"""Facts about a benchmark: its published counts, its terms, its official files, and what was released for it.
+
+They stand in the section `[benchmark]` of `benchmarks/NAME.toml`, below the class list and the splits.
+"""
 
 from __future__ import annotations
 
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from cascade_clip.config.section import Section
-from cascade_clip.errors import UserError, closest
-
-_LIST = Path(__file__).with_name("official_files.toml")
 
 _Address = Annotated[str, Field(pattern=r"^https?://")]
 
@@ -21,15 +18,15 @@ class OfficialFile(Section):
     """One file that a benchmark is made from."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
-    """Name at its source, and in the folder that it is fetched into."""
+    """Name at its source, and in the folder that it is downloaded into."""
     what: str
     """What it holds, to follow its name in messages."""
     addresses: tuple[_Address, ...] = ()
-    """Where it is served, the best place first; empty where it can no longer be fetched."""
+    """Where it is served, the best place first; empty where it can no longer be downloaded."""
     unavailable: Annotated[str, Field(pattern=r"\.$")] | None = None
     """Why there is no address, a whole sentence."""
     alternative: str | None = None
-    """Files with the same purpose carry the same text, and one of them is enough; unset: the file is required."""
+    """Files with the same purpose carry the same text, and one of them is enough; None: the file is required."""
     bytes: int | None = None
     about_bytes: int | None = None
     """Published length, rounded; for progress and disk space, never compared."""
@@ -37,7 +34,7 @@ class OfficialFile(Section):
     sha1: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     members: dict[str, int] = Field(default_factory=dict)
-    """How many files with an ending (".png") the archive holds; compared where there is no checksum."""
+    """How many files of an ending (".png") the archive holds; compared where there is no checksum."""
     unpacked: tuple[str, ...] = ()
     """Paths inside the folder that serve as well as the file itself."""
 
@@ -48,9 +45,9 @@ class OfficialFile(Section):
         return next(((name, digits) for name, digits in known if digits), None)
 
     @property
-    def expected_bytes(self) -> int | None:
-        """Length for progress and disk space, rounded where only that is known."""
-        return self.bytes or self.about_bytes
+    def expected_bytes(self) -> int:
+        """Length for progress and disk space; 0: not known."""
+        return self.bytes or self.about_bytes or 0
 
     @model_validator(mode="after")
     def _has_address_or_reason(self) -> OfficialFile:
@@ -59,12 +56,23 @@ class OfficialFile(Section):
         return self
 
 
-class OfficialDataset(Section):
-    """The files of one benchmark and the terms that they come under."""
+class Benchmark(Section):
+    """A published dataset: everything about it that is a fact and not code."""
 
     title: str
+    """Its published name, for messages."""
+    counts: dict[str, int]
+    """Published numbers of images: "train", "val", and whatever else its preparation compares."""
+    paper: str | None = None
+    """Its name in the paper's tables (`evaluation/published.json`); None: the paper has no figure for it."""
+    templates: Literal["single", "multi"] = "multi"
+    """Prompt templates of the released text embeddings: one sentence or fifteen (SPEC section 2)."""
+    self_training_batch_factor: int = 1
+    """By how much released self-training multiplies the batch of inductive training (SPEC section 11)."""
+    may_be_published: bool
+    """Whether anybody may pass the images on (ECOSYSTEM section 5)."""
     licence: str
-    """What the terms are, two or three sentences, to be shown before anything is fetched."""
+    """What the terms are, two or three sentences, shown before anything is downloaded."""
     terms: tuple[_Address, ...]
     """Where the terms stand."""
     files: tuple[OfficialFile, ...]
@@ -76,24 +84,3 @@ class OfficialDataset(Section):
         for file in self.files:
             groups.setdefault(file.alternative or file.name, []).append(file)
         return tuple(tuple(group) for group in groups.values())
-
-
-def official_files(dataset: str) -> OfficialDataset:
-    """Look up the official files of a benchmark.
-
-    Args:
-        dataset: "coco", "voc" or "context".
-
-    Raises:
-        UserError: There is no benchmark of that name.
-    """
-    known = _datasets()
-    if dataset not in known:
-        raise UserError(f'There are no official files to fetch for "{dataset}".{closest(dataset, known)}')
-    return known[dataset]
-
-
-@cache
-def _datasets() -> dict[str, OfficialDataset]:
-    content = tomllib.loads(_LIST.read_text(encoding="utf-8"))
-    return {name: OfficialDataset.model_validate(section) for name, section in content.items()}

@@ -1,1 +1,0 @@
-"""Fetching the official files of the benchmarks: what they are, where they are served, resumable transfers, checks."""

@@ -1,0 +1,243 @@
+"""Downloading one file that may have 19 GB: continued after an interruption, by the same or a later process.
+
+`requests` makes the connections, with the retries of `urllib3`. The rest is here because ready-made downloaders leave
+it out: `pooch` does not continue, `fsspec` and the Hub's client do not when the process was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
+from urllib3.util import Retry
+
+import cascade_clip
+from cascade_clip.data.benchmark import OfficialFile
+from cascade_clip.errors import UserError
+from cascade_clip.progress import Progress
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 20
+
+_WORTH_TRYING_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_LONGEST_PAUSE = 60.0
+_LONGEST_REQUESTED_PAUSE = 300.0
+_CONSIDERABLE = 1 << 20
+"""Bytes that an attempt must add for the count of failures to start anew: a bad line may drop 19 GB a hundred times."""
+
+
+class TransferError(Exception):
+    """An address does not give the file; the message continues the sentence that begins with the address."""
+
+
+class _InterruptionError(Exception):
+    """The transfer broke off; another request may continue it or start anew."""
+
+
+class _Pauses(Retry):
+    """Counts failures in a row and waits between them; a server may not ask for hours, nor in words."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        try:
+            requested = super().get_retry_after(response)
+        except InvalidHeader:
+            return None
+        return None if requested is None else min(requested, _LONGEST_REQUESTED_PAUSE)
+
+
+class Download:
+    """One file on its way: `NAME.part` holds the bytes so far, `NAME.part.version` what the server calls this file."""
+
+    def __init__(
+        self,
+        file: OfficialFile,
+        target: Path,
+        *,
+        retries: int,
+        timeout: float,
+        backoff: float,
+        progress: Progress | None,
+    ) -> None:
+        """Nothing is asked for yet; the arguments are those of `cascade_clip.preparation.official_files.fetch`."""
+        self.part = part_path(target)
+        self._version_path = self.part.with_name(f"{self.part.name}.version")
+        self._file, self._timeout, self._progress = file, timeout, progress
+        self._pauses = _Pauses(
+            retries,
+            other=0,  # a certificate does not mend itself
+            status_forcelist=_WORTH_TRYING_AGAIN,
+            raise_on_status=False,
+            backoff_factor=backoff,
+            backoff_max=_LONGEST_PAUSE,
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes received so far."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def discard(self) -> None:
+        """Remove what was received."""
+        self.part.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
+
+    def move_to(self, target: Path) -> None:
+        """Put the complete file in its place."""
+        self.part.replace(target)
+        self._version_path.unlink(missing_ok=True)
+
+    def complete(self, addresses: Sequence[str]) -> str:
+        """Complete the part from the first address that gives the file, and return that address.
+
+        Raises:
+            TransferError: None of them gives it.
+            UserError: The disk is full or cannot be written; what was received stays.
+        """
+        failures: list[str] = []
+        with requests.Session() as session:
+            session.headers["User-Agent"] = f"cascade-clip/{cascade_clip.__version__}"
+            session.headers["Accept-Encoding"] = "identity"
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=self._pauses))
+            for address in addresses:
+                try:
+                    self._complete_from(address, session)
+                except TransferError as failure:
+                    failures.append(f"{address} {failure}")
+                else:
+                    return address
+        raise TransferError("; ".join(failures))
+
+    def _complete_from(self, address: str, session: requests.Session) -> None:
+        """Ask one address until the part is complete."""
+        left: Retry = self._pauses
+        while True:
+            before = self.size
+            try:
+                self._request(address, session)
+                return
+            except _InterruptionError as failure:
+                if self.size >= before + _CONSIDERABLE:
+                    left = self._pauses
+                try:
+                    left = left.increment("GET", address, error=ProtocolError(str(failure)))
+                except MaxRetryError as error:
+                    raise TransferError(str(failure)) from error
+                log.info("%s: %s %s; trying again.", self._file.name, address, failure)
+                left.sleep()
+
+    def _request(self, address: str, session: requests.Session) -> None:
+        size = self.size
+        if size and size == self._file.bytes:
+            return
+        asked = self._range()
+        try:
+            response = session.get(address, headers=asked, stream=True, timeout=self._timeout)
+        except requests.RequestException as error:
+            raise TransferError(f"cannot be reached ({_reason(error)})") from error
+        with response:
+            if response.status_code == 416:
+                if response.headers.get("Content-Range", "").rpartition("/")[2] == str(size):
+                    return
+                self.discard()
+                raise _InterruptionError("cannot continue the part that was begun")
+            if response.status_code not in (200, 206):
+                raise TransferError(f"answered {response.status_code} {response.reason}".rstrip())
+            self._receive(response, asked.get("If-Range", ""))
+
+    def _range(self) -> dict[str, str]:
+        """Headers that ask for the rest, if the server still has the file that was begun.
+
+        Where the server does not say what version it has, the checksum must tell whether the pieces fit.
+        """
+        version = self._version_path.read_text(encoding="utf-8") if self._version_path.is_file() else ""
+        if not self.size or not (version or self._file.checksum):
+            return {}
+        return {"Range": f"bytes={self.size}-"} | ({"If-Range": version} if version else {})
+
+    def _receive(self, response: requests.Response, begun: str) -> None:
+        """Append what the server sends, from the start of the file or from the end of the part of version `begun`."""
+        start, total = _start_and_total(response)
+        etag = response.headers.get("ETag", "")
+        version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
+        now = response.headers.get("ETag" if begun.startswith('"') else "Last-Modified", begun) if begun else ""
+        if start and (start != self.size or now != begun):  # not every server obeys If-Range
+            self.discard()
+            raise _InterruptionError("has another file now than the one that was begun")
+        if self._file.bytes and total not in (0, self._file.bytes):
+            raise TransferError(f"announces {total} bytes where {self._file.bytes} are expected")
+        chunks = _chunks(response)
+        first = next(chunks, b"")
+        if not start and first.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+            raise TransferError("sent a web page (an error page, or a log-in page of your network)")
+        total = self._file.bytes or total
+        try:
+            if not start:
+                require_space(total, self.part.parent, self._file.name)
+                self.discard()
+                self._version_path.write_text(version, encoding="utf-8")
+            with self.part.open("ab") as stream:
+                for chunk in chain([first], chunks):
+                    stream.write(chunk)
+                    stream.flush()  # a killed process loses nothing of what arrived
+                    if self._progress:
+                        self._progress(stream.tell(), total or self._file.expected_bytes, self._file.name)
+        except OSError as error:
+            raise UserError(
+                f"{self.part} could not be written: {error.strerror}. What was downloaded stays; free some space or "
+                "make it writable, and repeat the command to continue."
+            ) from error
+        if self.size < total:
+            raise _InterruptionError(f"broke off after {self.size} of {total} bytes")
+
+
+def _start_and_total(response: requests.Response) -> tuple[int, int]:
+    """Where the content of an answer starts in the file, and the length of the whole; 0: not known."""
+    start, total = 0, response.headers.get("Content-Length", "")
+    if response.status_code == 206:
+        found = re.fullmatch(r"\s*bytes\s+(\d+)-\d+/(\d+|\*)\s*", response.headers.get("Content-Range", ""))
+        if found is None:
+            raise TransferError("answered with a part of the file and did not say which")
+        start, total = int(found[1]), found[2]
+    return start, int(total) if total.isdigit() else 0
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives, without decompressing what the server calls a content encoding."""
+    try:
+        while chunk := response.raw.read1(CHUNK, decode_content=False):
+            yield chunk
+    except HTTPError as error:
+        raise _InterruptionError(f"broke off ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The words of the innermost error, which `requests` and `urllib3` wrap several times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def part_path(target: Path) -> Path:
+    """Where the bytes of an unfinished download lie."""
+    return target.with_name(f"{target.name}.part")
+
+
+def require_space(wanted: int, folder: Path, what: str) -> None:
+    """Refuse to begin what cannot fit the disk, instead of failing after hours."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(existing).free
+    if free < wanted:
+        raise UserError(
+            f"{what} needs {wanted / 1e9:.2f} GB more in {folder}, where only {free / 1e9:.2f} GB are free. "
+            "Free some space or give another folder."
+        )

@@ -1,0 +1,301 @@
+"""The official files of a benchmark: which of them are there, downloading the others, and whether they are right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, urlsplit
+
+from filelock import FileLock, Timeout
+
+from cascade_clip.data.benchmark import OfficialFile
+from cascade_clip.data.catalogue import benchmark
+from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
+from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
+from cascade_clip.progress import Progress
+
+
+class NotServedError(UserError):
+    """No address gives the file: the network, the servers or the mirror are at fault."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of the files of a dataset."""
+
+    fetched: tuple[Path, ...]
+    present: tuple[Path, ...]
+    """Files that were there already and are the official ones, and folders into which they were unpacked."""
+
+
+def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Fetched:
+    """Download what is missing of a benchmark's official files.
+
+    Of files that serve the same purpose one is enough: one that is there, else the first that can be had.
+
+    Args:
+        name: Name of the benchmark, for example "voc".
+        folder: Where the files are put; the user's own files and unpacked folders are looked for there, too.
+        mirror: As for `fetch`; it may also have files without an official address.
+        progress: As for `fetch`.
+
+    Returns:
+        What was downloaded and what was there.
+
+    Raises:
+        UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more
+            and only the user can put it there (all others are downloaded first), or as for `fetch`. Files that are
+            complete by then stay.
+    """
+    choices = benchmark(name).choices
+    require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
+    fetched: list[Path] = []
+    present: list[Path] = []
+    missing: list[str] = []
+    for files in choices:
+        found = next((place for file in files if (place := _find(file, folder))), None)
+        if found is None:
+            taken = _fetch_first(files, folder, mirror, progress)
+            fetched += [taken] if taken else []
+            missing += [] if taken else [_ask_for(file, folder) for file in files]
+            continue
+        for file in files:
+            if found == folder / file.name:
+                _is_verified(found, file, progress)
+        present.append(found)
+    if missing:
+        raise UserError("\n".join(missing))
+    return Fetched(tuple(fetched), tuple(present))
+
+
+def fetch(
+    file: OfficialFile,
+    folder: Path,
+    *,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    retries: int = 5,
+    timeout: float = 60.0,
+    backoff: float = 1.0,
+) -> Path:
+    """Download one file, or find it there.
+
+    What was received stays in `NAME.part` when the connection drops or the process is killed, and the next call
+    continues it if the server still has the same file. `NAME.verified` remembers that the file was checked. Proxy
+    variables of the environment are respected.
+
+    Args:
+        file: What to download.
+        folder: Where to put it; made if it is not there.
+        mirror: Address of a folder that holds the file under its own name; no other place is asked then.
+        progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
+        retries: Attempts at each address that may fail in a row without getting further, beside the first.
+        timeout: Seconds without a byte after which an attempt counts as failed.
+        backoff: The second attempt follows at once, the third after twice so many seconds, and each further one after
+            twice the last pause, at most a minute, or when the server asks for it, at most five.
+
+    Returns:
+        The file, complete and checked.
+
+    Raises:
+        NotServedError: No address gives it.
+        UserError: It has no address, another file lies there under its name, its checksum is wrong (what was downloaded
+            is removed), the disk is too small, or another run is downloading it.
+    """
+    target = folder / file.name
+    if _is_verified(target, file, progress):
+        return target
+    addresses = _addresses(file, mirror)
+    if not addresses:
+        raise UserError(_ask_for(file, folder))
+    with _alone(target):
+        if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
+            return target
+        download = Download(file, target, retries=retries, timeout=timeout, backoff=backoff, progress=progress)
+        require_space(file.expected_bytes - download.size, folder, file.name)
+        try:
+            address = download.complete(addresses)
+        except TransferError as error:
+            raise NotServedError(
+                f"{file.name} could not be downloaded: {error}. Try again later, give --mirror URL, or put the file "
+                f"into {folder} yourself."
+            ) from error
+        problem = _find_problem(download.part, file, progress)
+        if problem:
+            download.discard()
+            raise UserError(
+                f"{file.name} from {address} is damaged or another file: {problem}. It has been removed; repeat the "
+                "command, or give --mirror URL."
+            )
+        download.move_to(target)
+        _note_verified(target, file)
+    return target
+
+
+def _find_problem(path: Path, file: OfficialFile, progress: Progress | None) -> str | None:
+    """Say what differs from the official file, as in "its sha256 is ... instead of ..."; None: nothing does.
+
+    The length is compared first, then the strongest known checksum, else the number of files in the archive.
+    """
+    size = path.stat().st_size
+    if file.bytes and size != file.bytes:
+        return f"it has {size} bytes instead of {file.bytes}"
+    if file.checksum is None:
+        return _member_problem(path, file)
+    algorithm, expected = file.checksum
+    digest, done = hashlib.new(algorithm, usedforsecurity=False), 0
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+                done += len(chunk)
+                if progress:
+                    progress(done, size, f"checking {file.name}")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    found = digest.hexdigest()
+    return None if found == expected else f"its {algorithm} is {found} instead of {expected}"
+
+
+def _is_verified(path: Path, file: OfficialFile, progress: Progress | None) -> bool:
+    """Whether the official file is there; it is read once, and `NAME.verified` remembers the result."""
+    if not path.is_file():
+        return False
+    if _is_noted(path, file):
+        return True
+    problem = _find_problem(path, file, progress)
+    if problem:
+        raise UserError(
+            f"{path} is not the official file: {problem}. Remove it and repeat the command to download it, or put the "
+            "right one there."
+        )
+    _note_verified(path, file)
+    return True
+
+
+def _note_verified(path: Path, file: OfficialFile) -> None:
+    """Remember that a file is the official one, until its length or its time of change differ."""
+    # A folder that may only be read costs time at the next start, nothing else.
+    with suppress(OSError):
+        write_files({_note_path(path): (json.dumps(_state(path, file), indent=1) + "\n").encode()})
+
+
+def _is_noted(path: Path, file: OfficialFile) -> bool:
+    try:
+        note = json.loads(_note_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    # An entry more is a checksum that an earlier version noted.
+    return isinstance(note, dict) and _state(path, file).items() <= note.items()
+
+
+def _state(path: Path, file: OfficialFile) -> dict[str, str | int]:
+    state = path.stat()
+    return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns} | dict([file.checksum] if file.checksum else [])
+
+
+def _note_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.verified")
+
+
+def _member_problem(path: Path, file: OfficialFile) -> str | None:
+    try:
+        names = _file_names(path, file)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
+        return f"it cannot be read as an archive ({error})"
+    for suffix, expected in file.members.items():
+        count = sum(name.endswith(suffix) for name in names)
+        if count != expected:
+            return f"it holds {count} {suffix} files instead of {expected}"
+    return None
+
+
+def _file_names(path: Path, file: OfficialFile) -> list[str]:
+    if not file.members:
+        return []
+    if file.name.endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    else:
+        with tarfile.open(path) as archive:
+            members = [member.name for member in archive if member.isfile()]
+    names = [PurePosixPath(member).name for member in members]
+    # macOS adds a shadow "._NAME" for every file.
+    return [name for name in names if not name.startswith("._")]
+
+
+def _fetch_first(
+    files: tuple[OfficialFile, ...], folder: Path, mirror: str | None, progress: Progress | None
+) -> Path | None:
+    """Download the first of these files that an address gives; None: there is no address at all."""
+    failures: list[str] = []
+    for file in files:
+        if not _addresses(file, mirror):
+            continue
+        try:
+            return fetch(file, folder, mirror=mirror, progress=progress)
+        except NotServedError as error:
+            failures.append(str(error))
+    if failures:
+        others = [_ask_for(file, folder) for file in files if not _addresses(file, mirror)]
+        raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
+    return None
+
+
+def _find(file: OfficialFile, folder: Path) -> Path | None:
+    """The file, or a folder that it was unpacked into."""
+    for place in (folder / file.name, *(folder / path for path in file.unpacked)):
+        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+            return place
+    return None
+
+
+def _ask_for(file: OfficialFile, folder: Path) -> str:
+    return f"{file.name} ({file.what}) cannot be downloaded. {file.unavailable} Put it into {folder}."
+
+
+def _addresses(file: OfficialFile, mirror: str | None) -> tuple[str, ...]:
+    if mirror is None:
+        return file.addresses
+    parts = urlsplit(mirror)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        raise UserError(f'The mirror must be an address that begins with http:// or https://; got "{mirror}".')
+    return (f"{mirror.rstrip('/')}/{quote(file.name)}",)
+
+
+def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | None) -> int:
+    """Bytes that one of these files will most likely need; 0: it is there, has no address, or the size is not known."""
+    served = next((file for file in files if _addresses(file, mirror)), None)
+    if served is None or any(_find(file, folder) for file in files):
+        return 0
+    part = part_path(folder / served.name)
+    return max(served.expected_bytes - (part.stat().st_size if part.is_file() else 0), 0)
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Keep other runs away from this file while the block works."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{target.name} is being downloaded into {target.parent} by another run; wait for it to end, then repeat "
+            "the command."
+        ) from error
+    except OSError as error:
+        raise UserError(f"The folder {target.parent} cannot be written: {error.strerror}. Give another one.") from error
+    try:
+        yield
+    finally:
+        lock.release()

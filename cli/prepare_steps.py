@@ -1,0 +1,224 @@
+"""What `prepare-data` does before and after the preparation itself, the same for every source."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from cascade_clip import progress
+from cascade_clip.data.catalogue import benchmark, benchmark_names
+from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.errors import UserError
+from cascade_clip.files import data_folder
+from cascade_clip.hub.push import push_dataset
+from cascade_clip.preparation.official_files import fetch_dataset
+from cascade_clip.preparation.prepared_writer import check_output
+from cascade_clip_cli import prepare_options as options
+from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
+from cascade_clip_cli.tables import write_json
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where and how the prepared dataset is written, as the shared options say."""
+
+    name: str
+    folder: Path
+    workers: int
+    overwrite: bool
+
+    @contextmanager
+    def writing(self, description: str) -> Iterator[dict[str, Any]]:
+        """Draw a progress bar while the block runs; gives the arguments that all preparation functions share."""
+        with progress_bar(description) as report:
+            yield {
+                "output": self.folder,
+                "workers": self.workers,
+                "overwrite": self.overwrite,
+                "progress": report,
+            }
+
+
+def with_shared_options(
+    source_name: str, prepare: Callable[..., DatasetInfo], more: Mapping[str, Any]
+) -> Callable[..., None]:
+    """Make a command of a function that prepares one kind of source.
+
+    Args:
+        source_name: Word on the command line.
+        prepare: Takes `output` (an `Output`) and, as keywords, the options of this source alone.
+        more: Types of options that `prepare` takes as `**own`, by name; all are None by default.
+
+    Returns:
+        A function with the options of `prepare` and those that all sources share, for Typer to read.
+    """
+
+    def command(
+        *,
+        output: OutputOption = None,
+        name: options.Name = None,
+        workers: options.Workers = None,
+        overwrite: options.Overwrite = False,
+        push_to_hub: options.Push = None,
+        private: options.Private = False,
+        rights_checked: options.Rights = False,
+        json_file: JsonOption = None,
+        quiet: QuietOption = False,
+        **own: Any,
+    ) -> None:
+        if quiet:
+            be_quiet()
+        show_log()
+        final_name = name or _default_name(source_name, output, own.get("source"))
+        target = Output(final_name, output or data_folder() / final_name, workers or os.cpu_count() or 1, overwrite)
+        check_output(target.folder, overwrite=overwrite)
+        _check_upload(source_name, push_to_hub, private=private, rights_checked=rights_checked)
+        info = prepare(target, **own)
+        _show_dataset(target.folder, info, json_file)
+        if push_to_hub is not None:
+            with stderr.status(f"uploading to {push_to_hub}"):
+                address = push_dataset(target.folder, push_to_hub, private=private, rights_checked=rights_checked)
+            stderr.print(f"Uploaded to {address}", markup=False, highlight=False)
+
+    only = inspect.Parameter.KEYWORD_ONLY
+    own_options = _keywords(prepare) + [
+        inspect.Parameter(key, only, default=None, annotation=more[key]) for key in more
+    ]
+    shown = [*own_options, *_keywords(command)]
+    # Typer reads the options from these two attributes.
+    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+    return command
+
+
+def _keywords(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:
+    """The benchmark's name; for `folder` and `hub` that of the output folder, else of the source."""
+    if source_name not in ("folder", "hub"):
+        return source_name
+    if output is not None:
+        return output.absolute().name
+    return Path(source).absolute().name.partition("@")[0] if source else source_name
+
+
+def _check_upload(source_name: str, repository: str | None, *, private: bool, rights_checked: bool) -> None:
+    """Say before hours of work what would stop the upload after them."""
+    if repository is None and (private or rights_checked):
+        raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
+    may_be_published = source_name not in benchmark_names() or benchmark(source_name).may_be_published
+    if repository is not None and not (may_be_published or private or rights_checked):
+        raise UserError(
+            f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
+            "with --push-to-hub, or --rights-checked where you hold the rights."
+        )
+
+
+def official_source(name: str, source: str | None, *, download: bool, mirror: str | None, agreed: bool) -> Path:
+    """Find a benchmark's official files, and download what is missing where that is asked for.
+
+    Args:
+        name: Name of the benchmark.
+        source: Folder or archive that the user gave; None: a folder in the user's data folder, for a download.
+        download: Download what is missing.
+        mirror: Address to download from instead of the official ones; it implies `download`.
+        agreed: The user agreed to the terms already; nothing is asked.
+
+    Returns:
+        Folder or archive.
+
+    Raises:
+        UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
+            cannot be downloaded.
+    """
+    title = benchmark(name).title
+    if source is None and not (download or mirror):
+        raise UserError(
+            f"Say where {title} lies: --source FOLDER with the official files, packed or unpacked; or give --download "
+            "to download them."
+        )
+    folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / name
+    if download or mirror:
+        if folder.is_file():
+            raise UserError(f"--download puts files into a folder; {folder} is a file.")
+        _agree(name, agreed=agreed)
+        with _bars() as report:
+            result = fetch_dataset(name, folder, mirror=mirror, progress=report)
+        names = ", ".join(path.name for path in result.fetched) or "nothing, all files were there"
+        stderr.print(f"Downloaded into {folder}: {names}", markup=False, highlight=False)
+    return folder
+
+
+def _agree(name: str, *, agreed: bool) -> None:
+    facts = benchmark(name)
+    # The terms are shown even where --quiet hides progress.
+    typer.echo(f"{facts.title}. {facts.licence}\nTerms: {', '.join(facts.terms)}", err=True)
+    if agreed:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("Nobody can be asked whether these terms are accepted: give --yes to accept them.")
+    if not typer.confirm("Download the files under these terms?", err=True):
+        raise UserError("Nothing was downloaded, as the terms were not accepted.")
+
+
+@contextmanager
+def _bars() -> Iterator[progress.Progress]:
+    """One bar a file, in bytes."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    hidden = stderr.quiet or not stderr.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=stderr, disable=hidden, redirect_stdout=False) as bars:
+        tasks = {}
+
+        def report(done: int, total: int, name: str) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total or None)
+            bars.update(tasks[name], completed=done, total=total or None)
+
+        yield report
+
+
+def _show_dataset(output: Path, info: DatasetInfo, json_file: Path | None) -> None:
+    """Print counts, sizes and pixels of each class, or write the same as JSON where asked for."""
+    if json_file is not None:
+        write_json(json_file, info.model_dump(mode="json"))
+    if json_file == Path("-"):
+        return
+    stdout.print(_pixel_table(info))
+    for part, content in info.parts.items():
+        sizes = ""
+        if content.smallest and content.largest:
+            (low_h, low_w), (high_h, high_w) = content.smallest, content.largest
+            sizes = f", {low_w} x {low_h} to {high_w} x {high_h} pixels"
+        stdout.print(f"{part}: {content.images} images{sizes}")
+    stdout.print(f"Written to {output}", markup=False)
+
+
+def _pixel_table(info: DatasetInfo) -> Table:
+    """Pixels and share of each class, a pair of columns a part."""
+    table = Table("class", title=f"{info.name}: {len(info.classes)} classes", title_justify="left")
+    rows = [[Text(name)] for name in (*info.classes, "ignored")]
+    for part, content in info.parts.items():
+        table.add_column(f"{part} pixels", justify="right")
+        table.add_column("share", justify="right")
+        pixels = (*content.pixels, content.ignored_pixels)
+        whole = sum(pixels) or 1
+        for row, count in zip(rows, pixels, strict=True):
+            row += [Text(f"{count:,}"), Text(f"{count / whole:.1%}")]
+    for row in rows:
+        table.add_row(*row)
+    return table

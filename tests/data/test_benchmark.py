@@ -1,0 +1,95 @@
+"""Facts about the benchmarks: official files, terms, published counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from cascade_clip.data import catalogue
+from cascade_clip.data.benchmark import OfficialFile
+from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
+from cascade_clip.errors import UserError
+
+
+@pytest.mark.parametrize("name", benchmark_names())
+def test_every_benchmark_has_terms_and_every_file_an_address_or_a_reason(name: str) -> None:
+    dataset = benchmark(name)
+    assert "Flickr terms of use" in dataset.licence
+    assert dataset.licence.endswith(".")
+    assert "\n" not in dataset.licence.strip()
+    assert dataset.terms
+    assert all(file.addresses or file.unavailable for file in dataset.files)
+    for file in dataset.files:
+        assert all(address.endswith(f"/{file.name}") for address in file.addresses)
+        assert file.checksum or file.members or not file.addresses, "what is fetched can be checked"
+
+
+@pytest.mark.parametrize("name", benchmark_names())
+def test_one_file_of_every_choice_can_be_fetched(name: str) -> None:
+    for choice in benchmark(name).choices:
+        assert any(file.addresses for file in choice), [file.name for file in choice]
+
+
+def test_choices() -> None:
+    assert [[file.name for file in choice] for choice in benchmark("voc").choices] == [
+        ["VOCtrainval_11-May-2012.tar"],
+        ["benchmark.tgz", "SegmentationClassAug.zip"],
+    ]
+
+
+def test_published_figures() -> None:
+    train, val, maps = benchmark("coco").files
+    assert (train.bytes, val.bytes) == (19336861798, 815585330)
+    assert train.checksum == ("sha256", "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929")
+    assert maps.checksum is None
+    assert maps.members == {".png": 118287 + 5000}
+    assert benchmark("coco").counts == {"train": 118287, "val": 5000}
+    assert sum(benchmark("voc").counts.values()) == 10582 + 1449
+    assert benchmark("context").counts == {"train": 4998, "val": 5105}
+    labels = benchmark("context").files[1]
+    assert labels.checksum == ("sha1", "169325d9f7e9047537fedca7b04de4dddf10b881")
+
+
+def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "street.toml").write_text(
+        'dataset = "street"\nclasses = [{ name = "road" }, { name = "tree" }]\n'
+        '[splits.street-seen]\nunseen = ["tree"]\n'
+        '[benchmark]\ntitle = "Street"\ncounts = { train = 2, val = 1 }\nmay_be_published = true\n'
+        'licence = "CC0."\nterms = []\n'
+        '[[benchmark.files]]\nname = "a.zip"\nwhat = "all"\naddresses = ["https://street.example/a.zip"]\n'
+    )
+    monkeypatch.setattr(catalogue, "_FOLDER", tmp_path)
+    cached = (catalogue._class_lists, catalogue._built_in)
+    for function in cached:
+        function.cache_clear()
+    try:
+        assert benchmark_names() == ("street",)
+        assert get_split("street-seen").unseen == {"tree"}
+        assert (benchmark("street").counts, benchmark("street").templates) == ({"train": 2, "val": 1}, "multi")
+    finally:
+        for function in cached:
+            function.cache_clear()
+
+
+def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('dataset = "voc"\n[splits.a]\n[benchmark]\ntitel = "x"\n[[benchmark.files]]\nmd4 = "x"\n')
+    with pytest.raises(UserError) as caught:
+        get_split(path)
+    assert 'benchmark.titel: there is no such key. Did you mean "title"?' in str(caught.value)
+    assert 'benchmark.files[0].md4: there is no such key. Did you mean "md5"?' in str(caught.value)
+
+
+def test_unknown_benchmark() -> None:
+    with pytest.raises(UserError, match='There is no benchmark "cocoa"') as caught:
+        benchmark("cocoa")
+    assert 'Did you mean "coco"?' in str(caught.value)
+
+
+def test_a_file_needs_an_address_or_a_reason() -> None:
+    with pytest.raises(ValidationError, match="must have addresses"):
+        OfficialFile(name="a.zip", what="pictures")
+    with pytest.raises(ValidationError, match="addresses"):
+        OfficialFile(name="a.zip", what="pictures", addresses=("ftp://somewhere/a.zip",))
