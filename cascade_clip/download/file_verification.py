@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from cascade_clip.download.official_files import OfficialFile
 from cascade_clip.download.part_file import Report, read_chunks
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.shards import write_text_atomically
+from cascade_clip.files import write_files
 
 HEAD_BYTES = 512
 """Bytes that `head_problem` wants to see: the first block of a tar archive."""
@@ -157,7 +157,7 @@ def note_verified(path: Path, digests: Mapping[str, str]) -> None:
     note = {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns, **digests}
     # A folder that may only be read costs time at the next start, nothing else.
     with suppress(OSError):
-        write_text_atomically(_note_path(path), json.dumps(note, indent=1) + "\n")
+        write_files({_note_path(path): (json.dumps(note, indent=1) + "\n").encode()})
 
 
 def _is_noted(path: Path, file: OfficialFile) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.shards import write_text_atomically
+from cascade_clip.files import write_files
 
 CHUNK = 1 << 20
 
@@ -86,7 +86,7 @@ class PartFile:
         self.discard()
         require_space(self.path.parent, total or 0, self._target.name)
         try:
-            write_text_atomically(self._origin_path, json.dumps(asdict(origin)))
+            write_files({self._origin_path: json.dumps(asdict(origin)).encode()})
             self.path.write_bytes(b"")
         except OSError as error:
             raise self._explained(error) from error

@@ -1,13 +1,23 @@
-"""The 59 classes of PASCAL Context: their ids in the full annotation, and how converted masks number them."""
+"""The 59 classes of PASCAL Context: their ids in the full annotation, and how converted masks number them.
+
+Two orders circulate, alphabetical (mmsegmentation's conversion) and VOC's classes first (the official 59_labels.txt),
+and masks count from 1 with 0 for no class or, reduced, from 0. A wrong order would give wrong labels without any error,
+so that it is compared with VOC's own masks of the same images.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.source_files import lines_of
 from cascade_clip.preparation.source_tree import Entry, SourceTree
@@ -53,6 +63,13 @@ ORDERS_EXPLAINED = (
 )
 """For messages: the two orders by their beginnings."""
 
+# Compared are so many images with so many pixels of VOC's classes or more; the right order agrees on half of the pixels
+# of so large a share of them: objects on a table and the cloth over a sofa are a class of Context and none of VOC.
+_COMPARED, _PIXELS, _RIGHT_SHARE = 50, 500, 0.8
+
+# The official masks of 33 classes begin with VOC's 20 as well; so many images of the 59 hold values above 33.
+_CLASSES_OF_SMALL_SET, _ENOUGH_TO_TELL = 33, 20
+
 _CLASS_LISTS = ("classes.txt", "labels.txt", "59_labels.txt")
 
 
@@ -73,8 +90,8 @@ class Reading:
         return f"{self.order} from {self.first_index}"
 
 
-READINGS = tuple(Reading(order, first) for order in ("alphabetical", "voc-first") for first in (1, 0))
-"""Every way in which converted masks circulate."""
+_ORDERS: tuple[ClassOrder, ...] = ("alphabetical", "voc-first")
+_READINGS = tuple(Reading(order, first) for order in _ORDERS for first in (1, 0))
 
 
 @dataclass(frozen=True)
@@ -130,10 +147,131 @@ def _read_listed_order(entry: Entry) -> ListedOrder | None:
     if sorted(names) != sorted(CONTEXT_IDS):
         return None
     first = 1 if background else None if pairs[0][0] is None else int(pairs[0][0])
-    for reading in READINGS:
+    for reading in _READINGS:
         if names == reading.names:
             return ListedOrder(str(entry), reading.order, first)
     raise UserError(
         f"{entry} lists the 59 classes in an order of its own; known are {ORDERS_EXPLAINED}. "
         "Convert the masks from the original annotation instead."
+    )
+
+
+def choose_reading(
+    masks: Mapping[str, Entry],
+    voc_masks: Mapping[str, Entry],
+    *,
+    given: ClassOrder | None,
+    listed: ListedOrder | None,
+    where: str,
+) -> tuple[Reading, str]:
+    """Decide how converted masks are read, and compare it with VOC's own masks of up to 50 of the images.
+
+    The order is the one given; else the one of a class list beside the masks; else alphabetical, which then must be
+    confirmed. Whether masks count from 0 or 1 is what agrees better with VOC's masks.
+
+    Args:
+        masks: The masks by image.
+        voc_masks: VOC's own masks (SegmentationClass) by image, as far as there are any.
+        given: The order that the user names.
+        listed: What a class list beside the masks says.
+        where: Where the masks lie, for messages.
+
+    Returns:
+        The reading, and what tells so: "VOC's own masks", the name of the class list, or "class_order".
+
+    Raises:
+        UserError: VOC's masks contradict the order (the message says in how many images each order agrees); the class
+            list contradicts the order given; the masks are those of the 33 classes; or nothing tells the order or the
+            start.
+    """
+    if given and listed and given != listed.order:
+        raise UserError(
+            f"--class-order {given} contradicts {listed.file}, which lists the classes {listed.order}. "
+            "Leave --class-order out, or remove the list if it does not belong to these masks."
+        )
+    order = given or (listed.order if listed else "alphabetical")
+    evidence = _compare_with_voc(masks, voc_masks, where)
+    mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
+    other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)
+    if evidence.images and evidence.agreeing[mine] < _RIGHT_SHARE * evidence.images:
+        raise _contradiction(evidence, mine, other, f"--class-order {given}" if given else order, where)
+    if listed and evidence.images and listed.first_index not in (None, mine.first_index):
+        raise UserError(
+            f"{listed.file} counts the classes from {listed.first_index}, but the masks beside it from "
+            f"{mine.first_index}. Remove the list if it does not belong to these masks."
+        )
+    if evidence.images and evidence.agreeing[other] < evidence.agreeing[mine]:
+        return mine, "VOC's own masks"
+    told_by = "class_order" if given else listed.file.rpartition("/")[2] if listed else None
+    if told_by is None:
+        raise UserError(
+            f"The class order of the masks in {where} cannot be told: no class list lies beside them, and VOC's own "
+            f"masks (SegmentationClass) {'agree with both orders' if evidence.images else 'show none of them'}. "
+            f"Give --class-order {ORDERS_EXPLAINED}."
+        )
+    return (mine if evidence.images else _by_start(masks, order, listed, where)), told_by
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    images: int
+    """Images compared."""
+    agreeing: dict[Reading, int]
+    """In how many of them each reading agrees with VOC on at least half of the pixels that VOC labels."""
+
+
+def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], where: str) -> _Evidence:
+    """Compare images evenly over all that VOC has masks of; one of another size is left to the preparation itself."""
+    common = [stem for stem in masks if stem in voc_masks]
+    images = largest = 0
+    agreeing = dict.fromkeys(_READINGS, 0)
+    for stem in common[:: max(len(common) // (2 * _COMPARED), 1)]:
+        values = decode_label(masks[stem].read(), str(masks[stem]))
+        voc = decode_label(voc_masks[stem].read(), str(voc_masks[stem]))
+        labelled = (voc >= 1) & (voc <= 20)
+        if images == _COMPARED or values.shape != voc.shape or np.count_nonzero(labelled) < _PIXELS:
+            continue
+        images += 1
+        largest = max(largest, int(values[values != 255].max(initial=0)))
+        for reading in _READINGS:
+            agreeing[reading] += (values == _values_of_voc(reading)[voc])[labelled].mean() >= 0.5
+    if images >= _ENOUGH_TO_TELL and largest <= _CLASSES_OF_SMALL_SET:
+        raise UserError(
+            f"The masks in {where} hold no value above {largest} in {images} images: "
+            f"they are those of the {_CLASSES_OF_SMALL_SET} classes, but the 59 are needed."
+        )
+    return _Evidence(images, agreeing)
+
+
+@cache
+def _values_of_voc(reading: Reading) -> NDArray[np.uint8]:
+    """Mask value by VOC's class 1..20; 255 for all others."""
+    names = [ALIASES.get(name, name) for name in get_split("voc").class_names]
+    table = np.full(256, 255, np.uint8)
+    table[1:21] = [reading.names.index(name) + reading.first_index for name in names]
+    return table
+
+
+def _contradiction(evidence: _Evidence, mine: Reading, other: Reading, shown: str, where: str) -> UserError:
+    if evidence.agreeing[other] >= _RIGHT_SHARE * evidence.images:
+        way_out = f"Give --class-order {other.order}."
+    else:
+        way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
+    return UserError(
+        f"The masks in {where} are not in the class order {shown}: of {evidence.images} images compared with VOC's own "
+        f"masks, {evidence.agreeing[mine]} agree in the order {mine.order}, {evidence.agreeing[other]} in the order "
+        f"{other.order}. {way_out}"
+    )
+
+
+def _by_start(masks: Mapping[str, Entry], order: ClassOrder, listed: ListedOrder | None, where: str) -> Reading:
+    """Tell the start without VOC's masks: by the class list, or by a value of 59, which only masks from 1 hold."""
+    if listed and listed.first_index is not None:
+        return Reading(order, 1 if listed.first_index else 0)
+    if any((decode_label(mask.read(), str(mask)) == len(CONTEXT_IDS)).any() for mask in masks.values()):
+        return Reading(order, 1)
+    raise UserError(
+        f"Whether 0 means no class or aeroplane cannot be told from the {len(masks)} masks in {where}: none holds 59, "
+        "and none can be compared with VOC's own masks (SegmentationClass). Add those, or a classes.txt that "
+        "begins with background where 0 means no class and with 0: aeroplane where it does not."
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +17,56 @@ from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import decode_label, image_size, open_image
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 ReadMask = Callable[[Entry], NDArray[np.uint8]]
 """Reads a mask file as label (H, W) uint8; raises UserError, naming the file."""
 
+_MAT_ERRORS = (EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class EntryPair:
+    """An image file with its mask."""
+
+    image: Entry
+    mask: Entry
+
 
 @dataclass(frozen=True)
 class PairLoader:
-    """Loads a `Sample` whose payload is a `EntryPair`: checks the image, reads the mask, compares their sizes."""
+    """Loads an `ImageSource` whose payload is an `EntryPair`: checks the image, reads the mask, compares sizes."""
 
     read_mask: ReadMask
 
-    def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
+    def __call__(self, source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
-        pair: EntryPair = sample.payload
+        pair: EntryPair = source.payload
         content = pair.image.read()
-        size = image_size(content, str(pair.image))
+        height, width = image_size(content, str(pair.image))
         label = self.read_mask(pair.mask)
-        if label.shape != size:
-            raise UserError(
-                f"{pair.mask} has {label.shape[1]} x {label.shape[0]} pixels, "
-                f"its image {pair.image} has {size[1]} x {size[0]}; they must be equal."
-            )
+        check_equal_sizes(str(pair.mask), label.shape, str(pair.image), (height, width))
         return content, label
+
+
+def check_equal_sizes(mask: str, mask_size: tuple[int, ...], image: str, image_size: tuple[int, int]) -> None:
+    """Compare the size of a mask with its image's.
+
+    Args:
+        mask: What messages call the mask.
+        mask_size: Its (height, width).
+        image: What messages call the image.
+        image_size: Its (height, width).
+
+    Raises:
+        UserError: They differ.
+    """
+    if mask_size != image_size:
+        raise UserError(
+            f"{mask} has {mask_size[1]} x {mask_size[0]} pixels, its image {image} has "
+            f"{image_size[1]} x {image_size[0]}; they must be equal."
+        )
 
 
 @dataclass(frozen=True)
@@ -140,6 +168,43 @@ def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> t
         second = f"The colour table names {', '.join(unknown)}, which is no class." if unknown else ""
         raise UserError((first + second).strip())
     return tuple(colours[name] for name in classes)
+
+
+def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:
+    """Read the label map in a MATLAB file.
+
+    Args:
+        entry: The file.
+        dataset: Whose file it is, for messages.
+        take: Gives the label map among the file's variables.
+        largest: Largest value that a label map may hold.
+
+    Returns:
+        (H, W) int64, 0 to `largest`.
+
+    Raises:
+        UserError: SciPy is missing; the file cannot be read, is broken, or holds something else.
+    """
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise UserError(f"The .mat files of {dataset} need SciPy: pip install 'cascade-clip[data]'.") from error
+    content = entry.read()
+    try:
+        stored = np.asarray(take(loadmat(io.BytesIO(content))))
+        if stored.ndim != 2 or stored.size == 0 or stored.dtype.kind not in "uif":
+            raise ValueError(f"it holds {stored.shape} {stored.dtype}")
+    except (*_MAT_ERRORS, struct.error, zlib.error, MatReadError) as error:
+        raise UserError(f"{entry} cannot be read as a label map of {dataset} ({error}).") from error
+    with np.errstate(invalid="ignore"):
+        labels = stored.astype(np.int64)
+    if stored.min() < 0 or stored.max() > largest or not np.array_equal(labels, stored):
+        raise UserError(
+            f"{entry} holds numbers from {stored.min()} to {stored.max()}; "
+            f"label maps of {dataset} have whole numbers of 0 to {largest}."
+        )
+    return labels
 
 
 def _listed(values: NDArray[np.intp]) -> str:

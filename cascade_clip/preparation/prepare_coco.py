@@ -14,11 +14,10 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair, describe_archives
+from cascade_clip.preparation.masks import EntryPair, PairLoader
+from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.source_files import describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
@@ -63,7 +62,7 @@ def prepare_coco(
 
     Args:
         output: Folder of the prepared dataset.
-        source: Folder to look in, see `coco_samples`.
+        source: Folder to look in, see `find_coco_images`.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         workers: Processes.
@@ -77,9 +76,9 @@ def prepare_coco(
         UserError: Files are missing or have no partner, counts differ from the published ones, a mask holds a value
             that COCO-Stuff does not use, or a file is broken; every problem with its file, and nothing is written.
     """
-    parts = coco_samples(source, subset)
+    parts = find_coco_images(source, subset)
     split = get_split("coco")
-    pairs: list[EntryPair] = [sample.payload for samples in parts.values() for sample in samples]
+    pairs: list[EntryPair] = [image.payload for images in parts.values() for image in images]
     return write_prepared(
         output,
         name=name,
@@ -95,7 +94,7 @@ def prepare_coco(
     )
 
 
-def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sample]]:
+def find_coco_images(source: Path, subset: int | None = None) -> dict[Part, list[ImageSource]]:
     """Find the images of COCO-Stuff with their masks.
 
     Args:
@@ -107,14 +106,14 @@ def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sam
         subset: Take only the first so many images of each part, and do not compare counts.
 
     Returns:
-        Samples of "train" and "val" by rising id, the image's name without ending; payloads are `EntryPair`.
+        Images of "train" and "val" by rising id, the file's name without ending; payloads are `EntryPair`.
 
     Raises:
         UserError: There are no images or no masks, some have no partner, or counts differ from the published ones; an
             archive is damaged.
     """
     parts: tuple[Part, Part] = ("train", "val")
-    with SourceTree.open([source]) as tree:
+    with SourceTree([source]) as tree:
         images = {part: tree.folder(f"{part}2017", (".jpg",)) for part in parts}
         masks = {part: _find_masks(tree, part) for part in parts}
         missing = [f"images of {part}2017 ({part}2017.zip)" for part in parts if not images[part]]
@@ -130,7 +129,9 @@ def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sam
     if subset is None:
         _check_counts(source, len(images["train"]), len(images["val"]))
     return {
-        part: [Sample(stem, EntryPair(image, masks[part][stem])) for stem, image in [*images[part].items()][:subset]]
+        part: [
+            ImageSource(stem, EntryPair(image, masks[part][stem])) for stem, image in [*images[part].items()][:subset]
+        ]
         for part in parts
     }
 

@@ -11,22 +11,20 @@ from typing import Literal
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.archive_spool import spool_folder
-from cascade_clip.preparation.context_annotations import read_annotations
-from cascade_clip.preparation.context_class_order import recognise_reading
-from cascade_clip.preparation.context_classes import ClassOrder, find_listed_order
-from cascade_clip.preparation.context_masks import (
+from cascade_clip.preparation.archives import spool_folder
+from cascade_clip.preparation.context_classes import ClassOrder, choose_reading, find_listed_order
+from cascade_clip.preparation.context_labels import (
     AnnotatedImage,
     ConvertedMasks,
-    MatMasks,
     RleLabel,
     load_annotated_image,
+    read_annotations,
+    read_mat_label,
 )
-from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shards import Loader, Sample
-from cascade_clip.preparation.source_files import EntryPair, describe_archive, describe_archives, lines_of
+from cascade_clip.preparation.masks import EntryPair, PairLoader
+from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.shards import ImageSource, Loader
+from cascade_clip.preparation.source_files import describe_archive, describe_archives, lines_of
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
@@ -63,8 +61,8 @@ def prepare_context(
     Labels are taken from the first of these that is there: `trainval_merged.json` (run lengths of the 459 classes;
     where annotations overlap, the later one covers the earlier); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
-    0..58 in the alphabetical order of the split `context`, and everything else 255. How converted masks number the
-    classes is recognised by evidence, see `recognise_reading`; masks in the other order are converted.
+    0..58 in the alphabetical order of the split `context`, and everything else 255. The order of converted masks is
+    compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
 
     The split is the JSON's own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
     `ImageSets/Main/{train,val}.txt`, which is the same.
@@ -75,7 +73,8 @@ def prepare_context(
         annotations: The labels, where they do not lie in `source`: one of the above, packed or not, or a folder above
             it; the labels are then looked for only here. A .json file of any name, and a folder that holds .mat or .png
             files of any name, will do.
-        class_order: How converted masks number the classes, where nothing tells.
+        class_order: How converted masks number the classes. Unset: as a class list beside them says, else
+            alphabetical.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         workers: Processes.
@@ -92,18 +91,18 @@ def prepare_context(
     """
     spool = spool_folder(output)
     with ExitStack() as opened:
-        tree = opened.enter_context(SourceTree.open([source], spool=spool, spooled=_SPOOLED))
+        tree = opened.enter_context(SourceTree([source], spool=spool, spooled=_SPOOLED))
         label_tree = tree
         if annotations:
-            label_tree = opened.enter_context(SourceTree.open([annotations], spool=spool, spooled=_SPOOLED))
+            label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
         voc = _find_voc(tree)
         labels = _find_labels(label_tree, voc, annotations)
         load, how = _how_to_read(labels, voc, label_tree, class_order)
         split = labels.split or _listed_split([label_tree, tree], voc)
         if subset is None:
             _check_counts(split)
-        parts = {part: _samples(stems[:subset], voc, labels) for part, stems in split.ids.items()}
-        counts = {f"{part}_images": len(samples) for part, samples in parts.items()}
+        parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
+        counts = {f"{part}_images": len(images) for part, images in parts.items()}
         classes = get_split("context")
         return write_prepared(
             output,
@@ -121,7 +120,7 @@ def prepare_context(
 
 
 @dataclass(frozen=True)
-class _Voc:
+class _Voc2010:
     """What was found of VOC 2010 itself."""
 
     places: str
@@ -150,7 +149,7 @@ class _Labels:
     """The labels' own."""
 
 
-def _find_voc(tree: SourceTree) -> _Voc:
+def _find_voc(tree: SourceTree) -> _Voc2010:
     # A year's folder beside others is known by its name; a folder that was renamed must be the only one.
     images = tree.folder(f"{_YEAR}/{_IMAGES}", (".jpg",)) or tree.folder(_IMAGES, (".jpg",))
     if not images:
@@ -159,10 +158,10 @@ def _find_voc(tree: SourceTree) -> _Voc:
             "Give VOCtrainval_03-May-2010.tar, the folder it lies in, or the unpacked VOCdevkit."
         )
     folder = next(iter(images.values())).place.parents[1].name
-    return _Voc(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
+    return _Voc2010(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
 
 
-def _find_labels(tree: SourceTree, voc: _Voc, annotations: Path | None) -> _Labels:
+def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _Labels:
     file = tree.file(annotations.name if annotations and annotations.suffix.lower() == ".json" else _JSON)
     if file:
         parts = read_annotations(file)
@@ -184,28 +183,28 @@ def _find_labels(tree: SourceTree, voc: _Voc, annotations: Path | None) -> _Labe
 
 
 def _how_to_read(
-    labels: _Labels, voc: _Voc, tree: SourceTree, class_order: ClassOrder | None
+    labels: _Labels, voc: _Voc2010, tree: SourceTree, class_order: ClassOrder | None
 ) -> tuple[Loader, dict[str, str | int]]:
     """The loader of the labels, and what `dataset.json` says of them."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         listed = find_listed_order(masks, tree)
-        found = recognise_reading(masks, voc.masks, listed=listed, given=class_order, where=labels.where)
-        return PairLoader(ConvertedMasks(found.reading)), {
+        reading, told_by = choose_reading(masks, voc.masks, given=class_order, listed=listed, where=labels.where)
+        return PairLoader(ConvertedMasks(reading)), {
             "labels": "png",
-            "class_order": found.reading.order,
-            "first_index": found.reading.first_index,
-            "class_order_told_by": found.told_by,
+            "class_order": reading.order,
+            "first_index": reading.first_index,
+            "class_order_told_by": told_by,
         }
     if class_order:
         raise UserError(
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
             f"{labels.where}, which needs no such word. Leave it out, or name the folder of the masks by --annotations."
         )
-    return load_annotated_image if labels.kind == "json" else PairLoader(MatMasks()), {"labels": labels.kind}
+    return load_annotated_image if labels.kind == "json" else PairLoader(read_mat_label), {"labels": labels.kind}
 
 
-def _listed_split(trees: Sequence[SourceTree], voc: _Voc) -> _Split:
+def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
     for folder in (_CONTEXT_LISTS, f"{voc.folder}/{_VOC_LISTS}"):
         found = {
             part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in _COUNTS
@@ -237,19 +236,19 @@ def _check_counts(split: _Split) -> None:
         )
 
 
-def _samples(stems: Sequence[str], voc: _Voc, labels: _Labels) -> list[Sample]:
+def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _Labels) -> list[ImageSource]:
     missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
     missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
     if missing:
         raise problem_list(missing)
     pairs = ((stem, voc.images[stem], labels.of[stem]) for stem in stems)
     return [
-        Sample(stem, EntryPair(image, label) if isinstance(label, Entry) else AnnotatedImage(image, label))
+        ImageSource(stem, EntryPair(image, label) if isinstance(label, Entry) else AnnotatedImage(image, label))
         for stem, image, label in pairs
     ]
 
 
-def _describe(labels: _Labels, split: _Split, voc: _Voc) -> list[SourceFile]:
+def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
     """The lists or the annotation that the dataset was made from, and the archives that anything of it lies in."""
     masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
     archives = describe_archives([*voc.images.values(), *masks, *split.files])

@@ -1,4 +1,4 @@
-"""Files that a dataset is made from: lists of names, colour tables, image files with their masks."""
+"""Text files that a dataset is made from, and what `dataset.json` says of the files and archives it was made from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import hashlib
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
@@ -15,14 +14,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.source_tree import Entry
 
 _HASHED_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class EntryPair:
-    """An image file with its mask."""
-
-    image: Entry
-    mask: Entry
 
 
 def read_lines(path: Path, what: str) -> list[str]:

@@ -36,7 +36,7 @@ def _noise(count: int) -> bytes:
 
 
 def _open(archive: Path) -> SourceTree:
-    return SourceTree.open([archive], spool=archive.parent / "spool", spooled=["x"])
+    return SourceTree([archive], spool=archive.parent / "spool", spooled=["x"])
 
 
 def _refused(archive: Path, message: str) -> None:
@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.Mo
     assert list((tmp_path / "spool").iterdir()) == []
     monkeypatch.undo()
     (tmp_path / "blocked").write_text("")
-    tree = SourceTree.open([path], spool=tmp_path / "blocked", spooled=["x"])
+    tree = SourceTree([path], spool=tmp_path / "blocked", spooled=["x"])
     with pytest.raises(UserError, match=r"could not be written into .*blocked: File exists"):
         tree.folder("x", (".png",))
 

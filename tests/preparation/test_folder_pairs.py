@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.folder_pairs import choose_parts, pair_files
+from cascade_clip.preparation.prepare_folder import choose_parts, pair_files
 
 
 def _touch(folder: Path, *names: str) -> Path:

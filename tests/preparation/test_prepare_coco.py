@@ -17,7 +17,7 @@ from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import prepare_coco as module
-from cascade_clip.preparation.prepare_coco import coco_samples, prepare_coco, read_coco_mask
+from cascade_clip.preparation.prepare_coco import find_coco_images, prepare_coco, read_coco_mask
 from cascade_clip.preparation.source_tree import Entry
 
 # Value in the published masks (number in labels.txt minus one) and label, written down by hand: at both sides of every
@@ -282,7 +282,7 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(tmp_path: Path) 
 
 def test_samples_are_found_without_reading_them(tmp_path: Path) -> None:
     source = _write(tmp_path / "source", "mixed")
-    samples = coco_samples(source, subset=1)
+    samples = find_coco_images(source, subset=1)
     assert [sample.id for sample in samples["train"]] == ["000000000009"]
     pair = samples["val"][0].payload
     assert str(pair.image) == str(source / "val2017.zip" / "val2017" / "000000000139.jpg")

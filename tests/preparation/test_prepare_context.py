@@ -266,7 +266,7 @@ def test_one_odd_image_in_a_hundred_is_no_mixture(tmp_path: Path) -> None:
     """A sofa under a cloth: VOC says sofa, and the other order has that number for cloth."""
 
     def entries(folder: str, masks: Mapping[str, Any]) -> Any:
-        return SourceTree.open([write_context_masks(tmp_path / folder, masks)]).folder(folder, (".png",))
+        return SourceTree([write_context_masks(tmp_path / folder, masks)]).folder(folder, (".png",))
 
     sofa, person, wood = _cells([[18] * 4] * 3), _cells([[37] * 4] * 3), _cells([[15] * 4] * 3)
     for others, refused in ((98, True), (99, False)):

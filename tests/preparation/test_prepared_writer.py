@@ -17,11 +17,10 @@ from PIL import Image
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import shard_pool
-from cascade_clip.preparation.masks import IndexMasks, PairLoader
+from cascade_clip.preparation import shards
+from cascade_clip.preparation.masks import EntryPair, IndexMasks, PairLoader
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample, ShardJob, ShardReport
-from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.shards import ImageSource, ShardJob, ShardReport
 from cascade_clip.preparation.source_tree import Entry
 
 COUNT = 70
@@ -38,10 +37,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def samples(files: Path) -> list[Sample]:
+def samples(files: Path) -> list[ImageSource]:
     """All pairs of the folder in order."""
     return [
-        Sample(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
+        ImageSource(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
         for path in sorted(files.glob("*.jpg"))
     ]
 
@@ -165,7 +164,7 @@ def test_taken_output_is_left_alone_unless_overwritten(files: Path, tmp_path: Pa
         write(files / "00.jpg", files)
 
 
-def _refuse(sample: Sample) -> tuple[bytes, np.ndarray]:
+def _refuse(sample: ImageSource) -> tuple[bytes, np.ndarray]:
     raise UserError(f"{sample.id} is broken.")
 
 
@@ -190,7 +189,10 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
         ({"classes": []}, "classes: there is none"),
         ({"classes": ["a", "a"]}, 'the name "a" stands there 2 times'),
         ({"parts": {"train": []}}, "There is no image to prepare"),
-        ({"parts": {"train": [Sample("x", 1), Sample("x", 2)]}}, 'train: the id "x" stands there more than once'),
+        (
+            {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
+            'train: the id "x" stands there more than once',
+        ),
     ],
 )
 def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:
@@ -202,7 +204,7 @@ def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str,
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = shard_pool.write_shard
+    whole = shards.write_shard
     written: list[Path] = []
 
     def full_at_the_second(job: ShardJob) -> ShardReport:
@@ -211,7 +213,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
         written.append(job.path)
         return whole(job)
 
-    monkeypatch.setattr(shard_pool, "write_shard", full_at_the_second)
+    monkeypatch.setattr(shards, "write_shard", full_at_the_second)
     with pytest.raises(UserError, match=r"The disk is full: .*out could not be completed"):
         write(tmp_path / "out", files)
     assert not (tmp_path / "out").exists()
@@ -221,7 +223,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
 
 
 def test_a_shard_that_fails_halfway_is_removed(files: Path, tmp_path: Path) -> None:
-    def full(sample: Sample) -> tuple[bytes, np.ndarray]:
+    def full(sample: ImageSource) -> tuple[bytes, np.ndarray]:
         if sample.id == "20":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return PairLoader(IndexMasks(2))(sample)

@@ -17,7 +17,7 @@ from official_miniatures import pack, write_lines
 
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import source_tree
-from cascade_clip.preparation.archive_spool import spool_folder
+from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.source_files import describe_archives, describe_file, lines_of
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
@@ -52,7 +52,7 @@ def _source(tmp_path: Path, kind: str) -> Path:
 
 
 def _open(*sources: Path, spooled: tuple[str, ...] = ("photos", "set/masks", "lists/train.txt")) -> SourceTree:
-    return SourceTree.open(sources, spool=spool_folder(sources[0].parent / "out"), spooled=spooled)
+    return SourceTree(sources, spool=spool_folder(sources[0].parent / "out"), spooled=spooled)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -286,7 +286,7 @@ def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path: Pat
 def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_path: Path) -> None:
     archive = _source(tmp_path, "tgz")
     assert _open(archive, spooled=()).folder("masks", (".png",)) == {}
-    assert SourceTree.open([archive], spooled=["masks"]).folder("masks", (".png",)) == {}
+    assert SourceTree([archive], spooled=["masks"]).folder("masks", (".png",)) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "set.tgz"]
 
 
