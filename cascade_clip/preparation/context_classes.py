@@ -194,7 +194,8 @@ def choose_reading(
     mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
     other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)
     if evidence.images and evidence.agreeing[mine] < _RIGHT_SHARE * evidence.images:
-        raise _contradiction(evidence, mine, other, f"--class-order {given}" if given else order, where)
+        source = "--class-order" if given else listed.file if listed else "assumed"
+        raise _contradiction(evidence, mine, other, source, where)
     if listed and evidence.images and listed.first_index not in (None, mine.first_index):
         raise UserError(
             f"{listed.file} counts the classes from {listed.first_index}, but the masks beside it from "
@@ -204,10 +205,10 @@ def choose_reading(
         return mine, "VOC's own masks"
     told_by = "class_order" if given else listed.file.rpartition("/")[2] if listed else None
     if told_by is None:
+        why = "agree with both orders" if evidence.images else "cover none of them"
         raise UserError(
             f"The class order of the masks in {where} cannot be told: no class list lies beside them, and VOC's own "
-            f"masks (SegmentationClass) {'agree with both orders' if evidence.images else 'show none of them'}. "
-            f"Give --class-order {ORDERS_EXPLAINED}."
+            f"masks (SegmentationClass) {why}. Give --class-order {ORDERS_EXPLAINED}."
         )
     return (mine if evidence.images else _by_start(masks, order, listed, where)), told_by
 
@@ -252,13 +253,13 @@ def _values_of_voc(reading: Reading) -> NDArray[np.uint8]:
     return table
 
 
-def _contradiction(evidence: _Evidence, mine: Reading, other: Reading, shown: str, where: str) -> UserError:
+def _contradiction(evidence: _Evidence, mine: Reading, other: Reading, source: str, where: str) -> UserError:
     if evidence.agreeing[other] >= _RIGHT_SHARE * evidence.images:
         way_out = f"Give --class-order {other.order}."
     else:
         way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
     return UserError(
-        f"The masks in {where} are not in the class order {shown}: of {evidence.images} images compared with VOC's own "
+        f"The masks in {where} are not in the order {mine.order} ({source}): of {evidence.images} images compared with VOC's own "
         f"masks, {evidence.agreeing[mine]} agree in the order {mine.order}, {evidence.agreeing[other]} in the order "
         f"{other.order}. {way_out}"
     )

