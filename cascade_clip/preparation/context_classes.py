@@ -194,8 +194,7 @@ def choose_reading(
     mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
     other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)
     if evidence.images and evidence.agreeing[mine] < _RIGHT_SHARE * evidence.images:
-        source = "--class-order" if given else listed.file if listed else "assumed"
-        raise _contradiction(evidence, mine, other, source, where)
+        raise _contradiction(evidence, mine, other, listed, where)
     if listed and evidence.images and listed.first_index not in (None, mine.first_index):
         raise UserError(
             f"{listed.file} counts the classes from {listed.first_index}, but the masks beside it from "
@@ -253,13 +252,14 @@ def _values_of_voc(reading: Reading) -> NDArray[np.uint8]:
     return table
 
 
-def _contradiction(evidence: _Evidence, mine: Reading, other: Reading, source: str, where: str) -> UserError:
+def _contradiction(
+    evidence: _Evidence, mine: Reading, other: Reading, listed: ListedOrder | None, where: str
+) -> UserError:
+    way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
     if evidence.agreeing[other] >= _RIGHT_SHARE * evidence.images:
-        way_out = f"Give --class-order {other.order}."
-    else:
-        way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
+        way_out = f"Remove {listed.file}, which says so." if listed else f"Give --class-order {other.order}."
     return UserError(
-        f"The masks in {where} are not in the order {mine.order} ({source}): of {evidence.images} images compared with VOC's own "
+        f"The masks in {where} are not in the order {mine.order}: of {evidence.images} images compared with VOC's own "
         f"masks, {evidence.agreeing[mine]} agree in the order {mine.order}, {evidence.agreeing[other]} in the order "
         f"{other.order}. {way_out}"
     )
