@@ -23,7 +23,7 @@ from cascade_clip.data.images import decode_label, image_size
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.masks import check_equal_sizes, read_mat
+from cascade_clip.preparation.masks import check_equal_sizes, look_up, read_mat, value_table
 from cascade_clip.preparation.prepared_writer import problem_list
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
@@ -47,17 +47,11 @@ class ConvertedMasks:
         Raises:
             UserError: The file is broken, or holds a value that is no class.
         """
-        values = decode_label(mask.read(), str(mask))
         first = self.reading.first_index
-        last = first + len(CONTEXT_IDS) - 1
-        wrong = [value for value in np.unique(values).tolist() if last < value < IGNORED]
-        if wrong:
-            raise UserError(
-                f"{mask} holds {', '.join(map(str, wrong[:5]))}, which is no class: these masks number the 59 classes "
-                f"from {first} to {last}, and 255 is ignored."
-            )
-        labels: NDArray[np.uint8] = _labels_of_values(self.reading)[values]
-        return labels
+        explanation = (
+            f"these masks number the 59 classes from {first} to {first + len(CONTEXT_IDS) - 1}, and 255 is ignored."
+        )
+        return look_up(decode_label(mask.read(), str(mask)), _table_of_values(self.reading), str(mask), explanation)
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
@@ -80,12 +74,10 @@ def _labels_of_full_ids() -> NDArray[np.uint8]:
 
 
 @cache
-def _labels_of_values(reading: Reading) -> NDArray[np.uint8]:
-    table = np.full(256, IGNORED, np.uint8)
+def _table_of_values(reading: Reading) -> NDArray[np.int16]:
     label_of = {name: label for label, name in enumerate(get_split("context").class_names)}
-    for value, name in enumerate(reading.names, reading.first_index):
-        table[value] = label_of[name]
-    return table
+    no_class = {0: IGNORED} if reading.first_index else {}
+    return value_table(no_class | {v: label_of[name] for v, name in enumerate(reading.names, reading.first_index)})
 
 
 @dataclass(frozen=True)

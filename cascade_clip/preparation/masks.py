@@ -96,30 +96,56 @@ class IndexMasks:
         Raises:
             UserError: A value is no class and not ignored.
         """
-        wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * self._unknown)
-        if wrong.size:
-            last = self.first_index + self.class_count - 1
-            raise UserError(
-                f"{where} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
-                f"{self.first_index} to {last}. Values that mean no class are given with --ignore, "
-                "and --first-index 1 counts from 1."
-            )
-        labels: NDArray[np.uint8] = self._table[mask]
-        return labels
+        explanation = (
+            f"the {self.class_count} classes have the values {self.first_index} to "
+            f"{self.first_index + self.class_count - 1}. Values that mean no class are given with --ignore, "
+            "and --first-index 1 counts from 1."
+        )
+        return look_up(mask, self._table, where, explanation)
 
     @cached_property
-    def _table(self) -> NDArray[np.uint8]:
-        table = np.full(256, IGNORED, np.uint8)
-        stop = min(self.first_index + self.class_count, IGNORED)
-        table[self.first_index : stop] = np.arange(stop - self.first_index)
-        table[[*self.ignore, IGNORED]] = IGNORED
-        return table
+    def _table(self) -> NDArray[np.int16]:
+        label_of = {value: label for label, value in enumerate(range(self.first_index, IGNORED)[: self.class_count])}
+        return value_table(label_of | dict.fromkeys(self.ignore, IGNORED))
 
-    @cached_property
-    def _unknown(self) -> NDArray[np.bool_]:
-        unknown: NDArray[np.bool_] = np.equal(self._table, IGNORED)
-        unknown[[*self.ignore, IGNORED]] = False
-        return unknown
+
+def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
+    """Make the table for `look_up`.
+
+    Args:
+        label_of: Label by stored value; 255 always stays 255.
+
+    Returns:
+        (256,) int16: label by stored value, -1 for values that are not there.
+    """
+    table = np.full(256, -1, np.int16)
+    for value, label in {**label_of, IGNORED: IGNORED}.items():
+        table[value] = label
+    return table
+
+
+def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, explanation: str) -> NDArray[np.uint8]:
+    """Turn stored values into labels.
+
+    Args:
+        mask: (H, W) uint8 as stored.
+        table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
+        where: What messages call the mask.
+        explanation: Which values there are, for the message.
+
+    Returns:
+        (H, W) uint8: class index, 255 = ignored.
+
+    Raises:
+        UserError: The mask holds a value that has no label.
+    """
+    wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
+    if wrong.size:
+        shown = ", ".join(str(value) for value in wrong[:5]) + (" ..." if wrong.size > 5 else "")
+        values = "the value" if wrong.size == 1 else "the values"
+        raise UserError(f"{where} holds {values} {shown}, which is no class: {explanation}")
+    labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
+    return labels
 
 
 @dataclass(frozen=True)
@@ -205,8 +231,3 @@ def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object
             f"label maps of {dataset} have whole numbers of 0 to {largest}."
         )
     return labels
-
-
-def _listed(values: NDArray[np.intp]) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return f"{'the value' if values.size == 1 else 'the values'} {shown}{' ...' if values.size > 5 else ''}"

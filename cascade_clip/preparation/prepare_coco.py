@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
-from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.masks import EntryPair, PairLoader
+from cascade_clip.preparation.masks import EntryPair, PairLoader, look_up, value_table
 from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_archives
@@ -26,21 +24,13 @@ _TRAIN, _VAL = 118_287, 5_000
 
 _LAST_VALUE = 181
 
-# Values are label ids minus one. These things of COCO have a label id but were never drawn (nightrome/cocostuff,
-# labels.txt and README, "Label Names & Indices").
-_NEVER_DRAWN = {
-    11: "street sign",
-    25: "hat",
-    28: "shoe",
-    29: "eye glasses",
-    44: "plate",
-    65: "mirror",
-    67: "window",
-    68: "desk",
-    70: "door",
-    82: "blender",
-    90: "hair brush",
-}
+# Values are label ids minus one. These things of COCO have a label id but were never drawn: street sign, hat, shoe, eye
+# glasses, plate, mirror, window, desk, door, blender, hair brush (nightrome/cocostuff, labels.txt and README).
+_NEVER_DRAWN = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+
+_PUBLISHED = value_table(
+    {value: label for label, value in enumerate(sorted(set(range(_LAST_VALUE + 1)) - _NEVER_DRAWN))}
+)
 
 _CONVERTED = "_labelTrainIds"
 
@@ -181,37 +171,15 @@ def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:
     Raises:
         UserError: The file is broken, or holds a value that means no class.
     """
-    values = decode_label(mask.read(), str(mask))
-    converted = mask.stem.endswith(_CONVERTED)
-    table = _table(converted)
-    wrong = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[:IGNORED] * (table[:IGNORED] == IGNORED)).tolist()
-    if wrong:
-        raise _unexpected(mask, wrong, converted)
-    labels: NDArray[np.uint8] = table[values]
-    return labels
-
-
-@cache
-def _table(converted: bool) -> NDArray[np.uint8]:
-    """Label by stored value; 255 where a value means nothing."""
-    used = [value for value in range(_LAST_VALUE + 1) if value not in _NEVER_DRAWN]
-    labels = np.arange(len(used), dtype=np.uint8)
-    table = np.full(256, IGNORED, np.uint8)
-    table[labels if converted else used] = labels
-    return table
-
-
-def _unexpected(mask: Entry, values: Sequence[int], converted: bool) -> UserError:
-    names = {} if converted else _NEVER_DRAWN
-    shown = [f"{value} ({names[value]})" if value in names else str(value) for value in values[:5]]
-    listed = ", ".join(shown) + (" ..." if len(values) > len(shown) else "")
-    if converted:
-        return UserError(
-            f"{mask} holds {listed}, which is no train id: these are 0 to {_LAST_VALUE - len(_NEVER_DRAWN)}, and 255 "
-            f"is unlabelled. A mask as published is named like its image, without {_CONVERTED}."
+    values, used = decode_label(mask.read(), str(mask)), _LAST_VALUE + 1 - len(_NEVER_DRAWN)
+    if mask.stem.endswith(_CONVERTED):
+        explanation = (
+            f"train ids are 0 to {used - 1}, and 255 is unlabelled. A mask as published is named like its image, "
+            f"without {_CONVERTED}."
         )
-    return UserError(
-        f"{mask} holds {listed}, which no mask of COCO-Stuff does: the values are 0 to {_LAST_VALUE} without "
-        f"{len(_NEVER_DRAWN)} things that were never drawn, and 255 is unlabelled. A mask that holds train ids is "
-        f"named NAME{_CONVERTED}.png."
+        return look_up(values, value_table({label: label for label in range(used)}), str(mask), explanation)
+    explanation = (
+        f"masks of COCO-Stuff hold 0 to {_LAST_VALUE} without {len(_NEVER_DRAWN)} things that were never drawn, and "
+        f"255 is unlabelled. A mask that holds train ids is named NAME{_CONVERTED}.png."
     )
+    return look_up(values, _PUBLISHED, str(mask), explanation)

@@ -12,7 +12,7 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.context_classes import ClassOrder, choose_reading, find_listed_order
+from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     AnnotatedImage,
     ConvertedMasks,
@@ -73,8 +73,7 @@ def prepare_context(
         annotations: The labels, where they do not lie in `source`: one of the above, packed or not, or a folder above
             it; the labels are then looked for only here. A .json file of any name, and a folder that holds .mat or .png
             files of any name, will do.
-        class_order: How converted masks number the classes. Unset: as a class list beside them says, else
-            alphabetical.
+        class_order: How converted masks number the classes; None: alphabetically.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         workers: Processes.
@@ -97,7 +96,7 @@ def prepare_context(
             label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
         voc = _find_voc(tree)
         labels = _find_labels(label_tree, voc, annotations)
-        load, how = _how_to_read(labels, voc, label_tree, class_order)
+        load, how = _how_to_read(labels, voc, class_order)
         split = labels.split or _listed_split([label_tree, tree], voc)
         if subset is None:
             _check_counts(split)
@@ -182,14 +181,11 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
     )
 
 
-def _how_to_read(
-    labels: _Labels, voc: _Voc2010, tree: SourceTree, class_order: ClassOrder | None
-) -> tuple[Loader, dict[str, str | int]]:
+def _how_to_read(labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None) -> tuple[Loader, dict[str, str | int]]:
     """The loader of the labels, and what `dataset.json` says of them."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
-        listed = find_listed_order(masks, tree)
-        reading, told_by = choose_reading(masks, voc.masks, given=class_order, listed=listed, where=labels.where)
+        reading, told_by = choose_reading(masks, voc.masks, given=class_order, where=labels.where)
         return PairLoader(ConvertedMasks(reading)), {
             "labels": "png",
             "class_order": reading.order,

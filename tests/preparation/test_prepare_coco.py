@@ -217,7 +217,7 @@ def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> Non
         if value in {*COCO_VALUES, 255}:
             assert read_coco_mask(Entry.of(path)).tolist() == _expected(np.array([[value]])).tolist()
         else:
-            with pytest.raises(UserError, match=rf"000000000009\.png holds {value}[ ,]"):
+            with pytest.raises(UserError, match=rf"000000000009\.png holds the value {value}, "):
                 read_coco_mask(Entry.of(path))
 
 
@@ -227,9 +227,8 @@ def test_an_unexpected_value_is_named_with_file_and_thing(tmp_path: Path) -> Non
     with pytest.raises(UserError) as caught:
         prepare_coco(tmp_path / "out", source=source, subset=4)
     assert str(caught.value).splitlines()[1:] == [
-        f"  {path} holds 11 (street sign), 90 (hair brush), 200, which no mask of COCO-Stuff does: the values are 0 to "
-        "181 without 11 things that were never drawn, and 255 is unlabelled. A mask that holds train ids is named "
-        "NAME_labelTrainIds.png."
+        f"  {path} holds the values 11, 90, 200, which is no class: masks of COCO-Stuff hold 0 to 181 without 11 things "
+        "that were never drawn, and 255 is unlabelled. A mask that holds train ids is named NAME_labelTrainIds.png."
     ]
     assert [left.name for left in tmp_path.iterdir()] == ["source"]
 
@@ -238,7 +237,9 @@ def test_a_converted_mask_with_a_value_beyond_its_classes_is_named(tmp_path: Pat
     source = _write(tmp_path / "source", "converted")
     path = source / "annotations" / "val2017" / "000000000139_labelTrainIds.png"
     Image.fromarray(VAL["000000000139"]).save(path)
-    with pytest.raises(UserError, match=r"139_labelTrainIds\.png holds 180, which is no train id: these are 0 to 170"):
+    with pytest.raises(
+        UserError, match=r"139_labelTrainIds\.png holds the value 180, which is no class: train ids are 0 to 170"
+    ):
         prepare_coco(tmp_path / "out", source=source, subset=4)
 
 
