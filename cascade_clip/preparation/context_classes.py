@@ -60,9 +60,8 @@ ORDERS_EXPLAINED = (
 )
 """For messages: the two orders by their beginnings."""
 
-# Compared are so many images, each with so many pixels of VOC's classes or more. An order agrees with an image on at
-# least half of these pixels, and is right where it agrees with so large a share of the images; not with all, because the
-# cloth over a sofa is a class of Context and none of VOC.
+# Compared are so many images, each with so many pixels of VOC's classes or more. An order that agrees with so large a
+# share of them is right; not with all, because the cloth over a sofa is a class of Context and none of VOC.
 _COMPARED, _PIXELS, _RIGHT_SHARE = 50, 500, 0.8
 
 # The official masks of 33 classes begin with VOC's 20 as well; so many images of the 59 hold values above 33.

@@ -19,13 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
-from cascade_clip.data.images import decode_label, image_size
+from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.masks import check_equal_sizes, look_up, read_mat, value_table
+from cascade_clip.preparation.masks import look_up, read_mat, value_table
 from cascade_clip.preparation.prepared_writer import problem_list
-from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 Counts = str | tuple[int, ...]
@@ -91,22 +90,8 @@ class RleLabel:
     segments: tuple[tuple[int, Counts], ...]
     """Id and run lengths of each annotation, in the file's order."""
 
-
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """Payload of an `ImageSource`: an image with its annotations."""
-
-    image: Entry
-    label: RleLabel
-
-
-def load_annotated_image(source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
-    """Load the image file's bytes and paint its label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
-    pair: AnnotatedImage = source.payload
-    content, label = pair.image.read(), pair.label
-    size = image_size(content, str(pair.image))
-    check_equal_sizes(label.where, (label.height, label.width), str(pair.image), size)
-    return content, paint_rle_label(label)
+    def __str__(self) -> str:
+        return self.where
 
 
 def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
@@ -129,7 +114,7 @@ def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
                 raise ValueError(f"its runs do not make up {label.width} x {label.height} pixels")
         except ValueError as error:
             raise UserError(
-                f"{label.where}: annotation {number} of category {category} is damaged ({error}). Fetch the file again."
+                f"{label}: annotation {number} of category {category} is damaged ({error}). Fetch the file again."
             ) from error
         inside = np.repeat(np.arange(runs.size) % 2 == 1, runs)
         labels.ravel()[inside] = _labels_of_full_ids()[category]

@@ -27,46 +27,33 @@ _MAT_ERRORS = (EOFError, IndexError, KeyError, NotImplementedError, OSError, Typ
 
 
 @dataclass(frozen=True)
-class EntryPair:
+class ImageWithMask:
     """An image file with its mask."""
 
     image: Entry
-    mask: Entry
+    mask: Any
+    """An `Entry`, or what else the loader's `read_mask` takes; its `str` is what messages call it."""
 
 
 @dataclass(frozen=True)
-class PairLoader:
-    """Loads an `ImageSource` whose payload is an `EntryPair`: checks the image, reads the mask, compares sizes."""
+class MaskLoader:
+    """Loads an `ImageSource` whose payload is an `ImageWithMask`: checks the image, reads the mask, compares sizes."""
 
-    read_mask: ReadMask
+    read_mask: Callable[[Any], NDArray[np.uint8]]
+    """A `ReadMask` where masks are files."""
 
     def __call__(self, source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
-        pair: EntryPair = source.payload
+        pair: ImageWithMask = source.payload
         content = pair.image.read()
         height, width = image_size(content, str(pair.image))
         label = self.read_mask(pair.mask)
-        check_equal_sizes(str(pair.mask), label.shape, str(pair.image), (height, width))
+        if label.shape != (height, width):
+            raise UserError(
+                f"{pair.mask} has {label.shape[1]} x {label.shape[0]} pixels, "
+                f"its image {pair.image} has {width} x {height}; they must be equal."
+            )
         return content, label
-
-
-def check_equal_sizes(mask: str, mask_size: tuple[int, ...], image: str, image_size: tuple[int, int]) -> None:
-    """Compare the size of a mask with its image's.
-
-    Args:
-        mask: What messages call the mask.
-        mask_size: Its (height, width).
-        image: What messages call the image.
-        image_size: Its (height, width).
-
-    Raises:
-        UserError: They differ.
-    """
-    if mask_size != image_size:
-        raise UserError(
-            f"{mask} has {mask_size[1]} x {mask_size[0]} pixels, its image {image} has "
-            f"{image_size[1]} x {image_size[0]}; they must be equal."
-        )
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import EntryPair, PairLoader, look_up, value_table
+from cascade_clip.preparation.masks import ImageWithMask, MaskLoader, look_up, value_table
 from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.preparation.source_files import describe_archives
+from cascade_clip.preparation.source_files import check_counts, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images, each with a mask (ECOSYSTEM section 3).
-_TRAIN, _VAL = 118_287, 5_000
+_COUNTS: Mapping[Part, int] = {"train": 118_287, "val": 5_000}
 
 _LAST_VALUE = 181
 
@@ -68,14 +68,14 @@ def prepare_coco(
     """
     parts = find_coco_images(source, subset)
     split = get_split("coco")
-    pairs: list[EntryPair] = [image.payload for images in parts.values() for image in images]
+    pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
     return write_prepared(
         output,
         name=name,
         classes=split.class_names,
         colours=split.colours,
         parts=parts,
-        load=PairLoader(read_coco_mask),
+        load=MaskLoader(read_coco_mask),
         options={"from": "coco", "subset": subset},
         sources=describe_archives(entry for pair in pairs for entry in (pair.image, pair.mask)),
         workers=workers,
@@ -96,7 +96,7 @@ def find_coco_images(source: Path, subset: int | None = None) -> dict[Part, list
         subset: Take only the first so many images of each part, and do not compare counts.
 
     Returns:
-        Images of "train" and "val" by rising id, the file's name without ending; payloads are `EntryPair`.
+        Images of "train" and "val" by rising id, the file's name without ending; payloads are `ImageWithMask`.
 
     Raises:
         UserError: There are no images or no masks, some have no partner, or counts differ from the published ones; an
@@ -117,10 +117,11 @@ def find_coco_images(source: Path, subset: int | None = None) -> dict[Part, list
     if problems:
         raise problem_list(problems)
     if subset is None:
-        _check_counts(source, len(images["train"]), len(images["val"]))
+        check_counts(str(source), {part: len(images[part]) for part in parts}, _COUNTS)
     return {
         part: [
-            ImageSource(stem, EntryPair(image, masks[part][stem])) for stem, image in [*images[part].items()][:subset]
+            ImageSource(stem, ImageWithMask(image, masks[part][stem]))
+            for stem, image in [*images[part].items()][:subset]
         ]
         for part in parts
     }
@@ -146,14 +147,6 @@ def _without_partner(images: Mapping[str, Entry], masks: Mapping[str, Entry]) ->
         *(f"{image} has no mask {stem}.png." for stem, image in images.items() if stem not in masks),
         *(f"{mask} has no image {stem}.jpg." for stem, mask in masks.items() if stem not in images),
     ]
-
-
-def _check_counts(source: Path, train: int, val: int) -> None:
-    if (train, val) != (_TRAIN, _VAL):
-        raise UserError(
-            f"{source} gives {train} training and {val} validation images; published are {_TRAIN} and {_VAL}. "
-            "Complete it, or give --subset N to take N images of each."
-        )
 
 
 def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:

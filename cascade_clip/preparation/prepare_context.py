@@ -14,22 +14,23 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
-    AnnotatedImage,
     ConvertedMasks,
     RleLabel,
-    load_annotated_image,
+    paint_rle_label,
     read_annotations,
     read_mat_label,
 )
-from cascade_clip.preparation.masks import EntryPair, PairLoader
+from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
 from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
-from cascade_clip.preparation.shards import ImageSource, Loader
-from cascade_clip.preparation.source_files import describe_archive, describe_archives, lines_of
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 4_998, "val": 5_105}
+
+_OTHER_LIST = " (A validation list of 5,104 circulates; scores on it are not quite those of the published protocol.)"
 
 _YEAR = "VOC2010"
 _JSON = "trainval_merged.json"
@@ -99,7 +100,7 @@ def prepare_context(
         load, how = _how_to_read(labels, voc, class_order)
         split = labels.split or _listed_split([label_tree, tree], voc)
         if subset is None:
-            _check_counts(split)
+            check_counts(split.where, {part: len(stems) for part, stems in split.ids.items()}, _COUNTS, _OTHER_LIST)
         parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
         counts = {f"{part}_images": len(images) for part, images in parts.items()}
         classes = get_split("context")
@@ -181,12 +182,14 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
     )
 
 
-def _how_to_read(labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None) -> tuple[Loader, dict[str, str | int]]:
+def _how_to_read(
+    labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None
+) -> tuple[MaskLoader, dict[str, str | int]]:
     """The loader of the labels, and what `dataset.json` says of them."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         reading, told_by = choose_reading(masks, voc.masks, given=class_order, where=labels.where)
-        return PairLoader(ConvertedMasks(reading)), {
+        return MaskLoader(ConvertedMasks(reading)), {
             "labels": "png",
             "class_order": reading.order,
             "first_index": reading.first_index,
@@ -197,7 +200,7 @@ def _how_to_read(labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None)
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
             f"{labels.where}, which needs no such word. Leave it out, or name the folder of the masks by --annotations."
         )
-    return load_annotated_image if labels.kind == "json" else PairLoader(read_mat_label), {"labels": labels.kind}
+    return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
 
 
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
@@ -207,7 +210,10 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):
-            ids = {part: _read_ids(file) for part, file in zip(found, files, strict=True)}
+            ids = {
+                part: sorted(filter(None, read_lines(file, "list of images")))
+                for part, file in zip(found, files, strict=True)
+            }
             both = sorted(set(ids["train"]) & set(ids["val"]))
             if both:
                 raise problem_list([f"{files[0]} and {files[1]} both name the image {stem}." for stem in both])
@@ -218,30 +224,12 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
     )
 
 
-def _read_ids(file: Entry) -> list[str]:
-    return sorted(line for line in lines_of(file, "list of images") if line)
-
-
-def _check_counts(split: _Split) -> None:
-    train, val = (len(split.ids[part]) for part in _COUNTS)
-    if (train, val) != tuple(_COUNTS.values()):
-        raise UserError(
-            f"{split.where} gives {train:,} training and {val:,} validation images; published are "
-            f"{_COUNTS['train']:,} and {_COUNTS['val']:,}. (A validation list of 5,104 circulates; scores on it are "
-            "not quite those of the published protocol.) Complete it, or give --subset N to take N images of each."
-        )
-
-
 def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _Labels) -> list[ImageSource]:
     missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
     missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
     if missing:
         raise problem_list(missing)
-    pairs = ((stem, voc.images[stem], labels.of[stem]) for stem in stems)
-    return [
-        ImageSource(stem, EntryPair(image, label) if isinstance(label, Entry) else AnnotatedImage(image, label))
-        for stem, image, label in pairs
-    ]
+    return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
 
 
 def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
@@ -249,4 +237,4 @@ def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]
     masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
     archives = describe_archives([*voc.images.values(), *masks, *split.files])
     lying = [file for file in split.files if file.member is None]
-    return [*(describe_archive(file.container) for file in lying), *archives]
+    return [*map(describe_file, lying), *archives]

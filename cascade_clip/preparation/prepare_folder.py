@@ -14,7 +14,14 @@ from cascade_clip.data.class_list_file import Colour, class_name_problems, parse
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation.masks import ColourMasks, EntryPair, IndexMasks, PairLoader, ReadMask, colours_in_order
+from cascade_clip.preparation.masks import (
+    ColourMasks,
+    ImageWithMask,
+    IndexMasks,
+    MaskLoader,
+    ReadMask,
+    colours_in_order,
+)
 from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_file, read_lines
@@ -85,7 +92,7 @@ def prepare_folder(
         classes=classes,
         colours=colours_in_order(classes, colours) if colours else None,
         parts={part: [ImageSource(image_id, pairs[image_id]) for image_id in ids] for part, ids in chosen.items()},
-        load=PairLoader(mask_reader(classes, colours, ignore, first_index)),
+        load=MaskLoader(mask_reader(classes, colours, ignore, first_index)),
         options={"from": "folder", "first_index": first_index, "ignore": list(ignore), **drawn},
         sources=[describe_file(path) for path in lists],
         workers=workers,
@@ -141,7 +148,7 @@ def mask_reader(
     return IndexMasks(len(classes), first_index, values)
 
 
-def pair_files(images: Path, masks: Path) -> dict[str, EntryPair]:
+def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     """Match the files of two folders, sub-folders included.
 
     Names are compared by path without ending, or by file name alone, each with and without an appended role such as
@@ -160,8 +167,7 @@ def pair_files(images: Path, masks: Path) -> dict[str, EntryPair]:
     image_files, mask_files = _image_files(images, "images"), _image_files(masks, "masks")
     if images.resolve() == masks.resolve():
         raise UserError(f"Images and masks were both looked for in {images}; they must lie in different folders.")
-    ways = [_with_folders, _with_folders_without_role, _name_only, _name_without_role]
-    key = max(ways, key=lambda way: _matches(way, image_files, mask_files))
+    key = max(_KEYS, key=lambda way: _matches(way, image_files, mask_files))
     mask_of: dict[str, Path] = {}
     problems = _repeated(key, image_files, images) + _repeated(key, mask_files, masks)
     for path in mask_files:
@@ -172,7 +178,8 @@ def pair_files(images: Path, masks: Path) -> dict[str, EntryPair]:
     if problems:
         raise problem_list(problems)
     return {
-        _with_folders(path): EntryPair(Entry.of(images / path), Entry.of(mask_of[key(path)])) for path in image_files
+        _with_folders(path): ImageWithMask(Entry.of(images / path), Entry.of(mask_of[key(path)]))
+        for path in image_files
     }
 
 
@@ -196,16 +203,13 @@ def _with_folders(path: PurePosixPath) -> str:
     return str(path.with_suffix(""))
 
 
-def _with_folders_without_role(path: PurePosixPath) -> str:
-    return _ROLE.sub("", _with_folders(path))
-
-
-def _name_only(path: PurePosixPath) -> str:
-    return path.stem
-
-
-def _name_without_role(path: PurePosixPath) -> str:
-    return _ROLE.sub("", path.stem)
+# Ways to compare names: with and without folders, each with and without an appended role.
+_KEYS: tuple[Key, ...] = (
+    _with_folders,
+    lambda path: _ROLE.sub("", _with_folders(path)),
+    lambda path: path.stem,
+    lambda path: _ROLE.sub("", path.stem),
+)
 
 
 def _matches(key: Key, image_files: Iterable[PurePosixPath], mask_files: Iterable[PurePosixPath]) -> int:

@@ -13,15 +13,16 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.masks import EntryPair, IndexMasks, PairLoader, read_mat
+from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, read_mat
 from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.preparation.source_files import describe_archives, describe_file, lines_of
+from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
 # Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
-_TRAIN, _VAL, _ADDED = 1464, 1449, 9118
+_COUNTS: Mapping[Part, int] = {"train": 1464, "val": 1449}
+_ADDED = 9118
 
 _LISTS = "ImageSets/Segmentation"
 _IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
@@ -86,7 +87,7 @@ def prepare_voc(
             classes=classes.class_names,
             colours=classes.colours,
             parts=parts,
-            load=PairLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
+            load=MaskLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
             options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
             sources=_sources(voc, additions, parts),
             workers=workers,
@@ -133,7 +134,7 @@ def _find_voc(tree: SourceTree) -> _Voc2012:
     return _Voc2012(
         tree.places,
         lists,
-        {part: [line for line in lines_of(entry, "list of images") if line] for part, entry in lists.items()},
+        {part: [line for line in read_lines(entry, "list of images") if line] for part, entry in lists.items()},
         tree.folder(f"{base}/{_IMAGES}", (".jpg",)),
         tree.folder(f"{base}/{_MASKS}", (".png",)),
     )
@@ -175,7 +176,7 @@ def _find_additions(tree: SourceTree) -> _Additions | None:
             lists = [entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt"))]
             if len(lists) < 2:
                 return _Additions("SBD", masks, frozenset(masks))
-            named = frozenset(line for entry in lists for line in lines_of(entry, "list of SBD") if line)
+            named = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD") if line)
             return _Additions("SBD", masks, named, tuple(lists))
     masks = tree.folder(_AUG, (".png",))
     return _Additions(_AUG, masks, frozenset(masks)) if masks else None
@@ -198,17 +199,13 @@ def _image_ids(voc: _Voc2012, additions: _Additions | None) -> dict[Part, list[s
 
 
 def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _Additions | None) -> None:
-    train, val = len(set(voc.ids["train"])), len(set(ids["val"]))
-    if (train, val) != (_TRAIN, _VAL):
-        raise UserError(
-            f"The lists of VOC 2012 in {voc.places} name {train} training and {val} validation images; published are "
-            f"{_TRAIN} and {_VAL}. Complete it, or give --subset N to take N images of each."
-        )
-    added = len(ids["train"]) - train
+    own = {part: len(set(stems)) for part, stems in voc.ids.items()}
+    check_counts(f"VOC 2012 in {voc.places}", own, _COUNTS)
+    added = len(ids["train"]) - own["train"]
     if additions and added != _ADDED:
         raise UserError(
-            f"The SBD additions ({additions.kind}) give {added} training images that VOC 2012 has not; published are "
-            f"{_ADDED}, for {_TRAIN + _ADDED} in all. Complete them, or give --subset N to take N images of each part."
+            f"The SBD additions ({additions.kind}) give {added:,} training images that VOC 2012 has not; published are "
+            f"{_ADDED:,}, for {_COUNTS['train'] + _ADDED:,} in all. Complete them, or give --subset N to take N images of each part."
         )
 
 
@@ -229,7 +226,7 @@ def _image_sources(
     if problems:
         raise problem_list(problems)
     return {
-        part: [ImageSource(stem, EntryPair(images[stem], masks[stem])) for stem in stems]
+        part: [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]
         for part, stems in chosen.items()
     }
 
@@ -239,7 +236,7 @@ def _sources(
 ) -> list[SourceFile]:
     """The lists, and the archives that anything was read from."""
     lists = [*voc.lists.values(), *(additions.lists if additions else ())]
-    pairs: list[EntryPair] = [image.payload for images in parts.values() for image in images]
+    pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
     return [
         *map(describe_file, lists),
         *describe_archives([*lists, *(pair.image for pair in pairs), *(pair.mask for pair in pairs)]),

@@ -324,9 +324,7 @@ def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path:
     aeroplanes = np.ones(SIZE, np.uint8)
     images = _images(tmp_path / "source", voc={A: aeroplanes})
     write_context_masks(images / "SegmentationClassContext", {**VOC_CLASSES_FIRST, A: aeroplanes})
-    with pytest.raises(
-        UserError, match=r"cannot be told: .*agree with both .* Give --class-order alphabetical \(aeropla"
-    ):
+    with pytest.raises(UserError, match=r"cannot be told: .*agree with both .* Give --class-order alpha"):
         prepare_context(tmp_path / "out", source=images)
     info = prepare_context(tmp_path / "out", source=images, class_order="voc-first")
     assert (info.options["class_order_told_by"], info.options["first_index"]) == ("class_order", 1)
@@ -335,9 +333,7 @@ def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path:
 def test_without_masks_of_voc_converted_masks_are_refused(tmp_path: Path) -> None:
     images = _images(tmp_path / "source", voc={})
     write_context_masks(images / "SegmentationClassContext", ALPHABETICAL)
-    with pytest.raises(
-        UserError, match=r"cannot be checked: VOC's own masks cover none .*SegmentationClass of VOC 2010"
-    ):
+    with pytest.raises(UserError, match=r"cannot be checked: VOC's own masks cover none .* SegmentationClass of"):
         prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
 
 
@@ -346,9 +342,7 @@ def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path: Path) -> None
     wrong = ALPHABETICAL[V].copy()
     wrong[0, :2] = 60, 200
     write_context_masks(images / "SegmentationClassContext", {**ALPHABETICAL, V: wrong})
-    with pytest.raises(
-        UserError, match=rf"{V}\.png holds the values 60, 200, which is no class: .* from 1 to 59, and 255"
-    ):
+    with pytest.raises(UserError, match=rf"{V}\.png holds the values 60, 200, .* from 1 to 59, and 255"):
         prepare_context(tmp_path / "out", source=images)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import shards
-from cascade_clip.preparation.masks import EntryPair, IndexMasks, PairLoader
+from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource, ShardJob, ShardReport
 from cascade_clip.preparation.source_tree import Entry
@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def samples(files: Path) -> list[ImageSource]:
     """All pairs of the folder in order."""
     return [
-        ImageSource(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
+        ImageSource(path.stem, ImageWithMask(Entry.of(path), Entry.of(path.with_suffix(".png"))))
         for path in sorted(files.glob("*.jpg"))
     ]
 
@@ -51,7 +51,7 @@ def write(output: Path, files: Path, **options: object) -> DatasetInfo:
         "name": "pairs",
         "classes": ["a", "b"],
         "parts": {"train": samples(files)},
-        "load": PairLoader(IndexMasks(2)),
+        "load": MaskLoader(IndexMasks(2)),
     }
     return write_prepared(output, **(arguments | options))  # type: ignore[arg-type]
 
@@ -226,7 +226,7 @@ def test_a_shard_that_fails_halfway_is_removed(files: Path, tmp_path: Path) -> N
     def full(sample: ImageSource) -> tuple[bytes, np.ndarray]:
         if sample.id == "20":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return PairLoader(IndexMasks(2))(sample)
+        return MaskLoader(IndexMasks(2))(sample)
 
     with pytest.raises(UserError, match="The disk is full"):
         write(tmp_path / "out", files, load=full)

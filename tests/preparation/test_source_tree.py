@@ -18,7 +18,7 @@ from official_miniatures import pack, write_lines
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import source_tree
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.source_files import describe_archives, describe_file, lines_of
+from cascade_clip.preparation.source_files import describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
 KINDS = ["folder", "zip", "tar", "tgz", "tar.gz", "tar.bz2", "tar.xz"]
@@ -69,7 +69,7 @@ def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) 
     assert tree.folder("photos", (".png",)) == {}
     found = tree.file("lists/train.txt")
     assert found is not None
-    assert lines_of(found, "list") == ["a", "b"]
+    assert read_lines(found, "list") == ["a", "b"]
     assert tree.file("photos/train.txt") is None
     assert tree.file("train.txt") == found
 
