@@ -205,7 +205,8 @@ def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _
     if additions and added != _ADDED:
         raise UserError(
             f"The SBD additions ({additions.kind}) give {added:,} training images that VOC 2012 has not; published are "
-            f"{_ADDED:,}, for {_COUNTS['train'] + _ADDED:,} in all. Complete them, or give --subset N to take N images of each part."
+            f"{_ADDED:,}, for {_COUNTS['train'] + _ADDED:,} in all. Complete them, or give --subset N to take N "
+            "images of each part."
         )
 
 

@@ -14,23 +14,22 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 
-def _mask(folder: Path, values: list[list[int]], name: str = "mask.png") -> Entry:
+def _mask(folder: Path, values: object, name: str = "mask.png") -> Entry:
     path = folder / name
     Image.fromarray(np.array(values, np.uint8)).save(path)
     return Entry.of(path)
 
 
-def test_indices_stay_and_255_is_ignored(tmp_path: Path) -> None:
-    assert IndexMasks(3)(_mask(tmp_path, [[0, 1, 2, 255]])).tolist() == [[0, 1, 2, 255]]
-
-
-def test_counting_from_one_with_an_ignored_background(tmp_path: Path) -> None:
-    masks = IndexMasks(2, first_index=1, ignore=frozenset({0, 200}))
-    assert masks(_mask(tmp_path, [[0, 1, 2, 200, 255]])).tolist() == [[255, 0, 1, 255, 255]]
-
-
-def test_an_ignored_value_wins_over_a_class(tmp_path: Path) -> None:
-    assert IndexMasks(3, ignore=frozenset({1}))(_mask(tmp_path, [[0, 1, 2]])).tolist() == [[0, 255, 2]]
+@pytest.mark.parametrize(
+    ("masks", "values", "labels"),
+    [
+        (IndexMasks(3), [0, 1, 2, 255], [0, 1, 2, 255]),
+        (IndexMasks(2, first_index=1, ignore=frozenset({0, 200})), [0, 1, 2, 200, 255], [255, 0, 1, 255, 255]),
+        (IndexMasks(3, ignore=frozenset({1})), [0, 1, 2], [0, 255, 2]),
+    ],
+)
+def test_indices_become_labels(tmp_path: Path, masks: IndexMasks, values: list[int], labels: list[int]) -> None:
+    assert masks(_mask(tmp_path, [values])).tolist() == [labels]
 
 
 @pytest.mark.parametrize(
@@ -46,22 +45,13 @@ def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: lis
         masks(_mask(tmp_path, values))
 
 
-def _colour_mask(folder: Path, pixels: list[tuple[int, int, int]]) -> Entry:
-    path = folder / "mask.png"
-    Image.fromarray(np.array([pixels], np.uint8)).save(path)
-    return Entry.of(path)
-
-
-def test_colours_become_their_class(tmp_path: Path) -> None:
-    masks = ColourMasks(((128, 0, 0), (0, 0, 1)), ignore=frozenset({(0, 0, 0)}))
-    mask = _colour_mask(tmp_path, [(0, 0, 1), (128, 0, 0), (0, 0, 0), (0, 0, 1)])
-    assert masks(mask).tolist() == [[1, 0, 255, 1]]
-
-
-def test_unknown_colours_are_named(tmp_path: Path) -> None:
-    mask = _colour_mask(tmp_path, [(0, 0, 1), (255, 255, 255), (255, 255, 255)])
+def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
+    pixels = [[(0, 0, 1), (128, 0, 0), (0, 0, 0), (255, 255, 255), (255, 255, 255)]]
+    mask = _mask(tmp_path, pixels)
+    colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)
+    assert ColourMasks(colours, ignore=frozenset({(0, 0, 0), white}))(mask).tolist() == [[1, 0, 255, 255, 255]]
     with pytest.raises(UserError, match=r"mask\.png has 2 pixels of no class, for example #ffffff"):
-        ColourMasks(((0, 0, 1),))(mask)
+        ColourMasks(colours, ignore=frozenset({(0, 0, 0)}))(mask)
 
 
 def test_colours_follow_the_classes() -> None:

@@ -227,7 +227,8 @@ def test_an_unexpected_value_is_named_with_file_and_thing(tmp_path: Path) -> Non
         prepare_coco(tmp_path / "out", source=source, subset=4)
     assert str(caught.value).splitlines()[1:] == [
         f"  {path} holds the values 11, 90, 200, which is no class: masks of COCO-Stuff hold 0 to 181 without 11 "
-        "things that were never drawn, and 255 is unlabelled. A mask that holds train ids is named NAME_labelTrainIds.png."
+        "things that were never drawn, and 255 is unlabelled. A mask that holds train ids is named "
+        "NAME_labelTrainIds.png."
     ]
     assert [left.name for left in tmp_path.iterdir()] == ["source"]
 
