@@ -123,13 +123,13 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, MemberState]]:
 
 
 @lru_cache(maxsize=8)
-def _opened_zip(archive: Path, process: int, changed: int) -> zipfile.ZipFile:
-    """An open zip of this process: a fork must not share the position in a file, nor a new file the old one's index."""
+def _opened_zip(archive: Path, changed: int) -> zipfile.ZipFile:
+    """An open zip; one that was changed is opened anew. Processes that prepare are spawned, so that none is shared."""
     return zipfile.ZipFile(archive)
 
 
 def _read_zip(archive: Path, member: str, state: MemberState) -> bytes | None:
-    opened = _opened_zip(archive, os.getpid(), archive.stat().st_mtime_ns)
+    opened = _opened_zip(archive, archive.stat().st_mtime_ns)
     info = opened.NameToInfo.get(member)
     if info is None or (info.file_size, info.CRC) != state:
         return None

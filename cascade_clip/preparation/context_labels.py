@@ -195,10 +195,10 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
         annotations has an empty list: all of it is ignored.
 
     Raises:
-        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may (all problems
-            with their places); an image stands there twice; an annotation has another size than its image; or images
-            have no annotation while there are annotations of images that are not listed. Of such alone, which are those
-            of other phases, nothing is taken.
+        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an image
+            stands there twice; an annotation has another size than its image; or images have no annotation while there
+            are annotations of images that are not listed. Of such alone, which are those of other phases, nothing is
+            taken.
     """
     try:
         content = _File.model_validate_json(file.read())
@@ -244,18 +244,10 @@ def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[s
 
 
 def _explain(error: ValidationError, file: Entry) -> UserError:
-    """Turn pydantic's findings into sentences with the place."""
-    findings = error.errors(include_url=False)
-    if findings[0]["type"] == "json_invalid":
-        return UserError(f"{file} is no valid JSON ({findings[0]['ctx']['error']}). Is it cut off? Fetch it again.")
-    if any(len(finding["loc"]) <= 1 for finding in findings):
-        return UserError(
-            f"{file} is no annotation of PASCAL Context: trainval_merged.json has the lists images and "
-            "annos_segmentation."
-        )
-    problems = []
-    for finding in findings:
-        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in finding["loc"]).removeprefix(".")
-        told = "is missing" if finding["type"] == "missing" else f"is {finding['input']!r}: {finding['msg']}"
-        problems.append(f"{file}: {place} {told}.")
-    return problem_list(problems)
+    """Turn the first of pydantic's findings into a sentence with its place."""
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).removeprefix(".")
+    return UserError(
+        f"{file} is no annotation of PASCAL Context as published ({place}{': ' if place else ''}{first['msg']}). "
+        "Is it cut off? Fetch trainval_merged.json again."
+    )

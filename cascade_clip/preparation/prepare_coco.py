@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,10 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, MaskLoader, look_up, value_table
-from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images, each with a mask (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 118_287, "val": 5_000}
@@ -44,9 +44,7 @@ def prepare_coco(
     source: Path,
     subset: int | None = None,
     name: str = "coco",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare COCO-Stuff 164K from the official zips, from what they unpack to, or from some of each.
 
@@ -55,9 +53,7 @@ def prepare_coco(
         source: Folder to look in, see `find_coco_images`.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says.
@@ -78,9 +74,7 @@ def prepare_coco(
         load=MaskLoader(read_coco_mask),
         options={"from": "coco", "subset": subset},
         sources=describe_archives(entry for pair in pairs for entry in (pair.image, pair.mask)),
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
+        **writing,
     )
 
 

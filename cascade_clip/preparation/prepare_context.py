@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
@@ -21,11 +21,10 @@ from cascade_clip.preparation.context_labels import (
     read_mat_label,
 )
 from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
-from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 4_998, "val": 5_105}
@@ -53,9 +52,7 @@ def prepare_context(
     class_order: ClassOrder | None = None,
     subset: int | None = None,
     name: str = "context",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare PASCAL Context from VOC 2010 and its labels, packed or unpacked.
 
@@ -77,9 +74,7 @@ def prepare_context(
         class_order: How converted masks number the classes; None: alphabetically.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says; among its options are the kind of labels, how converted masks were read and what told
@@ -113,9 +108,7 @@ def prepare_context(
             load=load,
             options={"from": "context", "split": split.where, "subset": subset, **how, **counts},
             sources=_describe(labels, split, voc),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
+            **writing,
         )
 
 

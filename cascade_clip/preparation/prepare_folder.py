@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -22,11 +22,10 @@ from cascade_clip.preparation.masks import (
     ReadMask,
     colours_in_order,
 )
-from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry
-from cascade_clip.progress import Progress
 
 # What programs append to the stem of a mask, or of the image it belongs to.
 _ROLE = re.compile(
@@ -48,9 +47,7 @@ def prepare_folder(
     val_list: Path | None = None,
     val_fraction: float = 0.2,
     seed: int = 0,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare a folder of images and a folder of masks.
 
@@ -68,9 +65,7 @@ def prepare_folder(
         val_list: File with the ids for validation.
         val_fraction: Share drawn for validation where there is no list, 0 to below 1.
         seed: Seed of that draw.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says: counts, sizes, pixels of each class.
@@ -95,9 +90,7 @@ def prepare_folder(
         load=MaskLoader(mask_reader(classes, colours, ignore, first_index)),
         options={"from": "folder", "first_index": first_index, "ignore": list(ignore), **drawn},
         sources=[describe_file(path) for path in lists],
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
+        **writing,
     )
 
 

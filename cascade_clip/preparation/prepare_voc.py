@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,10 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, read_mat
-from cascade_clip.preparation.prepared_writer import problem_list, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 1464, "val": 1449}
@@ -40,9 +40,7 @@ def prepare_voc(
     sbd: Path | None = None,
     subset: int | None = None,
     name: str = "voc",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare VOC 2012 from its official files, packed or unpacked.
 
@@ -57,9 +55,7 @@ def prepare_voc(
             one of these. Unset: they are used where `source` holds them.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says.
@@ -90,9 +86,7 @@ def prepare_voc(
             load=MaskLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
             options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
             sources=_sources(voc, additions, parts),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
+            **writing,
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
+from typing import TypedDict
 
 import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
@@ -23,6 +24,18 @@ from cascade_clip.progress import Progress
 
 Options = Mapping[str, str | int | float | bool | list[str] | None]
 """How a dataset is made, as `dataset.json` records it."""
+
+
+class WriteOptions(TypedDict, total=False):
+    """What every function that prepares a dataset passes on to `write_prepared`."""
+
+    workers: int
+    """Processes that load and write; 1, the default, works in this process."""
+    overwrite: bool
+    """Replace what is in the output, and start over an unfinished run of other input."""
+    progress: Progress | None
+    """Called after each shard with (images done, images in all, file)."""
+
 
 _FINGERPRINT_FILE = "preparing.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -164,7 +164,7 @@ class SourceTree:
                 found[place] = [Entry.of(Path(place, name)) for name in names]
         if not found:
             for (_, place), inside in self._packed.items():
-                entries = [entry for entry in inside.values() if _ends(place, path) and entry.suffix in suffixes]
+                entries = [entry for entry in inside.values() if entry.suffix in suffixes] if _ends(place, path) else []
                 if entries:
                     found[str(Path(str(entries[0])).parent)] = entries
         _refuse_several(path, found)

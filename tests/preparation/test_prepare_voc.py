@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
@@ -358,16 +357,6 @@ def test_sources_that_are_not_voc(devkit: Path, tmp_path: Path) -> None:
         prepare_voc(tmp_path / "out", source=devkit)
 
 
-@pytest.mark.parametrize("broken", ["tar", "tgz"])
-def test_a_half_download_is_named(devkit: Path, release: Path, tmp_path: Path, broken: str) -> None:
-    voc, sbd = _official(devkit, tmp_path), pack(release, tmp_path / "benchmark.tgz")
-    half = voc if broken == "tar" else sbd
-    os.truncate(half, half.stat().st_size // 2)
-    with pytest.raises(UserError, match=rf"The archive {half} is damaged or cut off .*; download it again"):
-        prepare_voc(tmp_path / "out", source=voc, sbd=sbd)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.tgz", "downloads", "sbd", "voc"]
-
-
 def test_a_half_download_beside_the_unpacked_files_matters_only_where_it_could_be_wanted(
     devkit: Path, release: Path, tmp_path: Path
 ) -> None:
@@ -415,16 +404,3 @@ def test_a_killed_run_goes_on_with_its_archives(tmp_path: Path) -> None:
     assert _digests(output) == _digests(tmp_path / "straight")
     assert len(_digests(output)) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads", "out", "sbd", "straight", "voc"]
-
-
-def test_another_archive_is_another_input(devkit: Path, tmp_path: Path) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    source = _official(devkit, tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        prepare_voc(tmp_path / "out", source=source, subset=1, progress=stop)
-    write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_a.png", drawn_mask(5, range(21), (30, 22)))
-    _official(devkit, tmp_path)
-    with pytest.raises(UserError, match="was made from other files or options"):
-        prepare_voc(tmp_path / "out", source=source, subset=1)
