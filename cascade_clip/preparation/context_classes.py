@@ -101,8 +101,8 @@ def choose_reading(
         where: Where the masks lie, for messages.
 
     Returns:
-        The reading, whose start is the one that agrees better, and what tells the order: "VOC's own masks", or
-        "class_order" where these agree with both.
+        The reading, which counts from 0 or 1 as agrees better, and what confirms the order: "VOC's own masks", or
+        "class_order" where these agree with both orders.
 
     Raises:
         UserError: VOC's masks contradict the order (the message says in how many images each order agrees) or agree
@@ -138,15 +138,16 @@ class _Evidence:
 
 
 def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], where: str) -> _Evidence:
-    """Compare images evenly over all that VOC has masks of; one of another size is left to the preparation itself."""
+    """Compare images spread evenly over all that VOC has masks of; another size is reported when it is prepared."""
     common = [stem for stem in masks if stem in voc_masks]
+    chosen = np.linspace(0, max(len(common) - 1, 0), min(len(common), _COMPARED)).round().astype(int)
     images = largest = 0
     agreeing = dict.fromkeys(_READINGS, 0)
-    for stem in common[:: max(len(common) // (2 * _COMPARED), 1)]:
+    for stem in (common[index] for index in chosen):
         values = decode_label(masks[stem].read(), str(masks[stem]))
         voc = decode_label(voc_masks[stem].read(), str(voc_masks[stem]))
         labelled = (voc >= 1) & (voc <= 20)
-        if images == _COMPARED or values.shape != voc.shape or np.count_nonzero(labelled) < _PIXELS:
+        if values.shape != voc.shape or np.count_nonzero(labelled) < _PIXELS:
             continue
         images += 1
         largest = max(largest, int(values[values != 255].max(initial=0)))

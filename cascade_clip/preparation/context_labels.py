@@ -196,9 +196,8 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
 
     Raises:
         UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an image
-            stands there twice; an annotation has another size than its image; or images have no annotation while there
-            are annotations of images that are not listed. Of such alone, which are those of other phases, nothing is
-            taken.
+            is listed twice; an annotation has another size than its image; or images have no annotation while there are
+            annotations of images that are not listed (without the former, the latter are passed over).
     """
     try:
         content = _File.model_validate_json(file.read())
@@ -222,9 +221,7 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
 def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[str]:
     by_id = {image.image_id: image for image in content.images}
     counts = Counter([*stems, *(image.image_id for image in content.images)])
-    problems = [
-        f"{file}: the image {which} stands there {count} times." for which, count in counts.items() if count > 1
-    ]
+    problems = [f"{file}: the image {which} is listed {count} times." for which, count in counts.items() if count > 1]
     for number, annotation in enumerate(content.annos_segmentation):
         image = by_id.get(annotation.image_id)
         if image and annotation.segmentation.size != (image.height, image.width):

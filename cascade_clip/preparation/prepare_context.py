@@ -191,7 +191,7 @@ def _how_to_read(
     if class_order:
         raise UserError(
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
-            f"{labels.where}, which needs no such word. Leave it out, or name the folder of the masks by --annotations."
+            f"{labels.where}, which name them. Leave it out, or give the folder of the masks with --annotations."
         )
     return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
 

@@ -283,7 +283,7 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
         if name is None:
             problems.append(f'{path}: "{line}" is none of the images.{closest(bare, known)}')
         elif name in found:
-            problems.append(f'{path}: "{line}" stands there more than once.')
+            problems.append(f'{path}: "{line}" is listed more than once.')
         else:
             found[name] = None
     return list(found)

@@ -118,7 +118,7 @@ def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSour
     problems = class_name_problems(classes)
     for part, images in parts.items():
         repeated = [image_id for image_id, count in Counter(image.id for image in images).items() if count > 1]
-        problems += [f'{part}: the id "{image_id}" stands there more than once.' for image_id in repeated[:1]]
+        problems += [f'{part}: the id "{image_id}" is used more than once.' for image_id in repeated[:1]]
     if not any(parts.values()):
         problems.append("There is no image to prepare.")
     if problems:

@@ -49,7 +49,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
         RGB by class name, in the file's order.
 
     Raises:
-        UserError: The file cannot be read, or an entry is no colour or stands there twice (all of them at once).
+        UserError: The file cannot be read, or an entry is no colour or is listed twice (all of them at once).
     """
     text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []
@@ -61,7 +61,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
             problems.append(f"{name}: {error}.")
             continue
         if name in colours or colour in colours.values():
-            problems.append(f"{name}: the {'name' if name in colours else 'colour'} stands there more than once.")
+            problems.append(f"{name}: the {'name' if name in colours else 'colour'} is listed more than once.")
         colours[name] = colour
     if problems or not colours:
         lines = "\n".join(f"  {problem}" for problem in problems or ["it holds no colour."])

@@ -343,7 +343,7 @@ def test_vocs_own_masks_are_never_taken_for_labels(tmp_path: Path) -> None:
 def test_a_class_order_means_nothing_without_converted_masks(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     images = _images(tmp_path / "source")
     write(images)
-    with pytest.raises(UserError, match=r"--class-order voc-first says how converted masks .* Leave it out, or name"):
+    with pytest.raises(UserError, match=r"--class-order voc-first says how converted masks .* Leave it out, or give"):
         prepare_context(tmp_path / "out", source=images, class_order="voc-first")
 
 
@@ -542,7 +542,7 @@ def test_run_lengths_are_read_as_pycocotools_writes_them() -> None:
             lambda c: c["annos_segmentation"][1]["segmentation"].update(size=[160, 90]),
             rf"\[1\] has 90 x 160 pixels, its image {A}\.jpg 160 x 90",
         ),
-        (lambda c: c["images"].append(c["images"][0]), rf"the image {A} stands there 2 times"),
+        (lambda c: c["images"].append(c["images"][0]), rf"the image {A} is listed 2 times"),
         (
             lambda c: c.pop("images"),
             r"is no annotation of PASCAL Context as published \(images: Field required\)",

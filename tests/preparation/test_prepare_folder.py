@@ -129,7 +129,7 @@ def test_colour_tables(tmp_path: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "a,#000000\nb,red\nc,#000000\n", "b: a colour is .*\n  c: the colour stands there more than once"),
+        ("c.csv", "a,#000000\nb,red\nc,#000000\n", "b: a colour is .*\n  c: the colour is listed more than once"),
         ("c.csv", "", "it holds no colour"),
         ("c.toml", "a = ", "is not valid TOML"),
     ],
@@ -268,7 +268,7 @@ def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
         _choose(train, val)
     assert str(caught.value).splitlines() == [
         "3 problems were found; nothing was written:",
-        f'  {train}: "day/1.jpg" stands there more than once.',
+        f'  {train}: "day/1.jpg" is listed more than once.',
         f'  {train}: "nigth/3" is none of the images. Did you mean "night/3" or "night/5" or "night/4"?',
         '  "day/1" is in both lists, for training and for validation.',
     ]

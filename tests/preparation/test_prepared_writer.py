@@ -185,7 +185,7 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
         ({"parts": {"train": []}}, "There is no image to prepare"),
         (
             {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
-            'train: the id "x" stands there more than once',
+            'train: the id "x" is used more than once',
         ),
     ],
 )
