@@ -90,14 +90,20 @@ _READINGS = tuple(Reading(order, first) for order in _ORDERS for first in (1, 0)
 
 
 def choose_reading(
-    masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], *, given: ClassOrder | None, where: str
+    masks: Mapping[str, Entry],
+    voc_masks: Mapping[str, Entry],
+    *,
+    given: ClassOrder | None,
+    assumed: ClassOrder = "alphabetical",
+    where: str,
 ) -> tuple[Reading, str]:
     """Compare the order of converted masks with VOC's own masks of up to 50 of the images.
 
     Args:
         masks: The masks by image.
         voc_masks: VOC's own masks (SegmentationClass) by image, as far as there are any.
-        given: The order that the user names; None: alphabetical is assumed.
+        given: The order that the user names; None: `assumed`.
+        assumed: The order in which masks of this place are published.
         where: Where the masks lie, for messages.
 
     Returns:
@@ -108,7 +114,7 @@ def choose_reading(
         UserError: VOC's masks contradict the order (the message says in how many images each order agrees) or agree
             with both, and none was given; there is none to compare with; or the masks are those of the 33 classes.
     """
-    order = given or "alphabetical"
+    order = given or assumed
     evidence = _compare_with_voc(masks, voc_masks, where)
     mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
     other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)

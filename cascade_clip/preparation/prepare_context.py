@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, Unpack
 
 from cascade_clip.data.catalogue import get_split
@@ -34,8 +34,8 @@ _OTHER_LIST = " (A validation list of 5,104 circulates; scores on it are not qui
 _YEAR = "VOC2010"
 _JSON = "trainval_merged.json"
 _MAT = "trainval"
-# mmsegmentation's conversion, and the official masks of the 59 classes.
-_MASKS = ("SegmentationClassContext", "59_context_labels")
+# Folders of mmsegmentation's conversion and of the official masks of the 59 classes, with the order of the classes.
+_MASKS: Mapping[str, ClassOrder] = {"SegmentationClassContext": "alphabetical", "59_context_labels": "voc-first"}
 _VOC_MASKS = "SegmentationClass"
 _IMAGES = "JPEGImages"
 # Lists made for Context, and those of VOC 2010, whose split Context keeps: all of its 10,103 images have labels.
@@ -71,7 +71,8 @@ def prepare_context(
         annotations: The labels, where they do not lie in `source`: one of the above, packed or not, or a folder above
             it; the labels are then looked for only here. A .json file of any name, and a folder that holds .mat or .png
             files of any name, will do.
-        class_order: How converted masks number the classes; None: alphabetically.
+        class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
+            alphabetical elsewhere.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
@@ -181,7 +182,8 @@ def _how_to_read(
     """The loader of the labels, and what `dataset.json` says of them."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
-        reading, told_by = choose_reading(masks, voc.masks, given=class_order, where=labels.where)
+        assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
+        reading, told_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
         return MaskLoader(ConvertedMasks(reading)), {
             "labels": "png",
             "class_order": reading.order,

@@ -216,7 +216,8 @@ def _reduced(masks: Mapping[str, Any]) -> dict[str, Any]:
     [
         ("SegmentationClassContext", "alphabetical", None),
         ("SegmentationClassContext", "alphabetical", "alphabetical"),
-        ("59_context_labels", "voc-first", "voc-first"),
+        ("SegmentationClassContext", "voc-first", "voc-first"),
+        ("59_context_labels", "voc-first", None),
     ],
 )
 def test_both_orders_and_starts_are_converted(
