@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 
 CLASSES = ("red", "green", "blue")
 _COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 210]], dtype=np.uint8)
 
 
-def draw(sample: Sample) -> tuple[bytes, np.ndarray]:
+def draw(sample: ImageSource) -> tuple[bytes, np.ndarray]:
     """A background of one colour, a square of another, noise on both, a border that is ignored."""
     rng = np.random.default_rng(sample.payload)
     height, width = (int(side) for side in rng.integers(60, 90, 2))
@@ -33,8 +33,8 @@ def draw(sample: Sample) -> tuple[bytes, np.ndarray]:
 def write_tiny_dataset(folder: Path, *, train: int = 10, val: int = 3) -> Path:
     """Write the dataset; the same every time."""
     parts = {
-        "train": [Sample(f"t{i}", i) for i in range(train)],
-        "val": [Sample(f"v{i}", 1000 + i) for i in range(val)],
+        "train": [ImageSource(f"t{i}", i) for i in range(train)],
+        "val": [ImageSource(f"v{i}", 1000 + i) for i in range(val)],
     }
     write_prepared(folder, name="squares", classes=CLASSES, parts=parts, load=draw)
     return folder

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.shapes.scenes import draw_scene
 
 _DRAWN_SIDE = 128
@@ -62,14 +62,14 @@ def drawn_dataset(
         name="bench",
         classes=names,
         parts={
-            "train": [Sample(f"t{i}", seed + i) for i in range(train)],
-            "val": [Sample(f"v{i}", seed + i) for i in range(val)],
+            "train": [ImageSource(f"t{i}", seed + i) for i in range(train)],
+            "val": [ImageSource(f"v{i}", seed + i) for i in range(val)],
         },
         load=partial(_load, size=size, classes=len(names)),
     )
     return PreparedDataset.open(folder)
 
 
-def _load(sample: Sample, *, size: tuple[int, int], classes: int) -> tuple[bytes, NDArray[np.uint8]]:
+def _load(sample: ImageSource, *, size: tuple[int, int], classes: int) -> tuple[bytes, NDArray[np.uint8]]:
     image, label = drawn_image(sample.payload, size, classes)
     return jpeg_bytes(image), label

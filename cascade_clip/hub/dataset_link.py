@@ -20,13 +20,12 @@ from cascade_clip.config.section import Section
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, Part, PartInfo, read_dataset_info
 from cascade_clip.data.records import RecordReader
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder
+from cascade_clip.files import cache_folder, write_files
 from cascade_clip.hub.hub_address import HubAddress
 from cascade_clip.hub.range_files import RangeFiles
 from cascade_clip.hub.row_columns import Columns, find_class_names, find_columns
 from cascade_clip.hub.row_source import RowSource
 from cascade_clip.hub.rows import Rows
-from cascade_clip.preparation.shards import write_text_atomically
 
 LINK_FILE = "link.json"
 _VALIDATION_SPLITS = ("validation", "val", "valid", "dev")
@@ -212,8 +211,8 @@ def _write_link(link: Link, info: str) -> Path:
     folder = cache_folder() / "linked" / f"{name}-{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(folder / INFO_FILE, info)
-        write_text_atomically(folder / LINK_FILE, content)
+        write_files({folder / INFO_FILE: info.encode()})
+        write_files({folder / LINK_FILE: content.encode()})
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror}): set CASCADE_CLIP_CACHE.") from error
     return folder

@@ -17,11 +17,10 @@ from cascade_clip.hub.row_columns import find_class_names, find_columns
 from cascade_clip.hub.row_loader import RowLoader
 from cascade_clip.hub.row_source import RowSource, SourceLostError
 from cascade_clip.hub.rows import Rows
-from cascade_clip.preparation.folder_pairs import choose_parts
 from cascade_clip.preparation.masks import IndexMasks
-from cascade_clip.preparation.prepare_folder import mask_reader
+from cascade_clip.preparation.prepare_folder import choose_parts, mask_reader
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.progress import Progress
 
 
@@ -137,12 +136,12 @@ class RowPlace:
 
 @dataclass(frozen=True)
 class RowSampleLoader:
-    """Loads a `Sample` whose payload is a `RowPlace`."""
+    """Loads an `ImageSource` whose payload is a `RowPlace`."""
 
     rows: Rows
     loader: RowLoader
 
-    def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
+    def __call__(self, sample: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
         place: RowPlace = sample.payload
         where = f'row {place.index} of split "{place.split}" of {self.rows.source}'
@@ -154,7 +153,7 @@ class RowSampleLoader:
 
 def _samples(
     rows: Rows, splits: Mapping[Part, str], image_column: str, val_fraction: float, seed: int
-) -> dict[Part, list[Sample]]:
+) -> dict[Part, list[ImageSource]]:
     """Name the rows and divide them into parts."""
     named: dict[Part, dict[str, RowPlace]] = {}
     for part, split in splits.items():
@@ -166,7 +165,7 @@ def _samples(
             list(named["train"]), train_list=None, val_list=None, val_fraction=val_fraction, seed=seed
         )
         named = {part: {row_id: named["train"][row_id] for row_id in ids} for part, ids in chosen.items()}
-    return {part: [Sample(row_id, place) for row_id, place in places.items()] for part, places in named.items()}
+    return {part: [ImageSource(row_id, place) for row_id, place in places.items()] for part, places in named.items()}
 
 
 def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:

@@ -1,16 +1,24 @@
-"""The 59 classes of PASCAL Context: their ids in the full annotation, and how converted masks number them."""
+"""The 59 classes of PASCAL Context: their ids in the full annotation, and how converted masks number them.
+
+Two orders circulate, alphabetical (mmsegmentation's conversion) and VOC's classes first (the official 59_labels.txt),
+and masks count from 1 with 0 for no class or, reduced, from 0. A wrong order would give wrong labels without any error,
+so that it is compared with VOC's own masks of the same images.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.source_files import lines_of
-from cascade_clip.preparation.source_tree import Entry, SourceTree
+from cascade_clip.preparation.source_tree import Entry
 
 ClassOrder = Literal["alphabetical", "voc-first"]
 """How converted masks number the 59 classes."""
@@ -44,8 +52,7 @@ VOC_FIRST = (
 indices of the released Cascade-CLIP were written."""
 # fmt: on
 
-ALIASES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
-"""Names that VOC and 59_labels.txt have for classes of Context."""
+_ALIASES = {"diningtable": "table"}  # VOC's name: Context's name
 
 ORDERS_EXPLAINED = (
     "alphabetical (aeroplane, bag, bed, ...: what mmsegmentation's conversion writes) or "
@@ -53,7 +60,12 @@ ORDERS_EXPLAINED = (
 )
 """For messages: the two orders by their beginnings."""
 
-_CLASS_LISTS = ("classes.txt", "labels.txt", "59_labels.txt")
+# Compared are so many images, each with so many pixels of VOC's classes or more. An order that agrees with so large a
+# share of them is right; not with all, because the cloth over a sofa is a class of Context and none of VOC.
+_COMPARED, _PIXELS, _RIGHT_SHARE = 50, 500, 0.8
+
+# The official masks of 33 classes begin with VOC's 20 as well; so many images of the 59 hold values above 33.
+_CLASSES_OF_SMALL_SET, _ENOUGH_TO_TELL = 33, 20
 
 
 @dataclass(frozen=True)
@@ -73,67 +85,97 @@ class Reading:
         return f"{self.order} from {self.first_index}"
 
 
-READINGS = tuple(Reading(order, first) for order in ("alphabetical", "voc-first") for first in (1, 0))
-"""Every way in which converted masks circulate."""
+_ORDERS: tuple[ClassOrder, ...] = ("alphabetical", "voc-first")
+_READINGS = tuple(Reading(order, first) for order in _ORDERS for first in (1, 0))
+
+
+def choose_reading(
+    masks: Mapping[str, Entry],
+    voc_masks: Mapping[str, Entry],
+    *,
+    given: ClassOrder | None,
+    assumed: ClassOrder = "alphabetical",
+    where: str,
+) -> tuple[Reading, str]:
+    """Compare the order of converted masks with VOC's own masks of up to 50 of the images.
+
+    Args:
+        masks: The masks by image.
+        voc_masks: VOC's own masks (SegmentationClass) by image, as far as there are any.
+        given: The order that the user names; None: `assumed`.
+        assumed: The order in which masks of this place are published.
+        where: Where the masks lie, for messages.
+
+    Returns:
+        The reading, which counts from 0 or 1 as agrees better, and what confirms the order: "VOC's own masks", or
+        "class_order" where these agree with both orders.
+
+    Raises:
+        UserError: VOC's masks contradict the order (the message says in how many images each order agrees) or agree
+            with both, and none was given; there is none to compare with; or the masks are those of the 33 classes.
+    """
+    order = given or assumed
+    evidence = _compare_with_voc(masks, voc_masks, where)
+    mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
+    other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)
+    of_mine, of_other = evidence.agreeing[mine], evidence.agreeing[other]
+    if of_mine < _RIGHT_SHARE * evidence.images:
+        way_out = f"Give --class-order {other.order}."
+        if of_other < _RIGHT_SHARE * evidence.images:
+            way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
+        raise UserError(
+            f"The masks in {where} are not in the order {order}: of {evidence.images} images compared with VOC's own "
+            f"masks, {of_mine} agree in the order {order}, {of_other} in the order {other.order}. {way_out}"
+        )
+    if not given and of_other >= of_mine:
+        raise UserError(
+            f"The class order of the masks in {where} cannot be told: VOC's own masks (SegmentationClass) agree with "
+            f"both orders. Give --class-order {ORDERS_EXPLAINED}."
+        )
+    return mine, "VOC's own masks" if of_other < of_mine else "class_order"
 
 
 @dataclass(frozen=True)
-class ListedOrder:
-    """What a class list that lies beside masks says."""
-
-    file: str
-    order: ClassOrder
-    first_index: int | None
-    """Unset where the list has no numbers and no background."""
+class _Evidence:
+    images: int
+    """Images compared."""
+    agreeing: dict[Reading, int]
+    """In how many of them each reading agrees with VOC on at least half of the pixels that VOC labels."""
 
 
-def find_listed_order(masks: Mapping[str, Entry], tree: SourceTree) -> ListedOrder | None:
-    """Find a class list in the folder of masks or beside that folder.
+def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], where: str) -> _Evidence:
+    """Compare images spread evenly over all that VOC has masks of; another size is reported when it is prepared."""
+    common = [stem for stem in masks if stem in voc_masks]
+    chosen = np.linspace(0, max(len(common) - 1, 0), min(len(common), _COMPARED)).round().astype(int)
+    images = largest = 0
+    agreeing = dict.fromkeys(_READINGS, 0)
+    for stem in (common[index] for index in chosen):
+        values = decode_label(masks[stem].read(), str(masks[stem]))
+        voc = decode_label(voc_masks[stem].read(), str(voc_masks[stem]))
+        labelled = (voc >= 1) & (voc <= 20)
+        if values.shape != voc.shape or np.count_nonzero(labelled) < _PIXELS:
+            continue
+        images += 1
+        largest = max(largest, int(values[values != 255].max(initial=0)))
+        for reading in _READINGS:
+            agreeing[reading] += (values == _values_of_voc(reading)[voc])[labelled].mean() >= 0.5
+    if not images:
+        raise UserError(
+            f"The class order of the masks in {where} cannot be checked: VOC's own masks cover none of them. Put the "
+            "folder SegmentationClass of VOC 2010 beside its images."
+        )
+    if images >= _ENOUGH_TO_TELL and largest <= _CLASSES_OF_SMALL_SET:
+        raise UserError(
+            f"The masks in {where} hold no value above {largest} in {images} images: "
+            f"they are those of the {_CLASSES_OF_SMALL_SET} classes, but the 59 are needed."
+        )
+    return _Evidence(images, agreeing)
 
-    Args:
-        masks: The masks by image, at least one.
-        tree: What they were found in.
 
-    Returns:
-        What the first list of the 59 classes says; None where there is none.
-
-    Raises:
-        UserError: The list has the classes in an order of its own, or is no text.
-    """
-    folder = next(iter(masks.values())).place.parent
-    for place in (folder, folder.parent):
-        for name in _CLASS_LISTS:
-            entry = tree.file(f"{place.name}/{name}")
-            listed = _read_listed_order(entry) if entry else None
-            if listed:
-                return listed
-    return None
-
-
-def _read_listed_order(entry: Entry) -> ListedOrder | None:
-    """Read a class list: one name a line, with or without numbers ("1: aeroplane") and background.
-
-    Args:
-        entry: The file.
-
-    Returns:
-        The order; None where the file lists anything but the 59 classes (`labels.txt` beside the MATLAB files has 459).
-
-    Raises:
-        UserError: The 59 classes stand there in neither order, or the file is no text.
-    """
-    lines = [re.fullmatch(r"(?:(\d+)\s*[:,\s]\s*)?(.*)", line) for line in lines_of(entry, "class list") if line]
-    pairs = [(match[1], re.sub(r"[\s_]", "", match[2]).lower()) for match in lines if match]
-    background = bool(pairs) and pairs[0][1] in ("background", "empty")
-    pairs = pairs[background:]
-    names = tuple(ALIASES.get(name, name) for _, name in pairs)
-    if sorted(names) != sorted(CONTEXT_IDS):
-        return None
-    first = 1 if background else None if pairs[0][0] is None else int(pairs[0][0])
-    for reading in READINGS:
-        if names == reading.names:
-            return ListedOrder(str(entry), reading.order, first)
-    raise UserError(
-        f"{entry} lists the 59 classes in an order of its own; known are {ORDERS_EXPLAINED}. "
-        "Convert the masks from the original annotation instead."
-    )
+@cache
+def _values_of_voc(reading: Reading) -> NDArray[np.uint8]:
+    """Mask value by VOC's class 1..20; 255 for all others."""
+    names = [_ALIASES.get(name, name) for name in get_split("voc").class_names]
+    table = np.full(256, 255, np.uint8)
+    table[1:21] = [reading.names.index(name) + reading.first_index for name in names]
+    return table

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,30 +17,41 @@ from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import decode_label, image_size, open_image
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 ReadMask = Callable[[Entry], NDArray[np.uint8]]
 """Reads a mask file as label (H, W) uint8; raises UserError, naming the file."""
 
+_MAT_ERRORS = (EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
-class PairLoader:
-    """Loads a `Sample` whose payload is a `EntryPair`: checks the image, reads the mask, compares their sizes."""
+class ImageWithMask:
+    """An image file with its mask."""
 
-    read_mask: ReadMask
+    image: Entry
+    mask: Any
+    """An `Entry`, or what else the loader's `read_mask` takes; its `str` is what messages call it."""
 
-    def __call__(self, sample: Sample) -> tuple[bytes, NDArray[np.uint8]]:
+
+@dataclass(frozen=True)
+class MaskLoader:
+    """Loads an `ImageSource` whose payload is an `ImageWithMask`: checks the image, reads the mask, compares sizes."""
+
+    read_mask: Callable[[Any], NDArray[np.uint8]]
+    """A `ReadMask` where masks are files."""
+
+    def __call__(self, source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
-        pair: EntryPair = sample.payload
+        pair: ImageWithMask = source.payload
         content = pair.image.read()
-        size = image_size(content, str(pair.image))
+        height, width = image_size(content, str(pair.image))
         label = self.read_mask(pair.mask)
-        if label.shape != size:
+        if label.shape != (height, width):
             raise UserError(
                 f"{pair.mask} has {label.shape[1]} x {label.shape[0]} pixels, "
-                f"its image {pair.image} has {size[1]} x {size[0]}; they must be equal."
+                f"its image {pair.image} has {width} x {height}; they must be equal."
             )
         return content, label
 
@@ -68,30 +83,56 @@ class IndexMasks:
         Raises:
             UserError: A value is no class and not ignored.
         """
-        wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * self._unknown)
-        if wrong.size:
-            last = self.first_index + self.class_count - 1
-            raise UserError(
-                f"{where} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
-                f"{self.first_index} to {last}. Values that mean no class are given with --ignore, "
-                "and --first-index 1 counts from 1."
-            )
-        labels: NDArray[np.uint8] = self._table[mask]
-        return labels
+        explanation = (
+            f"the {self.class_count} classes have the values {self.first_index} to "
+            f"{self.first_index + self.class_count - 1}. Values that mean no class are given with --ignore, "
+            "and --first-index 1 counts from 1."
+        )
+        return look_up(mask, self._table, where, explanation)
 
     @cached_property
-    def _table(self) -> NDArray[np.uint8]:
-        table = np.full(256, IGNORED, np.uint8)
-        stop = min(self.first_index + self.class_count, IGNORED)
-        table[self.first_index : stop] = np.arange(stop - self.first_index)
-        table[[*self.ignore, IGNORED]] = IGNORED
-        return table
+    def _table(self) -> NDArray[np.int16]:
+        label_of = {value: label for label, value in enumerate(range(self.first_index, IGNORED)[: self.class_count])}
+        return value_table(label_of | dict.fromkeys(self.ignore, IGNORED))
 
-    @cached_property
-    def _unknown(self) -> NDArray[np.bool_]:
-        unknown: NDArray[np.bool_] = np.equal(self._table, IGNORED)
-        unknown[[*self.ignore, IGNORED]] = False
-        return unknown
+
+def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
+    """Make the table for `look_up`.
+
+    Args:
+        label_of: Label by stored value; 255 always stays 255.
+
+    Returns:
+        (256,) int16: label by stored value, -1 for values that are not there.
+    """
+    table = np.full(256, -1, np.int16)
+    for value, label in {**label_of, IGNORED: IGNORED}.items():
+        table[value] = label
+    return table
+
+
+def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, explanation: str) -> NDArray[np.uint8]:
+    """Turn stored values into labels.
+
+    Args:
+        mask: (H, W) uint8 as stored.
+        table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
+        where: What messages call the mask.
+        explanation: Which values there are, for the message.
+
+    Returns:
+        (H, W) uint8: class index, 255 = ignored.
+
+    Raises:
+        UserError: The mask holds a value that has no label.
+    """
+    wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
+    if wrong.size:
+        shown = ", ".join(str(value) for value in wrong[:5]) + (" ..." if wrong.size > 5 else "")
+        values = "the value" if wrong.size == 1 else "the values"
+        raise UserError(f"{where} holds {values} {shown}, which is no class: {explanation}")
+    labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
+    return labels
 
 
 @dataclass(frozen=True)
@@ -142,6 +183,38 @@ def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> t
     return tuple(colours[name] for name in classes)
 
 
-def _listed(values: NDArray[np.intp]) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return f"{'the value' if values.size == 1 else 'the values'} {shown}{' ...' if values.size > 5 else ''}"
+def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:
+    """Read the label map in a MATLAB file.
+
+    Args:
+        entry: The file.
+        dataset: Whose file it is, for messages.
+        take: Gives the label map among the file's variables.
+        largest: Largest value that a label map may hold.
+
+    Returns:
+        (H, W) int64, 0 to `largest`.
+
+    Raises:
+        UserError: SciPy is missing; the file cannot be read, is broken, or holds something else.
+    """
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError as error:
+        raise UserError(f"The .mat files of {dataset} need SciPy: pip install 'cascade-clip[data]'.") from error
+    content = entry.read()
+    try:
+        stored = np.asarray(take(loadmat(io.BytesIO(content))))
+        if stored.ndim != 2 or stored.size == 0 or stored.dtype.kind not in "uif":
+            raise ValueError(f"it holds {stored.shape} {stored.dtype}")
+    except (*_MAT_ERRORS, struct.error, zlib.error, MatReadError) as error:
+        raise UserError(f"{entry} cannot be read as a label map of {dataset} ({error}).") from error
+    with np.errstate(invalid="ignore"):
+        labels = stored.astype(np.int64)
+    if stored.min() < 0 or stored.max() > largest or not np.array_equal(labels, stored):
+        raise UserError(
+            f"{entry} holds numbers from {stored.min()} to {stored.max()}; "
+            f"label maps of {dataset} have whole numbers of 0 to {largest}."
+        )
+    return labels

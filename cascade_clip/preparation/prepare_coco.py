@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,35 +13,24 @@ from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
-from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair, describe_archives
+from cascade_clip.preparation.masks import ImageWithMask, MaskLoader, look_up, value_table
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.source_files import check_counts, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images, each with a mask (ECOSYSTEM section 3).
-_TRAIN, _VAL = benchmark("coco").counts["train"], benchmark("coco").counts["val"]
+_COUNTS = benchmark("coco").counts
 
 _LAST_VALUE = 181
 
-# Values are label ids minus one. These things of COCO have a label id but were never drawn (nightrome/cocostuff,
-# labels.txt and README, "Label Names & Indices").
-_NEVER_DRAWN = {
-    11: "street sign",
-    25: "hat",
-    28: "shoe",
-    29: "eye glasses",
-    44: "plate",
-    65: "mirror",
-    67: "window",
-    68: "desk",
-    70: "door",
-    82: "blender",
-    90: "hair brush",
-}
+# Values are label ids minus one. These things of COCO have a label id but were never drawn: street sign, hat, shoe, eye
+# glasses, plate, mirror, window, desk, door, blender, hair brush (nightrome/cocostuff, labels.txt and README).
+_NEVER_DRAWN = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+
+_PUBLISHED = value_table(
+    {value: label for label, value in enumerate(sorted(set(range(_LAST_VALUE + 1)) - _NEVER_DRAWN))}
+)
 
 _CONVERTED = "_labelTrainIds"
 
@@ -55,20 +44,16 @@ def prepare_coco(
     source: Path,
     subset: int | None = None,
     name: str = "coco",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare COCO-Stuff 164K from the official zips, from what they unpack to, or from some of each.
 
     Args:
         output: Folder of the prepared dataset.
-        source: Folder to look in, see `coco_samples`.
+        source: Folder to look in, see `find_coco_images`.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says.
@@ -77,25 +62,23 @@ def prepare_coco(
         UserError: Files are missing or have no partner, counts differ from the published ones, a mask holds a value
             that COCO-Stuff does not use, or a file is broken; every problem with its file, and nothing is written.
     """
-    parts = coco_samples(source, subset)
+    parts = find_coco_images(source, subset)
     split = get_split("coco")
-    pairs: list[EntryPair] = [sample.payload for samples in parts.values() for sample in samples]
+    pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
     return write_prepared(
         output,
         name=name,
         classes=split.class_names,
         colours=split.colours,
         parts=parts,
-        load=PairLoader(read_coco_mask),
+        load=MaskLoader(read_coco_mask),
         options={"from": "coco", "subset": subset},
         sources=describe_archives(entry for pair in pairs for entry in (pair.image, pair.mask)),
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
+        **writing,
     )
 
 
-def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sample]]:
+def find_coco_images(source: Path, subset: int | None = None) -> dict[Part, list[ImageSource]]:
     """Find the images of COCO-Stuff with their masks.
 
     Args:
@@ -107,14 +90,14 @@ def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sam
         subset: Take only the first so many images of each part, and do not compare counts.
 
     Returns:
-        Samples of "train" and "val" by rising id, the image's name without ending; payloads are `EntryPair`.
+        Images of "train" and "val" by rising id, the file's name without ending; payloads are `ImageWithMask`.
 
     Raises:
         UserError: There are no images or no masks, some have no partner, or counts differ from the published ones; an
             archive is damaged.
     """
     parts: tuple[Part, Part] = ("train", "val")
-    with SourceTree.open([source]) as tree:
+    with SourceTree([source]) as tree:
         images = {part: tree.folder(f"{part}2017", (".jpg",)) for part in parts}
         masks = {part: _find_masks(tree, part) for part in parts}
         missing = [f"images of {part}2017 ({part}2017.zip)" for part in parts if not images[part]]
@@ -128,9 +111,12 @@ def coco_samples(source: Path, subset: int | None = None) -> dict[Part, list[Sam
     if problems:
         raise problem_list(problems)
     if subset is None:
-        _check_counts(source, len(images["train"]), len(images["val"]))
+        check_counts(str(source), {part: len(images[part]) for part in parts}, _COUNTS)
     return {
-        part: [Sample(stem, EntryPair(image, masks[part][stem])) for stem, image in [*images[part].items()][:subset]]
+        part: [
+            ImageSource(stem, ImageWithMask(image, masks[part][stem]))
+            for stem, image in [*images[part].items()][:subset]
+        ]
         for part in parts
     }
 
@@ -157,14 +143,6 @@ def _without_partner(images: Mapping[str, Entry], masks: Mapping[str, Entry]) ->
     ]
 
 
-def _check_counts(source: Path, train: int, val: int) -> None:
-    if (train, val) != (_TRAIN, _VAL):
-        raise UserError(
-            f"{source} gives {train} training and {val} validation images; published are {_TRAIN} and {_VAL}. "
-            "Complete it, or give --subset N to take N images of each."
-        )
-
-
 def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:
     """Read one mask as labels; see `cascade_clip.preparation.masks.ReadMask`.
 
@@ -180,37 +158,15 @@ def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:
     Raises:
         UserError: The file is broken, or holds a value that means no class.
     """
-    values = decode_label(mask.read(), str(mask))
-    converted = mask.stem.endswith(_CONVERTED)
-    table = _table(converted)
-    wrong = np.flatnonzero(np.bincount(values.ravel(), minlength=256)[:IGNORED] * (table[:IGNORED] == IGNORED)).tolist()
-    if wrong:
-        raise _unexpected(mask, wrong, converted)
-    labels: NDArray[np.uint8] = table[values]
-    return labels
-
-
-@cache
-def _table(converted: bool) -> NDArray[np.uint8]:
-    """Label by stored value; 255 where a value means nothing."""
-    used = [value for value in range(_LAST_VALUE + 1) if value not in _NEVER_DRAWN]
-    labels = np.arange(len(used), dtype=np.uint8)
-    table = np.full(256, IGNORED, np.uint8)
-    table[labels if converted else used] = labels
-    return table
-
-
-def _unexpected(mask: Entry, values: Sequence[int], converted: bool) -> UserError:
-    names = {} if converted else _NEVER_DRAWN
-    shown = [f"{value} ({names[value]})" if value in names else str(value) for value in values[:5]]
-    listed = ", ".join(shown) + (" ..." if len(values) > len(shown) else "")
-    if converted:
-        return UserError(
-            f"{mask} holds {listed}, which is no train id: these are 0 to {_LAST_VALUE - len(_NEVER_DRAWN)}, and 255 "
-            f"is unlabelled. A mask as published is named like its image, without {_CONVERTED}."
+    values, used = decode_label(mask.read(), str(mask)), _LAST_VALUE + 1 - len(_NEVER_DRAWN)
+    if mask.stem.endswith(_CONVERTED):
+        explanation = (
+            f"train ids are 0 to {used - 1}, and 255 is unlabelled. A mask as published is named like its image, "
+            f"without {_CONVERTED}."
         )
-    return UserError(
-        f"{mask} holds {listed}, which no mask of COCO-Stuff does: the values are 0 to {_LAST_VALUE} without "
-        f"{len(_NEVER_DRAWN)} things that were never drawn, and 255 is unlabelled. A mask that holds train ids is "
-        f"named NAME{_CONVERTED}.png."
+        return look_up(values, value_table({label: label for label in range(used)}), str(mask), explanation)
+    explanation = (
+        f"masks of COCO-Stuff hold 0 to {_LAST_VALUE} without {len(_NEVER_DRAWN)} things that were never drawn, and "
+        f"255 is unlabelled. A mask that holds train ids is named NAME{_CONVERTED}.png."
     )
+    return look_up(values, _PUBLISHED, str(mask), explanation)

@@ -5,40 +5,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Literal, Unpack
 
 from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.archive_spool import spool_folder
-from cascade_clip.preparation.context_annotations import read_annotations
-from cascade_clip.preparation.context_class_order import recognise_reading
-from cascade_clip.preparation.context_classes import ClassOrder, find_listed_order
-from cascade_clip.preparation.context_masks import (
-    AnnotatedImage,
+from cascade_clip.preparation.archives import spool_folder
+from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
+from cascade_clip.preparation.context_labels import (
     ConvertedMasks,
-    MatMasks,
     RleLabel,
-    load_annotated_image,
+    paint_rle_label,
+    read_annotations,
+    read_mat_label,
 )
-from cascade_clip.preparation.masks import PairLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shards import Loader, Sample
-from cascade_clip.preparation.source_files import EntryPair, describe_archive, describe_archives, lines_of
+from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images (ECOSYSTEM section 3).
 _PARTS: tuple[Part, Part] = ("train", "val")
 _COUNTS = benchmark("context").counts
 
+_OTHER_LIST = " (A validation list of 5,104 circulates; scores on it are not quite those of the published protocol.)"
+
 _YEAR = "VOC2010"
 _JSON = "trainval_merged.json"
 _MAT = "trainval"
-# mmsegmentation's conversion, and the official masks of the 59 classes.
-_MASKS = ("SegmentationClassContext", "59_context_labels")
+# Folders of mmsegmentation's conversion and of the official masks of the 59 classes, with the order of the classes.
+_MASKS: Mapping[str, ClassOrder] = {"SegmentationClassContext": "alphabetical", "59_context_labels": "voc-first"}
 _VOC_MASKS = "SegmentationClass"
 _IMAGES = "JPEGImages"
 # Lists made for Context, and those of VOC 2010, whose split Context keeps: all of its 10,103 images have labels.
@@ -55,17 +53,15 @@ def prepare_context(
     class_order: ClassOrder | None = None,
     subset: int | None = None,
     name: str = "context",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare PASCAL Context from VOC 2010 and its labels, packed or unpacked.
 
     Labels are taken from the first of these that is there: `trainval_merged.json` (run lengths of the 459 classes;
     where annotations overlap, the later one covers the earlier); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
-    0..58 in the alphabetical order of the split `context`, and everything else 255. How converted masks number the
-    classes is recognised by evidence, see `recognise_reading`; masks in the other order are converted.
+    0..58 in the alphabetical order of the split `context`, and everything else 255. The order of converted masks is
+    compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
 
     The split is the JSON's own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
     `ImageSets/Main/{train,val}.txt`, which is the same.
@@ -76,12 +72,11 @@ def prepare_context(
         annotations: The labels, where they do not lie in `source`: one of the above, packed or not, or a folder above
             it; the labels are then looked for only here. A .json file of any name, and a folder that holds .mat or .png
             files of any name, will do.
-        class_order: How converted masks number the classes, where nothing tells.
+        class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
+            alphabetical elsewhere.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says; among its options are the kind of labels, how converted masks were read and what told
@@ -93,18 +88,18 @@ def prepare_context(
     """
     spool = spool_folder(output)
     with ExitStack() as opened:
-        tree = opened.enter_context(SourceTree.open([source], spool=spool, spooled=_SPOOLED))
+        tree = opened.enter_context(SourceTree([source], spool=spool, spooled=_SPOOLED))
         label_tree = tree
         if annotations:
-            label_tree = opened.enter_context(SourceTree.open([annotations], spool=spool, spooled=_SPOOLED))
+            label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
         voc = _find_voc(tree)
         labels = _find_labels(label_tree, voc, annotations)
-        load, how = _how_to_read(labels, voc, label_tree, class_order)
+        load, how = _how_to_read(labels, voc, class_order)
         split = labels.split or _listed_split([label_tree, tree], voc)
         if subset is None:
-            _check_counts(split)
-        parts = {part: _samples(stems[:subset], voc, labels) for part, stems in split.ids.items()}
-        counts = {f"{part}_images": len(samples) for part, samples in parts.items()}
+            check_counts(split.where, {part: len(stems) for part, stems in split.ids.items()}, _COUNTS, _OTHER_LIST)
+        parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
+        counts = {f"{part}_images": len(images) for part, images in parts.items()}
         classes = get_split("context")
         return write_prepared(
             output,
@@ -115,14 +110,12 @@ def prepare_context(
             load=load,
             options={"from": "context", "split": split.where, "subset": subset, **how, **counts},
             sources=_describe(labels, split, voc),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
+            **writing,
         )
 
 
 @dataclass(frozen=True)
-class _Voc:
+class _Voc2010:
     """What was found of VOC 2010 itself."""
 
     places: str
@@ -151,7 +144,7 @@ class _Labels:
     """The labels' own."""
 
 
-def _find_voc(tree: SourceTree) -> _Voc:
+def _find_voc(tree: SourceTree) -> _Voc2010:
     # A year's folder beside others is known by its name; a folder that was renamed must be the only one.
     images = tree.folder(f"{_YEAR}/{_IMAGES}", (".jpg",)) or tree.folder(_IMAGES, (".jpg",))
     if not images:
@@ -160,10 +153,10 @@ def _find_voc(tree: SourceTree) -> _Voc:
             "Give VOCtrainval_03-May-2010.tar, the folder it lies in, or the unpacked VOCdevkit."
         )
     folder = next(iter(images.values())).place.parents[1].name
-    return _Voc(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
+    return _Voc2010(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
 
 
-def _find_labels(tree: SourceTree, voc: _Voc, annotations: Path | None) -> _Labels:
+def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _Labels:
     file = tree.file(annotations.name if annotations and annotations.suffix.lower() == ".json" else _JSON)
     if file:
         parts = read_annotations(file)
@@ -185,35 +178,38 @@ def _find_labels(tree: SourceTree, voc: _Voc, annotations: Path | None) -> _Labe
 
 
 def _how_to_read(
-    labels: _Labels, voc: _Voc, tree: SourceTree, class_order: ClassOrder | None
-) -> tuple[Loader, dict[str, str | int]]:
+    labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None
+) -> tuple[MaskLoader, dict[str, str | int]]:
     """The loader of the labels, and what `dataset.json` says of them."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
-        listed = find_listed_order(masks, tree)
-        found = recognise_reading(masks, voc.masks, listed=listed, given=class_order, where=labels.where)
-        return PairLoader(ConvertedMasks(found.reading)), {
+        assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
+        reading, told_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
+        return MaskLoader(ConvertedMasks(reading)), {
             "labels": "png",
-            "class_order": found.reading.order,
-            "first_index": found.reading.first_index,
-            "class_order_told_by": found.told_by,
+            "class_order": reading.order,
+            "first_index": reading.first_index,
+            "class_order_told_by": told_by,
         }
     if class_order:
         raise UserError(
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
-            f"{labels.where}, which needs no such word. Leave it out, or name the folder of the masks by --annotations."
+            f"{labels.where}, which name them. Leave it out, or give the folder of the masks with --annotations."
         )
-    return load_annotated_image if labels.kind == "json" else PairLoader(MatMasks()), {"labels": labels.kind}
+    return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
 
 
-def _listed_split(trees: Sequence[SourceTree], voc: _Voc) -> _Split:
+def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
     for folder in (_CONTEXT_LISTS, f"{voc.folder}/{_VOC_LISTS}"):
         found = {
             part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in _PARTS
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):
-            ids = {part: _read_ids(file) for part, file in zip(found, files, strict=True)}
+            ids = {
+                part: sorted(filter(None, read_lines(file, "list of images")))
+                for part, file in zip(found, files, strict=True)
+            }
             both = sorted(set(ids["train"]) & set(ids["val"]))
             if both:
                 raise problem_list([f"{files[0]} and {files[1]} both name the image {stem}." for stem in both])
@@ -224,35 +220,17 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc) -> _Split:
     )
 
 
-def _read_ids(file: Entry) -> list[str]:
-    return sorted(line for line in lines_of(file, "list of images") if line)
-
-
-def _check_counts(split: _Split) -> None:
-    train, val = (len(split.ids[part]) for part in _PARTS)
-    if (train, val) != tuple(_COUNTS.values()):
-        raise UserError(
-            f"{split.where} gives {train:,} training and {val:,} validation images; published are "
-            f"{_COUNTS['train']:,} and {_COUNTS['val']:,}. (A validation list of 5,104 circulates; scores on it are "
-            "not quite those of the published protocol.) Complete it, or give --subset N to take N images of each."
-        )
-
-
-def _samples(stems: Sequence[str], voc: _Voc, labels: _Labels) -> list[Sample]:
+def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _Labels) -> list[ImageSource]:
     missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
     missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
     if missing:
         raise problem_list(missing)
-    pairs = ((stem, voc.images[stem], labels.of[stem]) for stem in stems)
-    return [
-        Sample(stem, EntryPair(image, label) if isinstance(label, Entry) else AnnotatedImage(image, label))
-        for stem, image, label in pairs
-    ]
+    return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
 
 
-def _describe(labels: _Labels, split: _Split, voc: _Voc) -> list[SourceFile]:
+def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
     """The lists or the annotation that the dataset was made from, and the archives that anything of it lies in."""
     masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
     archives = describe_archives([*voc.images.values(), *masks, *split.files])
     lying = [file for file in split.files if file.member is None]
-    return [*(describe_archive(file.container) for file in lying), *archives]
+    return [*map(describe_file, lying), *archives]

@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
-from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.archive_spool import spool_folder
-from cascade_clip.preparation.masks import IndexMasks, PairLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.sbd_additions import SPOOLED, Additions, find_additions, find_images, read_mat
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair, describe_archives, describe_file, lines_of
+from cascade_clip.preparation.archives import spool_folder
+from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, read_mat
+from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
-from cascade_clip.progress import Progress
 
 # Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
-_TRAIN, _VAL, _ADDED = (benchmark("voc").counts[name] for name in ("train", "val", "added"))
+_COUNTS = benchmark("voc").counts
 
 _LISTS = "ImageSets/Segmentation"
 _IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
+_AUG = "SegmentationClassAug"
+
+# What is read of compressed archives; SBD's images are those of VOC 2012, which has them itself.
+_SPOOLED_OF_SBD = ("cls", "dataset/train.txt", "dataset/val.txt", _AUG)
+_SPOOLED = (*_SPOOLED_OF_SBD, _LISTS, _IMAGES, _MASKS)
 
 
 def prepare_voc(
@@ -37,9 +39,7 @@ def prepare_voc(
     sbd: Path | None = None,
     subset: int | None = None,
     name: str = "voc",
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare VOC 2012 from its official files, packed or unpacked.
 
@@ -54,9 +54,7 @@ def prepare_voc(
             one of these. Unset: they are used where `source` holds them.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
-        workers: Processes.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
         What `dataset.json` says.
@@ -66,16 +64,17 @@ def prepare_voc(
             every problem with its file, and nothing is written.
     """
     spool = spool_folder(output)
-    with SourceTree.open([source], spool=spool, spooled=(*SPOOLED, _LISTS, _IMAGES, _MASKS)) as tree:
+    with SourceTree([source], spool=spool, spooled=_SPOOLED) as tree:
         voc = _find_voc(tree)
         additions = _additions(tree, sbd, spool)
         ids = _image_ids(voc, additions)
         if subset is None:
             _check_counts(voc, ids, additions)
         chosen = {part: stems[:subset] for part, stems in ids.items()}
-        lacking = {stem for stem in chosen["train"] if stem not in voc.images}
-        other_images = find_images(additions, sbd or source, spool, lacking) if additions and lacking else {}
-        parts = _samples(voc, additions, chosen, voc.images | other_images)
+        images = voc.images
+        if additions and not images.keys() >= set(chosen["train"]):
+            images = _sbd_images(additions, sbd or source, spool) | images
+        parts = _image_sources(voc, additions, chosen, images)
         classes = get_split("voc")
         return write_prepared(
             output,
@@ -83,12 +82,10 @@ def prepare_voc(
             classes=classes.class_names,
             colours=classes.colours,
             parts=parts,
-            load=PairLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
+            load=MaskLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
             options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
             sources=_sources(voc, additions, parts),
-            workers=workers,
-            overwrite=overwrite,
-            progress=progress,
+            **writing,
         )
 
 
@@ -97,12 +94,14 @@ class VocMasks(IndexMasks):
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file; see `ReadMask`."""
-        mask = read_mat(entry) if entry.suffix == ".mat" else decode_label(entry.read(), str(entry))
-        return self.to_labels(mask, str(entry))
+        if entry.suffix != ".mat":
+            return super().__call__(entry)
+        mask = read_mat(entry, "SBD", lambda content: content["GTcls"][0]["Segmentation"][0], largest=255)
+        return self.to_labels(mask.astype(np.uint8), str(entry))
 
 
 @dataclass(frozen=True)
-class _Voc:
+class _Voc2012:
     """What was found of VOC itself."""
 
     places: str
@@ -112,7 +111,7 @@ class _Voc:
     masks: dict[str, Entry]
 
 
-def _find_voc(tree: SourceTree) -> _Voc:
+def _find_voc(tree: SourceTree) -> _Voc2012:
     # A year's folder beside others is known by its name; a folder that was renamed must be the only one.
     first = tree.file(f"VOC2012/{_LISTS}/train.txt") or tree.file(f"{_LISTS}/train.txt")
     if first is None:
@@ -125,55 +124,91 @@ def _find_voc(tree: SourceTree) -> _Voc:
     if second is None:
         raise UserError(f"VOC 2012 in {tree.places} is not complete: {_LISTS}/val.txt is missing beside {first}.")
     lists: dict[Part, Entry] = {"train": first, "val": second}
-    return _Voc(
+    return _Voc2012(
         tree.places,
         lists,
-        {part: [line for line in lines_of(entry, "list of images") if line] for part, entry in lists.items()},
+        {part: [line for line in read_lines(entry, "list of images") if line] for part, entry in lists.items()},
         tree.folder(f"{base}/{_IMAGES}", (".jpg",)),
         tree.folder(f"{base}/{_MASKS}", (".png",)),
     )
 
 
-def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> Additions | None:
+@dataclass(frozen=True)
+class _Additions:
+    """Masks that are added to VOC's own."""
+
+    kind: str
+    """ "SBD" (MATLAB files) or "SegmentationClassAug" (PNGs)."""
+    masks: dict[str, Entry]
+    """By image."""
+    stems: frozenset[str]
+    """The images that SBD's own lists name; without these lists, all that have a mask."""
+    lists: tuple[Entry, ...] = ()
+
+
+def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> _Additions | None:
     """The SBD additions: those in VOC's own source may be missing, those that were asked for must be there."""
     if sbd is None:
-        return find_additions(tree)
-    own = SourceTree.open([sbd], spool=spool, spooled=SPOOLED)
-    additions = find_additions(own)
+        return _find_additions(tree)
+    own = SourceTree([sbd], spool=spool, spooled=_SPOOLED_OF_SBD)
+    additions = _find_additions(own)
     if additions is None:
         raise UserError(
             f"The SBD additions were not found in {own.places}: there is neither a folder cls with .mat files nor a "
-            "folder SegmentationClassAug with .png files. Give benchmark.tgz, or the folder it was unpacked to."
+            f"folder {_AUG} with .png files. Give benchmark.tgz, or the folder it was unpacked to."
         )
     return additions
 
 
-def _image_ids(voc: _Voc, additions: Additions | None) -> dict[Part, list[str]]:
+def _find_additions(tree: SourceTree) -> _Additions | None:
+    """Look for the additions; SBD's own files are taken before SegmentationClassAug."""
+    for folder in ("dataset/cls", "cls"):
+        masks = tree.folder(folder, (".mat",))
+        if masks:
+            base = _folder_above(masks)
+            lists = [entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt"))]
+            if len(lists) < 2:
+                return _Additions("SBD", masks, frozenset(masks))
+            named = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD") if line)
+            return _Additions("SBD", masks, named, tuple(lists))
+    masks = tree.folder(_AUG, (".png",))
+    return _Additions(_AUG, masks, frozenset(masks)) if masks else None
+
+
+def _folder_above(files: Mapping[str, Entry]) -> str:
+    """Name of the folder that the files' own folder lies in."""
+    return next(iter(files.values())).place.parents[1].name
+
+
+def _sbd_images(additions: _Additions, source: Path, spool: Path) -> dict[str, Entry]:
+    """SBD's own images, for a VOC 2012 that lacks some."""
+    folder = f"{_folder_above(additions.masks)}/img"
+    return SourceTree([source], spool=spool, spooled=[folder]).folder(folder, (".jpg",))
+
+
+def _image_ids(voc: _Voc2012, additions: _Additions | None) -> dict[Part, list[str]]:
     added = additions.stems.difference(voc.ids["val"]) if additions else frozenset()
     return {"train": sorted(added.union(voc.ids["train"])), "val": voc.ids["val"]}
 
 
-def _check_counts(voc: _Voc, ids: Mapping[Part, Sequence[str]], additions: Additions | None) -> None:
-    train, val = len(set(voc.ids["train"])), len(set(ids["val"]))
-    if (train, val) != (_TRAIN, _VAL):
+def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _Additions | None) -> None:
+    own = {part: len(set(stems)) for part, stems in voc.ids.items()}
+    check_counts(f"VOC 2012 in {voc.places}", own, _COUNTS)
+    added = len(ids["train"]) - own["train"]
+    if additions and added != _COUNTS["added"]:
         raise UserError(
-            f"The lists of VOC 2012 in {voc.places} name {train} training and {val} validation images; published are "
-            f"{_TRAIN} and {_VAL}. Complete it, or give --subset N to take N images of each."
-        )
-    added = len(ids["train"]) - train
-    if additions and added != _ADDED:
-        raise UserError(
-            f"The SBD additions ({additions.kind}) give {added} training images that VOC 2012 has not; published are "
-            f"{_ADDED}, for {_TRAIN + _ADDED} in all. Complete them, or give --subset N to take N images of each part."
+            f"The SBD additions ({additions.kind}) give {added:,} training images that VOC 2012 has not; published are "
+            f"{_COUNTS['added']:,}, for {_COUNTS['train'] + _COUNTS['added']:,} in all. Complete them, or give "
+            "--subset N to take N images of each part."
         )
 
 
-def _samples(
-    voc: _Voc, additions: Additions | None, chosen: Mapping[Part, Sequence[str]], images: Mapping[str, Entry]
-) -> dict[Part, list[Sample]]:
+def _image_sources(
+    voc: _Voc2012, additions: _Additions | None, chosen: Mapping[Part, Sequence[str]], images: Mapping[str, Entry]
+) -> dict[Part, list[ImageSource]]:
     # A mask that VOC should have is never made up for by SBD's, which is coarser.
     own = {*voc.ids["train"], *voc.ids["val"]}
-    added = {stem: entry for stem, entry in (additions.masks if additions else {}).items() if stem not in own}
+    added = {stem: mask for stem, mask in (additions.masks if additions else {}).items() if stem not in own}
     masks = added | voc.masks
     problems = []
     for stem in (stem for stems in chosen.values() for stem in stems):
@@ -185,14 +220,17 @@ def _samples(
     if problems:
         raise problem_list(problems)
     return {
-        part: [Sample(stem, EntryPair(images[stem], masks[stem])) for stem in stems] for part, stems in chosen.items()
+        part: [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]
+        for part, stems in chosen.items()
     }
 
 
-def _sources(voc: _Voc, additions: Additions | None, parts: Mapping[Part, Sequence[Sample]]) -> list[SourceFile]:
+def _sources(
+    voc: _Voc2012, additions: _Additions | None, parts: Mapping[Part, Sequence[ImageSource]]
+) -> list[SourceFile]:
     """The lists, and the archives that anything was read from."""
     lists = [*voc.lists.values(), *(additions.lists if additions else ())]
-    pairs: list[EntryPair] = [sample.payload for samples in parts.values() for sample in samples]
+    pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
     return [
         *map(describe_file, lists),
         *describe_archives([*lists, *(pair.image for pair in pairs), *(pair.mask for pair in pairs)]),

@@ -5,43 +5,42 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
 from math import ceil
 from pathlib import Path
-from time import perf_counter
+from typing import TypedDict
 
 import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
 from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.copy_speed import PreparationSpeed, bytes_on_disk, plain_copy_speed
-from cascade_clip.preparation.problem_list import problem_list
-from cascade_clip.preparation.shard_pool import write_shards
-from cascade_clip.preparation.shards import (
-    Loader,
-    Sample,
-    ShardJob,
-    ShardReport,
-    finished_report,
-    larger,
-    smaller,
-    write_text_atomically,
-)
+from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
 
-logger = logging.getLogger(__name__)
-
-
 Options = Mapping[str, str | int | float | bool | list[str] | None]
+"""How a dataset is made, as `dataset.json` records it."""
+
+
+class WriteOptions(TypedDict, total=False):
+    """What every function that prepares a dataset passes on to `write_prepared`."""
+
+    workers: int
+    """Processes that load and write; 1, the default, works in this process."""
+    overwrite: bool
+    """Replace what is in the output, and start over an unfinished run of other input."""
+    progress: Progress | None
+    """Called after each shard with (images done, images in all, file)."""
+
 
 _FINGERPRINT_FILE = "preparing.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.ENAMETOOLONG}
+_PROBLEMS_SHOWN = 10
 
 
 def write_prepared(
@@ -49,7 +48,7 @@ def write_prepared(
     *,
     name: str,
     classes: Sequence[str],
-    parts: Mapping[Part, Sequence[Sample]],
+    parts: Mapping[Part, Sequence[ImageSource]],
     load: Loader,
     colours: Sequence[tuple[int, int, int]] | None = None,
     options: Options | None = None,
@@ -61,18 +60,17 @@ def write_prepared(
     """Write a prepared dataset from any source.
 
     Everything is written into a hidden folder beside `output` and moved there when complete. A run that was killed
-    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`. What
-    it took, beside a plain copy of the files, is logged.
+    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`.
 
         write_prepared(Path("out"), name="scenes", classes=["sky", "star"], load=draw, workers=2,
-                       parts={"train": [Sample(f"{seed:05d}", seed) for seed in range(2000)], "val": [...]})
+                       parts={"train": [ImageSource(f"{seed:05d}", seed) for seed in range(2000)], "val": [...]})
 
     Args:
         output: Folder of the dataset; it must not hold anything yet, unless `overwrite`.
         name: Name of the dataset.
         classes: Class names in label order, 1 to 255.
-        parts: Samples of "train" and "val" in order; ids are unique within a part.
-        load: Gives image bytes (any format that Pillow reads) and label of a sample. With several workers it is
+        parts: Images of "train" and "val" in order; ids are unique within a part.
+        load: Gives the bytes (any format that Pillow reads) and the label of an image. With several workers it is
             pickled: a function of a module, a `functools.partial` of one, or an instance of a module's class.
         colours: RGB of each class, where the source has its own.
         options: How the dataset is made; recorded, and part of what a resumed run compares.
@@ -85,7 +83,7 @@ def write_prepared(
         What `dataset.json` says.
 
     Raises:
-        UserError: `output` is taken; class names or ids are repeated; `load` refused samples (the first ten and the
+        UserError: `output` is taken; class names or ids are repeated; `load` refused images (the first ten and the
             count, nothing is written); the disk is full (finished shards stay for a second start).
     """
     classes = tuple(classes)
@@ -95,14 +93,9 @@ def write_prepared(
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
     try:
         _open_working_folder(working, fingerprint, output, overwrite)
-        jobs = {part: _plan(working, part, samples, load, len(classes)) for part, samples in parts.items() if samples}
-        all_jobs = [job for of_part in jobs.values() for job in of_part]
-        new_images = sum(len(job.samples) for job in all_jobs if finished_report(job) is None)
-        copied_per_second = plain_copy_speed(chain(*parts.values()), working) if new_images else None
-        started = perf_counter()
-        reports = _run(all_jobs, workers, progress)
-        seconds = perf_counter() - started
-        _refuse_problems(list(reports.values()), working)
+        jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
+        reports = _run([job for of_part in jobs.values() for job in of_part], workers, progress)
+        _refuse_problems(reports.values(), working)
         info = DatasetInfo(
             name=name,
             classes=classes,
@@ -110,10 +103,9 @@ def write_prepared(
             options=dict(options or {}),
             sources=tuple(sources),
             tool=f"cascade-clip {cascade_clip.__version__}",
-            parts={part: _part_info(jobs.get(part, []), reports, len(classes), working) for part in parts},
+            parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
         )
         _finish(working, output, info)
-        logger.info("%s", PreparationSpeed(new_images, seconds, bytes_on_disk(output), copied_per_second))
     except OSError as error:
         explained = _explain_os_error(error, output, working)
         if explained is None:
@@ -122,13 +114,11 @@ def write_prepared(
     return info
 
 
-def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[Sample]]) -> None:
+def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSource]]) -> None:
     problems = class_name_problems(classes)
-    for part, samples in parts.items():
-        ids = [sample.id for sample in samples]
-        if len(set(ids)) < len(ids):
-            repeated = next(sample_id for sample_id in ids if ids.count(sample_id) > 1)
-            problems.append(f'{part}: the id "{repeated}" stands there more than once.')
+    for part, images in parts.items():
+        repeated = [image_id for image_id, count in Counter(image.id for image in images).items() if count > 1]
+        problems += [f'{part}: the id "{image_id}" is used more than once.' for image_id in repeated[:1]]
     if not any(parts.values()):
         problems.append("There is no image to prepare.")
     if problems:
@@ -151,13 +141,13 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         raise UserError(f"The output folder {output} is not empty. Give another one, or --overwrite to replace it.")
 
 
-def _fingerprint(parts: Mapping[Part, Sequence[Sample]], *described: object) -> str:
+def _fingerprint(parts: Mapping[Part, Sequence[ImageSource]], *described: object) -> str:
     """Digest of everything that decides the bytes of the dataset."""
     digest = hashlib.sha256(repr((FORMAT_VERSION, cascade_clip.__version__, described)).encode())
-    for part, samples in parts.items():
+    for part, images in parts.items():
         digest.update(part.encode())
-        for sample in samples:
-            digest.update(repr(sample).encode())
+        for image in images:
+            digest.update(repr(image).encode())
     return digest.hexdigest()
 
 
@@ -174,17 +164,17 @@ def _open_working_folder(working: Path, fingerprint: str, output: Path, overwrit
             )
         shutil.rmtree(working)
     (working / "data").mkdir(parents=True)
-    write_text_atomically(marker, json.dumps(fingerprint))
+    write_files({marker: json.dumps(fingerprint).encode()})
 
 
-def _plan(working: Path, part: Part, samples: Sequence[Sample], load: Loader, class_count: int) -> list[ShardJob]:
+def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader, class_count: int) -> list[ShardJob]:
     """Cut a part into shards, whose size depends on the number of images alone, never on the number of workers."""
-    size = min(max(ceil(len(samples) / 16), 32), 512)
-    count = ceil(len(samples) / size)
+    size = min(max(ceil(len(images) / 16), 32), 512)
+    count = ceil(len(images) / size)
     return [
         ShardJob(
             working / "data" / f"{part}-{index:05d}-of-{count:05d}.parquet",
-            samples[index * size : (index + 1) * size],
+            images[index * size : (index + 1) * size],
             load,
             class_count,
         )
@@ -195,21 +185,37 @@ def _plan(working: Path, part: Part, samples: Sequence[Sample], load: Loader, cl
 def _run(jobs: Sequence[ShardJob], workers: int, progress: Progress | None) -> dict[Path, ShardReport]:
     """Write all shards that are not finished yet."""
     reports: dict[Path, ShardReport] = {}
-    total = sum(len(job.samples) for job in jobs)
+    total = sum(len(job.images) for job in jobs)
     done = 0
     for job, report in write_shards(jobs, workers):
         reports[job.path] = report
-        done += len(job.samples)
+        done += len(job.images)
         if progress:
             progress(done, total, job.path.name)
     return reports
 
 
-def _refuse_problems(reports: Sequence[ShardReport], working: Path) -> None:
+def _refuse_problems(reports: Iterable[ShardReport], working: Path) -> None:
     problems = sorted(problem for report in reports for problem in report.problems)
     if problems:
         shutil.rmtree(working)
         raise problem_list(problems)
+
+
+def problem_list(problems: Sequence[str]) -> UserError:
+    """Make one error of everything that is wrong with a source: the count, the first ten, and that nothing was written.
+
+    Args:
+        problems: Whole sentences, at least one.
+
+    Returns:
+        The error, to be raised.
+    """
+    count = "One problem was" if len(problems) == 1 else f"{len(problems)} problems were"
+    lines = [f"{count} found; nothing was written:", *(f"  {problem}" for problem in problems[:_PROBLEMS_SHOWN])]
+    if len(problems) > _PROBLEMS_SHOWN:
+        lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
+    return UserError("\n".join(lines))
 
 
 def _part_info(
@@ -217,15 +223,12 @@ def _part_info(
 ) -> PartInfo:
     done = [reports[job.path] for job in jobs]
     totals = [sum(report.pixels[value] for report in done) for value in range(256)]
-    smallest = largest = None
-    for report in done:
-        smallest, largest = smaller(smallest, report.smallest), larger(largest, report.largest)
     return PartInfo(
         images=sum(report.images for report in done),
         pixels=tuple(totals[:class_count]),
         ignored_pixels=totals[IGNORED],
-        smallest=smallest,
-        largest=largest,
+        smallest=min((report.smallest for report in done if report.smallest), key=by_area, default=None),
+        largest=max((report.largest for report in done if report.largest), key=by_area, default=None),
         shards={
             job.path.relative_to(working).as_posix(): ShardInfo(images=report.images, bytes=report.bytes)
             for job, report in zip(jobs, done, strict=True)
@@ -235,9 +238,10 @@ def _part_info(
 
 def _finish(working: Path, output: Path, info: DatasetInfo) -> None:
     """Write the card and `dataset.json`, drop what only resuming needed, and move the folder into place."""
-    write_text_atomically(working / "README.md", _card(info))
-    write_text_atomically(working / INFO_FILE, info.model_dump_json(indent=1) + "\n")
-    for left in [*working.glob("data/*.json"), *working.glob("data/*.tmp"), working / _FINGERPRINT_FILE]:
+    info_text = info.model_dump_json(indent=1) + "\n"
+    write_files({working / "README.md": _card(info).encode(), working / INFO_FILE: info_text.encode()})
+    only_for_resuming = [*working.glob("data/*.json"), *working.glob("data/*.tmp"), *working.rglob(".*.part")]
+    for left in [*only_for_resuming, working / _FINGERPRINT_FILE]:
         left.unlink()
     replaced = working.with_name(f"{working.name}.replaced")
     if output.exists():

@@ -1,10 +1,14 @@
-"""One Parquet shard of a prepared dataset, in the Hub's layout (DESIGN section 4.1)."""
+"""The Parquet shards of a prepared dataset, in the Hub's layout (DESIGN section 4.1)."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
@@ -37,8 +42,8 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One image with its label, still to be loaded."""
+class ImageSource:
+    """Where one image and its label come from; they are still to be loaded."""
 
     id: str
     """Name within its part, unique there."""
@@ -46,23 +51,24 @@ class Sample:
     """What the loader needs: picklable, small, with a `repr` that says all of it (a resumed run compares it)."""
 
 
-Loader = Callable[[Sample], tuple[bytes, NDArray[np.uint8]]]
+Loader = Callable[[ImageSource], tuple[bytes, NDArray[np.uint8]]]
 """Gives the image file's bytes and the label (H, W) uint8: class index, 255 = ignored. Raises UserError, naming the
-file, for a sample that may not enter the dataset. Picklable where several processes work."""
+file, for an image that may not enter the dataset. Picklable where several processes work."""
 
 
 @dataclass
 class ShardReport:
-    """What became of one shard."""
+    """What is in one shard; kept beside it until the dataset is complete."""
 
     images: int = 0
     bytes: int = 0
     pixels: list[int] = field(default_factory=lambda: [0] * 256)
     """Pixels of every label value 0..255."""
     smallest: tuple[int, int] | None = None
+    """Size (height, width) of the image of the smallest area; None: no image."""
     largest: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
-    """Sentences of the samples that were refused; not empty: the shard was not written."""
+    """Sentences about the images that were refused; not empty: the shard was not written."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class ShardJob:
     """One shard to write: a picklable unit of work."""
 
     path: Path
-    samples: Sequence[Sample]
+    images: Sequence[ImageSource]
     load: Loader
     class_count: int
 
@@ -78,6 +84,55 @@ class ShardJob:
     def report_path(self) -> Path:
         """Where the report lies once the shard is finished."""
         return self.path.with_suffix(".json")
+
+
+def write_shards(jobs: Sequence[ShardJob], workers: int) -> Iterator[tuple[ShardJob, ShardReport]]:
+    """Write the shards that no earlier run finished.
+
+    Args:
+        jobs: All shards.
+        workers: Processes; 1 works in this one.
+
+    Yields:
+        Each shard with its report: finished ones first, the others as they get done.
+
+    Raises:
+        OSError: The file system refuses; shards that are being written by other processes are completed first.
+    """
+    waiting = []
+    for job in jobs:
+        report = _finished_report(job)
+        if report:
+            yield job, report
+        else:
+            waiting.append(job)
+    if workers <= 1 or len(waiting) <= 1:
+        yield from ((job, write_shard(job)) for job in waiting)
+        return
+    # Processes are spawned, not forked: a fork copies the locks of whatever threads the caller's libraries run.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context, initializer=_live_with_parent) as pool:
+        try:
+            futures = {pool.submit(write_shard, job): job for job in waiting}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _live_with_parent() -> None:
+    """Leave interrupts to the parent process, and end with it even when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def write_shard(job: ShardJob) -> ShardReport:
@@ -94,61 +149,47 @@ def write_shard(job: ShardJob) -> ShardReport:
     """
     report = ShardReport()
     temporary = job.path.with_name(f"{job.path.name}.{os.getpid()}.tmp")
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
     try:
-        with pq.ParquetWriter(
-            temporary,
-            SCHEMA,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=False,
-            write_page_checksum=True,
-        ) as writer:
+        with pq.ParquetWriter(temporary, SCHEMA, **options) as writer:
             for rows in _row_groups(job, report):
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
         if not report.problems:
             report.bytes = temporary.stat().st_size
             temporary.replace(job.path)
-            write_text_atomically(job.report_path, json.dumps(asdict(report)))
+            write_files({job.report_path: json.dumps(asdict(report)).encode()})
     finally:
         temporary.unlink(missing_ok=True)
     return report
 
 
-def finished_report(job: ShardJob) -> ShardReport | None:
+def _finished_report(job: ShardJob) -> ShardReport | None:
     """Read the report of a shard that an earlier run finished; None where it has to be written."""
     try:
-        report = ShardReport(**json.loads(job.report_path.read_text(encoding="utf-8")))
+        content = json.loads(job.report_path.read_text(encoding="utf-8"))
+        sizes = {key: tuple(content[key]) for key in ("smallest", "largest")}
+        report = ShardReport(**content | sizes)
         return report if job.path.stat().st_size == report.bytes else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a small file under a temporary name, then put it in place."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, object]]]:
-    """Load the samples group by group; after a refused one the rest is only checked."""
+    """Load the images group by group; those that are refused are added to the report's problems."""
     rows: list[dict[str, object]] = []
-    for sample in job.samples:
+    for image in job.images:
         try:
-            image, label = job.load(sample)
-            present = _present(sample, label, job.class_count)
+            content, label = job.load(image)
+            present = _present(image, label, job.class_count)
         except UserError as error:
             report.problems.append(str(error))
             continue
         _count(report, label)
         rows.append(
             {
-                "image": {"bytes": image, "path": None},
+                "image": {"bytes": content, "path": None},
                 "label": {"bytes": encode_label(label), "path": None},
-                "id": sample.id,
+                "id": image.id,
                 "present": present,
             }
         )
@@ -159,40 +200,26 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
         yield rows
 
 
-def _present(sample: Sample, label: NDArray[np.uint8], class_count: int) -> list[int]:
+def _present(image: ImageSource, label: NDArray[np.uint8], class_count: int) -> list[int]:
     values = [int(value) for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:IGNORED])]
     if values and values[-1] >= class_count:
         outside = [value for value in values if value >= class_count]
         raise UserError(
-            f"The label of {sample.id} holds the index {', '.join(map(str, outside))}, "
+            f"The label of {image.id} holds the index {', '.join(map(str, outside))}, "
             f"but there are {class_count} classes (0 to {class_count - 1}; 255 = ignored)."
         )
     return values
 
 
 def _count(report: ShardReport, label: NDArray[np.uint8]) -> None:
-    height, width = label.shape
-    counts = np.bincount(label.ravel(), minlength=256)
+    counts = np.bincount(label.ravel(), minlength=256).tolist()
+    size = (label.shape[0], label.shape[1])
     report.images += 1
-    report.pixels = [before + int(new) for before, new in zip(report.pixels, counts, strict=True)]
-    report.smallest = smaller(report.smallest, (height, width))
-    report.largest = larger(report.largest, (height, width))
+    report.pixels = [before + new for before, new in zip(report.pixels, counts, strict=True)]
+    report.smallest = min(report.smallest or size, size, key=by_area)
+    report.largest = max(report.largest or size, size, key=by_area)
 
 
-def _area_first(size: tuple[int, int]) -> tuple[int, int]:
+def by_area(size: tuple[int, int]) -> tuple[int, int]:
+    """Key by which sizes (height, width) are compared: area, then height."""
     return size[0] * size[1], size[0]
-
-
-def smaller(first: tuple[int, int] | None, second: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (height, width) of the smaller area; None counts as absent."""
-    return min((tuple_of(size) for size in (first, second) if size), key=_area_first, default=None)
-
-
-def larger(first: tuple[int, int] | None, second: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size (height, width) of the larger area; None counts as absent."""
-    return max((tuple_of(size) for size in (first, second) if size), key=_area_first, default=None)
-
-
-def tuple_of(size: Sequence[int]) -> tuple[int, int]:
-    """A size as a tuple again, after it went through JSON."""
-    return size[0], size[1]

@@ -1,35 +1,26 @@
-"""Files that a dataset is made from: lists of names, colour tables, image files with their masks."""
+"""Lists and colour tables that a dataset is made from, and what `dataset.json` says of its sources."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
-from cascade_clip.data.dataset_info import SourceFile
+from cascade_clip.data.dataset_info import Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.source_tree import Entry
 
 _HASHED_BYTES = 64 << 20
 
 
-@dataclass(frozen=True)
-class EntryPair:
-    """An image file with its mask."""
-
-    image: Entry
-    mask: Entry
-
-
-def read_lines(path: Path, what: str) -> list[str]:
+def read_lines(file: Path | Entry, what: str) -> list[str]:
     """Read a text file with one entry a line.
 
     Args:
-        path: The file.
+        file: The file, which may lie in an archive.
         what: What messages call it, for example "list of training images".
 
     Returns:
@@ -38,23 +29,11 @@ def read_lines(path: Path, what: str) -> list[str]:
     Raises:
         UserError: The file cannot be read as text.
     """
+    entry = file if isinstance(file, Entry) else Entry.of(file)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read: {error.strerror}.") from error
-    return _lines(content, f"{what} {path}")
-
-
-def lines_of(entry: Entry, what: str) -> list[str]:
-    """Read a text file that may lie in an archive; see `read_lines`."""
-    return _lines(entry.read(), f"{what} {entry}")
-
-
-def _lines(content: bytes, what: str) -> list[str]:
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in entry.read().decode("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise UserError(f"The {what} is not a UTF-8 text file.") from error
+        raise UserError(f"The {what} {entry} is not a UTF-8 text file.") from error
     while lines and not lines[-1]:
         lines.pop()
     return lines
@@ -70,7 +49,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
         RGB by class name, in the file's order.
 
     Raises:
-        UserError: The file cannot be read, or an entry is no colour or stands there twice (all of them at once).
+        UserError: The file cannot be read, or an entry is no colour or is listed twice (all of them at once).
     """
     text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []
@@ -82,7 +61,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
             problems.append(f"{name}: {error}.")
             continue
         if name in colours or colour in colours.values():
-            problems.append(f"{name}: the {'name' if name in colours else 'colour'} stands there more than once.")
+            problems.append(f"{name}: the {'name' if name in colours else 'colour'} is listed more than once.")
         colours[name] = colour
     if problems or not colours:
         lines = "\n".join(f"  {problem}" for problem in problems or ["it holds no colour."])
@@ -100,24 +79,35 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
     return [(row[0].strip(), ",".join(row[1:])) for row in rows]
 
 
+def check_counts(where: str, found: Mapping[Part, int], published: Mapping[str, int], note: str = "") -> None:
+    """Compare the numbers of images with the published ones.
+
+    Args:
+        where: What gives these images, for the message.
+        found: Images of each part.
+        published: What a complete copy has.
+        note: A sentence for the message, with a blank before.
+
+    Raises:
+        UserError: They differ.
+    """
+    if any(count != published[part] for part, count in found.items()):
+        raise UserError(
+            f"{where} gives {found['train']:,} training and {found['val']:,} validation images; published are "
+            f"{published['train']:,} and {published['val']:,}.{note} Complete it, or give --subset N to take N images "
+            "of each part."
+        )
+
+
 def describe_file(file: Path | Entry) -> SourceFile:
-    """Name, length and SHA-256 of a file that a dataset is made from."""
+    """Name, length and SHA-256 of a file or archive; the last is empty where reading it all again would take long."""
     entry = file if isinstance(file, Entry) else Entry.of(file)
-    content = entry.read()
-    return SourceFile(name=entry.name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def describe_archive(path: Path) -> SourceFile:
-    """Name, length and SHA-256 of an archive; the last is empty where reading it all again would take long."""
-    length = path.stat().st_size
-    if length > _HASHED_BYTES:
-        return SourceFile(name=path.name, bytes=length, sha256="")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return SourceFile(name=path.name, bytes=length, sha256=digest)
+    length = entry.state[0]
+    digest = hashlib.sha256(entry.read()).hexdigest() if length <= _HASHED_BYTES else ""
+    return SourceFile(name=entry.name, bytes=length, sha256=digest)
 
 
 def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
     """Describe the archives that files lie in, each once, sorted; files in folders are passed over."""
     archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
-    return [describe_archive(path) for path in sorted(archives)]
+    return [describe_file(path) for path in sorted(archives)]

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.archive_checks import inner_path
-from cascade_clip.preparation.archive_spool import clear_spool, spool_tar
 from cascade_clip.preparation.archives import (
     ARCHIVE_SUFFIXES,
+    MemberState,
+    clear_spool,
+    inner_path,
     is_archive,
     is_compressed_tar,
-    members_of,
-    without_ending,
+    list_members,
+    read_member,
+    spool_tar,
+    without_suffix,
 )
-from cascade_clip.preparation.source_entry import Entry
-
-__all__ = ["Entry", "SourceTree"]
 
 # Folders deeper below a source are not looked into: official files lie at most four deep.
 _DEPTH = 6
@@ -28,54 +29,118 @@ _DEPTH = 6
 _FOREIGN = {"__MACOSX", "lost+found"}
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One file, lying in a folder or inside an archive; picklable, and its `repr` says all of it."""
+
+    container: Path
+    """The file itself, or the archive that holds it."""
+    member: str | None
+    """Name inside the archive as stored there; None: `container` is the file."""
+    state: MemberState
+    """What changes with the content, so that a resumed run notices: bytes and time of change, or `MemberState`."""
+    archive: Path | None = None
+    """The archive as the user knows it, where `container` holds a copy of what was wanted of it."""
+
+    @classmethod
+    def of(cls, path: Path) -> Entry:
+        """The entry of a file that lies in a folder.
+
+        Raises:
+            UserError: The file is not there or cannot be reached.
+        """
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        return cls(path, None, (about.st_size, about.st_mtime_ns))
+
+    @property
+    def name(self) -> str:
+        """Last part of the path, for example "000000000009.jpg"."""
+        return self._path.name
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return self._path.stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending in lower case, for example ".jpg"."""
+        return self._path.suffix.lower()
+
+    @property
+    def place(self) -> PurePosixPath:
+        """The file's path, an archive counting as a folder of its name: ".../train2017/train2017/000000000009.jpg"."""
+        if self.member is None:
+            return PurePosixPath(self.container.as_posix())
+        return without_suffix(self.archive or self.container) / inner_path(self.member)
+
+    def read(self) -> bytes:
+        """Read the whole file.
+
+        Raises:
+            UserError: It cannot be read, is damaged in its archive, or the archive was changed meanwhile.
+        """
+        if self.member is not None:
+            return read_member(self.container, self.member, self.state)
+        try:
+            return self.container.read_bytes()
+        except OSError as error:
+            raise UserError(f"{self} cannot be read: {error.strerror}.") from error
+
+    def __str__(self) -> str:
+        """The path for messages: "/data/train2017.zip/train2017/000000000009.jpg"."""
+        shown = self.archive or self.container
+        return str(shown if self.member is None else shown / inner_path(self.member))
+
+    @property
+    def _path(self) -> PurePosixPath:
+        return PurePosixPath(self.container.name if self.member is None else inner_path(self.member))
+
+
 class SourceTree:
     """Files of one or several sources, looked up by the end of their path.
 
     A source is a folder, with what lies in it and in the archives directly in it, or an archive. An archive counts as a
     folder of its name. Archives are opened only when what is looked for lies in no folder.
 
-        with SourceTree.open([Path("downloads")], spool=spool_folder(output), spooled=["dataset/cls"]) as tree:
+        with SourceTree([Path("downloads")], spool=spool_folder(output), spooled=["dataset/cls"]) as tree:
             images = tree.folder("VOC2012/JPEGImages", (".jpg",))
             masks = tree.folder("dataset/cls", (".mat",))
+
+    Used in a `with` statement it removes at the end what was spooled, unless it ends by an interrupt: then a second
+    start goes on with it.
     """
 
-    def __init__(self, sources: Sequence[Path], spool: Path | None, spooled: Sequence[str]) -> None:
+    def __init__(self, sources: Sequence[Path], *, spool: Path | None = None, spooled: Sequence[str] = ()) -> None:
+        """Look through sources; files are listed by name alone, their state is asked for when they are looked up.
+
+        Args:
+            sources: Folders, archives (.zip, .tar, .tgz, .tar.gz, .tar.bz2, .tar.xz), or single files.
+            spool: Folder for the wanted files of compressed tars, which cannot be read in place; hidden, beside the
+                output (see `spool_folder`).
+            spooled: The wanted ones: paths of files or folders, or parts of such, for example "dataset/cls". Empty:
+                compressed tars are passed over.
+
+        Raises:
+            UserError: A source is not there or cannot be read.
+        """
         self._sources = list(dict.fromkeys(path.absolute() for path in sources))
-        self._spool = spool
-        self._spooled = spooled
+        self._spool, self._spooled = spool, spooled
         self._unreadable: list[str] = []
         self._names: dict[str, list[str]] = {}
         self._archives: list[Path] = []
         for source in self._sources:
+            if not source.exists():
+                raise UserError(f"{source} is not there; give a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}).")
             if source.is_dir():
                 self._scan(source)
             elif is_archive(source):
                 self._archives.append(source)
             else:
                 self._names.setdefault(source.parent.as_posix(), []).append(source.name)
-
-    @classmethod
-    def open(cls, sources: Sequence[Path], *, spool: Path | None = None, spooled: Sequence[str] = ()) -> SourceTree:
-        """Look through sources.
-
-        Args:
-            sources: Folders, archives (.zip, .tar, .tgz, .tar.gz, .tar.bz2, .tar.xz), or single files.
-            spool: Folder for the wanted members of compressed tars, which cannot be read in place; hidden, beside the
-                output (see `spool_folder`).
-            spooled: The wanted ones: paths of files or folders, or parts of such, for example "dataset/cls". Unset:
-                compressed tars are passed over.
-
-        Returns:
-            The tree. Used in a `with` statement it removes at the end what was spooled, unless it ends by an
-            interrupt: then a second start goes on with it.
-
-        Raises:
-            UserError: A source is not there or cannot be read.
-        """
-        for source in sources:
-            if not source.exists():
-                raise UserError(f"{source} is not there; give a folder or an archive ({', '.join(ARCHIVE_SUFFIXES)}).")
-        return cls(sources, spool, spooled)
 
     def folder(self, path: str, suffixes: Collection[str]) -> dict[str, Entry]:
         """List the files of one folder.
@@ -90,10 +155,19 @@ class SourceTree:
 
         Raises:
             UserError: Several different folders match, or two files differ only in their ending (both are named); an
-                archive that has to be opened is damaged or hostile.
+                archive that has to be opened is damaged.
         """
-        found = self._folders_on_disk(path, suffixes) or self._folders_in_archives(path, suffixes)
-        _refuse_several(path, list(found))
+        found: dict[str, list[Entry]] = {}
+        for place in {os.path.realpath(place): place for place in self._names if _ends(place, path)}.values():
+            names = [name for name in self._names[place] if PurePosixPath(name).suffix.lower() in suffixes]
+            if names:
+                found[place] = [Entry.of(Path(place, name)) for name in names]
+        if not found:
+            for (_, place), inside in self._packed.items():
+                entries = [entry for entry in inside.values() if entry.suffix in suffixes] if _ends(place, path) else []
+                if entries:
+                    found[str(Path(str(entries[0])).parent)] = entries
+        _refuse_several(path, found)
         return _by_stem(next(iter(found.values()), []))
 
     def file(self, path: str) -> Entry | None:
@@ -106,76 +180,43 @@ class SourceTree:
             The entry; None where there is no such file. One on disk wins over one in an archive.
 
         Raises:
-            UserError: Several different files match; an archive that has to be opened is damaged or hostile.
+            UserError: Several different files match; an archive that has to be opened is damaged.
         """
         folder, _, name = path.rpartition("/")
         on_disk = [Path(place, name) for place, names in self._names.items() if _ends(place, folder) and name in names]
-        different = {os.path.realpath(file): file for file in on_disk}
-        found = [Entry.of(file) for file in different.values()]
+        found = [Entry.of(file) for file in {os.path.realpath(file): file for file in on_disk}.values()]
         if not found:
             inside = [entries.get(name) for (_, place), entries in self._packed.items() if _ends(place, folder)]
             found = [entry for entry in inside if entry]
-        _refuse_several(path, [str(entry) for entry in found])
+        _refuse_several(path, map(str, found))
         return found[0] if found else None
 
     @property
     def places(self) -> str:
-        """For messages: what was searched."""
+        """What was searched, for messages."""
         unreadable = f" (without {', '.join(self._unreadable)}, which cannot be read)" if self._unreadable else ""
         return f"{', '.join(map(str, self._sources))}{unreadable}"
-
-    def close_spool(self) -> None:
-        """Remove what was spooled."""
-        if self._spool:
-            clear_spool(self._spool)
 
     def __enter__(self) -> SourceTree:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Exception):
-            self.close_spool()
+        if self._spool and (kind is None or issubclass(kind, Exception)):
+            clear_spool(self._spool)
 
     def _scan(self, source: Path) -> None:
-        """List files below a folder by name alone; their state is asked for when they are looked up."""
-        waiting = [(source, 0)]
-        while waiting:
-            folder, depth = waiting.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    listed = sorted(entries, key=lambda entry: entry.name)
-            except OSError as error:
-                if not depth:
-                    raise UserError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-                self._unreadable.append(str(folder))
-                continue
-            names = self._names.setdefault(folder.as_posix(), [])
-            for entry in listed:
-                if entry.name.startswith(".") or entry.name in _FOREIGN:
-                    continue
-                path = folder / entry.name
-                if not entry.is_dir():
-                    names.append(entry.name)
-                    if not depth and is_archive(path):
-                        self._archives.append(path)
-                elif depth < _DEPTH and not (entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
-                    waiting.append((path, depth + 1))
+        def unreadable(error: OSError) -> None:
+            if error.filename == str(source):
+                raise UserError(f"The folder {source} cannot be read: {error.strerror}.") from error
+            self._unreadable.append(str(error.filename))
 
-    def _folders_on_disk(self, path: str, suffixes: Collection[str]) -> dict[str, list[Entry]]:
-        found: dict[str, list[Entry]] = {}
-        for place in {os.path.realpath(place): place for place in self._names if _ends(place, path)}.values():
-            names = [name for name in self._names[place] if PurePosixPath(name).suffix.lower() in suffixes]
-            if names:
-                found[place] = [Entry.of(Path(place, name)) for name in names]
-        return found
-
-    def _folders_in_archives(self, path: str, suffixes: Collection[str]) -> dict[str, list[Entry]]:
-        found: dict[str, list[Entry]] = {}
-        for (_, place), inside in self._packed.items():
-            entries = [entry for entry in inside.values() if entry.suffix in suffixes] if _ends(place, path) else []
-            if entries:
-                found[str(Path(str(entries[0])).parent)] = entries
-        return found
+        for place, folders, names in os.walk(source, onerror=unreadable, followlinks=True):
+            folder = Path(place)
+            deepest = len(folder.relative_to(source).parts) == _DEPTH
+            folders[:] = [] if deepest else [name for name in _own(folders) if not _leads_up(folder / name)]
+            self._names[folder.as_posix()] = _own(names)
+            if folder == source:
+                self._archives += [path for name in _own(names) if is_archive(path := folder / name)]
 
     @cached_property
     def _packed(self) -> dict[tuple[Path, str], dict[str, Entry]]:
@@ -186,25 +227,36 @@ class SourceTree:
             if compressed and not (self._spooled and self._spool):
                 continue
             container = spool_tar(archive, self._spooled, self._spool) if compressed and self._spool else archive
-            top = without_ending(archive)
-            for member, state in members_of(container).items():
-                path = inner_path(member)
-                folder, _, name = f"{top}/{path}".rpartition("/")
-                if not name.startswith(".") and _FOREIGN.isdisjoint(path.split("/")):
+            top = without_suffix(archive)
+            for member, state in list_members(container).items():
+                path = PurePosixPath(inner_path(member))
+                if not path.name.startswith(".") and _FOREIGN.isdisjoint(path.parts):
+                    folder = (top / path).parent.as_posix()
                     entry = Entry(container, member, state, archive if compressed else None)
-                    index.setdefault((archive, folder), {})[name] = entry
+                    index.setdefault((archive, folder), {})[path.name] = entry
         return index
 
 
+def _own(names: Iterable[str]) -> list[str]:
+    """Names of files or folders without those that systems leave there, sorted."""
+    return sorted(name for name in names if not name.startswith(".") and name not in _FOREIGN)
+
+
+def _leads_up(folder: Path) -> bool:
+    """Say whether a folder is a link to one that it lies in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
 def _ends(place: str, path: str) -> bool:
-    """Say whether a folder's path ends with the parts of another, which every path does where that is empty."""
+    """Say whether a folder's path ends with the parts of another; every path ends with the empty one."""
     return not path or f"/{place}".endswith(f"/{path}")
 
 
-def _refuse_several(path: str, found: Sequence[str]) -> None:
-    if len(found) > 1:
+def _refuse_several(path: str, found: Iterable[str]) -> None:
+    places = sorted(found)
+    if len(places) > 1:
         raise UserError(
-            f'"{path}" was found more than once: {" and ".join(sorted(found))}; '
+            f'"{path}" was found more than once: {" and ".join(places)}; '
             "move the one that is not meant out of the way, or give a folder that holds only one."
         )
 

@@ -12,14 +12,14 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.progress import Progress
 from cascade_clip.shapes.scenes import draw_scene
 
 _SIDES = range(48, 257)
 
 
-def draw_sample(sample: Sample, *, size: int, classes: int) -> tuple[bytes, NDArray[np.uint8]]:
+def draw_sample(sample: ImageSource, *, size: int, classes: int) -> tuple[bytes, NDArray[np.uint8]]:
     """Draw the scene of a sample.
 
     Args:
@@ -76,8 +76,8 @@ def prepare_shapes(
         classes=split.class_names,
         colours=split.colours,
         parts={
-            "train": [Sample(f"train-{i:06d}", (seed, 0, i)) for i in range(train)],
-            "val": [Sample(f"val-{i:06d}", (seed, 1, i)) for i in range(val)],
+            "train": [ImageSource(f"train-{i:06d}", (seed, 0, i)) for i in range(train)],
+            "val": [ImageSource(f"val-{i:06d}", (seed, 1, i)) for i in range(val)],
         },
         load=partial(draw_sample, size=size, classes=len(split.classes)),
         options={"seed": seed, "size": size, "train": train, "val": val},

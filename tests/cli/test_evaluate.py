@@ -13,7 +13,8 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.preparation.prepared_writer import Sample, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.report import evaluation_page
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli import console
@@ -22,7 +23,7 @@ from cascade_clip_cli.evaluate import changed_inference, evaluate
 PAINT = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
 
 
-def draw(sample: Sample) -> tuple[bytes, np.ndarray]:
+def draw(sample: ImageSource) -> tuple[bytes, np.ndarray]:
     """Each image is of one class, but its rightmost eighth is painted as the next class."""
     seed = sample.payload
     label = np.full((40, 64), seed % 3, np.uint8)
@@ -36,7 +37,7 @@ def draw(sample: Sample) -> tuple[bytes, np.ndarray]:
 @pytest.fixture(scope="session")
 def rgb_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "rgb"
-    samples = [Sample(f"image-{seed}", seed) for seed in range(6)]
+    samples = [ImageSource(f"image-{seed}", seed) for seed in range(6)]
     write_prepared(folder, name="rgb", classes=["red", "green", "blue"], parts={"train": [], "val": samples}, load=draw)
     return folder
 

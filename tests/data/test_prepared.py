@@ -18,7 +18,7 @@ from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 
 
 def test_records_are_what_was_given(squares: Path) -> None:
@@ -26,7 +26,7 @@ def test_records_are_what_was_given(squares: Path) -> None:
     assert (dataset.name, dataset.class_names, dataset.ignore) == ("squares", CLASSES, 255)
     assert (dataset.count("train"), dataset.count("val")) == (10, 3)
     for index in (9, 0, 8):  # 8 and 9 lie in the second row group
-        image, label = draw(Sample("", index))
+        image, label = draw(ImageSource("", index))
         record = dataset.read("train", index)
         assert record.id == f"t{index}"
         assert record.image_bytes == image
@@ -51,7 +51,7 @@ def test_the_datasets_library_reads_the_folder(squares: Path, tmp_path: Path) ->
     loaded = datasets.load_dataset(str(squares), cache_dir=str(tmp_path))
     assert {part: len(rows) for part, rows in loaded.items()} == {"train": 10, "val": 3}
     row = loaded["val"][1]
-    image, label = draw(Sample("", 1001))
+    image, label = draw(ImageSource("", 1001))
     assert np.array_equal(np.array(row["image"]), np.array(Image.open(io.BytesIO(image))))
     assert row["label"].mode == "L"
     assert np.array_equal(np.array(row["label"]), label)

@@ -23,7 +23,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.hub.dataset_link import dataset_folder
 from cascade_clip.hub.push import push_dataset
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 
 
 class _Repository:
@@ -129,7 +129,7 @@ def test_the_result_is_a_dataset_of_the_datasets_library(
 
 
 def _write(folder: Path, classes: tuple[str, ...], **options: str) -> Path:
-    parts = {"train": [Sample("a", 1)]}
+    parts = {"train": [ImageSource("a", 1)]}
     write_prepared(folder, name="squares", classes=classes, parts=parts, load=draw, options=options)  # type: ignore[arg-type]
     return folder
 

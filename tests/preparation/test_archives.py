@@ -1,4 +1,4 @@
-"""Archives that are cut off, damaged or hostile are refused in one sentence, and nothing of them stays."""
+"""Archives that are cut off, damaged or of absurd size are refused in one sentence, and nothing of them stays."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import pytest
 from official_miniatures import pack
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import archive_checks, archive_spool
-from cascade_clip.preparation.archives import members_of
-from cascade_clip.preparation.source_tree import Entry, SourceTree
+from cascade_clip.preparation import archives
+from cascade_clip.preparation.archives import list_members
+from cascade_clip.preparation.source_tree import SourceTree
 
 SMALL = 1 << 20
 """What counts as a small content in these tests."""
+
+ENDINGS = ["zip", "tar", "tgz", "tar.bz2", "tar.xz"]
 
 
 @pytest.fixture(autouse=True)
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sixty-fourth of the real limits, so that bombs of these tests stay small themselves."""
-    monkeypatch.setattr(archive_checks, "SMALL_BYTES", SMALL)
-    for module in (archive_checks, archive_spool):
-        monkeypatch.setattr(module, "MAX_MEMBER_BYTES", 8 * SMALL)
+    monkeypatch.setattr(archives, "_SMALL_BYTES", SMALL)
+    monkeypatch.setattr(archives, "_MAX_MEMBER_BYTES", 8 * SMALL)
 
 
 def _noise(count: int) -> bytes:
@@ -36,7 +37,7 @@ def _noise(count: int) -> bytes:
 
 
 def _open(archive: Path) -> SourceTree:
-    return SourceTree.open([archive], spool=archive.parent / "spool", spooled=["x"])
+    return SourceTree([archive], spool=archive.parent / "spool", spooled=["x"])
 
 
 def _refused(archive: Path, message: str) -> None:
@@ -48,15 +49,10 @@ def _refused(archive: Path, message: str) -> None:
     assert list(archive.parent.iterdir()) == [archive]
 
 
-# --- members that leave ---
-
-OUTSIDE = ["../evil.png", "x/../../evil.png", "/etc/x/evil.png", "C:/x/evil.png", "..\\x\\evil.png", "\\x\\evil.png"]
-
-
-def _zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Path:
+def _zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for member, content in members:
-            archive.writestr(member, content, kind)
+            archive.writestr(member, content, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -76,101 +72,53 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     return info
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
-def test_members_outside_are_refused(tmp_path: Path, name: str, kind: str) -> None:
-    path = tmp_path / f"a.{kind}"
-    if kind == "zip":
-        _zip(path, ("x/a.png", b"png"), (name, b"png"))
+@pytest.mark.parametrize("ending", ["zip", "tar", "tgz"])
+def test_links_and_devices_are_no_files(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    if ending == "zip":
+        link = zipfile.ZipInfo("x/l.png")
+        link.external_attr = 0o120777 << 16
+        _zip(path, ("x/a.png", b"png"), (link, b"/etc/passwd"))
     else:
-        _tar(path, _member("x/a.png"), _member(name))
-    _refused(path, r"is refused: its member \".*\" would lie outside of the folder .*; get it again from its official")
-
-
-LINKS = [
-    (tarfile.SYMTYPE, "../../passwd", False),
-    (tarfile.SYMTYPE, "/etc/passwd", False),
-    (tarfile.SYMTYPE, "C:\\passwd", False),
-    (tarfile.SYMTYPE, "../y/a.png", True),
-    (tarfile.LNKTYPE, "../passwd", False),
-    (tarfile.LNKTYPE, "x/a.png", True),
-]
-
-
-@pytest.mark.parametrize(("kind", "target", "inside"), LINKS)
-@pytest.mark.parametrize("ending", ["tar", "tgz"])
-def test_links_in_tars(tmp_path: Path, kind: bytes, target: str, inside: bool, ending: str) -> None:
-    path = _tar(tmp_path / f"a.{ending}", _member("x/a.png"), _member("x/l.png", kind, target))
-    if inside:
-        assert list(_open(path).folder("x", (".png",))) == ["a"]
-    else:
-        _refused(path, r'its member "x/l\.png" is a link to ".*passwd", outside of the archive')
-
-
-@pytest.mark.parametrize(("target", "inside"), [("../../passwd", False), ("/etc/passwd", False), ("../y", True)])
-def test_links_in_zips(tmp_path: Path, target: str, inside: bool) -> None:
-    link = zipfile.ZipInfo("x/l.png")
-    link.external_attr = 0o120777 << 16
-    path = _zip(tmp_path / "a.zip", ("x/a.png", b"png"), (link, target.encode()))
-    if inside:
-        assert list(_open(path).folder("x", (".png",))) == ["a"]
-    else:
-        _refused(path, r'its member "x/l\.png" is a link to ".*passwd", outside of the archive')
-    _refused(_zip(path, (link, b"a" * 5000)), r'its member "x/l\.png" is a link of 5,000 bytes')
-
-
-@pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE])
-@pytest.mark.parametrize("ending", ["tar", "tgz"])
-def test_devices_and_files_with_holes_are_refused(tmp_path: Path, kind: bytes, ending: str) -> None:
-    path = _tar(tmp_path / f"a.{ending}", _member("x/a.png"), _member("x/d.png", kind))
-    _refused(path, r'its member "x/d\.png" is a device or a file with holes')
+        others = [(tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "x/a.png"), (tarfile.CHRTYPE, "")]
+        others += [(tarfile.GNUTYPE_SPARSE, ""), (tarfile.DIRTYPE, "")]
+        _tar(path, _member("x/a.png"), *(_member(f"x/{n}.png", *other) for n, other in enumerate(others)))
+    assert {stem: entry.read() for stem, entry in _open(path).folder("x", (".png",)).items()} == {"a": b"png"}
 
 
 # --- absurd sizes ---
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
-    bomb = _zip(tmp_path / "a.zip", ("x/a.png", bytes(4 * SMALL)))
-    _refused(bomb, r'its member "x/a\.png" unpacks from [\d,]+ to 4,194,304 bytes, at most 200 times as many')
-    _refused(_zip(bomb, ("x/a.png", bytes(9 * SMALL))), r'member "x/a\.png" claims 9,437,184 bytes, 0 to 8,388,608 are')
-    many = _zip(bomb, *((f"x/{index}.png", bytes(SMALL)) for index in range(20)))
-    _refused(many, r"is refused: it unpacks from [\d,]+ to 20,971,520 bytes, at most 200 times")
+    bomb = _zip(tmp_path / "a.zip", *((f"x/{index}.png", bytes(SMALL)) for index in range(20)))
+    _refused(
+        bomb, r"is refused: its [\d,]+ bytes unpack to [\d,]+ or more; at most 200 times as many are accepted\. Get"
+    )
+    _refused(
+        _zip(bomb, ("x/a.png", bytes(9 * SMALL))), r'member "x/a\.png" declares 9,437,184 bytes; 0 to 8,388,608 are'
+    )
     assert list(_open(_zip(bomb, ("x/a.png", _noise(4 * SMALL)))).folder("x", (".png",))) == ["a"]
     assert list(_open(_zip(bomb, ("x/a.png", bytes(SMALL)))).folder("x", (".png",))) == ["a"]
-
-
-def _patch(path: Path, old: bytes, new: bytes) -> Path:
-    content = path.read_bytes()
-    assert content.count(old)
-    path.write_bytes(content.replace(old, new))
-    return path
 
 
 def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path: Path) -> None:
     length = 4 * SMALL
     path = _zip(tmp_path / "a.zip", ("x/a.png", bytes(length)))
-    _patch(path, length.to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    path.write_bytes(path.read_bytes().replace(length.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
     entry = _open(path).folder("x", (".png",))["a"]
     assert entry.state[0] == 1000
     with pytest.raises(UserError, match=r"a\.zip/x/a\.png is damaged or cut off \(Bad CRC-32 .*\); download it again"):
         entry.read()
 
 
-def test_a_zip_whose_member_lies_behind_its_end_is_refused(tmp_path: Path) -> None:
-    path = _zip(tmp_path / "a.zip", ("x/a.png", _noise(5000)), kind=zipfile.ZIP_STORED)
-    _patch(path, (5000).to_bytes(4, "little"), (50000).to_bytes(4, "little"))
-    _refused(path, r'is damaged or cut off \(its member "x/a\.png" lies behind its end\)')
-
-
-def test_zips_that_are_encrypted_or_rarely_packed_are_refused(tmp_path: Path) -> None:
-    path = _zip(tmp_path / "a.zip", ("x/a.png", b"png"), kind=zipfile.ZIP_BZIP2)
-    _refused(path, r'its member "x/a\.png" is packed by the rare method 12')
-    _zip(path, ("x/a.png", b"png"), kind=zipfile.ZIP_STORED)
+def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "a.zip", ("x/a.png", b"png"))
     content = bytearray(path.read_bytes())
     content[6] |= 1
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    _refused(path, r'its member "x/a\.png" is encrypted')
+    with pytest.raises(UserError, match=r"x/a\.png is damaged or cut off \(.* is encrypted, password required"):
+        _open(path).folder("x", (".png",))["a"].read()
 
 
 @pytest.mark.parametrize("ending", ["tar", "tgz"])
@@ -181,7 +129,7 @@ def test_a_tar_member_of_absurd_size_is_refused(tmp_path: Path, ending: str) -> 
         content = header + bytes(2048)
         path = tmp_path / f"a.{ending}"
         path.write_bytes(gzip.compress(content) if ending == "tgz" else content)
-        _refused(path, rf'is refused: its member "x/a\.png" claims {shown} bytes, 0 to 8,388,608 are accepted')
+        _refused(path, rf'is refused: its member "x/a\.png" declares {shown} bytes; 0 to 8,388,608 are accepted')
 
 
 def _with_size(header: bytes, size: int) -> bytes:
@@ -194,20 +142,8 @@ def _with_size(header: bytes, size: int) -> bytes:
 def test_a_compressed_tar_is_unpacked_up_to_a_sane_length_only(tmp_path: Path) -> None:
     members = [_member(f"x/{index}.png") for index in range(20)]
     bomb = _tar(tmp_path / "a.tgz", *members, content=bytes(SMALL))
-    limit = 200 * bomb.stat().st_size
-    assert SMALL < limit < 20 * SMALL
-    _refused(bomb, f"is refused: it unpacks to more than {limit:,} bytes")
-    padded = gzip.compress(_tar(tmp_path / "t.tar", _member("x/a.png")).read_bytes() + bytes(40 * SMALL))
-    (tmp_path / "t.tar").unlink()
-    bomb.write_bytes(padded)
-    _refused(bomb, f"is refused: it unpacks to more than {200 * len(padded):,} bytes")
-
-
-def test_an_extended_header_of_absurd_length_is_never_read(tmp_path: Path) -> None:
-    header = _with_size(_member("x/a.png", tarfile.XHDTYPE).tobuf(), 9 * SMALL)
-    path = tmp_path / "a.tgz"
-    path.write_bytes(gzip.compress(header + bytes(9 * SMALL)) + _noise(SMALL))
-    _refused(path, "is refused: a header claims 9,437,184 bytes, at most 8,388,608 are accepted")
+    assert SMALL < 200 * bomb.stat().st_size < 20 * SMALL
+    _refused(bomb, r"is refused: its [\d,]+ bytes unpack to [\d,]+ or more; at most 200 times")
 
 
 # --- cut off and damaged ---
@@ -225,24 +161,19 @@ def _good(tmp_path: Path, ending: str) -> Path:
     return archive
 
 
-ENDINGS = ["zip", "tar", "tgz", "tar.bz2", "tar.xz"]
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9])
 def test_truncated_archives(tmp_path: Path, ending: str, kept: float) -> None:
     path = _good(tmp_path, ending)
     os.truncate(path, int(path.stat().st_size * kept))
-    _refused(path, r"is damaged or cut off \(.*\); download it again")
+    _refused(path, r"is damaged or cut off \(.*\); download it again, or move it away\.")
 
 
-@pytest.mark.parametrize("ending", ["tar", "tgz"])
-@pytest.mark.parametrize("blocks", [0, 1])
-def test_a_tar_that_ends_between_two_members_is_noticed(tmp_path: Path, ending: str, blocks: int) -> None:
-    path = _tar(tmp_path / "a.tar", _member("x/a.png"), _member("x/b.png")).rename(tmp_path / f"a.{ending}")
-    content = path.read_bytes()[:1024] + b"\xff" * 512 * blocks
-    path.write_bytes(gzip.compress(content) if ending == "tgz" else content)
-    _refused(path, rf"is damaged or cut off \(at byte 1,024: {['empty header', 'bad checksum'][blocks]}\)")
+@pytest.mark.parametrize("more", [b"", b"\xff" * 512])
+def test_a_tar_that_ends_between_two_members_is_noticed(tmp_path: Path, more: bytes) -> None:
+    path = _tar(tmp_path / "a.tar", _member("x/a.png"), _member("x/b.png"))
+    path.write_bytes(path.read_bytes()[:1024] + more)
+    _refused(path, r"is damaged or cut off \(no header at byte 1,024\)")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -277,8 +208,10 @@ def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path: Path
 
 def test_a_wrong_byte_in_a_tar_s_header_is_noticed(tmp_path: Path) -> None:
     path = _good(tmp_path, "tar")
-    offset = members_of(path)["x/07.png"][1]
-    _refused(_with_wrong_byte(path, lambda _: offset - 500), r"is damaged or cut off \(at byte .*: bad checksum\)")
+    offset = list_members(path)["x/07.png"][1]
+    _refused(
+        _with_wrong_byte(path, lambda _: offset - 500), r"is damaged or cut off \((bad checksum|no header at byte .*)\)"
+    )
 
 
 def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +226,7 @@ def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.Mo
     assert list((tmp_path / "spool").iterdir()) == []
     monkeypatch.undo()
     (tmp_path / "blocked").write_text("")
-    tree = SourceTree.open([path], spool=tmp_path / "blocked", spooled=["x"])
+    tree = SourceTree([path], spool=tmp_path / "blocked", spooled=["x"])
     with pytest.raises(UserError, match=r"could not be written into .*blocked: File exists"):
         tree.folder("x", (".png",))
 
@@ -302,8 +235,6 @@ def test_the_spool_holds_the_same_bytes_always(tmp_path: Path) -> None:
     path = _good(tmp_path, "tgz")
     contents = []
     for _ in range(2):
-        tree = _open(path)
-        entry: Entry = tree.folder("x", (".png",))["03"]
-        contents.append(entry.container.read_bytes())
-        tree.close_spool()
+        with _open(path) as tree:
+            contents.append(tree.folder("x", (".png",))["03"].container.read_bytes())
     assert contents[0] == contents[1]

@@ -9,29 +9,27 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ColourMasks, IndexMasks, PairLoader, colours_in_order
-from cascade_clip.preparation.shards import Sample
-from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, IndexMasks, MaskLoader, colours_in_order
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 
-def _mask(folder: Path, values: list[list[int]], name: str = "mask.png") -> Entry:
+def _mask(folder: Path, values: object, name: str = "mask.png") -> Entry:
     path = folder / name
     Image.fromarray(np.array(values, np.uint8)).save(path)
     return Entry.of(path)
 
 
-def test_indices_stay_and_255_is_ignored(tmp_path: Path) -> None:
-    assert IndexMasks(3)(_mask(tmp_path, [[0, 1, 2, 255]])).tolist() == [[0, 1, 2, 255]]
-
-
-def test_counting_from_one_with_an_ignored_background(tmp_path: Path) -> None:
-    masks = IndexMasks(2, first_index=1, ignore=frozenset({0, 200}))
-    assert masks(_mask(tmp_path, [[0, 1, 2, 200, 255]])).tolist() == [[255, 0, 1, 255, 255]]
-
-
-def test_an_ignored_value_wins_over_a_class(tmp_path: Path) -> None:
-    assert IndexMasks(3, ignore=frozenset({1}))(_mask(tmp_path, [[0, 1, 2]])).tolist() == [[0, 255, 2]]
+@pytest.mark.parametrize(
+    ("masks", "values", "labels"),
+    [
+        (IndexMasks(3), [0, 1, 2, 255], [0, 1, 2, 255]),
+        (IndexMasks(2, first_index=1, ignore=frozenset({0, 200})), [0, 1, 2, 200, 255], [255, 0, 1, 255, 255]),
+        (IndexMasks(3, ignore=frozenset({1})), [0, 1, 2], [0, 255, 2]),
+    ],
+)
+def test_indices_become_labels(tmp_path: Path, masks: IndexMasks, values: list[int], labels: list[int]) -> None:
+    assert masks(_mask(tmp_path, [values])).tolist() == [labels]
 
 
 @pytest.mark.parametrize(
@@ -47,22 +45,13 @@ def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: lis
         masks(_mask(tmp_path, values))
 
 
-def _colour_mask(folder: Path, pixels: list[tuple[int, int, int]]) -> Entry:
-    path = folder / "mask.png"
-    Image.fromarray(np.array([pixels], np.uint8)).save(path)
-    return Entry.of(path)
-
-
-def test_colours_become_their_class(tmp_path: Path) -> None:
-    masks = ColourMasks(((128, 0, 0), (0, 0, 1)), ignore=frozenset({(0, 0, 0)}))
-    mask = _colour_mask(tmp_path, [(0, 0, 1), (128, 0, 0), (0, 0, 0), (0, 0, 1)])
-    assert masks(mask).tolist() == [[1, 0, 255, 1]]
-
-
-def test_unknown_colours_are_named(tmp_path: Path) -> None:
-    mask = _colour_mask(tmp_path, [(0, 0, 1), (255, 255, 255), (255, 255, 255)])
+def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
+    pixels = [[(0, 0, 1), (128, 0, 0), (0, 0, 0), (255, 255, 255), (255, 255, 255)]]
+    mask = _mask(tmp_path, pixels)
+    colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)
+    assert ColourMasks(colours, ignore=frozenset({(0, 0, 0), white}))(mask).tolist() == [[1, 0, 255, 255, 255]]
     with pytest.raises(UserError, match=r"mask\.png has 2 pixels of no class, for example #ffffff"):
-        ColourMasks(((0, 0, 1),))(mask)
+        ColourMasks(colours, ignore=frozenset({(0, 0, 0)}))(mask)
 
 
 def test_colours_follow_the_classes() -> None:
@@ -74,17 +63,17 @@ def test_colours_follow_the_classes() -> None:
 def test_a_pair_must_have_one_size(tmp_path: Path) -> None:
     image = tmp_path / "image.png"
     Image.new("RGB", (3, 2)).save(image)
-    load = PairLoader(IndexMasks(2))
-    good = EntryPair(Entry.of(image), _mask(tmp_path, [[0, 1, 1], [0, 0, 1]]))
-    content, label = load(Sample("x", good))
+    load = MaskLoader(IndexMasks(2))
+    good = ImageWithMask(Entry.of(image), _mask(tmp_path, [[0, 1, 1], [0, 0, 1]]))
+    content, label = load(ImageSource("x", good))
     assert content == image.read_bytes()
     assert label.tolist() == [[0, 1, 1], [0, 0, 1]]
     with pytest.raises(UserError, match=r"turned\.png has 2 x 3 pixels, its image .*image\.png has 3 x 2"):
-        load(Sample("x", EntryPair(Entry.of(image), _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
+        load(ImageSource("x", ImageWithMask(Entry.of(image), _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
 
 
 def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     mask = _mask(tmp_path, [[0]])
-    pair = EntryPair(Entry(tmp_path / "gone.jpg", None, (0, 0)), mask)
+    pair = ImageWithMask(Entry(tmp_path / "gone.jpg", None, (0, 0)), mask)
     with pytest.raises(UserError, match=r"gone\.jpg cannot be read: No such file"):
-        PairLoader(IndexMasks(2))(Sample("x", pair))
+        MaskLoader(IndexMasks(2))(ImageSource("x", pair))

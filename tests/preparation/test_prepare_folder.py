@@ -1,4 +1,4 @@
-"""Own images and masks, end to end."""
+"""Own images and masks: which mask belongs to which image, which pairs train, and all of it end to end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.preparation.prepare_dataset import prepare
+from cascade_clip.preparation.prepare_folder import choose_parts, pair_files, prepare_folder
 from cascade_clip.preparation.source_files import read_colours, read_lines
 
 MASK = np.array([[0, 1, 1], [255, 1, 0]], np.uint8)
@@ -128,7 +129,7 @@ def test_colour_tables(tmp_path: Path, name: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "a,#000000\nb,red\nc,#000000\n", "b: a colour is .*\n  c: the colour stands there more than once"),
+        ("c.csv", "a,#000000\nb,red\nc,#000000\n", "b: a colour is .*\n  c: the colour is listed more than once"),
         ("c.csv", "", "it holds no colour"),
         ("c.toml", "a = ", "is not valid TOML"),
     ],
@@ -147,3 +148,129 @@ def test_blank_lines_count_inside_a_list_of_classes_only(tmp_path: Path) -> None
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"classes\.txt is not a UTF-8 text file"):
         read_lines(path, "list of classes")
+
+
+def test_the_public_verb_takes_what_lies_in_the_folder(source: Path) -> None:
+    (source / "classes.txt").write_text("sky\ntree\n")
+    info = prepare("folder", str(source), source.parent / "mine", val_fraction=0.4, seed=3)
+    assert (info.name, info.classes, info.parts["val"].images) == ("mine", ("sky", "tree"), 2)
+    assert prepare("folder", source, source.parent / "two", name="x", classes=["a", "b"]).classes == ("a", "b")
+    with pytest.raises(UserError, match=r'There is no kind of source "vocc"\. Did you mean "voc"\?'):
+        prepare("vocc", source, source.parent / "out")
+    with pytest.raises(UserError, match=r"other is not there; give a folder or an archive"):
+        prepare("voc", source / "other", source.parent / "out")
+
+
+# --- pairs and parts ---
+
+
+def _touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (["b.JPG", "a.jpeg", "notes.txt", ".hidden.png"], {"a": "a.png", "b": "b.png"}),
+        (["x/a.jpg"], {"x/a": "x/a.png"}),
+        (["a.jpg"], {"a": "a_mask.png"}),
+        (["train/a.jpg"], {"train/a": "a_gt.png"}),
+        (["a.jpg"], {"a": "deep/er/a_labelTrainIds.png"}),
+        (["c/a_leftImg8bit.png"], {"c/a_leftImg8bit": "c/a_gtFine_labelIds.png"}),
+        (["day/1.jpg", "night/1.jpg"], {"day/1": "day/1.png", "night/1": "night/1.png"}),
+    ],
+)
+def test_names_match_with_folders_endings_and_roles(tmp_path: Path, images: list[str], masks: dict[str, str]) -> None:
+    mask_folder = _touch(tmp_path / "m", *masks.values())
+    pairs = pair_files(_touch(tmp_path / "i", *images), mask_folder)
+    assert {name: pair.mask.container.relative_to(mask_folder).as_posix() for name, pair in pairs.items()} == masks
+
+
+def test_missing_and_left_over_masks_are_all_named(tmp_path: Path) -> None:
+    images = _touch(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")
+    masks = _touch(tmp_path / "m", "a.png", "d.png")
+    with pytest.raises(UserError) as caught:
+        pair_files(images, masks)
+    assert str(caught.value).splitlines() == [
+        "3 problems were found; nothing was written:",
+        f"  {images / 'b.jpg'} has no mask in {masks}.",
+        f"  {images / 'c.jpg'} has no mask in {masks}.",
+        f"  {masks / 'd.png'} has no image in {images}.",
+    ]
+
+
+def test_two_images_of_one_name_are_ambiguous(tmp_path: Path) -> None:
+    images = _touch(tmp_path / "i", "a.jpg", "a.png", "b.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png in .* have the same name"):
+        pair_files(images, _touch(tmp_path / "m", "a.png", "b.png"))
+
+
+def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+    images = _touch(tmp_path / "i", "a.jpg")
+    with pytest.raises(UserError, match=r"The folder of masks, .*none, is not there"):
+        pair_files(images, tmp_path / "none")
+    with pytest.raises(UserError, match=r"The folder of masks, .*m, holds no image file"):
+        pair_files(images, _touch(tmp_path / "m", "a.npy"))
+    with pytest.raises(UserError, match="they must lie in different folders"):
+        pair_files(images, images)
+
+
+IDS = ["day/1", "day/2", "night/3", "night/4", "night/5"]
+
+
+def _choose(train: Path | None = None, val: Path | None = None, fraction: float = 0.4, seed: int = 0) -> dict:
+    return dict(choose_parts(IDS, train_list=train, val_list=val, val_fraction=fraction, seed=seed))
+
+
+def _list(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_drawn_fraction_repeats_with_its_seed() -> None:
+    chosen = _choose()
+    assert len(chosen["val"]) == 2
+    assert sorted(chosen["train"] + chosen["val"]) == IDS
+    assert _choose() == chosen
+    assert any(_choose(seed=seed) != chosen for seed in range(1, 5))
+    assert _choose(fraction=0.0)["val"] == []
+    assert len(_choose(fraction=0.01)["val"]) == 1
+    assert len(_choose(fraction=0.99)["train"]) == 1
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
+def test_impossible_fractions_are_refused(fraction: float) -> None:
+    with pytest.raises(UserError, match="must be at least 0 and below 1"):
+        _choose(fraction=fraction)
+
+
+def test_lists_in_any_spelling(tmp_path: Path) -> None:
+    val = _list(tmp_path, "val.txt", "night/4.jpg", "1", "", "day/2")
+    assert _choose(val=val) == {"train": ["night/3", "night/5"], "val": ["night/4", "day/1", "day/2"]}
+    train = _list(tmp_path, "train.txt", "5.png")
+    assert _choose(train=train, val=val)["train"] == ["night/5"]
+    assert _choose(train=train)["val"] == ["day/1", "day/2", "night/3", "night/4"]
+    flat = choose_parts(
+        ["a", "b"], train_list=None, val_list=_list(tmp_path, "v", "JPEG/b.jpg"), val_fraction=0, seed=0
+    )
+    assert flat["val"] == ["b"]
+
+
+def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
+    train = _list(tmp_path, "train.txt", "day/1", "day/1.jpg", "nigth/3")
+    val = _list(tmp_path, "val.txt", "1")
+    with pytest.raises(UserError) as caught:
+        _choose(train, val)
+    assert str(caught.value).splitlines() == [
+        "3 problems were found; nothing was written:",
+        f'  {train}: "day/1.jpg" is listed more than once.',
+        f'  {train}: "nigth/3" is none of the images. Did you mean "night/3" or "night/5" or "night/4"?',
+        '  "day/1" is in both lists, for training and for validation.',
+    ]
+    with pytest.raises(UserError, match=r"none\.txt cannot be read"):
+        _choose(tmp_path / "none.txt")

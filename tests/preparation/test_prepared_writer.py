@@ -17,11 +17,9 @@ from PIL import Image
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import shard_pool
-from cascade_clip.preparation.masks import IndexMasks, PairLoader
+from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample, ShardJob, ShardReport
-from cascade_clip.preparation.source_files import EntryPair
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
 COUNT = 70
@@ -38,10 +36,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def samples(files: Path) -> list[Sample]:
+def samples(files: Path) -> list[ImageSource]:
     """All pairs of the folder in order."""
     return [
-        Sample(path.stem, EntryPair(Entry.of(path), Entry.of(path.with_suffix(".png"))))
+        ImageSource(path.stem, ImageWithMask(Entry.of(path), Entry.of(path.with_suffix(".png"))))
         for path in sorted(files.glob("*.jpg"))
     ]
 
@@ -52,7 +50,7 @@ def write(output: Path, files: Path, **options: object) -> DatasetInfo:
         "name": "pairs",
         "classes": ["a", "b"],
         "parts": {"train": samples(files)},
-        "load": PairLoader(IndexMasks(2)),
+        "load": MaskLoader(IndexMasks(2)),
     }
     return write_prepared(output, **(arguments | options))  # type: ignore[arg-type]
 
@@ -127,18 +125,13 @@ def _interrupted(output: Path, files: Path) -> None:
 def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     _interrupted(output, files)
+    os.utime(files / "00.jpg", ns=(0, (files / "00.jpg").stat().st_mtime_ns + 1))
+    with pytest.raises(UserError, match="was made from other files or options"):
+        write(output, files)
     with pytest.raises(UserError, match="was made from other files or options"):
         write(output, files, classes=["a", "c"])
     info = write(output, files, classes=["a", "c"], overwrite=True)
     assert info.classes == ("a", "c")
-
-
-def test_a_changed_file_is_other_input(files: Path, tmp_path: Path) -> None:
-    _interrupted(tmp_path / "out", files)
-    path = files / "00.jpg"
-    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    with pytest.raises(UserError, match="was made from other files or options"):
-        write(tmp_path / "out", files)
 
 
 def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path: Path) -> None:
@@ -165,7 +158,7 @@ def test_taken_output_is_left_alone_unless_overwritten(files: Path, tmp_path: Pa
         write(files / "00.jpg", files)
 
 
-def _refuse(sample: Sample) -> tuple[bytes, np.ndarray]:
+def _refuse(sample: ImageSource) -> tuple[bytes, np.ndarray]:
     raise UserError(f"{sample.id} is broken.")
 
 
@@ -190,7 +183,10 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
         ({"classes": []}, "classes: there is none"),
         ({"classes": ["a", "a"]}, 'the name "a" stands there 2 times'),
         ({"parts": {"train": []}}, "There is no image to prepare"),
-        ({"parts": {"train": [Sample("x", 1), Sample("x", 2)]}}, 'train: the id "x" stands there more than once'),
+        (
+            {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
+            'train: the id "x" is used more than once',
+        ),
     ],
 )
 def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:
@@ -199,36 +195,18 @@ def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_no_half_shard(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = shard_pool.write_shard
-    written: list[Path] = []
-
-    def full_at_the_second(job: ShardJob) -> ShardReport:
-        if written:
+def test_a_full_disk_is_one_sentence_and_leaves_finished_shards_alone(files: Path, tmp_path: Path) -> None:
+    def full(source: ImageSource) -> tuple[bytes, np.ndarray]:
+        if source.id == "40":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written.append(job.path)
-        return whole(job)
+        return MaskLoader(IndexMasks(2))(source)
 
-    monkeypatch.setattr(shard_pool, "write_shard", full_at_the_second)
     with pytest.raises(UserError, match=r"The disk is full: .*out could not be completed"):
-        write(tmp_path / "out", files)
-    assert not (tmp_path / "out").exists()
-    assert list((tmp_path / ".out.preparing" / "data").glob("*.parquet")) == written
-    monkeypatch.undo()
-    assert write(tmp_path / "out", files).images == COUNT
-
-
-def test_a_shard_that_fails_halfway_is_removed(files: Path, tmp_path: Path) -> None:
-    def full(sample: Sample) -> tuple[bytes, np.ndarray]:
-        if sample.id == "20":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return PairLoader(IndexMasks(2))(sample)
-
-    with pytest.raises(UserError, match="The disk is full"):
         write(tmp_path / "out", files, load=full)
-    assert list((tmp_path / ".out.preparing" / "data").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+    left = sorted(path.name for path in (tmp_path / ".out.preparing" / "data").iterdir())
+    assert left == ["train-00000-of-00003.json", "train-00000-of-00003.parquet"]
+    assert write(tmp_path / "out", files).images == COUNT
 
 
 def test_an_unwritable_place_is_named(files: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from cascade_clip.config.self_training import self_training_recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import write_prepared
-from cascade_clip.preparation.shards import Sample
+from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training import step
 from cascade_clip.training.labelling import PseudoLabels, StudentPasses
@@ -237,15 +237,15 @@ def test_bf16(make_recipe: MakeRecipe, tmp_path: Path) -> None:
 def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The squares without any label of an unseen class: these pixels are ignored, as if nobody had named them."""
 
-    def load(sample: Sample) -> tuple:
+    def load(sample: ImageSource) -> tuple:
         image, label = draw(sample)
         label[label != 0] = 255
         return image, label
 
     folder = tmp_path_factory.mktemp("unlabelled") / "squares"
     parts = {
-        "train": [Sample(f"t{i}", i) for i in range(10)],
-        "val": [Sample(f"v{i}", 1000 + i) for i in range(3)],
+        "train": [ImageSource(f"t{i}", i) for i in range(10)],
+        "val": [ImageSource(f"v{i}", 1000 + i) for i in range(3)],
     }
     write_prepared(folder, name="squares", classes=CLASSES, parts=parts, load=load)
     return folder

@@ -1,0 +1,250 @@
+"""Labels of PASCAL Context in their three encodings: MATLAB files, `trainval_merged.json` (COCO RLE), and PNG masks.
+
+MATLAB and RLE carry the ids of the full annotation of 459 classes, so that nothing can be mistaken in them. Converted
+PNG masks number the 59 classes, in one of two orders and from 0 or 1 (`Reading`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.dataset_info import Part
+from cascade_clip.data.images import decode_label
+from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
+from cascade_clip.preparation.masks import look_up, read_mat, value_table
+from cascade_clip.preparation.prepared_writer import problem_list
+from cascade_clip.preparation.source_tree import Entry
+
+Counts = str | tuple[int, ...]
+"""Run lengths of one annotation: COCO's compressed string, or the plain numbers."""
+
+# Lengths below 2**35 have at most so many characters.
+_MOST_CHARACTERS = 7
+
+
+@dataclass(frozen=True)
+class ConvertedMasks:
+    """Reads PNG masks of the 59 classes."""
+
+    reading: Reading
+
+    def __call__(self, mask: Entry) -> NDArray[np.uint8]:
+        """Read one mask; see `cascade_clip.preparation.masks.ReadMask`.
+
+        Raises:
+            UserError: The file is broken, or holds a value that is no class.
+        """
+        first = self.reading.first_index
+        explanation = (
+            f"these masks number the 59 classes from {first} to {first + len(CONTEXT_IDS) - 1}, and 255 is ignored."
+        )
+        return look_up(decode_label(mask.read(), str(mask)), _table_of_values(self.reading), str(mask), explanation)
+
+
+def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
+    """Read a MATLAB file of the full annotation; see `cascade_clip.preparation.masks.ReadMask`.
+
+    Raises:
+        UserError: SciPy is missing, the file is broken, or it holds a number that is no id.
+    """
+    ids = read_mat(mask, "PASCAL Context", lambda content: content["LabelMap"], largest=LAST_ID)
+    labels: NDArray[np.uint8] = _labels_of_full_ids()[ids]
+    return labels
+
+
+@cache
+def _labels_of_full_ids() -> NDArray[np.uint8]:
+    table = np.full(LAST_ID + 1, IGNORED, np.uint8)
+    for label, name in enumerate(get_split("context").class_names):
+        table[CONTEXT_IDS[name]] = label
+    return table
+
+
+@cache
+def _table_of_values(reading: Reading) -> NDArray[np.int16]:
+    label_of = {name: label for label, name in enumerate(get_split("context").class_names)}
+    no_class = {0: IGNORED} if reading.first_index else {}
+    return value_table(no_class | {v: label_of[name] for v, name in enumerate(reading.names, reading.first_index)})
+
+
+@dataclass(frozen=True)
+class RleLabel:
+    """What `trainval_merged.json` says of one image; picklable, and its `repr` says all of it."""
+
+    where: str
+    """The file and the image, for messages."""
+    height: int
+    width: int
+    segments: tuple[tuple[int, Counts], ...]
+    """Id and run lengths of each annotation, in the file's order."""
+
+    def __str__(self) -> str:
+        return self.where
+
+
+def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
+    """Paint the annotations of one image in their order, so that the last one wins where two overlap (as CAT-Seg does).
+
+    Args:
+        label: The annotations.
+
+    Returns:
+        (H, W) uint8: class index, 255 = ignored.
+
+    Raises:
+        UserError: Run lengths are damaged.
+    """
+    labels = np.full((label.width, label.height), IGNORED, np.uint8)  # runs go down the columns
+    for number, (category, counts) in enumerate(label.segments):
+        try:
+            runs = decode_runs(counts)
+            if runs.sum() != labels.size:
+                raise ValueError(f"its runs do not make up {label.width} x {label.height} pixels")
+        except ValueError as error:
+            raise UserError(
+                f"{label}: annotation {number} of category {category} is damaged ({error}). Fetch the file again."
+            ) from error
+        inside = np.repeat(np.arange(runs.size) % 2 == 1, runs)
+        labels.ravel()[inside] = _labels_of_full_ids()[category]
+    return np.ascontiguousarray(labels.T)
+
+
+def decode_runs(counts: Counts) -> NDArray[np.int64]:
+    """Read COCO's run lengths, in turn of pixels outside and inside, beginning outside.
+
+    pycocotools decodes them too, but fills what damaged ones leave out with whatever the memory held. In the compressed
+    string a character carries five bits and whether more follow; from the fourth run on the difference to the run
+    before the last is stored.
+
+    Args:
+        counts: The compressed string, or the numbers themselves.
+
+    Returns:
+        (runs,) int64, none negative.
+
+    Raises:
+        ValueError: They are no run lengths.
+    """
+    if isinstance(counts, str):
+        digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+        if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+            raise ValueError("it is no run-length code")
+        starts = np.flatnonzero(np.concatenate([[True], (digits[:-1] & 32) == 0]))
+        lengths = np.diff(np.append(starts, digits.size))
+        if lengths.max() > _MOST_CHARACTERS:
+            raise ValueError("a run is too long")
+        shifts = 5 * (np.arange(digits.size) - np.repeat(starts, lengths))
+        runs = np.add.reduceat((digits & 31) << shifts, starts)
+        runs -= np.where(digits[starts + lengths - 1] & 16, np.int64(1) << (5 * lengths), 0)
+        runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    else:
+        runs = np.array(counts, np.int64)
+    if runs.size and runs.min() < 0:
+        raise ValueError("a run is negative")
+    return runs
+
+
+class _Annotated(BaseModel):
+    model_config = ConfigDict(frozen=True)  # the file holds more than is read here: parts, boundaries, occlusion
+
+
+class _Image(_Annotated):
+    image_id: int
+    file_name: Annotated[str, Field(min_length=1)]
+    height: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0)]
+    phase: Literal["train", "val"]
+
+
+class _RunLengths(_Annotated):
+    size: tuple[int, int]
+    counts: Counts
+
+
+class _Annotation(_Annotated):
+    image_id: int
+    category_id: Annotated[int, Field(ge=0, le=LAST_ID)]
+    segmentation: _RunLengths
+
+
+class _File(_Annotated):
+    images: tuple[_Image, ...]
+    annos_segmentation: tuple[_Annotation, ...]
+
+
+def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
+    """Read the annotations of every image.
+
+    Args:
+        file: `trainval_merged.json`; it is parsed once and wholly.
+
+    Returns:
+        By part (the image's `phase`) and image (file name without ending, sorted), what is annotated. An image without
+        annotations has an empty list: all of it is ignored.
+
+    Raises:
+        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an image
+            is listed twice; an annotation has another size than its image; or images have no annotation while there are
+            annotations of images that are not listed (without the former, the latter are passed over).
+    """
+    try:
+        content = _File.model_validate_json(file.read())
+    except ValidationError as error:
+        raise _explain(error, file) from error
+    stems = [PurePosixPath(image.file_name).stem for image in content.images]
+    segments = defaultdict[int, list[tuple[int, Counts]]](list)
+    for annotation in content.annos_segmentation:
+        segments[annotation.image_id].append((annotation.category_id, annotation.segmentation.counts))
+    problems = _contradictions(content, stems, file)
+    if problems:
+        raise problem_list(problems)
+    labels: dict[Part, dict[str, RleLabel]] = {"train": {}, "val": {}}
+    for stem, image in sorted(zip(stems, content.images, strict=True), key=lambda pair: pair[0]):
+        labels[image.phase][stem] = RleLabel(
+            f"{file}, image {image.file_name}", image.height, image.width, tuple(segments[image.image_id])
+        )
+    return labels
+
+
+def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[str]:
+    by_id = {image.image_id: image for image in content.images}
+    counts = Counter([*stems, *(image.image_id for image in content.images)])
+    problems = [f"{file}: the image {which} is listed {count} times." for which, count in counts.items() if count > 1]
+    for number, annotation in enumerate(content.annos_segmentation):
+        image = by_id.get(annotation.image_id)
+        if image and annotation.segmentation.size != (image.height, image.width):
+            height, width = annotation.segmentation.size
+            problems.append(
+                f"{file}: annos_segmentation[{number}] has {width} x {height} pixels, "
+                f"its image {image.file_name} {image.width} x {image.height}."
+            )
+    annotated = {annotation.image_id for annotation in content.annos_segmentation}
+    strangers, bare = annotated - by_id.keys(), by_id.keys() - annotated
+    if strangers and bare:
+        problems.append(
+            f"{file}: annos_segmentation names {len(strangers)} images that are not in images ({min(strangers)}), "
+            f"while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
+        )
+    return problems
+
+
+def _explain(error: ValidationError, file: Entry) -> UserError:
+    """Turn the first of pydantic's findings into a sentence with its place."""
+    first = error.errors(include_url=False)[0]
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).removeprefix(".")
+    return UserError(
+        f"{file} is no annotation of PASCAL Context as published ({place}{': ' if place else ''}{first['msg']}). "
+        "Is it cut off? Fetch trainval_merged.json again."
+    )

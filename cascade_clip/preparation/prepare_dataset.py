@@ -1,0 +1,47 @@
+"""Preparing a dataset from any kind of source, the verb behind `prepare-data`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.errors import UserError, closest
+from cascade_clip.preparation.prepare_coco import prepare_coco
+from cascade_clip.preparation.prepare_context import prepare_context
+from cascade_clip.preparation.prepare_folder import prepare_source_folder
+from cascade_clip.preparation.prepare_voc import prepare_voc
+
+SOURCES: dict[str, Callable[..., DatasetInfo]] = {
+    "coco": prepare_coco,
+    "context": prepare_context,
+    "folder": prepare_source_folder,
+    "voc": prepare_voc,
+}
+"""Makes a prepared dataset, by the kind of source. A new one is a file with such a function and a line here."""
+
+
+def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -> DatasetInfo:
+    """Make a prepared dataset, which training and evaluation read.
+
+        prepare("voc", "downloads", "prepared/voc", workers=4)
+
+    Args:
+        kind: Kind of source: "coco" (COCO-Stuff 164K), "context" (PASCAL Context), "voc" (VOC 2012), or "folder" (own
+            images and masks).
+        source: The folder or archive to read.
+        output: Folder of the prepared dataset; it must not hold anything yet, unless `overwrite=True` is given.
+        options: What the function of the kind takes besides: `prepare_coco`, `prepare_context`, `prepare_voc`,
+            `prepare_source_folder`.
+
+    Returns:
+        What `dataset.json` says: counts, sizes, pixels of each class.
+
+    Raises:
+        UserError: The kind is unknown, or what the function of the kind raises: files are missing or broken, or counts
+            differ from the published ones; nothing is written.
+    """
+    if kind not in SOURCES:
+        raise UserError(f'There is no kind of source "{kind}".{closest(kind, SOURCES)}')
+    return SOURCES[kind](Path(output), source=Path(source), **options)
