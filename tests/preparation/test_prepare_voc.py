@@ -61,8 +61,7 @@ def release(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2})
-    monkeypatch.setattr(module, "_ADDED", 2)
+    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 2})
 
 
 def _ids(folder: Path, part: str) -> list[str]:
@@ -227,8 +226,7 @@ def test_additions_beside_voc_are_used(devkit: Path, release: Path, tmp_path: Pa
 def test_without_sbd_s_lists_the_masks_decide(
     devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2})
-    monkeypatch.setattr(module, "_ADDED", 3)
+    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 3})
     every = ["2007_a", "2007_b", "2008_x", "2008_y", "2008_z"]
     prepare_voc(tmp_path / "cls", source=devkit, sbd=release / "dataset" / "cls")
     assert _ids(tmp_path / "cls", "train") == every
@@ -306,7 +304,7 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
         UserError, match=r"gives 2 training and 2 validation images; published are 1,464 and 1,449\. .*--su"
     ):
         prepare_voc(tmp_path / "out", source=devkit)
-    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2})
+    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 2})
     message = (
         r"\(SBD\) give 2 training images that VOC 2012 has not; published are 9,118, for 9,120 in all\. .*--subset N"
     )
