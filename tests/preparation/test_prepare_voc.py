@@ -304,7 +304,7 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
         UserError, match=r"gives 2 training and 2 validation images; published are 1,464 and 1,449\. .*--su"
     ):
         prepare_voc(tmp_path / "out", source=devkit)
-    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 2})
+    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 9118})
     message = (
         r"\(SBD\) give 2 training images that VOC 2012 has not; published are 9,118, for 9,120 in all\. .*--subset N"
     )
