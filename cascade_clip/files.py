@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folders of the user's own data and cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,24 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from platformdirs import user_cache_path, user_data_path
+
 from cascade_clip.errors import UserError
+
+DATA_VARIABLE = "CASCADE_CLIP_DATA"
+CACHE_VARIABLE = "CASCADE_CLIP_CACHE"
+
+
+def data_folder() -> Path:
+    """Folder that holds prepared datasets by name: `$CASCADE_CLIP_DATA`, else the user's data folder of the system."""
+    given = os.environ.get(DATA_VARIABLE)
+    return Path(given).expanduser() if given else user_data_path("cascade-clip", appauthor=False)
+
+
+def cache_folder() -> Path:
+    """Folder of what can be made again: `$CASCADE_CLIP_CACHE`, else the user's cache folder of the system."""
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

@@ -204,7 +204,7 @@ def prepare_hub(
     subset: int | None,
 ) -> DatasetInfo:
     """Prepare a dataset of the Hub, or a folder in `imagefolder` or Parquet form."""
-    from cascade_clip.hub.hub_source import prepare_hub as prepare
+    from cascade_clip.preparation.prepare_hub import prepare_hub as prepare
 
     with progress_bar("Preparing images") as progress:
         return prepare(

@@ -114,7 +114,7 @@ def prepare_data(
 
     Example: cascade-clip prepare-data folder --source my-data --output prepared/mine
     """
-    from cascade_clip.data.dataset_location import dataset_home
+    from cascade_clip.files import data_folder
     from cascade_clip.preparation.prepared_writer import check_output
     from cascade_clip_cli import preparation
     from cascade_clip_cli.console import be_quiet, show_log
@@ -126,7 +126,7 @@ def prepare_data(
     _refuse_foreign_options(context, name)
     final_name = dataset_name or _own_name(name, output, source)
     target = preparation.Target(
-        final_name, output or dataset_home() / final_name, workers or os.cpu_count() or 1, overwrite
+        final_name, output or data_folder() / final_name, workers or os.cpu_count() or 1, overwrite
     )
     check_output(target.output, overwrite=overwrite)
     _check_upload(name, push_to_hub, private=private, rights_checked=rights_checked)
@@ -181,7 +181,7 @@ def _refuse_foreign_options(context: typer.Context, name: str) -> None:
 
 def _official_files(name: str, source: str | None, *, download: bool, mirror: str | None, agreed: bool) -> Path:
     """Folder or archive with the official files, fetched where that is asked for."""
-    from cascade_clip.data.dataset_location import dataset_home
+    from cascade_clip.files import data_folder
     from cascade_clip_cli.preparation import OFFICIAL_TITLES
 
     if source is None and not download:
@@ -189,7 +189,7 @@ def _official_files(name: str, source: str | None, *, download: bool, mirror: st
             f"Say where {OFFICIAL_TITLES[name]} lies: --source FOLDER with the official files, packed or unpacked; or "
             "give --download to fetch them."
         )
-    folder = Path(source).expanduser() if source is not None else dataset_home() / "downloads" / name
+    folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / name
     if download:
         from cascade_clip_cli.downloads import download as fetch
 
@@ -219,7 +219,7 @@ def _check_upload(name: str, repository: str | None, *, private: bool, rights_ch
 
 
 def _push(folder: Path, repository: str, *, private: bool, rights_checked: bool) -> None:
-    from cascade_clip.hub.push import push_dataset
+    from cascade_clip.preparation.push import push_dataset
     from cascade_clip_cli.console import stderr
 
     with stderr.status(f"uploading to {repository}"):

@@ -10,8 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cascade_clip.config.location import as_location
 from cascade_clip.config.section import Section
-from cascade_clip.data.dataset_location import as_location
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]

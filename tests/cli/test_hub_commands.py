@@ -12,7 +12,7 @@ from PIL import Image
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub import push
+from cascade_clip.preparation import push
 from cascade_clip_cli.main import main
 
 

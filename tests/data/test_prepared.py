@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 from tiny_data import CLASSES, draw
 
-from cascade_clip.data.dataset_location import dataset_home, locate_dataset
+from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
+from cascade_clip.files import data_folder
 from cascade_clip.preparation.shards import Sample
 
 
@@ -130,4 +131,4 @@ def test_datasets_are_found_where_the_design_says(
     monkeypatch.delenv("CASCADE_CLIP_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("sys.platform", "linux")
-    assert dataset_home() == tmp_path / "cascade-clip"
+    assert data_folder() == tmp_path / "cascade-clip"

@@ -28,11 +28,11 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import dataset_folder
-from cascade_clip.hub.hub_source import prepare_hub, row_ids
-from cascade_clip.hub.row_cursor import RowCursor, shuffled_rows
-from cascade_clip.hub.row_source import RowSource
-from cascade_clip.hub.rows import Rows
+from cascade_clip.data.dataset_location import dataset_folder
+from cascade_clip.preparation.prepare_hub import prepare_hub, row_ids
+from cascade_clip.data.foreign_rows import _Cursor as RowCursor
+from cascade_clip.data.foreign_rows import RowSource
+from cascade_clip.data.foreign_rows import ForeignRows as Rows
 from cascade_clip.training.start import start_training
 
 NAMES = ("sky", "tree", "road")
@@ -345,7 +345,7 @@ def test_a_lost_stream_leaves_finished_shards_and_continues(tmp_path: Path, monk
 def test_a_stream_with_more_rows_than_the_buffer_is_shuffled_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cascade_clip.hub.row_cursor.SHUFFLE_BUFFER", 4)
+    monkeypatch.setattr("cascade_clip.data.foreign_rows.SHUFFLE_BUFFER", 4)
     files = [str(path) for path in sorted(write_parquet(tmp_path / "source", train=20).glob("data/*.parquet"))] * 3
     stream = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True).decode(False)
     orders = [[row["pixel_values"]["bytes"] for row in shuffled_rows(stream, (7, epoch))] for epoch in (0, 0, 1)]
@@ -361,7 +361,7 @@ def test_a_changed_source_does_not_continue(tmp_path: Path, monkeypatch: pytest.
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("cascade_clip.hub.row_cursor.RowCursor.row", lost)
+        patch.setattr("cascade_clip.data.foreign_rows._Cursor.row", lost)
         with pytest.raises(UserError, match="cannot be read: ConnectionError"):
             prepare_hub(tmp_path / "out", source=source, stream=True)
     os.utime(source / "data" / "train-0.parquet", (1, 1))
@@ -485,9 +485,9 @@ def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path: Path) 
 HUB_SESSION = """
 import sys
 from pathlib import Path
-from cascade_clip.hub.hub_source import prepare_hub
+from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub.dataset_link import dataset_folder
+from cascade_clip.data.dataset_location import dataset_folder
 for source in ("org/folder", "hub:org/parquet@main"):
     for stream in (False, True):
         output = Path(sys.argv[1]) / f"{source.partition('/')[2].partition('@')[0]}-{stream}"

@@ -20,8 +20,8 @@ from tiny_data import draw
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import dataset_folder
-from cascade_clip.hub.push import push_dataset
+from cascade_clip.data.dataset_location import dataset_folder
+from cascade_clip.preparation.push import push_dataset
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import Sample
 
@@ -80,14 +80,14 @@ class _Repository:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Repository:
     (tmp_path / "repository").mkdir()
     found = _Repository(tmp_path / "repository")
-    monkeypatch.setattr("huggingface_hub.HfApi", found)
+    monkeypatch.setattr("cascade_clip.preparation.push.HfApi", found)
     return found
 
 
 READ_BACK = """
 import datasets, sys
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub.dataset_link import dataset_folder
+from cascade_clip.data.dataset_location import dataset_folder
 rows = datasets.load_dataset("org/squares")
 print({part: len(found) for part, found in rows.items()}, rows["val"][1]["id"], rows["val"][1]["label"].mode)
 print(next(iter(datasets.load_dataset("org/squares", split="train", streaming=True)))["id"])

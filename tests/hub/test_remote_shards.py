@@ -21,15 +21,16 @@ from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import load_file
 
 from cascade_clip.config.schema import DataConfig, Recipe
-from cascade_clip.data.dataset_location import as_location, locate_dataset
+from cascade_clip.config.location import as_location
+from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
-from cascade_clip.hub import remote_shards
-from cascade_clip.hub.dataset_link import dataset_folder
-from cascade_clip.hub.hub_address import HubAddress
-from cascade_clip.hub.range_files import RangeFiles
+from cascade_clip.data import records
+from cascade_clip.data.dataset_location import dataset_folder
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.remote_files import RemoteFiles
 from cascade_clip.training.start import start_training
 
 CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
@@ -40,7 +41,7 @@ SHARD = "data/train-00000-of-00001.parquet"
 def hub(squares: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A server of byte ranges; its files are an `https://` address like any other."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("cascade_clip.hub.range_files.time.sleep", lambda _: None)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     with fake_hub(org__squares=squares) as running:
         yield running
 
@@ -128,7 +129,7 @@ def test_reading_in_order_asks_once_for_each_row_group(hub: FakeHub, address: st
 
 
 def test_few_row_groups_stay_in_memory(hub: FakeHub, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_shards, "KEPT_BYTES", 1)
+    monkeypatch.setattr(records, "KEPT_BYTES", 1)
     remote = _open(address)
     for index in (0, 1, 9, 0):
         remote.read("train", index)
@@ -138,7 +139,7 @@ def test_few_row_groups_stay_in_memory(hub: FakeHub, address: str, monkeypatch: 
 def test_a_footer_longer_than_guessed_is_asked_for_again(
     hub: FakeHub, squares: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_shards, "_FOOTER_GUESS", 16)
+    monkeypatch.setattr(records, "_FOOTER_GUESS", 16)
     assert _open(address).read("train", 9) == PreparedDataset.open(squares).read("train", 9)
     assert len(hub.data_requests()) == 3
 
@@ -213,7 +214,7 @@ def test_damaged_replaced_and_missing_shards_are_named(
         shard.write_bytes(changed)
         with pytest.raises(UserError, match=rf"The shard file://.*{SHARD} is damaged or was replaced \("):
             pickle.loads(pickle.dumps(remote)).read("train", 0)
-    monkeypatch.setattr("cascade_clip.hub.range_files.time.sleep", lambda _: None)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     shard.write_bytes(content[:-100])
     with pytest.raises(UserError, match=rf"{SHARD} could not be read in 7 attempts: \d+ bytes came instead of \d+"):
         remote.read("train", 0)
@@ -261,7 +262,7 @@ def test_a_split_is_read_from_an_address(squares: Path, address: str) -> None:
 HUB_SESSION = """
 import json, sys
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub.dataset_link import dataset_folder
+from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.errors import UserError
 
 said = []

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cascade_clip.files import cache_folder
+
 log = logging.getLogger(__name__)
 
 MOST_IN_MEMORY = 16
@@ -26,7 +28,7 @@ class TextCache:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Use `folder`, else `$CASCADE_CLIP_CACHE`, else the user's cache folder."""
-        self.folder = folder or default_cache_folder() / "text"
+        self.folder = folder or cache_folder() / "text"
         self._latest: dict[Key, Tensor] = {}
 
     def get(self, key: Key) -> Tensor | None:
@@ -63,10 +65,3 @@ class TextCache:
     def _file(self, key: Key) -> Path:
         digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.safetensors"
-
-
-def default_cache_folder() -> Path:
-    """`$CASCADE_CLIP_CACHE`, else `$XDG_CACHE_HOME/cascade-clip`, else `~/.cache/cascade-clip`."""
-    if own := os.environ.get("CASCADE_CLIP_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "cascade-clip"

@@ -6,6 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
 
@@ -50,8 +60,6 @@ class HubAddress:
         Raises:
             UserError: There is no such dataset or revision, it needs a token, or the Hub cannot be reached.
         """
-        from huggingface_hub import HfApi
-
         if self.revision and _COMMIT.fullmatch(self.revision):
             return self
         # Unlike a question for the commit alone, fetching a file by branch leaves a note of the commit in the cache.
@@ -69,9 +77,6 @@ class HubAddress:
         Raises:
             UserError: As in `pinned`.
         """
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
         try:
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
         except LocalEntryNotFoundError as error:
@@ -93,8 +98,6 @@ class HubAddress:
         Raises:
             UserError: They are not in the cache and cannot be fetched.
         """
-        from huggingface_hub import snapshot_download
-
         try:
             return Path(
                 snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
@@ -105,14 +108,6 @@ class HubAddress:
 
 def hub_error(error: Exception, address: HubAddress) -> UserError:
     """Say in one sentence why the Hub does not give a dataset, and the way out."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     if isinstance(error, UserError):
         return error
     if isinstance(error, GatedRepoError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
-from cascade_clip.data.shard_files import check_shard_files
+from cascade_clip.data.dataset_link import LINK_FILE
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import LINK_FILE
-from cascade_clip.hub.hub_address import HubAddress
 
 # ECOSYSTEM section 5: the images come from Flickr, under the terms of its users and of Flickr; none of these datasets
 # has a licence for them.
@@ -73,8 +76,6 @@ def _refuse_publishing(info: DatasetInfo) -> None:
 def _upload(
     folder: Path, info: DatasetInfo, repo_id: str, *, private: bool, token: str | None, revision: str | None
 ) -> str:
-    from huggingface_hub import HfApi
-
     api = HfApi(token=token)
     shards = [name for part in info.parts.values() for name in part.shards]
     try:
@@ -98,8 +99,6 @@ def _upload(
 
 
 def _push_error(error: Exception, repo_id: str) -> UserError:
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
     response = getattr(error, "response", None)
     if isinstance(error, LocalTokenNotFoundError) or (
         isinstance(error, HfHubHTTPError) and response is not None and response.status_code in {401, 403}

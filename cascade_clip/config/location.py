@@ -1,0 +1,15 @@
+"""Where a dataset lies, as the user writes it: a folder or an address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def as_location(given: object) -> object:
+    """Take an address (`hub:ORG/NAME`, `https://...`) as it is written, any other text as a path."""
+    return Path(given) if isinstance(given, str) and not is_address(given) else given
+
+
+def is_address(given: Path | str) -> bool:
+    """Whether a dataset is given by an address and not by a folder."""
+    return str(given).startswith("hub:") or "://" in str(given)
