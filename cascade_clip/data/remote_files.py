@@ -107,17 +107,17 @@ class RemoteFiles:
         status = _status(error)
         if isinstance(error, OfflineModeIsEnabled):
             return f"{self.address} cannot be read while HF_HUB_OFFLINE is set: unset it, or give a folder."
+        reason = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
         if isinstance(error, PermissionError) or status in {401, 403}:
             return (
-                f"{self.address} may not be read ({f'HTTP {status}' if status else error}): check its name, or, where it is a private or "
-                "gated dataset of the Hub, accept its terms there and log in with `hf auth login`."
+                f"{self.address} may not be read ({reason}): check its name, or, where it is a private or gated "
+                "dataset of the Hub, accept its terms there and log in with `hf auth login`."
             )
         if isinstance(error, ValueError):
             return (
                 f"{self.address} cannot be streamed: its server sends whole files only, not parts. "
                 "Copy the dataset to this machine and give its folder."
             )
-        reason = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
         if _may_pass(error):
             return (
                 f"{self.address}/{name} could not be read in {ATTEMPTS} attempts: {reason}. "

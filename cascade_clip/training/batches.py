@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 
 from accelerate import Accelerator
@@ -14,7 +13,6 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.model.clip.image_encoder import ImageEncoder
-from cascade_clip.training.feature_cache import CachedSamples, FeatureCache, collate_features, fill_cache
 from cascade_clip.training.run_folder import RunFolder
 
 
@@ -44,7 +42,6 @@ class StepBatches:
         """
         self.config, self.accelerator = recipe.train, accelerator
         self.samples = TrainSamples(dataset, TrainTransform(recipe.data), recipe.seed, hidden=hidden)
-        self.cache = FeatureCache(run.features, self.samples) if self.config.cache_features else None
 
     def loader(self, start: int = 0) -> DataLoader[TrainSample]:
         """All micro-batches of this process from a step on.
@@ -53,7 +50,7 @@ class StepBatches:
             UserError: The batch cannot be dealt to the processes.
         """
         return train_loader(
-            self.samples if self.cache is None else CachedSamples(self.cache),
+            self.samples,
             start_step=start,
             steps=self.config.iterations,
             batch=self.config.batch,
@@ -61,7 +58,6 @@ class StepBatches:
             world=self.accelerator.num_processes,
             micro_batch=self.config.micro_batch,
             workers=self.config.workers,
-            collate=None if self.cache is None else collate_features,
         )
 
     def steps(self, start: int, encoder: ImageEncoder) -> Iterator[list[TrainSample]]:
@@ -76,14 +72,6 @@ class StepBatches:
         """
         share = self.config.batch // self.accelerator.num_processes
         together = min(self.config.micro_batch or share, share)
-        if self.cache is not None:
-            positions = range(start * self.config.batch, self.config.iterations * self.config.batch)
-            fill_cache(self.cache, encoder, positions, self.accelerator, batch=together, workers=self.config.workers)
         stream = iter(self.loader(start))
         for _ in range(start, self.config.iterations):
             yield [next(stream) for _ in range(math.ceil(share / together))]
-
-    def close(self) -> None:
-        """Drop kept features, which no other run can use: they hang on this run's crops and random projections."""
-        if self.cache is not None and self.accelerator.is_main_process:
-            shutil.rmtree(self.cache.folder, ignore_errors=True)

@@ -157,7 +157,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
         self.accelerator.wait_for_everyone()
-        self.batches.close()
         return scores
 
     def check(self) -> None:
