@@ -101,6 +101,8 @@ class RemoteFiles:
         except Exception as error:
             if _is_damage(error):
                 raise
+            if _status(error) == 404:
+                raise FileNotFoundError(name) from error
             raise UserError(self._reason(name, error)) from error
 
     def _reason(self, name: str, error: Exception) -> str:

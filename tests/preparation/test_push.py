@@ -18,11 +18,11 @@ from huggingface_hub.utils import filter_repo_objects
 from tiny_data import draw
 
 from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.data.dataset_location import dataset_folder
-from cascade_clip.preparation.push import push_dataset
 from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.push import push_dataset
 from cascade_clip.preparation.shards import Sample
 
 
