@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -27,16 +26,9 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.training.start import start_training
 
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
+
 CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `datasets` converts lies in the test's folder."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-datasets")
-    datasets.disable_progress_bars()
-    yield
-    datasets.enable_progress_bars()
 
 
 def _open(source: Path, *, stream: bool = False, names: tuple[str, ...] | None = None) -> PreparedDataset:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,20 +81,10 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Repository:
     return found
 
 
-READ_BACK = """
-import datasets, sys
-from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.data.dataset_location import dataset_folder
-rows = datasets.load_dataset("org/squares")
-print({part: len(found) for part, found in rows.items()}, rows["val"][1]["id"], rows["val"][1]["label"].mode)
-print(next(iter(datasets.load_dataset("org/squares", split="train", streaming=True)))["id"])
-for stream in (False, True):
-    dataset = PreparedDataset.open(dataset_folder("hub:org/squares", stream=stream))
-    print(dataset.name, [dataset.read("train", index).id for index in range(10)] == [f"t{i}" for i in range(10)])
-"""
-
-
-def test_what_was_uploaded_is_read_back_by_everyone(squares: Path, repository: _Repository, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_datasets_cache")
+def test_what_was_uploaded_is_read_back_by_everyone(
+    squares: Path, repository: _Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = repository.folder / "data" / "train-00001-of-00002.parquet"
     old.parent.mkdir()
     old.write_bytes(b"of an earlier upload")
@@ -110,22 +97,16 @@ def test_what_was_uploaded_is_read_back_by_everyone(squares: Path, repository: _
     assert (repository.private, repository.token, repository.revision) == (True, "hf_secret", "v2")
     found = {path.name: path.read_bytes() for path in repository.folder.rglob("*") if path.is_file()}
     assert found == {path.name: path.read_bytes() for path in squares.rglob("*") if path.is_file()}
-    with fake_hub(org__squares=repository.folder) as hub:
-        surroundings = {**os.environ, **hub.environment(tmp_path)}
-        command = [sys.executable, "-c", READ_BACK]
-        done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    expected = ["{'train': 10, 'val': 3} v1 L", "t0", "squares True", "squares True"]
-    assert done.stdout.splitlines() == expected
-
-
-def test_the_result_is_a_dataset_of_the_datasets_library(
-    squares: Path, repository: _Repository, tmp_path: Path
-) -> None:
-    push_dataset(squares, "hub:org/squares")
-    assert repository.private is False
     loaded = datasets.load_dataset(str(repository.folder), cache_dir=str(tmp_path / "cache"))
     assert {part: len(rows) for part, rows in loaded.items()} == {"train": 10, "val": 3}
+    with fake_hub(org__squares=repository.folder) as hub:
+        hub.take_the_hubs_place(monkeypatch, tmp_path)
+        rows = datasets.load_dataset("org/squares", split="val")
+        assert (len(rows), rows[1]["id"], rows[1]["label"].mode) == (3, "v1", "L")
+        assert next(iter(datasets.load_dataset("org/squares", split="train", streaming=True)))["id"] == "t0"
+        for stream in (False, True):
+            dataset = PreparedDataset.open(dataset_folder("hub:org/squares", stream=stream))
+            assert [dataset.read("train", index).id for index in range(10)] == [f"t{index}" for index in range(10)]
 
 
 def _write(folder: Path, classes: tuple[str, ...], **options: str) -> Path:
