@@ -17,7 +17,7 @@ from cascade_clip.config.section import Section
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, Part
 from cascade_clip.data.foreign_records import Columns, ForeignRecords, ForeignStream
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
-from cascade_clip.data.images import MaskValues
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.data.records import RecordReader, RemoteShards
 from cascade_clip.errors import UserError
 from cascade_clip.files import cache_folder, write_files

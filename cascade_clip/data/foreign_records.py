@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.foreign_rows import ForeignRows, Row, RowSource, SourceLostError
-from cascade_clip.data.images import MaskValues, channel_count, decode_label, encode_label, image_size
+from cascade_clip.data.images import decode_label, encode_label, image_size
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
@@ -190,12 +191,12 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')
     size = image_size(image, f"The image of {where}")
-    if channel_count(mask, f"The mask of {where}") > 1:
-        raise UserError(
-            f"The mask of {where} is a colour image; class indices in one channel are expected. Save images "
-            "and masks as files and use `cascade-clip prepare-data folder --colours`."
-        )
-    label = masks.to_labels(decode_label(mask, f"The mask of {where}"), f"The mask of {where}")
+    values = decode_label(
+        mask,
+        f"The mask of {where}",
+        for_colours="Save images and masks as files and use `cascade-clip prepare-data folder --colours`.",
+    )
+    label = masks.to_labels(values, f"The mask of {where}")
     if label.shape != size:
         raise UserError(
             f"The mask of {where} has {label.shape[1]} x {label.shape[0]} pixels, its image {size[1]} x {size[0]}; "

@@ -7,8 +7,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cascade_clip.errors import UserError
-from cascade_clip.labels import IGNORED
 
 MAX_PIXELS = 1_000_000_000
 """Larger images are refused: one gigapixel already takes 3 GB as an array."""
@@ -51,7 +48,7 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> NDArray[n
 
     Args:
         source: A file, or the bytes of one.
-        name: What messages call the image; the path where unset.
+        name: What messages call the image; None: the path.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -72,19 +69,18 @@ def image_size(source: Path | str | bytes, name: str | None = None) -> tuple[int
         return ImageOps.exif_transpose(image).size[::-1]
 
 
-def channel_count(source: Path | str | bytes, name: str | None = None) -> int:
-    """Decode an image completely and count its channels; raises like `open_image`."""
-    name = name or ("The image" if isinstance(source, bytes) else str(source))
-    with _opened(source, name) as image:
-        return len(image.getbands())
-
-
-def decode_label(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8]:
+def decode_label(
+    source: Path | str | bytes,
+    name: str | None = None,
+    *,
+    for_colours: str = "Masks in colours need a colour for each class (--colours).",
+) -> NDArray[np.uint8]:
     """Read a label map; a palette image keeps its indices.
 
     Args:
         source: A file or the bytes of one: single-channel 1, 8 or 16 bits.
-        name: What messages call the label map; the path where unset.
+        name: What messages call the label map; None: the path.
+        for_colours: Sentence of the message about a colour image that says the way out.
 
     Returns:
         (H, W) uint8.
@@ -95,10 +91,7 @@ def decode_label(source: Path | str | bytes, name: str | None = None) -> NDArray
     name = name or ("The label map" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
         if len(image.getbands()) > 1:
-            raise UserError(
-                f"{name} is a colour image ({image.mode}); an index mask has one channel. "
-                "Masks in colours need a colour for each class (--colours)."
-            )
+            raise UserError(f"{name} is a colour image ({image.mode}); an index mask has one channel. {for_colours}")
         values = np.array(image)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
@@ -112,56 +105,6 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(label, mode="L").save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-@dataclass(frozen=True)
-class MaskValues:
-    """What the values of an index mask mean."""
-
-    class_count: int
-    first_index: int = 0
-    """Mask value of the first class."""
-    ignore: frozenset[int] = frozenset()
-    """Mask values that become 255; 255 always does."""
-
-    def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        """Turn mask values into labels.
-
-        Args:
-            mask: (H, W) uint8 as stored.
-            where: What messages call the mask.
-
-        Returns:
-            (H, W) uint8: class index, 255 = ignored.
-
-        Raises:
-            UserError: A value is no class and not ignored.
-        """
-        wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * self._unknown)
-        if wrong.size:
-            shown = ", ".join(str(value) for value in wrong[:5]) + (" ..." if wrong.size > 5 else "")
-            last = self.first_index + self.class_count - 1
-            raise UserError(
-                f"{where} holds {'the value' if wrong.size == 1 else 'the values'} {shown}, which is no class: the "
-                f"{self.class_count} classes have the values {self.first_index} to {last}. Values that mean no class "
-                "are given with --ignore, and --first-index 1 counts from 1."
-            )
-        labels: NDArray[np.uint8] = self._table[mask]
-        return labels
-
-    @cached_property
-    def _table(self) -> NDArray[np.uint8]:
-        table = np.full(256, IGNORED, np.uint8)
-        stop = min(self.first_index + self.class_count, IGNORED)
-        table[self.first_index : stop] = np.arange(stop - self.first_index)
-        table[[*self.ignore, IGNORED]] = IGNORED
-        return table
-
-    @cached_property
-    def _unknown(self) -> NDArray[np.bool_]:
-        unknown: NDArray[np.bool_] = np.equal(self._table, IGNORED)
-        unknown[[*self.ignore, IGNORED]] = False
-        return unknown
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.class_list_file import Colour
-from cascade_clip.data.images import MaskValues, decode_label, image_size, open_image
+from cascade_clip.data.images import decode_label, image_size, open_image
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.shards import Sample

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
-from cascade_clip.data.images import MaskValues
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.folder_pairs import choose_parts
 from cascade_clip.preparation.masks import IndexMasks

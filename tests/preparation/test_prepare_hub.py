@@ -191,7 +191,7 @@ def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
         f'The mask of row 2 of split "train" of {source} has 6 x 5 pixels, its image 40 x 32; they must be equal'
         in said
     )
-    assert f'The mask of row 3 of split "train" of {source} is a colour image; class indices in one channel' in said
+    assert f'The mask of row 3 of split "train" of {source} is a colour image (RGB); an index mask has one' in said
     assert "use `cascade-clip prepare-data folder --colours`" in said
     assert f'The mask of row 4 of split "train" of {source} cannot be read' in said
     assert not (tmp_path / "out").exists()
