@@ -54,17 +54,17 @@ def prepare_hub(
     Args:
         output: Folder of the prepared dataset.
         source: A folder, `ORG/NAME` on the Hub or `hub:ORG/NAME[@REVISION]`.
-        name: Name of the dataset; unset: the source's own.
+        name: Name of the dataset; None: the source's own.
         stream: Write nothing to the disk but the output; without it the Hub's files are downloaded first.
         revision: Branch, tag or commit on the Hub.
         config: Name of a configuration, where the dataset has several.
-        image_column: Column of images; unset: found by type and name (see `find_columns`).
+        image_column: Column of images; None: found by type and name (see `find_columns`).
         label_column: Column of masks: one channel, class indices.
         train_split: Name of the training split.
-        val_split: Name of the validation split; unset: the one with a usual name.
+        val_split: Name of the validation split; None: the one with a usual name.
         val_fraction: Share of the training split drawn for validation where there is no such split, 0 to below 1.
         seed: Seed of that draw.
-        classes: Class names in label order; unset: the dataset's own (see `find_class_names`).
+        classes: Class names in label order; None: the dataset's own (see `find_class_names`).
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
         subset: Take only so many images of each part.

@@ -43,8 +43,8 @@ def push_dataset(
             refused where it is public.
         rights_checked: The user may publish the images. Without it, COCO-Stuff, PASCAL VOC and PASCAL Context, whose
             images belong to their photographers, are uploaded to private repositories only.
-        token: Token with the right to write; unset: the one of `hf auth login`.
-        revision: Branch; unset: main.
+        token: Token with the right to write; None: the one of `hf auth login`.
+        revision: Branch; None: main.
 
     Returns:
         The address of the repository.

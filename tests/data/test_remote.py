@@ -54,6 +54,13 @@ def _batches(dataset: PreparedDataset, **options: int) -> list[dict[str, torch.T
     return list(train_loader(samples, steps=5, batch=6, **options))  # type: ignore[arg-type]
 
 
+def _assert_equal(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> None:
+    assert [batch["id"] for batch in one] == [batch["id"] for batch in other]
+    for first, second in zip(one, other, strict=True):
+        assert torch.equal(first["image"], second["image"])
+        assert torch.equal(first["label"], second["label"])
+
+
 @pytest.mark.parametrize("place", ["http", "memory"])
 def test_records_equal_those_of_the_folder(squares: Path, address: str, place: str) -> None:
     if place == "memory":
@@ -76,10 +83,7 @@ def test_samples_equal_those_of_the_folder_from_any_step_on(
 ) -> None:
     local = _batches(PreparedDataset.open(squares), start_step=0)[start:]
     remote = _batches(_open(address), start_step=start, workers=workers)
-    assert [batch["id"] for batch in local] == [batch["id"] for batch in remote]
-    for first, second in zip(local, remote, strict=True):
-        assert torch.equal(first["image"], second["image"])
-        assert torch.equal(first["label"], second["label"])
+    _assert_equal(local, remote)
 
 
 def test_training_from_a_stream_gives_the_same_weights_and_resumes(
@@ -234,6 +238,7 @@ def test_datasets_of_the_hub_are_streamed_and_downloaded(
     assert streamed.place == f"hub:org/squares@{COMMIT}"
     assert downloaded.place.endswith(f"snapshots/{COMMIT}")
     assert _ids(streamed) == _ids(downloaded) == ["t9", "t0", "t4"]
+    _assert_equal(_batches(downloaded, start_step=0), _batches(streamed, start_step=0, workers=2))
     whole = [path for path, part in hub.data_requests() if part is None]
     assert sorted(path.rpartition("/")[2][:3] for path in whole) == ["tra", "val"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

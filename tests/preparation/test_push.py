@@ -31,8 +31,7 @@ class _Repository:
         self.private: bool | None = None
         self.token: str | None = None
         self.failure: Exception | None = None
-        self.revision: str | None = None
-        self.message = ""
+        self.asked: dict[str, Any] = {}
 
     def __call__(self, token: str | None = None) -> _Repository:
         self.token = token
@@ -49,21 +48,11 @@ class _Repository:
         return SimpleNamespace(private=self.private)
 
     def upload_folder(
-        self,
-        *,
-        repo_id: str,
-        repo_type: str,
-        folder_path: Path,
-        revision: str | None,
-        allow_patterns: list[str],
-        delete_patterns: list[str],
-        commit_message: str,
+        self, *, folder_path: Path, allow_patterns: list[str], delete_patterns: list[str], **more: Any
     ) -> None:
-        assert (repo_id, repo_type) == ("org/squares", "dataset")
-        self.message = commit_message
         if self.failure:
             raise self.failure
-        self.revision = revision
+        self.asked = more
         there = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
         for name in filter_repo_objects(there, allow_patterns=delete_patterns):
             (self.folder / name).unlink()
@@ -94,7 +83,9 @@ def test_what_was_uploaded_is_read_back_by_everyone(
     finally:
         (squares / "notes.txt").unlink()
     assert url == "https://huggingface.co/datasets/org/squares"
-    assert (repository.private, repository.token, repository.revision) == (True, "hf_secret", "v2")
+    assert (repository.private, repository.token) == (True, "hf_secret")
+    expected = {"repo_id": "org/squares", "repo_type": "dataset", "revision": "v2"}
+    assert repository.asked == {**expected, "commit_message": "squares: 13 images"}
     found = {path.name: path.read_bytes() for path in repository.folder.rglob("*") if path.is_file()}
     assert found == {path.name: path.read_bytes() for path in squares.rglob("*") if path.is_file()}
     with fake_hub(org__squares=repository.folder) as hub:
@@ -128,7 +119,7 @@ def test_images_of_others_are_not_published_by_mistake(
         push_dataset(folder, "org/squares")
     assert repository.private is None
     push_dataset(folder, "org/squares", rights_checked=True)
-    assert (repository.private, repository.message) == (False, "squares: 1 images")
+    assert repository.private is False
     repository.private = None
     push_dataset(folder, "org/squares", private=True)
     assert repository.private is True
