@@ -187,7 +187,7 @@ def chosen_dataset(
 
 def _split_of(model: CascadeCLIP, data: str | None, stream: bool) -> Split | None:
     """The model's own split, or that of the dataset in `data` where this one has other classes."""
-    from cascade_clip.config.location import is_address
+    from cascade_clip.config.dataset_address import is_address
     from cascade_clip.data.catalogue import split_for_dataset_folder
     from cascade_clip.data.dataset_info import INFO_FILE
     from cascade_clip.data.dataset_location import dataset_folder, holds_rows

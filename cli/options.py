@@ -47,6 +47,6 @@ ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local proc
 
 def absolute_location(data: str) -> str:
     """Where `--data` points to, whatever the working folder: an address as it is, a path from the root."""
-    from cascade_clip.config.location import is_address
+    from cascade_clip.config.dataset_address import is_address
 
     return data if is_address(data) else str(Path(data).expanduser().resolve())

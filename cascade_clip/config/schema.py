@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cascade_clip.config.location import as_location
+from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.section import Section
 
 PositiveInt = Annotated[int, Field(ge=1)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cascade_clip
-from cascade_clip.config.location import is_address
+from cascade_clip.config.dataset_address import is_address
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import choose_splits, find_class_names, find_columns

@@ -18,7 +18,6 @@ from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.files import data_folder
 from cascade_clip.preparation.shards import Sample
 
 
@@ -108,7 +107,3 @@ def test_datasets_are_found_where_the_design_says(
         locate_dataset("voc")
     with pytest.raises(UserError, match=r"Make it with `cascade-clip prepare-data voc --output .*voc`"):
         locate_dataset("voc", tmp_path)
-    monkeypatch.delenv("CASCADE_CLIP_DATA")
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    monkeypatch.setattr("sys.platform", "linux")
-    assert data_folder() == tmp_path / "cascade-clip"

@@ -16,7 +16,7 @@ import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import load_file
 
-from cascade_clip.config.location import as_location
+from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.schema import DataConfig, Recipe
 from cascade_clip.data import records
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
