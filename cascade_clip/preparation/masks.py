@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import decode_label, image_size, open_image
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.shards import Sample
@@ -41,57 +42,12 @@ class PairLoader:
         return content, label
 
 
-@dataclass(frozen=True)
-class IndexMasks:
-    """Single-channel masks that hold class indices."""
-
-    class_count: int
-    first_index: int = 0
-    """Mask value of the first class."""
-    ignore: frozenset[int] = frozenset()
-    """Mask values that become 255; 255 always does."""
+class IndexMasks(MaskValues):
+    """Files of single-channel masks that hold class indices."""
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file; see `ReadMask`."""
         return self.to_labels(decode_label(entry.read(), str(entry)), str(entry))
-
-    def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        """Turn mask values into labels.
-
-        Args:
-            mask: (H, W) uint8 as stored.
-            where: What messages call the mask.
-
-        Returns:
-            (H, W) uint8: class index, 255 = ignored.
-
-        Raises:
-            UserError: A value is no class and not ignored.
-        """
-        wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * self._unknown)
-        if wrong.size:
-            last = self.first_index + self.class_count - 1
-            raise UserError(
-                f"{where} holds {_listed(wrong)}, which is no class: the {self.class_count} classes have the values "
-                f"{self.first_index} to {last}. Values that mean no class are given with --ignore, "
-                "and --first-index 1 counts from 1."
-            )
-        labels: NDArray[np.uint8] = self._table[mask]
-        return labels
-
-    @cached_property
-    def _table(self) -> NDArray[np.uint8]:
-        table = np.full(256, IGNORED, np.uint8)
-        stop = min(self.first_index + self.class_count, IGNORED)
-        table[self.first_index : stop] = np.arange(stop - self.first_index)
-        table[[*self.ignore, IGNORED]] = IGNORED
-        return table
-
-    @cached_property
-    def _unknown(self) -> NDArray[np.bool_]:
-        unknown: NDArray[np.bool_] = np.equal(self._table, IGNORED)
-        unknown[[*self.ignore, IGNORED]] = False
-        return unknown
 
 
 @dataclass(frozen=True)
@@ -140,8 +96,3 @@ def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> t
         second = f"The colour table names {', '.join(unknown)}, which is no class." if unknown else ""
         raise UserError((first + second).strip())
     return tuple(colours[name] for name in classes)
-
-
-def _listed(values: NDArray[np.intp]) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return f"{'the value' if values.size == 1 else 'the values'} {shown}{' ...' if values.size > 5 else ''}"
