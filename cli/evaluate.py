@@ -190,7 +190,7 @@ def _split_of(model: CascadeCLIP, data: str | None, stream: bool) -> Split | Non
     from cascade_clip.config.dataset_address import is_address
     from cascade_clip.data.catalogue import split_for_dataset_folder
     from cascade_clip.data.dataset_info import INFO_FILE
-    from cascade_clip.hub.dataset_link import dataset_folder, holds_rows
+    from cascade_clip.data.dataset_location import dataset_folder, holds_rows
 
     if data is None:
         return model.split

@@ -13,10 +13,10 @@ from typer.core import TyperGroup
 from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, read_dataset_info
 from cascade_clip.errors import UserError, closest
-from cascade_clip.hub.hub_source import prepare_hub
 from cascade_clip.preparation.prepare_coco import prepare_coco
 from cascade_clip.preparation.prepare_context import prepare_context
 from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.preparation.prepare_voc import prepare_voc
 from cascade_clip.preparation.source_files import read_colours, read_lines
 from cascade_clip.shapes.prepare import prepare_shapes

@@ -21,9 +21,9 @@ from cascade_clip.data.catalogue import benchmark, benchmark_names
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.files import data_folder
-from cascade_clip.hub.push import push_dataset
 from cascade_clip.preparation.official_files import fetch_dataset
 from cascade_clip.preparation.prepared_writer import check_output
+from cascade_clip.preparation.push import push_dataset
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption

@@ -115,7 +115,7 @@ def _absolute_if_file(split: str) -> str:
 
 def _dataset(data: str | None) -> str | None:
     """Where all runs read: a folder by its whole path, a dataset on the Hub at its present commit."""
-    from cascade_clip.hub.hub_address import HubAddress
+    from cascade_clip.data.hub_address import HubAddress
 
     if data is None:
         return None

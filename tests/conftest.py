@@ -17,6 +17,7 @@ os.environ["NO_COLOR"] = "1"
 os.environ.pop("COLUMNS", None)
 os.environ.pop("LINES", None)
 
+import datasets
 import pytest
 import torch
 from tiny_data import write_tiny_dataset
@@ -67,6 +68,16 @@ def own_console() -> Iterator[None]:
     stderr.quiet = False
     logger.setLevel(level)
     logger.propagate, logger.handlers[:] = propagate, handlers
+
+
+@pytest.fixture
+def own_datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `datasets` converts lies in the test's folder, and a stream ends at once instead of after five seconds."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-datasets")
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.05, raising=False)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import HfFileSystem
+
 COMMIT = "5" * 40
-"""The only commit of every repository; main and it are the same."""
+"""The commit that main stands for, unless a test names another."""
 
 
 @dataclass
 class FakeHub:
-    """Dataset repositories by name, and what clients did to them.
+    """Repositories of datasets and models by name, and what clients did to them.
 
     Attributes:
         repositories: Folder of each repository.
@@ -28,6 +31,7 @@ class FakeHub:
         failures: Answers that requests for data get instead of the file, one each: a status, or "cut" for a body that
             breaks off in the middle.
         requests: Method, path and Range header of everything that was asked.
+        commit: The only commit of every repository; main and it are the same.
     """
 
     repositories: dict[str, Path]
@@ -35,18 +39,23 @@ class FakeHub:
     failures: list[int | str] = field(default_factory=list)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     endpoint: str = ""
+    commit: str = COMMIT
 
-    def environment(self, home: Path) -> dict[str, str]:
-        """Variables that send a process here instead of to the Hub."""
-        return {
-            "HF_ENDPOINT": self.endpoint,
-            "HF_HOME": str(home / "hf"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_DATASETS_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "CASCADE_CLIP_CACHE": str(home / "cache"),
-        }
+    def take_the_hubs_place(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        """Send this process here instead of to the Hub, with empty caches below `home`."""
+        HfFileSystem.clear_instance_cache()
+        for name, value in {
+            "constants.ENDPOINT": self.endpoint,
+            "constants.HUGGINGFACE_CO_URL_TEMPLATE": self.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "constants.HF_HUB_CACHE": str(home / "hf"),
+            "constants.HF_HUB_OFFLINE": False,
+            "constants.HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(f"huggingface_hub.{name}", value)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", self.endpoint)
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", home / "hf-datasets")
+        monkeypatch.setenv("CASCADE_CLIP_CACHE", str(home / "cache"))
 
     def data_requests(self) -> list[tuple[str, str | None]]:
         """Path and range of each request for a Parquet file."""
@@ -55,11 +64,11 @@ class FakeHub:
 
 @contextmanager
 def fake_hub(**repositories: Path) -> Iterator[FakeHub]:
-    """Serve folders as datasets; `org__name=folder` is the repository org/name."""
+    """Serve folders as datasets and models; `org__name=folder` is the repository org/name."""
     hub = FakeHub({name.replace("__", "/"): folder for name, folder in repositories.items()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
         yield hub
@@ -86,9 +95,11 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(length) if length else b""
             path = unquote(urlsplit(self.path).path)
             hub.requests.append((self.command, path, self.headers.get("Range")))
-            if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/(\w[\w-]*)(?:/([^/]+)(?:/(.*))?)?)?", path):
+            if found := re.fullmatch(
+                r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/(\w[\w-]*)(?:/([^/]+)(?:/(.*))?)?)?", path
+            ):
                 self._api(*found.groups(), body=body)
-            elif found := re.fullmatch(r"/datasets/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            elif found := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 self._file(*found.groups())
             else:
                 self._error(404, "EntryNotFound")
@@ -99,7 +110,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._error(404, "RepoNotFound")
             elif repository in hub.private and "Authorization" not in self.headers:
                 self._error(401, "RepoNotFound")
-            elif revision not in {None, "main", COMMIT}:
+            elif revision not in {None, "main", hub.commit}:
                 self._error(404, "RevisionNotFound")
             else:
                 return folder
@@ -114,7 +125,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._json(
                     {
                         "id": repository,
-                        "sha": COMMIT,
+                        "sha": hub.commit,
                         "private": False,
                         "gated": False,
                         "siblings": siblings,
@@ -148,7 +159,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._error(failure, "")
                 return
             content = (folder / name).read_bytes()
-            status, headers = 200, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT}
+            status, headers = 200, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": hub.commit}
             if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
                 first, last = int(asked[1]), int(asked[2] or len(content) - 1)
                 headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"

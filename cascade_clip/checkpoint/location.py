@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from importlib import resources
 from pathlib import Path
+
+from huggingface_hub import snapshot_download
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
-    """Find a checkpoint, which is downloaded from the Hub where it is not in the cache.
+    """Find a checkpoint; one on the Hub is downloaded, or taken from the cache where the Hub cannot be reached.
+
+    The Hub is asked each time which commit a branch or tag means, so that an update is seen; files that are in the
+    cache already are not downloaded again.
 
     Args:
         folder_or_hub_id: A folder, which is not looked into; `bundled`; or `ORG/NAME` on the Hub.
-        revision: Branch, tag or commit on the Hub.
+        revision: Branch, tag or commit on the Hub; None: main.
 
     Raises:
-        UserError: The Hub does not give it.
+        UserError: There is no such model, or it is neither in the cache nor can the Hub be reached.
     """
     name = str(folder_or_hub_id)
     if name == BUNDLED:
@@ -26,11 +30,6 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     folder = Path(folder_or_hub_id).expanduser()
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder
-    from huggingface_hub import snapshot_download
-
-    # Found in the cache, a model needs no network; only then is the Hub asked.
-    with contextlib.suppress(Exception):
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:

@@ -1,14 +1,23 @@
-"""Where datasets are looked for: what is given, `$CASCADE_CLIP_DATA`, the user's own data folder."""
+"""Finding the folder through which a dataset is opened, whatever it is and wherever it lies."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import cascade_clip
 from cascade_clip.config.dataset_address import is_address
-from cascade_clip.data.dataset_info import INFO_FILE
+from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
+from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
+from cascade_clip.data.foreign_records import choose_splits, find_class_names, find_columns
+from cascade_clip.data.foreign_rows import ForeignRows, RowSource
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.remote_files import RemoteFiles
 from cascade_clip.errors import UserError
 from cascade_clip.files import DATA_VARIABLE, data_folder
+
+_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 def locate_dataset(
@@ -29,8 +38,6 @@ def locate_dataset(
     Raises:
         UserError: It is in none of these places; the message lists them and says how to prepare it.
     """
-    from cascade_clip.hub.dataset_link import dataset_folder, holds_rows
-
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
     home = Path(data).expanduser() if data else data_folder()
@@ -46,3 +53,98 @@ def locate_dataset(
         f'The prepared dataset "{name}" was not found in {looked}. '
         f"{elsewhere} it with `cascade-clip prepare-data {name} --output {places[-1]}`."
     )
+
+
+def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
+    """Find the folder through which a dataset is opened that is given by its place.
+
+    Args:
+        data: A prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
+            layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset
+            (`https://...`, `s3://...`).
+        stream: Read from where it lies, keeping nothing on the disk; without it, a dataset of the Hub is downloaded
+            into the Hub's cache.
+        class_names: Classes in the order of the mask's values, for a dataset that does not name its own.
+
+    Returns:
+        A folder for `PreparedDataset.open`: the dataset's own, or a link in the user's cache.
+
+    Raises:
+        UserError: It is nothing of all this, cannot be reached, or does not say its columns or classes.
+    """
+    address = HubAddress.parse(str(data))
+    if address is not None:
+        return _on_the_hub(address, stream, class_names)
+    if "://" in str(data):
+        return _at_an_address(str(data).rstrip("/"), stream)
+    folder = Path(data).expanduser()
+    if not (folder / INFO_FILE).is_file() and holds_rows(folder):
+        return _link_rows(RowSource(folder.resolve(), stream=stream), class_names)
+    return folder
+
+
+def holds_rows(folder: Path) -> bool:
+    """Whether a folder that is no prepared dataset is one in `imagefolder` or Parquet form."""
+    patterns = ("*.parquet", "*/*.parquet", *_METADATA, *(f"*/{name}" for name in _METADATA))
+    return folder.is_dir() and any(next(folder.glob(pattern), None) for pattern in patterns)
+
+
+def _on_the_hub(address: HubAddress, stream: bool, class_names: Sequence[str] | None) -> Path:
+    pinned = address.pinned()
+    file = pinned.file(INFO_FILE)
+    content = file.read_bytes() if file else b""
+    if file is None or not _is_ours(content):
+        return _link_rows(RowSource(pinned, stream=stream), class_names)
+    if stream:
+        return write_link(ShardsLink(place=str(pinned)), content.decode())
+    shards = [name for part in read_dataset_info(file.parent).parts.values() for name in part.shards]
+    return pinned.download([INFO_FILE, "README.md", *shards])
+
+
+def _at_an_address(address: str, stream: bool) -> Path:
+    if not stream:
+        raise UserError(f"{address} is not on this machine: add --stream to read it from there, or copy it first.")
+    content = RemoteFiles(address).find(INFO_FILE)
+    if content is None or not _is_ours(content):
+        found = "it has no dataset.json" if content is None else "its dataset.json was not made by Cascade-CLIP"
+        raise UserError(f"{address} is no prepared dataset: {found}. Make one with `cascade-clip prepare-data`.")
+    return write_link(ShardsLink(place=address), content.decode())
+
+
+def _is_ours(content: bytes) -> bool:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"format", "classes", "parts"} <= found.keys()
+
+
+def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
+    """Find out what a foreign dataset holds, and write the link."""
+    rows = ForeignRows(source)
+    splits = choose_splits(rows.splits, str(source))
+    features = rows.features(splits["train"])
+    columns = find_columns(features, str(source))
+    classes = find_class_names(features, source) or class_names
+    if classes is None:
+        raise UserError(
+            f"{source} does not name its classes: give --split NAME, add a classes.txt with one name a line, or use "
+            "`cascade-clip prepare-data hub --classes A,B,...`."
+        )
+    link = RowsLink(
+        place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
+    )
+    info = DatasetInfo(
+        name=source.name,
+        classes=tuple(classes),
+        options={"from": str(source), "stream": source.stream},
+        sources=(),
+        tool=f"cascade-clip {cascade_clip.__version__}",
+        parts={
+            part: PartInfo(
+                images=rows.count(split), pixels=(), ignored_pixels=0, smallest=None, largest=None, shards={}
+            )
+            for part, split in splits.items()
+        },
+    )
+    return write_link(link, info.model_dump_json(indent=1) + "\n")

@@ -48,7 +48,7 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> NDArray[n
 
     Args:
         source: A file, or the bytes of one.
-        name: What messages call the image; the path where unset.
+        name: What messages call the image; None: the path.
 
     Returns:
         (H, W, 3) uint8 RGB, contiguous.
@@ -69,12 +69,18 @@ def image_size(source: Path | str | bytes, name: str | None = None) -> tuple[int
         return ImageOps.exif_transpose(image).size[::-1]
 
 
-def decode_label(source: Path | str | bytes, name: str | None = None) -> NDArray[np.uint8]:
+def decode_label(
+    source: Path | str | bytes,
+    name: str | None = None,
+    *,
+    for_colours: str = "Masks in colours need a colour for each class (--colours).",
+) -> NDArray[np.uint8]:
     """Read a label map; a palette image keeps its indices.
 
     Args:
         source: A file or the bytes of one: single-channel 1, 8 or 16 bits.
-        name: What messages call the label map; the path where unset.
+        name: What messages call the label map; None: the path.
+        for_colours: Sentence of the message about a colour image that says the way out.
 
     Returns:
         (H, W) uint8.
@@ -85,10 +91,7 @@ def decode_label(source: Path | str | bytes, name: str | None = None) -> NDArray
     name = name or ("The label map" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
         if len(image.getbands()) > 1:
-            raise UserError(
-                f"{name} is a colour image ({image.mode}); an index mask has one channel. "
-                "Masks in colours need a colour for each class (--colours)."
-            )
+            raise UserError(f"{name} is a colour image ({image.mode}); an index mask has one channel. {for_colours}")
         values = np.array(image)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
-from cascade_clip.data.records import Record, RecordReader, StreamReader
-from cascade_clip.data.shard_files import ShardFiles, check_shard_files
+from cascade_clip.data.dataset_link import read_link
+from cascade_clip.data.records import LocalShards, Record, RecordReader, StreamReader, check_shard_files
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import read_link
 
 
 class PreparedDataset:
@@ -22,7 +21,7 @@ class PreparedDataset:
         self.info = info
         self.place = place or str(folder)
         """What messages call the dataset: its folder, or the address or folder where the records really are."""
-        self._reader = reader or ShardFiles(folder, info)
+        self._reader = reader or LocalShards(folder, info)
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:

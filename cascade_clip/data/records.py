@@ -1,14 +1,24 @@
-"""One record of a dataset, and what reads records, wherever they lie."""
+"""Records of a dataset, and reading them from the Parquet shards of a prepared dataset wherever these lie."""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cascade_clip.data.dataset_info import DatasetInfo, Part
+from cascade_clip.data.remote_files import RemoteFiles
+from cascade_clip.errors import UserError
+
+KEPT_BYTES = 64 << 20
+"""Row groups of a remote dataset that a process keeps in memory; the last one is kept whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +49,133 @@ class StreamReader(RecordReader, Protocol):
         """Read the training record at a place of an epoch, whose order (seed, epoch) decides."""
 
 
-class ShardPlaces:
-    """Which shard and which row of it an index stands for."""
+class _Shards:
+    """Finds records in shards and reads their row groups; subclasses open the shards."""
 
     def __init__(self, info: DatasetInfo) -> None:
         self._shards = {part: list(content.shards.items()) for part, content in info.parts.items()}
         self._ends = {
             part: list(accumulate(shard.images for _, shard in shards)) for part, shards in self._shards.items()
         }
+        self._files: dict[str, pq.ParquetFile] = {}
+        self._owner = os.getpid()
 
-    def find(self, part: Part, index: int) -> tuple[str, int, int]:
-        """Find a record: the shard's path inside the dataset, the shard's bytes, and the row."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    def _find(self, part: Part, index: int) -> tuple[str, int, int]:
+        """The shard's path inside the dataset, its size in bytes, and the record's row."""
         number = bisect_right(self._ends[part], index)
         name, shard = self._shards[part][number]
         return name, shard.bytes, index - (self._ends[part][number - 1] if number else 0)
 
+    def _file(self, name: str, size: int) -> pq.ParquetFile:
+        if self._owner != os.getpid():  # a forked loader process must not share open files with its parent
+            self._files, self._owner = {}, os.getpid()
+        if name not in self._files:
+            self._files[name] = self._open(name, size)
+        return self._files[name]
 
-def record_of_row(row: Mapping[str, Any]) -> Record:
-    """Make a record of a row of our own shards."""
+    def _open(self, name: str, size: int) -> pq.ParquetFile:
+        raise NotImplementedError
+
+
+class LocalShards(_Shards):
+    """Records of the shards in a folder; see `RecordReader`."""
+
+    def __init__(self, folder: Path, info: DatasetInfo) -> None:
+        super().__init__(info)
+        self.folder = folder
+
+    def read(self, part: Part, index: int) -> Record:
+        """Read one record.
+
+        Raises:
+            UserError: The shard is damaged.
+        """
+        name, size, row = self._find(part, index)
+        try:
+            file = self._file(name, size)
+            number, place = _group_and_place(file, row)
+            return _record(file.read_row_group(number, use_threads=False), place)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"The shard {self.folder / name} is damaged ({error}). Copy or prepare the dataset again."
+            ) from error
+
+    def _open(self, name: str, size: int) -> pq.ParquetFile:
+        return pq.ParquetFile(self.folder / name, memory_map=True, page_checksum_verification=True)
+
+
+class RemoteShards(_Shards):
+    """Records of the shards at an address; see `RecordReader`.
+
+    Nothing is written to the disk. A record costs one request, for the row group that holds it, and a few row groups
+    stay in memory, so that reading in order asks once for each.
+    """
+
+    def __init__(self, address: str, info: DatasetInfo) -> None:
+        super().__init__(info)
+        self.files = RemoteFiles(address)
+        self._groups: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_groups": OrderedDict()}
+
+    def read(self, part: Part, index: int) -> Record:
+        """Read one record.
+
+        Raises:
+            UserError: The shard is not there, cannot be reached, or is damaged.
+        """
+        name, size, row = self._find(part, index)
+        try:
+            number, place = self.files.attempt(name, lambda: _group_and_place(self._file(name, size), row))
+            return _record(self.files.attempt(name, lambda: self._group(name, size, number)), place)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.files}/{name} is not there. Check the address, or upload the dataset again."
+            ) from error
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"The shard {self.files}/{name} is damaged or was replaced ({error}). Upload the dataset again."
+            ) from error
+
+    def _open(self, name: str, size: int) -> pq.ParquetFile:
+        # With `pre_buffer` the columns of a row group, which lie side by side, are fetched by a single request.
+        return pq.ParquetFile(self.files.open(name, size), pre_buffer=True, page_checksum_verification=True)
+
+    def _group(self, name: str, size: int, number: int) -> pa.Table:
+        key = (name, number)
+        if key not in self._groups:
+            self._groups[key] = self._file(name, size).read_row_group(number, use_threads=False)
+            while len(self._groups) > 1 and sum(group.nbytes for group in self._groups.values()) > KEPT_BYTES:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(key)
+        return self._groups[key]
+
+
+def _group_and_place(file: pq.ParquetFile, row: int) -> tuple[int, int]:
+    """Which row group holds a row, and where in it; all groups but the last have the same length."""
+    length: int = file.metadata.row_group(0).num_rows
+    return row // length, row % length
+
+
+def _record(group: pa.Table, place: int) -> Record:
+    row = group.slice(place, 1).to_pylist()[0]
     return Record(row["id"], row["image"]["bytes"], row["label"]["bytes"], row["present"])
+
+
+def check_shard_files(folder: Path, info: DatasetInfo) -> None:
+    """Make sure that all shards are there in full length.
+
+    Raises:
+        UserError: A shard is missing or cut off.
+    """
+    for content in info.parts.values():
+        for name, shard in content.shards.items():
+            path = folder / name
+            found = path.stat().st_size if path.is_file() else None
+            if found != shard.bytes:
+                state = "is missing" if found is None else f"has {found} bytes instead of {shard.bytes}"
+                raise UserError(f"The shard {path} {state}. Copy or prepare the dataset again.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
@@ -18,19 +18,8 @@ from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 
-# Keep the order of images and the crops that come again apart from what is drawn anew, which is seeded with
-# (seed, position).
+# Keeps the order of images apart from the augmentation, which is seeded with (seed, position).
 _ORDER_STREAM = 1
-_VIEW_STREAM = 2
-
-
-class View(NamedTuple):
-    """One of the crops of an image that come again (`data.views`)."""
-
-    image: int
-    """The image's place in the training part."""
-    number: int
-    """Which of its crops, 0 .. views - 1."""
 
 
 class TrainSample(TypedDict):
@@ -50,11 +39,10 @@ class TrainSamples(Dataset[TrainSample]):
     """The endless sequence of training samples, addressed by position.
 
     Epoch e = p // n is a permutation of the n images that depends on (seed, e) alone; the augmentation of position p
-    depends on (seed, p) alone, or with V views on (seed, image, e mod V). A run that continues at any step therefore
-    sees exactly what an uninterrupted one does.
+    depends on (seed, p) alone. A run that continues at any step therefore sees exactly what an uninterrupted one does.
 
-    A foreign dataset that is streamed cannot be permuted as a whole: there position p is the (p mod n)-th row of the
-    stream, shuffled by (seed, e) within a buffer. That too depends on nothing else; continuing skips what comes before.
+    A foreign dataset that is streamed cannot be permuted as a whole: there position p is row p mod n of the stream,
+    shuffled by (seed, e) within a buffer. That too depends on nothing else; continuing skips the rows before.
     """
 
     def __init__(
@@ -77,7 +65,6 @@ class TrainSamples(Dataset[TrainSample]):
         self.transform = transform
         self.seed = seed
         self.hidden = tuple(hidden)
-        self.views: int | None = None
 
     def __len__(self) -> int:
         """Images of an epoch; positions go on beyond it."""
@@ -87,10 +74,6 @@ class TrainSamples(Dataset[TrainSample]):
         """Which image of the training part stands at a position."""
         epoch, place = divmod(position, len(self))
         return int(_order(self.seed, epoch, len(self))[place])
-
-    def view_at(self, position: int) -> View | None:
-        """Which crop of which image stands at a position; none where crops never come again."""
-        return View(self.index_at(position), position // len(self) % self.views) if self.views else None
 
     def __getitem__(self, position: int) -> TrainSample:
         """Make the sample of a position.
@@ -111,7 +94,7 @@ class TrainSamples(Dataset[TrainSample]):
         crop = self.transform(
             open_image(record.image_bytes, name=f"{record.id} in {self.dataset.place}"),
             label,
-            self._generator(position),
+            np.random.default_rng([self.seed, position]),
         )
         return {
             "image": torch.from_numpy(crop.image),
@@ -119,10 +102,6 @@ class TrainSamples(Dataset[TrainSample]):
             "extent": torch.tensor(crop.extent),
             "id": record.id,
         }
-
-    def _generator(self, position: int) -> np.random.Generator:
-        view = self.view_at(position)
-        return np.random.default_rng([self.seed, position] if view is None else [self.seed, *view, _VIEW_STREAM])
 
     def _record(self, position: int) -> Record:
         if self.dataset.streams:
@@ -155,31 +134,39 @@ class _MicroBatches(Sampler[list[int]]):
         return len(self.steps) * -(-self.share // self.micro_batch)
 
 
+class _Batches(Dataset[TrainSample]):
+    """Samples a batch at a time, with an error of the user as a value.
+
+    An exception that leaves a worker process arrives in the main process as another one, whose message is a traceback.
+    """
+
+    def __init__(self, samples: TrainSamples) -> None:
+        self.samples = samples
+
+    def __getitems__(self, positions: Sequence[int]) -> list[TrainSample] | UserError:
+        try:
+            return [self.samples[position] for position in positions]
+        except UserError as error:
+            return error
+
+
+def _collate(batch: list[TrainSample] | UserError) -> TrainSample | UserError:
+    collated: TrainSample | UserError = batch if isinstance(batch, UserError) else default_collate(batch)
+    return collated
+
+
 class _TrainLoader(DataLoader[TrainSample]):
-    """A DataLoader that passes a UserError on without the traceback that a worker process wraps around it."""
+    """A DataLoader of `_Batches` that raises the errors among its batches."""
 
     def __iter__(self) -> Iterator[TrainSample]:  # type: ignore[override]
-        try:
-            yield from super().__iter__()
-        except UserError as error:
-            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
-
-
-class SampleSource(Protocol):
-    """Samples by position, of a prepared dataset."""
-
-    dataset: PreparedDataset
-
-    def __getitem__(self, position: int) -> TrainSample:
-        """Make the sample of a position."""
-        ...
-
-
-Collate = Callable[[Sequence[TrainSample]], TrainSample]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
 
 def train_loader(
-    samples: SampleSource,
+    samples: TrainSamples,
     *,
     start_step: int,
     steps: int,
@@ -188,7 +175,6 @@ def train_loader(
     world: int = 1,
     micro_batch: int | None = None,
     workers: int = 0,
-    collate: Collate | None = None,
 ) -> DataLoader[TrainSample]:
     """Load the micro-batches of one process in order, from one step to another.
 
@@ -204,15 +190,15 @@ def train_loader(
         rank: This process, 0 .. world - 1.
         world: Number of processes.
         micro_batch: Most images at once; None: the whole share.
-        workers: See `batches_of`.
-        collate: See `batches_of`.
+        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
+            would have to read the whole stream.
 
     Returns:
         A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
         (B, 2) int64, id list of B strings.
 
     Raises:
-        UserError: `batch` cannot be split evenly over the processes.
+        UserError: `batch` cannot be split evenly over the processes; while loading also what `TrainSamples` raises.
     """
     if batch % world:
         raise UserError(
@@ -221,27 +207,12 @@ def train_loader(
     positions = _MicroBatches(
         range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
     )
-    return batches_of(samples, positions, workers=workers, collate=collate)
-
-
-def batches_of(
-    samples: SampleSource, positions: Iterable[list[int]], *, workers: int = 0, collate: Collate | None = None
-) -> DataLoader[TrainSample]:
-    """Load batches of given positions in order.
-
-    Args:
-        samples: The samples.
-        positions: Those of each batch.
-        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
-            would have to read the whole stream.
-        collate: Puts samples together; none: PyTorch's own way.
-    """
     return _TrainLoader(
-        samples,  # type: ignore[arg-type]
+        _Batches(samples),
         batch_sampler=positions,
         num_workers=min(workers, 1) if samples.dataset.streams else workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate,
+        collate_fn=_collate,
         # Without a generator of its own the loader would draw from torch's global one, and dropout would differ after
         # resuming.
         generator=torch.Generator(),

@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.images import decode_label
+from cascade_clip.data.mask_values import look_up, value_table
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.masks import look_up, read_mat, value_table
+from cascade_clip.preparation.masks import read_mat
 from cascade_clip.preparation.prepared_writer import problem_list
 from cascade_clip.preparation.source_tree import Entry
 

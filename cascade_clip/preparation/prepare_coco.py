@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import decode_label
+from cascade_clip.data.mask_values import look_up, value_table
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ImageWithMask, MaskLoader, look_up, value_table
+from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
 from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives

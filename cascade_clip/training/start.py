@@ -14,11 +14,10 @@ from accelerate.utils import ProjectConfiguration
 from cascade_clip.checkpoint.folder import CONFIG
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
-from cascade_clip.data.dataset_location import locate_dataset
+from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
+from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
-from cascade_clip.hub.dataset_link import dataset_folder
-from cascade_clip.hub.hub_address import HubAddress
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork

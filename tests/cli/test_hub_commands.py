@@ -15,11 +15,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip_cli import prepare_steps
 from cascade_clip_cli.main import main
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `datasets` converts lies in the test's folder."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-datasets")
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
 
 @pytest.fixture

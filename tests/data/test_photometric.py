@@ -52,12 +52,6 @@ def test_values_are_clipped_and_truncated() -> None:
     assert photometric.contrast(image, 1.5).ravel().tolist() == [0, 151, 255]
 
 
-def test_hue_goes_round() -> None:
-    blue = np.array([[[0, 0, 255]]], np.uint8)
-    assert photometric.hue(blue, 60).ravel().tolist() == [255, 0, 0]
-    assert photometric.hue(blue, -120).ravel().tolist() == [255, 0, 0]
-
-
 def test_distortion_repeats_and_leaves_some_images_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     before = image.copy()

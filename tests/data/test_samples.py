@@ -57,12 +57,9 @@ def _equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
-def test_workers_do_not_change_the_batches(samples: TrainSamples) -> None:
-    assert _equal(_stream(samples, start_step=0), _stream(samples, start_step=0, workers=2))
-
-
-def test_a_later_start_continues_the_stream(samples: TrainSamples) -> None:
-    assert _equal(_stream(samples, start_step=0)[2:], _stream(samples, start_step=2))
+@pytest.mark.parametrize(("start", "workers"), [(0, 2), (2, 0), (2, 1)])
+def test_neither_workers_nor_a_later_start_change_the_batches(samples: TrainSamples, start: int, workers: int) -> None:
+    assert _equal(_stream(samples, start_step=0)[start:], _stream(samples, start_step=start, workers=workers))
 
 
 def test_processes_share_each_batch_in_order(samples: TrainSamples) -> None:
@@ -88,9 +85,13 @@ def test_loading_leaves_the_global_generator_alone(samples: TrainSamples) -> Non
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_uneven_batches_are_refused(samples: TrainSamples) -> None:
+def test_uneven_batches_and_no_images_are_refused(samples: TrainSamples, squares: Path) -> None:
     with pytest.raises(UserError, match="batch of 5 images cannot be split evenly over 2 processes"):
         train_loader(samples, start_step=0, steps=1, batch=5, world=2)
+    dataset = PreparedDataset.open(squares)
+    dataset.info.parts.pop("train")
+    with pytest.raises(UserError, match="has no training images"):
+        TrainSamples(dataset, TrainTransform(CONFIG), seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -105,10 +106,3 @@ def test_a_damaged_shard_is_one_sentence_from_workers_too(squares: Path, tmp_pat
         list(train_loader(samples, start_step=0, steps=2, batch=10, workers=workers))
     assert str(caught.value).startswith(f"The shard {shard} is damaged (")
     assert "Traceback" not in str(caught.value)
-
-
-def test_a_dataset_without_training_images_is_refused(squares: Path) -> None:
-    dataset = PreparedDataset.open(squares)
-    dataset.info.parts.pop("train")
-    with pytest.raises(UserError, match="has no training images"):
-        TrainSamples(dataset, TrainTransform(CONFIG), seed=0)

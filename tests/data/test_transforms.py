@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cascade_clip.config.schema import DataConfig
-from cascade_clip.data import transforms
 from cascade_clip.data.transforms import TrainTransform, is_varied, normalise
 
 PLAIN = DataConfig(
@@ -79,21 +78,6 @@ def test_small_images_are_padded_after_normalisation() -> None:
 def test_rule_of_the_largest_class(counts: dict[int, int], expected: bool) -> None:
     label = np.repeat(list(counts), list(counts.values())).astype(np.uint8)
     assert is_varied(label[None], 0.75) is expected
-
-
-def test_at_most_eleven_draws_of_which_ten_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    checks: list[int] = []
-    monkeypatch.setattr(transforms, "is_varied", lambda *_: bool(checks.append(1)))
-    draws: list[int] = []
-    draw = TrainTransform._draw_window
-
-    def counted(self: TrainTransform, *arguments: object) -> object:
-        draws.append(1)
-        return draw(self, *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(TrainTransform, "_draw_window", counted)
-    TrainTransform(PLAIN)(*_picture(16, 40), np.random.default_rng(0))
-    assert (len(draws), len(checks)) == (11, 10)
 
 
 def test_crops_of_one_class_are_avoided() -> None:

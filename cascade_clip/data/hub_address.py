@@ -6,6 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
 
@@ -50,8 +60,6 @@ class HubAddress:
         Raises:
             UserError: There is no such dataset or revision, it needs a token, or the Hub cannot be reached.
         """
-        from huggingface_hub import HfApi
-
         if self.revision and _COMMIT.fullmatch(self.revision):
             return self
         # Unlike a question for the commit alone, fetching a file by branch leaves a note of the commit in the cache.
@@ -69,9 +77,6 @@ class HubAddress:
         Raises:
             UserError: As in `pinned`.
         """
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
         try:
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
         except LocalEntryNotFoundError as error:
@@ -93,8 +98,6 @@ class HubAddress:
         Raises:
             UserError: They are not in the cache and cannot be fetched.
         """
-        from huggingface_hub import snapshot_download
-
         try:
             return Path(
                 snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
@@ -103,36 +106,30 @@ class HubAddress:
             raise hub_error(error, self) from error
 
 
+_REASONS: dict[type[Exception], str] = {
+    GatedRepoError: (
+        "{address} asks for its terms to be accepted: do so at https://huggingface.co/datasets/{repo}, then log in "
+        "with `hf auth login`."
+    ),
+    RepositoryNotFoundError: (
+        "{address} is not on the Hub, or is private: check the name, or log in with `hf auth login`."
+    ),
+    RevisionNotFoundError: 'The dataset "{repo}" on the Hub has no revision "{revision}".',
+    OfflineModeIsEnabled: (
+        "The Hub cannot be asked for {address} while HF_HUB_OFFLINE is set: unset it, or give a folder."
+    ),
+    LocalEntryNotFoundError: (
+        "{address} is not in the cache and the Hub cannot be reached: connect to the network, or give a folder."
+    ),
+}
+
+
 def hub_error(error: Exception, address: HubAddress) -> UserError:
     """Say in one sentence why the Hub does not give a dataset, and the way out."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(error, UserError):
-        return error
-    if isinstance(error, GatedRepoError):
-        return UserError(
-            f"{address} asks for its terms to be accepted: do so at https://huggingface.co/datasets/{address.repo}, "
-            "then log in with `hf auth login`."
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return UserError(f"{address} is not on the Hub, or is private: check the name, or log in with `hf auth login`.")
-    if isinstance(error, RevisionNotFoundError):
-        return UserError(f'The dataset "{address.repo}" on the Hub has no revision "{address.revision}".')
-    if isinstance(error, OfflineModeIsEnabled):
-        return UserError(
-            f"The Hub cannot be asked for {address} while HF_HUB_OFFLINE is set: unset it, or give a folder."
-        )
-    if isinstance(error, LocalEntryNotFoundError):
-        return UserError(
-            f"{address} is not in the cache and the Hub cannot be reached: connect to the network, or give a folder."
-        )
+    for kind, text in _REASONS.items():
+        if isinstance(error, kind):
+            return UserError(text.format(address=address, repo=address.repo, revision=address.revision))
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{address} cannot be had from the Hub ({reason}). Check the network connection, or give a folder."
+        f"{address} could not be fetched from the Hub ({reason}). Check the network connection, or give a folder."
     )

@@ -4,20 +4,86 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import finalize
 
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import pyarrow.parquet as pq
+from datasets import Image, IterableDataset, load_dataset_builder
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError, closest
-from cascade_clip.hub.hub_address import HubAddress, hub_error
-from cascade_clip.hub.row_cursor import Row, RowCursor, shuffled_rows
-from cascade_clip.hub.row_source import RowSource, SourceLostError
+
+SHUFFLE_BUFFER = 500
+"""Rows that are shuffled at once in a stream, which is never shuffled as a whole."""
+
+Row = Mapping[str, Any]
 
 
-class Rows:
+class SourceLostError(UserError):
+    """The source cannot be read, or not any more: the network failed, files are gone, or they hold something else."""
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where a foreign dataset lies and how it is read."""
+
+    place: Path | HubAddress
+    """A folder by its absolute path, or a repository of the Hub."""
+    config: str | None = None
+    """Name of a configuration, where the dataset has several."""
+    stream: bool = False
+    """Read row by row as they come, keeping nothing on the disk."""
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the repository's without its owner."""
+        return self.place.name if isinstance(self.place, Path) else self.place.repo.rpartition("/")[2]
+
+    @classmethod
+    def find(
+        cls, source: str | Path, *, revision: str | None = None, config: str | None = None, stream: bool = False
+    ) -> RowSource:
+        """Find a dataset and, on the Hub, the commit that is meant.
+
+        Args:
+            source: A folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`.
+            revision: Branch, tag or commit on the Hub.
+            config: Name of a configuration.
+            stream: Read without keeping anything on the disk.
+
+        Raises:
+            UserError: It is neither, or the Hub does not give it.
+        """
+        folder = Path(source).expanduser()
+        if folder.is_dir():
+            if revision:
+                raise UserError(f'The folder {folder} has no revisions; --revision "{revision}" is for the Hub.')
+            return cls(folder.resolve(), config, stream)
+        text = str(source)
+        address = HubAddress.parse(text)
+        if address is None and text.count("/") == 1 and not text.startswith((".", "/", "~")):
+            address = HubAddress.parse(f"hub:{text}")
+        if address is None:
+            raise UserError(f'"{text}" is neither a folder nor a dataset on the Hub, written ORG/NAME.')
+        return cls(HubAddress(address.repo, revision or address.revision).pinned(), config, stream)
+
+    def read_file(self, name: str) -> bytes | None:
+        """Read a small file that lies beside the data; None where there is none."""
+        path = self.place.file(name) if isinstance(self.place, HubAddress) else self.place / name
+        return path.read_bytes() if path is not None and path.is_file() else None
+
+
+class ForeignRows:
     """Rows by split and index; picklable, opened where it is first used."""
 
     def __init__(self, source: RowSource) -> None:
@@ -25,14 +91,14 @@ class Rows:
         self._builder: Any = None
         self._splits: dict[str, Any] = {}
         self._counts: dict[str, int] = {}
-        self._cursors: dict[str, tuple[object, RowCursor]] = {}
+        self._cursors: dict[str, _Cursor] = {}
         self._of_parent: object = None
         self._owner = os.getpid()
         # A stream that is still open when Python ends complains about modules that are gone already.
         finalize(self, self._cursors.clear)
 
-    def __reduce__(self) -> tuple[type[Rows], tuple[RowSource]]:
-        return Rows, (self.source,)
+    def __reduce__(self) -> tuple[type[ForeignRows], tuple[RowSource]]:
+        return ForeignRows, (self.source,)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -66,25 +132,31 @@ class Rows:
         with _reading(self.source):
             if not self.source.stream:
                 return dict(rows[index])
-            cursor = self._cursor("in order", split, lambda index: iter(rows.skip(index)))
-            found = cursor.row(index)
-            if found is not None and (index + 1 < self.count(split) or cursor.ended()):
-                return found
-        raise self._wrong_count(split)
+        return self._streamed(split, index, rows, (split,))
 
     def shuffled(self, split: str, seed: int, epoch: int, place: int) -> Row:
-        """Read the row at a place of a stream's epoch, whose order (seed, epoch) decides; like `row` otherwise."""
-        rows = self._split(split)
+        """Read the row at a place of a stream's epoch, whose order (seed, epoch) decides; like `row` otherwise.
+
+        The order is that of `IterableDataset.shuffle`, and a later place is found by `skip`: a state taken with
+        `state_dict` would lose the content of the shuffle buffer, so that the order would change where a run
+        continues. `set_epoch` is not used because it does not reorder the files of a stream that skips rows; each
+        epoch has a generator of its own instead.
+        """
+        rows = self._split(split).shuffle(generator=np.random.default_rng([seed, epoch]), buffer_size=SHUFFLE_BUFFER)
+        return self._streamed(split, place, rows, (split, seed, epoch))
+
+    def _streamed(self, split: str, index: int, rows: Any, key: tuple[object, ...]) -> Row:
+        use = "in order" if len(key) == 1 else "shuffled"
+        if use not in self._cursors or self._cursors[use].key != key:
+            self._cursors[use] = _Cursor(rows, key)
         with _reading(self.source):
-            cursor = self._cursor(
-                "shuffled",
-                (split, seed, epoch),
-                lambda index: islice(shuffled_rows(rows, (seed, epoch)), index, None),
-            )
-            found = cursor.row(place)
-        if found is None:
-            raise self._wrong_count(split)
-        return found
+            found = self._cursors[use].row(index)
+            if found is not None and (index + 1 < self.count(split) or self._cursors[use].ended()):
+                return found
+        raise SourceLostError(
+            f'The split "{split}" of {self.source} does not have the {self.count(split)} rows that the dataset '
+            "declares. Leave --stream out, so that they are counted."
+        )
 
     def image_paths(self, split: str, column: str) -> list[str] | None:
         """Path of each row's image in an imagefolder; None elsewhere, where images have no files of their own."""
@@ -101,11 +173,6 @@ class Rows:
         described = [(list(some), some.origin_metadata) for name, some in files.items() if str(name) == split]
         return hashlib.sha256(repr(described).encode()).hexdigest()[:16]
 
-    def _cursor(self, use: str, key: object, start: Callable[[int], Iterator[Row]]) -> RowCursor:
-        if use not in self._cursors or self._cursors[use][0] != key:
-            self._cursors[use] = (key, RowCursor(start))
-        return self._cursors[use][1]
-
     def _opened_builder(self) -> Any:
         if self._owner != os.getpid():
             # A forked loader process must not share open streams with its parent, nor close them: their threads stayed
@@ -113,8 +180,6 @@ class Rows:
             self._of_parent = self._builder, self._splits, self._cursors
             self._builder, self._splits, self._cursors, self._owner = None, {}, {}, os.getpid()
         if self._builder is None:
-            from datasets import load_dataset_builder
-
             place = self.source.place
             repository, revision = (str(place), None) if isinstance(place, Path) else (place.repo, place.revision)
             with _reading(self.source):
@@ -150,11 +215,44 @@ class Rows:
                 return sum(_parquet_rows(file) for file in builder.config.data_files[split])
             return sum(1 for _ in rows)
 
-    def _wrong_count(self, split: str) -> SourceLostError:
-        return SourceLostError(
-            f'The split "{split}" of {self.source} does not have the {self.count(split)} rows that the dataset '
-            "declares. Leave --stream out, so that they are counted."
-        )
+
+class _Cursor:
+    """Rows of a stream by index: forwards by reading on, backwards by starting anew."""
+
+    def __init__(self, stream: Any, key: object) -> None:
+        self.key = key
+        self._stream = stream
+        self._rows: Iterator[Row] | None = None
+        self._last: Row | None = None
+        self._next = 0
+
+    def row(self, index: int) -> Row | None:
+        """The row at an index; None where the stream ends before it."""
+        if self._rows is not None and index == self._next - 1:
+            return self._last
+        if self._rows is None or index < self._next:
+            self._rows, self._next = _rows_from(self._stream, index), index
+        try:
+            while self._next <= index:
+                self._last = next(self._rows, None)
+                self._next += 1
+        except BaseException:
+            self._rows = None  # what has failed once would seem to have ended
+            raise
+        return self._last
+
+    def ended(self) -> bool:
+        """Whether no row comes after the last one that was read."""
+        last = self._last
+        rest = self.row(self._next)
+        self._last, self._next = last, self._next - 1
+        return rest is None
+
+
+def _rows_from(stream: Any, index: int) -> Iterator[Row]:
+    # In a loader process a stream's `__iter__` seeds the shuffling anew; `iter` gives the same order everywhere.
+    for batch in stream.skip(index).iter(batch_size=1):
+        yield {name: values[0] for name, values in batch.items()}
 
 
 @contextmanager
@@ -165,11 +263,8 @@ def _reading(source: RowSource) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        if isinstance(source.place, HubAddress):
-            from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-            if isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
-                raise SourceLostError(str(hub_error(error, source.place))) from error
+        if isinstance(source.place, HubAddress) and isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
+            raise SourceLostError(str(hub_error(error, source.place))) from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = " ".join(lines[:2])[:300].rstrip(".")
         raise SourceLostError(f"The dataset {source} cannot be read: {reason}.{_way_out(reason)}") from error
@@ -190,8 +285,6 @@ def _way_out(reason: str) -> str:
 
 def _undecoded(rows: Any) -> Any:
     """The same rows with images as they are stored: decoding loses the files, and could lose palette indices."""
-    from datasets import Image, IterableDataset
-
     if isinstance(rows, IterableDataset):
         # Casting the columns is not enough: on the Hub, threads that decode ahead stand in between.
         return rows.decode(False) if rows.features else rows
@@ -202,8 +295,5 @@ def _undecoded(rows: Any) -> Any:
 
 
 def _parquet_rows(file: str) -> int:
-    import pyarrow.parquet as pq
-    from datasets.utils.file_utils import xopen
-
-    with xopen(file, "rb") as opened:
+    with fsspec.open(file, "rb") as opened:
         return int(pq.read_metadata(opened).num_rows)

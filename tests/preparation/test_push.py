@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +15,11 @@ from huggingface_hub.utils import filter_repo_objects
 from tiny_data import draw
 
 from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import dataset_folder
-from cascade_clip.hub.push import push_dataset
 from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.push import push_dataset
 from cascade_clip.preparation.shards import ImageSource
 
 
@@ -34,8 +31,7 @@ class _Repository:
         self.private: bool | None = None
         self.token: str | None = None
         self.failure: Exception | None = None
-        self.revision: str | None = None
-        self.message = ""
+        self.asked: dict[str, Any] = {}
 
     def __call__(self, token: str | None = None) -> _Repository:
         self.token = token
@@ -52,21 +48,11 @@ class _Repository:
         return SimpleNamespace(private=self.private)
 
     def upload_folder(
-        self,
-        *,
-        repo_id: str,
-        repo_type: str,
-        folder_path: Path,
-        revision: str | None,
-        allow_patterns: list[str],
-        delete_patterns: list[str],
-        commit_message: str,
+        self, *, folder_path: Path, allow_patterns: list[str], delete_patterns: list[str], **more: Any
     ) -> None:
-        assert (repo_id, repo_type) == ("org/squares", "dataset")
-        self.message = commit_message
         if self.failure:
             raise self.failure
-        self.revision = revision
+        self.asked = more
         there = [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
         for name in filter_repo_objects(there, allow_patterns=delete_patterns):
             (self.folder / name).unlink()
@@ -80,24 +66,14 @@ class _Repository:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Repository:
     (tmp_path / "repository").mkdir()
     found = _Repository(tmp_path / "repository")
-    monkeypatch.setattr("huggingface_hub.HfApi", found)
+    monkeypatch.setattr("cascade_clip.preparation.push.HfApi", found)
     return found
 
 
-READ_BACK = """
-import datasets, sys
-from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.hub.dataset_link import dataset_folder
-rows = datasets.load_dataset("org/squares")
-print({part: len(found) for part, found in rows.items()}, rows["val"][1]["id"], rows["val"][1]["label"].mode)
-print(next(iter(datasets.load_dataset("org/squares", split="train", streaming=True)))["id"])
-for stream in (False, True):
-    dataset = PreparedDataset.open(dataset_folder("hub:org/squares", stream=stream))
-    print(dataset.name, [dataset.read("train", index).id for index in range(10)] == [f"t{i}" for i in range(10)])
-"""
-
-
-def test_what_was_uploaded_is_read_back_by_everyone(squares: Path, repository: _Repository, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_datasets_cache")
+def test_what_was_uploaded_is_read_back_by_everyone(
+    squares: Path, repository: _Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = repository.folder / "data" / "train-00001-of-00002.parquet"
     old.parent.mkdir()
     old.write_bytes(b"of an earlier upload")
@@ -107,25 +83,19 @@ def test_what_was_uploaded_is_read_back_by_everyone(squares: Path, repository: _
     finally:
         (squares / "notes.txt").unlink()
     assert url == "https://huggingface.co/datasets/org/squares"
-    assert (repository.private, repository.token, repository.revision) == (True, "hf_secret", "v2")
+    assert (repository.private, repository.token) == (True, "hf_secret")
+    expected = {"repo_id": "org/squares", "repo_type": "dataset", "revision": "v2"}
+    assert repository.asked == {**expected, "commit_message": "squares: 13 images"}
     found = {path.name: path.read_bytes() for path in repository.folder.rglob("*") if path.is_file()}
     assert found == {path.name: path.read_bytes() for path in squares.rglob("*") if path.is_file()}
     with fake_hub(org__squares=repository.folder) as hub:
-        surroundings = {**os.environ, **hub.environment(tmp_path)}
-        command = [sys.executable, "-c", READ_BACK]
-        done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    expected = ["{'train': 10, 'val': 3} v1 L", "t0", "squares True", "squares True"]
-    assert done.stdout.splitlines() == expected
-
-
-def test_the_result_is_a_dataset_of_the_datasets_library(
-    squares: Path, repository: _Repository, tmp_path: Path
-) -> None:
-    push_dataset(squares, "hub:org/squares")
-    assert repository.private is False
-    loaded = datasets.load_dataset(str(repository.folder), cache_dir=str(tmp_path / "cache"))
-    assert {part: len(rows) for part, rows in loaded.items()} == {"train": 10, "val": 3}
+        hub.take_the_hubs_place(monkeypatch, tmp_path)
+        rows = datasets.load_dataset("org/squares", split="val")
+        assert (len(rows), rows[1]["id"], rows[1]["label"].mode) == (3, "v1", "L")
+        assert next(iter(datasets.load_dataset("org/squares", split="train", streaming=True)))["id"] == "t0"
+        for stream in (False, True):
+            dataset = PreparedDataset.open(dataset_folder("hub:org/squares", stream=stream))
+            assert [dataset.read("train", index).id for index in range(10)] == [f"t{index}" for index in range(10)]
 
 
 def _write(folder: Path, classes: tuple[str, ...], **options: str) -> Path:
@@ -149,7 +119,7 @@ def test_images_of_others_are_not_published_by_mistake(
         push_dataset(folder, "org/squares")
     assert repository.private is None
     push_dataset(folder, "org/squares", rights_checked=True)
-    assert (repository.private, repository.message) == (False, "squares: 1 images")
+    assert repository.private is False
     repository.private = None
     push_dataset(folder, "org/squares", private=True)
     assert repository.private is True

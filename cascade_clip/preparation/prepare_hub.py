@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part
+from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
+from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
+from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import choose_splits
-from cascade_clip.hub.row_columns import find_class_names, find_columns
-from cascade_clip.hub.row_loader import RowLoader
-from cascade_clip.hub.row_source import RowSource, SourceLostError
-from cascade_clip.hub.rows import Rows
 from cascade_clip.preparation.masks import IndexMasks
 from cascade_clip.preparation.prepare_folder import choose_parts, mask_reader
 from cascade_clip.preparation.prepared_writer import write_prepared
@@ -55,17 +53,17 @@ def prepare_hub(
     Args:
         output: Folder of the prepared dataset.
         source: A folder, `ORG/NAME` on the Hub or `hub:ORG/NAME[@REVISION]`.
-        name: Name of the dataset; unset: the source's own.
+        name: Name of the dataset; None: the source's own.
         stream: Write nothing to the disk but the output; without it the Hub's files are downloaded first.
         revision: Branch, tag or commit on the Hub.
         config: Name of a configuration, where the dataset has several.
-        image_column: Column of images; unset: found by type and name (see `find_columns`).
+        image_column: Column of images; None: found by type and name (see `find_columns`).
         label_column: Column of masks: one channel, class indices.
         train_split: Name of the training split.
-        val_split: Name of the validation split; unset: the one with a usual name.
+        val_split: Name of the validation split; None: the one with a usual name.
         val_fraction: Share of the training split drawn for validation where there is no such split, 0 to below 1.
         seed: Seed of that draw.
-        classes: Class names in label order; unset: the dataset's own (see `find_class_names`).
+        classes: Class names in label order; None: the dataset's own (see `find_class_names`).
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
         subset: Take only so many images of each part.
@@ -81,11 +79,11 @@ def prepare_hub(
             problem with its row, and nothing is written.
     """
     found = RowSource.find(source, revision=revision, config=config, stream=stream)
-    rows = Rows(found)
+    rows = ForeignRows(found)
     splits = choose_splits(rows.splits, str(found), train=train_split, val=val_split)
     features = rows.features(train_split)
     columns = find_columns(features, str(found), image=image_column, label=label_column)
-    names = classes or find_class_names(features, found.read_file, str(found))
+    names = classes or find_class_names(features, found)
     if names is None:
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
     masks = mask_reader(names, None, ignore, first_index)
@@ -93,7 +91,7 @@ def prepare_hub(
         raise TypeError(f"masks of rows are read by index, not by {type(masks).__name__}")
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
-    load = RowSampleLoader(rows, RowLoader(columns, masks))
+    load = RowSampleLoader(rows, columns, masks)
     try:
         return write_prepared(
             output,
@@ -138,21 +136,22 @@ class RowPlace:
 class RowSampleLoader:
     """Loads an `ImageSource` whose payload is a `RowPlace`."""
 
-    rows: Rows
-    loader: RowLoader
+    rows: ForeignRows
+    columns: Columns
+    masks: MaskValues
 
     def __call__(self, sample: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
         place: RowPlace = sample.payload
         where = f'row {place.index} of split "{place.split}" of {self.rows.source}'
         try:
-            return self.loader.load(self.rows.row(place.split, place.index), where)
+            return convert_row(self.rows.row(place.split, place.index), self.columns, self.masks, where)
         except SourceLostError as error:
             raise InterruptedSourceError(str(error)) from error
 
 
 def _samples(
-    rows: Rows, splits: Mapping[Part, str], image_column: str, val_fraction: float, seed: int
+    rows: ForeignRows, splits: Mapping[Part, str], image_column: str, val_fraction: float, seed: int
 ) -> dict[Part, list[ImageSource]]:
     """Name the rows and divide them into parts."""
     named: dict[Part, dict[str, RowPlace]] = {}

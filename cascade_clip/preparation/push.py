@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
-from cascade_clip.data.shard_files import check_shard_files
+from cascade_clip.data.dataset_link import LINK_FILE
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError
-from cascade_clip.hub.dataset_link import LINK_FILE
-from cascade_clip.hub.hub_address import HubAddress
 
 
 def push_dataset(
@@ -36,8 +39,8 @@ def push_dataset(
             refused where it is public.
         rights_checked: The user may publish the images. Without it, COCO-Stuff, PASCAL VOC and PASCAL Context, whose
             images belong to their photographers, are uploaded to private repositories only.
-        token: Token with the right to write; unset: the one of `hf auth login`.
-        revision: Branch; unset: main.
+        token: Token with the right to write; None: the one of `hf auth login`.
+        revision: Branch; None: main.
 
     Returns:
         The address of the repository.
@@ -72,8 +75,6 @@ def _refuse_publishing(info: DatasetInfo) -> None:
 def _upload(
     folder: Path, info: DatasetInfo, repo_id: str, *, private: bool, token: str | None, revision: str | None
 ) -> str:
-    from huggingface_hub import HfApi
-
     api = HfApi(token=token)
     shards = [name for part in info.parts.values() for name in part.shards]
     try:
@@ -97,8 +98,6 @@ def _upload(
 
 
 def _push_error(error: Exception, repo_id: str) -> UserError:
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
-
     response = getattr(error, "response", None)
     if isinstance(error, LocalTokenNotFoundError) or (
         isinstance(error, HfHubHTTPError) and response is not None and response.status_code in {401, 403}

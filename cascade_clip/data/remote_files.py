@@ -1,0 +1,149 @@
+"""Files below an address, read through fsspec and tried again when the network fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any, TypeVar
+
+import fsspec  # type: ignore[import-untyped]
+import pyarrow as pa
+from huggingface_hub.errors import OfflineModeIsEnabled
+from tenacity import Retrying, before_sleep_log, retry_if_exception, stop_after_attempt, wait_exponential
+
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.errors import UserError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ATTEMPTS = 7
+_LONGEST_PAUSE = 60
+_WORTH_TRYING_AGAIN = {408, 425, 429}
+
+
+@dataclass(frozen=True)
+class RemoteFiles:
+    """Files below an address: `hub:ORG/NAME@REVISION`, `https://...`, or whatever else fsspec opens."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+    def find(self, name: str) -> bytes | None:
+        """Read a small file; None where there is no such file.
+
+        Raises:
+            UserError: The address cannot be read (see `attempt`).
+        """
+        try:
+            return self.attempt(name, lambda: self._read(name))
+        except FileNotFoundError:
+            return None
+
+    def _read(self, name: str) -> bytes:
+        files, root = self._file_system()
+        content: bytes = files.cat_file(f"{root}/{name}")
+        return content
+
+    def open(self, name: str, size: int) -> IO[bytes]:
+        """Open a file of a known size for random access; each read is one request for exactly these bytes.
+
+        Args:
+            name: Path below the address, with forward slashes.
+            size: Bytes of the file, which saves asking for them.
+        """
+        files, root = self._file_system()
+        opened: IO[bytes] = files.open(f"{root}/{name}", "rb", cache_type="none", size=size)
+        return opened
+
+    def _file_system(self) -> tuple[Any, str]:
+        """The file system and the address as it knows it; fsspec keeps one file system for each process."""
+        hub = HubAddress.parse(self.address)
+        url = f"hf://datasets/{str(hub).removeprefix('hub:')}" if hub else self.address
+        # Without this, a proxy that the environment names would not be used.
+        options = {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}
+        try:
+            files, root = fsspec.core.url_to_fs(url, **options)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.address} is no address that can be read: {error}.") from error
+        return files, root.rstrip("/")
+
+    def attempt(self, name: str, read: Callable[[], T]) -> T:
+        """Call a function that reads a file, again after a pause each time the network fails.
+
+        Args:
+            name: The file's path below the address, for messages.
+            read: What reads it.
+
+        Returns:
+            What `read` returns.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            pyarrow.ArrowException: It holds something else than expected; also a plain OSError from Arrow.
+            UserError: It may not be read, its server cannot send parts, or the network failed again and again.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(0.5, max=_LONGEST_PAUSE),
+            before_sleep=before_sleep_log(log, logging.INFO),
+            reraise=True,
+        )
+        try:
+            return retrying(read)
+        except (UserError, FileNotFoundError):
+            raise
+        except Exception as error:
+            if _is_damage(error):
+                raise
+            if _status(error) == 404:
+                raise FileNotFoundError(name) from error
+            raise UserError(self._reason(name, error)) from error
+
+    def _reason(self, name: str, error: Exception) -> str:
+        status = _status(error)
+        if isinstance(error, OfflineModeIsEnabled):
+            return f"{self.address} cannot be read while HF_HUB_OFFLINE is set: unset it, or give a folder."
+        reason = f"HTTP {status}" if status else f"{type(error).__name__}: {error}"
+        if isinstance(error, PermissionError) or status in {401, 403}:
+            return (
+                f"{self.address} may not be read ({reason}): check its name, or, where it is a private or gated "
+                "dataset of the Hub, accept its terms there and log in with `hf auth login`."
+            )
+        if isinstance(error, ValueError):
+            return (
+                f"{self.address} cannot be streamed: its server sends whole files only, not parts. "
+                "Copy the dataset to this machine and give its folder."
+            )
+        if _may_pass(error):
+            return (
+                f"{self.address}/{name} could not be read in {ATTEMPTS} attempts: {reason}. "
+                "Check the network connection and repeat the command."
+            )
+        return f"{self.address}/{name} cannot be read: {reason}."
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may succeed."""
+    status = _status(error)
+    if status is not None:
+        return status in _WORTH_TRYING_AGAIN or status >= 500
+    if isinstance(error, UserError | FileNotFoundError | PermissionError | ValueError | OfflineModeIsEnabled):
+        return False
+    return isinstance(error, Exception) and not _is_damage(error)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether Arrow found a file damaged; its I/O errors are plain OSErrors without a number."""
+    return isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None)
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP status of an answer, as aiohttp or the Hub's client gives it."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None

@@ -1,1 +1,0 @@
-"""Datasets that lie elsewhere or in another layout: on the Hub, at an address, in `imagefolder` or Parquet form."""

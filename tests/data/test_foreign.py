@@ -1,0 +1,149 @@
+"""Datasets in other people's layouts, read while training without being prepared, with and without a stream."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fake_hub import COMMIT, fake_hub
+from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
+from safetensors.torch import load_file
+
+from cascade_clip.config.schema import DataConfig, Recipe
+from cascade_clip.data import foreign_rows
+from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
+from cascade_clip.data.foreign_rows import ForeignRows, RowSource
+from cascade_clip.data.images import decode_label
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
+from cascade_clip.errors import UserError
+from cascade_clip.preparation.prepare_hub import prepare_hub
+from cascade_clip.training.start import start_training
+
+pytestmark = pytest.mark.usefixtures("own_datasets_cache")
+
+CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
+
+
+def _open(source: Path, *, stream: bool = False, names: tuple[str, ...] | None = None) -> PreparedDataset:
+    return PreparedDataset.open(dataset_folder(source, stream=stream, class_names=names))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
+def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path], tmp_path: Path, stream: bool) -> None:
+    dataset = _open(write(tmp_path / "source"), stream=stream)
+    assert (dataset.name, dataset.class_names, dataset.count("train"), dataset.count("val")) == ("source", NAMES, 9, 3)
+    for part, first in (("train", 0), ("val", 100)):
+        for index in (0, 1, 2, 1):
+            record = dataset.read(part, index)  # type: ignore[arg-type]
+            assert record.id.startswith(("train-", "validation-"))
+            assert record.id.endswith(f"(p{first + index}.jpg)" if write is write_imagefolder else f"{index:06d}")
+            assert record.image_bytes == draw_image(first + index)
+            assert np.array_equal(decode_label(record.label_bytes), draw_label(first + index))
+            assert record.present == sorted({(first + index) % 3, (first + index + 1) % 3})
+    with pytest.raises(IndexError, match="val has 3 images"):
+        dataset.read("val", 3)
+
+
+def _batches(dataset: PreparedDataset, **options: int) -> list[dict[str, torch.Tensor]]:
+    samples = TrainSamples(dataset, TrainTransform(CONFIG), seed=5)
+    return list(train_loader(samples, steps=6, batch=4, **options))  # type: ignore[arg-type]
+
+
+def _assert_same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> None:
+    assert len(one) == len(other)
+    for first, second in zip(one, other, strict=True):
+        assert first["id"] == second["id"]
+        assert torch.equal(first["image"], second["image"])
+        assert torch.equal(first["label"], second["label"])
+
+
+def test_rows_on_the_disk_come_in_the_order_of_a_prepared_dataset(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "source")
+    prepare_hub(tmp_path / "out", source=source)
+    _assert_same(_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), _batches(_open(source), start_step=0))
+
+
+@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
+@pytest.mark.parametrize("buffer", [4, 500])
+def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
+    write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
+) -> None:
+    monkeypatch.setattr(foreign_rows, "SHUFFLE_BUFFER", buffer)
+    dataset = _open(write(tmp_path / "source"), stream=True)
+    epochs = [[dataset.read_shuffled(5, epoch, place).image_bytes for place in range(9)] for epoch in range(3)]
+    images = [draw_image(index) for index in range(9)]
+    assert all(sorted(epoch) == sorted(images) for epoch in epochs)
+    assert len({tuple(order) for order in (*epochs, images)}) == 4
+    whole = _batches(dataset, start_step=0)
+    _assert_same(whole, _batches(_open(tmp_path / "source", stream=True), start_step=0, workers=2))
+    for start in (1, 3):
+        _assert_same(whole[start:], _batches(_open(tmp_path / "source", stream=True), start_step=start))
+    halves = [_batches(dataset, start_step=0, rank=rank, world=2) for rank in range(2)]
+    assert [batch["id"] for batch in whole] == [a["id"] + b["id"] for a, b in zip(*halves, strict=True)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_training_reads_a_foreign_dataset_and_resumes(squares_recipe: Recipe, tmp_path: Path, stream: bool) -> None:
+    source = write_imagefolder(tmp_path / "source")
+    data = squares_recipe.data.model_copy(update={"dataset": source, "stream": stream})
+    recipe = squares_recipe.model_copy(update={"data": data})
+
+    def run(folder: Path, *, resume: bool = False) -> dict[str, torch.Tensor]:
+        start_training(recipe, folder, device="cpu", resume=resume).train(resume=resume)
+        return load_file(folder / "model" / "model.safetensors")
+
+    whole = run(tmp_path / "run")
+    (last,) = (tmp_path / "run" / "state").glob("step-00000006")
+    last.rename(tmp_path / "dropped")
+    resumed = run(tmp_path / "run", resume=True)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("validation" in line for line in lines)
+
+
+def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path: Path) -> None:
+    source = write_imagefolder(tmp_path / "source")
+    (source / "classes.txt").unlink()
+    with pytest.raises(UserError, match=r"does not name its classes: give --split NAME, add a classes\.txt"):
+        dataset_folder(source)
+    assert PreparedDataset.open(locate_dataset("mine", source, class_names=NAMES)).class_names == NAMES
+    (source / "classes.txt").write_text("a\nb\nc\n")
+    found = PreparedDataset.open(locate_dataset("mine", source, class_names=NAMES))
+    with pytest.raises(UserError, match='its class 0 is "a", the split\'s is "sky"'):
+        found.check_classes(NAMES, "mine")
+
+
+def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path: Path) -> None:
+    source = write_parquet(
+        tmp_path / "source", mask=lambda index: encode_mask(np.full((30 + index % 3, 40), 7, np.uint8))
+    )
+    for stream in (False, True):
+        with pytest.raises(
+            UserError, match=r"^The mask of train-.* holds the value 7.*`cascade-clip prepare-data hub`\.$"
+        ):
+            _batches(_open(source, stream=stream), start_step=0, workers=1)
+
+
+def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_hub(org__folder=write_imagefolder(tmp_path / "folder")) as hub:
+        hub.take_the_hubs_place(monkeypatch, tmp_path / "home")
+        for stream in (True, False):
+            dataset = PreparedDataset.open(dataset_folder("hub:org/folder", stream=stream))
+            assert (dataset.place, dataset.class_names) == (f"hub:org/folder@{COMMIT}", NAMES)
+            assert dataset.read("val", 2).image_bytes == draw_image(102)
+
+
+def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
+    source = RowSource.find(write_parquet(tmp_path / "source"), stream=True)
+    assert (source.name, str(source)) == ("source", str(tmp_path / "source"))
+    assert pickle.loads(pickle.dumps(ForeignRows(source))).splits == ("train", "validation")
+    with pytest.raises(UserError, match=r'has no split "trian"\. Did you mean "train"'):
+        ForeignRows(source).count("trian")
