@@ -8,8 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, read_state_dict
-from cascade_clip.checkpoint.upstream_recipe import recipe_of_import, save_import
+from cascade_clip.checkpoint.upstream import (
+    ImportOptions,
+    import_state_dict,
+    read_state_dict,
+    recipe_of_import,
+    save_import,
+)
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
 

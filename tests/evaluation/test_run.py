@@ -11,7 +11,7 @@ from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.run import chosen_images, evaluate
+from cascade_clip.evaluation.evaluate import chosen_images, evaluate
 
 CPU = torch.device("cpu")
 DATA = DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.inference.scores import class_scores, labels_from_scores, no_class
+from cascade_clip.inference.class_scores import class_scores, labels_from_scores, no_class
 
 
 def direct(scores: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

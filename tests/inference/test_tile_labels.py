@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference import tile_labels
-from cascade_clip.inference.scores import Labels, labels_from_scores
-from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.inference.class_scores import Labels, labels_from_scores
+from cascade_clip.inference.sliding_window import slide_scores, window_logits
 from cascade_clip.inference.tile_labels import TileLabels
-from cascade_clip.inference.window_logits import window_logits
 
 KINDS = ("smooth", "rough", "saturated", "quantised", "repeated", "constant", "near ties")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -12,9 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.positions import PositionResize, resize_positions
-from cascade_clip.model.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
-from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
 
@@ -247,3 +246,31 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
     output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
     return output
+
+
+PositionResize = Literal["bilinear", "bicubic-antialias"]
+
+
+def resize_positions(
+    positions: Tensor, source: tuple[int, int], target: tuple[int, int], mode: PositionResize
+) -> Tensor:
+    """Resize the spatial part of a position table to another grid; the class position stays (SPEC section 3.2).
+
+    Args:
+        positions: (1 + h·w, W) float, the class token's position first, then row by row.
+        source: Grid (h, w) of the table.
+        target: Grid (h', w') wanted.
+        mode: `bilinear` without antialiasing, as released; `bicubic-antialias` as open_clip does.
+
+    Returns:
+        (1 + h'·w', W); the table itself where the grids are the same.
+    """
+    if source == target:
+        return positions
+    spatial = positions[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
+    if mode == "bilinear":
+        spatial = F.interpolate(spatial, size=target, mode="bilinear", align_corners=False)
+    else:
+        spatial = F.interpolate(spatial, size=target, mode="bicubic", antialias=True, align_corners=False)
+    spatial = spatial.permute(0, 2, 3, 1).reshape(target[0] * target[1], -1)
+    return torch.cat([positions[:1], spatial.to(positions.dtype)])

@@ -9,10 +9,9 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip import image_encoder
-from cascade_clip.model.clip.image_encoder import ImageEncoder
+from cascade_clip.model.clip.image_encoder import ImageEncoder, resize_positions
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.positions import resize_positions
-from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.clip.prompts import VisualPrompts
 
 
 def _image(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:

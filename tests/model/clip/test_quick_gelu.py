@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cascade_clip.config.schema import Recipe
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
-from cascade_clip.model.clip.quick_gelu import LeanQuickGELU, use_lean_activations
+from cascade_clip.model.clip.open_clip_model import LeanQuickGELU, use_lean_activations
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])

@@ -7,8 +7,7 @@ import torch
 
 from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.spectral_prompt import SpectralPrompt, resize_filter
-from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts, resize_filter
 
 WIDTH = 3
 OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]

@@ -13,10 +13,11 @@ from cascade_clip.config.schema import (
     StageProjectionConfig,
 )
 from cascade_clip.errors import UserError
-from cascade_clip.model.build import AGGREGATIONS, build_network
+from cascade_clip.extensions import AGGREGATIONS
+from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.head.cascade import relation_descriptor
 from cascade_clip.model.head.decoder import MaskLayer, TextImageDecoder
-from cascade_clip.model.head.queries import relation_descriptor
 from cascade_clip.reproduce.table_file import read_table, table_rows
 from cascade_clip.training.optimizer import trainable_parameters
 
@@ -112,7 +113,7 @@ def test_decoders_belong_to_their_stage(tiny_clip: Clip) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("kind", AGGREGATIONS)
+@pytest.mark.parametrize("kind", AGGREGATIONS.names())
 def test_a_checkpoint_holds_every_aggregation(tiny_clip: Clip, kind: str) -> None:
     config = _config(stages=((1, 2), (3, 4)), aggregation=AggregationConfig(kind=kind))
     one, other = (build_network(config, tiny_clip.visual).eval() for _ in range(2))
@@ -121,7 +122,7 @@ def test_a_checkpoint_holds_every_aggregation(tiny_clip: Clip, kind: str) -> Non
     assert torch.equal(one(image, text), other(image, text))
 
 
-@pytest.mark.parametrize("kind", AGGREGATIONS)
+@pytest.mark.parametrize("kind", AGGREGATIONS.names())
 @pytest.mark.parametrize("host", ["zegclip", "frozen-clip"])
 def test_every_trainable_parameter_receives_a_gradient(tiny_clip: Clip, host: str, kind: str) -> None:
     config = _config(host=host, aggregation=AggregationConfig(kind=kind), decoders_per_stage=2)

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig, SpectralConfig
 from cascade_clip.errors import UserError
-from cascade_clip.inference.scores import labels_from_scores
+from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.head.frequency_decoder import FrequencyDecoder, FrequencyTokens

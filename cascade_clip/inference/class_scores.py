@@ -1,4 +1,9 @@
-"""Scores of classes and the labels they give (SPEC section 5)."""
+"""Scores of classes, their bilinear resizing, and the labels they give (SPEC section 5).
+
+Every product and sum of the resizing is rounded on its own. PyTorch's kernel gives the same values but for the last
+bit, which there depends on how many maps are resized at once and on threads. Here a value depends on its four
+neighbours alone, so that any part of a map, and any choice of maps, equals the same part of the whole.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from cascade_clip.inference.bilinear import resample, taps
 
 STRIP_ELEMENTS = 2**23
 """Resized scores held at once (32 MiB in float32); larger results are made in strips of rows."""
@@ -17,8 +20,59 @@ EIGHT_BIT_CLASSES = 255
 """Most classes whose indices fit 8 bits beside the value for "no class"."""
 
 
-class Labels(NamedTuple):
-    """The winner at every pixel."""
+class Taps(NamedTuple):
+    """Along one axis of a bilinear resize: the two neighbours that each position reads, and their weights."""
+
+    start: int
+    """First source index that is read."""
+    stop: int
+    """End of the source indices that are read."""
+    lower: Tensor
+    """(n,) int64 first neighbour, counted from `start`."""
+    upper: Tensor
+    """(n,) int64 second neighbour, counted from `start`."""
+    lower_weight: Tensor
+    """(n,) float32, 1 - `upper_weight`."""
+    upper_weight: Tensor
+    """(n,) float32 in [0, 1]."""
+
+
+def taps(source: int, target: int, positions: Tensor, device: torch.device) -> Taps:
+    """Neighbours and weights as PyTorch's `interpolate` has them (bilinear, align_corners False).
+
+    Args:
+        source: Length of the axis.
+        target: Length of the whole result.
+        positions: (n,) int64 on the CPU, positions of the result, at least one, in any order.
+        device: Where the taps are used.
+    """
+    scale = torch.tensor(source / target, dtype=torch.float32)
+    place = ((positions.float() + 0.5) * scale - 0.5).clamp_(min=0)
+    lower = place.long().clamp_(max=source - 1)
+    upper = (lower + 1).clamp_(max=source - 1)
+    weight = (place - lower).clamp_(max=1)
+    start, stop = int(lower.min()), int(upper.max()) + 1
+    return Taps(
+        start,
+        stop,
+        (lower - start).to(device),
+        (upper - start).to(device),
+        (1 - weight).to(device),
+        weight.to(device),
+    )
+
+
+def resample(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Maps (S, h, w) float32 at the positions of both axes, columns first: (S, rows, columns), a new tensor."""
+    part = maps[:, rows.start : rows.stop, columns.start : columns.stop]
+    across = part.index_select(2, columns.lower).mul_(columns.lower_weight)
+    across += part.index_select(2, columns.upper).mul_(columns.upper_weight)
+    down = across.index_select(1, rows.lower).mul_(rows.lower_weight[:, None])
+    return down.add_(across.index_select(1, rows.upper).mul_(rows.upper_weight[:, None]))
+
+
+class Winners(NamedTuple):
+    """The winning class at every pixel."""
 
     labels: Tensor
     """(H, W) class index: uint8 up to 255 classes, else int32; `no_class(K)` where the score is below the threshold."""
@@ -70,7 +124,7 @@ def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
 
 def labels_from_scores(
     scores: Tensor, size: tuple[int, int], threshold: float | None = None, *, strip_elements: int = STRIP_ELEMENTS
-) -> Labels:
+) -> Winners:
     """Resize averaged scores to the image's size and take the best class; equal scores go to the lowest index.
 
     Scores, not logits, are resized, as released. Where K·H·W exceeds `strip_elements` the result is made in strips of
@@ -79,7 +133,7 @@ def labels_from_scores(
     Args:
         scores: (K, h, w) float32.
         size: Height and width (H, W) of the image.
-        threshold: Pixels whose winning score is below it get `no_class(K)`; none: every pixel has a class.
+        threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
         strip_elements: Most resized scores held at once.
 
     Returns:
@@ -94,7 +148,7 @@ def labels_from_scores(
         bottom = min(top + strip, height)
         rows = taps(scores.shape[1], height, torch.arange(top, bottom), scores.device)
         labels[top:bottom], best[top:bottom] = _winners(resample(scores, rows, columns), threshold)
-    return Labels(labels, best)
+    return Winners(labels, best)
 
 
 def label_dtype(classes: int) -> torch.dtype:
@@ -102,10 +156,10 @@ def label_dtype(classes: int) -> torch.dtype:
     return torch.uint8 if classes <= EIGHT_BIT_CLASSES else torch.int32
 
 
-def _winners(scores: Tensor, threshold: float | None) -> Labels:
+def _winners(scores: Tensor, threshold: float | None) -> Winners:
     classes = len(scores)
     best, labels = scores.max(dim=0)
     labels = labels.to(label_dtype(classes))
     if threshold is not None:
         labels[best < threshold] = no_class(classes)
-    return Labels(labels, best)
+    return Winners(labels, best)
