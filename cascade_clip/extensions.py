@@ -44,7 +44,9 @@ class Extensions:
             ValueError: Nothing is known by that name; the message offers the closest names.
         """
         if name not in self.own and name not in self.names():
-            raise ValueError(f"no {self.kind} of that name is known.{closest(name, self.names())}")
+            known = closest(name, self.names())
+            foreign = " If another package adds it, install that package." if " Known: " in known else ""
+            raise ValueError(f"no {self.kind} of that name is known.{known}{foreign}")
         return name
 
     def load(self, name: str) -> Any:

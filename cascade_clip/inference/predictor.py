@@ -147,6 +147,9 @@ class Predictor:
 
         Args:
             image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: The image is so narrow that not even one class's logits would fit into memory.
         """
         self._image = None
         prepared = self._prepare(image)
@@ -175,11 +178,11 @@ class Predictor:
         self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None
     ) -> Segmentation:
         """Segment an image (H, W, 3) uint8 RGB of which nothing is kept; else as `segment`."""
-        return self._segment(self._prepare(image), vocabulary, threshold)
+        return self._segment(self._prepare(image, len(vocabulary)), vocabulary, threshold)
 
     def label_image(self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None) -> Winners:
         """Segment an image (H, W, 3) uint8 RGB and leave the result (H, W) on the device; else as `segment`."""
-        return self._label(self._prepare(image), vocabulary, threshold)
+        return self._label(self._prepare(image, len(vocabulary)), vocabulary, threshold)
 
     def label_maps(
         self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
@@ -199,7 +202,7 @@ class Predictor:
         """
         stream = iter(images)
         while some := list(islice(stream, together or self.images_together)):
-            prepared = [self._prepare(image) for image in some]
+            prepared = [self._prepare(image, len(vocabulary)) for image in some]
             for image, windows in zip(prepared, self._logits(prepared, vocabulary.text), strict=True):
                 yield self._tiles(image, windows, vocabulary).write()
 
@@ -261,7 +264,8 @@ class Predictor:
             raise UserError("No image was set: call set_image(image) first, or segment_image(image, vocabulary).")
         return self._image
 
-    def _prepare(self, image: NDArray[np.uint8]) -> _Prepared:
+    def _prepare(self, image: NDArray[np.uint8], classes: int = 1) -> _Prepared:
+        self._check_logits_fit((image.shape[0], image.shape[1]), classes)
         pixels = torch.from_numpy(prepare_image(image, self.data)).to(self.device)
         return _Prepared((image.shape[0], image.shape[1]), pixels)
 

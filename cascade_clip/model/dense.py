@@ -81,7 +81,8 @@ class DenseNetwork(nn.Module):
             UserError: A side that is no multiple of the patch size.
         """
         encoded = self.encode(image) if isinstance(image, Tensor) else image
-        probability = (self.scale * encoded.tokens.float() @ text.float().T).softmax(dim=-1)
+        # In half precision the largest probability would be 1, whose logit is infinite.
+        probability = (self.scale * encoded.tokens.float() @ text.float().T).float().softmax(dim=-1)
         logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2)
         by_patch: Tensor = logits.unflatten(-1, encoded.grid)
         return by_patch

@@ -14,9 +14,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.preparation.prepared_writer import Sample, write_prepared
-from cascade_clip.report import evaluation_page
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli import console
+from cascade_clip_cli import console, evaluation_outputs
 from cascade_clip_cli.evaluate import changed_inference, evaluate
 
 PAINT = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -179,7 +178,9 @@ def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: 
 
 def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch):
     pages = []
-    monkeypatch.setattr(evaluation_page, "write_evaluation_report", lambda folder, page: pages.append(page) or folder)
+    monkeypatch.setattr(
+        evaluation_outputs, "write_evaluation_report", lambda folder, page: pages.append(page) or folder
+    )
     (checkpoint.parent / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     result = run_command(evaluate, checkpoint, "--data", rgb_data, "--report", checkpoint.parent / "page")
     assert result.exit_code == 0, result.exception

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference import tile_labels
-from cascade_clip.inference.class_scores import Labels, labels_from_scores
+from cascade_clip.inference.class_scores import Winners, labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores, window_logits
 from cascade_clip.inference.tile_labels import TileLabels
 
@@ -78,7 +78,7 @@ def both_paths(
     windows: InferenceConfig,
     threshold: float | None = None,
     tile: int | None = None,
-) -> tuple[Labels, Labels, torch.Tensor]:
+) -> tuple[Winners, Winners, torch.Tensor]:
     """Plain labels, ours, and our labels where nobody asks for scores."""
     pixels, text = torch.zeros(3, *image), torch.zeros(classes, 2)
     seen = torch.rand(classes, generator=torch.Generator().manual_seed(seed)) < 0.7
@@ -88,7 +88,7 @@ def both_paths(
     (logits,) = window_logits(DrawnLogits(seed, classes, patch, kind), [pixels], text, windows)
     tiles = TileLabels(logits, size, seen, windows.seen_bias, tile=tile)
     best = torch.empty(size)
-    return plain, Labels(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
+    return plain, Winners(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
 
 
 @settings(max_examples=120, deadline=None)
