@@ -95,10 +95,7 @@ def test_threshold_leaves_pixels_without_class(tiny_model: CascadeCLIP) -> None:
         ({"classes": ["a", "A"]}, '"a" is given twice'),
         ({"split": "vok"}, 'Did you mean "voc"'),
         ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
-        (
-            {"classes": ["a"], "text_embeddings": torch.ones(2, 32)},
-            "1 classes are named, but text embeddings of shape (2, 32) given",
-        ),
+        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but text embeddings of shape"),
     ],
 )
 def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:

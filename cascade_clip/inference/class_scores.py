@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-STRIP_ELEMENTS = 2**23
-"""Resized scores held at once (32 MiB in float32); larger results are made in strips of rows."""
 MAPS_AT_ONCE = 8
 """Maps that are upsampled at once: what a few of them need stays in the processor's cache."""
 EIGHT_BIT_CLASSES = 255
@@ -122,44 +120,31 @@ def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
     return logits.neg_().exp_().add_(1).reciprocal_().sub_(bias)
 
 
-def labels_from_scores(
-    scores: Tensor, size: tuple[int, int], threshold: float | None = None, *, strip_elements: int = STRIP_ELEMENTS
-) -> Winners:
+def labels_from_scores(scores: Tensor, size: tuple[int, int], threshold: float | None = None) -> Winners:
     """Resize averaged scores to the image's size and take the best class; equal scores go to the lowest index.
 
-    Scores, not logits, are resized, as released. Where K·H·W exceeds `strip_elements` the result is made in strips of
-    rows, so that memory does not grow with the image.
+    Scores, not logits, are resized, as released. This is the plain path: `TileLabels` gives the same without resizing
+    the scores of classes that cannot win.
 
     Args:
         scores: (K, h, w) float32.
         size: Height and width (H, W) of the image.
         threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
-        strip_elements: Most resized scores held at once.
 
     Returns:
         Labels and winning scores, both (H, W), on the device of `scores`.
     """
-    classes, (height, width) = len(scores), size
-    labels = torch.empty(size, dtype=label_dtype(classes), device=scores.device)
-    best = torch.empty(size, device=scores.device)
-    columns = taps(scores.shape[2], width, torch.arange(width), scores.device)
-    strip = max(1, strip_elements // (classes * width))
-    for top in range(0, height, strip):
-        bottom = min(top + strip, height)
-        rows = taps(scores.shape[1], height, torch.arange(top, bottom), scores.device)
-        labels[top:bottom], best[top:bottom] = _winners(resample(scores, rows, columns), threshold)
+    rows, columns = (
+        taps(source, target, torch.arange(target), scores.device)
+        for source, target in zip(scores.shape[1:], size, strict=True)
+    )
+    best, labels = resample(scores, rows, columns).max(dim=0)
+    labels = labels.to(label_dtype(len(scores)))
+    if threshold is not None:
+        labels[best < threshold] = no_class(len(scores))
     return Winners(labels, best)
 
 
 def label_dtype(classes: int) -> torch.dtype:
     """Number format of a label map of so many classes."""
     return torch.uint8 if classes <= EIGHT_BIT_CLASSES else torch.int32
-
-
-def _winners(scores: Tensor, threshold: float | None) -> Winners:
-    classes = len(scores)
-    best, labels = scores.max(dim=0)
-    labels = labels.to(label_dtype(classes))
-    if threshold is not None:
-        labels[best < threshold] = no_class(classes)
-    return Winners(labels, best)

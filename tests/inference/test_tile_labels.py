@@ -101,21 +101,6 @@ def test_labels_and_scores_equal_the_plain_path(case: dict[str, object]) -> None
     assert torch.equal(unscored, plain.labels)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("image", "size"), [((64, 90), (64, 90)), ((64, 90), (50, 71)), ((64, 90), (130, 183))])
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_photograph_with_overlapping_windows(
-    kind: str, image: tuple[int, int], size: tuple[int, int], flip: bool
-) -> None:
-    windows = InferenceConfig(crop=64, stride=53, flip=flip)
-    plain, ours, unscored = both_paths(
-        seed=3, classes=40, patch=8, kind=kind, image=image, size=size, windows=windows, tile=24
-    )
-    assert torch.equal(ours.labels, plain.labels)
-    assert torch.equal(ours.scores, plain.scores)
-    assert torch.equal(unscored, plain.labels)
-
-
 def test_many_candidates_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tile_labels, "TILE_ELEMENTS", 3000)
     windows = InferenceConfig(crop=32, stride=32)

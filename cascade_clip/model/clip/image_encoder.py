@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,36 +31,6 @@ class ImageFeatures:
     patch_tokens: dict[int, Tensor]
     class_token: Tensor
     grid: tuple[int, int]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the tokens."""
-        return self.class_token.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where they lie."""
-        return self.class_token.device
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> ImageFeatures:
-        """The same features on a device."""
-        return self._changed(lambda tokens: tokens.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> ImageFeatures:
-        """The same features in pinned memory, from which copies to a GPU need not be waited for."""
-        return self._changed(lambda tokens: tokens.pin_memory())
-
-    def is_pinned(self) -> bool:
-        """Whether they lie there already."""
-        return self.class_token.is_pinned()
-
-    def of_image(self, place: int) -> ImageFeatures:
-        """The features of one image of the batch, B = 1."""
-        return self._changed(lambda tokens: tokens[place : place + 1])
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
-        tokens = {block: change(of_block) for block, of_block in self.patch_tokens.items()}
-        return ImageFeatures(tokens, change(self.class_token), self.grid)
 
 
 class TapProjection(nn.Module):
@@ -105,7 +75,7 @@ class ImageEncoder(nn.Module):
             visual: open_clip's ViT with a class token; its layers are used, never copied.
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
-            prompts: Visual prompts; none leaves CLIP as it is.
+            prompts: Visual prompts; None leaves CLIP as it is.
             spectral: Spectral prompt of SPT-SEG, added to the patches at the input of the first two blocks.
             prompt_norm: One trainable LayerNorm before every tap and the final output.
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
@@ -143,7 +113,7 @@ class ImageEncoder(nn.Module):
 
         Args:
             image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
-            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; none: nobody asks.
+            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; None: not collected.
 
         Raises:
             UserError: A side that is no multiple of the patch size.
@@ -184,7 +154,7 @@ class ImageEncoder(nn.Module):
         return torch.cat([class_token, patches + self.spectral(patches, class_token, grid)], dim=1)
 
     def _prompts(self, index: int, tokens: Tensor) -> Tensor | None:
-        """Prompt tokens (B, P, W) that one block sees beside `tokens`; none beyond their depth."""
+        """Prompt tokens (B, P, W) that one block sees beside `tokens`; None beyond their depth."""
         if self.prompts is None or index >= self.prompts.depth:
             return None
         prompts: Tensor = self.prompts(index, len(tokens))

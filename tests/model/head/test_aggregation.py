@@ -32,11 +32,6 @@ def test_weights(formula: str, sigma: float, expected: list[float]) -> None:
     assert gaussian_weights(3, sigma, formula).tolist() == pytest.approx(expected, abs=5e-5)
 
 
-def test_sigma_goes_from_the_last_block_alone_to_the_plain_sum() -> None:
-    assert gaussian_weights(3, 0.1).tolist() == pytest.approx([0, 0, 1], abs=1e-6)
-    assert gaussian_weights(3, 1e3).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
-
-
 def test_a_weighted_sum_that_is_not_normalised() -> None:
     tokens = [torch.full((1, 2, 3), float(value)) for value in (1, 10, 100)]
     merged = WeightedSum(gaussian_weights(3))(tokens)
