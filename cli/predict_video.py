@@ -77,7 +77,7 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
             lambda frame, seconds: overlay.paint(frame, labels(frame, seconds), seconds),
             start=options.start,
             end=options.end,
-            progress=lambda done, total: progress(done, total, source.name),
+            progress=progress,
         )
     record = {
         "video": str(source),

@@ -41,7 +41,7 @@ class Checkpoint:
         recipe: The resolved recipe the model was trained with.
         clip: The frozen CLIP.
         tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; none where nobody said.
+        split: Classes it was trained on and which of them were seen; None where that is not known.
         licence: Licence of the weights.
     """
 

@@ -302,7 +302,7 @@ def recipe_of_import(
 
     Args:
         name: Name of the model.
-        split: Split it was trained on; none where nobody says.
+        split: Split it was trained on; None where that is not known.
         templates: Template set; unset: the split's dataset decides.
         self_trained: A transductive model, which takes no bias from seen classes (SPEC section 5).
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.errors import UserError
+from cascade_clip.progress import Progress
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,7 +34,6 @@ CUT_OFF = 0.9
 
 Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 """A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class VideoFacts:
         width: Of the frames as a player shows them.
         height: Of the frames as a player shows them.
         rate: Frames a second, on average.
-        seconds: Length; none where the file does not say.
-        audio: Codec of its sound; none where there is none.
+        seconds: Length; None where the file does not say.
+        audio: Codec of its sound; None: it has no sound.
     """
 
     width: int
@@ -95,8 +96,8 @@ def rewrite_video(
         target: The file to write or replace, whole or not at all; its folder is made where it does not exist.
         paint: Called for every frame in order.
         start: Second to start at.
-        end: Second to end before; none: all of it.
-        progress: Called with the number of frames done and an estimate of all.
+        end: Second to end before; None: all of it.
+        progress: Called after every frame with the frames done, an estimate of all, and the video's name.
 
     Returns:
         How many frames were written.
@@ -120,7 +121,7 @@ def rewrite_video(
                 writer.write(paint(_pixels(item, facts), seconds), seconds - start)
                 written, reached = written + 1, seconds
                 if progress is not None:
-                    progress(written, max(written, expected))
+                    progress(written, max(written, expected), source.name)
             if not written:
                 length = "" if facts.seconds is None else f": it is {facts.seconds:.1f} seconds long"
                 raise UserError(f"{source} has no frame from second {start:g} on{length}.")
@@ -208,8 +209,6 @@ def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.ui
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turned = np.rot90(pixels, round(frame.rotation / 90))
     if facts is not None and turned.shape[:2] != (facts.height, facts.width):
-        from cascade_clip.data.resize import resize_bilinear
-
         return resize_bilinear(turned, facts.height, facts.width)
     return turned
 

@@ -84,7 +84,7 @@ def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]
         ({"decode_head.decoder_1.layers.2.hlfs.prompt": None}, "1 missing (head.decoders.0.mask.gate)"),
         (
             {"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)},
-            "unexpected (decode_head.decoder_1.layers.0.hlfs.x)",
+            "unexpected (decode_head.decoder_1.layers.0.hlfs",
         ),
         ({"decode_head.decoder_1.layers.0.hlfs.h_qkv.weight": None}, "hlfs"),
     ],
