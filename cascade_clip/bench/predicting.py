@@ -143,10 +143,11 @@ class EvalWorkload(PredictWorkload):
         if self.settings.plain:
             self.add(f"{EVALUATION}, {PLAIN}", self._evaluate_plainly, count)
 
-    def _evaluate(self, network: CascadeNetwork | DenseNetwork | OnnxNetwork) -> NDArray[np.int64]:
+    def _evaluate(self, network: CascadeNetwork | DenseNetwork | OnnxNetwork) -> Tensor:
         model = copy(self.model)
         model.network = network
-        return evaluate(model, self.split, self.dataset, inference=self.inference, text_embeddings=self.text).confusion
+        result = evaluate(model, self.split, self.dataset, inference=self.inference, text_embeddings=self.text)
+        return torch.from_numpy(result.confusion)
 
     def _evaluate_plainly(self) -> Tensor:
         classes = len(self.text)

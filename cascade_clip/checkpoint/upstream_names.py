@@ -58,7 +58,7 @@ class UpstreamLayout:
 
 
 def own_name(name: str, layout: UpstreamLayout) -> str | None:
-    """Our name of a released tensor of prompts, norms or head; None for a dead one, which is dropped (SPEC sections 4, 16).
+    """Our name of a released tensor of prompts, norms or head; None for a dead one (SPEC sections 4, 16).
 
     Raises:
         KeyError: The name is none of a released Cascade-CLIP, ZegCLIP or SPT-SEG.

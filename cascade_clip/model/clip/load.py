@@ -1,4 +1,4 @@
-"""Which CLIP, its weights, its tokenizer, and a hash that identifies them: the only file that asks open_clip for any of these."""
+"""Which CLIP, its weights, its tokenizer, and a hash that identifies them; only this file asks open_clip for them."""
 
 from __future__ import annotations
 
