@@ -23,6 +23,7 @@ from cascade_clip.inference.sliding_window import (
     EncodingNetwork,
     MaskNetwork,
     WindowBatch,
+    WindowBox,
     WindowLogits,
     averaged_scores,
     encoded_batches,
@@ -36,8 +37,8 @@ from cascade_clip.model.network import CascadeNetwork, EveryDecoder
 
 LARGEST_LOGITS = 2**28
 """Most mask logits of an image's windows: 1 GiB. Only extremely long and narrow images come near it."""
-MOST_ENCODED_WINDOWS = 64
-"""Most windows whose encoding `set_image` keeps: about 1 GB with ViT-B/16 and windows of 512 x 512 pixels."""
+MOST_ENCODED_WINDOWS = 16
+"""Most windows whose encoding `set_image` keeps: about 250 MB with ViT-B/16 and windows of 512 x 512 pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,7 +298,7 @@ class Predictor:
             batches=images[0].batches,
         )
 
-    def _boxes(self, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    def _boxes(self, size: tuple[int, int]) -> list[WindowBox]:
         return window_boxes(*test_size(*size, self.data.short_side), self.inference.crop, self.inference.stride)
 
     def _check_logits_fit(self, size: tuple[int, int], classes: int) -> None:

@@ -91,7 +91,7 @@ def both_paths(
     return plain, Winners(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cases())
 def test_labels_and_scores_equal_the_plain_path(case: dict[str, object]) -> None:
     plain, ours, unscored = both_paths(**case)

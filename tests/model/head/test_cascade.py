@@ -10,7 +10,6 @@ from cascade_clip.config.schema import (
     DecoderConfig,
     ModelConfig,
     PromptConfig,
-    StageProjectionConfig,
 )
 from cascade_clip.errors import UserError
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
@@ -137,11 +136,6 @@ def test_every_host_and_aggregation_trains_and_fits_a_checkpoint(tiny_clip: Clip
 def test_options_decide_what_trains(tiny_clip: Clip) -> None:
     fixed = build_network(_config(aggregation=AggregationConfig(train=False)), tiny_clip.visual)
     assert "head.aggregations.0.weights" not in trainable_parameters(fixed)
-    projected = build_network(
-        _config(stage_projection=StageProjectionConfig(init="clip", train=True)), tiny_clip.visual
-    )
-    assert "encoder.tap_projections.1.proj" in trainable_parameters(projected)
-    assert torch.equal(projected.encoder.tap_projections["1"].proj, tiny_clip.visual.proj)
     shared = build_network(_config(text_projection="shared"), tiny_clip.visual)
     assert [name for name in trainable_parameters(shared) if "text_projections" in name] == [
         "head.text_projections.0.weight",
