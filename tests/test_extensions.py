@@ -56,7 +56,7 @@ def foreign_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_foreign_host_and_a_parameter_free_aggregation_train_save_load_and_resume(
-    foreign_package: Path, squares_recipe: Recipe, tmp_path: Path
+    foreign_package: Path, squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["model.host=sharp", "model.aggregation.kind=mean", "model.stages=[[1, 2], [3, 4]]"]
     recipe = change_recipe(squares_recipe, [*settings, "train.iterations=2"])
@@ -68,6 +68,9 @@ def test_a_foreign_host_and_a_parameter_free_aggregation_train_save_load_and_res
     assert model.network.head.decoders[0].layers[0].heads == recipe.model.decoder.heads
     assert_same_weights(weights, {name: tensor.cpu() for name, tensor in model.network.own_tensors().items()})
     assert_same_weights(weights, train_to_weights(recipe, tmp_path / "run", resume=True))
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(foreign_package)])
+    with pytest.raises(UserError, match=r"model\.host: no host of that name is known.*install that package"):
+        CascadeCLIP.from_pretrained(tmp_path / "run" / "model")
 
 
 def test_a_foreign_aggregation_is_what_merges(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:

@@ -154,7 +154,13 @@ def recipe_of_checkpoint(folder: Path) -> Recipe:
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
+    if not isinstance(error, ValidationError):
+        return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
+    problems = (
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+    return UserError(f'"{folder / CONFIG}" is damaged or of another version: {"; ".join(problems)}')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
