@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub import HfApi
 from torch import Tensor
 
 from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.compilation import warm_up
-from cascade_clip.config.schema import Recipe
+from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.errors import UserError
-from cascade_clip.inference.image_input import ImageInput, rgb_pixels
+from cascade_clip.inference.inputs import ImageInput, rgb_pixels
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
-from cascade_clip.inference.predictor import segment_image
+from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.templates import templates_of
-from cascade_clip.model.clip.text import embed_classes
+from cascade_clip.model.clip.text import embed_classes, templates_of
 from cascade_clip.model.clip.text_cache import TextCache
-from cascade_clip.model.dense import DenseNetwork
-from cascade_clip.model.load_dense import is_dense, load_dense
+from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision
 
@@ -40,7 +40,7 @@ class CascadeCLIP:
         network: Image and text embeddings -> mask logits.
         clip: The frozen CLIP, whose text tower embeds class names.
         recipe: How the model was built and trained, and how it looks at images.
-        split: Classes it was trained on; none where nobody said.
+        split: Classes it was trained on; None where that is not known.
         licence: Licence of the weights.
         device: Where it runs.
         dtype: Number format of the network's products.
@@ -140,10 +140,6 @@ class CascadeCLIP:
         Returns:
             The address of the repository.
         """
-        from tempfile import TemporaryDirectory
-
-        from huggingface_hub import HfApi
-
         api = HfApi()
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         with TemporaryDirectory() as temporary:
@@ -175,7 +171,7 @@ class CascadeCLIP:
 
         Args:
             classes: K names; "sofa|couch" gives synonyms of one class.
-            templates: Template set or file; unset: the recipe's.
+            templates: Template set or file; None: the recipe's.
 
         Returns:
             (K, C) float32 unit vectors on the model's device.
@@ -198,6 +194,53 @@ class CascadeCLIP:
         """Text embeddings (K, C) of a split's classes: raw as released, readable where the recipe says so."""
         return self.embed(split.prompts if self.recipe.text.readable else split.class_names, templates=templates)
 
+    def vocabulary(
+        self,
+        classes: Sequence[str] | None = None,
+        *,
+        split: str | Split | None = None,
+        text_embeddings: Tensor | None = None,
+        templates: str | None = None,
+    ) -> Vocabulary:
+        """What to look for: give `classes`, `split` or `text_embeddings`, the last also beside one of the others.
+
+        Args:
+            classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
+            split: A split's name (or the split), which names the classes and says which are seen: the bias is taken
+                from their scores.
+            text_embeddings: (K, C) unit vectors in place of those that the text tower gives; alone, the classes are
+                called "class 0", "class 1" and so on.
+            templates: Template set or file for class names; None: the recipe's.
+
+        Raises:
+            UserError: None of the three, classes and split together, names that cannot be embedded, or embeddings of
+                another shape than (K, C).
+        """
+        if isinstance(classes, str):
+            raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
+        if (classes is None) == (split is None) and (classes is not None or text_embeddings is None):
+            raise UserError(
+                "Say what to look for: give either classes=[…] or split=…, or text_embeddings=… alone or beside them."
+            )
+        given = None if text_embeddings is None else self._checked(text_embeddings)
+        if split is not None:
+            chosen = split if isinstance(split, Split) else get_split(split)
+            text = self.text_embeddings_for(chosen, templates=templates) if given is None else given
+            return Vocabulary.of_split(chosen, text)
+        if given is not None:
+            return Vocabulary.of_names(classes, given)
+        names = [name.split("|")[0].strip() for name in classes or ()]
+        return Vocabulary.of_names(names, self.embed(classes or (), templates=templates))
+
+    def predictor(self, inference: InferenceConfig | None = None) -> Predictor:
+        """What segments images with this model; `set_image` there encodes one image for several vocabularies.
+
+        Args:
+            inference: Crop, stride, bias, mirrored averaging, windows a forward pass; None: the recipe's.
+        """
+        chosen = inference or self.recipe.inference
+        return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype)
+
     def segment(
         self,
         images: ImageInput | list[ImageInput] | tuple[ImageInput, ...],
@@ -207,61 +250,24 @@ class CascadeCLIP:
         text_embeddings: Tensor | None = None,
         threshold: float | None = None,
     ) -> list[Segmentation]:
-        """Segment images of any size into classes; give one of `classes`, `split` and `text_embeddings`.
+        """Segment images of any size into classes; give `classes`, `split` or `text_embeddings` as to `vocabulary`.
 
         Args:
             images: One image or several: path, PIL image or (H, W, 3) uint8 array.
-            classes: K class names; "sofa|couch" gives synonyms. Together with `text_embeddings`, their names.
-            split: A split's name (or the split), which names the classes and says which are seen: the bias is taken
-                from their scores. Without it no class counts as seen.
-            text_embeddings: (K, C) unit vectors instead of names.
+            classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
+            split: A split's name (or the split), which names the classes and says which are seen.
+            text_embeddings: (K, C) unit vectors, alone or beside `classes` or `split`.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
 
         Returns:
             One `Segmentation` an image, at its original size.
 
         Raises:
-            UserError: None or several of the three, names that cannot be embedded, an image that cannot be read.
+            UserError: A vocabulary that `vocabulary` refuses, or an image that cannot be read.
         """
-        if isinstance(classes, str):
-            raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
-        names, text, seen = self._vocabulary(classes, split, text_embeddings)
-        several = images if isinstance(images, list | tuple) else [images]
-        return [
-            segment_image(
-                self.network,
-                rgb_pixels(image),
-                text,
-                seen,
-                self.recipe.data,
-                self.recipe.inference,
-                self.device,
-                self.dtype,
-                threshold,
-                classes=names,
-            )
-            for image in several
-        ]
-
-    def _vocabulary(
-        self, classes: Sequence[str] | None, split: str | Split | None, text_embeddings: Tensor | None
-    ) -> tuple[tuple[str, ...], Tensor, Tensor]:
-        """Names (K), text embeddings (K, C) and which classes are seen (K,) bool."""
-        if split is not None and classes is None and text_embeddings is None:
-            chosen = split if isinstance(split, Split) else get_split(split)
-            seen = torch.tensor([name not in chosen.unseen for name in chosen.class_names])
-            return chosen.class_names, self.text_embeddings_for(chosen), seen
-        if split is not None or (classes is None and text_embeddings is None):
-            raise UserError("Say what to look for: give either classes=[…], split=… or text_embeddings=….")
-        if text_embeddings is None:
-            text = self.embed(list(classes or ()))
-            names = tuple(name.split("|")[0].strip() for name in classes or ())
-        else:
-            text = self._checked(text_embeddings)
-            names = tuple(classes) if classes is not None else tuple(f"class {i}" for i in range(len(text)))
-            if len(names) != len(text):
-                raise UserError(f"{len(names)} classes are named, but {len(text)} text embeddings given.")
-        return names, text, torch.zeros(len(text), dtype=torch.bool)
+        vocabulary = self.vocabulary(classes, split=split, text_embeddings=text_embeddings)
+        predictor, several = self.predictor(), images if isinstance(images, list | tuple) else [images]
+        return [predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several]
 
     def _checked(self, text: Tensor) -> Tensor:
         joint = self.clip.visual.proj.shape[1]

@@ -78,8 +78,8 @@ def chosen_images(
     """
     from cascade_clip.analysis.image_set import dataset_images, file_images
     from cascade_clip.errors import UserError
+    from cascade_clip.evaluation.evaluate import find_dataset
     from cascade_clip.inference.inputs import find_images
-    from cascade_clip_cli.evaluate import chosen_dataset
 
     if files:
         if data is not None or split is not None:
@@ -87,7 +87,7 @@ def chosen_images(
         return file_images(find_images(files), ", ".join(files), limit=limit)
     if data is None and split is None and model.split is None:
         split = FIRST_SPLIT
-    _, dataset = chosen_dataset(model, split, data, stream=stream)
+    _, dataset = find_dataset(model, split, data, stream=stream)
     found = dataset_images(dataset, limit=limit)
     if not found.count:
         raise UserError(f'The data set "{dataset.name}" has no validation images; name image files with --images.')

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
+from cascade_clip.config.schema import PaperFigure
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.evaluation.details import example_images
+from cascade_clip.evaluation.evaluate import EvaluationResult
+from cascade_clip.evaluation.published import paper_figures
+from cascade_clip.inference.predictor import Vocabulary
+from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation_report
+from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
+from cascade_clip.report.palette import class_colours
+from cascade_clip.report.pictured_image import PicturedImage, picture_image
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip_cli.console import progress_bar, stdout
+from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
 
-    from cascade_clip.config.schema import InferenceConfig, PaperFigure
-    from cascade_clip.data.catalogue import Split
-    from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.evaluation.details import ConfusedPair, ImageResult
-    from cascade_clip.evaluation.scores import Scores
-    from cascade_clip.report.evaluation_page import EvaluationPage
-    from cascade_clip.report.pictured_image import PicturedImage
-    from cascade_clip.segmenter import CascadeCLIP
-
-STDOUT = Path("-")
 PAIRS_SHOWN = 5
 """Pairs of confused classes that the terminal names; the record holds more."""
 EXAMPLES = 4
@@ -33,57 +33,43 @@ class Evaluation:
 
     Attributes:
         model: What was measured.
-        split: Its classes.
         dataset: Its images.
-        inference: How they were segmented.
-        text: (K, C) text embeddings of the classes.
-        confusion: (K, K) counts over all processes.
-        scores: Their scores.
-        pairs: The classes that are confused most.
-        images: How each image fares, in the order of the dataset.
+        vocabulary: The classes, as they were embedded.
+        result: What was found.
         record: What eval.json holds.
     """
 
     model: CascadeCLIP
-    split: Split
     dataset: PreparedDataset
-    inference: InferenceConfig
-    text: Tensor
-    confusion: NDArray[np.int64]
-    scores: Scores
-    pairs: list[ConfusedPair]
-    images: list[ImageResult]
+    vocabulary: Vocabulary
+    result: EvaluationResult
     record: dict[str, Any]
 
     @property
     def title(self) -> str:
         """What was measured on what."""
-        measured, whole = self.record["images"], self.record["images_of_the_set"]
+        measured, whole = len(self.result.images), self.result.images_of_the_set
         some = "" if measured == whole else f" of {whole}"
-        return f"{self.model.recipe.name} on {self.split.name}, {measured}{some} images"
+        return f"{self.model.recipe.name} on {self.result.split.name}, {measured}{some} images"
 
     @property
     def paper(self) -> PaperFigure | None:
         """The paper's row to compare with: only on the split that the recipe was made for."""
         own = self.model.split
-        return self.model.recipe.paper if own is not None and own.name == self.split.name else None
+        return self.model.recipe.paper if own is not None and own.name == self.result.split.name else None
 
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Print the tables."""
-    from cascade_clip_cli.console import stdout
-    from cascade_clip_cli.tables import confused_table, per_class_table, scores_table
-
-    stdout.print(per_class_table(evaluation.scores))
-    if evaluation.pairs:
-        stdout.print(confused_table(evaluation.pairs[:PAIRS_SHOWN]))
-    stdout.print(scores_table(evaluation.scores, evaluation.paper, evaluation.split.name, title=evaluation.title))
+    result = evaluation.result
+    stdout.print(per_class_table(result.scores))
+    if result.confused:
+        stdout.print(confused_table(result.confused[:PAIRS_SHOWN]))
+    stdout.print(scores_table(result.scores, evaluation.paper, result.split.name, title=evaluation.title))
 
 
 def write_record(record: dict[str, Any], checkpoint: str, output: Path | None, json_file: Path | None) -> None:
     """Write eval.json into `output`, else beside the checkpoint's folder, and the same where `--json` says."""
-    from cascade_clip_cli.tables import write_json
-
     folder = Path(checkpoint).expanduser()
     beside = folder.resolve().parent if folder.is_dir() else None
     if place := output or beside:
@@ -109,9 +95,6 @@ def write_pictures_and_report(
     Raises:
         UserError: A folder cannot be written to.
     """
-    from cascade_clip.report.evaluation_page import write_evaluation_report
-    from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
-
     if pictures is None and report is None:
         return []
     page, written = _page(evaluation, checkpoint), []
@@ -124,23 +107,18 @@ def write_pictures_and_report(
 
 
 def _page(evaluation: Evaluation, checkpoint: str) -> EvaluationPage:
-    from cascade_clip.evaluation.published import paper_figures
-    from cascade_clip.report.evaluation_page import EvaluationPage
-    from cascade_clip.report.palette import class_colours
-    from cascade_clip.training.run_folder import RunFolder
-
-    paper, folder = evaluation.paper, Path(checkpoint).expanduser()
-    published = paper_figures(paper.table, paper.row, evaluation.split.name) if paper else None
+    result, paper, folder = evaluation.result, evaluation.paper, Path(checkpoint).expanduser()
+    published = paper_figures(paper.table, paper.row, result.split.name) if paper else None
     return EvaluationPage(
         title=evaluation.title,
         record=evaluation.record,
-        scores=evaluation.scores,
-        colours=class_colours(evaluation.split.class_names),
+        scores=result.scores,
+        colours=class_colours(result.split.class_names),
         paper=published,
         paper_source=f'{paper.table}, "{paper.row}"' if paper and published else None,
-        confusion=evaluation.confusion,
-        pairs=evaluation.pairs,
-        images=evaluation.images,
+        confusion=result.confusion,
+        pairs=result.confused,
+        images=list(result.images),
         pictures=_examples(evaluation),
         log=RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
     )
@@ -148,20 +126,10 @@ def _page(evaluation: Evaluation, checkpoint: str) -> EvaluationPage:
 
 def _examples(evaluation: Evaluation) -> list[PicturedImage]:
     """Picture the best, median and worst images; they are segmented once more, so that none had to be kept."""
-    import torch
-
-    from cascade_clip.evaluation.details import example_images
-    from cascade_clip.inference.predictor import segment_image
-    from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.pictured_image import picture_image
-    from cascade_clip_cli.console import progress_bar
-
-    model, names = evaluation.model, evaluation.split.class_names
-    seen = torch.zeros(len(names), dtype=torch.bool)
-    seen[list(evaluation.split.seen_indices)] = True
-    settings = (evaluation.text, seen, model.recipe.data, evaluation.inference, model.device, model.dtype)
-    groups = example_images(evaluation.images, EXAMPLES)
-    chosen = [(group, one) for group, results in groups.items() for one in results]
+    result, names = evaluation.result, evaluation.vocabulary.names
+    predictor = evaluation.model.predictor(result.inference)
+    groups = example_images(result.images, EXAMPLES)
+    chosen = [(group, one) for group, images in groups.items() for one in images]
     pictured, colours = [], class_colours(names)
     with progress_bar("pictures") as progress:
         for done, (group, one) in enumerate(chosen):
@@ -172,7 +140,7 @@ def _examples(evaluation: Evaluation) -> list[PicturedImage]:
                     one.index,
                     names,
                     colours,
-                    lambda image: segment_image(model.network, image, *settings).labels,
+                    lambda image: predictor.segment_image(image, evaluation.vocabulary).labels,
                     group=group,
                 )
             )

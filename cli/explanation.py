@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    from cascade_clip.inference.segmentation import Segmentation
-    from cascade_clip.report.palette import Colour
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.vocabulary import Vocabulary
+from cascade_clip.analysis.stage_masks import stage_masks
+from cascade_clip.errors import UserError, closest
+from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.palette import Colour
+from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
 
 LARGEST_SHOWN = 4
 """So many classes are explained where none are named."""
@@ -21,48 +21,30 @@ LARGEST_SHOWN = 4
 class Explainer:
     """Draws the masks of the stages, image after image."""
 
-    def __init__(self, segmenter: CascadeCLIP, model: str, vocabulary: Vocabulary, wanted: Sequence[str]) -> None:
+    def __init__(self, predictor: Predictor, vocabulary: Vocabulary, wanted: Sequence[str]) -> None:
         """Check what is asked for before the first image.
 
         Args:
-            segmenter: The model.
-            model: What the user calls it.
+            predictor: Of a model with stages.
             vocabulary: What is looked for.
-            wanted: Classes to explain; none: the largest that are found in each image.
+            wanted: Classes to explain; empty: the largest that are found in each image.
 
         Raises:
-            UserError: A model without stages, or a class that is not looked for.
+            UserError: A class that is not looked for.
         """
-        from cascade_clip.analysis.stage_masks import network_with_stages
-        from cascade_clip.errors import UserError, closest
-        from cascade_clip_cli.vocabulary import spoken_names, text_embeddings
-
-        self._network = network_with_stages(segmenter.network, model)
-        self._segmenter = segmenter
-        names = spoken_names(vocabulary)
+        names = vocabulary.names
         for name in wanted:
             if name not in names:
                 raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
+        self._predictor = predictor
         self._wanted = [names.index(name) for name in wanted]
-        self._text = text_embeddings(segmenter, vocabulary)
+        self._text = vocabulary.text
 
     def draw(self, image: NDArray[np.uint8], segmentation: Segmentation, colours: Sequence[Colour]) -> bytes | None:
-        """Draw a PNG; none where no class is asked for and none was found."""
-        from cascade_clip.analysis.stage_masks import stage_masks
-        from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
-
+        """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:
             return None
-        model = self._segmenter
-        masks = stage_masks(
-            self._network,
-            image,
-            self._text[shown],
-            data=model.recipe.data,
-            inference=model.recipe.inference,
-            device=model.device,
-            dtype=model.dtype,
-        )
+        masks = stage_masks(self._predictor, self._text[shown])
         classes = [ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown]
         return render_stage_grid(image, classes, masks)

@@ -48,8 +48,13 @@ def import_upstream(
     if quiet:
         be_quiet()
     show_log()
-    from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, read_state_dict
-    from cascade_clip.checkpoint.upstream_recipe import recipe_of_import, save_import
+    from cascade_clip.checkpoint.upstream import (
+        ImportOptions,
+        import_state_dict,
+        read_state_dict,
+        recipe_of_import,
+        save_import,
+    )
 
     options = ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
     # The split is looked up first: a typing mistake should not cost the reading of a large file.

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cascade_clip.analysis.stage_masks import network_with_stages
+from cascade_clip.errors import UserError, closest
+from cascade_clip.export.exported_folder import load_exported
+from cascade_clip.inference.inputs import find_images, output_stems
+from cascade_clip.inference.video import is_video
+from cascade_clip.report.gallery import write_gallery
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.compiling import compile_network
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.options import CompileOption, DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
-from cascade_clip_cli.predict_images import Outcome, Work, image_outcome, left_out, segmented_images
+from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
-from cascade_clip_cli.vocabulary import (
-    chosen_vocabulary,
-    embedded,
-    known_colours,
-    own_vocabulary,
-    spoken_names,
-    text_embeddings,
-)
-
-if TYPE_CHECKING:
-    from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.vocabulary import chosen_classes, own_classes
 
 USER_MISTAKE = 2
 RUNTIMES = ("torch", "onnx")
@@ -79,63 +79,50 @@ def predict(
 
     Example: cascade-clip predict street.jpg --classes road,tree,sky
     """
-    from cascade_clip_cli.compiling import compile_network
-    from cascade_clip_cli.console import be_quiet, show_log
-
     if quiet:
         be_quiet()
     show_log()
-    from cascade_clip.inference.inputs import find_images
-
-    vocabulary = chosen_vocabulary(classes, classes_file, split)
+    choice = chosen_classes(classes, classes_file, split)
     paths = find_images(images)
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)
     segmenter = _load(model, device, precision, runtime)
-    vocabulary = vocabulary or own_vocabulary(segmenter)
-    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
-    explainer = Explainer(segmenter, model, vocabulary, wanted) if explain else None
-    words = embedded(segmenter, vocabulary)
+    if explain:
+        network_with_stages(segmenter.network, model)
+    choice = choice or own_classes(segmenter)
+    vocabulary, predictor = choice.embedded(segmenter), segmenter.predictor()
     segmenter.release_text_tower()
+    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
+    explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:
-        compile_network(segmenter, text_embeddings(segmenter, vocabulary))
-    work = Work(segmenter, words, known_colours(vocabulary), output, threshold, explainer)
-    outcomes = _outcomes(work, paths, spoken_names(vocabulary), options)
-    page = None
-    if gallery:
-        from cascade_clip.report.gallery import write_gallery
-
-        page = write_gallery(output, [outcome.record for outcome in outcomes if "image" in outcome.record])
+        compile_network(segmenter, vocabulary.text)
+    job = PredictionJob(predictor, vocabulary, choice.known_colours(), output, threshold, explainer)
+    outcomes = _outcomes(job, paths, options)
+    images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
+    page = write_gallery(output, images_done) if gallery else None
     _show(outcomes, output, page, model, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
 
 
-def _outcomes(work: Work, paths: Sequence[Path], names: Sequence[str], options: VideoOptions) -> list[Outcome]:
+def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
-    from cascade_clip.errors import UserError
-    from cascade_clip.inference.inputs import output_stems
-    from cascade_clip.inference.video import is_video
-
     stems = dict(zip(paths, output_stems(paths), strict=True))
     single, brief = len(paths) == 1, len(paths) > MOST_TABLES
     images = [(path, stem) for path, stem in stems.items() if not is_video(path)]
     outcomes = [
-        image_outcome(path, result, single=single, brief=brief) for path, result in segmented_images(work, images)
+        image_outcome(path, result, single=single, brief=brief) for path, result in segmented_images(job, images)
     ]
     for path in filter(is_video, paths):
         try:
-            outcomes.append(segmented_video(work, path, stems[path], names, options))
+            outcomes.append(segmented_video(job, path, stems[path], options))
         except UserError as error:
             outcomes.append(left_out("video", path, error, single=single))
     return outcomes
 
 
 def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: str, json_file: Path | None) -> None:
-    from cascade_clip_cli.console import stdout
-    from cascade_clip_cli.tables import STDOUT, write_json
-
     if json_file != STDOUT:
         for outcome in outcomes:
             if outcome.shown is not None:
@@ -151,16 +138,9 @@ def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: s
 
 
 def _load(model: str, device: str, precision: str, runtime: str) -> CascadeCLIP:
-    from cascade_clip.errors import UserError, closest
-    from cascade_clip_cli.console import stderr
-
     if runtime not in RUNTIMES:
         raise UserError(f'"{runtime}" is no runtime.{closest(runtime, RUNTIMES)}')
     with stderr.status("loading the model"):
         if runtime == "onnx":
-            from cascade_clip.export.exported_folder import load_exported
-
             return load_exported(model, device=device, precision=precision)
-        from cascade_clip.segmenter import CascadeCLIP
-
         return CascadeCLIP.from_pretrained(model, device=device, precision=precision)

@@ -5,31 +5,41 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import RenderableType
 
-    from cascade_clip.errors import UserError
-    from cascade_clip.inference.outputs import PredictionFiles
-    from cascade_clip.inference.segmentation import Segmentation
-    from cascade_clip.report.palette import Colour
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.explanation import Explainer
+from cascade_clip.data.images import open_image
+from cascade_clip.errors import UserError
+from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.palette import Colour, class_colours
+from cascade_clip.report.prediction import PredictionFiles, prediction_record, write_prediction
+from cascade_clip_cli.console import progress_bar
+from cascade_clip_cli.explanation import Explainer
+from cascade_clip_cli.tables import prediction_line, prediction_table
 
 
-class Work(NamedTuple):
+class PredictionJob(NamedTuple):
     """What is the same for every image and video."""
 
-    segmenter: CascadeCLIP
-    words: dict[str, Any]
-    """What `segment` is given, embedded once."""
+    predictor: Predictor
+    vocabulary: Vocabulary
     known: Mapping[str, Colour]
     """Colours that are settled, by class name."""
     output: Path
     threshold: float | None
     """Pixels whose best score is below it belong to no class."""
     explainer: Explainer | None = None
+
+    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
+        if self.explainer is None:
+            return self.predictor.segment_image(image, self.vocabulary, self.threshold)
+        self.predictor.set_image(image)
+        return self.predictor.segment(self.vocabulary, self.threshold)
 
 
 class Outcome(NamedTuple):
@@ -50,50 +60,42 @@ class Prediction(NamedTuple):
 
     def record(self) -> dict[str, Any]:
         """What the result's JSON says of the image."""
-        from cascade_clip.inference.outputs import prediction_record
-
         record = prediction_record(self.segmentation, self.colours, str(self.source))
         files = {name: str(path) for name, path in self.files._asdict().items() if path is not None}
         return {**{key: value for key, value in record.items() if key != "names"}, "files": files}
 
 
-def segmented_images(work: Work, images: Sequence[tuple[Path, str]]) -> Iterator[tuple[Path, Prediction | UserError]]:
+def segmented_images(
+    job: PredictionJob, images: Sequence[tuple[Path, str]]
+) -> Iterator[tuple[Path, Prediction | UserError]]:
     """Segment and write image after image; one that cannot be read yields its error and the others are still done.
 
     Args:
-        work: The model, what is looked for, and where to write.
+        job: The model, what is looked for, and where to write.
         images: Files, and the stem of each one's output files.
 
     Raises:
         UserError: The output cannot be written.
     """
-    from cascade_clip.data.images import open_image
-    from cascade_clip.errors import UserError
-    from cascade_clip.inference.outputs import write_prediction
-    from cascade_clip.report.palette import class_colours
-    from cascade_clip_cli.console import progress_bar
-
     with progress_bar("predict") as progress:
         for done, (path, stem) in enumerate(images):
             progress(done, len(images), path.name)
             try:
                 image = open_image(path)
-                segmentation = work.segmenter.segment(image, threshold=work.threshold, **work.words)[0]
+                segmentation = job.segment(image)
             except UserError as error:
                 yield path, error
                 continue
-            colours = class_colours(segmentation.classes, work.known)
-            explanation = work.explainer.draw(image, segmentation, colours) if work.explainer is not None else None
+            colours = class_colours(segmentation.classes, job.known)
+            explanation = job.explainer.draw(image, segmentation, colours) if job.explainer is not None else None
             files = write_prediction(
-                segmentation, image, work.output, stem, colours, source=str(path), explanation=explanation
+                segmentation, image, job.output, stem, colours, source=str(path), explanation=explanation
             )
             yield path, Prediction(path, segmentation, colours, files)
 
 
 def image_outcome(path: Path, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:
     """Keep of one result what is printed and written at the end; the only image's error is the command's."""
-    from cascade_clip_cli.tables import prediction_line, prediction_table
-
     if isinstance(result, Prediction):
         show = prediction_line if brief else prediction_table
         return Outcome(result.record(), show(result.segmentation, result.colours, title=str(path)))

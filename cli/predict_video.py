@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from rich.text import Text
+from rich.text import Text
 
-    from cascade_clip.inference.video_segmentation import FrameLabels
-    from cascade_clip.report.palette import Colour
-    from cascade_clip_cli.predict_images import Outcome, Work
+from cascade_clip.errors import UserError
+from cascade_clip.inference.segmentation import FrameLabels
+from cascade_clip.inference.video import is_video, require_pyav, rewrite_video, video_facts
+from cascade_clip.report.palette import Colour, class_colours
+from cascade_clip.report.video_overlay import VideoOverlay
+from cascade_clip_cli.console import progress_bar
+from cascade_clip_cli.predict_images import Outcome, PredictionJob
+from cascade_clip_cli.tables import swatch, write_text
 
 LARGEST_SHOWN = 4
 
@@ -34,9 +39,6 @@ def check_video_options(options: VideoOptions, paths: Sequence[Path], *, explain
         UserError: Options of videos without a video, of images with one, an empty range, no PyAV, or a single file that
             is no video after all.
     """
-    from cascade_clip.errors import UserError
-    from cascade_clip.inference.video import is_video, require_pyav, video_facts
-
     videos = [path for path in paths if is_video(path)]
     if not videos:
         if options != VideoOptions():
@@ -51,35 +53,23 @@ def check_video_options(options: VideoOptions, paths: Sequence[Path], *, explain
         video_facts(videos[0])
 
 
-def segmented_video(work: Work, source: Path, stem: str, names: Sequence[str], options: VideoOptions) -> Outcome:
+def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoOptions) -> Outcome:
     """Segment a video and write STEM.overlay.mp4 and STEM.json.
 
     Args:
-        work: The model, what is looked for, and where to write.
+        job: The model, what is looked for, and where to write.
         source: The video.
         stem: Of the output files.
-        names: The K class names.
         options: Which frames.
 
     Raises:
         UserError: The video cannot be read, or the output cannot be written; then neither file is left.
     """
-    import json
-
-    from cascade_clip.inference.video import rewrite_video, video_facts
-    from cascade_clip.inference.video_segmentation import FrameLabels
-    from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.video_overlay import VideoOverlay
-    from cascade_clip_cli.console import progress_bar
-    from cascade_clip_cli.predict_images import Outcome
-    from cascade_clip_cli.tables import write_text
-
-    facts, colours = video_facts(source), class_colours(names, work.known)
-    labels = FrameLabels(
-        lambda frame: work.segmenter.segment(frame, threshold=work.threshold, **work.words)[0], options.every
-    )
+    names = job.vocabulary.names
+    facts, colours = video_facts(source), class_colours(names, job.known)
+    labels = FrameLabels(job.segment, options.every)
     overlay = VideoOverlay(colours)
-    target, record_file = work.output / f"{stem}.overlay.mp4", work.output / f"{stem}.json"
+    target, record_file = job.output / f"{stem}.overlay.mp4", job.output / f"{stem}.json"
     with progress_bar("frames") as progress:
         frames = rewrite_video(
             source,
@@ -87,7 +77,7 @@ def segmented_video(work: Work, source: Path, stem: str, names: Sequence[str], o
             lambda frame, seconds: overlay.paint(frame, labels(frame, seconds), seconds),
             start=options.start,
             end=options.end,
-            progress=lambda done, total: progress(done, total, source.name),
+            progress=progress,
         )
     record = {
         "video": str(source),
@@ -137,10 +127,6 @@ def _shares(labels: FrameLabels, names: Sequence[str], colours: Sequence[Colour]
 
 
 def _line(source: Path, labels: FrameLabels, names: Sequence[str], colours: Sequence[Colour]) -> Text:
-    from rich.text import Text
-
-    from cascade_clip_cli.tables import swatch
-
     means = labels.mean_shares()
     line = Text(f"{source}: {labels.segmented} frames segmented: ")
     largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])

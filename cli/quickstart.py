@@ -64,29 +64,14 @@ def _draw_scenes(folder: Path, train: int, val: int, seed: int) -> None:
 
 def _score_training_free(data: Path, device: str) -> Scores:
     """What the bundled CLIP's patch tokens know without any training on masks."""
-    from cascade_clip.data.catalogue import get_split
     from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.evaluation.run import evaluate
-    from cascade_clip.evaluation.scores import scores_from_confusion
+    from cascade_clip.evaluation.evaluate import evaluate
     from cascade_clip.segmenter import CascadeCLIP
     from cascade_clip_cli.console import progress_bar
 
-    split = get_split("shapes-seen")
     model = CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
-    text, recipe = model.text_embeddings_for(split), model.recipe
     with progress_bar("score training-free CLIP") as progress:
-        confusion = evaluate(
-            model.network,
-            text,
-            split,
-            PreparedDataset.open(data),
-            recipe.data,
-            recipe.inference,
-            device=model.device,
-            dtype=model.dtype,
-            progress=progress,
-        )
-    return scores_from_confusion(confusion.cpu().numpy(), split.seen_indices, split.unseen_indices, split.class_names)
+        return evaluate(model, "shapes-seen", PreparedDataset.open(data), progress=progress).scores
 
 
 def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device: str) -> Scores:

@@ -61,13 +61,13 @@ def similarity(
     from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
     from cascade_clip_cli.similarity_target import Target, check_together, chosen_point, class_target
     from cascade_clip_cli.tables import STDOUT, write_json
-    from cascade_clip_cli.vocabulary import chosen_vocabulary
+    from cascade_clip_cli.vocabulary import chosen_classes
 
     if quiet:
         be_quiet()
     show_log()
     check_together(point, fraction, class_name, label, classes or split)
-    vocabulary = chosen_vocabulary(classes, None, split)
+    vocabulary = chosen_classes(classes, None, split)
     pixels = open_image(image)
     target = Target(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     names = list(dict.fromkeys(model or [BUNDLED]))

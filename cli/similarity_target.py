@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cascade_clip.analysis.similarity import Point
     from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.vocabulary import Vocabulary
+    from cascade_clip_cli.vocabulary import ClassChoice
 
 
 class Target(NamedTuple):
@@ -69,7 +69,7 @@ def chosen_point(point: str | None, fraction: str | None, width: int, height: in
 
 
 def class_target(
-    name: str, label: Path | None, pixels: NDArray[np.uint8], model: CascadeCLIP, vocabulary: Vocabulary | None
+    name: str, label: Path | None, pixels: NDArray[np.uint8], model: CascadeCLIP, choice: ClassChoice | None
 ) -> Target:
     """The mask of a class, predicted by the first model or read from a label map, and its centre.
 
@@ -79,14 +79,14 @@ def class_target(
     from cascade_clip.analysis.similarity import centre_of_mask
     from cascade_clip.data.images import decode_label
     from cascade_clip.errors import UserError, closest
-    from cascade_clip_cli.vocabulary import embedded, own_vocabulary, spoken_names
+    from cascade_clip_cli.vocabulary import own_classes
 
-    vocabulary = vocabulary or own_vocabulary(model)
-    names = spoken_names(vocabulary)
+    choice = choice or own_classes(model)
+    names = choice.spoken_names()
     if name not in names:
         raise UserError(f'"{name}" is none of the classes that are looked for.{closest(name, names)}')
     if label is None:
-        segmentation = model.segment(pixels, **embedded(model, vocabulary))[0]
+        segmentation = model.segment(pixels, choice.names, split=choice.split)[0]
         labels, found = segmentation.labels, [share.name for share in segmentation.summary()]
         source = "The model finds"
     else:

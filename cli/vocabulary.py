@@ -1,26 +1,45 @@
-"""What a command looks for: names of classes or a split."""
+"""The classes that a command looks for, as the user named them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from cascade_clip.data.catalogue import Split, get_split
+from cascade_clip.errors import UserError
+from cascade_clip.inference.inputs import read_class_file
+from cascade_clip.inference.predictor import Vocabulary
+from cascade_clip.model.clip.text import class_synonyms
+from cascade_clip.report.palette import Colour
+from cascade_clip.segmenter import CascadeCLIP
 
-    from cascade_clip.data.catalogue import Split
-    from cascade_clip.report.palette import Colour
-    from cascade_clip.segmenter import CascadeCLIP
 
+class ClassChoice(NamedTuple):
+    """Either names or a split."""
 
-class Vocabulary(NamedTuple):
-    """What is looked for: either names or a split."""
-
-    names: tuple[str, ...]
+    names: tuple[str, ...] | None
     split: Split | None
 
+    def spoken_names(self) -> tuple[str, ...]:
+        """The K names as results show them: of synonyms the first."""
+        if self.split is not None:
+            return self.split.class_names
+        return tuple(name.split("|")[0].strip() for name in self.names or ())
 
-def chosen_vocabulary(classes: str | None, classes_file: Path | None, split: str | None) -> Vocabulary | None:
+    def embedded(self, model: CascadeCLIP) -> Vocabulary:
+        """What the model looks for.
+
+        Raises:
+            UserError: Names that the model's text tower cannot embed.
+        """
+        return model.vocabulary(self.names, split=self.split)
+
+    def known_colours(self) -> dict[str, Colour]:
+        """Colours that a split gives its classes, by name."""
+        return {} if self.split is None else {entry.name: entry.colour for entry in self.split.classes}
+
+
+def chosen_classes(classes: str | None, classes_file: Path | None, split: str | None) -> ClassChoice | None:
     """Read and check the classes before anything slow is loaded.
 
     Returns:
@@ -29,17 +48,12 @@ def chosen_vocabulary(classes: str | None, classes_file: Path | None, split: str
     Raises:
         UserError: Several sources at once, an empty or repeated name, an unknown split.
     """
-    from cascade_clip.data.catalogue import get_split
-    from cascade_clip.errors import UserError
-    from cascade_clip.inference.inputs import read_class_file
-    from cascade_clip.model.clip.text import class_synonyms
-
     given = {"--classes": classes, "--classes-file": classes_file, "--split": split}
     used = [option for option, value in given.items() if value is not None]
     if len(used) > 1:
         raise UserError(f"Give only one of {' and '.join(used)}: each names the classes to look for.")
     if split is not None:
-        return Vocabulary((), get_split(split))
+        return ClassChoice(None, get_split(split))
     if classes_file is not None:
         names = read_class_file(classes_file)
     elif classes is not None:
@@ -47,44 +61,15 @@ def chosen_vocabulary(classes: str | None, classes_file: Path | None, split: str
     else:
         return None
     class_synonyms(names)
-    return Vocabulary(tuple(names), None)
+    return ClassChoice(tuple(names), None)
 
 
-def own_vocabulary(segmenter: CascadeCLIP) -> Vocabulary:
+def own_classes(model: CascadeCLIP) -> ClassChoice:
     """The classes that the model was trained on.
 
     Raises:
         UserError: It does not say which.
     """
-    from cascade_clip.errors import UserError
-
-    if segmenter.split is None:
+    if model.split is None:
         raise UserError("Say what to look for: --classes road,tree,sky or --classes-file FILE or --split NAME.")
-    return Vocabulary((), segmenter.split)
-
-
-def spoken_names(vocabulary: Vocabulary) -> tuple[str, ...]:
-    """The K names as results show them: of synonyms the first."""
-    if vocabulary.split is not None:
-        return vocabulary.split.class_names
-    return tuple(name.split("|")[0].strip() for name in vocabulary.names)
-
-
-def embedded(segmenter: CascadeCLIP, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What `segment` is given for every image; what is wrong with the words shows here, before the first image."""
-    if vocabulary.split is not None:
-        segmenter.text_embeddings_for(vocabulary.split)
-        return {"split": vocabulary.split}
-    return {"classes": spoken_names(vocabulary), "text_embeddings": segmenter.embed(vocabulary.names)}
-
-
-def text_embeddings(segmenter: CascadeCLIP, vocabulary: Vocabulary) -> Tensor:
-    """Text embeddings (K, C) of what is looked for."""
-    if vocabulary.split is not None:
-        return segmenter.text_embeddings_for(vocabulary.split)
-    return segmenter.embed(vocabulary.names)
-
-
-def known_colours(vocabulary: Vocabulary) -> dict[str, Colour]:
-    """Colours that a split gives its classes, by name."""
-    return {} if vocabulary.split is None else {entry.name: entry.colour for entry in vocabulary.split.classes}
+    return ClassChoice(None, model.split)

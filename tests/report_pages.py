@@ -11,11 +11,11 @@ from PIL import Image
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.evaluation.details import ImageResult, most_confused
 from cascade_clip.evaluation.scores import scores_from_confusion
-from cascade_clip.inference.outputs import prediction_record, write_prediction
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.palette import distinct_colours
 from cascade_clip.report.pictured_image import PicturedImage
+from cascade_clip.report.prediction import prediction_record, write_prediction
 
 RUN = "document.documentElement.dataset.ran=1"
 HOSTILE = (

@@ -38,13 +38,6 @@ def test_stage_projections_from_clip_and_trained(tiny_clip: Clip, init: str, tra
     assert visual.proj.grad is None
 
 
-@pytest.mark.parametrize(("formula", "expected"), [("released", [0.606531, 1.0]), ("paper", [0.135335, 0.606531])])
-def test_gaussian_of_the_paper(tiny_clip: Clip, formula: str, expected: list[float]) -> None:
-    """Row b."""
-    network = _network(tiny_clip, _recipe(f"model.aggregation.formula={formula}"))
-    assert network.head.aggregations[0].weights.tolist() == pytest.approx(expected, rel=1e-5)
-
-
 @pytest.mark.parametrize("ignored", ["negative", "masked"])
 def test_ignored_pixels_do_not_count(ignored: str) -> None:
     """Row c: without upsampling, only labelled pixels pull at their logits."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +16,9 @@ import torch
 from PIL import Image
 from two_blocks import two_block_model
 
-from cascade_clip import CascadeCLIP
+from cascade_clip import CascadeCLIP, segmenter
 from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
@@ -58,6 +63,20 @@ def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP) -> No
     np.testing.assert_allclose(plain.scores, names.scores - 0.1, atol=1e-6)
 
 
+def test_embeddings_of_a_split_instead_of_a_text_tower(tiny_model: CascadeCLIP) -> None:
+    """What an imported model without text tower needs for the bias on seen classes."""
+    split = get_split("voc-seen")
+    text = tiny_model.text_embeddings_for(split)
+    by_name, given = tiny_model.segment(PIXELS, split="voc-seen")[0], {"split": split, "text_embeddings": text}
+    towerless = copy(tiny_model)
+    towerless.clip = replace(tiny_model.clip, tokenize=None)
+    by_embedding = towerless.segment(PIXELS, **given)[0]
+    assert np.array_equal(by_embedding.labels, by_name.labels)
+    assert np.array_equal(by_embedding.scores, by_name.scores)
+    assert by_embedding.classes == split.class_names
+    assert tiny_model.vocabulary(**given).seen.tolist() == [name not in split.unseen for name in split.class_names]
+
+
 def test_threshold_leaves_pixels_without_class(tiny_model: CascadeCLIP) -> None:
     result = tiny_model.segment(PIXELS, ["road", "tree"])[0]
     between = float(np.median(result.scores))
@@ -70,10 +89,13 @@ def test_threshold_leaves_pixels_without_class(tiny_model: CascadeCLIP) -> None:
     [
         ({}, "Say what to look for"),
         ({"classes": ["a"], "split": "voc"}, "Say what to look for"),
+        ({"classes": ["a"], "split": "voc", "text_embeddings": torch.ones(1, 32)}, "Say what to look for"),
+        ({"split": "voc", "text_embeddings": torch.ones(2, 32)}, "20 classes are named, but text embeddings of shape"),
+        ({"classes": "road"}, 'classes is one string, "road": give a list of names'),
         ({"classes": ["a", "A"]}, '"a" is given twice'),
         ({"split": "vok"}, 'Did you mean "voc"'),
         ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
-        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but 2 text embeddings given"),
+        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but text embeddings of shape"),
     ],
 )
 def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:
@@ -104,8 +126,6 @@ def test_devices_and_precisions(tiny_model: CascadeCLIP) -> None:
 
 def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole checkpoint folder is uploaded to a repository that is made first."""
-    import huggingface_hub
-
     calls: list[tuple] = []
 
     class Hub:
@@ -116,7 +136,7 @@ def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -
         def upload_folder(self, *, repo_id: str, folder_path: Path, revision: str | None) -> None:
             calls.append((repo_id, sorted(file.name for file in Path(folder_path).iterdir()), revision))
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(segmenter, "HfApi", Hub)
     assert tiny_model.push_to_hub("me/tiny", private=True, revision="v1") == "https://hub/me/tiny"
     assert calls == [
         ("me/tiny", {"private": True, "exist_ok": True}),
@@ -135,12 +155,19 @@ def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         CascadeCLIP.from_pretrained("me/none")
 
 
-def test_importing_the_package_does_not_import_torch() -> None:
-    import subprocess
-    import sys
-
-    before, after = "assert 'torch' not in sys.modules", "assert 'torch' in sys.modules"
-    code = f"import sys, cascade_clip; {before}; cascade_clip.CascadeCLIP; {after}"
+def test_the_public_names_cost_no_torch_until_they_are_used() -> None:
+    code = """
+import sys, cascade_clip
+names = {name for name in dir(cascade_clip) if not name.startswith("__")}
+assert names == {"CascadeCLIP", "Segmentation", "UserError", "evaluate", "get_split", "load_recipe", "train"}, names
+from cascade_clip import UserError, get_split, load_recipe
+get_split("voc-seen"), load_recipe("voc/zegclip")
+assert "torch" not in sys.modules
+from cascade_clip import CascadeCLIP, Segmentation, evaluate
+import cascade_clip.evaluation
+assert callable(cascade_clip.evaluate) and names == {name for name in dir(cascade_clip) if not name.startswith("__")}
+assert "torch" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.images import open_image
 from cascade_clip.data.resize import resize_bilinear, test_size
-from cascade_clip.evaluation.run import chosen_images
+from cascade_clip.evaluation.evaluate import chosen_images
 
 if TYPE_CHECKING:
     from cascade_clip.data.dataset_info import Part

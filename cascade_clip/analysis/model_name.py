@@ -7,7 +7,7 @@ from pathlib import Path
 from cascade_clip.checkpoint.folder import CONFIG
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED, model_config_of
-from cascade_clip.model.load_dense import is_dense
+from cascade_clip.model.dense import is_dense
 
 _CLIP_SOURCES = ("hf-hub:", "local-dir:")
 

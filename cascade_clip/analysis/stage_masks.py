@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import prepare_image
-from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.inference.predictor import Predictor
 from cascade_clip.model.network import CascadeNetwork
 
 
@@ -32,7 +29,7 @@ class StageMasks:
     total: NDArray[np.float32]
 
 
-def network_with_stages(network: nn.Module, name: str) -> CascadeNetwork:
+def network_with_stages(network: object, name: str) -> CascadeNetwork:
     """Make sure that a network has stages to look at.
 
     Args:
@@ -56,62 +53,23 @@ def decoder_names(network: CascadeNetwork) -> tuple[str, ...]:
     return tuple(f"{name}, decoder {number + 1}" for name in names for number in range(per_stage))
 
 
-def stage_masks(
-    network: CascadeNetwork,
-    image: NDArray[np.uint8],
-    text: Tensor,
-    *,
-    data: DataConfig,
-    inference: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-) -> StageMasks:
-    """Look at an image through every stage, in the same windows as a segmentation.
+def stage_masks(predictor: Predictor, text: Tensor) -> StageMasks:
+    """Look at the predictor's image through every stage, in the same windows as a segmentation.
 
     Classes do not interact, so that only those to be shown are computed.
 
     Args:
-        network: In evaluation mode, on `device`.
-        image: (H', W', 3) uint8 RGB.
+        predictor: Of a network with stages; its `set_image` was called.
         text: (K, C) text embeddings of the classes to look at, unit vectors.
-        data: How the image is brought to the network.
-        inference: Crop, stride, mirrored averaging, windows a forward pass; the bias does not apply.
-        device: Where the network runs.
-        dtype: Precision of the network's products.
 
     Returns:
         Masks at the size (H, W) at which the image is segmented, its short side at `data.short_side`.
+
+    Raises:
+        UserError: The network has no stages, or no image was set.
     """
-    names = decoder_names(network)
-    parts = len(names) + 1
-    # Every decoder's mask of a class counts as a class of its own, so that the windows are those of any segmentation.
-    repeated = text.to(device).repeat(parts, 1)
-    scores = slide_scores(
-        _EveryDecoder(network, len(text)),
-        torch.from_numpy(prepare_image(image, data)).to(device),
-        repeated,
-        torch.zeros(len(repeated), dtype=torch.bool, device=device),
-        inference,
-        dtype=dtype,
-    )
-    by_class = scores.unflatten(0, (parts, len(text))).transpose(0, 1).float().cpu().numpy()
-    return StageMasks(names, by_class[:, :-1], by_class[:, -1])
-
-
-class _EveryDecoder:
-    """A network whose mask logits are those of every decoder and their sum, one below the other."""
-
-    def __init__(self, network: CascadeNetwork, classes: int) -> None:
-        self._network = network
-        self._classes = classes
-
-    @property
-    def patch_size(self) -> int:
-        return self._network.patch_size
-
-    def __call__(self, image: Tensor, text: Tensor) -> Tensor:
-        logits = self._network.stage_logits(image, text[: self._classes])
-        return torch.cat([*logits, torch.stack(logits).sum(dim=0)], dim=1)
+    by_class = predictor.stage_scores(text).transpose(0, 1).cpu().numpy()
+    return StageMasks(decoder_names(predictor.cascade), by_class[:, :-1], by_class[:, -1])
 
 
 def _blocks(stage: Sequence[int]) -> str:

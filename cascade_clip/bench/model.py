@@ -18,9 +18,9 @@ from cascade_clip.data.resize import test_size
 from cascade_clip.errors import UserError
 from cascade_clip.inference.sliding_window import window_boxes
 from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.image_encoder import resize_positions
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.clip.open_clip_model import build_model
-from cascade_clip.model.clip.positions import resize_positions
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import products_in, resolve_device, resolve_precision

@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from cascade_clip.bench.model import BenchModel
 from cascade_clip.config.schema import LossConfig
+from cascade_clip.inference.class_scores import Winners, labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
-from cascade_clip.inference.scores import Labels, labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
@@ -20,7 +20,7 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import imitated_products, products_in
 
 
-def plain_labels(model: BenchModel, image: NDArray[np.uint8], text: Tensor, seen: Tensor) -> Labels:
+def plain_labels(model: BenchModel, image: NDArray[np.uint8], text: Tensor, seen: Tensor) -> Winners:
     """Labels of an image (H, W, 3) uint8 from the scores of all classes at all pixels, a window at a time."""
     inference = model.recipe.inference.model_copy(update={"window_batch": 1})
     pixels = torch.from_numpy(prepare_image(image, model.recipe.data)).to(model.device)

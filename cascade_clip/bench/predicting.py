@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from cascade_clip.compilation import compiled
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.resize import test_size
 from cascade_clip.evaluation.confusion import confusion_matrix
-from cascade_clip.evaluation.run import evaluate
-from cascade_clip.inference.predictor import label_image
+from cascade_clip.evaluation.evaluate import evaluate
+from cascade_clip.inference.onnx_runtime import OnnxNetwork
+from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.inference.sliding_window import MaskNetwork, window_boxes
+from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.network import CascadeNetwork
 
 LABELS, EVALUATION = "label map", "evaluation"
@@ -67,16 +70,10 @@ class PredictWorkload(Workload):
 
     def labels(self, network: MaskNetwork, image: NDArray[np.uint8], dtype: torch.dtype | None = None) -> Tensor:
         """Label map (H, W) of an image; `dtype` in place of the settings' precision."""
-        return label_image(
-            network,
-            image,
-            self.text,
-            self.seen,
-            data=self.model.recipe.data,
-            inference=self.inference,
-            device=self.device,
-            dtype=dtype or self.model.dtype,
-        ).labels
+        predictor = Predictor(
+            network, self.model.recipe.data, self.inference, device=self.device, dtype=dtype or self.model.dtype
+        )
+        return predictor.label_image(image, Vocabulary.of_split(self.split, self.text)).labels
 
     def rooms(self, rounds: int) -> Mapping[str, float]:
         """Median seconds an image: preparation, tower, head, and what follows."""
@@ -146,17 +143,11 @@ class EvalWorkload(PredictWorkload):
         if self.settings.plain:
             self.add(f"{EVALUATION}, {PLAIN}", self._evaluate_plainly, count)
 
-    def _evaluate(self, network: MaskNetwork) -> Tensor:
-        return evaluate(
-            network,
-            self.text,
-            self.split,
-            self.dataset,
-            self.model.recipe.data,
-            self.inference,
-            device=self.device,
-            dtype=self.model.dtype,
-        )
+    def _evaluate(self, network: CascadeNetwork | DenseNetwork | OnnxNetwork) -> Tensor:
+        model = copy(self.model)
+        model.network = network
+        result = evaluate(model, self.split, self.dataset, inference=self.inference, text_embeddings=self.text)
+        return torch.from_numpy(result.confusion)
 
     def _evaluate_plainly(self) -> Tensor:
         classes = len(self.text)

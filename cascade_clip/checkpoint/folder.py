@@ -42,7 +42,7 @@ class Checkpoint:
         recipe: The resolved recipe the model was trained with.
         clip: The frozen CLIP.
         tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; none where nobody said.
+        split: Classes it was trained on and which of them were seen; None where that is not known.
         licence: Licence of the weights.
     """
 
@@ -159,7 +159,13 @@ def _stored_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
+    if not isinstance(error, ValidationError):
+        return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
+    problems = (
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in error.errors()
+    )
+    return UserError(f'"{folder / CONFIG}" is damaged or of another version: {"; ".join(problems)}')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -13,8 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
 from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, UpstreamLayout, clip_name, own_name
-from cascade_clip.config.schema import DecoderConfig, ModelConfig, PromptConfig, SpectralConfig
+from cascade_clip.config.schema import (
+    ClipConfig,
+    DataConfig,
+    DecoderConfig,
+    InferenceConfig,
+    ModelConfig,
+    PromptConfig,
+    Recipe,
+    SpectralConfig,
+    TextConfig,
+)
+from cascade_clip.data.catalogue import find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip, from_parts, load_clip
@@ -275,3 +287,40 @@ def _heads(width: int, option: str, what: str) -> int:
             f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N."
         )
     return width // HEAD_WIDTH
+
+
+LICENCE = "cc-by-nc-4.0"
+"""The released weights' licence: no commercial use."""
+
+
+def recipe_of_import(
+    name: str, split: str | None, *, templates: str | None = None, self_trained: bool = False
+) -> Recipe:
+    """Make the recipe of an imported model: released inference settings and templates.
+
+    Args:
+        name: Name of the model.
+        split: Split it was trained on; None where that is not known.
+        templates: Template set; unset: the split's dataset decides.
+        self_trained: A transductive model, which takes no bias from seen classes (SPEC section 5).
+
+    Raises:
+        UserError: An unknown split.
+    """
+    facts = find_benchmark(get_split(split).dataset) if split else None
+    chosen = templates or (facts.templates if facts else "multi")
+    return Recipe(
+        name=name,
+        clip=ClipConfig(architecture="imported"),
+        text=TextConfig(templates=chosen),
+        data=DataConfig(split=split),
+        inference=InferenceConfig(seen_bias=0.0 if self_trained else 0.1),
+    )
+
+
+def save_import(imported: ImportedModel, recipe: Recipe, folder: Path) -> None:
+    """Write an imported model as a checkpoint folder, marked as non-commercial."""
+    complete = recipe.model_copy(update={"model": imported.config})
+    split = get_split(recipe.data.split) if recipe.data.split else None
+    tensors = imported.network.own_tensors()
+    save_checkpoint(folder, Checkpoint(complete, imported.clip, tensors, split, LICENCE))

@@ -58,7 +58,7 @@ class UpstreamLayout:
 
 
 def own_name(name: str, layout: UpstreamLayout) -> str | None:
-    """Our name of a released tensor of prompts, norms or head; none for a dead one, dropped (SPEC sections 4, 16).
+    """Our name of a released tensor of prompts, norms or head; None for a dead one (SPEC sections 4, 16).
 
     Raises:
         KeyError: The name is none of a released Cascade-CLIP, ZegCLIP or SPT-SEG.
@@ -93,7 +93,7 @@ def _decoder_name(stage: int, layer: int, part: str, layout: UpstreamLayout) -> 
 
 
 def clip_name(name: str) -> str | None:
-    """open_clip's name of a released tensor of the frozen towers; none where it is not one of CLIP's."""
+    """open_clip's name of a released tensor of the frozen towers; None where it is not one of CLIP's."""
     if name.startswith("text_encoder."):
         return name.removeprefix("text_encoder.")
     inner = name.removeprefix("backbone.")

@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.section import Section
+from cascade_clip.extensions import AGGREGATIONS, HOSTS
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -84,9 +85,10 @@ class StageProjectionConfig(Section):
 class AggregationConfig(Section):
     """How the blocks of one stage are merged."""
 
-    kind: Literal["gaussian", "sum", "concat", "self-attention"] = "gaussian"
-    """`gaussian`: neighbourhood Gaussian aggregation (NGA); `sum`: a plain sum; `concat`: channels side by side, then a
-    linear layer; `self-attention`: between the blocks' tokens of a location, then their mean (paper, Table 8)."""
+    kind: Annotated[str, AfterValidator(AGGREGATIONS.check)] = "gaussian"
+    """A name of `cascade_clip.extensions.AGGREGATIONS`. `gaussian`: neighbourhood Gaussian aggregation (NGA);
+    `sum`: a plain sum; `concat`: channels side by side, then a linear layer; `self-attention`: between the blocks'
+    tokens of a location, then their mean (paper, Table 8)."""
     formula: Literal["released", "paper"] = "released"
     """`released`: exp(-(d - l)^2 / 2 sigma^2); `paper`: Equation 4 with its (d - l + 1)."""
     sigma: Annotated[float, Field(gt=0)] = 1.0
@@ -128,9 +130,9 @@ class DecoderConfig(Section):
 class ModelConfig(Section):
     """The network: host, stages and what the cascade adds to the host."""
 
-    host: Literal["zegclip", "spt-seg", "frozen-clip"] = "zegclip"
-    """`zegclip`: deep visual prompts and a prompt norm; `spt-seg`: these, a spectral prompt, and decoders that read
-    high and low frequencies; `frozen-clip`: CLIP's encoder as it is."""
+    host: Annotated[str, AfterValidator(HOSTS.check)] = "zegclip"
+    """A name of `cascade_clip.extensions.HOSTS`. `zegclip`: deep visual prompts and a prompt norm; `spt-seg`: these, a
+    spectral prompt, and decoders that read high and low frequencies; `frozen-clip`: CLIP's encoder as it is."""
     stages: tuple[tuple[PositiveInt, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
     """Blocks of each stage, 1-based, "after block i"; `[[12]]` is the host without the cascade."""
     prompts: PromptConfig = PromptConfig()
@@ -345,4 +347,5 @@ class Recipe(Section):
         """What stands beside the focal loss: as the recipe says, else as its host has it (SPEC section 16)."""
         if self.loss.region is not None:
             return self.loss.region
-        return "ssim" if self.model.host == "spt-seg" else "dice"
+        of_host: Literal["dice", "ssim"] = HOSTS.load(self.model.host).region_loss
+        return of_host

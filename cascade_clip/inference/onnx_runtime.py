@@ -19,7 +19,7 @@ class OnnxNetwork(nn.Module):
 
     Attributes:
         patch_size: Side of a patch in pixels.
-        window: Height and width of the only images it takes; none: any multiples of the patch size.
+        window: Height and width of the only images it takes; None: any multiples of the patch size.
     """
 
     def __init__(self, file: Path, patch_size: int, device: torch.device) -> None:

@@ -1,9 +1,11 @@
-"""One image of any size to its labels: resize, normalise, slide, resize the scores back, take the best class."""
+"""`Predictor`: images of any size to labels, for any vocabulary."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -11,17 +13,304 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade_clip.config.schema import DataConfig, InferenceConfig
+from cascade_clip.data.catalogue import Split
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
-from cascade_clip.inference.scores import Labels
+from cascade_clip.inference.class_scores import Winners
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.inference.sliding_window import MaskNetwork, window_boxes
+from cascade_clip.inference.sliding_window import (
+    EncodingNetwork,
+    MaskNetwork,
+    WindowBatch,
+    WindowBox,
+    WindowLogits,
+    averaged_scores,
+    encoded_batches,
+    window_batches,
+    window_boxes,
+    window_logits,
+)
 from cascade_clip.inference.tile_labels import TileLabels
-from cascade_clip.inference.window_logits import window_logits
+from cascade_clip.labels import LabelMap
+from cascade_clip.model.network import CascadeNetwork, EveryDecoder
 
 LARGEST_LOGITS = 2**28
 """Most mask logits of an image's windows: 1 GiB. Only extremely long and narrow images come near it."""
+MOST_ENCODED_WINDOWS = 16
+"""Most windows whose encoding `set_image` keeps: about 250 MB with ViT-B/16 and windows of 512 x 512 pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The K classes that are looked for.
+
+    Attributes:
+        names: K names, as results show them.
+        text: (K, C) float32 text embeddings, unit vectors.
+        seen: (K,) bool, classes that were trained with labels: the bias is taken from their scores.
+    """
+
+    names: tuple[str, ...]
+    text: Tensor
+    seen: Tensor
+
+    def __post_init__(self) -> None:
+        """Check that all three speak of the same classes.
+
+        Raises:
+            UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
+        """
+        if self.text.ndim != 2 or not len(self.names) == len(self.text) == len(self.seen):
+            raise UserError(
+                f"{len(self.names)} classes are named, but text embeddings of shape {tuple(self.text.shape)} given:"
+                f" ({len(self.names)}, channels) is expected."
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of_split(cls, split: Split, text: Tensor) -> Self:
+        """The classes of a split with their text embeddings (K, C).
+
+        Raises:
+            UserError: Another number of embeddings than of classes.
+        """
+        return cls(split.class_names, text, torch.tensor([name not in split.unseen for name in split.class_names]))
+
+    @classmethod
+    def of_names(cls, names: Sequence[str] | None, text: Tensor) -> Self:
+        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on.
+
+        Raises:
+            UserError: Another number of embeddings than of names.
+        """
+        given = tuple(names) if names is not None else tuple(f"class {index}" for index in range(len(text)))
+        return cls(given, text, torch.zeros(len(given), dtype=torch.bool))
+
+
+class _Prepared(NamedTuple):
+    """An image as the network takes it."""
+
+    size: tuple[int, int]
+    """Height and width of the image itself."""
+    pixels: Tensor
+    """(3, h, w) float32, normalised, on the device."""
+    batches: Sequence[WindowBatch] | None = None
+    """Its encoded windows; None: they are cut and encoded anew for every vocabulary."""
+
+
+class Predictor:
+    """A network and how it looks at images: resizing, windows, bias, device, precision.
+
+    `set_image` encodes an image once for any number of vocabularies:
+
+        predictor = model.predictor()
+        predictor.set_image(pixels)
+        streets = predictor.segment(model.vocabulary(["road", "tree"]))
+        animals = predictor.segment(model.vocabulary(["cow", "sheep"]))
+
+    An image with one vocabulary only takes less memory by `segment_image`; many images are fastest by `label_maps`.
+    Labels are equal in all three, but for the last bit of scores where an accelerator's batches hold several images.
+    """
+
+    def __init__(
+        self,
+        network: MaskNetwork,
+        data: DataConfig,
+        inference: InferenceConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Bundle what every prediction needs.
+
+        Args:
+            network: Image and text embeddings to mask logits, in evaluation mode, on `device`.
+            data: Short side, mean and standard deviation.
+            inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
+            device: Where the network runs.
+            dtype: Precision of the network's products; scores are float32 whatever it is.
+        """
+        self.network = network
+        self.data = data
+        self.inference = inference
+        self.device = device
+        self.dtype = dtype
+        self._image: _Prepared | None = None
+
+    def set_image(self, image: NDArray[np.uint8]) -> None:
+        """Take an image for `segment`, `scores` and `stage_scores`, and encode it.
+
+        The encoding is kept where the network can encode apart (one in PyTorch can, an exported one cannot) and the
+        image has at most `MOST_ENCODED_WINDOWS` windows; else only the pixels are.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: The image is so narrow that not even one class's logits would fit into memory.
+        """
+        self._image = None
+        prepared = self._prepare(image)
+        windows = len(self._boxes(prepared.size)) * (2 if self.inference.flip else 1)
+        if isinstance(self.network, EncodingNetwork) and windows <= MOST_ENCODED_WINDOWS:
+            cut = window_batches([prepared.pixels], self.inference, self.network.patch_size)
+            prepared = prepared._replace(batches=encoded_batches(self.network, cut, self.dtype))
+        self._image = prepared
+
+    def segment(self, vocabulary: Vocabulary, threshold: float | None = None) -> Segmentation:
+        """Segment the image of `set_image`.
+
+        Args:
+            vocabulary: The K classes.
+            threshold: Pixels whose winning score is below it belong to no class; None: every pixel has a class.
+
+        Returns:
+            Labels uint8 (uint16 above 255 classes) and winning scores float32 at the image's own size.
+
+        Raises:
+            UserError: No image was set, or it is so narrow that its logits would not fit into memory.
+        """
+        return self._segment(self._current(), vocabulary, threshold)
+
+    def segment_image(
+        self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None
+    ) -> Segmentation:
+        """Segment an image (H, W, 3) uint8 RGB of which nothing is kept; else as `segment`."""
+        return self._segment(self._prepare(image, len(vocabulary)), vocabulary, threshold)
+
+    def label_image(self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None) -> Winners:
+        """Segment an image (H, W, 3) uint8 RGB and leave the result (H, W) on the device; else as `segment`."""
+        return self._label(self._prepare(image, len(vocabulary)), vocabulary, threshold)
+
+    def label_maps(
+        self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
+    ) -> Iterator[Tensor]:
+        """Segment many images without their scores.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, any sizes.
+            vocabulary: The K classes.
+            together: Images whose windows share batches; None: `images_together`.
+
+        Yields:
+            (H, W) labels of each image, in order, on the device.
+
+        Raises:
+            UserError: An image is so narrow that its logits would not fit into memory.
+        """
+        stream = iter(images)
+        while some := list(islice(stream, together or self.images_together)):
+            prepared = [self._prepare(image, len(vocabulary)) for image in some]
+            for image, windows in zip(prepared, self._logits(prepared, vocabulary.text), strict=True):
+                yield self._tiles(image, windows, vocabulary).write()
+
+    @property
+    def images_together(self) -> int:
+        """How many images share batches of windows in `label_maps`.
+
+        One on a CPU, which is no faster with several; an image's labels then do not depend on the others even in the
+        last bit of their scores.
+        """
+        return 1 if self.device.type == "cpu" else self.inference.window_batch
+
+    def scores(self, vocabulary: Vocabulary) -> Tensor:
+        """Scores of every class for the image of `set_image`.
+
+        Returns:
+            (K, h, w) float32 on the device in [-bias, 1], at the size at which the image is segmented: its short side
+            is `data.short_side`.
+
+        Raises:
+            UserError: No image was set, or it is so narrow that its logits would not fit into memory.
+        """
+        (windows,) = self._logits([self._current()], vocabulary.text)
+        return averaged_scores(windows, vocabulary.seen.to(self.device), self.inference.seen_bias)
+
+    def stage_scores(self, text: Tensor) -> Tensor:
+        """What every decoder, one a stage in the cascade, makes of classes in the image of `set_image`.
+
+        Args:
+            text: (K, C) text embeddings.
+
+        Returns:
+            (D + 1, K, h, w) float32 on the device in [0, 1]: sigmoid of the mask logits of each of D decoders, shallow
+            to deep, and of their sum, averaged over windows; without any bias.
+
+        Raises:
+            UserError: The network has no stages, no image was set, or its logits would not fit into memory.
+        """
+        every = EveryDecoder(self.cascade)
+        # Every decoder's mask of a class counts as a class of its own, so that the windows are those of `segment`.
+        (windows,) = self._logits([self._current()], text, every, maps=every.parts)
+        unseen = torch.zeros(every.parts * len(text), dtype=torch.bool, device=self.device)
+        scores: Tensor = averaged_scores(windows, unseen, 0.0).unflatten(0, (every.parts, len(text)))
+        return scores
+
+    @property
+    def cascade(self) -> CascadeNetwork:
+        """The network, if it is one with stages.
+
+        Raises:
+            UserError: It is training-free or exported.
+        """
+        if not isinstance(self.network, CascadeNetwork):
+            raise UserError("This model has no stages to look at: use a trained checkpoint that runs in PyTorch.")
+        return self.network
+
+    def _current(self) -> _Prepared:
+        if self._image is None:
+            raise UserError("No image was set: call set_image(image) first, or segment_image(image, vocabulary).")
+        return self._image
+
+    def _prepare(self, image: NDArray[np.uint8], classes: int = 1) -> _Prepared:
+        self._check_logits_fit((image.shape[0], image.shape[1]), classes)
+        pixels = torch.from_numpy(prepare_image(image, self.data)).to(self.device)
+        return _Prepared((image.shape[0], image.shape[1]), pixels)
+
+    def _segment(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Segmentation:
+        labels, scores = self._label(image, vocabulary, threshold)
+        return Segmentation(_label_array(labels), scores.cpu().numpy(), vocabulary.names)
+
+    def _label(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Winners:
+        """Labels and scores of `labels_from_scores(scores)`, without its work for classes that cannot win."""
+        (windows,) = self._logits([image], vocabulary.text)
+        best = torch.empty(image.size, device=self.device)
+        return Winners(self._tiles(image, windows, vocabulary).write(best, threshold), best)
+
+    def _tiles(self, image: _Prepared, windows: WindowLogits, vocabulary: Vocabulary) -> TileLabels:
+        return TileLabels(windows, image.size, vocabulary.seen.to(self.device), self.inference.seen_bias)
+
+    def _logits(
+        self, images: Sequence[_Prepared], text: Tensor, network: MaskNetwork | None = None, *, maps: int = 1
+    ) -> list[WindowLogits]:
+        """Logits of the windows of images, `maps` for each of the K classes of `text`."""
+        for image in images:
+            self._check_logits_fit(image.size, maps * len(text))
+        return window_logits(
+            network or self.network,
+            [image.pixels for image in images],
+            text.to(self.device),
+            self.inference,
+            dtype=self.dtype,
+            batches=images[0].batches,
+        )
+
+    def _boxes(self, size: tuple[int, int]) -> list[WindowBox]:
+        return window_boxes(*test_size(*size, self.data.short_side), self.inference.crop, self.inference.stride)
+
+    def _check_logits_fit(self, size: tuple[int, int], classes: int) -> None:
+        boxes, patch = self._boxes(size), self.network.patch_size
+        y1, x1, y2, x2 = boxes[0]
+        patches = -(-(y2 - y1) // patch) * -(-(x2 - x1) // patch)
+        if classes * len(boxes) * patches > LARGEST_LOGITS:
+            raise UserError(
+                f"The image is {size[1]} x {size[0]} pixels: with its short side at {self.data.short_side} its long"
+                f" side has {max(test_size(*size, self.data.short_side))}, and the mask logits of {classes} classes do"
+                " not fit into memory. Cut it into pieces or give fewer classes."
+            )
 
 
 def prepare_image(image: NDArray[np.uint8], data: DataConfig) -> NDArray[np.float32]:
@@ -38,159 +327,6 @@ def prepare_image(image: NDArray[np.uint8], data: DataConfig) -> NDArray[np.floa
     return normalise(resize_bilinear(image, height, width), data.mean, data.std)
 
 
-def label_image(
-    network: MaskNetwork,
-    image: NDArray[np.uint8],
-    text: Tensor,
-    seen: Tensor,
-    *,
-    data: DataConfig,
-    inference: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    threshold: float | None = None,
-) -> Labels:
-    """Segment one image and leave the result on the device.
-
-    Labels and scores are those of `labels_from_scores(slide_scores(...))`, without its work for classes that cannot win
-    (`TileLabels`).
-
-    Args:
-        network: The network in evaluation mode, on `device`.
-        image: (H, W, 3) uint8 RGB.
-        text: (K, C) float32 text embeddings, unit vectors.
-        seen: (K,) bool, classes whose scores the bias is taken from.
-        data: How the image is brought to the network.
-        inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
-        device: Where the network runs.
-        dtype: Precision of the network's products; scores are float32.
-        threshold: Pixels whose winning score is below it belong to no class; none: every pixel has a class.
-
-    Returns:
-        Labels and winning scores at the image's own size.
-
-    Raises:
-        UserError: The image is so narrow that its logits would not fit into memory.
-    """
-    best = torch.empty(image.shape[:2], device=device)
-    (tiles,) = _tiles(network, [image], text, seen, data=data, inference=inference, device=device, dtype=dtype)
-    return Labels(tiles.write(best, threshold), best)
-
-
-def label_maps(
-    network: MaskNetwork,
-    images: Iterable[NDArray[np.uint8]],
-    text: Tensor,
-    seen: Tensor,
-    *,
-    data: DataConfig,
-    inference: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    together: int | None = None,
-) -> Iterator[Tensor]:
-    """Segment many images without their scores; the other arguments are those of `label_image`.
-
-    Args:
-        images: (H, W, 3) uint8 RGB each, any sizes.
-        together: Images whose windows share batches; none: what suits the device. A CPU is no faster with several,
-            and there an image's labels stay free of the last bit that a batch's other windows may change.
-
-    Yields:
-        (H, W) labels of each image, in order, on the device.
-
-    Raises:
-        UserError: An image is so narrow that its logits would not fit into memory.
-    """
-    together = together or images_together(inference, device)
-    stream, text, seen = iter(images), text.to(device), seen.to(device)
-    while some := list(islice(stream, together)):
-        for tiles in _tiles(network, some, text, seen, data=data, inference=inference, device=device, dtype=dtype):
-            yield tiles.write()
-
-
-def images_together(inference: InferenceConfig, device: torch.device) -> int:
-    """How many images share batches of windows in `label_maps` unless it is told."""
-    return 1 if device.type == "cpu" else inference.window_batch
-
-
-def _tiles(
-    network: MaskNetwork,
-    images: Sequence[NDArray[np.uint8]],
-    text: Tensor,
-    seen: Tensor,
-    *,
-    data: DataConfig,
-    inference: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Iterator[TileLabels]:
-    sizes = [(image.shape[0], image.shape[1]) for image in images]
-    for height, width in sizes:
-        _check_logits_fit(height, width, len(text), data.short_side, inference, network.patch_size)
-    pixels = [torch.from_numpy(prepare_image(image, data)).to(device) for image in images]
-    windows = window_logits(network, pixels, text.to(device), inference, dtype=dtype)
-    for size, of_image in zip(sizes, windows, strict=True):
-        yield TileLabels(of_image, size, seen.to(device), inference.seen_bias)
-
-
-def segment_image(
-    network: MaskNetwork,
-    image: NDArray[np.uint8],
-    text: Tensor,
-    seen: Tensor,
-    data: DataConfig,
-    inference: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    threshold: float | None = None,
-    *,
-    classes: Sequence[str] | None = None,
-) -> Segmentation:
-    """Segment one image; the arguments are those of `label_image`.
-
-    Args:
-        classes: The K class names; none: "class 0", "class 1" and so on.
-
-    Returns:
-        Labels uint8 (uint16 above 255 classes) and winning scores float32 at the image's own size.
-
-    Raises:
-        UserError: The image is so narrow that its logits would not fit into memory.
-    """
-    result = label_image(
-        network,
-        image,
-        text,
-        seen,
-        data=data,
-        inference=inference,
-        device=device,
-        dtype=dtype,
-        threshold=threshold,
-    )
-    return Segmentation(
-        labels=_label_array(result.labels),
-        scores=result.scores.cpu().numpy(),
-        classes=tuple(classes) if classes is not None else tuple(f"class {index}" for index in range(len(text))),
-    )
-
-
-def _label_array(labels: Tensor) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _label_array(labels: Tensor) -> LabelMap:
     array = labels.cpu().numpy()
     return array if array.dtype == np.uint8 else array.astype(np.uint16)
-
-
-def _check_logits_fit(
-    height: int, width: int, classes: int, short_side: int, inference: InferenceConfig, patch_size: int
-) -> None:
-    resized_height, resized_width = test_size(height, width, short_side)
-    boxes = window_boxes(resized_height, resized_width, inference.crop, inference.stride)
-    y1, x1, y2, x2 = boxes[0]
-    patches = -(-(y2 - y1) // patch_size) * -(-(x2 - x1) // patch_size)
-    if classes * len(boxes) * patches > LARGEST_LOGITS:
-        raise UserError(
-            f"The image is {width} x {height} pixels: with its short side at {short_side} its long side has "
-            f"{max(resized_height, resized_width)}, and the mask logits of {classes} classes do not fit into memory. "
-            "Cut it into pieces or give fewer classes."
-        )

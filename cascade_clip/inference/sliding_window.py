@@ -1,37 +1,78 @@
-"""Sliding window: the scores of a whole image from a network that sees one crop at a time (SPEC section 5)."""
+"""Sliding window: what a network that sees one crop at a time says about a whole image (SPEC section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import InferenceConfig
-from cascade_clip.inference.scores import class_scores
+from cascade_clip.inference.class_scores import class_scores
 from cascade_clip.runtime import products_in
 
-Box = tuple[int, int, int, int]
+WindowBox = tuple[int, int, int, int]
 """A window as (y1, x1, y2, x2) in pixels; y2 and x2 are outside."""
 Item = TypeVar("Item")
 
 
 class MaskNetwork(Protocol):
-    """What inference needs of a network; it is put into evaluation mode by whoever owns it."""
+    """What inference needs of a network; its owner puts it into evaluation mode."""
 
     @property
     def patch_size(self) -> int:
         """Side of a patch; the sides of an image must be multiples of it."""
         ...
 
-    def __call__(self, image: Tensor, text: Tensor) -> Tensor:
-        """Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w)."""
+    def __call__(self, image: Any, text: Tensor) -> Tensor:
+        """Image (B, 3, H, W) float and text embeddings (K, C) to mask logits (B, K, h, w)."""
         ...
 
 
-def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Box]:
+@runtime_checkable
+class EncodingNetwork(MaskNetwork, Protocol):
+    """A network that encodes an image once for any number of vocabularies."""
+
+    def encode(self, image: Tensor) -> Any:
+        """Encode an image (B, 3, H, W): a value that `__call__` takes in its place, with equal results."""
+        ...
+
+
+class WindowBatch(NamedTuple):
+    """Windows of one size that run through the network together."""
+
+    windows: int
+    """B, number of windows."""
+    images: Any
+    """(B, 3, h, w) pixels, filled up to whole patches, or what the network's `encode` made of them."""
+    mirrored: Any | None
+    """The mirrored windows; None where scores are not averaged with them."""
+
+
+@dataclass(frozen=True)
+class WindowLogits:
+    """Mask logits of the W windows of one image.
+
+    Attributes:
+        size: Height and width of the image that the windows lie in.
+        boxes: W windows, row by row, all of one size.
+        logits: (W, K, h, w) float32, the mask logits of each window on its grid of patches.
+        mirrored: Those of the mirrored windows; None where scores are not averaged with them.
+        padded: Height and width that the grid stands for: the window's, filled up to whole patches.
+    """
+
+    size: tuple[int, int]
+    boxes: Sequence[WindowBox]
+    logits: Tensor
+    mirrored: Tensor | None
+    padded: tuple[int, int]
+
+
+def window_boxes(height: int, width: int, crop: int, stride: int) -> list[WindowBox]:
     """Windows that cover an image, row by row; the last of each axis is shifted back to end at the border.
 
     Args:
@@ -50,9 +91,66 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Box]:
     ]
 
 
-def _starts(length: int, crop: int, stride: int) -> list[int]:
-    count = max(length - crop + stride - 1, 0) // stride + 1
-    return [max(min(i * stride, length - crop), 0) for i in range(count)]
+def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> Iterator[WindowBatch]:
+    """Cut the windows of images; windows of one size share batches, whichever image they are from.
+
+    Args:
+        images: (3, H, W) float32 each, normalised; any sizes.
+        inference: Crop, stride, mirrored averaging, windows a forward pass.
+        patch_size: Windows are filled up to multiples of it with 0, the mean colour after normalisation.
+
+    Yields:
+        Batches, in the order of the images and of each image's `window_boxes`.
+    """
+    of_all = [(image, box) for image in images for box in _boxes(image, inference)]
+    for _, alike in groupby(of_all, key=lambda window: _size(window[1])):
+        for batch in _in_batches(list(alike), inference.window_batch):
+            yield _stacked([image[:, y1:y2, x1:x2] for image, (y1, x1, y2, x2) in batch], inference, patch_size)
+
+
+def encoded_batches(network: EncodingNetwork, batches: Iterable[WindowBatch], dtype: torch.dtype) -> list[WindowBatch]:
+    """Encode windows, so that `window_logits` can decode them for any number of vocabularies.
+
+    Args:
+        network: In evaluation mode.
+        batches: From `window_batches`, on the network's device.
+        dtype: Precision of the network's products.
+    """
+
+    def encode(images: Tensor) -> Any:
+        with torch.inference_mode(), products_in(dtype, images.device):
+            return network.encode(images)
+
+    return [
+        WindowBatch(windows, encode(images), None if mirrored is None else encode(mirrored))
+        for windows, images, mirrored in batches
+    ]
+
+
+def window_logits(
+    network: MaskNetwork,
+    images: Sequence[Tensor],
+    text: Tensor,
+    inference: InferenceConfig,
+    *,
+    dtype: torch.dtype = torch.float32,
+    batches: Iterable[WindowBatch] | None = None,
+) -> list[WindowLogits]:
+    """Run the network over the windows of images.
+
+    Args:
+        network: Image and text embeddings to mask logits, in evaluation mode.
+        images: (3, H, W) float32 each, normalised, on the network's device; any sizes.
+        text: (K, C) float32 text embeddings on the same device.
+        inference: Crop, stride, mirrored averaging, windows a forward pass.
+        dtype: Precision of the network's products (autocast); logits are float32 whatever it is.
+        batches: The windows of these images, where they were encoded before; None: cut here, a batch at a time.
+    """
+    patch_size = network.patch_size
+    batches = window_batches(images, inference, patch_size) if batches is None else batches
+    with torch.inference_mode(), products_in(dtype, images[0].device):
+        windows = chain.from_iterable(_logits(network, batch, text) for batch in batches)
+        return [_of_image(image, _boxes(image, inference), windows, patch_size) for image in images]
 
 
 def slide_scores(
@@ -77,41 +175,80 @@ def slide_scores(
     Returns:
         (K, H, W) float32 scores on the image's device, in [-bias, 1].
     """
-    height, width = image.shape[-2:]
-    total = torch.zeros(len(text), height, width, device=image.device)
-    coverage = torch.zeros(height, width, device=image.device)
-    boxes = window_boxes(height, width, inference.crop, inference.stride)
-    with torch.inference_mode(), products_in(dtype, image.device):
-        for batch in batched(boxes, inference.window_batch):
-            crops = torch.stack([image[:, y1:y2, x1:x2] for y1, x1, y2, x2 in batch])
-            scores = _window_scores(network, crops, text, seen, inference)
-            for (y1, x1, y2, x2), window in zip(batch, scores, strict=True):
-                total[:, y1:y2, x1:x2] += window
-                coverage[y1:y2, x1:x2] += 1
+    (windows,) = window_logits(network, [image], text, inference, dtype=dtype)
+    return averaged_scores(windows, seen, inference.seen_bias)
+
+
+@torch.inference_mode()
+def averaged_scores(windows: WindowLogits, seen: Tensor, bias: float) -> Tensor:
+    """Scores of every class at every pixel from the logits of an image's windows.
+
+    Args:
+        windows: Logits of all windows of the image.
+        seen: (K,) bool, the classes that the bias is taken from.
+        bias: Subtracted from their scores.
+
+    Returns:
+        (K, H, W) float32 at the size at which the windows were cut, in [-bias, 1].
+    """
+    total = torch.zeros(windows.logits.shape[1], *windows.size, device=windows.logits.device)
+    coverage = torch.zeros(windows.size, device=total.device)
+    for number, (y1, x1, y2, x2) in enumerate(windows.boxes):
+        height, width = y2 - y1, x2 - x1
+        scores = class_scores(windows.logits[number, None], windows.padded, seen, bias)[0, :, :height, :width]
+        if windows.mirrored is not None:
+            mirrored = class_scores(windows.mirrored[number, None], windows.padded, seen, bias)
+            scores = (scores + mirrored[0, :, :height, :width].flip(-1)) / 2
+        total[:, y1:y2, x1:x2] += scores
+        coverage[y1:y2, x1:x2] += 1
     return total.div_(coverage)
 
 
-def _window_scores(
-    network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tensor, inference: InferenceConfig
-) -> Tensor:
-    """Scores (B, K, h, w) of crops (B, 3, h, w), averaged with those of the mirrored crops where asked."""
-    scores = _padded_scores(network, crops, text, seen, inference.seen_bias)
-    if inference.flip:
-        mirrored = _padded_scores(network, crops.flip(-1), text, seen, inference.seen_bias)
-        scores = (scores + mirrored.flip(-1)) / 2
-    return scores
+def _starts(length: int, crop: int, stride: int) -> list[int]:
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    return [max(min(i * stride, length - crop), 0) for i in range(count)]
 
 
-def _padded_scores(network: MaskNetwork, crops: Tensor, text: Tensor, seen: Tensor, bias: float) -> Tensor:
-    height, width = crops.shape[-2:]
-    bottom, right = -height % network.patch_size, -width % network.patch_size
-    # Zero is the mean colour after normalisation.
-    padded = F.pad(crops, (0, right, 0, bottom)) if bottom or right else crops
-    logits = network(padded, text)
-    return class_scores(logits, (height + bottom, width + right), seen, bias)[..., :height, :width]
+def _boxes(image: Tensor, inference: InferenceConfig) -> list[WindowBox]:
+    return window_boxes(image.shape[-2], image.shape[-1], inference.crop, inference.stride)
 
 
-def batched(windows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """The windows in order, `size` at a time; the last batch may be smaller."""
+def _in_batches(windows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     for start in range(0, len(windows), size):
         yield windows[start : start + size]
+
+
+def _stacked(crops: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> WindowBatch:
+    height, width = crops[0].shape[-2:]
+    fill = (0, -width % patch_size, 0, -height % patch_size)
+    stacked = torch.stack(list(crops))
+    mirrored = F.pad(stacked.flip(-1), fill) if inference.flip else None
+    return WindowBatch(len(crops), F.pad(stacked, fill), mirrored)
+
+
+def _logits(network: MaskNetwork, batch: WindowBatch, text: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Logits (K, h, w) of each window, and those of the mirrored window."""
+    logits = network(batch.images, text).float()
+    if batch.mirrored is None:
+        return zip(logits, [None] * batch.windows, strict=True)
+    return zip(logits, network(batch.mirrored, text).float(), strict=True)
+
+
+def _of_image(
+    image: Tensor, boxes: Sequence[WindowBox], windows: Iterator[tuple[Tensor, Tensor | None]], patch_size: int
+) -> WindowLogits:
+    """Take an image's windows off the stream of all windows."""
+    height, width = _size(boxes[0])
+    logits, mirrored = zip(*(next(windows) for _ in boxes), strict=True)
+    return WindowLogits(
+        size=(image.shape[-2], image.shape[-1]),
+        boxes=boxes,
+        logits=torch.stack(logits),
+        mirrored=None if mirrored[0] is None else torch.stack(mirrored),
+        padded=(height + -height % patch_size, width + -width % patch_size),
+    )
+
+
+def _size(box: WindowBox) -> tuple[int, int]:
+    y1, x1, y2, x2 = box
+    return y2 - y1, x2 - x1

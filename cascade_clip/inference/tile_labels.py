@@ -7,15 +7,22 @@ tile. What is left is computed value by value as in `slide_scores` and `labels_f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cascade_clip.inference.bilinear import Taps, resample
-from cascade_clip.inference.scores import class_bias, label_dtype, no_class, scores_of_logits
-from cascade_clip.inference.tile_axis import Axis, Reach, Span
-from cascade_clip.inference.window_logits import WindowLogits
+from cascade_clip.inference.class_scores import (
+    Taps,
+    class_bias,
+    label_dtype,
+    no_class,
+    resample,
+    scores_of_logits,
+    taps,
+)
+from cascade_clip.inference.sliding_window import WindowLogits
 
 TILE_SCORES = 64
 """Side of a tile in scores on a CPU: its candidates stay in the cache (measured against 32, 96, 128)."""
@@ -31,6 +38,104 @@ SCORE_ROUNDING = 2.0**-17
 """How far rounding may carry an averaged and resized score, for scores of up to 1."""
 
 
+@dataclass(frozen=True)
+class WindowOverlap:
+    """Scores of a tile covered by one window, with the weights that give them, along one axis.
+
+    Attributes:
+        window: Number of the window along this axis.
+        scores: The covered ones of the scores that the tile reads.
+        taps: Weights of the window's logits.
+        mirrored: Weights of the mirrored window's logits.
+    """
+
+    window: int
+    scores: slice
+    taps: Taps
+    mirrored: Taps
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis.
+
+    Attributes:
+        pixels: Its pixels of the label map.
+        count: Number of scores that they are resized from.
+        resize: Weights of these scores.
+        overlaps: The windows that cover some of these scores, in order.
+        coverage: (count,) float32, number of windows that cover each score.
+    """
+
+    pixels: slice
+    count: int
+    resize: Taps
+    overlaps: tuple[WindowOverlap, ...]
+    coverage: Tensor
+
+    @property
+    def length(self) -> int:
+        """Number of its pixels."""
+        length: int = self.pixels.stop - self.pixels.start
+        return length
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its scores come from a single window."""
+        return len(self.overlaps) == 1
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Lengths along one axis: of the label map, of the scores, and of windows that start at `starts`."""
+
+    pixels: int
+    scores: int
+    starts: Sequence[int]
+    window: int
+    padded: int
+    """Length that the grid stands for: the window's, filled up to whole patches."""
+    grid: int
+    """Patches of a window."""
+
+    def spans(self, tile: int, device: torch.device) -> list[Span]:
+        """Cut the axis into tiles of `tile` pixels; the last may be smaller."""
+        return [self._span(start, min(start + tile, self.pixels), device) for start in range(0, self.pixels, tile)]
+
+    def _span(self, start: int, stop: int, device: torch.device) -> Span:
+        spread = taps(self.scores, self.pixels, torch.arange(start, stop), torch.device("cpu"))
+        # Where the label map is the smaller one, most scores are read by no pixel; where sizes agree, no second one is.
+        second = torch.where(spread.upper_weight > 0, spread.upper, spread.lower)
+        neighbours = torch.cat([spread.lower, second]) + spread.start
+        read, order = neighbours.unique(return_inverse=True)
+        lower, upper = order.to(device).chunk(2)
+        weights = spread.lower_weight.to(device), spread.upper_weight.to(device)
+        overlaps = tuple(
+            overlap
+            for number in range(len(self.starts))
+            if (overlap := self._overlap(number, read, device)) is not None
+        )
+        coverage = torch.zeros(len(read))
+        for overlap in overlaps:
+            coverage[overlap.scores] += 1
+        resize = Taps(0, len(read), lower, upper, *weights)
+        return Span(slice(start, stop), len(read), resize, overlaps, coverage.to(device))
+
+    def _overlap(self, number: int, read: Tensor, device: torch.device) -> WindowOverlap | None:
+        """Overlap of window `number` with the scores at `read` (n,), which rise; None where it covers none of them."""
+        start = self.starts[number]
+        first, last = torch.searchsorted(read, torch.tensor([start, start + self.window])).tolist()
+        if first == last:
+            return None
+        inside = read[first:last] - start
+        return WindowOverlap(
+            number,
+            slice(first, last),
+            taps(self.grid, self.padded, inside, device),
+            taps(self.grid, self.padded, self.window - 1 - inside, device),
+        )
+
+
 class TileLabels:
     """Labels of one image, tile by tile."""
 
@@ -44,7 +149,7 @@ class TileLabels:
             size: Height and width (H, W) of the label map.
             seen: (K,) bool, classes that the bias is taken from.
             bias: Subtracted from their scores.
-            tile: Side of a tile in scores; none: what suits the device.
+            tile: Side of a tile in scores; None: what suits the device.
         """
         self.windows, self.size = windows, size
         self.device = windows.logits.device
@@ -60,8 +165,8 @@ class TileLabels:
         """Make the label map.
 
         Args:
-            best: (H, W) float32 that takes the winning score of every pixel; none: nobody asks.
-            threshold: Pixels whose winning score is below it get `no_class(K)`; none: every pixel has a class.
+            best: (H, W) float32 that takes the winning score of every pixel; None: not needed.
+            threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
 
         Returns:
             (H, W) class index, uint8 up to 255 classes, else int32; equal scores go to the lowest index.
@@ -98,8 +203,8 @@ class TileLabels:
 
     def _regions(self, rows: Span, columns: Span) -> Iterator[tuple[Tensor, Taps, Taps]]:
         """The logits (K, h, w) that a tile reads, and where."""
-        for down in rows.reaches:
-            for across in columns.reaches:
+        for down in rows.overlaps:
+            for across in columns.overlaps:
                 number = self._window(down, across)
                 yield self.windows.logits[number], down.taps, across.taps
                 if self.windows.mirrored is not None:
@@ -131,17 +236,17 @@ class TileLabels:
         """Scores (S, H, W) of some classes at the pixels of a tile, averaged over windows and resized."""
         bias = self.bias[candidates]
         if rows.is_whole and columns.is_whole:
-            averaged = self._window_scores(rows.reaches[0], columns.reaches[0], candidates, bias)
+            averaged = self._window_scores(rows.overlaps[0], columns.overlaps[0], candidates, bias)
         else:
             averaged = torch.zeros(len(candidates), rows.count, columns.count, device=self.device)
-            for down in rows.reaches:
-                for across in columns.reaches:
+            for down in rows.overlaps:
+                for across in columns.overlaps:
                     window = self._window_scores(down, across, candidates, bias)
                     averaged[:, down.scores, across.scores] += window
             averaged.div_(rows.coverage[:, None] * columns.coverage)
         return averaged if self.size == self.windows.size else resample(averaged, rows.resize, columns.resize)
 
-    def _window_scores(self, down: Reach, across: Reach, candidates: Tensor, bias: Tensor) -> Tensor:
+    def _window_scores(self, down: WindowOverlap, across: WindowOverlap, candidates: Tensor, bias: Tensor) -> Tensor:
         number = self._window(down, across)
         scores = scores_of_logits(resample(self.windows.logits[number][candidates], down.taps, across.taps), bias)
         if self.windows.mirrored is None:
@@ -149,7 +254,7 @@ class TileLabels:
         mirrored = resample(self.windows.mirrored[number][candidates], down.taps, across.mirrored)
         return scores.add_(scores_of_logits(mirrored, bias)).div_(2)
 
-    def _window(self, down: Reach, across: Reach) -> int:
+    def _window(self, down: WindowOverlap, across: WindowOverlap) -> int:
         return down.window * self.windows_a_row + across.window
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.errors import UserError
-from cascade_clip.inference.video_writer import VideoWriter
+from cascade_clip.progress import Progress
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -33,7 +34,6 @@ CUT_OFF = 0.9
 
 Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 """A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class VideoFacts:
         width: Of the frames as a player shows them.
         height: Of the frames as a player shows them.
         rate: Frames a second, on average.
-        seconds: Length; none where the file does not say.
-        audio: Codec of its sound; none where there is none.
+        seconds: Length; None where the file does not say.
+        audio: Codec of its sound; None: it has no sound.
     """
 
     width: int
@@ -96,8 +96,8 @@ def rewrite_video(
         target: The file to write or replace, whole or not at all; its folder is made where it does not exist.
         paint: Called for every frame in order.
         start: Second to start at.
-        end: Second to end before; none: all of it.
-        progress: Called with the number of frames done and an estimate of all.
+        end: Second to end before; None: all of it.
+        progress: Called after every frame with the frames done, an estimate of all, and the video's name.
 
     Returns:
         How many frames were written.
@@ -121,7 +121,7 @@ def rewrite_video(
                 writer.write(paint(_pixels(item, facts), seconds), seconds - start)
                 written, reached = written + 1, seconds
                 if progress is not None:
-                    progress(written, max(written, expected))
+                    progress(written, max(written, expected), source.name)
             if not written:
                 length = "" if facts.seconds is None else f": it is {facts.seconds:.1f} seconds long"
                 raise UserError(f"{source} has no frame from second {start:g} on{length}.")
@@ -209,7 +209,85 @@ def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.ui
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turned = np.rot90(pixels, round(frame.rotation / 90))
     if facts is not None and turned.shape[:2] != (facts.height, facts.width):
-        from cascade_clip.data.resize import resize_bilinear
-
         return resize_bilinear(turned, facts.height, facts.width)
     return turned
+
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
+"""Sound that an MP4 file holds as it is; other sound is left out."""
+QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
+
+
+class VideoWriter:
+    """An MP4 file in the making."""
+
+    def __init__(
+        self, av: ModuleType, place: Path, source: InputContainer, size: tuple[int, int], rate: Fraction
+    ) -> None:
+        """Begin a file.
+
+        Args:
+            av: PyAV.
+            place: The file; its folder is made where it does not exist.
+            source: The video whose times and sound are kept.
+            size: Width and height of the frames.
+            rate: Frames a second, on average.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        place.parent.mkdir(parents=True, exist_ok=True)
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        self._av = av
+        video_in: VideoStream = source.streams.video[0]
+        self._container: OutputContainer = av.open(str(place), "w", format="mp4")
+        self._video: Any = self._container.add_stream(codec, rate=rate, options=QUALITY[codec])
+        self._video.width, self._video.height = size
+        # Half the colour resolution is what every player reads, but it needs even sides.
+        self._video.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+        self._clock: Fraction = video_in.time_base or 1 / rate
+        self._video.codec_context.time_base = self._clock
+        self.read: list[Stream] = [video_in]
+        self._sound: dict[int, Any] = {}
+        self._origin = (source.start_time or 0) / av.time_base
+        for sound in source.streams.audio[:1]:
+            codec = sound.codec_context.name
+            if codec in COPIED_AUDIO:
+                self.read.append(sound)
+                self._sound[sound.index] = self._container.add_stream_from_template(sound)
+            else:
+                log.warning("The sound (%s) is left out: an MP4 file cannot hold it as it is.", codec)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+    def write(self, pixels: NDArray[np.uint8], seconds: float) -> None:
+        """Add a frame that is shown from `seconds` on."""
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame.time_base, frame.pts = self._clock, round(seconds / self._clock)
+        self._container.mux(self._video.encode(frame))
+
+    def copy(self, packet: Packet[Stream], start: float) -> None:
+        """Add a piece of sound as it is, earlier by `start` seconds."""
+        if packet.time_base is None or packet.pts is None or packet.dts is None:
+            return
+        shift = round((start + self._origin) / packet.time_base)
+        if packet.pts < shift:
+            return
+        packet.stream, packet.pts, packet.dts = self._sound[packet.stream.index], packet.pts - shift, packet.dts - shift
+        self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        self._container.mux(self._video.encode(None))

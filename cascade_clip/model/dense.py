@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.image_encoder import patch_grid
-from cascade_clip.model.clip.positions import resize_positions
+from cascade_clip.model.clip.image_encoder import patch_grid, resize_positions
+from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip
 
 DenseAttention = Literal["value", "self-self"]
 _CERTAIN = 1e-6
+
+
+class DenseTokens(NamedTuple):
+    """Encoded images of a training-free network."""
+
+    tokens: Tensor
+    """(B, N, C) patch tokens, unit vectors in the joint space."""
+    grid: tuple[int, int]
+    """(h, w) of the patches, N = h·w, row by row."""
 
 
 class DenseNetwork(nn.Module):
@@ -48,11 +58,20 @@ class DenseNetwork(nn.Module):
         """Side of a patch in pixels; image sides are multiples of it."""
         return int(self.visual.patch_size[0])
 
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+    def encode(self, image: Tensor) -> DenseTokens:
+        """Encode images (B, 3, H, W) once; `forward` compares the result with any number of vocabularies.
+
+        Raises:
+            UserError: A side that is no multiple of the patch size.
+        """
+        grid = patch_grid(image, self.patch_size)
+        return DenseTokens(F.normalize(self.patch_tokens(image, grid), dim=-1), grid)
+
+    def forward(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
         """Mask logits whose sigmoid is the probability of a class among all that are given.
 
         Args:
-            image: (B, 3, H, W) float, normalised.
+            image: (B, 3, H, W) float, normalised, or what `encode` made of it.
             text: (K, C) text embeddings, unit vectors.
 
         Returns:
@@ -61,11 +80,11 @@ class DenseNetwork(nn.Module):
         Raises:
             UserError: A side that is no multiple of the patch size.
         """
-        grid = patch_grid(image, self.patch_size)
-        tokens = F.normalize(self.patch_tokens(image, grid), dim=-1)
-        probability = (self.scale * tokens.float() @ text.float().T).softmax(dim=-1)
+        encoded = self.encode(image) if isinstance(image, Tensor) else image
+        # In half precision the largest probability would be 1, whose logit is infinite.
+        probability = (self.scale * encoded.tokens.float() @ text.float().T).float().softmax(dim=-1)
         logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2)
-        by_patch: Tensor = logits.unflatten(-1, grid)
+        by_patch: Tensor = logits.unflatten(-1, encoded.grid)
         return by_patch
 
     def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -93,3 +112,52 @@ class DenseNetwork(nn.Module):
             value = ((mixed[0] + mixed[1]) / 2).transpose(1, 2).flatten(2)
         output: Tensor = attention.out_proj(value)
         return output
+
+
+PREFIXES: dict[str, DenseAttention] = {"dense:": "value", "dense-self:": "self-self"}
+DEFAULT_WEIGHTS = "openai"
+_SIDE = 512
+_OVERLAP = 426 / 512
+
+
+def is_dense(name: str) -> bool:
+    """Whether a model's name asks for training-free segmentation."""
+    return name.startswith(tuple(PREFIXES))
+
+
+def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
+    """Load a training-free model.
+
+    Args:
+        name: `dense:NAME` reads the last block's value path, `dense-self:NAME` lets patches attend to similar ones.
+            NAME is `bundled`, an open_clip name with `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
+
+    Returns:
+        The network, its CLIP, and a recipe that says how images reach it: CLIP's own normalisation, no bias.
+
+    Raises:
+        UserError: A CLIP that cannot be had.
+    """
+    prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
+    architecture, weights = _split_name(name.removeprefix(prefix))
+    clip = load_clip(architecture, weights)
+    network = DenseNetwork(clip.visual, attention=PREFIXES[prefix])
+    own_side = int(clip.visual.image_size[0])
+    # The bundled CLIP knows a small world at its own scale; photographs are taken at the size of the paper.
+    side = own_side if architecture == BUNDLED else _SIDE // network.patch_size * network.patch_size
+    recipe = Recipe(
+        name=name,
+        clip=ClipConfig(architecture=architecture, weights=weights or DEFAULT_WEIGHTS),
+        text=TextConfig(templates="multi" if architecture == BUNDLED else "imagenet", half=False, readable=True),
+        data=DataConfig(mean=clip.mean, std=clip.std, short_side=side, crop=side),
+        inference=InferenceConfig(crop=side, stride=max(1, round(side * _OVERLAP)), seen_bias=0.0),
+    )
+    return network, clip, recipe
+
+
+def _split_name(name: str) -> tuple[str, str | None]:
+    """Split "ViT-B-16:laion2b_s34b_b88k"; `bundled`, hf-hub and local-dir bring their own weights."""
+    if name == BUNDLED or name.startswith(("hf-hub:", "local-dir:")):
+        return name, None
+    architecture, _, weights = name.partition(":")
+    return architecture, weights or DEFAULT_WEIGHTS

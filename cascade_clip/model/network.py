@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError
@@ -28,11 +29,16 @@ class CascadeNetwork(nn.Module):
         """Side of a patch in pixels; image sides are multiples of it."""
         return self.encoder.patch_size
 
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """Encode an image (B, 3, H, W) once; `forward` decodes the result for any number of vocabularies."""
+        features: ImageFeatures = self.encoder(image)
+        return features
+
     def forward(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
         """Mask logits: the sum over decoders, one a stage in the cascade.
 
         Args:
-            image: (B, 3, H, W) float, normalised, or what the encoder made of it before.
+            image: (B, 3, H, W) float, normalised, or what `encode` made of it.
             text: (K, C) text embeddings, unit vectors.
 
         Returns:
@@ -71,8 +77,30 @@ class CascadeNetwork(nn.Module):
 
     def stage_logits(self, image: Tensor | ImageFeatures, text: Tensor) -> list[Tensor]:
         """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""
-        features = image if isinstance(image, ImageFeatures) else self.encoder(image)
-        return [mask.unflatten(-1, features.grid) for mask in self.head(features, text.to(image.dtype))]
+        if isinstance(image, Tensor):
+            text = text.to(image.dtype)
+            image = self.encode(image)
+        return [mask.unflatten(-1, image.grid) for mask in self.head(image, text)]
+
+
+class EveryDecoder:
+    """A cascade whose mask logits are those of every decoder and their sum, one below the other."""
+
+    def __init__(self, network: CascadeNetwork) -> None:
+        """Take a network with D decoders."""
+        self.network = network
+        self.parts = len(network.head.decoders) + 1
+        """D + 1."""
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.network.patch_size
+
+    def __call__(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
+        """Mask logits (B, (D + 1)·K, h, w): K of each decoder, shallow to deep, then their sum."""
+        logits = self.network.stage_logits(image, text)
+        return torch.cat([*logits, torch.stack(logits).sum(dim=0)], dim=1)
 
 
 def list_mismatches(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:

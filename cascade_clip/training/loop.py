@@ -19,8 +19,8 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.run import evaluate
-from cascade_clip.evaluation.scores import Scores, scores_from_confusion
+from cascade_clip.evaluation.evaluate import evaluate
+from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.labelling import Labeller
@@ -252,24 +252,10 @@ class Trainer:
         split, dataset = self.validation.split, self.validation.dataset
         if not dataset.count("val"):
             return None
-        network, recipe = self.network, self.recipe
-        network.eval()
-        confusion = evaluate(
-            network,
-            self.model.text_embeddings_for(split, templates=self.validation.templates),
-            split,
-            dataset,
-            recipe.data,
-            recipe.inference,
-            device=self.accelerator.device,
-            dtype=self.model.dtype,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-            limit=recipe.train.validate_images,
-        )
-        network.train()
-        total = self.accelerator.reduce(confusion, "sum")
-        scores = scores_from_confusion(total.cpu().numpy(), split.seen_indices, split.unseen_indices, split.class_names)
+        self.network.eval()
+        limit = self.recipe.train.validate_images
+        scores = evaluate(self.model, split, dataset, templates=self.validation.templates, limit=limit).scores
+        self.network.train()
         self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
         # Judged on seen classes: choosing a model by labels of unseen classes, or of another dataset, would leak them.
         judged = split == self.split and not math.isnan(scores.miou_seen)
@@ -289,16 +275,9 @@ class Trainer:
             return
         network = self.network
         network.eval()
+        vocabulary = self.model.vocabulary(split=validation.split, templates=validation.templates)
         write_validation_sheet(
-            self.run,
-            self.state.step,
-            network,
-            self.model.text_embeddings_for(validation.split, templates=validation.templates),
-            validation.split,
-            validation.dataset,
-            recipe,
-            device=self.accelerator.device,
-            dtype=self.model.dtype,
+            self.run, self.state.step, self.model.predictor(), vocabulary, validation.dataset, recipe
         )
         network.train()
 

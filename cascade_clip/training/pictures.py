@@ -7,21 +7,16 @@ import logging
 import random
 from typing import TYPE_CHECKING
 
-import torch
-
 from cascade_clip.files import write_files
-from cascade_clip.inference.predictor import segment_image
+from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from numpy import uint8
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from cascade_clip.config.schema import Recipe
-    from cascade_clip.data.catalogue import Split
     from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.inference.sliding_window import MaskNetwork
     from cascade_clip.report.overlay import Labels
 
 logger = logging.getLogger(__name__)
@@ -41,14 +36,10 @@ def write_curves(run: RunFolder, title: str) -> None:
 def write_validation_sheet(
     run: RunFolder,
     step: int,
-    network: MaskNetwork,
-    text: Tensor,
-    split: Split,
+    predictor: Predictor,
+    vocabulary: Vocabulary,
     dataset: PreparedDataset,
     recipe: Recipe,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
 ) -> None:
     """Segment the run's fixed images and write image, label, prediction and errors of each as one sheet.
 
@@ -57,13 +48,10 @@ def write_validation_sheet(
     Args:
         run: Where the sheet goes, as `pictures/validation-000400.jpg` after 400 steps.
         step: Steps done.
-        network: The network in evaluation mode, on `device`.
-        text: (K, C) float32 text embeddings of the split's classes.
-        split: Class names, and which of them are seen.
+        predictor: The network in evaluation mode, and how it looks at images.
+        vocabulary: The classes of the dataset, and which of them are seen.
         dataset: Its part "val" is shown.
-        recipe: How many images, the seed that chooses them, and how they are segmented.
-        device: Where the network runs.
-        dtype: Precision of the network's products.
+        recipe: How many images, and the seed that chooses them.
 
     Raises:
         UserError: An image or a label cannot be read.
@@ -71,15 +59,15 @@ def write_validation_sheet(
     from cascade_clip.report.palette import class_colours
     from cascade_clip.report.pictured_image import picture_image, picture_sheet
 
-    names, seen = split.class_names, torch.zeros(len(split.class_names), dtype=torch.bool)
-    seen[list(split.seen_indices)] = True
+    names = vocabulary.names
 
     def predict(image: NDArray[uint8]) -> Labels:
-        return segment_image(network, image, text, seen, recipe.data, recipe.inference, device, dtype).labels
+        return predictor.segment_image(image, vocabulary).labels
 
     chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)
     colours = class_colours(names)
-    sheet = picture_sheet([picture_image(dataset, index, names, colours, predict) for index in chosen], split.unseen)
+    unseen = {name for name, seen in zip(names, vocabulary.seen.tolist(), strict=True) if not seen}
+    sheet = picture_sheet([picture_image(dataset, index, names, colours, predict) for index in chosen], unseen)
     encoded = io.BytesIO()
     sheet.save(encoded, "JPEG", quality=QUALITY)
     _write(run, run.validation_sheet(step).name, encoded.getvalue())

@@ -17,9 +17,9 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 def test_stages_of_the_chosen_classes_and_their_sum(tiny_model: CascadeCLIP):
     text = tiny_model.embed(["road", "tree", "sky"])
     data, inference = tiny_model.recipe.data, tiny_model.recipe.inference
-    masks = stage_masks(
-        tiny_model.network, IMAGE, text[[2, 0]], data=data, inference=inference, device=tiny_model.device
-    )
+    predictor = tiny_model.predictor()
+    predictor.set_image(IMAGE)
+    masks = stage_masks(predictor, text[[2, 0]])
     assert masks.decoders == ("stage {1-2}", "stage {3}", "stage {4}")
     assert masks.masks.shape == (2, 3, 64, 101)
     assert masks.masks.min() >= 0
@@ -31,16 +31,9 @@ def test_stages_of_the_chosen_classes_and_their_sum(tiny_model: CascadeCLIP):
 
 
 def test_in_one_window_the_logits_of_the_stages_add_up(tiny_model: CascadeCLIP):
-    square = np.ascontiguousarray(IMAGE[:64, :64])
-    text = tiny_model.embed(["road"])
-    masks = stage_masks(
-        tiny_model.network,
-        square,
-        text,
-        data=tiny_model.recipe.data,
-        inference=tiny_model.recipe.inference,
-        device=tiny_model.device,
-    )
+    predictor = tiny_model.predictor()
+    predictor.set_image(np.ascontiguousarray(IMAGE[:64, :64]))
+    masks = stage_masks(predictor, tiny_model.embed(["road"]))
     logits = np.log(masks.masks.astype(np.float64) / (1 - masks.masks))
     expected = 1 / (1 + np.exp(-logits.sum(axis=1)))
     np.testing.assert_allclose(masks.total, expected, atol=1e-4)

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import typer
 from torch.nn import functional as F  # noqa: N812
 from typer.testing import CliRunner, Result
 
-from cascade_clip import segmenter
+from cascade_clip import CascadeCLIP, segmenter
 from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure, TextConfig
 from cascade_clip.data.catalogue import ClassEntry, Split
-from cascade_clip.inference.predictor import segment_image
 
 RGB = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
 COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))
@@ -35,8 +33,8 @@ class ColourNetwork(torch.nn.Module):
         return 2 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
 
 
-class ColourModel:
-    """Has of `CascadeCLIP` what the commands use."""
+class ColourModel(CascadeCLIP):
+    """A model without CLIP."""
 
     def __init__(self) -> None:
         self.network = ColourNetwork()
@@ -60,31 +58,9 @@ class ColourModel:
     def release_text_tower(self) -> None:
         self.released = True
 
-    def embed(self, classes: Sequence[str]) -> torch.Tensor:
+    def embed(self, classes: Sequence[str], *, templates: str | None = None) -> torch.Tensor:
         self.embedded.append(tuple(classes))
         return torch.tensor([RGB[name.split("|")[0]] for name in classes])
-
-    def text_embeddings_for(self, split: Split, *, templates: str | None = None) -> torch.Tensor:
-        return self.embed(split.class_names)
-
-    def segment(
-        self,
-        image: np.ndarray,
-        classes: Sequence[str] | None = None,
-        *,
-        split: Split | None = None,
-        text_embeddings: torch.Tensor | None = None,
-        threshold: float | None = None,
-    ) -> list[Any]:
-        names = tuple(classes) if split is None else split.class_names
-        text = text_embeddings if split is None else self.text_embeddings_for(split)
-        seen = torch.zeros(len(names), dtype=torch.bool)
-        data, inference = self.recipe.data, self.recipe.inference
-        return [
-            segment_image(
-                self.network, image, text, seen, data, inference, self.device, threshold=threshold, classes=names
-            )
-        ]
 
 
 @pytest.fixture

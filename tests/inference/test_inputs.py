@@ -15,31 +15,21 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_folder_gives_its_images_sorted_without_subfolders(photos: Path):
-    assert [path.name for path in find_images([photos])] == ["a.PNG", "b.jpg"]
-
-
-def test_globs_are_expanded_here_and_cross_folders_with_two_stars(photos: Path):
-    assert [path.name for path in find_images([f"{photos}/*.jpg"])] == ["b.jpg"]
-    assert [path.relative_to(photos).as_posix() for path in find_images([f"{photos}/**/*.jpg"])] == [
-        "b.jpg",
-        "deep/b.jpg",
-        "deep/c.jpg",
-    ]
-
-
-def test_the_order_of_inputs_is_kept_and_a_file_comes_once(photos: Path):
-    found = find_images([photos / "deep" / "c.jpg", photos, photos / "b.jpg"])
-    assert [path.name for path in found] == ["c.jpg", "a.PNG", "b.jpg"]
-
-
-def test_a_file_named_outright_is_taken_whatever_its_suffix(photos: Path):
-    assert find_images([photos / "notes.txt"]) == [photos / "notes.txt"]
-
-
-def test_a_file_whose_name_looks_like_a_glob_is_a_file(photos: Path):
-    (photos / "a[1].jpg").write_bytes(b"")
-    assert find_images([photos / "a[1].jpg"]) == [photos / "a[1].jpg"]
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([""], ["a.PNG", "b.jpg"]),  # a folder: its images, sorted, without subfolders
+        (["*.jpg"], ["b.jpg"]),
+        (["**/*.jpg"], ["b.jpg", "deep/b.jpg", "deep/c.jpg"]),
+        (["deep/c.jpg", "", "b.jpg"], ["deep/c.jpg", "a.PNG", "b.jpg"]),  # in this order, each file once
+        (["notes.txt"], ["notes.txt"]),  # a file named outright, whatever its suffix
+        (["a[1].jpg"], ["a[1].jpg"]),  # not a glob where such a file exists
+    ],
+)
+def test_files_folders_and_globs(photos: Path, given: list[str], found: list[str]):
+    if given == ["a[1].jpg"]:
+        (photos / "a[1].jpg").write_bytes(b"")
+    assert [path.relative_to(photos).as_posix() for path in find_images([photos / name for name in given])] == found
 
 
 @pytest.mark.parametrize(
@@ -78,14 +68,15 @@ def test_class_files_hold_a_name_a_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\n# only\n", "holds no class name"), (b"\xff\xfe\x00", "is no UTF-8 text")]
+    ("content", "message"),
+    [
+        (b"\n# only\n", "holds no class name"),
+        (b"\xff\xfe\x00", "is no UTF-8 text"),
+        (None, r'class file ".*classes\.txt" cannot be read: No such file'),
+    ],
 )
-def test_class_files_that_hold_no_names(tmp_path: Path, content: bytes, message: str):
-    (tmp_path / "classes.txt").write_bytes(content)
+def test_class_files_that_hold_no_names(tmp_path: Path, content: bytes | None, message: str):
+    if content is not None:
+        (tmp_path / "classes.txt").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_class_file(tmp_path / "classes.txt")
-
-
-def test_a_missing_class_file(tmp_path: Path):
-    with pytest.raises(UserError, match=r'class file ".*nowhere\.txt" cannot be read: No such file'):
-        read_class_file(tmp_path / "nowhere.txt")

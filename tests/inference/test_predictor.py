@@ -1,27 +1,46 @@
 import resource
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip import CascadeCLIP
 from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import images_together, label_image, label_maps, prepare_image, segment_image
-
-
-class Brightest(torch.nn.Module):
-    """The class whose row of the text is nearest to the patch's colour."""
-
-    patch_size = 4
-
-    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        return 8 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
-
+from cascade_clip.inference import predictor as predictor_module
+from cascade_clip.inference.class_scores import labels_from_scores
+from cascade_clip.inference.predictor import Predictor, Vocabulary, prepare_image
+from cascade_clip.inference.sliding_window import MaskNetwork, slide_scores
 
 DATA = DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 INFERENCE = InferenceConfig(crop=32, stride=24, seen_bias=0.1)
 CPU = torch.device("cpu")
+RGB = Vocabulary(("red", "green", "blue"), torch.eye(3), torch.tensor([True, False, True]))
+PIXELS = np.random.default_rng(0).integers(0, 255, (70, 150, 3), dtype=np.uint8)
+
+
+class Brightest(torch.nn.Module):
+    """The class whose row of the text is nearest to the patch's colour; keeps the sizes of its batches."""
+
+    patch_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(image))
+        return 8 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
+
+
+def predictor(network: MaskNetwork | None = None, **changes: object) -> Predictor:
+    return Predictor(network or Brightest(), DATA, INFERENCE.model_copy(update=changes), device=CPU)
+
+
+def none_seen(text: torch.Tensor) -> Vocabulary:
+    return Vocabulary.of_names(None, text)
 
 
 def halves(height: int, width: int) -> np.ndarray:
@@ -33,109 +52,152 @@ def halves(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (33, 57), (8, 16), (200, 40)])
-def test_labels_have_the_size_of_the_image(height: int, width: int):
-    text = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    seen = torch.tensor([True, True, True])
-    result = segment_image(
-        Brightest(), halves(height, width), text, seen, DATA, INFERENCE, CPU, classes=("blue", "red", "green")
-    )
+def test_labels_have_the_size_of_the_image(height: int, width: int) -> None:
+    result = predictor().segment_image(halves(height, width), RGB)
     assert result.labels.shape == result.scores.shape == (height, width)
     assert (result.labels.dtype, result.scores.dtype) == (np.uint8, np.float32)
-    assert (result.labels[:, : width // 4] == 1).all()
-    assert (result.labels[:, -(width // 4) :] == 0).all()
-    assert [share.name for share in result.summary()][-1] in {"red", "blue"}
+    assert (result.labels[:, : width // 4] == 0).all()
+    assert (result.labels[:, -(width // 4) :] == 2).all()
 
 
-def test_threshold_and_default_class_names():
+def test_threshold_and_default_class_names() -> None:
     text = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    result = segment_image(
-        Brightest(), halves(32, 64), text, torch.tensor([False, True]), DATA, INFERENCE, CPU, threshold=0.95
-    )
+    vocabulary = Vocabulary(none_seen(text).names, text, torch.tensor([False, True]))
+    result = predictor().segment_image(halves(32, 64), vocabulary, threshold=0.95)
     assert result.classes == ("class 0", "class 1")
     assert (result.labels[:, 40:] == 0).all()
     assert (result.labels[:, :24] == result.no_class).all()  # sigmoid(8) - 0.1 is below 0.95
 
 
-def test_more_than_255_classes_are_labelled_in_16_bits():
+def test_more_than_255_classes_are_labelled_in_16_bits() -> None:
     text = torch.zeros(300, 3)
     text[280, 2] = 1.0
-    result = segment_image(Brightest(), halves(8, 8), text, torch.zeros(300, dtype=torch.bool), DATA, INFERENCE, CPU)
+    result = predictor().segment_image(halves(8, 8), none_seen(text))
     assert result.labels.dtype == np.uint16
     assert result.labels[4, 7] == 280
 
 
-def test_the_image_is_resized_to_the_short_side_and_normalised():
+def test_the_image_is_resized_to_the_short_side_and_normalised() -> None:
     prepared = prepare_image(np.full((10, 20, 3), 255, np.uint8), DATA)
     assert prepared.shape == (3, 32, 64)
     assert (prepared == 1.0).all()
 
 
-def test_an_extremely_narrow_image_is_refused():
+def test_an_extremely_narrow_image_is_refused() -> None:
     with pytest.raises(UserError, match=r"200000 x 1 pixels.*6400000.*30 classes do not fit"):
-        segment_image(
-            Brightest(),
-            np.zeros((1, 200000, 3), np.uint8),
-            torch.zeros(30, 3),
-            torch.zeros(30, dtype=torch.bool),
-            DATA,
-            INFERENCE,
-            CPU,
-        )
+        predictor().segment_image(np.zeros((1, 200000, 3), np.uint8), none_seen(torch.zeros(30, 3)))
 
 
-class Counted(Brightest):
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[int] = []
-
-    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(image))
-        return super().forward(image, text)
-
-
-def test_windows_of_several_images_share_batches_and_give_the_same_labels():
-    text, seen = torch.eye(3), torch.tensor([True, False, True])
-    images = [halves(64, 100), halves(40, 90), halves(32, 32), halves(20, 64)]
-    how = {"data": DATA, "inference": INFERENCE.model_copy(update={"window_batch": 3}), "device": CPU}
-    network = Counted()
-    maps = list(label_maps(network, iter(images), text, seen, together=4, **how))
-    assert network.batches == [3, 3, 3, 1]  # 2, 3, 1 and 4 windows of one size
+@pytest.mark.parametrize(
+    ("sizes", "batches"),
+    [
+        ([(64, 100), (40, 90), (32, 32), (20, 64)], [3, 3, 3, 1]),  # 2, 3, 1 and 4 windows of one size
+        ([(8, 8), (8, 10), (8, 10), (8, 8)], [3, 3]),
+        ([(200, 30), (30, 200)], [3, 3, 3, 3, 3, 3]),
+    ],
+)
+def test_windows_of_several_images_share_batches_and_give_the_same_labels(
+    sizes: list[tuple[int, int]], batches: list[int]
+) -> None:
+    images, network = [halves(*size) for size in sizes], Brightest()
+    maps = list(predictor(network, window_batch=3).label_maps(iter(images), RGB, together=4))
+    assert network.batches[: len(batches)] == batches
     for image, labels in zip(images, maps, strict=True):
-        assert torch.equal(labels, label_image(Brightest(), image, text, seen, **how).labels)
+        assert torch.equal(labels, predictor().label_image(image, RGB).labels)
 
 
-def test_windows_of_other_sizes_have_their_own_batches():
-    small = DATA.model_copy(update={"short_side": 16})
+def test_windows_of_other_sizes_have_their_own_batches() -> None:
+    network = Brightest()
+    small = Predictor(network, DATA.model_copy(update={"short_side": 16}), INFERENCE, device=CPU)
     images = [halves(16, 16), halves(16, 20), halves(16, 20), halves(16, 16)]
-    network = Counted()
-    how = {"data": small, "inference": INFERENCE, "device": CPU}
-    maps = list(label_maps(network, images, torch.eye(3), torch.zeros(3, dtype=torch.bool), together=4, **how))
+    assert [tuple(labels.shape) for labels in small.label_maps(images, RGB, together=4)] == [
+        (16, 16),
+        (16, 20),
+        (16, 20),
+        (16, 16),
+    ]
     assert network.batches == [1, 2, 1]
-    assert [tuple(labels.shape) for labels in maps] == [(16, 16), (16, 20), (16, 20), (16, 16)]
 
 
-def test_images_keep_to_themselves_on_a_cpu():
-    network = Counted()
-    how = {"data": DATA, "inference": INFERENCE, "device": CPU}
-    maps = label_maps(network, [halves(32, 32)] * 3, torch.eye(3), torch.zeros(3, dtype=torch.bool), **how)
-    assert len(list(maps)) == 3
+def test_images_keep_to_themselves_on_a_cpu() -> None:
+    network = Brightest()
+    assert len(list(predictor(network).label_maps([halves(32, 32)] * 3, RGB))) == 3
     assert network.batches == [1, 1, 1]
-    assert images_together(INFERENCE, torch.device("cuda")) == INFERENCE.window_batch
+    elsewhere = Predictor(network, DATA, INFERENCE, device=torch.device("cuda"))
+    assert elsewhere.images_together == INFERENCE.window_batch
 
 
-def test_memory_does_not_grow_with_the_classes_of_a_large_label_map():
+def test_memory_does_not_grow_with_the_classes_of_a_large_label_map() -> None:
     """1000 classes, half of the pixels undecided between all, on 400 x 400: all scores would take 640 MB."""
     text = torch.zeros(1000, 3)
     text[:, 0] = torch.linspace(0, 1, 1000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    labels = label_image(
-        Brightest(),
-        halves(400, 400),
-        text,
-        torch.zeros(1000, dtype=torch.bool),
-        data=DATA,
-        inference=INFERENCE,
-        device=CPU,
-    ).labels
-    assert labels[200, 10] == 999
+    assert predictor().label_image(halves(400, 400), none_seen(text)).labels[200, 10] == 999
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 350e6
+
+
+@pytest.fixture(scope="module", params=["trained", "dense", "pixels only"])
+def network(request: pytest.FixtureRequest, tiny_model: CascadeCLIP, tiny_recipe: Any) -> MaskNetwork:
+    """Networks that encode an image apart, and one that does not."""
+    if request.param == "dense":
+        return CascadeCLIP.from_pretrained("dense:bundled").network
+    return tiny_model.network if request.param == "trained" else Brightest()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_image_encoded_once_gives_the_labels_of_the_plain_path(
+    network: MaskNetwork, flip: bool, dtype: torch.dtype
+) -> None:
+    """Bit for bit, for one vocabulary after the other."""
+    channels = 3 if isinstance(network, Brightest) else int(network.state_dict()[_projection(network)].shape[1])
+    short = DATA.model_copy(update={"short_side": 64})
+    windows = INFERENCE.model_copy(update={"crop": 64, "stride": 48, "flip": flip, "window_batch": 2})
+    at_work = Predictor(network, short, windows, device=CPU, dtype=dtype)
+    at_work.set_image(PIXELS)
+    pixels = torch.from_numpy(prepare_image(PIXELS, short))
+    for classes in (3, 7):
+        text = F.normalize(torch.randn(classes, channels, generator=torch.Generator().manual_seed(classes)), dim=-1)
+        vocabulary = Vocabulary(tuple("abcdefg"[:classes]), text, torch.arange(classes) % 2 == 0)
+        scores = slide_scores(network, pixels, text, vocabulary.seen, windows, dtype=dtype)
+        assert torch.equal(at_work.scores(vocabulary), scores)
+        expected = labels_from_scores(scores, (70, 150), 0.4)
+        for result in (at_work.segment(vocabulary, 0.4), at_work.segment_image(PIXELS, vocabulary, 0.4)):
+            assert np.array_equal(result.labels, expected.labels.numpy())
+            assert np.array_equal(result.scores, expected.scores.numpy())
+        (labels,) = at_work.label_maps([PIXELS], vocabulary)
+        assert torch.equal(labels, labels_from_scores(scores, (70, 150)).labels)
+
+
+def _projection(network: Any) -> str:
+    return next(name for name in network.state_dict() if name.endswith("visual.proj"))
+
+
+def test_an_image_is_encoded_once_unless_it_has_too_many_windows(
+    tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    monkeypatch.setattr(
+        tiny_model.network, "encode", lambda image: encoded.append(len(image)) or tiny_model.network.encoder(image)
+    )
+    at_work = tiny_model.predictor()
+    vocabulary = none_seen(torch.randn(2, 32))
+    at_work.set_image(PIXELS)
+    at_work.segment(vocabulary)
+    at_work.segment(vocabulary)
+    at_work.stage_scores(vocabulary.text)
+    assert encoded == [3]
+    monkeypatch.setattr(predictor_module, "MOST_ENCODED_WINDOWS", 2)
+    at_work.set_image(PIXELS)
+    assert encoded == [3]
+    at_work.segment(vocabulary)
+    assert encoded == [3, 3]
+
+
+def test_mistakes_in_python() -> None:
+    with pytest.raises(UserError, match=r"No image was set: call set_image\(image\) first"):
+        predictor().segment(RGB)
+    with pytest.raises(UserError, match="This model has no stages to look at"):
+        predictor().stage_scores(RGB.text)
+    with pytest.raises(UserError, match=r"2 classes are named, but text embeddings of shape \(3, 3\) given: \(2, chan"):
+        Vocabulary.of_names(["a", "b"], torch.eye(3))

@@ -13,10 +13,10 @@ def test_summary_counts_pixels_and_averages_scores_largest_first():
     assert [s.mean_score for s in summary] == pytest.approx([0.8, 0.3])
 
 
-def test_equal_sizes_keep_the_order_of_the_classes():
-    labels = np.array([[1, 0]], dtype=np.uint8)
-    summary = Segmentation(labels, np.ones((1, 2), np.float32), ("a", "b")).summary()
-    assert [s.name for s in summary] == ["a", "b"]
+def test_equal_sizes_keep_the_order_of_the_classes_and_nothing_is_empty():
+    both = Segmentation(np.array([[1, 0]], np.uint8), np.ones((1, 2), np.float32), ("a", "b"))
+    assert [share.name for share in both.summary()] == ["a", "b"]
+    assert Segmentation(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.float32), ("a",)).summary() == []
 
 
 def test_summary_of_many_rows_is_summed_over_blocks():
@@ -25,8 +25,3 @@ def test_summary_of_many_rows_is_summed_over_blocks():
     summary = Segmentation(labels, np.full(labels.shape, 0.5, np.float32), ("a", "b")).summary()
     assert [s.pixels for s in summary] == [4800, 200]
     assert summary[1].mean_score == pytest.approx(0.5)
-
-
-def test_an_image_without_any_class_has_an_empty_summary():
-    labels = np.full((2, 2), 255, dtype=np.uint8)
-    assert Segmentation(labels, np.zeros((2, 2), np.float32), ("a",)).summary() == []

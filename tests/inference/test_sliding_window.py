@@ -107,18 +107,3 @@ def test_mirrored_averaging_makes_the_scores_of_a_mirrored_image_the_mirrored_sc
     torch.testing.assert_close(slide_scores(Ramp(), image.flip(-1), text, seen, windows).flip(-1), scores)
     unflipped = slide_scores(Ramp(), image, text, seen, windows.model_copy(update={"flip": False}))
     assert (unflipped - scores).abs().max() > 0.1
-
-
-def test_reduced_precision_still_gives_float32_scores(text: torch.Tensor):
-    class Products(PatchMeans):
-        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-            means = F.avg_pool2d(image, self.patch_size)
-            logits = (means.flatten(2).transpose(1, 2) @ text.T).transpose(1, 2)
-            assert logits.dtype == torch.bfloat16
-            return logits.unflatten(-1, means.shape[-2:])
-
-    image, seen = random_image(16, 20), torch.ones(5, dtype=torch.bool)
-    scores = slide_scores(Products(), image, text, seen, InferenceConfig(crop=16, stride=16), dtype=torch.bfloat16)
-    assert scores.dtype == torch.float32
-    full = slide_scores(PatchMeans(), image, text, seen, InferenceConfig(crop=16, stride=16))
-    assert 0 < (scores - full).abs().max() < 0.02

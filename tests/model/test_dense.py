@@ -10,8 +10,7 @@ import torch
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.dense import DenseNetwork
-from cascade_clip.model.load_dense import load_dense
+from cascade_clip.model.dense import DenseNetwork, load_dense
 from cascade_clip.segmenter import CascadeCLIP
 
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import InferenceConfig
-from cascade_clip.inference.scores import class_scores, labels_from_scores
+from cascade_clip.inference.class_scores import class_scores, labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores, window_boxes
 from cascade_clip.model.clip.text import embed_sentences
 

@@ -15,12 +15,12 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict
 from cascade_clip.checkpoint.upstream_names import PROMPTS, own_name
 from cascade_clip.config.schema import ModelConfig, SpectralConfig
-from cascade_clip.inference.scores import class_scores
+from cascade_clip.inference.class_scores import class_scores
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import count_masks, pseudo_labels, remap_labels, seen_label_table
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.open_clip_model import build_model
-from cascade_clip.model.head.queries import relation_descriptor
+from cascade_clip.model.head.cascade import relation_descriptor
 from cascade_clip.training.optimizer import trainable_parameters
 
 from .conftest import LABEL_GAP, TOLERANCE, GoldenModel

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -12,9 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.positions import PositionResize, resize_positions
-from cascade_clip.model.clip.spectral_prompt import SPECTRAL_BLOCKS, SpectralPrompt
-from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
 
@@ -32,36 +31,6 @@ class ImageFeatures:
     patch_tokens: dict[int, Tensor]
     class_token: Tensor
     grid: tuple[int, int]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number format of the tokens."""
-        return self.class_token.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where they lie."""
-        return self.class_token.device
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> ImageFeatures:
-        """The same features on a device."""
-        return self._changed(lambda tokens: tokens.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> ImageFeatures:
-        """The same features in pinned memory, from which copies to a GPU need not be waited for."""
-        return self._changed(lambda tokens: tokens.pin_memory())
-
-    def is_pinned(self) -> bool:
-        """Whether they lie there already."""
-        return self.class_token.is_pinned()
-
-    def of_image(self, place: int) -> ImageFeatures:
-        """The features of one image of the batch, B = 1."""
-        return self._changed(lambda tokens: tokens[place : place + 1])
-
-    def _changed(self, change: Callable[[Tensor], Tensor]) -> ImageFeatures:
-        tokens = {block: change(of_block) for block, of_block in self.patch_tokens.items()}
-        return ImageFeatures(tokens, change(self.class_token), self.grid)
 
 
 class TapProjection(nn.Module):
@@ -106,7 +75,7 @@ class ImageEncoder(nn.Module):
             visual: open_clip's ViT with a class token; its layers are used, never copied.
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
-            prompts: Visual prompts; none leaves CLIP as it is.
+            prompts: Visual prompts; None leaves CLIP as it is.
             spectral: Spectral prompt of SPT-SEG, added to the patches at the input of the first two blocks.
             prompt_norm: One trainable LayerNorm before every tap and the final output.
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
@@ -144,7 +113,7 @@ class ImageEncoder(nn.Module):
 
         Args:
             image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
-            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; none: nobody asks.
+            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; None: not collected.
 
         Raises:
             UserError: A side that is no multiple of the patch size.
@@ -185,7 +154,7 @@ class ImageEncoder(nn.Module):
         return torch.cat([class_token, patches + self.spectral(patches, class_token, grid)], dim=1)
 
     def _prompts(self, index: int, tokens: Tensor) -> Tensor | None:
-        """Prompt tokens (B, P, W) that one block sees beside `tokens`; none beyond their depth."""
+        """Prompt tokens (B, P, W) that one block sees beside `tokens`; None beyond their depth."""
         if self.prompts is None or index >= self.prompts.depth:
             return None
         prompts: Tensor = self.prompts(index, len(tokens))
@@ -247,3 +216,31 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
     output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
     return output
+
+
+PositionResize = Literal["bilinear", "bicubic-antialias"]
+
+
+def resize_positions(
+    positions: Tensor, source: tuple[int, int], target: tuple[int, int], mode: PositionResize
+) -> Tensor:
+    """Resize the spatial part of a position table to another grid; the class position stays (SPEC section 3.2).
+
+    Args:
+        positions: (1 + h·w, W) float, the class token's position first, then row by row.
+        source: Grid (h, w) of the table.
+        target: Grid (h', w') wanted.
+        mode: `bilinear` without antialiasing, as released; `bicubic-antialias` as open_clip does.
+
+    Returns:
+        (1 + h'·w', W); the table itself where the grids are the same.
+    """
+    if source == target:
+        return positions
+    spatial = positions[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
+    if mode == "bilinear":
+        spatial = F.interpolate(spatial, size=target, mode="bilinear", align_corners=False)
+    else:
+        spatial = F.interpolate(spatial, size=target, mode="bicubic", antialias=True, align_corners=False)
+    spatial = spatial.permute(0, 2, 3, 1).reshape(target[0] * target[1], -1)
+    return torch.cat([positions[:1], spatial.to(positions.dtype)])

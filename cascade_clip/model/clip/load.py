@@ -1,4 +1,4 @@
-"""Which CLIP, its weights, its tokenizer, and a hash that identifies them; nobody else asks open_clip for any of it."""
+"""Which CLIP, its weights, its tokenizer, and a hash that identifies them; only this file asks open_clip for them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class ClipIdentity:
 
     Attributes:
         architecture: Name it was asked for by (open_clip name, `hf-hub:`, `local-dir:`, config file, `bundled`).
-        weights: Pretrained tag or file it was asked for by; none where the architecture implies the weights.
+        weights: Pretrained tag or file it was asked for by; None where the architecture implies the weights.
         model_config: open_clip's constructor settings: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`…
         sha256: Hash over every tensor of both towers as float32, see `hash_of_weights`.
         has_text: Whether the text tower is there.
@@ -75,7 +75,7 @@ class Clip:
 
     Attributes:
         model: open_clip's model with both towers, fp32, eval mode, frozen.
-        tokenize: Texts -> token ids (len(texts), context) int64; none where there is no text tower, or not any more.
+        tokenize: Texts -> token ids (len(texts), context) int64; None where there is no text tower, or it was released.
         identity: What it is.
         vocabulary: The tokenizer's own merges file, where it is not CLIP's.
         mean: Mean of its own preprocessing, RGB on 0..255.

@@ -1,4 +1,7 @@
-"""How the blocks of one stage are merged into one map of patch tokens (paper, Equation 4 and Table 8)."""
+"""How the blocks of one stage are merged into one map of patch tokens (paper, Equation 4 and Table 8).
+
+The functions at the end build the modules from a recipe's settings; `cascade_clip.extensions.AGGREGATIONS` names them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.config.schema import AggregationConfig
 
 GaussianFormula = Literal["released", "paper"]
 
@@ -94,3 +99,23 @@ class SingleBlock(nn.Module):
         """Return the only map (B, N, C)."""
         (only,) = tokens
         return only
+
+
+def gaussian(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
+    """Neighbourhood Gaussian aggregation; dimension and heads do not matter."""
+    return WeightedSum(gaussian_weights(blocks, config.sigma, config.formula), train=config.train)
+
+
+def plain_sum(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
+    """A sum whose weights start at one; dimension and heads do not matter."""
+    return WeightedSum(torch.ones(blocks), train=config.train)
+
+
+def concatenation(config: AggregationConfig, blocks: int, dim: int, heads: int) -> Concatenation:
+    """Channels side by side, then a linear layer; the heads do not matter."""
+    return Concatenation(blocks, dim)
+
+
+def self_attention(config: AggregationConfig, blocks: int, dim: int, heads: int) -> BlockAttention:
+    """Self-attention between the blocks' tokens of a location."""
+    return BlockAttention(dim, heads)

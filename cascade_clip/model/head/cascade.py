@@ -1,13 +1,13 @@
-"""The cascade: for every stage an aggregation, and a text projection and a decoder that read what it merged."""
+"""The cascade: for every stage an aggregation, and queries and a decoder that read what it merged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from cascade_clip.model.clip.image_encoder import ImageFeatures
-from cascade_clip.model.head.queries import relation_descriptor
 
 
 class CascadeHead(nn.Module):
@@ -57,3 +57,17 @@ class CascadeHead(nn.Module):
             queries = self.text_projections[number % len(self.text_projections)](descriptor)
             masks.append(decoder(queries, memories[number // per_stage], features.grid))
         return masks
+
+
+def relation_descriptor(text: Tensor, class_token: Tensor) -> Tensor:
+    """Relate every class to the image: T̂ = [T ⊙ g, T], the product first (SPEC section 4).
+
+    Args:
+        text: T, (K, C) text embeddings, unit vectors.
+        class_token: g, (B, C) class tokens of the images, unit vectors.
+
+    Returns:
+        (B, K, 2C).
+    """
+    product = text[None] * class_token[:, None]
+    return torch.cat([product, text[None].expand_as(product)], dim=-1)

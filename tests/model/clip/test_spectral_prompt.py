@@ -7,8 +7,7 @@ import torch
 
 from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.spectral_prompt import SpectralPrompt, resize_filter
-from cascade_clip.model.clip.visual_prompts import VisualPrompts
+from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts, resize_filter
 
 WIDTH = 3
 OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -94,13 +93,3 @@ def test_only_patches_of_the_first_two_inputs_are_prompted(tiny_clip: Clip) -> N
     assert torch.equal(visual_prompts, same_prompts)
     assert torch.equal(plain[:, :1], prompted_tokens[:, :1])
     assert not torch.isclose(plain[:, 1:], prompted_tokens[:, 1:]).all(dim=-1).any()
-
-
-@torch.no_grad()
-def test_a_weight_of_zero_changes_nothing(tiny_clip: Clip) -> None:
-    image = torch.randn(1, 3, 64, 64)
-    spectral = SpectralPrompt((4, 4), 48)
-    spectral.weight.zero_()
-    without = ImageEncoder(tiny_clip.visual, taps=[4])(image)
-    with_it = ImageEncoder(tiny_clip.visual, taps=[4], spectral=spectral)(image)
-    assert torch.equal(without.patch_tokens[4], with_it.patch_tokens[4])

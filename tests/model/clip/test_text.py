@@ -13,9 +13,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip import text
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.open_clip_model import build_model
-from cascade_clip.model.clip.templates import MULTI, SINGLE, templates_of
-from cascade_clip.model.clip.text import class_synonyms, embed_classes
-from cascade_clip.model.clip.text_cache import MOST_IN_MEMORY, TextCache
+from cascade_clip.model.clip.text import MULTI, SINGLE, class_synonyms, embed_classes, templates_of
+from cascade_clip.model.clip.text_cache import TextCache
 
 
 @torch.no_grad()
@@ -26,13 +25,6 @@ def test_fifteen_sentences_as_open_clip_averages_them(tiny_clip: Clip) -> None:
     )
     ours = embed_classes(tiny_clip, ["road", "tree"], MULTI, half=False)
     torch.testing.assert_close(ours, reference.T, rtol=0, atol=2e-6)
-
-
-@torch.no_grad()
-def test_one_sentence_equals_the_text_tower(tiny_clip: Clip) -> None:
-    tokens = tiny_clip.tokenize(["a photo of a road"])
-    expected = F.normalize(tiny_clip.model.encode_text(tokens), dim=-1)
-    torch.testing.assert_close(embed_classes(tiny_clip, ["road"], SINGLE, half=False), expected, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()
@@ -128,16 +120,6 @@ def test_a_cache_that_cannot_be_written_still_embeds_once(
     first = embed_classes(tiny_clip, ["road"], SINGLE, cache=cache)
     monkeypatch.setattr(text, "encode_text", None)
     assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
-
-
-def test_only_the_latest_vocabularies_stay_in_memory(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    cache = TextCache(blocked / "text")
-    keys = [("clip", ("{}",), ((str(number),),)) for number in range(MOST_IN_MEMORY + 1)]
-    for key in keys:
-        cache.put(key, torch.zeros(1, 2))
-    assert [cache.get(key) is None for key in keys] == [True] + MOST_IN_MEMORY * [False]
 
 
 def test_template_sets(tmp_path: Path) -> None:

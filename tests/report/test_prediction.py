@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.outputs import write_prediction
 from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.prediction import write_prediction
 
 COLOURS = ((10, 20, 30), (200, 100, 50))
 

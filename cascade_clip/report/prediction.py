@@ -14,7 +14,7 @@ from PIL import Image
 
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.inference.scores import EIGHT_BIT_CLASSES
+from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.legend import LegendEntry
 from cascade_clip.report.overlay import render_overlay

@@ -1,0 +1,269 @@
+"""Evaluate a model on a prepared dataset: every image once, at its original size."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice, tee
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from cascade_clip.config.dataset_address import is_address
+from cascade_clip.config.schema import InferenceConfig
+from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
+from cascade_clip.data.dataset_info import INFO_FILE, Part
+from cascade_clip.data.dataset_location import dataset_folder, holds_rows, locate_dataset
+from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.confusion import confusion_matrix
+from cascade_clip.evaluation.details import ConfusedPair, ImageResult, image_result, most_confused
+from cascade_clip.evaluation.scores import Scores, scores_from_confusion
+from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.progress import Progress
+from cascade_clip.segmenter import CascadeCLIP
+
+PAIRS_RECORDED = 20
+"""Most pairs of confused classes that a result names."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """What an evaluation found, over all processes.
+
+    Attributes:
+        split: The classes, and which of them are seen.
+        dataset: Name of the dataset.
+        part: "val" or "train".
+        inference: How the images were segmented.
+        templates: Sentences that the class names were put into.
+        confusion: (K, K) int64 pixels, row = true class, column = predicted class.
+        images: The result of each image, in the order of the dataset.
+        images_of_the_set: Number of images in the part; more than `images` where a limit was given.
+        processes: Number of processes that shared the work.
+        seconds: Duration, without loading and compiling the model.
+    """
+
+    split: Split
+    dataset: str
+    part: Part
+    inference: InferenceConfig
+    templates: str
+    confusion: NDArray[np.int64]
+    images: tuple[ImageResult, ...]
+    images_of_the_set: int
+    processes: int
+    seconds: float
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Seen and unseen mIoU, hIoU, pixel accuracy and every class's figures."""
+        split = self.split
+        return scores_from_confusion(self.confusion, split.seen_indices, split.unseen_indices, split.class_names)
+
+    @cached_property
+    def confused(self) -> list[ConfusedPair]:
+        """The pairs of classes that cost most pixels, at most `PAIRS_RECORDED`."""
+        return most_confused(self.confusion, self.split.class_names, PAIRS_RECORDED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON takes it, without the confusion matrix and single images."""
+        return {
+            "split": self.split.name,
+            "dataset": self.dataset,
+            "images": len(self.images),
+            "images_of_the_set": self.images_of_the_set,
+            "inference": self.inference.model_dump(mode="json"),
+            "templates": self.templates,
+            "processes": self.processes,
+            "seconds": round(self.seconds, 2),
+            "scores": self.scores.to_dict(),
+            "confused": [asdict(pair) for pair in self.confused],
+        }
+
+
+def evaluate(
+    model: CascadeCLIP,
+    split: str | Split | None = None,
+    dataset: PreparedDataset | Path | str | None = None,
+    *,
+    part: Part = "val",
+    inference: InferenceConfig | None = None,
+    templates: str | None = None,
+    text_embeddings: Tensor | None = None,
+    limit: int = 0,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Measure seen and unseen mIoU, hIoU and pixel accuracy of a model.
+
+    Where processes were started together (`torch.distributed`), each segments its share of the images and every one
+    returns the result of all. The shares are disjoint and together the whole set, so that each image is counted once.
+
+        result = evaluate(CascadeCLIP.from_pretrained("runs/mine/model"), "voc-seen")
+        print(result.scores.hiou)
+
+    Args:
+        model: What is measured, in evaluation mode.
+        split: Class names and which of them are seen, by name, TOML file or as a split; None: the model's own, or that
+            of the dataset where it has other classes.
+        dataset: A prepared dataset, its folder, one that holds it under its name, or an address; None: the one that the
+            model was trained on, else the split's in `$CASCADE_CLIP_DATA` or the user's data folder.
+        part: "val" or "train".
+        inference: Crop, stride, bias, mirrored averaging, windows a forward pass; None: the model's own.
+        templates: Template set or file for class names; None: the model's own.
+        text_embeddings: (K, C) unit vectors of the split's classes, for a model without a text tower.
+        limit: Evaluate only this many images, spread evenly over the set; 0: all of them.
+        progress: Called after every image with how many of this process's are done, how many it has, and the image.
+
+    Raises:
+        UserError: No split or dataset, classes that cannot be embedded, a part without images, an image or label that
+            cannot be read, or a label that does not fit its image or the split.
+    """
+    if isinstance(dataset, PreparedDataset):
+        chosen = get_split(split) if isinstance(split, str) else split or model.split
+        if chosen is None:
+            raise UserError("The model does not say what it was trained on: give the split.")
+    else:
+        chosen, dataset = find_dataset(model, split, dataset)
+    started = time.perf_counter()
+    vocabulary = model.vocabulary(split=chosen, text_embeddings=text_embeddings, templates=templates)
+    indices = chosen_images(dataset.count(part), limit)
+    if not indices:
+        raise UserError(f'The data set has no images in its part "{part}", so there is nothing to evaluate.')
+    predictor = model.predictor(inference)
+    rank, world = _place_among_processes()
+    confusion, images = _measure(predictor, vocabulary, dataset, part, indices[rank::world], progress)
+    if world > 1:
+        confusion, images = _gathered(confusion, images, world)
+    return EvaluationResult(
+        split=chosen,
+        dataset=dataset.name,
+        part=part,
+        inference=predictor.inference,
+        templates=templates or model.recipe.text.templates,
+        confusion=confusion.cpu().numpy(),
+        images=tuple(images),
+        images_of_the_set=dataset.count(part),
+        processes=world,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def find_dataset(
+    model: CascadeCLIP, split: str | Split | None, data: Path | str | None, *, stream: bool = False
+) -> tuple[Split, PreparedDataset]:
+    """Find split and dataset: what is given, else what the model was trained on.
+
+    Args:
+        model: Its own split counts where no other is named and the dataset in `data` has the same classes.
+        split: A split, by name or by file.
+        data: Folder of a dataset, one that holds it under its name, or an address.
+        stream: Read a dataset that lies elsewhere from there.
+
+    Raises:
+        UserError: No split, no dataset, or a dataset of other classes than the split's.
+    """
+    if isinstance(split, str):
+        split = get_split(split)
+    chosen = split or _split_of(model, data, stream)
+    if chosen is None:
+        raise UserError("The checkpoint does not say what it was trained on: give --split NAME or --data FOLDER.")
+    own = model.recipe.data.dataset if model.split is not None and chosen.dataset == model.split.dataset else None
+    stream = stream or (data is None and model.recipe.data.stream)
+    folder = locate_dataset(chosen.dataset, data or own, stream=stream, class_names=chosen.class_names)
+    dataset = PreparedDataset.open(folder)
+    dataset.check_classes(chosen.class_names, chosen.name)
+    return chosen, dataset
+
+
+def chosen_images(count: int, limit: int) -> list[int]:
+    """Indices of the images that are evaluated: all, or `limit` of them spread evenly over the set."""
+    if limit <= 0 or limit >= count:
+        return list(range(count))
+    return [position * count // limit for position in range(limit)]
+
+
+def _split_of(model: CascadeCLIP, data: Path | str | None, stream: bool) -> Split | None:
+    """The model's own split, or that of the dataset in `data` where this one has other classes."""
+    if data is None:
+        return model.split
+    place = Path(data).expanduser()
+    if not (is_address(data) or (place / INFO_FILE).is_file() or holds_rows(place)):
+        return model.split
+    own_names = model.split.class_names if model.split is not None else None
+    found = split_for_dataset_folder(dataset_folder(data, stream=stream, class_names=own_names))
+    return model.split if model.split is not None and model.split.class_names == found.class_names else found
+
+
+def _measure(
+    predictor: Predictor,
+    vocabulary: Vocabulary,
+    dataset: PreparedDataset,
+    part: Part,
+    indices: Sequence[int],
+    progress: Progress | None,
+) -> tuple[Tensor, list[ImageResult]]:
+    """Confusion matrix (K, K) int64 on the device, and the result of each image."""
+    confusion = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64, device=predictor.device)
+    results: list[ImageResult] = []
+    samples, looked_at = tee(_read_ahead(dataset, part, indices, predictor.images_together))
+    maps = predictor.label_maps((sample.image for sample in looked_at), vocabulary)
+    for done, (sample, predicted) in enumerate(zip(samples, maps, strict=True), start=1):
+        try:
+            label = torch.from_numpy(sample.label).to(predictor.device)
+            counts = confusion_matrix(predicted, label, len(vocabulary))
+        except UserError as error:
+            raise UserError(f'Image "{sample.name}": {error}') from error
+        confusion += counts
+        results.append(image_result(sample.name, sample.place, counts.cpu()))
+        if progress is not None:
+            progress(done, len(indices), sample.name)
+    return confusion, results
+
+
+def _place_among_processes() -> tuple[int, int]:
+    """Number of this process, and number of processes."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _gathered(confusion: Tensor, images: list[ImageResult], world: int) -> tuple[Tensor, list[ImageResult]]:
+    """The sum of all processes' matrices, and all images in the order of the dataset."""
+    distributed.all_reduce(confusion)
+    shares: list[list[ImageResult]] = [[] for _ in range(world)]
+    distributed.all_gather_object(shares, images)
+    return confusion, sorted((image for share in shares for image in share), key=lambda image: image.index)
+
+
+class _EvaluationImage(NamedTuple):
+    name: str
+    place: int
+    image: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+
+
+def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int) -> Iterator[_EvaluationImage]:
+    """Read and decode the next `ahead` images while the network works on the present ones."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        reads = (reader.submit(_read, dataset, part, index) for index in indices)
+        waiting = deque(islice(reads, ahead))
+        while waiting:
+            waiting.extend(islice(reads, 1))
+            yield waiting.popleft().result()
+
+
+def _read(dataset: PreparedDataset, part: Part, index: int) -> _EvaluationImage:
+    record = dataset.read(part, index)
+    label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
+    image = open_image(record.image_bytes, f'Image "{record.id}" of the data set')
+    return _EvaluationImage(record.id, index, image, label)

@@ -1,0 +1,147 @@
+import io
+import json
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip import CascadeCLIP
+from cascade_clip.config.schema import DataConfig, InferenceConfig, Recipe
+from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.data.images import encode_label
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation import evaluate as evaluation
+from cascade_clip.evaluation.evaluate import EvaluationResult, chosen_images, evaluate
+from cascade_clip.inference.predictor import Vocabulary
+
+CPU = torch.device("cpu")
+DATA = DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
+INFERENCE = InferenceConfig(crop=32, stride=24)
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+SPLIT = Split(
+    "rgb-seen",
+    "rgb",
+    tuple(ClassEntry(name, name, (0, 0, 0)) for name in ("red", "green", "blue")),
+    frozenset({"blue"}),
+)
+
+
+class Colours(torch.nn.Module):
+    patch_size = 4
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        return 4 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
+
+
+class Plain(PreparedDataset):
+    """Images of one colour; image i is 41 + i pixels wide, so that every image has its own number of pixels."""
+
+    def __init__(self, count: int) -> None:
+        self.labels = [np.full((40, 41 + i), i % 3, np.uint8) for i in range(count)]
+        self.images = [COLOURS[label] for label in self.labels]
+        for label in self.labels:
+            label[:2] = 255
+        self.reads: list[int] = []
+
+    @property
+    def name(self) -> str:
+        return "plain"
+
+    def count(self, part: str) -> int:
+        return len(self.labels) if part == "val" else 0
+
+    def read(self, part: str, index: int) -> SimpleNamespace:
+        assert part == "val"
+        self.reads.append(index)
+        encoded = io.BytesIO()
+        Image.fromarray(self.images[index]).save(encoded, "PNG")
+        return SimpleNamespace(
+            id=f"image-{index}",
+            image_bytes=encoded.getvalue(),
+            label_bytes=encode_label(self.labels[index]),
+            present=[],
+        )
+
+
+class ColourModel(CascadeCLIP):
+    """A model without CLIP."""
+
+    def __init__(self) -> None:
+        self.network, self.split, self.device, self.dtype = Colours(), SPLIT, CPU, torch.float32
+        self.recipe = Recipe(data=DATA, inference=INFERENCE)
+
+    def embed(self, classes: Sequence[str], *, templates: str | None = None) -> torch.Tensor:
+        return torch.eye(3)
+
+
+def run(dataset: Plain, **options: object) -> EvaluationResult:
+    return evaluate(ColourModel(), None, dataset, **options)
+
+
+def test_plain_images_are_all_right_and_ignored_rows_do_not_count() -> None:
+    result = run(Plain(3))
+    assert result.confusion.tolist() == np.diag([38 * 41, 38 * 42, 38 * 43]).tolist()
+    assert [(one.id, one.index, one.miou, one.pixel_accuracy) for one in result.images] == [
+        (f"image-{i}", i, 1.0, 1.0) for i in range(3)
+    ]
+    assert (result.scores.miou_seen, result.scores.miou_unseen, result.confused) == (1.0, 1.0, [])
+    record = json.loads(json.dumps(result.to_dict()))
+    assert (record["split"], record["dataset"], record["images"], record["processes"]) == ("rgb-seen", "plain", 3, 1)
+    assert record["scores"] == result.scores.to_dict()
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_processes_together_count_every_image_exactly_once(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, datasets, parts = run(Plain(7)), [Plain(7) for _ in range(world)], []
+    monkeypatch.setattr(evaluation, "_gathered", lambda confusion, images, world: (confusion, images))
+    for rank, dataset in enumerate(datasets):
+        monkeypatch.setattr(evaluation, "_place_among_processes", lambda rank=rank: (rank, world))
+        parts.append(run(dataset))
+    assert np.array_equal(sum(part.confusion for part in parts), whole.confusion)
+    assert sorted(index for dataset in datasets for index in dataset.reads) == list(range(7))
+    assert datasets[0].reads == list(range(0, 7, world))
+
+
+def test_progress_is_told_after_every_image() -> None:
+    told: list[tuple[int, int, str]] = []
+    run(Plain(2), progress=lambda *step: told.append(step))
+    assert told == [(1, 2, "image-0"), (2, 2, "image-1")]
+
+
+def test_a_limit_spreads_over_the_set() -> None:
+    assert chosen_images(10, 0) == chosen_images(10, 10) == chosen_images(10, 99) == list(range(10))
+    assert chosen_images(10, 4) == [0, 2, 5, 7]
+    dataset = Plain(6)
+    result = run(dataset, limit=2)
+    assert dataset.reads == [0, 3]
+    assert (len(result.images), result.images_of_the_set) == (2, 6)
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UserError, match='no images in its part "train"'):
+        run(Plain(2), part="train")
+    with pytest.raises(UserError, match=r"3 classes are named, but text embeddings of shape \(2, 3\)"):
+        Vocabulary.of_split(SPLIT, torch.eye(3)[:2])
+    model = ColourModel()
+    model.split = None
+    with pytest.raises(UserError, match="does not say what it was trained on: give the split"):
+        evaluate(model, None, Plain(2))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda label: label[5:6, 5:6].fill(9) or label, "The label holds class 9"),
+        (lambda label: label[:-1], "The label is 42 x 39 pixels but its image is 42 x 40"),
+    ],
+)
+def test_a_label_that_does_not_fit_names_the_image(damage: Callable, message: str) -> None:
+    dataset = Plain(2)
+    dataset.labels[1] = damage(dataset.labels[1])
+    with pytest.raises(UserError, match=f'Image "image-1": {message}'):
+        run(dataset)
