@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.bench.settings import ALL_CLASSES, ARCHITECTURE, CLASSES, RECIPE, BenchSettings
-from cascade_clip.compilation import check_compiles
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.resize import test_size
@@ -23,7 +22,7 @@ from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.model.clip.positions import resize_positions
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import products_in, resolve_device, resolve_precision
+from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 
 UNSEEN_SHARE = 0.09
@@ -49,11 +48,8 @@ def load_bench_model(settings: BenchSettings) -> tuple[BenchModel, Split]:
 
     Raises:
         UserError: No such checkpoint, recipe, architecture, device or precision, or both a checkpoint and settings of a
-            random network, or a precision in which nothing can be compiled.
+            random network.
     """
-    if settings.compiled:
-        device = resolve_device(settings.device)
-        check_compiles(resolve_precision(settings.precision, device), device, "leave --compile out")
     if settings.checkpoint is not None:
         if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
             raise UserError(

@@ -17,7 +17,7 @@ from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import imitated_products, products_in
+from cascade_clip.runtime import products_in
 
 
 def plain_labels(model: BenchModel, image: NDArray[np.uint8], text: Tensor, seen: Tensor) -> Labels:
@@ -57,7 +57,6 @@ def plain_step(
     probability, area = full.sigmoid(), targets.sum((2, 3))
     overlap = (2 * (probability * targets).sum((2, 3)) + 1) / (probability.sum((2, 3)) + area + 1)
     dice = ((1 - overlap) * (area > 0)).sum() / num_masks
-    with imitated_products(dtype, image.device):
-        (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
+    (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -18,7 +18,7 @@ from cascade_clip.bench.peak_memory import measure_memory
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, Sample, Turns
 from cascade_clip.bench.workload import COMPILED, Workload
-from cascade_clip.runtime import DTYPES, is_imitated
+from cascade_clip.runtime import DTYPES
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
@@ -123,9 +123,7 @@ def _subjects(workload: Workload, turns: Turns) -> dict[str, dict[str, Any]]:
 
 def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettings) -> None:
     """Operations of each subject, and its share of what the device's matrix products reach in the same precision."""
-    dtype = DTYPES[settings.precision]
-    # Imitated products are made of fp32 ones, whose rate is then what can be reached.
-    call, flops = matrix_product(workload.device, torch.float32 if is_imitated(dtype, workload.device) else dtype)
+    call, flops = matrix_product(workload.device, DTYPES[settings.precision])
     turns = Turns(workload.device)
     for _ in range(WARM_UP_ROUNDS + settings.repeats):
         turns.take(MATRIX_PRODUCT, call)

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cascade_clip.compilation import check_compiles, compiled
+from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.prepared import PreparedDataset
@@ -25,7 +25,7 @@ from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import present_classes
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import imitated_products, to_device
+from cascade_clip.runtime import to_device
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.batches import StepBatches
 from cascade_clip.training.compilation import Warmup
@@ -165,11 +165,8 @@ class Trainer:
 
         Raises:
             UserError: A dataset of other classes, class names that cannot be embedded, a crop that does not fit the
-                patches, a batch that cannot be dealt to the processes, no training images, or a precision in which
-                nothing can be compiled.
+                patches, a batch that cannot be dealt to the processes, or no training images.
         """
-        if self.recipe.train.compile:
-            check_compiles(self.model.dtype, self.accelerator.device, "train with --set train.compile=false")
         data, patch = self.recipe.data, self.model.network.patch_size
         if data.crop % patch:
             raise UserError(
@@ -193,7 +190,7 @@ class Trainer:
         network.train()
         for step in range(self.state.step, config.iterations):
             lr = set_learning_rate(optimizer, step, config)
-            with warm_up.first_step(meter), imitated_products(self.model.dtype, self.accelerator.device):
+            with warm_up.first_step(meter):
                 self._step(network, optimizer, text, next(steps), reader)
                 meter.add(reader.read(everything=self._is_stop()))
             last = self.state.step == config.iterations

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cascade_clip import compilation, runtime
+from cascade_clip import compilation
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.training.start import start_training
@@ -63,10 +63,3 @@ def test_a_network_that_cannot_be_compiled(recipe: Recipe, tmp_path: Path, monke
     torch._dynamo.reset()
     with pytest.raises(UserError, match=r"^torch.compile cannot compile this network here \(.*no compiler here.*false"):
         start_training(_compiling(recipe), tmp_path / "run", device="cpu").train()
-
-
-def test_bf16_that_is_imitated_is_not_compiled(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "has_bf16_instructions", lambda: False)
-    with pytest.raises(UserError, match=r"cannot compile bf16 for this processor.*use --precision fp32, or train with"):
-        start_training(_compiling(recipe), tmp_path / "run", device="cpu", precision="bf16")
-    assert not (tmp_path / "run").exists()
