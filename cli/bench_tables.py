@@ -36,11 +36,11 @@ def show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
             f"{change.after:.3f}",
             f"{change.after / change.before:.3f}",
             f"[{_COLOURS.get(change.verdict, 'dim')}]{change.verdict}",
-            MISSING if None in change.memory else " -> ".join(f"{amount:,.0f}" for amount in change.memory),
+            MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
         )
         for change in changes_since(before, after)
     ]
-    headings = ("before", "now", "quotient", "verdict", "MiB above build")
+    headings = ("before", "now", "quotient", "verdict", "above build")
     table = _table("ratios against the earlier result", headings, rows)
     differences = different_settings(before, after)
     if differences:
@@ -82,7 +82,8 @@ def _costs(record: Mapping[str, Any]) -> Table:
         (escape(name), *(cell(figures) for cell in columns.values())) for name, figures in record["subjects"].items()
     ]
     table = _table("first turn, operations, peak memory", tuple(columns), rows)
-    table.caption = "memory: of a process of its own; above build: beyond imports and weights"
+    if "memory" in record["subjects"][record["reference"]]:
+        table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     return table
 
 
