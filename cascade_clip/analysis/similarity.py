@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.analysis.block_tokens import block_tokens
+from cascade_clip.analysis.observed_model import block_tokens
 from cascade_clip.config.schema import DataConfig
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
