@@ -91,7 +91,7 @@ def _facts(record: Mapping[str, Any]) -> Iterable[str]:
     facts = record["facts"]
     if "parameters" in facts:
         counts = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
-        yield f"{counts['total']} parameters, {counts['trainable']} train, {counts['reached']} get a gradient."
+        yield f"{counts['total']} parameters, {counts['trainable']} of which train."
     if "images_per_second_of_a_loader" in facts:
         yield f"A loader process makes {facts['images_per_second_of_a_loader']:.1f} images/s."
     if "labels_equal_to_fp32" in facts:

@@ -13,17 +13,8 @@ from cascade_clip.bench.timing import LARGEST_SPREAD, notch, spread
 from cascade_clip.errors import UserError
 
 Verdict = Literal["faster", "slower", "no difference", "spread too wide", "reference"]
-_COMPARED_SETTINGS = (
-    "checkpoint",
-    "architecture",
-    "recipe",
-    "overrides",
-    "classes",
-    "size",
-    "batch",
-    "precision",
-    "threads",
-)
+_SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "size", "batch", "precision", "threads")
+"""Settings whose difference is told."""
 
 
 class Change(NamedTuple):
@@ -95,7 +86,7 @@ def changes_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[C
 
 def different_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What else than the code differs between two records: "threads 2 -> 4", also processor and PyTorch's version."""
-    pairs = [(key, before["settings"].get(key), after["settings"].get(key)) for key in _COMPARED_SETTINGS]
+    pairs = [(key, before["settings"].get(key), after["settings"].get(key)) for key in _SETTINGS]
     for key in ("processor", "device"):
         pairs.append((key, before["environment"].get(key), after["environment"].get(key)))
     pairs.append(("torch", *(record["environment"]["packages"].get("torch") for record in (before, after))))

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch.utils.benchmark import Timer
 
 from cascade_clip.bench.counting import count_flops
 from cascade_clip.bench.memory import peak_memory
@@ -125,8 +126,8 @@ def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettin
     """Operations of each subject per image, and its share of the rate that the device reaches in a matrix product."""
     side = 1024 if workload.device.type == "cpu" else 8192
     matrix = torch.randn(side, side, device=workload.device).to(DTYPES[settings.precision])
-    (seconds,) = time_in_turns({"matrix product": lambda: matrix @ matrix}, settings.repeats).values()
-    rate = 2 * side**3 / median(seconds[WARM_UP_ROUNDS:])
+    product = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
+    rate = 2 * side**3 / product.blocked_autorange().median
     record["matrix_product_gflops_per_second"] = rate / 1e9
     for name, figures in record["subjects"].items():
         # The counter does not see into compiled code, whose operations are those of what was compiled.

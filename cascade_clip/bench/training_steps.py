@@ -112,10 +112,9 @@ class TrainingSteps:
         for position in range(_IMAGES):
             self._samples[position]
         seconds = time.perf_counter() - begin
-        self.network.eval()
         return {
             "classes": len(self._text),
-            "parameters": count_parameters(self.network, self._text),
+            "parameters": count_parameters(self.network),
             "images_per_second_of_a_loader": _IMAGES / seconds,
         }
 

@@ -202,8 +202,8 @@ def _inference(
     (y1, x1, y2, x2), patch = windows[0], network.patch_size
     window = (-(-(y2 - y1) // patch) * patch, -(-(x2 - x1) // patch) * patch)
     main = next(iter(subjects.values()))
+    facts_of_model = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
     # PyTorch's counter of operations fails on parameters that require a gradient in inference mode.
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     modules: dict[str, nn.Module] = {"tower": network}
     if isinstance(network, CascadeNetwork):
@@ -216,14 +216,9 @@ def _inference(
             clock.enter(None)
 
     def facts() -> dict[str, Any]:
-        told: dict[str, Any] = {"classes": len(measured.text), "windows": len(windows)}
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        if isinstance(network, CascadeNetwork):
-            told["parameters"] = count_parameters(network, measured.text)
-        if model.dtype != torch.float32:
-            told["labels_equal_to_fp32"] = _share_equal_to_fp32(measured, settings)
-        return told
+        if model.dtype == torch.float32:
+            return facts_of_model
+        return {**facts_of_model, "labels_equal_to_fp32": _share_equal_to_fp32(measured, settings)}
 
     tower = Subject(bare_tower(model, window, batch), batch)
     return Workload(model.device, {TOWER: tower, **subjects}, timed_pass, main.images, facts)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cascade_clip.bench.counting import count_flops, count_parameters
+from cascade_clip.bench.counting import count_flops
 from cascade_clip.bench.measured_model import bare_tower, load_bench_model
 from cascade_clip.bench.memory import peak_memory
 from cascade_clip.bench.plain import plain_step
@@ -20,7 +20,6 @@ from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.errors import UserError
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.model.network import CascadeNetwork
 
 
 def test_predict_record(tiny_settings: BenchSettings) -> None:
@@ -71,7 +70,7 @@ def test_train_record(tiny_settings: BenchSettings) -> None:
     assert set(rooms) == {"data", "labels, checks", "tower", "head", "loss", "backward", "optimizer"}
     assert all(milliseconds > 0 for milliseconds in rooms.values())
     counts = record["facts"]["parameters"]
-    assert 0 < counts["reached"] <= counts["trainable"] < counts["total"]
+    assert 0 < counts["trainable"] < counts["total"]
     assert record["facts"]["images_per_second_of_a_loader"] > 0
     # Forward and backward of a frozen tower and a head: more than twice a forward.
     assert record["subjects"]["training step"]["gflops"] > 2 * record["subjects"]["bare tower"]["gflops"]
@@ -146,16 +145,9 @@ def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
     assert 0 <= peaks["bare tower"]["host_above_build_mib"] < 500
 
 
-def test_counts(tiny_settings: BenchSettings) -> None:
+def test_operations_of_a_product() -> None:
     left, right = torch.randn(3, 5), torch.randn(5, 7)
     assert count_flops(lambda: left @ right) == 2 * 3 * 5 * 7
-    measured = load_bench_model(tiny_settings)
-    network = measured.network
-    assert isinstance(network, CascadeNetwork)
-    counts = count_parameters(network, measured.text)
-    frozen = sum(p.numel() for p in network.parameters() if not p.requires_grad)
-    assert counts["total"] - counts["trainable"] == frozen
-    assert all(p.grad is None for p in network.parameters())
 
 
 def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None:
