@@ -62,7 +62,7 @@ class BenchModel:
     ) -> Tensor:
         """Labels (H, W) of an image (H, W, 3) uint8; `network` (compiled) and `dtype` replace the model's own."""
         return label_image(
-            network or self.network,  # type: ignore[arg-type]
+            self.network if network is None else network,  # type: ignore[arg-type]
             image,
             self.text,
             self.seen,

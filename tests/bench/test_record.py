@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_plain_and_fast_path_agree(tiny_settings: BenchSettings, tmp_path: Path,
     if kind == "eval":
         assert workload.subjects[name].images == 2
         assert ours.sum() == 2 * 64 * 80
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("predict", "label map"), ("eval", "evaluation"), ("train", "training step")]
+)
+def test_the_compiled_network_takes_turns(
+    tiny_settings: BenchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    settings = replace(tiny_settings, kind=kind, size=(64, 64), compiled=True)  # type: ignore[arg-type]
+    workload = build_workload(settings, tmp_path)
+    assert list(workload.subjects) == ["bare tower", name, f"{name}, compiled"]
+    ours, fast = (workload.subjects[variant].call() for variant in (name, f"{name}, compiled"))
+    if isinstance(ours, torch.Tensor) and isinstance(fast, torch.Tensor):
+        assert torch.equal(ours, fast)
 
 
 def test_bare_tower_is_open_clips(tiny_settings: BenchSettings) -> None:
