@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError
-from cascade_clip.runtime import is_imitated, products_in
+from cascade_clip.runtime import products_in
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -19,24 +19,6 @@ Network = TypeVar("Network", bound=nn.Module)
 def compiled(network: Network) -> Network:
     """The same network, compiled at its first call; it shares weights and names of tensors with the one given."""
     return cast(Network, torch.compile(network))
-
-
-def check_compiles(dtype: torch.dtype, device: torch.device, way_out: str) -> None:
-    """Check that compiling would do something.
-
-    Args:
-        dtype: Precision of the network's products.
-        device: Where they are made.
-        way_out: How to do without compiling, as the end of a sentence.
-
-    Raises:
-        UserError: It would not: `torch.compile` leaves imitated products to run as they are.
-    """
-    if is_imitated(dtype, device):
-        raise UserError(
-            "torch.compile cannot compile bf16 for this processor, which has no instructions for it: use --precision"
-            f" fp32, or {way_out}."
-        )
 
 
 @contextmanager
@@ -71,11 +53,10 @@ def warm_up(network: nn.Module, text: Tensor, *, side: int, batches: int, dtype:
         Seconds it took.
 
     Raises:
-        UserError: The network cannot be compiled, or not in this precision.
+        UserError: The network cannot be compiled.
     """
     started = time.perf_counter()
     network.compile()
-    check_compiles(dtype, text.device, "leave --compile out")
     with compiling("leave --compile out"), torch.inference_mode(), products_in(dtype, text.device):
         for batch in sorted({1, min(batches, 2)}):
             network(torch.zeros(batch, 3, side, side, device=text.device), text).cpu()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import platform
 import random
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Literal, get_args
 
@@ -13,7 +14,6 @@ import numpy as np
 import torch
 
 from cascade_clip.errors import UserError, closest
-from cascade_clip.imitated_bf16 import ImitatedBf16, has_bf16_instructions
 
 logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -56,38 +56,25 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         raise UserError(f'"{name}" is no precision.{closest(name, get_args(Precision))}')
     if name == "fp16" and device.type == "cpu":
         raise UserError('The precision "fp16" needs a GPU: on the CPU use fp32 or bf16.')
-    if name == "bf16" and is_imitated(DTYPES[name], device):
-        _tell_of_imitated_bf16()
+    if name == "bf16" and device.type == "cpu":
+        _warn_of_slow_bf16()
     return DTYPES[name]
 
 
 @cache
-def _tell_of_imitated_bf16() -> None:
-    """Say once that bf16 gains nothing on this processor."""
-    logger.warning("This processor has no instructions for bf16, which is imitated here: --precision fp32 is faster.")
+def _warn_of_slow_bf16() -> None:
+    """Say, once, if this processor has no bf16 instructions; only of x86 does PyTorch know."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    if x86 and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        logger.warning("This processor has no instructions for bf16: --precision fp32 is faster here.")
 
 
-def is_imitated(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether products in `dtype` are made out of fp32 ones."""
-    return dtype == torch.bfloat16 and device.type == "cpu" and not has_bf16_instructions()
-
-
-@contextmanager
-def products_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
-    """Where the network's products are made in `dtype`; for fp32, as they are."""
-    with ExitStack() as contexts:
-        if dtype != torch.float32:
-            contexts.enter_context(torch.autocast(device.type, dtype))
-        contexts.enter_context(imitated_products(dtype, device))
-        yield
-
-
-def imitated_products(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Where products that are in `dtype` already, as in a backward pass, are made fast on every processor."""
-    if not is_imitated(dtype, device):
+def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast, within which the network's products are made in `dtype`; for float32 nothing is cast."""
+    if dtype == torch.float32:
         return nullcontext()
-    imitation: AbstractContextManager[object] = ImitatedBf16()  # type: ignore[no-untyped-call]
-    return imitation
+    autocast: AbstractContextManager[object] = torch.autocast(device.type, dtype)
+    return autocast
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,12 +1,19 @@
-"""`cascade-clip bench`: how fast and how lean, beside the bare CLIP tower."""
+"""`cascade-clip bench`: time and memory beside the bare CLIP tower."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from cascade_clip.bench.against import check_kinds, read_record
+from cascade_clip.bench.record import run_bench, warnings_of
+from cascade_clip.bench.settings import ARCHITECTURE, RECIPE, BenchSettings, parse_kind, parse_size
+from cascade_clip.errors import UserError
+from cascade_clip_cli.bench_tables import show_changes, show_record
+from cascade_clip_cli.console import be_quiet, show_log, stderr
 from cascade_clip_cli.options import (
     DeviceOption,
     JsonOption,
@@ -16,9 +23,7 @@ from cascade_clip_cli.options import (
     RecipeOption,
     SetOption,
 )
-
-if TYPE_CHECKING:
-    from cascade_clip.bench.settings import BenchSettings
+from cascade_clip_cli.tables import STDOUT, write_json
 
 _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
 
@@ -29,8 +34,8 @@ def bench(
         str | None, typer.Option("--checkpoint", metavar="CKPT", help="A model; default: random weights.")
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option("--architecture", help="CLIP of the random weights; default: ViT-B-16-quickgelu.")
-    ] = None,
+        str, typer.Option("--architecture", help="CLIP architecture of the random weights.")
+    ] = ARCHITECTURE,
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     classes: Annotated[
@@ -38,7 +43,7 @@ def bench(
     ] = None,
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512",
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Images a training step, or windows at once.")
+        int | None, typer.Option("--batch", min=1, help="Images per training step, or windows per forward pass.")
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Images of eval and prepare.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds that count.")] = 7,
@@ -57,33 +62,30 @@ def bench(
     """Measure prediction, evaluation, training or preparation beside the bare CLIP tower.
 
     All subjects take turns in every round; what counts are ratios to the tower (in `prepare`: to a plain copy of the
-    files), which say the same on a busy machine. --output writes bench-WHAT.json.
+    files), which are the same on a busy machine. --output writes bench-WHAT.json.
 
     Example: cascade-clip bench predict --size 480x640 --threads 2 --plain --json before.json
     """
-    import logging
-
-    from cascade_clip.bench.against import read_record
-    from cascade_clip.bench.run import run_bench, warnings_of
-    from cascade_clip_cli.bench_tables import show_changes, show_record
-    from cascade_clip_cli.console import be_quiet, show_log, stderr
-    from cascade_clip_cli.tables import STDOUT, write_json
-
     if quiet:
         be_quiet()
     show_log()
-    # Drawn images are prepared on the way, and random weights are what was asked for.
+    # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
-    settings = _settings(
-        kind,
+    chosen = parse_kind(kind)
+    if images is not None and chosen not in _DEFAULT_IMAGES:
+        raise UserError(f"bench {chosen} has no --images: it takes turns with one image or step.")
+    if chosen == "prepare" and (plain or compiled):
+        raise UserError("bench prepare runs no network: leave --plain and --compile out.")
+    settings = BenchSettings(
+        kind=chosen,
         checkpoint=checkpoint,
         architecture=architecture,
-        recipe=recipe,
+        recipe=recipe or RECIPE,
         overrides=tuple(overrides or ()),
         classes=classes,
-        size=size,
+        size=parse_size(size),
         batch=batch,
-        images=images,
+        images=images or _DEFAULT_IMAGES.get(chosen, 1),
         repeats=repeats,
         threads=threads,
         workers=workers,
@@ -93,7 +95,8 @@ def bench(
         plain=plain,
     )
     before = read_record(against) if against is not None else None
-    _check_kind(settings, before)
+    if before is not None:
+        check_kinds(before, chosen)
     with stderr.status("building") as status:
         record = run_bench(settings, memory=memory, progress=lambda note: status.update(f"measuring: {note}"))
     if json_file != STDOUT:
@@ -103,32 +106,6 @@ def bench(
     for warning in warnings_of(record):
         stderr.print(f"[bold yellow]Warning:[/] {warning}", highlight=False)
     if output is not None:
-        write_json(output / f"bench-{settings.kind}.json", record)
+        write_json(output / f"bench-{chosen}.json", record)
     if json_file is not None:
         write_json(json_file, record)
-
-
-def _settings(kind: str, *, size: str, images: int | None, **options: Any) -> BenchSettings:
-    """Options as settings; what was left out keeps its default.
-
-    Raises:
-        UserError: An option that does not belong to this kind, or a kind or size that cannot be read.
-    """
-    from cascade_clip.bench.settings import BenchSettings, parse_kind, parse_size
-    from cascade_clip.errors import UserError
-
-    chosen = parse_kind(kind)
-    if images is not None and chosen not in _DEFAULT_IMAGES:
-        raise UserError(f"bench {chosen} has no --images: it takes turns with one image or step.")
-    if chosen == "prepare" and (options["plain"] or options["compiled"]):
-        raise UserError("bench prepare runs no network: leave --plain and --compile out.")
-    given = {name: value for name, value in options.items() if value is not None}
-    return BenchSettings(kind=chosen, size=parse_size(size), images=images or _DEFAULT_IMAGES.get(chosen, 1), **given)
-
-
-def _check_kind(settings: BenchSettings, before: dict[str, Any] | None) -> None:
-    """Refuse a comparison that cannot be made before anything is measured."""
-    from cascade_clip.bench.against import check_kinds
-
-    if before is not None:
-        check_kinds(before, {"settings": settings.to_dict()})

@@ -5,10 +5,25 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from accelerate.utils import gather_object
 
+from cascade_clip.analysis.layer_similarity import (
+    LayerSimilarity,
+    ProcessGroup,
+    SimilaritySettings,
+    layer_similarities,
+)
+from cascade_clip.analysis.observed_model import LAYER_KINDS, LayerKind, TokenKind
+from cascade_clip.errors import UserError, closest
+from cascade_clip.report.cka_page import write_cka_report
+from cascade_clip.report.heat_map import write_heat_map
+from cascade_clip_cli.cka_inputs import find_image_set, load_models
+from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stdout
+from cascade_clip_cli.heat_map import heat_maps, summary_table
+from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -19,17 +34,9 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
-
-    from cascade_clip.analysis.compare_layers import SimilaritySettings
-    from cascade_clip.analysis.image_set import ImageSet
-    from cascade_clip.analysis.layer_similarity import LayerSimilarity
-    from cascade_clip.analysis.layer_tokens import LayerKind, ObservedModel, Tokens
+from cascade_clip_cli.tables import STDOUT, write_json
 
 FEWEST_IMAGES = 4
-LAYERS: tuple[LayerKind, ...] = ("blocks", "taps", "stages")
 
 
 class TokenChoice(StrEnum):
@@ -40,7 +47,7 @@ class TokenChoice(StrEnum):
     BOTH = "both"
 
 
-TOKENS: dict[TokenChoice, tuple[Tokens, ...]] = {
+TOKENS: dict[TokenChoice, tuple[TokenKind, ...]] = {
     TokenChoice.PATCH: ("patch",),
     TokenChoice.CLASS: ("class",),
     TokenChoice.BOTH: ("patch", "class"),
@@ -107,20 +114,12 @@ def cka(
 
     Example: cascade-clip cka runs/mine --against clip
     """
-    from cascade_clip_cli.console import be_quiet, show_log
-    from cascade_clip_cli.launch import run_processes
-
     if quiet:
         be_quiet()
     show_log()
     if nproc > 1 and run_processes(nproc, device):
         return
-    from cascade_clip.analysis.compare_layers import SimilaritySettings
-    from cascade_clip_cli.cka_inputs import chosen_images, load_models
-
     if cross and against is None:
-        from cascade_clip.errors import UserError
-
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
     settings = SimilaritySettings(
         layers=chosen_layers(layers),
@@ -134,15 +133,18 @@ def cka(
     )
     started = time.perf_counter()
     state, main, other, loaded = load_models(model, against, device, precision)
-    looked_at = chosen_images(loaded, images, data, split, stream=stream, limit=limit)
-    found = _measure(state, main, other, looked_at, settings)
+    image_set = find_image_set(loaded, images, data, split, stream=stream, limit=limit)
+    processes = ProcessGroup(state.process_index, state.num_processes, lambda own: list(gather_object([own])))
+    with progress_bar("cka") as progress:
+        shown = progress if state.is_main_process else None
+        found = layer_similarities(main, image_set, settings, other=other, processes=processes, progress=shown)
     if not state.is_main_process:
         return
     record = {
         "model": model,
         "against": against,
-        "images": looked_at.count,
-        "of": looked_at.name,
+        "images": image_set.count,
+        "of": image_set.name,
         "size": size or main.side,
         "patches": patches,
         "batch": batch,
@@ -160,33 +162,13 @@ def chosen_layers(given: str) -> tuple[LayerKind, ...]:
     Raises:
         UserError: A word that is none of blocks, taps and stages, or no word at all.
     """
-    from cascade_clip.errors import UserError, closest
-
     words = [word.strip() for word in given.split(",") if word.strip()]
     for word in words:
-        if word not in LAYERS:
-            raise UserError(f'--layers knows no "{word}".{closest(word, LAYERS)}')
+        if word not in LAYER_KINDS:
+            raise UserError(f'--layers knows no "{word}".{closest(word, LAYER_KINDS)}')
     if not words:
-        raise UserError(f"--layers is empty: give some of {', '.join(LAYERS)}.")
-    return tuple(layer for layer in LAYERS if layer in words)
-
-
-def _measure(
-    state: PartialState,
-    main: ObservedModel,
-    other: ObservedModel | None,
-    images: ImageSet,
-    settings: SimilaritySettings,
-) -> list[LayerSimilarity]:
-    from accelerate.utils import gather_object
-
-    from cascade_clip.analysis.compare_layers import Place, layer_similarities
-    from cascade_clip_cli.console import progress_bar
-
-    place = Place(state.process_index, state.num_processes, lambda own: list(gather_object([own])))
-    with progress_bar("cka") as progress:
-        shown = progress if state.is_main_process else None
-        return layer_similarities(main, images, settings, other=other, place=place, progress=shown)
+        raise UserError(f"--layers is empty: give some of {', '.join(LAYER_KINDS)}.")
+    return tuple(layer for layer in LAYER_KINDS if layer in words)
 
 
 def _write(
@@ -196,11 +178,6 @@ def _write(
     report: Path | None,
     json_file: Path | None,
 ) -> None:
-    from cascade_clip.report.heat_map import write_heat_map
-    from cascade_clip_cli.console import stdout
-    from cascade_clip_cli.heat_map import heat_maps, summary_table
-    from cascade_clip_cli.tables import STDOUT, write_json
-
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = write_heat_map(output, similarities, complete)
     if json_file != STDOUT:
@@ -208,8 +185,6 @@ def _write(
         stdout.print(summary_table(similarities))
         stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
     if report is not None:
-        from cascade_clip.report.cka_page import write_cka_report
-
         page = write_cka_report(report, similarities, record)
         if json_file != STDOUT:
             stdout.print(f"report written to {page}", highlight=False, markup=False)

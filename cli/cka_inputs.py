@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from accelerate import PartialState
 
-if TYPE_CHECKING:
-    from accelerate import PartialState
-
-    from cascade_clip.analysis.image_set import ImageSet
-    from cascade_clip.analysis.layer_tokens import ObservedModel
-    from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.analysis.layer_tokens import ImageSet, dataset_images, file_images
+from cascade_clip.analysis.observed_model import ObservedModel, model_name, observed_clip, observed_model
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.evaluate import find_dataset
+from cascade_clip.inference.inputs import find_images
+from cascade_clip.runtime import resolve_device
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.console import stderr
 
 OWN_CLIP = "clip"
-"""What `--against` calls the CLIP below the model."""
+"""Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"
-"""Whose images are looked at where neither the options nor the model name any."""
+"""The split whose images are used where neither the options nor the model name one."""
 
 
 def load_models(
     given: str, against: str | None, device: str, precision: str
 ) -> tuple[PartialState, ObservedModel, ObservedModel | None, CascadeCLIP]:
-    """Load what is compared; names are checked before anything slow is loaded.
+    """Load the models that are compared; names are checked before anything slow is loaded.
 
     Args:
         given: The model, as `model_name` takes it.
-        against: `clip`, another model, or none.
-        device: What --device says.
-        precision: What --precision says.
+        against: `clip`, another model, or None.
+        device: Value of --device.
+        precision: Value of --precision.
 
     Returns:
-        The place of this process among all, the model, the other one where there is one, and the model as it was
-        loaded.
+        The place of this process among all, the model, the other one if any, and the model as it was loaded.
 
     Raises:
-        UserError: A model that cannot be had, or CLIP against itself.
+        UserError: A model that cannot be loaded, or CLIP against itself.
     """
-    from accelerate import PartialState
-
-    from cascade_clip.analysis.layer_tokens import observed_clip, observed_model
-    from cascade_clip.analysis.model_name import model_name
-    from cascade_clip.errors import UserError
-    from cascade_clip.runtime import resolve_device
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.console import stderr
-
     wanted = [given] if against is None or against == OWN_CLIP else [given, against]
     names = [model_name(name) for name in wanted]
     state = PartialState(cpu=resolve_device(device).type == "cpu")
@@ -60,27 +52,22 @@ def load_models(
     return state, main, observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
 
 
-def chosen_images(
+def find_image_set(
     model: CascadeCLIP, files: list[str] | None, data: str | None, split: str | None, *, stream: bool, limit: int
 ) -> ImageSet:
-    """Find the images that are looked at.
+    """Find the images that both models get.
 
     Args:
-        model: Its split counts where neither files nor a data set are named; without one, that of the drawn world.
-        files: What --images says.
-        data: What --data says.
-        split: What --split says.
-        stream: Read a dataset that lies elsewhere from there.
+        model: Its split is used where neither files nor a data set are named; if it has none, `FIRST_SPLIT`.
+        files: Values of --images.
+        data: Value of --data.
+        split: Value of --split.
+        stream: Read a remote dataset without downloading it.
         limit: Only so many, spread evenly; 0: all.
 
     Raises:
         UserError: Files and a data set at once, or no images.
     """
-    from cascade_clip.analysis.image_set import dataset_images, file_images
-    from cascade_clip.errors import UserError
-    from cascade_clip.evaluation.evaluate import find_dataset
-    from cascade_clip.inference.inputs import find_images
-
     if files:
         if data is not None or split is not None:
             raise UserError("Give either --images or --data and --split: both say what is looked at.")

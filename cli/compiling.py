@@ -1,19 +1,15 @@
-"""`--compile`: the network is compiled before the first image, and its warm-up told."""
+"""`--compile`: compile the network before the first image, and say how long it took."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
+from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.console import stderr
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cascade_clip.segmenter import CascadeCLIP
 
 
 def compile_network(segmenter: CascadeCLIP, text: Tensor) -> float:
-    """Compile for as many classes as `text` (K, C) embeds; the seconds it took.
+    """Compile for as many classes as `text` (K, C) has; returns the seconds it took.
 
     Raises:
         UserError: The network cannot be compiled.

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip.export.exported_folder import check_export, export_model
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
+from cascade_clip_cli.tables import STDOUT, write_json
 
 
 def export(
@@ -25,16 +29,10 @@ def export(
 
     Example: cascade-clip export runs/mine/model --format onnx --output exported
     """
-    from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-    from cascade_clip_cli.tables import STDOUT, write_json
-
     if quiet:
         be_quiet()
     show_log()
     with stderr.status("loading the model"):
-        from cascade_clip.export.exported_folder import check_export, export_model
-        from cascade_clip.segmenter import CascadeCLIP
-
         # Before a download: a typing mistake should not cost one.
         check_export(output, file_format)
         model = CascadeCLIP.from_pretrained(checkpoint, device="cpu")

@@ -1,25 +1,25 @@
-"""Layer similarity in the terminal: a heat map of coloured cells with their values, and what to read from it."""
+"""Layer similarity in the terminal: a heat map of coloured cells with their values, and a summary."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from matplotlib import colormaps
 from rich import box
 from rich.cells import cell_len
 from rich.columns import Columns
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.report.figures import SEQUENTIAL
+from cascade_clip.report.heat_map import short_value
+from cascade_clip_cli.tables import MISSING
 
 MARK = " ◀"
-"""Stands behind the row that the figure frames."""
+"""Marks the row that the figure frames."""
 BETWEEN = 4
 """Columns between two heat maps."""
 
@@ -40,17 +40,12 @@ def heat_maps(similarities: Sequence[LayerSimilarity], width: int) -> Renderable
 
 def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
     """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    from matplotlib import colormaps
-
-    from cascade_clip.report.figures import SEQUENTIAL
-    from cascade_clip.report.heat_map import short_value
-
     colours = colormaps[SEQUENTIAL]
     rows = [_short(name) for name in similarity.rows]
     # Above a narrow column a stage has only its deepest block's number.
     columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
     margin = max(map(len, rows))
-    # Where the usual cells are too wide for the terminal, values stand close together: colours keep them apart.
+    # Narrower cells where the terminal is too narrow; their colours keep them apart.
     cell = 4 if margin + 4 * len(columns) + len(MARK) < width else 3
     head = Text(" " * margin + "".join(f"{name[:cell]:>{cell}}" for name in columns), style="dim")
     lines = [Text(similarity.title, style="bold"), Text(similarity.basis, style="dim"), head]
@@ -67,9 +62,7 @@ def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
 
 
 def summary_table(similarities: Sequence[LayerSimilarity]) -> Table:
-    """What one reads from each matrix: neighbours' similarity, and the last block's with all before it."""
-    from cascade_clip_cli.tables import MISSING
-
+    """Of each matrix the mean similarity of neighbouring blocks, and of the last block with all earlier ones."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):
         table.add_column(heading, justify="left" if heading in {"", "tokens"} else "right")

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
 
+from cascade_clip.analysis.observed_model import encoder_of, plain_encoder
+from cascade_clip.analysis.similarity import PatchSimilarity, Point, patch_similarity, patches_of_mask
+from cascade_clip.data.images import open_image
+from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
+from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.report.similarity_grid import render_similarity_grid
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.compared_point import ComparedPoint, check_point_options, chosen_point, class_point
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.table import Table
-
-    from cascade_clip.analysis.similarity import PatchSimilarity, Point
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.similarity_target import Target
+from cascade_clip_cli.tables import MISSING, STDOUT, plain_table, write_json
+from cascade_clip_cli.vocabulary import chosen_classes
 
 BUNDLED = "bundled"
 DIGITS = 5
@@ -56,29 +63,22 @@ def similarity(
 
     Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
     """
-    from cascade_clip.data.images import open_image
-    from cascade_clip.report.similarity_grid import render_similarity_grid
-    from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-    from cascade_clip_cli.similarity_target import Target, check_together, chosen_point, class_target
-    from cascade_clip_cli.tables import STDOUT, write_json
-    from cascade_clip_cli.vocabulary import chosen_classes
-
     if quiet:
         be_quiet()
     show_log()
-    check_together(point, fraction, class_name, label, classes or split)
-    vocabulary = chosen_classes(classes, None, split)
+    check_point_options(point, fraction, class_name, label, classes or split)
+    choice = chosen_classes(classes, None, split)
     pixels = open_image(image)
-    target = Target(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
+    place = ComparedPoint(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     names = list(dict.fromkeys(model or [BUNDLED]))
     with stderr.status("comparing patches"):
-        segmenters = _load(names, device)
+        segmenters = {name: CascadeCLIP.from_pretrained(name, device=device) for name in names}
         if class_name is not None:
-            target = class_target(class_name, label, pixels, segmenters[names[0]], vocabulary)
-        compared = _compare(segmenters, pixels, target.point)
-    record = _record(image, pixels, target, class_name, compared)
+            place = class_point(class_name, label, pixels, segmenters[names[0]], choice)
+        compared = _compare(segmenters, pixels, place.point)
+    record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
-    _write(picture, render_similarity_grid(pixels, target.point, compared, note=class_name or ""), record)
+    _write(picture, render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
     if json_file != STDOUT:
         stdout.print(_table(record))
         stdout.print(f"written to {picture}", highlight=False, markup=False)
@@ -86,18 +86,8 @@ def similarity(
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
 
-def _load(names: list[str], device: str) -> dict[str, CascadeCLIP]:
-    from cascade_clip.segmenter import CascadeCLIP
-
-    return {name: CascadeCLIP.from_pretrained(name, device=device) for name in names}
-
-
 def _compare(segmenters: dict[str, CascadeCLIP], pixels: NDArray[np.uint8], point: Point) -> list[PatchSimilarity]:
     """Each CLIP once, as it was before any training, then each trained model."""
-    from cascade_clip.analysis.block_tokens import encoder_of, plain_encoder
-    from cascade_clip.analysis.similarity import patch_similarity
-    from cascade_clip.model.network import CascadeNetwork
-
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []
     for model in reversed(clips.values()):
@@ -113,15 +103,17 @@ def _compare(segmenters: dict[str, CascadeCLIP], pixels: NDArray[np.uint8], poin
 
 
 def _record(
-    image: Path, pixels: NDArray[np.uint8], target: Target, class_name: str | None, compared: list[PatchSimilarity]
+    image: Path,
+    pixels: NDArray[np.uint8],
+    place: ComparedPoint,
+    class_name: str | None,
+    compared: list[PatchSimilarity],
 ) -> dict[str, Any]:
-    from cascade_clip.analysis.similarity import patches_of_mask
-
     models = []
     for model in compared:
         columns: dict[str, list[Any]] = {"mean": model.means()}
-        if target.mask is not None:
-            inside = patches_of_mask(target.mask, model.cosine.shape[1:])
+        if place.mask is not None:
+            inside = patches_of_mask(place.mask, model.cosine.shape[1:])
             columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
         columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
         blocks = [
@@ -133,16 +125,13 @@ def _record(
         "image": str(image),
         "width": pixels.shape[1],
         "height": pixels.shape[0],
-        "point": list(target.point),
+        "point": list(place.point),
         "class": class_name,
         "models": models,
     }
 
 
 def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
-    from cascade_clip.errors import UserError
-    from cascade_clip.files import write_files
-
     text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         write_files({picture: png, picture.with_suffix(".json"): text.encode()})
@@ -155,10 +144,6 @@ def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
 
 def _table(record: dict[str, Any]) -> Table:
     """Mean similarity after each block: to all other patches, or to those inside and outside of the class."""
-    from rich.markup import escape
-
-    from cascade_clip_cli.tables import MISSING, plain_table
-
     x, y = record["point"]
     table = plain_table(f"mean cosine similarity to the patch at {x},{y}")
     table.add_column("block", justify="right")

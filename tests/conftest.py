@@ -21,9 +21,12 @@ import datasets
 import pytest
 import torch
 from tiny_data import write_tiny_dataset
+from two_blocks import two_block_model
 
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
+from cascade_clip.export.exported_file import PACKAGES
+from cascade_clip.export.exported_folder import ExportedModel, export_model
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip, load_clip
 from cascade_clip.segmenter import CascadeCLIP
@@ -141,3 +144,14 @@ def tiny_model(tiny_recipe: Recipe, tiny_clip: Clip) -> CascadeCLIP:
     """A model that was never trained."""
     torch.manual_seed(0)
     return CascadeCLIP(build_network(tiny_recipe.model, tiny_clip.visual), tiny_clip, tiny_recipe)
+
+
+@pytest.fixture(scope="session")
+def two_block_export(
+    tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[CascadeCLIP, ExportedModel]:
+    """A model of two blocks and its export as ONNX, which takes seconds."""
+    for package in PACKAGES:
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    model = two_block_model(tiny_recipe, tmp_path_factory.mktemp("clip"))
+    return model, export_model(model, tmp_path_factory.mktemp("export") / "onnx")

@@ -11,7 +11,6 @@ import pytest
 import torch
 from two_blocks import two_block_model
 
-from cascade_clip import runtime
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 
@@ -63,18 +62,3 @@ def test_a_network_that_cannot_be_compiled(
     model = two_block_model(tiny_recipe, tmp_path)
     with pytest.raises(UserError, match=r"^torch.compile cannot compile .*no compiler here.*: leave --compile out\.$"):
         model.compile(model.text_embeddings_for(model.split))
-
-
-def test_bf16_that_is_imitated_is_not_compiled(
-    tiny_recipe: Recipe, tmp_path: Path, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The compiler passes by whatever is imitated, and would say nothing."""
-    monkeypatch.setattr(runtime, "has_bf16_instructions", lambda: False)
-    model = two_block_model(tiny_recipe, tmp_path)
-    model.dtype = torch.bfloat16
-    with pytest.raises(UserError, match=r"cannot compile bf16 for this processor.* --precision fp32, or leave"):
-        model.compile(model.text_embeddings_for(model.split))
-    assert not graphs
-    monkeypatch.setattr(runtime, "has_bf16_instructions", lambda: True)
-    assert model.compile(model.text_embeddings_for(model.split)) > 0
-    assert graphs

@@ -145,12 +145,10 @@ def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_hub_id_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
     def offline(*_args: object, **_options: object) -> str:
         raise OSError("no network in tests")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    monkeypatch.setattr("cascade_clip.checkpoint.location.snapshot_download", offline)
     with pytest.raises(UserError, match=r'"me/none" is neither a folder nor a model that the Hub gives \(no network'):
         CascadeCLIP.from_pretrained("me/none")
 

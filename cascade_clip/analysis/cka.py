@@ -1,7 +1,7 @@
 """Linear centred kernel alignment (CKA) of layers: exact, and unbiased over batches in constant memory.
 
-Every form rests on one product of two centred feature matrices X (n, p) and Y (n, q), which has two faces:
-‖XᵀY‖²_F = ⟨XXᵀ, YYᵀ⟩_F, the feature form and the Gram form.
+All forms use one product of two centred feature matrices X (n, p) and Y (n, q), which is computed in feature form or in
+Gram form: ‖XᵀY‖²_F = ⟨XXᵀ, YYᵀ⟩_F.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from torch import Tensor
 Form = Literal["auto", "feature", "gram"]
 
 GRAM_SAMPLES = 2
-"""Up to so many samples a channel, Gram matrices are taken: they are small then, and all pairs are one product."""
+"""Most samples per channel for which `auto` takes Gram matrices: they are small then, and all pairs one product."""
 FEWEST_SAMPLES = 4
-"""Samples that HSIC_1 needs at least."""
+"""Fewest samples for which HSIC_1 is defined."""
 ROUNDING = 1e-6
-"""Spread of features, relative to their size, that says nothing: networks compute in single precision."""
+"""Relative spread below which features count as equal: networks compute in single precision."""
 
 
 def linear_cka(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, *, form: Form = "auto") -> Tensor:
     """Linear CKA ‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of centred features (Kornblith et al. 2019, Equations 3 to 5).
 
-    With few samples a channel it is biased upwards: random features of p channels score about p / (n + p).
+    With few samples per channel it is biased upwards: random features of p channels score about p / (n + p).
 
     Args:
         rows: R layers (n, p) of the same n samples; p may differ from layer to layer.
-        columns: C layers (n, q) of those samples; none: the rows themselves.
+        columns: C layers (n, q) of the same samples. None: the rows themselves.
         form: `feature` multiplies channels, `gram` samples; both give the same, `auto` takes the cheaper one.
 
     Returns:
@@ -50,12 +50,12 @@ def hsic1(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, *, fo
     """HSIC_1, the unbiased estimate of the Hilbert-Schmidt independence criterion, linear kernel (Song et al. 2012).
 
     With K and L the Gram matrices without their diagonals it is
-    (tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2)) - 2·1ᵀKL1 / (n-2)) / (n(n-3)). It does not change when the features are moved, so
-    they are centred first; then K1 is minus the removed diagonal, and nothing but that and ‖XᵀY‖²_F is left to compute.
+    (tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2)) - 2·1ᵀKL1 / (n-2)) / (n(n-3)). Moving the features does not change
+    it, so they are centred first; then K1 is minus the removed diagonal, and only it and ‖XᵀY‖²_F have to be computed.
 
     Args:
         rows: R layers (n, p) of the same n samples, n >= 4.
-        columns: C layers (n, q) of those samples; none: the rows themselves.
+        columns: C layers (n, q) of the same samples. None: the rows themselves.
         form: As in `linear_cka`.
 
     Returns:
@@ -78,7 +78,7 @@ def hsic1(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, *, fo
 
 @dataclass(frozen=True)
 class BatchHsic:
-    """HSIC_1 of one batch: all that is left of it.
+    """HSIC_1 of one batch.
 
     Attributes:
         cross: (R, C) float64, rows with columns.
@@ -92,7 +92,7 @@ class BatchHsic:
 
 
 def batch_hsic(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None) -> BatchHsic:
-    """Compute what a batch contributes to `MinibatchCka`; the arguments and errors are those of `hsic1`."""
+    """Compute the contribution of a batch to `MinibatchCka`; arguments and errors are those of `hsic1`."""
     cross = hsic1(rows, columns).cpu().numpy()
     if columns is None:
         return BatchHsic(cross, cross.diagonal().copy(), cross.diagonal().copy())
@@ -104,7 +104,7 @@ class MinibatchCka:
     """CKA of R with C layers over any number of batches, in memory that does not grow (Nguyen et al. 2021, Equation 4).
 
     mean HSIC_1(K, L) / sqrt(mean HSIC_1(K, K) · mean HSIC_1(L, L)), the means taken over batches. As each HSIC_1 is
-    unbiased, the size of the batches decides how much the result scatters, not what it tends to.
+    unbiased, the size of the batches decides the variance of the result, not its mean.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
@@ -113,13 +113,13 @@ class MinibatchCka:
         self._rows, self._columns = np.zeros(rows), np.zeros(columns)
 
     def add(self, batch: BatchHsic) -> None:
-        """Count a batch; every batch weighs the same. Sums depend on the order in their last bits."""
+        """Add a batch; all batches have the same weight. The last bits of the sums depend on the order."""
         self._cross += batch.cross
         self._rows += batch.rows
         self._columns += batch.columns
 
     def matrix(self) -> NDArray[np.float64]:
-        """(R, C) float64, in [0, 1] up to the estimator's scatter; NaN where a layer does not vary in any batch."""
+        """(R, C) float64, in [0, 1] up to the estimator's variance; NaN where a layer does not vary in any batch."""
         scale = np.maximum(self._rows, 0)[:, None] * np.maximum(self._columns, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             result: NDArray[np.float64] = np.where(scale > 0, self._cross / np.sqrt(scale), np.nan)
@@ -127,7 +127,7 @@ class MinibatchCka:
 
 
 def _centred(features: Tensor) -> Tensor:
-    """In double precision and around 0; features that differ by no more than single precision's rounding become 0."""
+    """Centred in double precision; features that differ by no more than single precision's rounding become 0."""
     features = features.double()
     centred = features - features.mean(0)
     noise = centred.norm() <= ROUNDING * features.norm()

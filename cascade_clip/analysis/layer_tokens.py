@@ -1,134 +1,168 @@
-"""What CKA compares: samples of the tokens of every layer of a model, blocks and parts of the head."""
+"""The tokens of every layer over many images: reading images, drawing patches, encoding batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from cascade_clip.analysis.block_tokens import BlockTokens, block_tokens, encoder_of, plain_encoder
+from cascade_clip.analysis.observed_model import BlockTokens, LayerKind, ObservedModel, TokenKind, block_tokens
+from cascade_clip.data.dataset_info import Part
+from cascade_clip.data.images import open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
-from cascade_clip.model.clip.image_encoder import ImageEncoder
-from cascade_clip.model.head.cascade import CascadeHead
-from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.evaluation.evaluate import chosen_images
 from cascade_clip.runtime import products_in
-from cascade_clip.segmenter import CascadeCLIP
 
-Tokens = Literal["patch", "class"]
-LayerKind = Literal["blocks", "taps", "stages"]
 IMAGES_AT_ONCE = 4
-"""Images a forward pass: all layers of them are held at once."""
+"""Images per forward pass: the tokens of all layers are held at once."""
+
+LayerTokens = dict[TokenKind, list[Tensor]]
+"""For each kind of tokens one float32 tensor (samples, channels) per layer, in the order of `ObservedModel.layers`."""
 
 
 @dataclass(frozen=True)
-class ObservedModel:
-    """A model whose layers are looked at.
+class ImageSet:
+    """Images by number.
 
     Attributes:
-        name: What people call it.
-        title: What stands above its matrix.
-        encoder: In evaluation mode.
-        head: What merges tapped blocks into stages; none for CLIP as it is.
-        mean: Mean that is subtracted from images, RGB on 0..255.
-        std: Standard deviation that divides, RGB on 0..255.
-        side: Side in pixels of the square that it is used to.
-        device: Where it runs.
-        dtype: Precision of its products.
+        name: The dataset and its part, or the folder.
+        count: Number of images.
+        read: Reads number 0 .. count - 1 as (H, W, 3) uint8 RGB; raises `UserError` where that fails.
     """
 
     name: str
-    title: str
-    encoder: ImageEncoder
-    head: CascadeHead | None
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    side: int
-    device: torch.device
-    dtype: torch.dtype = torch.float32
-
-    @property
-    def widest(self) -> int:
-        """Most channels that a layer has."""
-        return int(max(self.encoder.visual.proj.shape))
-
-    def layers(self, kinds: Sequence[LayerKind], tokens: Tokens) -> tuple[str, ...]:
-        """Names of its layers of these kinds, shallow to deep; the class token is followed through blocks only."""
-        named: dict[LayerKind, list[str]] = {"blocks": [f"block {i + 1}" for i in range(self.encoder.blocks)]}
-        if tokens == "patch" and self.head is not None:
-            named["taps"] = [f"tap {block}" for block in self.encoder.taps]
-            named["stages"] = [f"stage {stage_name(stage)}" for stage in self.head.stages]
-        return tuple(name for kind in kinds for name in named.get(kind, ()))
+    count: int
+    read: Callable[[int], NDArray[np.uint8]]
 
 
-def observed_model(model: CascadeCLIP, name: str, title: str) -> ObservedModel:
-    """A trained or training-free model as it is, on images as it is used to them."""
-    network: nn.Module = model.network
-    data = model.recipe.data
-    return ObservedModel(
-        name,
-        title,
-        encoder_of(network),
-        network.head if isinstance(network, CascadeNetwork) else None,
-        data.mean,
-        data.std,
-        min(data.short_side, model.recipe.inference.crop),
-        model.device,
-        model.dtype,
-    )
+def dataset_images(dataset: PreparedDataset, part: Part = "val", *, limit: int = 0) -> ImageSet:
+    """The images of one part of a prepared dataset, or `limit` of them, spread evenly; 0: all."""
+    chosen = chosen_images(dataset.count(part), limit)
+
+    def read(number: int) -> NDArray[np.uint8]:
+        record = dataset.read(part, chosen[number])
+        return open_image(record.image_bytes, f'Image "{record.id}" of the data set')
+
+    return ImageSet(f"{dataset.name} {part}", len(chosen), read)
 
 
-def observed_clip(model: CascadeCLIP, name: str, title: str) -> ObservedModel:
-    """The CLIP below a model as its authors trained it: no prompts, its own normalisation, the model's image size."""
-    clip = model.clip
-    encoder = plain_encoder(clip.visual)
-    own = observed_model(model, name, title)
-    return replace(own, encoder=encoder, head=None, mean=clip.mean, std=clip.std)
+def file_images(files: Sequence[Path], name: str, *, limit: int = 0) -> ImageSet:
+    """Image files, or `limit` of them, spread evenly; 0: all."""
+    chosen = chosen_images(len(files), limit)
+    return ImageSet(name, len(chosen), lambda number: open_image(files[chosen[number]]))
 
 
-def stage_name(stage: Sequence[int]) -> str:
-    """A stage's blocks in short: "6-8", "12", "3,6,9"."""
-    if len(stage) > 1 and list(stage) == list(range(stage[0], stage[-1] + 1)):
-        return f"{stage[0]}-{stage[-1]}"
-    return ",".join(map(str, stage))
+def central_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize the short side as in inference (SPEC section 1, test resize) and crop the middle.
+
+    Args:
+        image: (H, W, 3) uint8 RGB of any size.
+        side: Side of the square in pixels.
+
+    Returns:
+        (side, side, 3) uint8 RGB.
+    """
+    height, width = test_size(image.shape[0], image.shape[1], side)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize_bilinear(image, height, width, (top, left, top + side, left + side))
 
 
-def layer_samples(
+def drawn_patches(seed: int, number: int, *, grid: int, patches: int) -> NDArray[np.int64]:
+    """Draw patches of one image; they are the same for every model and however images are batched.
+
+    Args:
+        seed: Decides the draw, together with the number.
+        number: The image's number.
+        grid: Patches along a side.
+        patches: How many of the grid² patches are drawn, each at most once.
+
+    Returns:
+        (patches,) ascending, numbered row by row.
+    """
+    drawn = np.random.default_rng([seed, number]).choice(grid**2, patches, replace=False)
+    return np.sort(drawn).astype(np.int64)
+
+
+def token_batches(
+    models: Sequence[ObservedModel],
+    images: ImageSet,
+    batches: Sequence[NDArray[np.int64]],
+    *,
+    grid: int,
+    patches: int,
+    seed: int,
+    layers: Sequence[LayerKind],
+    tokens: Sequence[TokenKind],
+) -> Iterator[list[LayerTokens]]:
+    """Encode batch after batch; the next one is read while the models work on the present one.
+
+    Args:
+        models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
+        images: The images.
+        batches: Numbers of the images of each batch.
+        grid: Patches along a side.
+        patches: Patches that are drawn of each image.
+        seed: Decides which.
+        layers: Kinds of layers.
+        tokens: Patch tokens, class token or both.
+
+    Yields:
+        The tokens of every batch, model by model, on the models' devices: (images · patches, channels) patch tokens,
+        image by image, or (images, channels) class tokens.
+
+    Raises:
+        UserError: An image that cannot be read.
+    """
+    sides = [grid * model.encoder.patch_size for model in models]
+    for numbers, squares in zip(batches, _read_ahead(images, batches, sides), strict=True):
+        positions = np.stack([drawn_patches(seed, int(n), grid=grid, patches=patches) for n in numbers])
+        yield [_layer_tokens(model, own, positions, layers, tokens) for model, own in zip(models, squares, strict=True)]
+
+
+def _read_ahead(
+    images: ImageSet, batches: Sequence[NDArray[np.int64]], sides: Sequence[int]
+) -> Iterator[list[list[NDArray[np.uint8]]]]:
+    """The images of every batch, as squares of each side."""
+
+    def read(numbers: NDArray[np.int64]) -> list[list[NDArray[np.uint8]]]:
+        whole = [images.read(int(number)) for number in numbers]
+        return [[central_square(image, side) for image in whole] for side in sides]
+
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        reads = (reader.submit(read, batch) for batch in batches)
+        ahead = next(reads, None)
+        while ahead is not None:
+            current, ahead = ahead, next(reads, None)
+            yield current.result()
+
+
+def _layer_tokens(
     model: ObservedModel,
     squares: Sequence[NDArray[np.uint8]],
     positions: NDArray[np.int64],
-    kinds: Sequence[LayerKind],
-    tokens: Sequence[Tokens],
-) -> dict[Tokens, list[Tensor]]:
-    """Encode images and keep the chosen tokens of every layer.
-
-    Args:
-        model: The model.
-        squares: B images (side, side, 3) uint8, the side a multiple of the patch size.
-        positions: (B, P) patches that are kept of each image, numbered row by row.
-        kinds: Which layers.
-        tokens: Patch tokens, class token or both.
-
-    Returns:
-        For each of `tokens` one tensor a layer, in the order of `ObservedModel.layers`, float32 on the model's device:
-        (B·P, W) patch tokens, image by image, or (B, W) class tokens. Taps and stages have C channels.
-    """
-    parts: dict[Tokens, list[list[Tensor]]] = {kind: [] for kind in tokens}
+    layers: Sequence[LayerKind],
+    tokens: Sequence[TokenKind],
+) -> LayerTokens:
+    """Encode B squares; of patch tokens only `positions` (B, P) are kept."""
+    parts: dict[TokenKind, list[list[Tensor]]] = {kind: [] for kind in tokens}
     for start in range(0, len(squares), IMAGES_AT_ONCE):
         chunk = slice(start, start + IMAGES_AT_ONCE)
         pixels = np.stack([normalise(square, model.mean, model.std) for square in squares[chunk]])
         image = torch.from_numpy(pixels).to(model.device)
-        with torch.inference_mode(), products_in(model.dtype, model.device):
-            seen = block_tokens(model.encoder, image)
-            layers = {kind: list(_layers(model, seen, kinds, kind)) for kind in tokens}
         index = torch.from_numpy(positions[chunk]).to(model.device)[..., None]
-        for kind, values in layers.items():
-            chosen = [_at(x, index) for x in values] if kind == "patch" else values
-            parts[kind].append([x.float() for x in chosen])
+        with torch.inference_mode(), products_in(model.dtype, model.device):
+            encoded = block_tokens(model.encoder, image)
+            for kind in tokens:
+                values = _layers(model, encoded, layers, kind)
+                parts[kind].append([(_at(x, index) if kind == "patch" else x).float() for x in values])
     return {kind: [torch.cat(layer) for layer in zip(*chunks, strict=True)] for kind, chunks in parts.items()}
 
 
@@ -137,13 +171,15 @@ def _at(tokens: Tensor, index: Tensor) -> Tensor:
     return tokens.gather(1, index.expand(-1, -1, tokens.shape[-1])).flatten(0, 1)
 
 
-def _layers(model: ObservedModel, seen: BlockTokens, kinds: Sequence[LayerKind], tokens: Tokens) -> Iterator[Tensor]:
+def _layers(
+    model: ObservedModel, encoded: BlockTokens, kinds: Sequence[LayerKind], tokens: TokenKind
+) -> Iterator[Tensor]:
     """Tokens (B, N, W) or (B, W) of every layer, in the order of the layers' names."""
     for kind in kinds:
         if kind == "blocks":
-            yield from seen.patch_tokens if tokens == "patch" else seen.class_token
+            yield from encoded.patch_tokens if tokens == "patch" else encoded.class_token
         elif model.head is not None and tokens == "patch":
-            taps = seen.features.patch_tokens
+            taps = encoded.features.patch_tokens
             if kind == "taps":
                 yield from (taps[block] for block in model.encoder.taps)
             else:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.analysis.block_tokens import block_tokens
+from cascade_clip.analysis.observed_model import block_tokens
 from cascade_clip.config.schema import DataConfig
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
@@ -18,7 +18,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip.image_encoder import ImageEncoder
 
 MOST_PATCHES = 2**14
-"""Most patches that are encoded at once: a square of 2048 pixels with patches of 16."""
+"""Most patches of an image: a square of 2048 pixels with patches of 16."""
 
 Point = tuple[int, int]
 """A pixel (x, y) of the image, from its upper left corner."""
@@ -29,7 +29,7 @@ class PatchSimilarity:
     """Cosine similarity of every patch to one patch, after each of the L blocks of one model.
 
     Attributes:
-        model: What the model is called.
+        model: Name of the model.
         cosine: (L, h, w) float32 in [-1, 1]; 1 at the patch itself.
         patch: Row and column of that patch.
     """
@@ -42,7 +42,7 @@ class PatchSimilarity:
         """Mean similarity after each block over the chosen patches (h, w), all by default, without the patch itself.
 
         Returns:
-            L values; none where no patch is left.
+            L values. None: no patch is left.
         """
         others = np.ones(self.cosine.shape[1:], bool) if chosen is None else chosen.copy()
         others[self.patch] = False
@@ -57,10 +57,10 @@ def patch_similarity(
     """Compare the token of the patch at a point with the tokens of all patches.
 
     The whole image goes through the encoder at once, its short side at `data.short_side`, both sides rounded to whole
-    patches. Tokens are those that the next block sees, before any norm or projection.
+    patches. Tokens are compared as the next block sees them, before any norm or projection.
 
     Args:
-        name: What the model is called.
+        name: Name of the model.
         encoder: On `device`, in evaluation mode; see `encoder_of`.
         image: (H, W, 3) uint8 RGB.
         point: Inside the image.

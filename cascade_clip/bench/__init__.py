@@ -1,1 +1,1 @@
-"""How fast and how lean: the toolkit measured against the bare CLIP tower."""
+"""Time, memory and operations of the toolkit, measured beside the bare CLIP image tower."""

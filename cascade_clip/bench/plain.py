@@ -1,4 +1,4 @@
-"""The plain path: one window after the other, every class at every pixel. What the fast path must equal, and beat."""
+"""The plain path: one window after the other, every class at every pixel. The fast path must equal it, and beat it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,43 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.optim import Optimizer
 
-from cascade_clip.bench.model import BenchModel
+from cascade_clip.bench.measured_model import BenchModel
 from cascade_clip.config.schema import LossConfig
-from cascade_clip.inference.class_scores import Winners, labels_from_scores
+from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.evaluation.confusion import confusion_matrix
+from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.losses.focal import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
-from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import imitated_products, products_in
+from cascade_clip.runtime import products_in
 
 
-def plain_labels(model: BenchModel, image: NDArray[np.uint8], text: Tensor, seen: Tensor) -> Winners:
-    """Labels of an image (H, W, 3) uint8 from the scores of all classes at all pixels, a window at a time."""
+def plain_labels(measured: BenchModel, image: NDArray[np.uint8]) -> Tensor:
+    """Labels (H, W) of an image (H, W, 3) uint8, from the scores of all classes at all pixels, a window at a time."""
+    model, device = measured.model, measured.model.device
     inference = model.recipe.inference.model_copy(update={"window_batch": 1})
-    pixels = torch.from_numpy(prepare_image(image, model.recipe.data)).to(model.device)
+    pixels = torch.from_numpy(prepare_image(image, model.recipe.data)).to(device)
     scores = slide_scores(
-        model.network, pixels, text.to(model.device), seen.to(model.device), inference, dtype=model.dtype
+        measured.network, pixels, measured.text, measured.vocabulary.seen.to(device), inference, dtype=model.dtype
     )
-    return labels_from_scores(scores, (image.shape[0], image.shape[1]))
+    return labels_from_scores(scores, (image.shape[0], image.shape[1])).labels
+
+
+def plain_confusion(measured: BenchModel, dataset: PreparedDataset) -> Tensor:
+    """Confusion matrix (K, K) int64 of the dataset's training part."""
+    classes, device = len(measured.text), measured.model.device
+    confusion = torch.zeros(classes, classes, dtype=torch.int64, device=device)
+    for index in range(dataset.count("train")):
+        record = dataset.read("train", index)
+        image, label = open_image(record.image_bytes, record.id), decode_label(record.label_bytes, record.id)
+        confusion += confusion_matrix(plain_labels(measured, image), torch.from_numpy(label).to(device), classes)
+    return confusion
 
 
 def plain_step(
-    network: CascadeNetwork,
+    network: torch.nn.Module,
     optimizer: Optimizer,
     image: Tensor,
     labels: Tensor,
@@ -44,7 +58,7 @@ def plain_step(
     Args:
         network: The network, in training mode.
         optimizer: Of its trainable parameters.
-        image: (B, 3, H, W) float, normalised.
+        image: (B, 3, H, W) float32, normalised.
         labels: (B, H, W) int64, 0..K-1 and 255.
         text: (K, C) text embeddings.
         loss: Weights of focal and dice.
@@ -57,7 +71,6 @@ def plain_step(
     probability, area = full.sigmoid(), targets.sum((2, 3))
     overlap = (2 * (probability * targets).sum((2, 3)) + 1) / (probability.sum((2, 3)) + area + 1)
     dice = ((1 - overlap) * (area > 0)).sum() / num_masks
-    with imitated_products(dtype, image.device):
-        (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
+    (loss.focal * focal_loss(full, targets, num_masks) + loss.dice * dice).backward()
     optimizer.step()
     optimizer.zero_grad()

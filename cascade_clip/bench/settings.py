@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -11,34 +10,31 @@ from cascade_clip.errors import UserError, closest
 Kind = Literal["predict", "eval", "train", "prepare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ARCHITECTURE, RECIPE = "ViT-B-16-quickgelu", "coco/cascade-zegclip"
-"""What is built with random weights where nothing else is asked for: the paper's model."""
-CLASSES: Mapping[str, int] = {"train": 156}
-"""Classes where nobody says how many, by kind: those of COCO-Stuff that train, else `ALL_CLASSES`."""
-ALL_CLASSES = 171
+"""The model with random weights that is built by default: the paper's."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """Everything that decides a measurement; goes through JSON to the processes that measure memory.
+    """Everything that decides a measurement.
 
     Attributes:
         kind: What is measured.
-        checkpoint: Checkpoint or training-free model; none: random weights.
-        architecture: CLIP that is built with random weights, where there is no checkpoint.
-        recipe: Recipe of the network with random weights.
+        checkpoint: Checkpoint or training-free model. None: a model with random weights.
+        architecture: CLIP architecture of the model with random weights.
+        recipe: Recipe of the model with random weights.
         overrides: `section.key=value` on top of that recipe.
-        classes: K; none: the checkpoint's own classes, else 171, or 156 in training.
-        size: Height and width of the images in pixels; in training the crop.
-        batch: Images a training step; windows that share a forward pass in inference, and images of the bare tower.
-            None: 1 in training; in inference as the recipe has it, beside a tower that sees one image.
+        classes: K. None: the checkpoint's own classes, else 171, or 156 in training (COCO-Stuff's, all or seen).
+        size: Height and width of the images in pixels; in training, of the crop.
+        batch: Images per training step; in inference, windows per forward pass and images of the bare tower. None: 1 in
+            training; in inference the recipe's windows per forward pass, beside a tower on one image.
         images: Images of one evaluation or preparation.
         repeats: Rounds that count; warm-up rounds come on top.
-        threads: PyTorch's threads; none: as many as it takes by itself.
+        threads: PyTorch's threads. None: PyTorch's default.
         workers: Processes that prepare images.
-        precision: `fp32`, `bf16` or `fp16` of the network's products, and of the bare tower's.
+        precision: `fp32`, `bf16` or `fp16`, of the network and of the bare tower.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        compiled: Also measure the network as `torch.compile` makes it.
-        plain: Also measure the plain path, with which tests compare the fast one.
+        compiled: Also measure the network compiled by `torch.compile`.
+        plain: Also measure the plain path, which the fast one is tested against.
         seed: Seed of weights, text embeddings and images.
     """
 
@@ -50,7 +46,7 @@ class BenchSettings:
     classes: int | None = None
     size: tuple[int, int] = (512, 512)
     batch: int | None = None
-    images: int = 4
+    images: int = 1
     repeats: int = 7
     threads: int | None = None
     workers: int = 1
@@ -60,15 +56,14 @@ class BenchSettings:
     plain: bool = False
     seed: int = 0
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
-        return {**asdict(self), "overrides": list(self.overrides), "size": list(self.size)}
+    @property
+    def class_count(self) -> int:
+        """K where no checkpoint brings its own classes."""
+        return self.classes or (156 if self.kind == "train" else 171)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> BenchSettings:
-        """Read what `to_dict` gave."""
-        height, width = values["size"]
-        return cls(**{**values, "overrides": tuple(values["overrides"]), "size": (height, width)})
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON reads them back: lists in place of tuples."""
+        return {**asdict(self), "overrides": list(self.overrides), "size": list(self.size)}
 
 
 def parse_kind(given: str) -> Kind:

@@ -1,99 +1,88 @@
-"""Time in turns: every subject once a round, so that whatever else the machine does falls on all alike."""
+"""Interleaved timing, and how the time is divided among the parts of a pass."""
 
 from __future__ import annotations
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
-import torch
+import numpy as np
+from torch import nn
+from torch.utils.benchmark import timer
 
 WARM_UP_ROUNDS = 2
-"""Rounds that do not count: memory is taken from the system, kernels are chosen or compiled."""
+"""Rounds that do not count: memory is allocated, kernels are chosen or compiled."""
 LARGEST_SPREAD = 0.1
 """Spread of a ratio beyond which nothing is concluded from it."""
-_NOTCH = 1.57
-"""Half width of a median's notch in quartile distances over the root of the count (McGill, Tukey and Larsen 1978):
-medians whose notches do not overlap differ, at about 95 % confidence."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Figures that were measured repeatedly, at least one."""
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, progress: Callable[[str], None] | None = None
+) -> dict[str, list[float]]:
+    """Time several calls in turn, each once per round, so that other load on the machine slows all of them alike.
 
-    values: tuple[float, ...]
+    `torch.utils.benchmark.Timer` would time one after the other, and run each at least three times per round.
 
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return statistics.median(self.values)
+    Args:
+        calls: Name -> call. The clock waits for what it started on the device.
+        rounds: Rounds that count.
+        progress: Called with the name before each call.
 
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """A quarter of the values lies below the first, a quarter above the second."""
-        if len(self.values) == 1:
-            return self.values[0], self.values[0]
-        low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
-        return low, high
-
-    @property
-    def spread(self) -> float:
-        """Distance of the quartiles as a share of the median; of a single value nothing is known: infinite."""
-        low, high = self.quartiles
-        return (high - low) / self.median if len(self.values) > 1 else math.inf
-
-    @property
-    def notch(self) -> tuple[float, float]:
-        """Where the true median lies, at about 95 % confidence."""
-        reach = _NOTCH * self.spread * self.median / math.sqrt(len(self.values))
-        return self.median - reach, self.median + reach
-
-    @property
-    def conclusive(self) -> bool:
-        """Whether the spread is small enough to conclude anything."""
-        return self.spread <= LARGEST_SPREAD
-
-    def over(self, other: Sample) -> Sample:
-        """Ratios to another subject's values of the same rounds."""
-        return Sample(tuple(mine / theirs for mine, theirs in zip(self.values, other.values, strict=True)))
+    Returns:
+        Name -> seconds of every round, `WARM_UP_ROUNDS` more than `rounds`, in order.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(WARM_UP_ROUNDS + rounds):
+        for name, call in calls.items():
+            if progress is not None:
+                progress(name)
+            begin = timer()
+            call()
+            seconds[name].append(timer() - begin)
+    return seconds
 
 
-class Turns:
-    """Collects the seconds that each subject took in each round."""
-
-    def __init__(self, device: torch.device, progress: Callable[[str], None] | None = None) -> None:
-        """Time on a device; `progress` is told the subject before each of its turns."""
-        self.device = device
-        self.progress = progress
-        self._seconds: dict[str, list[float]] = {}
-
-    def take(self, name: str, call: Callable[[], object]) -> None:
-        """Let a subject have its turn."""
-        if self.progress is not None:
-            self.progress(name)
-        begin = now(self.device)
-        call()
-        self.add(name, now(self.device) - begin)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Note a turn that was timed elsewhere."""
-        self._seconds.setdefault(name, []).append(seconds)
-
-    def first(self) -> dict[str, float]:
-        """Seconds of each subject's very first turn, compilation included."""
-        return {name: seconds[0] for name, seconds in self._seconds.items()}
-
-    def samples(self) -> Mapping[str, Sample]:
-        """Seconds of the rounds that count."""
-        return {name: Sample(tuple(seconds[WARM_UP_ROUNDS:])) for name, seconds in self._seconds.items()}
+def spread(values: Sequence[float]) -> float:
+    """Interquartile range over the median; infinite for a single value."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((high - low) / median) if len(values) > 1 else math.inf
 
 
-def now(device: torch.device) -> float:
-    """Seconds on a clock, when all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return time.perf_counter()
+def notch(values: Sequence[float]) -> tuple[float, float]:
+    """Interval of the median at about 95 % confidence (McGill, Tukey and Larsen 1978): medians differ where their
+    notches do not overlap."""
+    median = float(np.median(values))
+    half = 1.57 * spread(values) * median / math.sqrt(len(values))
+    return median - half, median + half
+
+
+class PartClock:
+    """Adds up the seconds of each part of a pass; from one `enter` to the next the time goes to one part.
+
+    The clock waits for the device at every border. `torch.profiler` would add its own cost to every operation.
+    """
+
+    def __init__(self) -> None:
+        """Start with the clock stopped."""
+        self.seconds: dict[str, float] = {}
+        self._part: str | None = None
+        self._since = 0.0
+
+    def enter(self, part: str | None) -> None:
+        """Begin another part; None stops the clock."""
+        now = timer()
+        if self._part is not None:
+            self.seconds[self._part] = self.seconds.get(self._part, 0.0) + now - self._since
+        self._part, self._since = part, now
+
+    @contextmanager
+    def hooked(self, modules: Mapping[str, nn.Module], *, afterwards: str) -> Iterator[None]:
+        """Let modules that run one after the other enter the parts of their names; after the last, `afterwards`."""
+        with ExitStack() as hooks:
+            for (name, module), following in zip(modules.items(), [*list(modules)[1:], afterwards], strict=True):
+                for register, part in (
+                    (module.register_forward_pre_hook, name),
+                    (module.register_forward_hook, following),
+                ):
+                    hooks.callback(register(lambda *_, part=part: self.enter(part)).remove)
+            yield

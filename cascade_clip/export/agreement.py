@@ -1,4 +1,4 @@
-"""Whether an exported file gives what PyTorch gives."""
+"""Compare the mask logits of an exported file with PyTorch's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cascade_clip.errors import UserError
 from cascade_clip.inference.sliding_window import MaskNetwork
 
 TOLERANCE = 1e-4
-"""Largest difference of a mask logit, as a share of the largest one of its case."""
+"""Largest allowed difference of a mask logit, as a share of the largest one of its case."""
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One input that both are given.
+    """The sizes of one input.
 
     Attributes:
         images: B, images at once.
@@ -36,7 +36,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What came of a case.
+    """The comparison of one input.
 
     Attributes:
         case: The input.
@@ -52,7 +52,7 @@ class CaseResult:
 
 
 def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case, ...]:
-    """Inputs that vary what is open: images, classes and, where any size is taken, height and width."""
+    """Inputs with various numbers of images and classes and, where the file takes any size, heights and widths."""
     other = (side + patch_size, 2 * patch_size) if any_size else (side, side)
     return Case(1, 1, side, side), Case(3, 7, side, side), Case(2, 171, *other), Case(1, 2, *reversed(other))
 
@@ -60,16 +60,16 @@ def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case
 def compare_with_torch(
     network: MaskNetwork, exported: Callable[[Tensor, Tensor], Tensor], joint: int, cases: Sequence[Case]
 ) -> list[CaseResult]:
-    """Give both the same random images and unit text embeddings.
+    """Compare both on the same random images and unit text embeddings.
 
     Args:
         network: The network in PyTorch, on the CPU.
         exported: The exported file: image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
         joint: C.
-        cases: What to try.
+        cases: Sizes of the inputs.
 
     Raises:
-        UserError: A mask logit differs by more than `TOLERANCE`, or is no number.
+        UserError: A mask logit differs by more than `TOLERANCE`, or is NaN.
     """
     generator = torch.Generator().manual_seed(SEED)
     results = []
@@ -79,7 +79,7 @@ def compare_with_torch(
         with torch.no_grad():
             expected, given = network(image, text), exported(image, text)
         result = _result(case, expected, given)
-        # A NaN is not at most anything.
+        # Not `>`: a NaN must fail too.
         if not result.difference <= TOLERANCE:
             raise UserError(
                 f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"

@@ -1,30 +1,27 @@
-"""The folder of an exported model: one file with the network, what is needed beside it, and how it was checked."""
+"""The folder of an exported model: the network as one file, what segmentation needs beside it, and the check."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jinja2
 import numpy as np
 import torch
-from torch import Tensor
 
 import cascade_clip
 from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description, replaced_folder, write_description
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
-from cascade_clip.export.onnx_file import check_packages, write_onnx
-from cascade_clip.export.program import takes_any_size, trace, window_side
+from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
 
-Format = Literal["onnx", "pt2"]
 FORMAT_VERSION = 1
 EMBEDDINGS = "text_embeddings.npy"
 CARD = "README.md"
@@ -35,9 +32,9 @@ class ExportedModel:
     """What `export_model` wrote.
 
     Attributes:
-        folder: Where it lies.
-        record: What `export.json` holds.
-        results: How the file agrees with PyTorch.
+        folder: The folder.
+        record: The content of `export.json`.
+        results: The comparison with PyTorch, case by case.
     """
 
     folder: Path
@@ -74,16 +71,18 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") ->
     if not isinstance(network, CascadeNetwork):
         kind = "exported already" if isinstance(network, OnnxNetwork) else "training-free"
         raise UserError(f'"{model.recipe.name}" is {kind}: export takes a trained checkpoint, or "bundled".')
-    side, joint = window_side(model.recipe.inference, network.patch_size), int(model.clip.visual.proj.shape[1])
-    # PyTorch's own format keeps the grid that it was traced on: another one would fail at CLIP's own grid.
-    any_size = file_format == "onnx" and takes_any_size(network)
+    patch, joint = network.patch_size, int(model.clip.visual.proj.shape[1])
+    side = -(-model.recipe.inference.crop // patch) * patch
+    # pt2 keeps the grid that was traced, or CLIP's own grid would fail. SPT-SEG's filter and windows are computed for
+    # the traced grid.
+    any_size = file_format == "onnx" and network.encoder.spectral is None
     record = _record(model, file_format, None if any_size else side)
     program = trace(network, joint, None if any_size else side)
     with replaced_folder(folder) as partial:
         file = partial / str(record["file"])
         WRITERS[file_format](program, file, _as_metadata(record))
-        exported = READERS[file_format](file, network.patch_size)
-        cases = agreement_cases(side, network.patch_size, any_size=any_size)
+        exported = READERS[file_format](file, patch)
+        cases = agreement_cases(side, patch, any_size=any_size)
         results = tuple(compare_with_torch(network, exported, joint, cases))
         record["bytes"] = sum(part.stat().st_size for part in partial.iterdir())
         record["check"] = {"tolerance": TOLERANCE, "cases": [asdict(result) for result in results]}
@@ -104,7 +103,7 @@ def load_exported(folder: str | Path, *, device: str = "auto", precision: str = 
         precision: `fp32`, which the file was written in.
 
     Raises:
-        UserError: No ONNX export there, a damaged one, or a device or precision that is not to be had.
+        UserError: No ONNX export there, a damaged one, or a device or precision that cannot be had.
     """
     place = Path(folder).expanduser()
     record = _read_record(place)
@@ -129,8 +128,8 @@ def check_export(folder: Path, file_format: str) -> None:
     Raises:
         UserError: An unknown format, missing packages, or a folder that holds something else than an export.
     """
-    if file_format not in get_args(Format):
-        raise UserError(f'"{file_format}" is no format of export.{closest(file_format, get_args(Format))}')
+    if file_format not in WRITERS:
+        raise UserError(f'"{file_format}" is no format of export.{closest(file_format, list(WRITERS))}')
     if file_format == "onnx":
         check_packages()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / EXPORT).is_file()):
@@ -138,7 +137,7 @@ def check_export(folder: Path, file_format: str) -> None:
 
 
 def _record(model: CascadeCLIP, file_format: str, side: int | None) -> dict[str, Any]:
-    """What is said of the model in the file's own metadata and, with the check, in `export.json`."""
+    """Facts of the model, for the file's own metadata and, with the check, for `export.json`."""
     recipe, split = model.recipe, model.split
     size = f"{side}, {side}" if side is not None else "H, W"
     return {
@@ -202,22 +201,3 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not present:
         raise UserError(f'"{folder}" holds no {record["file"]}: copy the folder again.')
     return record
-
-
-def _write_pt2(program: torch.export.ExportedProgram, file: Path, metadata: Mapping[str, str]) -> None:
-    torch.export.save(program, file, extra_files={EXPORT: json.dumps(metadata, ensure_ascii=False)})
-
-
-def _read_pt2(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    run: Callable[[Tensor, Tensor], Tensor] = torch.export.load(file).module()
-    return run
-
-
-def _read_onnx(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    return OnnxNetwork(file, patch_size, torch.device("cpu"))
-
-
-Writer = Callable[[torch.export.ExportedProgram, Path, Mapping[str, str]], None]
-Reader = Callable[[Path, int], Callable[[Tensor, Tensor], Tensor]]
-WRITERS: dict[str, Writer] = {"onnx": write_onnx, "pt2": _write_pt2}
-READERS: dict[str, Reader] = {"onnx": _read_onnx, "pt2": _read_pt2}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_clip.analysis.block_tokens import block_tokens, encoder_of, plain_encoder
+from cascade_clip.analysis.observed_model import block_tokens, encoder_of, plain_encoder
 from cascade_clip.analysis.similarity import PatchSimilarity, centre_of_mask, patch_similarity, patches_of_mask
 from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.data.transforms import normalise

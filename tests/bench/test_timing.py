@@ -1,49 +1,64 @@
-"""Medians, spreads and turns."""
+"""Spreads, turns and the clock of parts."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-import torch
+from torch import nn
 
 from cascade_clip.bench import timing
-from cascade_clip.bench.timing import WARM_UP_ROUNDS, Sample, Turns
+from cascade_clip.bench.timing import WARM_UP_ROUNDS, PartClock, notch, spread, time_in_turns
 
 
-def test_figures_of_a_sample() -> None:
-    sample = Sample((4.0, 1.0, 2.0, 3.0, 100.0))
-    assert sample.median == 3.0
-    assert sample.quartiles == (2.0, 4.0)
-    assert sample.spread == pytest.approx(2 / 3)
-    low, high = sample.notch
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still unless a test moves it."""
+    now = [0.0]
+    monkeypatch.setattr(timing, "timer", lambda: now[0])
+    return now
+
+
+def test_spread_and_notch() -> None:
+    values = (4.0, 1.0, 2.0, 3.0, 100.0)
+    assert spread(values) == pytest.approx(2 / 3)
+    low, high = notch(values)
     assert (low + high) / 2 == pytest.approx(3.0)
     assert high - low == pytest.approx(2 * 1.57 * 2 / math.sqrt(5))
+    assert spread((2.0,)) == math.inf
 
 
-def test_of_one_value_the_spread_is_unknown() -> None:
-    assert Sample((2.0,)).spread == math.inf
-    assert not Sample((2.0,)).conclusive
-    assert Sample((2.0, 2.0, 2.01)).conclusive
+def test_calls_take_turns(clock: list[float]) -> None:
+    order: list[str] = []
 
+    def call(name: str, seconds: float) -> None:
+        order.append(name)
+        clock[0] += seconds
 
-def test_ratios_are_those_of_the_same_round() -> None:
-    assert Sample((2.0, 9.0)).over(Sample((1.0, 3.0))).values == (2.0, 3.0)
-
-
-def test_turns_leave_out_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that costs 10, 5, then 1, 2, 3 seconds of a clock that stands still otherwise."""
-    costs = iter([10.0, 5.0, 1.0, 2.0, 3.0])
-    clock = [0.0]
-    monkeypatch.setattr(timing, "now", lambda device: clock[0])
     told: list[str] = []
-    turns = Turns(torch.device("cpu"), told.append)
+    calls = {"fast": lambda: call("fast", 1.0), "slow": lambda: call("slow", 3.0)}
+    seconds = time_in_turns(calls, 2, told.append)
+    rounds = WARM_UP_ROUNDS + 2
+    assert seconds == {"fast": [1.0] * rounds, "slow": [3.0] * rounds}
+    assert order == told == ["fast", "slow"] * rounds
 
-    def call() -> None:
-        clock[0] += next(costs)
 
-    for _ in range(WARM_UP_ROUNDS + 3):
-        turns.take("work", call)
-    assert turns.first() == {"work": 10.0}
-    assert turns.samples()["work"].values == (1.0, 2.0, 3.0)
-    assert told == ["work"] * 5
+def test_parts_of_a_pass(clock: list[float]) -> None:
+    """Two passes of tower and head, as of an image with two batches of windows."""
+
+    class Slow(nn.Module):
+        def forward(self, seconds: float) -> None:
+            clock[0] += seconds
+
+    tower, head, parts = Slow(), Slow(), PartClock()
+    with parts.hooked({"tower": tower, "head": head}, afterwards="rest"):
+        parts.enter("before")
+        clock[0] += 1
+        for _ in range(2):
+            tower(10)
+            head(2)
+            clock[0] += 0.5
+        parts.enter(None)
+    clock[0] += 99
+    tower(7)
+    assert parts.seconds == {"before": 1.0, "tower": 20.0, "head": 4.0, "rest": 1.0}

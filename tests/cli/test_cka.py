@@ -66,7 +66,7 @@ def test_processes_give_the_same_matrices(run_folder: Path, photos: Path, tmp_pa
     together = json.loads(done.stdout)
     expected = json.loads((tmp_path / "alone" / "cka.json").read_text(encoding="utf-8"))
     assert (expected["processes"], together["processes"]) == (1, 2)
-    # Bits are compared in `test_compare_layers`; processes of their own may multiply in another order.
+    # Bits are compared in `test_layer_similarity`; processes of their own may multiply in another order.
     for ours, theirs in zip(together["matrices"], expected["matrices"], strict=True):
         assert np.allclose(ours.pop("matrix"), theirs.pop("matrix"), rtol=0, atol=1e-6)
         assert ours == theirs

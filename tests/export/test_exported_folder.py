@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.export.exported_folder import ExportedModel, export_model, load_exported
-from cascade_clip.shapes.scenes import draw_scene
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -27,14 +27,14 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> CascadeCLIP:
-    return two_block_model(tiny_recipe, tmp_path_factory.mktemp("clip"))
+@pytest.fixture
+def model(two_block_export: tuple[CascadeCLIP, ExportedModel]) -> CascadeCLIP:
+    return two_block_export[0]
 
 
-@pytest.fixture(scope="module")
-def exported(model: CascadeCLIP, tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
-    return export_model(model, tmp_path_factory.mktemp("export") / "onnx")
+@pytest.fixture
+def exported(two_block_export: tuple[CascadeCLIP, ExportedModel]) -> ExportedModel:
+    return two_block_export[1]
 
 
 def inputs(images: int, classes: int, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -118,6 +118,7 @@ def test_the_readme_runs_without_the_toolkit(
         photo.unlink()
 
 
+@pytest.mark.slow
 def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path) -> None:
     # Another grid than that of the windows: the filter is resized in the graph.
     spectral = tiny_recipe.model.spectral.model_copy(update={"grid": 6})
@@ -143,18 +144,6 @@ def test_pt2(model: CascadeCLIP, tmp_path: Path) -> None:
     assert exported.record["image_side"] == 64
     with pytest.raises(UserError, match="was exported as pt2: the runtime onnx needs --format onnx"):
         load_exported(tmp_path / "pt2")
-
-
-@pytest.mark.slow
-def test_the_bundled_model_gives_equal_labels_on_drawn_scenes(tmp_path: Path) -> None:
-    model = CascadeCLIP.from_pretrained("bundled")
-    export_model(model, tmp_path / "onnx")
-    loaded = load_exported(tmp_path / "onnx", device="cpu")
-    for seed in range(8):
-        image = draw_scene(seed).image
-        plain, other = (m.segment(image, split="shapes-seen")[0] for m in (model, loaded))
-        assert len(np.unique(plain.labels)) > 1
-        assert np.array_equal(plain.labels, other.labels)
 
 
 class Other(nn.Module):
@@ -228,8 +217,6 @@ def test_formats_and_precisions_that_are_refused(exported: ExportedModel, model:
     ],
 )
 def test_damaged_folders(damage: object, message: str, exported: ExportedModel, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(exported.folder, tmp_path / "copy")
     damage(folder)
     with pytest.raises(UserError, match=message):

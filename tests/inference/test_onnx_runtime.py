@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cascade_clip.errors import UserError
-from cascade_clip.export import onnx_file
+from cascade_clip.export import exported_file
 from cascade_clip.inference import onnx_runtime
 from cascade_clip.inference.onnx_runtime import CPU, CUDA, onnx_device
 
@@ -40,9 +40,9 @@ def test_apple_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     hidden = {"onnxruntime", "onnxscript"}
-    for module in (onnx_runtime, onnx_file):
+    for module in (onnx_runtime, exported_file):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in hidden else find(name))
     with pytest.raises(UserError, match=r"The runtime onnx needs onnxruntime: install the extra with `pip install"):
         onnx_device("cpu")
     with pytest.raises(UserError, match=r"The ONNX format needs onnxscript and onnxruntime: .* or use --format pt2"):
-        onnx_file.check_packages()
+        exported_file.check_packages()

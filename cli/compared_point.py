@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    from cascade_clip.analysis.similarity import Point
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.vocabulary import ClassChoice
+from cascade_clip.analysis.similarity import Point, centre_of_mask
+from cascade_clip.data.images import decode_label
+from cascade_clip.errors import UserError, closest
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip_cli.vocabulary import ClassChoice, own_classes
 
 
-class Target(NamedTuple):
-    """What is compared with."""
+class ComparedPoint(NamedTuple):
+    """The pixel whose patch is compared with all others, and the (H, W) mask of the class that it is the centre of."""
 
     point: Point
     mask: NDArray[np.bool_] | None = None
-    """(H, W), where the point is the centre of a class."""
 
 
-def check_together(
+def check_point_options(
     point: str | None, fraction: str | None, class_name: str | None, label: Path | None, words: str | None
 ) -> None:
     """Make sure that at most one of the options names the point, and that the others belong to it.
 
     Raises:
-        UserError: Several places at once, or a source of a class that nobody asked for.
+        UserError: Several places at once, or a source of a class without --class.
     """
-    from cascade_clip.errors import UserError
-
     given = {"--point": point, "--fraction": fraction, "--class": class_name}
     used = [option for option, value in given.items() if value is not None]
     if len(used) > 1:
@@ -47,8 +45,6 @@ def chosen_point(point: str | None, fraction: str | None, width: int, height: in
     Raises:
         UserError: Not two numbers, or a point outside of the image.
     """
-    from cascade_clip.errors import UserError
-
     if point is not None:
         try:
             x, y = (int(part) for part in point.split(","))
@@ -68,19 +64,14 @@ def chosen_point(point: str | None, fraction: str | None, width: int, height: in
     return min(int(across * width), width - 1), min(int(down * height), height - 1)
 
 
-def class_target(
+def class_point(
     name: str, label: Path | None, pixels: NDArray[np.uint8], model: CascadeCLIP, choice: ClassChoice | None
-) -> Target:
+) -> ComparedPoint:
     """The mask of a class, predicted by the first model or read from a label map, and its centre.
 
     Raises:
         UserError: A class that is not among those looked for, that is not in the image, or a label map of another size.
     """
-    from cascade_clip.analysis.similarity import centre_of_mask
-    from cascade_clip.data.images import decode_label
-    from cascade_clip.errors import UserError, closest
-    from cascade_clip_cli.vocabulary import own_classes
-
     choice = choice or own_classes(model)
     names = choice.spoken_names()
     if name not in names:
@@ -101,4 +92,4 @@ def class_target(
     mask = labels == names.index(name)
     if not mask.any():
         raise UserError(f'{source} no "{name}" in the image.{closest(name, found)} Or give --point X,Y.')
-    return Target(centre_of_mask(mask), mask)
+    return ComparedPoint(centre_of_mask(mask), mask)

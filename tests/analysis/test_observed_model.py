@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_clip.analysis.model_name import model_name
+from cascade_clip.analysis.observed_model import model_name
 from cascade_clip.errors import UserError
 
 

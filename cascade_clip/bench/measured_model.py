@@ -1,0 +1,198 @@
+"""What is measured with: a model, its bare image tower, drawn images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cascade_clip.bench.settings import ARCHITECTURE, RECIPE, BenchSettings
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.image_encoder import resize_positions
+from cascade_clip.model.clip.load import load_clip
+from cascade_clip.model.clip.open_clip_model import build_model
+from cascade_clip.model.dense import DenseNetwork
+from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.runtime import products_in
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.shapes.scenes import draw_scene
+
+_UNSEEN_SHARE = 0.09
+"""Share of unseen classes among those that are made up, as in COCO-Stuff."""
+
+
+@dataclass
+class BenchModel:
+    """A model with the classes it is measured on.
+
+    Attributes:
+        model: The model in evaluation mode.
+        network: Its network, which is no exported one.
+        split: The classes.
+        text: (K, C) float32 text embeddings on the model's device, unit vectors.
+    """
+
+    model: CascadeCLIP
+    network: CascadeNetwork | DenseNetwork
+    split: Split
+    text: Tensor
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The classes with their text embeddings."""
+        return Vocabulary.of_split(self.split, self.text)
+
+    def labels(
+        self, image: NDArray[np.uint8], network: nn.Module | None = None, *, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Labels (H, W) of an image (H, W, 3) uint8; `network` (compiled) and `dtype` replace the model's own."""
+        recipe, device = self.model.recipe, self.model.device
+        predictor = Predictor(
+            self.network if network is None else network,  # type: ignore[arg-type]
+            recipe.data,
+            recipe.inference,
+            device=device,
+            dtype=dtype or self.model.dtype,
+        )
+        return predictor.label_image(image, self.vocabulary).labels
+
+
+def load_bench_model(settings: BenchSettings) -> BenchModel:
+    """Load a checkpoint with its classes, or build a random model with random text embeddings of "class 0" and so on.
+
+    Raises:
+        UserError: No such checkpoint, recipe, architecture, device or precision; an exported model; or both a
+            checkpoint and settings of a random model.
+    """
+    model = _random_model(settings) if settings.checkpoint is None else _checkpoint(settings, settings.checkpoint)
+    if not isinstance(model.network, CascadeNetwork | DenseNetwork):
+        raise UserError(f'"{settings.checkpoint}" is an exported model: measure the checkpoint that it was made from.')
+    if settings.batch is not None and settings.kind != "train":
+        inference = model.recipe.inference.model_copy(update={"window_batch": settings.batch})
+        model.recipe = model.recipe.model_copy(update={"inference": inference})
+    if settings.checkpoint is not None and settings.classes is None and model.split is not None:
+        return BenchModel(model, model.network, model.split, model.text_embeddings_for(model.split))
+    generator = torch.Generator().manual_seed(settings.seed)
+    text = torch.randn(settings.class_count, model.clip.visual.proj.shape[1], generator=generator)
+    split = _made_up_split(settings.class_count, all_seen=settings.kind == "train")
+    return BenchModel(model, model.network, split, F.normalize(text, dim=-1).to(model.device))
+
+
+def bare_tower(model: CascadeCLIP, size: tuple[int, int], batch: int) -> Callable[[], Tensor]:
+    """open_clip's own image tower: the limit of what a model on CLIP can reach.
+
+    Args:
+        model: Whose CLIP, device and precision are used.
+        size: Height and width of the images in pixels, multiples of the patch size.
+        batch: B.
+
+    Returns:
+        A forward pass without gradient on random images: (B, C). The tower is built in the first call, so that it takes
+        no memory in a process where it never runs; its positions are resized once.
+    """
+
+    @cache
+    def tower() -> tuple[nn.Module, Tensor]:
+        image = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+        return _own_tower(model, size), image.to(model.device)
+
+    @torch.inference_mode()
+    def forward() -> Tensor:
+        visual, image = tower()
+        with products_in(model.dtype, model.device):
+            embedded: Tensor = visual(image)
+        return embedded
+
+    return forward
+
+
+def drawn_image(seed: int, size: tuple[int, int], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A scene of the shapes benchmark, which has edges and flat regions as photographs do, at any size.
+
+    Args:
+        seed: Decides the scene.
+        size: Height and width.
+        classes: K; the scene's labels are taken modulo K.
+
+    Returns:
+        Image (H, W, 3) uint8 and label (H, W) uint8, 0..K-1.
+    """
+    scene = draw_scene((seed, 0, 0), size=128)
+    wide = size[1], size[0]
+    image = Image.fromarray(scene.image).resize(wide, Image.Resampling.BICUBIC)
+    label = Image.fromarray(scene.label % min(classes, 255)).resize(wide, Image.Resampling.NEAREST)
+    return np.asarray(image), np.asarray(label)
+
+
+def draw_folder(folder: Path, count: int, size: tuple[int, int], classes: int, seed: int) -> None:
+    """Write drawn images as `images/N.jpg` and `masks/N.png` into a folder that does not exist yet."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        image, label = drawn_image(seed + number, size, classes)
+        Image.fromarray(image).save(folder / "images" / f"{number}.jpg", quality=90)
+        Image.fromarray(label).save(folder / "masks" / f"{number}.png")
+
+
+def drawn_dataset(folder: Path, count: int, size: tuple[int, int], split: Split, seed: int) -> PreparedDataset:
+    """Prepare drawn images of a split's classes within an empty folder; all are in the training part."""
+    source, prepared, names = folder / "drawn", folder / "dataset", split.class_names
+    draw_folder(source, count, size, len(names), seed)
+    prepare_folder(
+        prepared, name="bench", images=source / "images", masks=source / "masks", classes=names, val_fraction=0.0
+    )
+    return PreparedDataset.open(prepared)
+
+
+def _made_up_split(classes: int, *, all_seen: bool) -> Split:
+    names = [f"class {index}" for index in range(classes)]
+    unseen = 0 if all_seen else round(_UNSEEN_SHARE * classes)
+    entries = tuple(ClassEntry(name, name, default_colour(index)) for index, name in enumerate(names))
+    return Split("bench", "bench", entries, frozenset(names[classes - unseen :]))
+
+
+def _checkpoint(settings: BenchSettings, checkpoint: str) -> CascadeCLIP:
+    if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
+        raise UserError(
+            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
+        )
+    return CascadeCLIP.from_pretrained(checkpoint, device=settings.device, precision=settings.precision)
+
+
+def _random_model(settings: BenchSettings) -> CascadeCLIP:
+    chosen = [f'clip.architecture="{settings.architecture}"', f'clip.weights="random:{settings.seed}"']
+    recipe = load_recipe(settings.recipe, [*settings.overrides, *chosen])
+    clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = build_network(recipe.model, clip.visual)
+    return CascadeCLIP(network, clip, recipe, device=settings.device, precision=settings.precision)
+
+
+@torch.inference_mode(mode=False)
+def _own_tower(model: CascadeCLIP, size: tuple[int, int]) -> nn.Module:
+    # Built anew: the network's own copy of the tower has other activations.
+    visual: Any = build_model({**model.clip.identity.model_config, "text_cfg": None}).visual
+    visual.load_state_dict(model.clip.visual.state_dict())
+    patch = int(visual.patch_size[0])
+    positions = resize_positions(
+        visual.positional_embedding, tuple(visual.grid_size), (size[0] // patch, size[1] // patch), "bicubic-antialias"
+    )
+    visual.positional_embedding = nn.Parameter(positions, requires_grad=False)
+    tower: nn.Module = visual.to(model.device)
+    return tower
