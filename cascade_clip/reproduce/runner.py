@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from cascade_clip.runtime import resolve_device, resolve_precision
 
 USER_MISTAKE = 2
 _POLL_SECONDS = 0.5
-_SECONDS_TO_STOP = 20.0
+_SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
+"""What ends a command, in turn, and the seconds that it is given."""
 _PROMPT = "$ cascade-clip"
 
 
@@ -92,7 +94,7 @@ class Commands:
         """
         with log.open("ab") as file, self._lock:
             if self._stopped:
-                return -signal.SIGINT
+                return -signal.SIGTERM
             process = subprocess.Popen(
                 [sys.executable, "-m", "cascade_clip_cli", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -107,17 +109,18 @@ class Commands:
             self._running.discard(process)
 
     def stop(self) -> None:
-        """Interrupt the commands under way, kill those that do not end within 20 seconds, and start no more."""
+        """End the commands under way, by force those that take too long, and start no more."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
-            try:
-                process.wait(_SECONDS_TO_STOP)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        # SIGINT lets a training end its loader workers; children of a background job ignore it.
+        for number, seconds in _SIGNALS:
+            running = [process for process in running if process.poll() is None]
+            for process in running:
+                process.send_signal(number)
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
 
 
 def devices_for_runs(jobs: int | None, device: str, precision: str) -> list[RunDevice]:
