@@ -1,6 +1,4 @@
-"""Class lists and splits by name, read from the package's TOML files or from a user's own.
-
-See cascade_clip/README.md, section 4.2.
+"""Class lists and splits by name, read from the package's TOML files or from a user's own (DESIGN section 4.2).
 
 A file names its dataset, lists the classes in label order and, for each split, the unseen classes by name:
 
@@ -108,7 +106,7 @@ def split_for_dataset_folder(folder: Path) -> Split:
     """Make the fully supervised split of a prepared dataset: the classes of its `dataset.json`, none unseen.
 
     Args:
-        folder: A prepared dataset (cascade_clip/README.md, section 4.1).
+        folder: A prepared dataset (DESIGN section 4.1).
 
     Returns:
         The split, named like the dataset. Prompts and colours are those of the built-in class list with the same names,

@@ -11,7 +11,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.hub.dataset_link import LINK_FILE
 from cascade_clip.hub.hub_address import HubAddress
 
-# The images come from Flickr, under the terms of its users and of Flickr; none of these datasets
+# ECOSYSTEM section 5: the images come from Flickr, under the terms of its users and of Flickr; none of these datasets
 # has a licence for them.
 _NOT_OURS_TO_GIVE = {"coco": "COCO-Stuff", "voc": "PASCAL VOC", "context": "PASCAL Context"}
 

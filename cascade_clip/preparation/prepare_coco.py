@@ -22,7 +22,7 @@ from cascade_clip.preparation.source_files import EntryPair, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
-# Published numbers of images, each with a mask.
+# Published numbers of images, each with a mask (ECOSYSTEM section 3).
 _TRAIN, _VAL = 118_287, 5_000
 
 _LAST_VALUE = 181
@@ -169,7 +169,7 @@ def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:
     """Read one mask as labels; see `cascade_clip.preparation.masks.ReadMask`.
 
     Published masks hold the label id minus one: 0..181, of which 171 are used, and 255 = unlabelled; the label is the
-    rank among the used ones. Masks named `*_labelTrainIds.png` hold labels already.
+    rank among the used ones (ECOSYSTEM section 3). Masks named `*_labelTrainIds.png` hold labels already.
 
     Args:
         mask: A PNG with one channel; a palette's indices are kept.

@@ -30,7 +30,7 @@ from cascade_clip.preparation.source_files import EntryPair, describe_archive, d
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
-# Published numbers of images.
+# Published numbers of images (ECOSYSTEM section 3).
 _COUNTS: Mapping[Part, int] = {"train": 4_998, "val": 5_105}
 
 _YEAR = "VOC2010"

@@ -23,7 +23,7 @@ from cascade_clip.preparation.source_files import EntryPair, describe_archives, 
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 from cascade_clip.progress import Progress
 
-# Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582.
+# Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
 _TRAIN, _VAL, _ADDED = 1464, 1449, 9118
 
 _LISTS = "ImageSets/Segmentation"

@@ -1,7 +1,4 @@
-"""The folder of a run: resolved recipe, environment, metrics, states, checkpoints.
-
-See cascade_clip/README.md, section 4.4.
-"""
+"""The folder of a run: resolved recipe, environment, metrics, states, checkpoints (DESIGN 4.4)."""
 
 from __future__ import annotations
 
