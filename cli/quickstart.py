@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.data.dataset_info import INFO_FILE
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.evaluate import evaluate
+from cascade_clip.evaluation.scores import Scores
+from cascade_clip.report.scene_comparison import compare_models, images_with_unseen_classes
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.shapes.prepare import prepare_shapes
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.run_training import train as train_model
+from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, QuietOption
-
-if TYPE_CHECKING:
-    from cascade_clip.evaluation.scores import Scores
+from cascade_clip_cli.tables import comparison_table
+from cascade_clip_cli.training_run import training_progress
 
 RECIPES = {"ZegCLIP": "shapes/zegclip", "Cascade-CLIP": "shapes/cascade-zegclip"}
 TRAINING_FREE = "dense:bundled"
@@ -31,59 +42,31 @@ def quickstart(
 
     Example: cascade-clip quickstart --output quickstart
     """
-    from cascade_clip_cli.console import be_quiet, show_log, stdout
-    from cascade_clip_cli.tables import comparison_table
-
     if quiet:
         be_quiet()
     show_log()
     data = output / "shapes"
-    _draw_scenes(data, train, val, seed)
-    scores = {"CLIP, training-free": _score_training_free(data, device)}
-    scores |= {
-        name: _train(recipe, output / name.lower(), data, steps, seed, device) for name, recipe in RECIPES.items()
-    }
+    if not (data / INFO_FILE).exists():
+        with progress_bar("draw scenes") as progress:
+            prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
+    dataset = PreparedDataset.open(data)
+    with progress_bar("score training-free CLIP") as progress:
+        free = CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
+        scores = {"CLIP, training-free": evaluate(free, "shapes-seen", dataset, progress=progress).scores}
+    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
+    scores |= {name: _train(recipe, output / name.lower(), settings, device) for name, recipe in RECIPES.items()}
     stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
+    models = {name: CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
-    _draw_predictions(output, data, picture)
+    chosen = images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)
+    compare_models(models, dataset, chosen).save(picture)
     stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
     model = output / "cascade-clip" / "model"
     stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
 
 
-def _draw_scenes(folder: Path, train: int, val: int, seed: int) -> None:
-    """Draw the scenes, unless an earlier start did."""
-    from cascade_clip.data.dataset_info import INFO_FILE
-    from cascade_clip.shapes.prepare import prepare_shapes
-    from cascade_clip_cli.console import progress_bar
-
-    if not (folder / INFO_FILE).exists():
-        with progress_bar("draw scenes") as progress:
-            prepare_shapes(folder, train=train, val=val, seed=seed, progress=progress)
-
-
-def _score_training_free(data: Path, device: str) -> Scores:
-    """What the bundled CLIP's patch tokens know without any training on masks."""
-    from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.evaluation.evaluate import evaluate
-    from cascade_clip.segmenter import CascadeCLIP
-    from cascade_clip_cli.console import progress_bar
-
-    model = CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
-    with progress_bar("score training-free CLIP") as progress:
-        return evaluate(model, "shapes-seen", PreparedDataset.open(data), progress=progress).scores
-
-
-def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device: str) -> Scores:
+def _train(recipe: str, folder: Path, settings: list[str], device: str) -> Scores:
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
-    from cascade_clip.config.recipes import load_recipe
-    from cascade_clip.errors import UserError
-    from cascade_clip.training.run_folder import RunFolder
-    from cascade_clip.training.run_training import train
-    from cascade_clip_cli.console import stderr
-    from cascade_clip_cli.training_run import training_progress
-
-    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
     chosen = load_recipe(recipe, settings)
     run = RunFolder(folder)
     resume = run.recipe_file.exists()
@@ -91,18 +74,7 @@ def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device:
         raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
     stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
     with training_progress() as watch:
-        scores = train(chosen, folder, device=device, resume=resume, watch=watch).scores
+        scores = train_model(chosen, folder, device=device, resume=resume, watch=watch).scores
     if scores is None:
-        raise UserError(f'"{data}" holds no validation scenes: choose another --output.')
+        raise UserError(f'"{folder}" could not be scored, as there are no validation scenes: choose another --output.')
     return scores
-
-
-def _draw_predictions(output: Path, data: Path, picture: Path) -> None:
-    """Put image, label and both models' predictions of some scenes with unseen classes on one sheet."""
-    from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.report.scene_comparison import compare_models, images_with_unseen_classes
-    from cascade_clip.segmenter import CascadeCLIP
-
-    models = {name: CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
-    dataset = PreparedDataset.open(data)
-    compare_models(models, dataset, images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)).save(picture)

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import Annotated
 
 import typer
+from filelock import FileLock, Timeout
 
+from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.model.clip.load import load_clip
+from cascade_clip.reproduce.plan import TablePlan, plan_tables
+from cascade_clip.reproduce.results import collect
+from cascade_clip.reproduce.runner import USER_MISTAKE, Commands, Failure, RunsState, devices_for_runs, run_all
+from cascade_clip.reproduce.runs import Run
+from cascade_clip.reproduce.table_file import Table, read_table, table_names
+from cascade_clip.training.start import find_training_data
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -18,16 +33,8 @@ from cascade_clip_cli.options import (
     SetOption,
     absolute_location,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
-
-    from cascade_clip.reproduce.plan import TablePlan
-    from cascade_clip.reproduce.results import TableResult
-    from cascade_clip.reproduce.runner import Failure, Progress
-    from cascade_clip.reproduce.runs import Run
-    from cascade_clip.reproduce.table_file import Table
+from cascade_clip_cli.reproduction_views import plan_table, reproduction_progress, result_table
+from cascade_clip_cli.tables import STDOUT, write_json, write_text
 
 ALL = "all"
 DEFECT = 1
@@ -54,7 +61,7 @@ def reproduce(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train and score every row of a table, and show mean and spread over seeds beside the paper's figures.
+    """Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures.
 
     What is finished is not run again and what was interrupted is resumed, so the same command continues; runs that
     several tables share are done once. OUTPUT/TABLE-SPLIT holds a run folder for each row and seed, results.json and
@@ -62,13 +69,6 @@ def reproduce(
 
     Example: cascade-clip reproduce table5 --split shapes-seen --seeds 3
     """
-    from cascade_clip.reproduce.plan import plan_tables
-    from cascade_clip.reproduce.render import to_markdown
-    from cascade_clip.reproduce.results import collect
-    from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-    from cascade_clip_cli.reproduction_tables import plan_table, result_table
-    from cascade_clip_cli.tables import STDOUT, write_json, write_text
-
     if quiet:
         be_quiet()
     show_log()
@@ -80,27 +80,46 @@ def reproduce(
         data=_dataset(data),
         overrides=overrides or (),
     )
-    failures = {} if plan else _run(plans, jobs, device, precision)
-    results = [collect(each, failures) for each in plans] if plan else _write_results(plans, failures)
+    failures: Mapping[Path, Failure] = {}
+    if not plan:
+        with _only_one(output), _terminated_like_interrupted():
+            failures = _run(plans, jobs, device, precision)
+            _write_results(plans, failures)
+    results = [collect(each, failures) for each in plans]
     if STDOUT not in {json_file, markdown}:
         for result in results:
             stdout.print(plan_table(result) if plan else result_table(result))
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
-        write_text(markdown, "\n\n".join(to_markdown(result) for result in results))
+        write_text(markdown, "\n\n".join(result.to_markdown() for result in results))
     stderr.quiet = stderr.quiet and not failures
     for failure in failures.values():
         stderr.print(f"Failed, see {failure.log}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
     if failures:
-        raise typer.Exit(_exit_code(failures))
+        mistakes = all(failure.code == USER_MISTAKE for failure in failures.values())
+        raise typer.Exit(USER_MISTAKE if mistakes else DEFECT)
+
+
+def check_before_running(runs: Sequence[Run]) -> None:
+    """Find what would stop every run in the same way: no dataset, no validation images, no CLIP.
+
+    Raises:
+        UserError: One of these is missing.
+    """
+    recipes = [run.recipe for run in runs if run.recipe is not None]
+    for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
+        folder = find_training_data(recipe).folder
+        if not PreparedDataset.open(folder).count("val"):
+            raise UserError(
+                f'"{folder}" holds no validation images, which the rows are scored on: prepare the dataset with them.'
+            )
+    for clip in {recipe.clip for recipe in recipes}:
+        load_clip(clip.architecture, clip.weights)
 
 
 def _tables(name: str, split: str) -> list[Table]:
     """The table of this name or file; for "all", every shipped one that is for the split's dataset."""
-    from cascade_clip.data.catalogue import get_split
-    from cascade_clip.reproduce.table_file import read_table, table_names
-
     if name != ALL:
         return [read_table(name)]
     dataset = get_split(split).dataset
@@ -108,69 +127,59 @@ def _tables(name: str, split: str) -> list[Table]:
 
 
 def _absolute_if_file(split: str) -> str:
-    """A split's file as it is found from any folder that the command is given in."""
+    """A split's file with its whole path, as runs are resumed from any working folder."""
     file = Path(split).expanduser()
     return str(file.resolve()) if file.is_file() else split
 
 
 def _dataset(data: str | None) -> str | None:
     """Where all runs read: a folder by its whole path, a dataset on the Hub at its present commit."""
-    from cascade_clip.data.hub_address import HubAddress
-
     if data is None:
         return None
     address = HubAddress.parse(data)
     return str(address.pinned()) if address else absolute_location(data)
 
 
-def _run(plans: Sequence[TablePlan], jobs: int | None, device: str, precision: str) -> dict[Path, Failure]:
-    """Do what is not finished, and keep results.json and results.md up to date meanwhile."""
-    from cascade_clip.reproduce.processes import Processes
-    from cascade_clip.reproduce.runner import make_slots, run_all
-    from cascade_clip_cli.console import stderr
-    from cascade_clip_cli.reproduction_progress import reproduction_progress
-
-    slots = make_slots(jobs, device, precision)
+def _run(plans: Sequence[TablePlan], jobs: int | None, device: str, precision: str) -> Mapping[Path, Failure]:
+    """Run what is not finished, and keep results.json and results.md up to date meanwhile."""
+    devices = devices_for_runs(jobs, device, precision)
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
     stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", highlight=False)
     check_before_running(waiting)
-    told = -1
+    written = -1
 
-    with reproduction_progress() as draw, _ended_like_by_ctrl_c():
+    with reproduction_progress() as draw:
 
-        def watch(progress: Progress) -> None:
-            nonlocal told
-            draw(progress)
-            if told != (told := progress.done + len(progress.failures)):
-                _write_results(plans, progress.failures)
+        def watch(state: RunsState) -> None:
+            nonlocal written
+            draw(state)
+            if written != (written := state.done + len(state.failures)):
+                _write_results(plans, state.failures)
 
-        return run_all(waiting, slots, Processes(), watch)
-
-
-def check_before_running(runs: Sequence[Run]) -> None:
-    """Find what would stop every run in the same way: no dataset, no validation images, no CLIP.
-
-    Raises:
-        UserError: Whatever of these is missing.
-    """
-    from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.errors import UserError
-    from cascade_clip.model.clip.load import load_clip
-    from cascade_clip.training.start import find_training_data
-
-    recipes = [run.recipe for run in runs if run.recipe is not None]
-    for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
-        folder = find_training_data(recipe).folder
-        if not PreparedDataset.open(folder).count("val"):
-            raise UserError(f'"{folder}" holds no validation images, so there is nothing to score rows by.')
-    for recipe in {recipe.clip: recipe for recipe in recipes}.values():
-        load_clip(recipe.clip.architecture, recipe.clip.weights)
+        return run_all(waiting, devices, Commands(), watch)
 
 
 @contextmanager
-def _ended_like_by_ctrl_c() -> Iterator[None]:
-    """Let a plain `kill` end the runs under way too, instead of leaving them behind."""
+def _only_one(output: Path) -> Iterator[None]:
+    """Keep a second `reproduce` from training in the same run folders."""
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let a plain `kill` end the runs under way as Ctrl-C does."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -182,19 +191,8 @@ def _ended_like_by_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write_results(plans: Sequence[TablePlan], failures: Mapping[Path, Failure]) -> list[TableResult]:
-    from cascade_clip.reproduce.render import to_markdown
-    from cascade_clip.reproduce.results import collect
-    from cascade_clip_cli.tables import write_json, write_text
-
-    results = [collect(plan, failures) for plan in plans]
-    for result in results:
-        write_json(result.plan.folder / "results.json", result.to_dict())
-        write_text(result.plan.folder / "results.md", to_markdown(result))
-    return results
-
-
-def _exit_code(failures: Mapping[Path, Failure]) -> int:
-    from cascade_clip.reproduce.runner import USER_MISTAKE
-
-    return USER_MISTAKE if all(failure.code == USER_MISTAKE for failure in failures.values()) else DEFECT
+def _write_results(plans: Sequence[TablePlan], failures: Mapping[Path, Failure]) -> None:
+    for plan in plans:
+        result = collect(plan, failures)
+        write_json(plan.folder / "results.json", result.to_dict())
+        write_text(plan.folder / "results.md", result.to_markdown())

@@ -1,4 +1,4 @@
-"""A table over the squares, a launcher that trains in no time, and one that trains in this process."""
+"""A table over the squares, commands that train in no time, and commands that train in this process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
+from cascade_clip.reproduce.runner import Commands
 from cascade_clip_cli.main import main
 
 TABLE = """
@@ -33,21 +34,18 @@ def write_workplace(folder: Path, recipe: Recipe) -> None:
     (folder / "mine.toml").write_text(TABLE)
 
 
-class QuickLauncher:
+class QuickCommands(Commands):
     """Leaves in the run folder what `train` and `eval` leave; `scores` says what they measured."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.commands: list[tuple[str, ...]] = []
         self.environments: list[Mapping[str, str]] = []
-        self.stopped = False
 
     def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
         self.commands.append(tuple(arguments))
         self.environments.append(environment)
         return self.act(list(arguments), log)
-
-    def stop(self) -> None:
-        self.stopped = True
 
     def act(self, arguments: list[str], log: Path) -> int:
         options = dict(pairwise(arguments))
@@ -73,7 +71,7 @@ class QuickLauncher:
         return {"miou_seen": seen, "miou_unseen": unseen, "hiou": 0.3, "pixel_accuracy": 0.5, "miou": 0.1}
 
 
-class CliLauncher(QuickLauncher):
+class CliCommands(QuickCommands):
     """Runs the real command line, in this process to save starting another."""
 
     def act(self, arguments: list[str], log: Path) -> int:

@@ -1,4 +1,4 @@
-"""What has to run for tables: a run a row and seed, equal runs once."""
+"""The runs of a table on a split: one for each row and seed, equal runs only once."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cascade_clip.config.recipes import load_recipe
-from cascade_clip.config.schema import Recipe
+from cascade_clip.config.recipes import load_recipe, recipe_names
+from cascade_clip.config.schema import PaperFigure, Recipe
 from cascade_clip.config.self_training import self_training_recipe
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.runs import Run, settings_of
-from cascade_clip.reproduce.table_file import Mode, PlannedRow, Table, table_rows
+from cascade_clip.reproduce.table_file import BASE, Table, TableRow
 
 
 @dataclass(frozen=True)
-class RowPlan:
-    """A row with its runs.
+class PlannedRow:
+    """A row on one split.
 
     Attributes:
-        row: The row.
-        runs: Seed and run of each; none for quoted rows and those that cannot be run.
-        reason: Why it is not run; none where it is, and for quoted rows.
+        row: The row as it stands in the table.
+        recipe: What is trained; None: the row is quoted or training-free. A transductive row's is that of the inductive
+            run from which it starts, with the keys `self_training`; a supervised row trains on another split.
+        figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent; None: it has none for this split.
+        runs: Seed and run of each; empty for quoted rows and those that cannot be run.
+        reason: Why it cannot be run; None: it can, or it is quoted.
     """
 
-    row: PlannedRow
-    runs: tuple[tuple[int, Run], ...]
+    row: TableRow
+    recipe: Recipe | None
+    figures: dict[str, float] | None
+    runs: tuple[tuple[int, Run], ...] = ()
     reason: str | None = None
 
 
@@ -39,19 +44,53 @@ class TablePlan:
         table: The table.
         split: Name of the split.
         folder: `OUTPUT/TABLE-SPLIT`.
-        rows: Its rows in order.
+        rows: Its rows in order, without quoted ones that have no figure for the split.
     """
 
     table: Table
     split: str
     folder: Path
-    rows: tuple[RowPlan, ...]
+    rows: tuple[PlannedRow, ...]
 
     @property
     def runs(self) -> list[Run]:
-        """All runs of the table and those that they start from, each once, in the order in which they can be done."""
+        """All runs of the table, after those that they start from, each once."""
         wanted = [run for row in self.rows for _, run in row.runs]
         return list({run.folder: run for run in [*(run.init for run in wanted if run.init), *wanted]}.values())
+
+
+def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[str] = ()) -> list[PlannedRow]:
+    """Make the recipe of every row for one split.
+
+    Rows with the same settings, also of other tables, have recipes that differ only in `name` and `paper`.
+
+    Args:
+        table: The table.
+        split: A split by name, or a TOML file. Supervised rows train on all classes of its dataset.
+        seed: Seed of every run.
+        overrides: `section.key=value` each, on top of every row, as for `load_recipe`.
+
+    Returns:
+        The rows in order, without quoted ones that have no figure for the split; none of them has runs yet.
+
+    Raises:
+        UserError: An unknown split, an unknown recipe, or invalid keys or values (those of all rows in one message).
+    """
+    get_split(split)
+    planned: list[PlannedRow] = []
+    problems: list[str] = []
+    for row in table.rows:
+        figures = table.figures(row, split)
+        try:
+            recipe = None if row.quoted or row.model else _recipe(table, row, split, seed, overrides)
+        except UserError as error:
+            problems.append(f'Row "{row.shown}" of {table.name}: {error}')
+            continue
+        if figures is not None or not row.quoted:
+            planned.append(PlannedRow(row, recipe, figures))
+    if problems:
+        raise UserError("\n".join(problems))
+    return planned
 
 
 def plan_tables(
@@ -63,20 +102,20 @@ def plan_tables(
     data: str | None = None,
     overrides: Sequence[str] = (),
 ) -> list[TablePlan]:
-    """Give every row and seed its folder, or the folder under `output` in which an equal run lies already.
+    """Give every row and seed a folder: its own, or that of an equal run which is planned or lies under `output`.
 
     Args:
         tables: The tables.
-        split: What all of them are scored on, by name or as a file.
+        split: What all of them are scored on, by name or as a TOML file.
         seeds: Runs of each row, with seeds 0, 1, ...; a training-free model is scored once.
         output: Folder that holds `TABLE-SPLIT/ROW/seedN`.
-        data: Prepared dataset; unset: where the recipes say.
+        data: Prepared dataset; None: where the recipes say.
         overrides: `section.key=value` each, on top of every row.
 
     Raises:
-        UserError: A table that is for another dataset, rows that cannot be read, or folders that hold other runs.
+        UserError: A table is for another dataset, rows cannot be read, or folders hold other runs.
     """
-    planner = _Planner(split, output, data, tuple(overrides))
+    planner = _Planner(split, output, data, overrides)
     plans = [planner.plan(table, seeds) for table in tables]
     if planner.problems:
         raise UserError("\n".join(planner.problems))
@@ -84,57 +123,54 @@ def plan_tables(
 
 
 class _Planner:
-    def __init__(self, split: str, output: Path, data: str | None, overrides: tuple[str, ...]) -> None:
+    def __init__(self, split: str, output: Path, data: str | None, overrides: Sequence[str]) -> None:
         self.split, self.output, self.data = split, output, data
-        self.overrides = (*overrides, f"data.dataset={json.dumps(data)}") if data is not None else overrides
-        self.known: dict[str, Run] = {}
+        self.overrides = [*overrides, *([f"data.dataset={json.dumps(data)}"] if data is not None else [])]
         self.scored = get_split(split)
+        self.known: dict[str, Run] = {}
         self.lying = _runs_under(output, self.scored.name)
         self.problems: list[str] = []
 
     def plan(self, table: Table, seeds: int) -> TablePlan:
         split = self.scored
-        if table.dataset is not None and table.dataset != split.dataset:
+        if table.dataset not in {None, split.dataset}:
             raise UserError(
                 f'The table "{table.name}" is for the dataset "{table.dataset}", and the split "{split.name}" belongs'
                 f' to "{split.dataset}": choose another --split.'
             )
         folder = self.output / f"{table.name}-{split.name}"
         by_seed = [table_rows(table, self.split, seed=seed, overrides=self.overrides) for seed in range(seeds)]
-        rows = tuple(self._row(folder, rows) for rows in zip(*by_seed, strict=True))
-        return TablePlan(table, split.name, folder, rows)
+        return TablePlan(table, split.name, folder, tuple(self._row(folder, row) for row in zip(*by_seed, strict=True)))
 
-    def _row(self, folder: Path, rows: Sequence[PlannedRow]) -> RowPlan:
-        """Plan one row, given with each seed."""
-        row, mode = rows[0], rows[0].mode
-        if mode is None:
-            return RowPlan(row, ())
-        if mode == "transductive" and not self.scored.unseen:
-            return RowPlan(row, (), f'not run: "{self.scored.name}" has no unseen classes to guess')
-        if mode == "training-free":
-            rows = rows[:1]
-        return RowPlan(row, tuple((seed, self._run(folder, row, mode, seed)) for seed, row in enumerate(rows)))
+    def _row(self, folder: Path, seeded: Sequence[PlannedRow]) -> PlannedRow:
+        """Plan the runs of a row, given with each seed."""
+        planned, row = seeded[0], seeded[0].row
+        if row.quoted:
+            return planned
+        if row.mode == "transductive" and not self.scored.unseen:
+            return replace(planned, reason=f'not run: "{self.scored.name}" has no unseen classes to guess')
+        if row.mode == "training-free":
+            seeded = seeded[:1]
+        runs = (self._run(folder, row, each.recipe, seed) for seed, each in enumerate(seeded))
+        return replace(planned, runs=tuple(enumerate(runs)))
 
-    def _run(self, folder: Path, row: PlannedRow, mode: Mode, seed: int) -> Run:
-        title = " ".join(part for part in (row.section, row.name) if part) + f", seed {seed}"
-        own = folder / row.short / f"seed{seed}"
-        run = Run(title, own, mode, row.recipe, row.model, self.split, self.data)
-        return self._placed(run if mode != "transductive" or row.recipe is None else self._after(run, row.recipe))
-
-    def _after(self, run: Run, recipe: Recipe) -> Run:
-        """The self-training that follows the inductive run of a recipe."""
+    def _run(self, folder: Path, row: TableRow, recipe: Recipe | None, seed: int) -> Run:
+        title = " ".join(part for part in (row.section, row.shown) if part) + f", seed {seed}"
+        run = Run(title, folder / row.short / f"seed{seed}", row.mode, recipe, row.model, self.split, self.data)
+        if row.mode != "transductive" or recipe is None:
+            return self._placed(run)
         inductive = replace(
             run,
-            title=f"{run.title}, inductive",
+            title=f"{title}, inductive",
             folder=run.folder.with_name(f"{run.folder.name}-init"),
             mode="inductive",
             recipe=recipe.model_copy(update={"self_training": None}),
         )
         derived = self_training_recipe(recipe, recipe.self_training)
-        return replace(run, recipe=derived, init=self._placed(inductive))
+        return self._placed(replace(run, recipe=derived, init=self._placed(inductive)))
 
     def _placed(self, run: Run) -> Run:
-        """The equal run that is planned or lies there already; else this one."""
+        """An equal run that is planned or lies there already; otherwise this one."""
         if run.key in self.known:
             return self.known[run.key]
         lying = self.lying.get(settings_of(run.recipe)) if run.mode in {"inductive", "supervised"} else None
@@ -149,13 +185,43 @@ class _Planner:
 
 
 def _runs_under(output: Path, split: str) -> dict[str, Path]:
-    """Folders of all trained runs for a split by their settings; finished ones go first."""
+    """Folders of all trained runs for a split, by their settings; of equal runs a finished one is preferred."""
     found: dict[str, Path] = {}
     files = output.glob(f"*-{split}/*/seed*/recipe.toml")
     for file in sorted(files, key=lambda file: (not (file.parent / "model" / "config.json").exists(), file)):
         try:
             found.setdefault(settings_of(load_recipe(str(file), stored=True)), file.parent)
         except UserError:
-            # A run of another version equals none of this one's; where a row has that folder, it says so.
+            # A recipe of another version equals none of this one; `Run.check` reports it if a row has that folder.
             continue
     return found
+
+
+def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Sequence[str]) -> Recipe:
+    """The recipe of a row: that of its name for the split's dataset, the row's keys, the overrides."""
+    dataset = get_split(split).dataset
+    folder = dataset if f"{dataset}/{BASE}" in recipe_names() else "folder"
+    name = f"{folder}/{row.recipe}" if f"{folder}/{row.recipe}" in recipe_names() else row.recipe
+    if load_recipe(name).self_training is not None:
+        raise UserError(
+            f'"{row.recipe}" is a recipe for self-training: name that of the inductive run, with mode = "transductive".'
+        )
+    # Overrides of self-training concern transductive rows only.
+    usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
+    base = load_recipe(name, usable, changes=row.set)
+    trained_on: str | None = split
+    inference = base.inference
+    if row.mode == "supervised":
+        trained_on = dataset if dataset in split_names() else None
+        # All classes are trained on, so none of them may be held back by the bias on seen classes.
+        inference = inference.model_copy(update={"seen_bias": 0.0})
+    published = row.paper if row.paper and table.figures(row, split) else None
+    return base.model_copy(
+        update={
+            "name": f"{dataset}-{table.name}-{row.short}",
+            "paper": PaperFigure(table=table.published(row), row=published) if published else None,
+            "seed": seed,
+            "data": base.data.model_copy(update={"split": trained_on}),
+            "inference": inference,
+        }
+    )

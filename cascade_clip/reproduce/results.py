@@ -1,4 +1,4 @@
-"""What came of a table: figures of every run, mean and spread over seeds, the paper's beside them."""
+"""Results of a table: figures of every run, mean and deviation over seeds, the paper's figures; JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_clip.reproduce.plan import RowPlan, TablePlan
+from cascade_clip.reproduce.plan import PlannedRow, TablePlan
 from cascade_clip.reproduce.runner import Failure
-from cascade_clip.reproduce.runs import FIGURES, Run
+from cascade_clip.reproduce.runs import FIGURES, Figures, Run
 
-Figures = dict[str, float | None]
+_MISSING = "–"
+_HEADINGS = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU", "pixel_accuracy": "pixel acc."}
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class RunResult:
     Attributes:
         seed: Its seed.
         run: The run.
-        figures: `FIGURES` in percent; none where it is not finished.
-        error: Why it failed; none where it did not.
+        figures: `FIGURES` in percent; None: not finished.
+        error: Why it failed; None: it did not.
     """
 
     seed: int
@@ -42,7 +43,7 @@ class RunResult:
         return "interrupted" if self.run.started else "to run"
 
     def folder(self, base: Path) -> str:
-        """Its run folder as seen from the table's."""
+        """Its run folder relative to the table's."""
         return Path(os.path.relpath(self.run.folder, base)).as_posix()
 
 
@@ -52,34 +53,28 @@ class RowResult:
 
     Attributes:
         plan: The row and its runs.
-        runs: What came of them.
-        mean: Mean over finished seeds, in percent; none before the first, or where a figure does not exist.
-        deviation: Sample standard deviation over them; none for a single one.
+        runs: Their results.
+        mean: Mean over finished seeds, in percent; None: no seed has finished, or the figure does not exist.
+        deviation: Sample standard deviation over them (n - 1); None: fewer than two.
     """
 
-    plan: RowPlan
+    plan: PlannedRow
     runs: tuple[RunResult, ...]
     mean: Figures
     deviation: Figures
 
     @property
-    def quoted(self) -> bool:
-        """Whether the figures are those of another paper's system."""
-        return self.plan.row.mode is None
-
-    @property
     def notes(self) -> list[str]:
         """What must be known to read the row."""
-        if self.quoted:
+        if self.plan.row.quoted:
             return ["quoted"]
         if self.plan.reason is not None:
             return [self.plan.reason]
         finished = sum(result.figures is not None for result in self.runs)
         notes = [f"{finished} of {len(self.runs)} seeds"] if finished < len(self.runs) else []
-        if self.plan.row.mode == "training-free":
-            notes.append("not trained")
+        notes += ["not trained"] if self.plan.row.mode == "training-free" else []
         return notes + [
-            f"seed {result.seed} failed: {_first_line(result.error)}" for result in self.runs if result.error
+            f"seed {result.seed} failed: {result.error.partition(chr(10))[0]}" for result in self.runs if result.error
         ]
 
 
@@ -88,15 +83,54 @@ class TableResult:
     """One table.
 
     Attributes:
-        plan: The table and what had to run.
+        plan: The table and its runs.
         rows: Its rows in order.
     """
 
     plan: TablePlan
     rows: tuple[RowResult, ...]
 
+    @property
+    def caption(self) -> str:
+        """What the figures are, in one sentence."""
+        seeds = max((len(row.runs) for row in self.rows), default=0)
+        over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+        steps = sorted({run.run.steps for row in self.rows for run in row.runs if run.run.steps})
+        trained = f"; {' or '.join(f'{count:,}' for count in steps)} training steps" if steps else ""
+        return f"Percent; {over}{trained}."
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """The table as text.
+
+        Returns:
+            Headings, and a list of cells for each row; a section of the table begins with a row of one cell. Figures
+            read "41.1 ± 0.3" over seeds, "41.1" for a single one and "–" where there is none. The columns of the
+            paper's figures and of notes are left out where all their cells would be empty.
+        """
+        rows = [_row_cells(row) for row in self.rows]
+        headings = ["", *(_HEADINGS[name] for name in FIGURES), "paper: seen / unseen / hIoU", ""]
+        kept = [i for i in range(len(headings)) if i <= len(FIGURES) or any(row[i] for row in rows)]
+        lines: list[list[str]] = []
+        section = None
+        for row, cells in zip(self.rows, rows, strict=True):
+            if row.plan.row.section != section:
+                section = row.plan.row.section
+                lines.append([(section or "").replace("_", " ")])
+            lines.append([cells[i] for i in kept])
+        return [headings[i] for i in kept], lines
+
+    def to_markdown(self) -> str:
+        """The table as Markdown, below a heading and the caption."""
+        headings, rows = self.cells()
+        rule = ["---", *["---:"] * len(FIGURES), *["---"] * (len(headings) - 1 - len(FIGURES))]
+        lines = [f"### {self.plan.table.title} ({self.plan.split})", "", self.caption, ""]
+        for row in [headings, rule, *rows]:
+            cells = row if len(row) > 1 else [f"*{row[0]}*", *[""] * (len(headings) - 1)]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        return "\n".join(lines)
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON takes it; figures in percent, null where there are none."""
+        """The table as it is written to JSON; figures in percent, null where there are none."""
         return {
             "table": self.plan.table.name,
             "title": self.plan.table.title,
@@ -107,47 +141,52 @@ class TableResult:
 
 
 def collect(plan: TablePlan, failures: Mapping[Path, Failure]) -> TableResult:
-    """Read what lies in the run folders of a table.
+    """Read the results that lie in the run folders of a table.
 
     Args:
         plan: The table.
-        failures: Of runs that failed just now, by folder.
+        failures: Runs that have failed just now, by folder.
 
     Raises:
-        UserError: Files in a run folder that cannot be read.
+        UserError: A file in a run folder cannot be read.
     """
     return TableResult(plan, tuple(_row_result(row, failures) for row in plan.rows))
 
 
-def mean_and_deviation(values: list[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1); none of what the number of values does not give."""
-    mean = statistics.fmean(values) if values else None
-    return mean, statistics.stdev(values) if len(values) > 1 else None
-
-
-def _row_result(plan: RowPlan, failures: Mapping[Path, Failure]) -> RowResult:
+def _row_result(plan: PlannedRow, failures: Mapping[Path, Failure]) -> RowResult:
     runs = []
     for seed, run in plan.runs:
         figures = run.figures()
         failure = failures.get(run.folder) if figures is None else None
         runs.append(RunResult(seed, run, figures, failure.message if failure else None))
     finished = [result.figures for result in runs if result.figures is not None]
-    spread = {}
-    for name in FIGURES:
-        values = [value for figures in finished if (value := figures[name]) is not None]
-        spread[name] = mean_and_deviation(values)
-    mean = {name: pair[0] for name, pair in spread.items()}
-    return RowResult(plan, tuple(runs), mean, {name: pair[1] for name, pair in spread.items()})
+    values = {name: [v for figures in finished if (v := figures[name]) is not None] for name in FIGURES}
+    mean = {name: statistics.fmean(found) if found else None for name, found in values.items()}
+    deviation = {name: statistics.stdev(found) if len(found) > 1 else None for name, found in values.items()}
+    return RowResult(plan, tuple(runs), mean, deviation)
+
+
+def _row_cells(result: RowResult) -> list[str]:
+    paper = result.plan.figures
+    published = " / ".join(f"{paper[name]:.1f}" for name in FIGURES if name in paper) if paper else ""
+    figures = [_with_deviation(result.mean[name], result.deviation[name]) for name in FIGURES]
+    return [result.plan.row.shown, *figures, published, "; ".join(result.notes)]
+
+
+def _with_deviation(mean: float | None, deviation: float | None) -> str:
+    if mean is None:
+        return _MISSING
+    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def _row_to_dict(result: RowResult, folder: Path) -> dict[str, Any]:
     row = result.plan.row
     return {
-        "name": row.name,
+        "name": row.shown,
         "section": row.section,
-        "mode": row.mode,
-        "quoted": result.quoted,
-        "paper": row.figures,
+        "mode": None if row.quoted else row.mode,
+        "quoted": row.quoted,
+        "paper": result.plan.figures,
         "mean": result.mean if result.runs else None,
         "standard_deviation": result.deviation if result.runs else None,
         "notes": result.notes,
@@ -163,7 +202,3 @@ def _row_to_dict(result: RowResult, folder: Path) -> dict[str, Any]:
             for run in result.runs
         ],
     }
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").partition("\n")[0]

@@ -1,42 +1,36 @@
-"""Doing runs: commands of `cascade-clip` one after the other, in as many places at once as there are devices."""
+"""Running what is not finished: `cascade-clip` commands as processes of their own, several at a time."""
 
 from __future__ import annotations
 
 import os
 import queue
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from filelock import FileLock, Timeout
+import torch
 
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.runs import Run
+from cascade_clip.runtime import resolve_device, resolve_precision
 
 USER_MISTAKE = 2
 _POLL_SECONDS = 0.5
+_SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0))
+"""What ends a command, in turn, and the seconds that it is given."""
 _PROMPT = "$ cascade-clip"
 
 
-class Launcher(Protocol):
-    """What runs commands."""
-
-    def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
-        """Run `cascade-clip` with arguments, write what it says to the end of a file, return its exit code."""
-        ...
-
-    def stop(self) -> None:
-        """End what is under way, called from another thread."""
-        ...
-
-
 @dataclass(frozen=True)
-class Slot:
-    """A place that does one run at a time.
+class RunDevice:
+    """Where one run at a time is computed.
 
     Attributes:
         options: Options that every command gets there.
@@ -54,7 +48,7 @@ class Failure:
     Attributes:
         message: What its command said.
         code: Its exit code.
-        log: File with everything it said.
+        log: File with everything that it said.
     """
 
     message: str
@@ -63,14 +57,14 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunsState:
     """How far all runs are.
 
     Attributes:
         active: Runs under way.
-        done: Runs that are finished.
-        failures: Runs that failed so far, by folder.
-        total: All runs.
+        done: Number of runs that have finished.
+        failures: Runs that have failed, by folder.
+        total: Number of all runs.
     """
 
     active: tuple[Run, ...]
@@ -79,139 +73,161 @@ class Progress:
     total: int
 
 
-def make_slots(jobs: int | None, device: str, precision: str) -> list[Slot]:
-    """Share runs out to devices.
+class Commands:
+    """Runs `cascade-clip` commands as child processes, from several threads; `stop` ends all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
+        """Run a command and wait for it.
+
+        Args:
+            arguments: Command and options.
+            log: File to whose end the command's output is appended.
+            environment: Variables on top of this process's.
+
+        Returns:
+            Its exit code, negative where a signal ended it.
+        """
+        with log.open("ab") as file, self._lock:
+            if self._stopped:
+                return -signal.SIGTERM
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cascade_clip_cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+            self._running.add(process)
+        try:
+            return process.wait()
+        finally:
+            self._running.discard(process)
+
+    def stop(self) -> None:
+        """End the commands under way, by force those that take too long, and start no more."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        # SIGINT lets a training end its loader workers; children of a background job ignore it.
+        for number, seconds in _SIGNALS:
+            running = [process for process in running if process.poll() is None]
+            for process in running:
+                process.send_signal(number)
+            for process in running:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(seconds)
+
+
+def devices_for_runs(jobs: int | None, device: str, precision: str) -> list[RunDevice]:
+    """Choose how many runs go on at once, and where.
 
     Args:
-        jobs: Runs at once; unset: one a CUDA device, else one.
-        device: `auto` and `cuda` use all CUDA devices that PyTorch sees; anything else is used as it is.
-        precision: Passed on.
+        jobs: Runs at once; None: one per CUDA device, or one.
+        device: `auto` and `cuda` use all CUDA devices that PyTorch sees in turn; anything else is used as it is.
+        precision: `fp32`, `bf16` or `fp16`, passed on to the commands.
+
+    Returns:
+        One entry for each run that may go on at the same time.
 
     Raises:
-        UserError: A device or precision that is not to be had.
+        UserError: A device that is not there, or a precision that it does not have.
     """
-    import torch
-
-    from cascade_clip.runtime import resolve_device, resolve_precision
-
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
     options = ("--precision", precision, "--device")
     if chosen.type == "cuda" and device in {"auto", "cuda"}:
-        names = _visible_devices(torch.cuda.device_count())
-        pinned = [Slot((*options, "cuda"), {"CUDA_VISIBLE_DEVICES": name}) for name in names]
+        visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        names = visible[: torch.cuda.device_count()] or [str(number) for number in range(torch.cuda.device_count())]
+        pinned = [RunDevice((*options, "cuda"), {"CUDA_VISIBLE_DEVICES": name}) for name in names]
         return [pinned[number % len(pinned)] for number in range(jobs or len(pinned))]
     environment = {}
     if chosen.type == "cpu" and jobs and jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
         # Each process would start as many threads as there are cores.
         environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
-    return [Slot((*options, str(chosen)), environment)] * (jobs or 1)
+    return [RunDevice((*options, str(chosen)), environment)] * (jobs or 1)
 
 
 def run_all(
-    runs: Sequence[Run], slots: Sequence[Slot], launcher: Launcher, watch: Callable[[Progress], None] | None = None
+    runs: Sequence[Run],
+    devices: Sequence[RunDevice],
+    commands: Commands,
+    watch: Callable[[RunsState], None] | None = None,
 ) -> dict[Path, Failure]:
-    """Bring runs to their end; one that fails does not stop the others.
+    """Complete runs; one that fails does not stop the others.
 
     Args:
-        runs: Runs with different folders; finished ones cost nothing, interrupted ones are resumed.
-        slots: Where they run, one a slot at a time.
-        launcher: Runs their commands.
-        watch: Told twice a second how far they are.
+        runs: Runs with different folders; finished ones are left alone, interrupted ones are resumed.
+        devices: Where they run, one run at a time on each.
+        commands: Runs their commands.
+        watch: Called twice a second with how far they are.
 
     Returns:
-        The failures by the run's folder.
+        The failures, by the run's folder.
 
     Raises:
         KeyboardInterrupt: Passed on after the commands under way have ended; all of them can be resumed.
     """
-    work = _Work(slots, launcher, len(runs))
-    with ThreadPoolExecutor(len(slots)) as pool:
+    free: queue.SimpleQueue[RunDevice] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    futures: dict[Future[Failure | None], Run] = {}
+
+    def state() -> RunsState:
+        ended = {run.folder: future.result() for future, run in futures.items() if future.done()}
+        failures = {folder: failure for folder, failure in ended.items() if failure is not None}
+        active = tuple(run for future, run in futures.items() if future.running())
+        return RunsState(active, len(ended) - len(failures), failures, len(runs))
+
+    with ThreadPoolExecutor(len(devices)) as pool:
         try:
             # What self-training starts from is finished before any of it begins.
             for wave in ([run for run in runs if run.init is None], [run for run in runs if run.init is not None]):
-                pending = {pool.submit(work.complete, run) for run in wave}
-                while pending:
-                    done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
+                pending = {pool.submit(_complete, run, free, commands): run for run in wave}
+                futures |= pending
+                waiting = set(pending)
+                while waiting:
+                    _, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+                    now = state()
                     if watch is not None:
-                        watch(work.progress())
+                        watch(now)
         except BaseException:
-            work.stopped = True
-            launcher.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            commands.stop()
             raise
-    return work.failures
+    return dict(state().failures)
 
 
-class _Work:
-    """What the threads share: free slots, and what came of the runs."""
-
-    def __init__(self, slots: Sequence[Slot], launcher: Launcher, total: int) -> None:
-        self.launcher, self.total, self.stopped = launcher, total, False
-        self.active: list[Run] = []
-        self.done: list[Run] = []
-        self.failures: dict[Path, Failure] = {}
-        self._slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        for slot in slots:
-            self._slots.put(slot)
-
-    def complete(self, run: Run) -> None:
-        """Give the run's commands one after the other, until it is finished or one of them fails."""
-        slot = self._slots.get()
-        self.active.append(run)
-        try:
-            with self._alone(run):
-                failure = self._failure(run, slot)
-        except UserError as error:
-            failure = Failure(str(error), USER_MISTAKE, run.log)
-        finally:
-            self.active.remove(run)
-            self._slots.put(slot)
-        if failure is not None:
-            self.failures[run.folder] = failure
-        elif not self.stopped:
-            self.done.append(run)
-
-    @contextmanager
-    def _alone(self, run: Run) -> Iterator[None]:
-        """Wait while another `reproduce`, here or on a machine that shares the folder, works on the same run."""
-        run.lock.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run.lock)
-        while not self.stopped:
-            with suppress(Timeout):
-                lock.acquire(timeout=_POLL_SECONDS)
-                break
-        try:
-            yield
-        finally:
-            lock.release()
-
-    def progress(self) -> Progress:
-        return Progress(tuple(self.active), len(self.done), dict(self.failures), self.total)
-
-    def _failure(self, run: Run, slot: Slot) -> Failure | None:
+def _complete(run: Run, free: queue.SimpleQueue[RunDevice], commands: Commands) -> Failure | None:
+    """Run the commands that a run needs one after the other, until it is finished or one of them fails."""
+    device = free.get()
+    last = None
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    try:
         if run.init is not None and not run.init.trained:
             return Failure("The inductive run that it starts from has failed.", USER_MISTAKE, run.init.log)
-        last = None
-        while not self.stopped and (command := run.next_command()) is not None:
+        while (command := run.next_command()) is not None:
             if command == last:
                 return Failure(f"`cascade-clip {' '.join(command)}` ended without a result.", 1, run.log)
             last = command
             run.write_recipe()
-            _announce(command, run.log)
-            if code := self.launcher.run([*command, *slot.options], run.log, slot.environment):
+            with run.log.open("a", encoding="utf-8") as file:
+                file.write(f"{_PROMPT} {' '.join(command)}\n")
+            if code := commands.run([*command, *device.options], run.log, device.environment):
                 return Failure(_reason(run.log, code), code, run.log)
-        return None
-
-
-def _announce(command: Sequence[str], log: Path) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"{_PROMPT} {' '.join(command)}\n")
+    except UserError as error:
+        return Failure(str(error), USER_MISTAKE, run.log)
+    finally:
+        free.put(device)
+    return None
 
 
 def _reason(log: Path, code: int) -> str:
-    """Why the last command of a log failed: its error where it says one, else its last line."""
+    """Why the last command of a log failed: its error message if it has one, else its last line."""
     said = log.read_text(encoding="utf-8", errors="replace").rpartition(_PROMPT)[2].partition("\n")[2]
     if error := re.search(r"^Error: (.*)", said, re.MULTILINE | re.DOTALL):
         return error[1].strip()
@@ -219,9 +235,3 @@ def _reason(log: Path, code: int) -> str:
         return f"The run was ended by signal {-code}: too little memory is a usual cause."
     lines = said.strip().splitlines()
     return lines[-1].strip() if lines else f"The command ended with code {code}."
-
-
-def _visible_devices(count: int) -> list[str]:
-    """Names by which a process of its own finds the CUDA devices that this one sees."""
-    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return names[:count] or [str(number) for number in range(count)]

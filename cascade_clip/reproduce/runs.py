@@ -1,4 +1,4 @@
-"""One run of a table: what lies in its folder already, and which command brings it further."""
+"""One run of a table: what its folder holds already, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from cascade_clip.training.run_folder import RunFolder
 
 FIGURES = ("miou_seen", "miou_unseen", "hiou", "pixel_accuracy")
 """What a table shows of each run, in percent."""
+Figures = dict[str, float | None]
+"""A value for each of `FIGURES`; None: the figure does not exist, for example unseen mIoU without unseen classes."""
 _DIFFERENCES_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training, or the scoring of a training-free model, that has a folder of its own.
+    """A training, or the evaluation of a training-free model, with a folder of its own.
 
     Attributes:
         title: Row and seed, as progress shows them.
         folder: Run folder (DESIGN 4.4).
         mode: How it is trained.
-        recipe: What is trained; none for a training-free model.
-        model: The training-free model.
+        recipe: What is trained; None: a training-free model.
+        model: The training-free model; None: `recipe` is trained.
         split: What it is scored on, by name or as a file.
-        data: Prepared dataset, where the user named one.
-        init: The inductive run whose half-way checkpoint a transductive one starts from.
+        data: Prepared dataset; None: where the recipe says.
+        init: The inductive run whose half-way checkpoint a transductive one starts from; None for all others.
     """
 
     title: str
@@ -45,33 +47,28 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Equal for runs that give the same figures, whatever table and row they stand in."""
+        """Equal for runs that give the same figures, in whichever table and row."""
         kind = self.mode if self.mode in {"transductive", "training-free"} else "trained"
         return "\n".join([kind, self.split, self.model or settings_of(self.recipe)])
 
     @property
     def recipe_file(self) -> Path:
-        """The recipe that training starts with, beside the folder, which training wants empty."""
+        """The recipe that training starts with; it lies beside the folder, which must be empty when training starts."""
         return self.folder.with_name(f"{self.folder.name}.toml")
 
     @property
     def log(self) -> Path:
-        """What the run's commands said."""
+        """Output of the run's commands."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     @property
-    def lock(self) -> Path:
-        """Held by whoever works on the run."""
-        return self.folder.with_name(f"{self.folder.name}.lock")
-
-    @property
     def steps(self) -> int:
-        """Training steps of the run itself; 0 where nothing is trained."""
+        """Training steps of the run itself; 0: nothing is trained."""
         return self.recipe.train.iterations if self.recipe is not None else 0
 
     @property
     def trained(self) -> bool:
-        """Whether the model after the last step lies there."""
+        """Whether the model after the last step is there."""
         return (RunFolder(self.folder).model / "config.json").is_file()
 
     @property
@@ -86,10 +83,10 @@ class Run:
         return int(state.name.rpartition("-")[2]) if state is not None else 0
 
     def check(self) -> None:
-        """See to it that the folder is empty or holds this run.
+        """Check that the folder is empty or holds this run.
 
         Raises:
-            UserError: Another run lies there.
+            UserError: It holds another run.
         """
         if self.recipe is not None and self.started:
             # Self-training writes down what it started from; what it was given lies beside the folder.
@@ -108,8 +105,8 @@ class Run:
                     " delete it."
                 )
 
-    def figures(self) -> dict[str, float | None] | None:
-        """`FIGURES` of the finished run in percent (none where a figure does not exist); none before it is finished."""
+    def figures(self) -> Figures | None:
+        """`FIGURES` of the run in percent; None: it is not finished."""
         if self.recipe is not None and not self.trained:
             return None
         scores = self._validated() or self._evaluated()
@@ -118,7 +115,7 @@ class Run:
         return {name: None if scores[name] is None else 100 * scores[name] for name in FIGURES}
 
     def next_command(self) -> tuple[str, ...] | None:
-        """Arguments of `cascade-clip` that bring the run further; none when it is finished."""
+        """Arguments of the `cascade-clip` command that continues the run; None: it is finished."""
         if self.figures() is not None:
             return None
         if self.recipe is not None and not self.trained:
@@ -135,20 +132,20 @@ class Run:
         return (command, "--recipe", str(self.recipe_file), *init, "--output", str(self.folder))
 
     def write_recipe(self) -> None:
-        """Write the recipe that training starts with, unless it has started."""
+        """Write the recipe that training starts with, unless training has started."""
         if self.recipe is not None and not self.started:
-            self.recipe_file.parent.mkdir(parents=True, exist_ok=True)
             self.recipe_file.write_text(dump_toml(self.recipe), encoding="utf-8")
 
     def _validated(self) -> dict[str, Any] | None:
-        """Scores of the validation after the last step, where it saw every image of the split that counts."""
+        """Scores of the last validation, if it was on all validation images and on the split that counts."""
         recipe = self.recipe
         if recipe is None or recipe.data.split != self.split or recipe.train.validate_images:
             return None
-        return next((entry["validation"] for entry in reversed(log_entries(self)) if "validation" in entry), None)
+        entries = reversed(RunFolder(self.folder).log_entries())
+        return next((entry["validation"] for entry in entries if "validation" in entry), None)
 
     def _evaluated(self) -> dict[str, Any] | None:
-        """Scores of `eval.json`, where they are of all images, of this split, and made as the recipe says."""
+        """Scores of `eval.json`, if they are of all images, of this split, and computed as the recipe says."""
         record = _read_json(self.folder / "eval.json")
         if record is None or record["split"] != get_split(self.split).name:
             return None
@@ -163,13 +160,8 @@ class Run:
 
 
 def settings_of(recipe: Recipe | None) -> str:
-    """Everything that decides a run's figures, as text: the recipe but for its name and the paper's row."""
+    """Everything that decides a run's figures, as text: the recipe without its name and the paper's row."""
     return recipe.model_dump_json(exclude={"name", "paper"}) if recipe is not None else ""
-
-
-def log_entries(run: Run) -> list[dict[str, Any]]:
-    """Whole lines of the run's `metrics.jsonl`."""
-    return RunFolder(run.folder).log_entries()
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:

@@ -14,8 +14,6 @@ table on every dataset.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,14 +23,10 @@ from cascade_clip.config.recipes import (
     SUFFIX,
     TABLES,
     explain_mistakes,
-    load_recipe,
     read_toml,
-    recipe_names,
     recipes_folder,
 )
-from cascade_clip.config.schema import PaperFigure, Recipe
 from cascade_clip.config.section import Section
-from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures
 
@@ -104,7 +98,7 @@ class Table(Section):
     """The rows."""
 
     def figures(self, row: TableRow, split: str) -> dict[str, float] | None:
-        """Published figures of a row on a split, in percent (see `paper_figures`); none where there are none.
+        """Published figures of a row on a split, in percent (see `paper_figures`); None: there are none.
 
         Raises:
             UserError: The paper has no such table, section or row.
@@ -114,31 +108,6 @@ class Table(Section):
     def published(self, row: TableRow) -> str:
         """Key of the row's part of the paper's table, for example "table10_hosts/inductive"."""
         return "/".join(part for part in (self.paper, row.section) if part)
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """A row on one split.
-
-    Attributes:
-        name: Name that the table shows.
-        short: Name of its folder.
-        section: Part of the table; none where it has no parts.
-        mode: How it is trained; none for a quoted row. A transductive row's recipe is that of the inductive run which
-            its self-training starts from, with the keys `self_training` on top; a supervised row is scored on the
-            table's split, though it trains on another.
-        recipe: What is run; none for a quoted or training-free row.
-        model: What a training-free row scores.
-        figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent, if it has them for this split.
-    """
-
-    name: str
-    short: str
-    section: str | None
-    mode: Mode | None
-    recipe: Recipe | None
-    model: str | None
-    figures: dict[str, float] | None
 
 
 def table_names() -> tuple[str, ...]:
@@ -153,10 +122,16 @@ def read_table(name_or_file: str) -> Table:
     A row's recipe may be a file beside the table's.
 
     Raises:
-        UserError: Neither a shipped table nor a file (closest names are offered), invalid TOML, or mistakes in it: all
-            of them in one message, each with its row.
+        UserError: Neither a shipped table nor a file (closest names are offered), invalid TOML, or mistakes in it (all
+            in one message, each with its row).
     """
-    file = _table_file(name_or_file)
+    shipped = name_or_file in table_names()
+    file = recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else Path(name_or_file).expanduser()
+    if not file.is_file():
+        raise UserError(
+            f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
+            f"{closest(name_or_file, table_names())}"
+        )
     content = {"name": file.stem, **read_toml(file, "table")}
     try:
         table = Table.model_validate(content)
@@ -171,61 +146,15 @@ def read_table(name_or_file: str) -> Table:
     return table.model_copy(update={"rows": rows})
 
 
-def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[str] = ()) -> list[PlannedRow]:
-    """Make the recipe of every row for one split.
-
-    Recipes of rows with the same settings are equal but for `name` and `paper`, also across tables.
-
-    Args:
-        table: The table.
-        split: A split by name, or a TOML file of an own one. Supervised rows train on all classes of its dataset.
-        seed: Seed of every run.
-        overrides: `section.key=value` each, on top of every row, as for `load_recipe`.
-
-    Returns:
-        The rows in order, without quoted ones that have no figure for the split.
-
-    Raises:
-        UserError: An unknown split, a recipe that is not there, keys or values that do not fit; all rows' mistakes in
-            one message.
-    """
-    get_split(split)
-    planned: list[PlannedRow] = []
-    problems: list[str] = []
-    for row in table.rows:
-        figures = table.figures(row, split)
-        if row.quoted and figures is None:
-            continue
-        try:
-            recipe = None if row.quoted or row.model else _recipe(table, row, split, seed, overrides)
-        except UserError as error:
-            problems.append(f'Row "{row.shown}" of {table.name}: {error}')
-            continue
-        mode = None if row.quoted else row.mode
-        planned.append(PlannedRow(row.shown, row.short, row.section, mode, recipe, row.model, figures))
-    if problems:
-        raise UserError("\n".join(problems))
-    return planned
-
-
-def _table_file(name_or_file: str) -> Path:
-    if name_or_file in table_names():
-        return recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}"
-    file = Path(name_or_file).expanduser()
-    if not file.is_file():
-        raise UserError(
-            f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
-            f"{closest(name_or_file, table_names())}"
-        )
-    return file
-
-
 def _problems(table: Table) -> list[str]:
     problems: list[str] = []
     names: dict[str, str] = {}
     for row in table.rows:
         if row.short in names:
-            problems.append(f'Rows "{names[row.short]}" and "{row.shown}" differ in nothing but signs: rename one.')
+            problems.append(
+                f'Rows "{names[row.short]}" and "{row.shown}" differ in punctuation only and would share a folder:'
+                " rename one."
+            )
         names[row.short] = row.shown
         if row.paper and table.paper is None:
             problems.append(
@@ -238,38 +167,3 @@ def _problems(table: Table) -> list[str]:
         except UserError as error:
             problems.append(f'Row "{row.shown}": {error}')
     return problems
-
-
-def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Sequence[str]) -> Recipe:
-    dataset = get_split(split).dataset
-    name = _base(row.recipe, dataset)
-    if load_recipe(name).self_training is not None:
-        raise UserError(
-            f'"{row.recipe}" is a recipe for self-training: name that of the inductive run, with mode = "transductive".'
-        )
-    # What self-training is to do differently concerns no other row.
-    usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
-    base = load_recipe(name, usable, changes=row.set)
-    figures = table.figures(row, split)
-    paper = PaperFigure(table=table.published(row), row=row.paper) if row.paper and figures else None
-    trained_on: str | None = split
-    inference = base.inference
-    if row.mode == "supervised":
-        trained_on = dataset if dataset in split_names() else None
-        # No class is unseen in training, so none may be held back where the scores tell seen and unseen apart.
-        inference = inference.model_copy(update={"seen_bias": 0.0})
-    return base.model_copy(
-        update={
-            "name": f"{dataset}-{table.name}-{row.short}",
-            "paper": paper,
-            "seed": seed,
-            "data": base.data.model_copy(update={"split": trained_on}),
-            "inference": inference,
-        }
-    )
-
-
-def _base(recipe: str, dataset: str) -> str:
-    """Full name of a row's recipe on a dataset; what names no recipe of the dataset's folder is left as it is."""
-    folder = dataset if f"{dataset}/{BASE}" in recipe_names() else "folder"
-    return f"{folder}/{recipe}" if f"{folder}/{recipe}" in recipe_names() else recipe

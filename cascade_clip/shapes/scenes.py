@@ -7,14 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.shapes.captions import caption
-from cascade_clip.shapes.noise import noise_bank, window
-from cascade_clip.shapes.textures import TEXTURES
+from cascade_clip.labels import LabelMap
+from cascade_clip.shapes.textures import TEXTURES, noise_bank, window
 from cascade_clip.shapes.things import DISTANCES, REACH, TURNS, Pose, local_axes, surface
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, STUFF, THINGS, Thing, stuff_index
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, STUFF, THINGS, Thing, caption, stuff_index
 
 Array = NDArray[np.float32]
-Labels = NDArray[np.uint8]
 LEAST_VISIBLE: Final = 0.45
 """A thing is only placed where it and every earlier thing keep this share of their pixels in view."""
 _ATTEMPTS: Final = 6
@@ -34,14 +32,14 @@ class Scene:
     """A drawn scene: image (H, W, 3) uint8, label (H, W) uint8, things back to front, stuff labels and a caption."""
 
     image: NDArray[np.uint8]
-    label: Labels
+    label: LabelMap
     objects: tuple[DrawnThing, ...]
     stuff: tuple[int, ...]
     caption: str
 
     @property
     def present(self) -> tuple[int, ...]:
-        """Labels that occur in `label`, ascending."""
+        """LabelMap that occur in `label`, ascending."""
         return tuple(int(index) for index in np.unique(self.label))
 
 
@@ -50,12 +48,12 @@ class _Canvas:
     """What is painted on: colours (H, W, 3) float32, labels (H, W), and the owner of each pixel (-1 = stuff)."""
 
     colours: Array
-    label: Labels
+    label: LabelMap
     owner: NDArray[np.int16]
     areas: list[int]
 
 
-def _draw_stuff(rng: np.random.Generator, size: int, regions: int) -> tuple[Array, Labels]:
+def _draw_stuff(rng: np.random.Generator, size: int, regions: int) -> tuple[Array, LabelMap]:
     """Cut the ground by wavy lines into regions and give each a texture."""
     names = [STUFF[i] for i in rng.permutation(len(STUFF))[:regions]]
     colours = TEXTURES[names[0]](rng, size, size)

@@ -1,6 +1,7 @@
 """Train the bundled CLIP on image-caption pairs of the drawn world, from one seed, on CPU or GPU.
 
-No masks and no labels of pixels: what the loss knows of an image is which class names its caption holds.
+No masks and no labels of pixels: what the loss knows of an image is which class names its caption holds. Needs PyTorch
+2.9 or newer (`torch.optim.Muon`). `pairs` draws what is trained on, `zero_shot` measures the result.
 
     python recipes/shapes/train_clip.py --output runs/shapes-clip
 """
@@ -21,21 +22,13 @@ import torch
 import torch.distributed as dist
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
+from pairs import CurriculumStage, Pairs, write_merges
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
+from zero_shot import TEMPLATES, class_embeddings, held_out_scenes, naming_accuracy, patch_localisation, to_tensor
 
-from cascade_clip.shapes.captions import caption_of_one
-from cascade_clip.shapes.pairs import Pairs, Stage, write_merges
-from cascade_clip.shapes.vocabulary import CLASS_NAMES
-from cascade_clip.shapes.zero_shot import (
-    TEMPLATES,
-    class_embeddings,
-    held_out_scenes,
-    naming_accuracy,
-    patch_localisation,
-    to_tensor,
-)
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
 
 PATCH, GRID, CONTEXT = 8, 16, 56
 MODEL: dict[str, Any] = {
@@ -51,9 +44,9 @@ PREPROCESS = {
     "resize_mode": "shortest",
 }
 CURRICULUM = (
-    Stage(size=48, things=(1, 1), stuff=(1, 1), batch=192, share=0.4445, pool=40_000),
-    Stage(size=64, things=(1, 2), stuff=(1, 2), batch=128, share=0.1777, pool=20_000),
-    Stage(size=128, things=(1, 5), stuff=(1, 3), batch=48, share=0.3778, pool=16_000),
+    CurriculumStage(size=48, things=(1, 1), stuff=(1, 1), batch=192, share=0.4445, pool=40_000),
+    CurriculumStage(size=64, things=(1, 2), stuff=(1, 2), batch=128, share=0.1777, pool=20_000),
+    CurriculumStage(size=128, things=(1, 5), stuff=(1, 3), batch=48, share=0.3778, pool=16_000),
 )
 
 
@@ -114,7 +107,7 @@ def make_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def stage_at(step: int, steps: int) -> Stage:
+def stage_at(step: int, steps: int) -> CurriculumStage:
     """The stage of the curriculum that a step belongs to."""
     reached = 0.0
     for stage in CURRICULUM:
@@ -146,7 +139,7 @@ class Trainer:
         self.optimizers = make_optimizers(self.model, lr)
         self.encode = torch.compile(encode_images, dynamic=False) if compiled else encode_images
 
-    def train_step(self, pairs: Pairs, stage: Stage, steps: int) -> float:
+    def train_step(self, pairs: Pairs, stage: CurriculumStage, steps: int) -> float:
         """Take one step; return the loss."""
         rng = np.random.default_rng([self.seed, 1, self.step, self.rank])
         size = stage.batch // self.world
@@ -262,7 +255,7 @@ def train(arguments: argparse.Namespace) -> None:
     trainer = Trainer(output, arguments.seed, arguments.lr, arguments.device, arguments.compile)
     if arguments.resume:
         trainer.resume()
-    current: Stage | None = None
+    current: CurriculumStage | None = None
     started, recent = time.time() - _seconds_so_far(output if arguments.resume else None), []
     while trainer.step < arguments.steps:
         stage = stage_at(trainer.step, arguments.steps)

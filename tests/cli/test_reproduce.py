@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from quick_runs import CliLauncher, QuickLauncher, write_workplace
+from filelock import FileLock
+from quick_runs import CliCommands, QuickCommands, write_workplace
+from tiny_data import write_tiny_dataset
 
 from cascade_clip.config.schema import Recipe
-from cascade_clip.reproduce import processes
 from cascade_clip_cli.main import main
 
 Reproduce = Callable[..., int]
@@ -32,11 +33,11 @@ def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: p
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> QuickLauncher:
-    """The launcher that the command uses instead of processes."""
-    launcher = QuickLauncher()
-    monkeypatch.setattr(processes, "Processes", lambda: launcher)
-    return launcher
+def quick(monkeypatch: pytest.MonkeyPatch) -> QuickCommands:
+    """The commands that the command uses instead of processes."""
+    commands = QuickCommands()
+    monkeypatch.setattr("cascade_clip_cli.reproduce.Commands", lambda: commands)
+    return commands
 
 
 def test_trains_and_scores_with_the_real_commands(
@@ -51,10 +52,10 @@ def test_trains_and_scores_with_the_real_commands(
     )
     Path("tiny-only.toml").write_text('title = "Tiny"\nrows = [{ name = "tiny", recipe = "tiny.toml" }]\n')
     assert reproduce("tiny-only.toml", "--seeds", 1) == 0
-    launcher = CliLauncher()
-    monkeypatch.setattr(processes, "Processes", lambda: launcher)
+    commands = CliCommands()
+    monkeypatch.setattr("cascade_clip_cli.reproduce.Commands", lambda: commands)
     assert reproduce("all.toml", "--seeds", 1, "--json", "all.json") == 0
-    assert [command[0] for command in launcher.commands] == ["train", "eval", "eval"]
+    assert [command[0] for command in commands.commands] == ["train", "eval", "eval"]
     printed = capsys.readouterr().out
     assert "all on no-blue: Everything" in printed
     record = json.loads(Path("out/all-no-blue/results.json").read_text())
@@ -71,7 +72,7 @@ def test_trains_and_scores_with_the_real_commands(
     assert "not trained" in Path("out/all-no-blue/results.md").read_text()
 
 
-def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce("mine.toml", "--plan") == 0
     printed = capsys.readouterr().out
     assert printed.count("to run") == 6
@@ -94,7 +95,7 @@ def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickLauncher, capsys: p
 
 
 def test_same_command_again_only_shows(
-    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]
+    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reproduce("mine.toml") == 0
     assert len(quick.commands) == 6
@@ -108,7 +109,7 @@ def test_same_command_again_only_shows(
 
 
 def test_a_failing_row_is_shown_and_decides_the_exit_code(
-    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str]
+    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trains = quick.act
 
@@ -135,14 +136,16 @@ def test_a_failing_row_is_shown_and_decides_the_exit_code(
 
 
 def test_mistakes_are_told_before_anything_runs(
-    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    write_tiny_dataset(tmp_path / "train-only", val=0)
     for arguments, message in [
         (("tabel5",), 'There is no table "tabel5"'),
         (("mine.toml", "--set", "train.bacth=1"), 'Did you mean "batch"'),
         (("mine.toml", "--data", tmp_path / "nowhere"), 'prepared dataset "squares" was not found'),
         (("mine.toml", "--device", "cuda:9"), '"cuda:9" is not there'),
         (("mine.toml", "--set", "clip.weights=nowhere.safetensors"), "nowhere.safetensors"),
+        (("mine.toml", "--data", tmp_path / "train-only"), "holds no validation images"),
         (("shapes",), 'The table "shapes" is for the dataset "shapes"'),
     ]:
         assert reproduce(*arguments) == 2, arguments
@@ -150,14 +153,14 @@ def test_mistakes_are_told_before_anything_runs(
     assert quick.commands == []
 
 
-def test_a_dataset_without_validation_images(
-    reproduce: Reproduce, quick: QuickLauncher, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_two_at_once_do_not_train_in_the_same_folders(
+    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from tiny_data import write_tiny_dataset
-
-    write_tiny_dataset(tmp_path / "train-only", val=0)
-    assert reproduce("mine.toml", "--data", tmp_path / "train-only") == 2
-    assert "holds no validation images" in capsys.readouterr().err
+    Path("out").mkdir()
+    with FileLock("out/.lock"):
+        assert reproduce("mine.toml") == 2
+    assert 'Another `cascade-clip reproduce` works in "out": wait until it ends' in capsys.readouterr().err
+    assert quick.commands == []
 
 
 def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from quick_runs import TABLE, CliLauncher, QuickLauncher, write_workplace
+from quick_runs import TABLE, CliCommands, QuickCommands, write_workplace
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.reproduce.plan import TablePlan, plan_tables
@@ -40,12 +40,12 @@ def make_plan(workplace: Path, squares: Path) -> Callable[..., TablePlan]:
 
 
 @pytest.fixture
-def launcher() -> QuickLauncher:
+def commands() -> QuickCommands:
     """A fresh one."""
-    return QuickLauncher()
+    return QuickCommands()
 
 
 @pytest.fixture
-def cli_launcher() -> CliLauncher:
+def cli_commands() -> CliCommands:
     """A fresh one."""
-    return CliLauncher()
+    return CliCommands()

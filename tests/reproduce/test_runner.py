@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
+import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -14,18 +15,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
-from quick_runs import QuickLauncher
+from quick_runs import QuickCommands
 
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.plan import TablePlan, plan_tables
-from cascade_clip.reproduce.processes import Processes
-from cascade_clip.reproduce.results import collect, mean_and_deviation
-from cascade_clip.reproduce.runner import Progress, Slot, make_slots, run_all
+from cascade_clip.reproduce.results import collect
+from cascade_clip.reproduce.runner import Commands, RunDevice, RunsState, devices_for_runs, run_all
+from cascade_clip.reproduce.runs import Run
 from cascade_clip.reproduce.table_file import read_table
-from cascade_clip.training.start import start_training
 
-SLOT = Slot(("--device", "cpu"))
+DEVICE = RunDevice(("--device", "cpu"))
 Make = Callable[..., TablePlan]
 ONE_ROW = 'title = "x"\nrows = [{ name = "a", recipe = "tiny.toml" }]\n'
 TWO_MODES = """
@@ -41,13 +40,13 @@ def _options(command: tuple[str, ...]) -> dict[str, str]:
     return dict(pairwise(command))
 
 
-def test_layout_and_figures(make_plan: Make, launcher: QuickLauncher, workplace: Path) -> None:
+def test_layout_and_figures(make_plan: Make, commands: QuickCommands, workplace: Path) -> None:
     plan = make_plan()
     assert plan.folder == workplace / "out" / "mine-no-blue"
-    assert run_all(plan.runs, [SLOT], launcher) == {}
+    assert run_all(plan.runs, [DEVICE], commands) == {}
     folders = ["one-stage/seed0", "one-stage/seed1", "three-stages/seed0", "three-stages/seed1"]
-    assert [_options(command)["--output"] for command in launcher.commands] == [str(plan.folder / f) for f in folders]
-    assert all(command[0] == "train" and command[-2:] == SLOT.options for command in launcher.commands)
+    assert [_options(command)["--output"] for command in commands.commands] == [str(plan.folder / f) for f in folders]
+    assert all(command[0] == "train" and command[-2:] == DEVICE.options for command in commands.commands)
     one_stage, _ = collect(plan, {}).rows
     assert [run.status for run in one_stage.runs] == ["finished", "finished"]
     # 40 and 50 seen, 20 and 30 unseen: the mean, and the root of (25 + 25) / (2 - 1).
@@ -58,26 +57,20 @@ def test_layout_and_figures(make_plan: Make, launcher: QuickLauncher, workplace:
     assert (recipe.seed, recipe.model.stages, recipe.data.split) == (1, ((4,),), str(workplace / "no-blue.toml"))
 
 
-def test_mean_and_deviation_of_few_values() -> None:
-    assert mean_and_deviation([]) == (None, None)
-    assert mean_and_deviation([3.0]) == (3.0, None)
-    assert mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt((4 + 1 + 9) / 2)))
+def test_finished_runs_are_not_repeated(make_plan: Make, commands: QuickCommands) -> None:
+    run_all(make_plan(seeds=1).runs, [DEVICE], commands)
+    commands.commands.clear()
+    run_all(make_plan(seeds=2).runs, [DEVICE], commands)
+    assert [Path(_options(command)["--output"]).name for command in commands.commands] == ["seed1", "seed1"]
 
 
-def test_finished_runs_are_not_repeated(make_plan: Make, launcher: QuickLauncher) -> None:
-    run_all(make_plan(seeds=1).runs, [SLOT], launcher)
-    launcher.commands.clear()
-    run_all(make_plan(seeds=2).runs, [SLOT], launcher)
-    assert [Path(_options(command)["--output"]).name for command in launcher.commands] == ["seed1", "seed1"]
-
-
-def test_equal_runs_are_done_once(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_equal_runs_are_done_once(make_plan: Make, commands: QuickCommands) -> None:
     plan = make_plan(TWO_MODES % "inductive", seeds=1)
     assert plan.rows[0].runs[0][1] is plan.rows[1].runs[0][1]
-    run_all(plan.runs, [SLOT], launcher)
+    run_all(plan.runs, [DEVICE], commands)
     other = make_plan(ONE_ROW, name="other", seeds=2)
-    run_all(other.runs, [SLOT], launcher)
-    assert [_options(command)["--output"] for command in launcher.commands] == [
+    run_all(other.runs, [DEVICE], commands)
+    assert [_options(command)["--output"] for command in commands.commands] == [
         str(plan.folder / "a" / "seed0"),
         str(other.folder / "a" / "seed1"),
     ]
@@ -85,8 +78,8 @@ def test_equal_runs_are_done_once(make_plan: Make, launcher: QuickLauncher) -> N
     assert (shared["folder"], shared["status"]) == ("../mine-no-blue/a/seed0", "finished")
 
 
-def test_a_folder_with_another_run_is_refused(make_plan: Make, launcher: QuickLauncher) -> None:
-    run_all(make_plan(ONE_ROW).runs, [SLOT], launcher)
+def test_a_folder_with_another_run_is_refused(make_plan: Make, commands: QuickCommands) -> None:
+    run_all(make_plan(ONE_ROW).runs, [DEVICE], commands)
     with pytest.raises(UserError) as caught:
         make_plan(ONE_ROW, overrides=["train.lr=0.5", "train.iterations=9"])
     message = str(caught.value)
@@ -96,23 +89,23 @@ def test_a_folder_with_another_run_is_refused(make_plan: Make, launcher: QuickLa
 
 
 def test_supervised_rows_train_on_all_classes_and_are_scored_on_the_split(
-    make_plan: Make, launcher: QuickLauncher
+    make_plan: Make, commands: QuickCommands
 ) -> None:
     plan = make_plan(TWO_MODES % "supervised", seeds=1)
     supervised = plan.rows[1].runs[0][1]
     assert supervised.recipe.data.split is None
-    run_all(plan.runs, [SLOT], launcher)
-    train, evaluate = launcher.commands[1:]
+    run_all(plan.runs, [DEVICE], commands)
+    train, evaluate = commands.commands[1:]
     assert (train[0], evaluate[:2]) == ("train", ("eval", str(supervised.folder / "model")))
     assert _options(evaluate)["--split"] == supervised.split
     assert _options(evaluate)["--output"] == str(supervised.folder)
     assert supervised.figures()["miou_seen"] == pytest.approx(5)
 
 
-def test_scores_of_another_evaluation_do_not_count(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_scores_of_another_evaluation_do_not_count(make_plan: Make, commands: QuickCommands) -> None:
     """`eval` may have been run by hand since, with other windows, on fewer images or another split."""
     (run,) = make_plan(TWO_MODES % "supervised", seeds=1).runs[1:]
-    run_all([run], [SLOT], launcher)
+    run_all([run], [DEVICE], commands)
     file = run.folder / "eval.json"
     record = json.loads(file.read_text())
     assert run.figures() is not None
@@ -122,13 +115,13 @@ def test_scores_of_another_evaluation_do_not_count(make_plan: Make, launcher: Qu
         assert run.next_command()[0] == "eval"
 
 
-def test_a_validation_of_some_images_is_no_score(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_a_validation_of_some_images_is_no_score(make_plan: Make, commands: QuickCommands) -> None:
     plan = make_plan(ONE_ROW, seeds=1, overrides=["train.validate_images=1"])
-    run_all(plan.runs, [SLOT], launcher)
-    assert [command[0] for command in launcher.commands] == ["train", "eval"]
+    run_all(plan.runs, [DEVICE], commands)
+    assert [command[0] for command in commands.commands] == ["train", "eval"]
 
 
-def test_training_free_rows_are_scored_once(make_plan: Make, launcher: QuickLauncher, squares: Path) -> None:
+def test_training_free_rows_are_scored_once(make_plan: Make, commands: QuickCommands, squares: Path) -> None:
     text = 'title = "x"\nrows = [{ name = "free", mode = "training-free", model = "dense:bundled" }]\n'
     (run,) = make_plan(text, seeds=3).runs
     assert run.next_command() == (
@@ -148,16 +141,16 @@ def test_transductive_rows_need_unseen_classes(make_plan: Make, workplace: Path)
     assert transductive.reason == 'not run: "no-blue" has no unseen classes to guess'
 
 
-def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, commands: QuickCommands) -> None:
     """From that of the same table where it has one, else from one of their own; never before it is there."""
     plan = make_plan(TWO_MODES % "transductive", seeds=1)
     inductive, transductive = plan.runs
     assert transductive.init is inductive
     assert (inductive.steps, transductive.steps) == (2, 1)
     assert transductive.recipe.inference.seen_bias == 0
-    run_all(plan.runs, [SLOT, SLOT], launcher)
-    assert [command[0] for command in launcher.commands] == ["train", "self-train"]
-    options = _options(launcher.commands[1])
+    run_all(plan.runs, [DEVICE, DEVICE], commands)
+    assert [command[0] for command in commands.commands] == ["train", "self-train"]
+    options = _options(commands.commands[1])
     assert options["--init"] == str(inductive.folder / "model-half")
     assert options["--output"] == str(plan.folder / "b" / "seed0")
     assert transductive.figures()["miou_seen"] == pytest.approx(40)
@@ -196,39 +189,8 @@ def test_a_recipe_of_self_training_is_no_row(make_plan: Make, workplace: Path) -
         make_plan(ONE_ROW.replace("tiny.toml", "guess.toml"))
 
 
-def test_a_transductive_row_with_the_real_commands(make_plan: Make, cli_launcher: QuickLauncher) -> None:
-    """Killed after the first of its steps, resumed to the figures of an uninterrupted one."""
-    plan = make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"])
-    inductive, transductive = plan.runs
-    assert run_all(plan.runs, [SLOT], cli_launcher) == {}
-    figures = transductive.figures()
-    assert figures is not None
-    transductive.folder.rename(transductive.folder.with_name("kept"))
-
-    class KilledError(Exception):
-        pass
-
-    def kill(report: object) -> None:
-        raise KilledError
-
-    init = {"init": str(inductive.folder / "model-half")}
-    config = transductive.recipe.self_training.model_copy(update=init)
-    recipe = transductive.recipe.model_copy(update={"self_training": config})
-    with contextlib.suppress(KilledError):
-        start_training(recipe, transductive.folder, device="cpu", watch=kill).train()
-    assert (transductive.started, transductive.trained) == (True, False)
-    assert (
-        run_all(
-            make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"]).runs, [SLOT], cli_launcher
-        )
-        == {}
-    )
-    assert cli_launcher.commands[-1][:2] == ("self-train", "--resume")
-    assert transductive.figures() == figures
-
-
-def test_a_failing_run_does_not_stop_the_others(make_plan: Make, launcher: QuickLauncher) -> None:
-    quick = launcher.act
+def test_a_failing_run_does_not_stop_the_others(make_plan: Make, commands: QuickCommands) -> None:
+    quick = commands.act
 
     def act(arguments: list[str], log: Path) -> int:
         if "one-stage" not in arguments[-3]:
@@ -237,9 +199,9 @@ def test_a_failing_run_does_not_stop_the_others(make_plan: Make, launcher: Quick
             file.write("step 1\nError: The loss is not finite.\nSecond line.\n" if "seed0" in arguments[-3] else "x\n")
         return 2 if "seed0" in arguments[-3] else -9
 
-    launcher.act = act
+    commands.act = act
     plan = make_plan()
-    failures = run_all(plan.runs, [SLOT], launcher)
+    failures = run_all(plan.runs, [DEVICE], commands)
     messages = [(failure.message, failure.code) for failure in failures.values()]
     assert messages[0] == ("The loss is not finite.\nSecond line.", 2)
     assert messages[1][1] == -9
@@ -250,82 +212,39 @@ def test_a_failing_run_does_not_stop_the_others(make_plan: Make, launcher: Quick
     assert [run.status for run in three_stages.runs] == ["finished", "finished"]
 
 
-def test_a_command_without_a_result_is_not_given_forever(make_plan: Make, launcher: QuickLauncher) -> None:
-    launcher.act = lambda arguments, log: 0
-    failures = run_all(make_plan(ONE_ROW, seeds=1).runs, [SLOT], launcher)
+def test_a_command_without_a_result_is_not_given_forever(make_plan: Make, commands: QuickCommands) -> None:
+    commands.act = lambda arguments, log: 0
+    failures = run_all(make_plan(ONE_ROW, seeds=1).runs, [DEVICE], commands)
     assert "ended without a result" in next(iter(failures.values())).message
-    assert len(launcher.commands) == 1
+    assert len(commands.commands) == 1
 
 
-def test_slots_work_at_the_same_time(make_plan: Make, launcher: QuickLauncher) -> None:
-    both, quick = threading.Barrier(2, timeout=20), launcher.act
+def test_devices_work_at_the_same_time(make_plan: Make, commands: QuickCommands) -> None:
+    both, quick = threading.Barrier(2, timeout=20), commands.act
 
     def act(arguments: list[str], log: Path) -> int:
         both.wait()  # breaks where the two do not run together
         return quick(arguments, log)
 
-    launcher.act = act
-    seen: list[Progress] = []
-    slots = [Slot((), {"CUDA_VISIBLE_DEVICES": str(number)}) for number in range(2)]
-    assert run_all(make_plan(ONE_ROW).runs, slots, launcher, seen.append) == {}
-    assert {each["CUDA_VISIBLE_DEVICES"] for each in launcher.environments} == {"0", "1"}
+    commands.act = act
+    seen: list[RunsState] = []
+    devices = [RunDevice((), {"CUDA_VISIBLE_DEVICES": str(number)}) for number in range(2)]
+    assert run_all(make_plan(ONE_ROW).runs, devices, commands, seen.append) == {}
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in commands.environments} == {"0", "1"}
     assert (seen[-1].done, seen[-1].total, seen[-1].active) == (2, 2, ())
 
 
-def test_a_run_that_another_command_works_on_is_waited_for(make_plan: Make, launcher: QuickLauncher) -> None:
-    (run,) = make_plan(ONE_ROW, seeds=1).runs
-    run.folder.parent.mkdir(parents=True)
-    other = FileLock(run.lock)
-    other.acquire()
-    waited = []
-
-    def watch(progress: Progress) -> None:
-        if progress.active and not waited:
-            waited.append(list(launcher.commands))
-            launcher.act(["train", "--recipe", str(run.recipe_file), "--output", str(run.folder)], run.log)
-            other.release()
-
-    run.write_recipe()
-    assert run_all([run], [SLOT], launcher, watch) == {}
-    assert (waited, launcher.commands) == ([[]], [])  # the other command finished it
-    assert run.figures() is not None
-
-
-def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, commands: QuickCommands) -> None:
     ended = threading.Event()
-    launcher.act = lambda arguments, log: 130 if ended.wait(20) else 0
-    launcher.stop = ended.set
+    commands.act = lambda arguments, log: 130 if ended.wait(20) else 0
+    commands.stop = ended.set
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: RunsState) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_all(make_plan().runs, [SLOT], launcher, interrupt)
-    assert len(launcher.commands) == 1
-
-
-def test_an_interrupted_run_is_resumed_to_the_same_figures(make_plan: Make, cli_launcher: QuickLauncher) -> None:
-    """With the real commands: killed after its first of two steps, then continued."""
-    (run,) = make_plan(ONE_ROW, seeds=1).runs
-    assert run_all([run], [SLOT], cli_launcher) == {}
-    uninterrupted = run.figures()
-    run.folder.rename(run.folder.with_name("kept"))
-
-    class KilledError(Exception):
-        pass
-
-    def kill(report: object) -> None:
-        raise KilledError
-
-    with contextlib.suppress(KilledError):
-        start_training(run.recipe, run.folder, device="cpu", watch=kill).train()
-    (run,) = make_plan(ONE_ROW, seeds=1).runs
-    assert (run.started, run.trained, run.figures()) == (True, False, None)
-    assert run_all([run], [SLOT], cli_launcher) == {}
-    assert "--resume" in cli_launcher.commands[-1]
-    assert "--recipe" not in cli_launcher.commands[-1]
-    assert run.figures() == uninterrupted
-    assert run.log.read_text().count("$ cascade-clip train") == 2
+        run_all(make_plan().runs, [DEVICE], commands, interrupt)
+    assert len(commands.commands) == 1
 
 
 def test_a_table_for_another_dataset(make_plan: Make, workplace: Path) -> None:
@@ -337,39 +256,62 @@ def test_every_cuda_device_gets_its_own_runs(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    devices = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in make_slots(None, "auto", "bf16")]
+    devices = [each.environment["CUDA_VISIBLE_DEVICES"] for each in devices_for_runs(None, "auto", "bf16")]
     assert devices == ["0", "1"]
-    assert make_slots(None, "auto", "bf16")[0].options == ("--precision", "bf16", "--device", "cuda")
+    assert devices_for_runs(None, "auto", "bf16")[0].options == ("--precision", "bf16", "--device", "cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
-    devices = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in make_slots(3, "cuda", "fp32")]
+    devices = [each.environment["CUDA_VISIBLE_DEVICES"] for each in devices_for_runs(3, "cuda", "fp32")]
     assert devices == ["5", "7", "5"]
-    (only,) = make_slots(None, "cuda:1", "fp32")
+    (only,) = devices_for_runs(None, "cuda:1", "fp32")
     assert (only.options[-1], only.environment) == ("cuda:1", {})
 
 
 def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert [slot.environment for slot in make_slots(None, "cpu", "fp32")] == [{}]
-    assert [slot.environment for slot in make_slots(2, "cpu", "fp32")] == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert [each.environment for each in devices_for_runs(None, "cpu", "fp32")] == [{}]
+    assert [each.environment for each in devices_for_runs(2, "cpu", "fp32")] == [{"OMP_NUM_THREADS": "4"}] * 2
     with pytest.raises(UserError, match="fp16"):
-        make_slots(None, "cpu", "fp16")
+        devices_for_runs(None, "cpu", "fp16")
 
 
-def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_runs_are_resumed_to_the_same_figures(make_plan: Make, cli_commands: QuickCommands) -> None:
+    """With the real commands: an inductive and a transductive run, both ended before their last step and continued."""
+    plan = make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"])
+    assert run_all(plan.runs, [DEVICE], cli_commands) == {}
+    uninterrupted = [run.figures() for run in plan.runs]
+    for run in plan.runs:
+        _undo_last_step(run)
+        assert (run.started, run.figures(), run.resumes_at) == (True, None, run.steps - 1)
+    again = make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"]).runs
+    assert run_all(again, [DEVICE], cli_commands) == {}
+    assert [command[:2] for command in cli_commands.commands[2:]] == [("train", "--resume"), ("self-train", "--resume")]
+    assert [run.figures() for run in again] == uninterrupted
+    assert again[0].log.read_text().count("$ cascade-clip train") == 2
+
+
+def _undo_last_step(run: Run) -> None:
+    """Leave what a run leaves that is ended before its last step."""
+    shutil.rmtree(run.folder / "model")
+    shutil.rmtree(max((run.folder / "state").iterdir()))
+    metrics = run.folder / "metrics.jsonl"
+    lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] < run.steps]
+    metrics.write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_commands_are_processes_that_stop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
-    assert Processes().run(["--version"], log, {}) == 0
-    assert log.read_text().startswith("cascade-clip ")
+    commands, codes = Commands(), []
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\necho $MARK\nexec sleep 60\n")
     sleeper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(sleeper))
-    monkeypatch.setattr("cascade_clip.reproduce.processes._SECONDS_BY_ITSELF", 0.1)
-    processes, codes = Processes(), []
-    thread = threading.Thread(target=lambda: codes.append(processes.run(["train"], log, {"MARK": "here"})))
+    thread = threading.Thread(target=lambda: codes.append(commands.run(["train"], log, {"MARK": "here"})))
     thread.start()
-    while "here" not in log.read_text():
+    while not log.exists() or "here" not in log.read_text():
         thread.join(0.05)
-    processes.stop()
+    commands.stop()
     thread.join(20)
-    assert codes == [-2]
+    assert codes[0] in {-signal.SIGINT, -signal.SIGTERM}  # tests run as a background job ignore SIGINT
+    assert commands.run(["train"], log, {"MARK": "again"}) == -signal.SIGTERM
+    assert "again" not in log.read_text()  # nothing starts any more

@@ -10,13 +10,14 @@ from cascade_clip.config.recipes import load_recipe, recipe_names
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published import published_results
-from cascade_clip.reproduce.table_file import PlannedRow, read_table, table_names, table_rows
+from cascade_clip.reproduce.plan import PlannedRow, table_rows
+from cascade_clip.reproduce.table_file import read_table, table_names
 
 BASE_STAGES = ((6, 7, 8), (9, 10, 11), (12,))
 
 
 def _rows(table: str, split: str = "coco-seen", **options: object) -> dict[str, PlannedRow]:
-    return {row.name: row for row in table_rows(read_table(table), split, **options)}
+    return {row.row.shown: row for row in table_rows(read_table(table), split, **options)}
 
 
 def _settings(recipe: Recipe | None) -> dict:
@@ -52,8 +53,8 @@ def test_rows_are_the_papers_in_its_order(name: str) -> None:
 @pytest.mark.parametrize("section", ["decoders", "blocks_per_stage"])
 def test_stages_of_table_6_are_the_papers(section: str) -> None:
     published = {row["name"]: row["stages"] for row in published_results()["table6_number"][section]}
-    rows = [row for row in table_rows(read_table("table6"), "coco-seen") if row.section == section]
-    assert {row.name: [list(stage) for stage in row.recipe.model.stages] for row in rows} == published
+    rows = [row for row in table_rows(read_table("table6"), "coco-seen") if row.row.section == section]
+    assert {row.row.shown: [list(stage) for stage in row.recipe.model.stages] for row in rows} == published
 
 
 def test_stages_of_table_5_are_the_papers() -> None:
@@ -107,7 +108,7 @@ def test_figures_belong_to_the_split() -> None:
 def test_quoted_rows_are_shown_where_they_have_figures() -> None:
     rows = _rows("table2", "voc-seen")
     quoted = rows["MaskCLIP+"]
-    assert (quoted.recipe, quoted.mode, quoted.section) == (None, None, "transductive")
+    assert (quoted.recipe, quoted.row.quoted, quoted.row.section) == (None, True, "transductive")
     assert quoted.figures == {"miou_seen": 88.8, "miou_unseen": 86.1, "hiou": 87.4}
     assert "JoEm" in rows
     assert "JoEm" not in _rows("table2", "coco-seen")  # the paper prints a dash
@@ -116,21 +117,25 @@ def test_quoted_rows_are_shown_where_they_have_figures() -> None:
 
 def test_modes_decide_what_is_trained_on() -> None:
     supervised, inductive = (
-        next(row for row in table_rows(read_table("table10"), "voc-seen") if (row.name, row.mode) == ("ZegCLIP", mode))
+        next(
+            row
+            for row in table_rows(read_table("table10"), "voc-seen")
+            if (row.row.shown, row.row.mode) == ("ZegCLIP", mode)
+        )
         for mode in ("supervised", "inductive")
     )
     assert (supervised.recipe.data.split, supervised.recipe.inference.seen_bias) == ("voc", 0.0)
     assert (inductive.recipe.data.split, inductive.recipe.inference.seen_bias) == ("voc-seen", 0.1)
     assert supervised.figures == {"miou_seen": 92.4, "miou_unseen": 90.9, "hiou": 91.6}
     transductive = _rows("table10", "voc-seen")["ZegCLIP+ST"]
-    assert transductive.mode == "transductive"
+    assert transductive.row.mode == "transductive"
     assert _settings(transductive.recipe) == _settings(inductive.recipe)
 
 
 def test_training_free_rows_name_a_model() -> None:
     free = _rows("shapes", "shapes-seen")["CLIP, training-free"]
-    assert (free.mode, free.model, free.recipe) == ("training-free", "dense:bundled", None)
-    assert free.short == "clip-training-free"
+    assert (free.row.mode, free.row.model, free.recipe) == ("training-free", "dense:bundled", None)
+    assert free.row.short == "clip-training-free"
 
 
 def test_own_table(tmp_path: Path) -> None:
@@ -178,7 +183,7 @@ def test_own_split_of_an_own_dataset(tmp_path: Path) -> None:
         ),
         (
             'title = "x"\nrows = [{ name = "a b" }, { name = "A+b" }, { paper = "Sum" }]',
-            ['Rows "a b" and "A+b" differ in nothing but signs', 'Row "Sum" names a row of the paper, but the table'],
+            ['Rows "a b" and "A+b" differ in punctuation only', 'Row "Sum" names a row of the paper, but the table'],
         ),
         (
             'title = "x"\npaper = "table8_aggregation"\nrows = [{ paper = "Summ" }, { paper = "Concatt" }]',

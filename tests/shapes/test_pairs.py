@@ -3,11 +3,11 @@ import gzip
 import numpy as np
 import torch
 from open_clip import SimpleTokenizer
+from pairs import CurriculumStage, Pairs, names_in, write_merges
 
-from cascade_clip.shapes.pairs import Pairs, Stage, names_in, write_merges
 from cascade_clip.shapes.vocabulary import CLASS_NAMES
 
-STAGE = Stage(size=48, things=(1, 1), stuff=(1, 1), batch=8, share=1.0, pool=12)
+STAGE = CurriculumStage(size=48, things=(1, 1), stuff=(1, 1), batch=8, share=1.0, pool=12)
 
 
 def test_names_are_read_whole():

@@ -49,14 +49,6 @@ def test_without_stuff_only_things_are_labelled(prepared, tmp_path):
     assert 0 < ignored < 6 * 64 * 64
 
 
-def test_train_and_val_differ(prepared):
-    dataset = PreparedDataset.open(prepared)
-    images = {dataset.read("train", i).image_bytes for i in range(4)} | {
-        dataset.read("val", i).image_bytes for i in range(4)
-    }
-    assert len(images) == 8
-
-
 def test_bytes_do_not_depend_on_workers(prepared, tmp_path):
     prepare_shapes(tmp_path / "again", train=6, val=4, size=64, seed=5, workers=2)
     for file in sorted(prepared.glob("data/*.parquet")):

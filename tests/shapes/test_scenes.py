@@ -48,12 +48,6 @@ def test_topmost_thing_is_labelled_exactly_where_its_outline_is():
     assert (scene.label[inside] == top.label).all()
 
 
-def test_circle_has_the_area_of_its_radius():
-    y, x = local_axes(Pose(32, 32, 12, 0.3, 1.0), 0, 0, 64, 64)
-    area = np.count_nonzero(DISTANCES["circle"](y, x) < 0)
-    assert area == pytest.approx(np.pi * 144, rel=0.02)
-
-
 @pytest.mark.parametrize("shape", list(DISTANCES))
 def test_outlines_are_distances_near_the_edge(shape):
     """Coverage is read from the distance, so its slope across an edge must be about one a pixel."""

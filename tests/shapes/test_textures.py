@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from cascade_clip.shapes.noise import cell_bank, noise_bank, window
-from cascade_clip.shapes.textures import TEXTURES
+from cascade_clip.shapes.textures import TEXTURES, cell_bank, noise_bank
 
 
 @pytest.mark.parametrize("name", list(TEXTURES))
@@ -36,9 +35,3 @@ def test_cells_have_borders_at_zero_and_tones_in_range():
     assert border.min() >= 0
     assert border.min() < 0.1
     assert 0 <= tone.min() < tone.max() <= 1
-
-
-def test_window_lies_within_the_bank():
-    bank = np.arange(512 * 512, dtype=np.float32).reshape(512, 512)
-    cut = window(np.random.default_rng(0), bank, 256, 100)
-    assert cut.shape == (256, 100)

@@ -18,7 +18,8 @@ from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.head.cascade import relation_descriptor
 from cascade_clip.model.head.decoder import MaskLayer, TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import FrequencyDecoder
-from cascade_clip.reproduce.table_file import read_table, table_rows
+from cascade_clip.reproduce.plan import table_rows
+from cascade_clip.reproduce.table_file import read_table
 from cascade_clip.training.optimizer import trainable_parameters
 
 
@@ -160,7 +161,7 @@ def test_rows_of_table_7_have_equal_parameters() -> None:
     """The paper counts 40.5 M in each; 17.3 M of them, which nothing uses (SPEC section 8), are not built here."""
     dead = 40_463_622 - 23_117_574
     rows = table_rows(read_table("table7"), "coco-seen")
-    counts = {row.name: _full_size_count(row.recipe.model) for row in rows}
+    counts = {row.row.shown: _full_size_count(row.recipe.model) for row in rows}
     # The cascade alone has weights to train in its aggregations: three for each of two stages.
     assert counts == {"Last-layer": 23_117_568, "Multi-layer fusion": 23_117_568, "Cascade-CLIP": 23_117_574}
     assert {round((count + dead) / 1e6, 1) for count in counts.values()} == {40.5}

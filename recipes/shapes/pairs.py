@@ -12,14 +12,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cascade_clip.shapes.captions import caption_of_one
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES
+from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A stage of a curriculum: what scenes look like, how many a step, its share of the steps, how many are drawn."""
+class CurriculumStage:
+    """A part of the training with scenes of one kind.
+
+    Attributes:
+        size: Side of the scenes in pixels.
+        things: Fewest and most things in a scene.
+        stuff: Fewest and most regions of stuff.
+        batch: Scenes per step.
+        share: Share of all steps, 0..1.
+        pool: How many different scenes are drawn.
+    """
 
     size: int
     things: tuple[int, int]
@@ -30,7 +38,7 @@ class Stage:
 
 
 def names_in(captions: Sequence[str]) -> Tensor:
-    """Read which class names captions hold; `blue circle` is not read into `striped blue circle`.
+    """Find the class names in captions; `striped blue circle` does not count as `blue circle`.
 
     Args:
         captions: N sentences.
@@ -58,7 +66,7 @@ class Pairs:
     named: Tensor
 
     @classmethod
-    def draw(cls, seed: int, stage: Stage, rank: int = 0, world: int = 1) -> "Pairs":
+    def draw(cls, seed: int, stage: CurriculumStage, rank: int = 0, world: int = 1) -> "Pairs":
         """Draw one process's share of a stage's pool.
 
         Args:
@@ -78,7 +86,7 @@ class Pairs:
         return cls(np.stack(images), list(captions), names_in(captions))
 
     def batch(self, rng: np.random.Generator, size: int, whole: int) -> tuple[NDArray[np.uint8], list[str], Tensor]:
-        """Draw a batch; every other image or so is mirrored, which no caption can tell.
+        """Draw a batch; images are mirrored at random, which makes no caption wrong.
 
         Args:
             rng: Source of rows and wording.

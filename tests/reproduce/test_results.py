@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from quick_runs import QuickLauncher
+from quick_runs import QuickCommands
 
-from cascade_clip.reproduce.plan import RowPlan, TablePlan, plan_tables
-from cascade_clip.reproduce.render import text_rows, to_markdown
+from cascade_clip.reproduce.plan import TablePlan, plan_tables
 from cascade_clip.reproduce.results import collect
-from cascade_clip.reproduce.runner import Failure, Slot, run_all
+from cascade_clip.reproduce.runner import Failure, RunDevice, run_all
 from cascade_clip.reproduce.table_file import read_table
 
 Make = Callable[..., TablePlan]
-SLOT = Slot(())
+DEVICE = RunDevice(())
 
 
-def test_markdown_over_seeds(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_markdown_over_seeds(make_plan: Make, commands: QuickCommands) -> None:
     plan = make_plan(seeds=2)
-    run_all(plan.runs[:3], [SLOT], launcher)
+    run_all(plan.runs[:3], [DEVICE], commands)
     failed = plan.runs[3]
     failure = Failure("Out of memory | really.\nMore of it.", 1, failed.log)
-    assert to_markdown(collect(plan, {failed.folder: failure})).splitlines() == [
+    assert collect(plan, {failed.folder: failure}).to_markdown().splitlines() == [
         "### Squares (no-blue)",
         "",
         "Percent; mean ± sample standard deviation over 2 seeds; 2 training steps.",
@@ -36,26 +36,18 @@ def test_markdown_over_seeds(make_plan: Make, launcher: QuickLauncher) -> None:
     ]
 
 
-def test_one_seed_has_no_spread(make_plan: Make, launcher: QuickLauncher) -> None:
-    plan = make_plan(seeds=1)
-    run_all(plan.runs, [SLOT], launcher)
-    markdown = to_markdown(collect(plan, {}))
-    assert "±" not in markdown
-    assert "Percent; one seed; 2 training steps." in markdown
-    assert "| one stage | 40.0 | 20.0 | 30.0 | 50.0 |" in markdown
-
-
-def test_figures_that_do_not_exist(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_figures_that_do_not_exist(make_plan: Make, commands: QuickCommands) -> None:
     """A split without unseen classes has neither unseen mIoU nor hIoU, and a seed that has not run has nothing."""
-    launcher.scores = lambda folder, command: {
+    commands.scores = lambda folder, command: {
         **dict.fromkeys(("miou_unseen", "hiou")),
         "miou_seen": 0.4,
         "pixel_accuracy": 0.5,
     }
     plan = make_plan(seeds=1)
-    run_all(plan.runs[:1], [SLOT], launcher)
+    run_all(plan.runs[:1], [DEVICE], commands)
     result = collect(plan, {})
-    assert [row.here for row in text_rows(result)] == [("40.0", "–", "–", "50.0"), ("–",) * 4]
+    assert result.to_markdown().splitlines()[2] == "Percent; one seed; 2 training steps."
+    assert [cells[1:5] for cells in result.cells()[1]] == [["40.0", "–", "–", "50.0"], ["–"] * 4]
     record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert record["rows"][0]["mean"] == {"miou_seen": 40.0, "miou_unseen": None, "hiou": None, "pixel_accuracy": 50.0}
     assert [row["runs"][0]["status"] for row in record["rows"]] == ["finished", "to run"]
@@ -63,7 +55,7 @@ def test_figures_that_do_not_exist(make_plan: Make, launcher: QuickLauncher) -> 
 
 def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path: Path) -> None:
     (plan,) = plan_tables([read_table("table2")], "voc-seen", seeds=1, output=tmp_path)
-    lines = to_markdown(collect(plan, {})).splitlines()
+    lines = collect(plan, {}).to_markdown().splitlines()
     assert "|  | seen mIoU | unseen mIoU | hIoU | pixel acc. | paper: seen / unseen / hIoU |  |" in lines
     assert "| *inductive* |  |  |  |  |  |  |" in lines
     assert "| ZegFormer | – | – | – | – | 86.4 / 63.6 / 73.3 | quoted |" in lines
@@ -73,15 +65,15 @@ def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path: Pa
 
 def test_why_a_row_is_not_run_is_said(make_plan: Make) -> None:
     plan = make_plan(seeds=1)
-    rows = (RowPlan(plan.rows[0].row, (), "not run: for a reason"), plan.rows[1])
-    result = collect(TablePlan(plan.table, plan.split, plan.folder, rows), {})
-    assert "| one stage | – | – | – | – | not run: for a reason |" in to_markdown(result)
+    rows = (replace(plan.rows[0], runs=(), reason="not run: for a reason"), plan.rows[1])
+    result = collect(replace(plan, rows=rows), {})
+    assert "| one stage | – | – | – | – | not run: for a reason |" in result.to_markdown()
     assert result.to_dict()["rows"][0]["mean"] is None
 
 
-def test_json_record(make_plan: Make, launcher: QuickLauncher) -> None:
+def test_json_record(make_plan: Make, commands: QuickCommands) -> None:
     plan = make_plan(seeds=2)
-    run_all(plan.runs, [SLOT], launcher)
+    run_all(plan.runs, [DEVICE], commands)
     record = collect(plan, {}).to_dict()
     assert {key: record[key] for key in ("table", "title", "split", "paper")} == {
         "table": "mine",

@@ -1,14 +1,16 @@
-"""What a CLIP knows of the drawn world: image-level naming, and how well its patch tokens localise untrained."""
+"""Zero-shot figures of a CLIP on the drawn world: naming whole images, and localising by patch tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import open_clip
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms.functional import normalize
 
 from cascade_clip.model.clip.image_encoder import patch_grid
 from cascade_clip.model.dense import DenseNetwork
@@ -18,8 +20,6 @@ from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
 TEMPLATES: Final = ("a photo of a {}", "a photo of a {}.", "a {} in the scene.", "this is a photo of a {}.")
 HELD_OUT: Final = 90_001
 """First number of the seeds of held-out scenes; no training scene starts with it."""
-_MEAN: Final = (123.675, 116.28, 103.53)
-_STD: Final = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,9 @@ class Naming:
 
 
 def to_tensor(images: NDArray[np.uint8]) -> Tensor:
-    """Normalise images with the ImageNet statistics.
-
-    Args:
-        images: (B, H, W, 3) uint8, RGB.
-
-    Returns:
-        (B, 3, H, W) float32.
-    """
+    """Normalise images (B, H, W, 3) uint8 with the ImageNet statistics to (B, 3, H, W) float32."""
     tensor = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-    return (tensor - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
+    return normalize(tensor, [123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
 
 
 def held_out_scenes(count: int, *, size: int = 128, dense: bool = False) -> list[Scene]:
@@ -68,22 +61,19 @@ def held_out_scenes(count: int, *, size: int = 128, dense: bool = False) -> list
     return [draw_scene([HELD_OUT, size, 0, i], size=size, things=one, stuff=one) for i in range(count)]
 
 
-@torch.no_grad()
-def class_embeddings(model: Any, tokenizer: Any, templates: Sequence[str] = TEMPLATES) -> Tensor:
-    """Embed all classes of the world.
+def class_embeddings(model: Any, tokenizer: Any) -> Tensor:
+    """Embed all classes of the world, averaged over `TEMPLATES`.
 
     Args:
         model: An open_clip CLIP.
         tokenizer: Its tokenizer.
-        templates: Sentences with {}; their embeddings are averaged.
 
     Returns:
         (K, C) unit rows in the order of `CLASS_NAMES`.
     """
     device = model.logit_scale.device
-    sentences = tokenizer([t.format(name) for name in CLASS_NAMES for t in templates]).to(device)
-    rows = model.encode_text(sentences, normalize=True).view(len(CLASS_NAMES), len(templates), -1)
-    return functional.normalize(rows.mean(1), dim=-1)
+    with torch.no_grad():
+        return open_clip.build_zero_shot_classifier(model, tokenizer, CLASS_NAMES, TEMPLATES, device=device).T
 
 
 def _recalls(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> dict[int, float]:
@@ -122,23 +112,8 @@ def naming_accuracy(model: Any, text: Tensor, scenes: Sequence[Scene], batch: in
 
 
 @torch.no_grad()
-def value_path_tokens(model: Any, images: Tensor) -> Tensor:
-    """Patch tokens of the last block through its value path alone (MaskCLIP), in the joint space.
-
-    Args:
-        model: An open_clip CLIP with a `VisionTransformer`.
-        images: (B, 3, H, W) float32 normalised.
-
-    Returns:
-        (B, N, C) unit vectors, patches in rows.
-    """
-    network = DenseNetwork(model.visual)
-    return functional.normalize(network.patch_tokens(images, patch_grid(images, network.patch_size)), dim=-1)
-
-
-@torch.no_grad()
 def patch_localisation(model: Any, text: Tensor, scenes: Sequence[Scene], batch: int = 50) -> tuple[float, float]:
-    """Segment scenes by the cosine of value-path patch tokens and class embeddings, without any training.
+    """Segment scenes by the cosine of patch tokens (value path of the last block, MaskCLIP) and class embeddings.
 
     Args:
         model: An open_clip CLIP whose image size is the scenes' size.
@@ -149,13 +124,14 @@ def patch_localisation(model: Any, text: Tensor, scenes: Sequence[Scene], batch:
     Returns:
         Mean IoU over the classes that occur, of things and of stuff, each in 0..1 (all classes compete per pixel).
     """
-    classes, size = len(CLASS_NAMES), scenes[0].label.shape[0]
+    classes, size, network = len(CLASS_NAMES), scenes[0].label.shape[0], DenseNetwork(model.visual)
     confusion = np.zeros((classes, classes), np.int64)
     for start in range(0, len(scenes), batch):
         chunk = scenes[start : start + batch]
-        tokens = value_path_tokens(model, to_tensor(np.stack([scene.image for scene in chunk])).to(text.device))
-        side = round(tokens.shape[1] ** 0.5)
-        scores = (tokens @ text.T).transpose(1, 2).reshape(len(chunk), classes, side, side)
+        images = to_tensor(np.stack([scene.image for scene in chunk])).to(text.device)
+        grid = patch_grid(images, network.patch_size)
+        tokens = functional.normalize(network.patch_tokens(images, grid), dim=-1)
+        scores = (tokens @ text.T).transpose(1, 2).reshape(len(chunk), classes, *grid)
         guess = functional.interpolate(scores, size=(size, size), mode="bilinear").argmax(1).cpu().numpy()
         truth = np.stack([scene.label for scene in chunk]).astype(np.int64)
         confusion += np.bincount((truth * classes + guess).ravel(), minlength=classes**2).reshape(classes, classes)
