@@ -117,7 +117,7 @@ class CascadeCLIP:
         scores: Mapping[str, float] | None = None,
         include_clip: bool | None = None,
     ) -> None:
-        """Write a checkpoint folder (DESIGN 4.5), see `save_checkpoint`.
+        """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 
         Raises:
             UserError: The model is a training-free or an exported one, of which there is nothing to save.

@@ -13,11 +13,12 @@ COMMAND_LINE = PACKAGE.parent / "cli"
 FLOORS = (
     {"errors", "files", "labels", "progress", "extensions"},
     {"runtime", "config"},
+    {"compilation"},
     {"data", "losses", "model"},
     {"checkpoint", "preparation"},
     {"inference"},
-    {"evaluation"},
     {"segmenter"},
+    {"evaluation"},
     {"analysis"},
     {"report"},
     {"training"},

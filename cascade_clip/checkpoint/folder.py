@@ -1,4 +1,7 @@
-"""Checkpoint folders: `config.json`, `model.safetensors`, a model card, sometimes CLIP's own weights (DESIGN 4.5)."""
+"""Checkpoint folders: `config.json`, `model.safetensors`, a model card, sometimes CLIP's own weights.
+
+See cascade_clip/README.md, section 4.5.
+"""
 
 from __future__ import annotations
 

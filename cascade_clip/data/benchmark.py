@@ -70,7 +70,7 @@ class Benchmark(Section):
     self_training_batch_factor: int = 1
     """By how much released self-training multiplies the batch of inductive training (SPEC section 11)."""
     may_be_published: bool
-    """Whether anybody may pass the images on (ECOSYSTEM section 5)."""
+    """Whether anybody may pass the images on."""
     licence: str
     """What the terms are, two or three sentences, shown before anything is downloaded."""
     terms: tuple[_Address, ...]

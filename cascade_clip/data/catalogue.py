@@ -1,4 +1,6 @@
-"""Class lists, splits and facts by name, from `benchmarks/*.toml` or a user's own file (DESIGN section 4.2).
+"""Class lists, splits and facts by name, from `benchmarks/*.toml` or a user's own file.
+
+See cascade_clip/README.md, section 4.2.
 
 A file names its dataset, lists the classes in label order and, for each split, the unseen classes by name; those of
 published datasets also have a section `[benchmark]`, see `cascade_clip.data.benchmark`:
@@ -143,7 +145,7 @@ def split_for_dataset_folder(folder: Path) -> Split:
     """Make the fully supervised split of a prepared dataset: the classes of its `dataset.json`, none unseen.
 
     Args:
-        folder: A prepared dataset (DESIGN section 4.1).
+        folder: A prepared dataset (cascade_clip/README.md, section 4.1).
 
     Returns:
         The split, named like the dataset. Prompts and colours are those of the built-in class list with the same names,

@@ -1,4 +1,4 @@
-"""What `dataset.json` of a prepared dataset says (DESIGN section 4.1)."""
+"""What `dataset.json` of a prepared dataset says (cascade_clip/README.md, section 4.1)."""
 
 from __future__ import annotations
 

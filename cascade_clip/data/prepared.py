@@ -1,4 +1,7 @@
-"""Reading a prepared dataset (DESIGN section 4.1); writing one is `cascade_clip.preparation.prepared_writer`."""
+"""Reading a prepared dataset; writing one is `cascade_clip.preparation.prepared_writer`.
+
+See cascade_clip/README.md, section 4.1.
+"""
 
 from __future__ import annotations
 

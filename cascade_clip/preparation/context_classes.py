@@ -37,7 +37,7 @@ CONTEXT_IDS = {
     "sign": 355, "sky": 360, "snow": 366, "sofa": 368, "table": 397, "track": 415, "train": 416, "tree": 420,
     "truck": 424, "tvmonitor": 427, "wall": 440, "water": 445, "window": 454, "wood": 458,
 }
-"""Id of each of the 59 classes in the full annotation (ECOSYSTEM section 3)."""
+"""Id of each of the 59 classes in the full annotation."""
 
 VOC_FIRST = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse",

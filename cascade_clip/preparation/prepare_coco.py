@@ -20,7 +20,7 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
-# Published numbers of images, each with a mask (ECOSYSTEM section 3).
+# Published numbers of images, each with a mask.
 _COUNTS = benchmark("coco").counts
 
 _LAST_VALUE = 181
@@ -148,7 +148,7 @@ def read_coco_mask(mask: Entry) -> NDArray[np.uint8]:
     """Read one mask as labels; see `cascade_clip.preparation.masks.ReadMask`.
 
     Published masks hold the label id minus one: 0..181, of which 171 are used, and 255 = unlabelled; the label is the
-    rank among the used ones (ECOSYSTEM section 3). Masks named `*_labelTrainIds.png` hold labels already.
+    rank among the used ones. Masks named `*_labelTrainIds.png` hold labels already.
 
     Args:
         mask: A PNG with one channel; a palette's indices are kept.

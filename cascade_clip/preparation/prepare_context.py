@@ -26,7 +26,7 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
-# Published numbers of images (ECOSYSTEM section 3).
+# Published numbers of images.
 _PARTS: tuple[Part, Part] = ("train", "val")
 _COUNTS = benchmark("context").counts
 

@@ -20,7 +20,7 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
-# Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582 (ECOSYSTEM section 3).
+# Published numbers of images; with the additions the literature trains on 1,464 + 9,118 = 10,582.
 _COUNTS = benchmark("voc").counts
 
 _LISTS = "ImageSets/Segmentation"

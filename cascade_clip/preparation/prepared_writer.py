@@ -1,4 +1,7 @@
-"""Writing a prepared dataset: in parallel, resumable, the same bytes for the same input (DESIGN section 4.1)."""
+"""Writing a prepared dataset: in parallel, resumable, the same bytes for the same input.
+
+See cascade_clip/README.md, section 4.1.
+"""
 
 from __future__ import annotations
 

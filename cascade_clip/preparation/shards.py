@@ -1,4 +1,4 @@
-"""The Parquet shards of a prepared dataset, in the Hub's layout (DESIGN section 4.1)."""
+"""The Parquet shards of a prepared dataset, in the Hub's layout (cascade_clip/README.md, section 4.1)."""
 
 from __future__ import annotations
 

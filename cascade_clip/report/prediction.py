@@ -1,4 +1,4 @@
-"""The files of one prediction (DESIGN 4.6), written whole or not at all."""
+"""The files of one prediction (cascade_clip/README.md, section 4.6), written whole or not at all."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Run:
 
     Attributes:
         title: Row and seed, as progress shows them.
-        folder: Run folder (DESIGN 4.4).
+        folder: Run folder (cascade_clip/README.md, section 4.4).
         mode: How it is trained.
         recipe: What is trained; None: a training-free model.
         model: The training-free model; None: `recipe` is trained.

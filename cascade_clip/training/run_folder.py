@@ -1,4 +1,7 @@
-"""The folder of a run (DESIGN 4.4): recipe, environment, metrics, models, and the states that resuming starts from."""
+"""The folder of a run: recipe, environment, metrics, models, and the states that resuming starts from.
+
+See cascade_clip/README.md, section 4.4.
+"""
 
 from __future__ import annotations
 

@@ -66,7 +66,8 @@ def train(
 
     Args:
         recipe: What to train, see `load_recipe`; None with `resume`, where the run folder's own recipe counts.
-        output: The run's folder: recipe, environment, metrics, pictures, states and models (DESIGN 4.4).
+        output: The run's folder: recipe, environment, metrics, pictures, states and models (cascade_clip/README.md,
+            section 4.4).
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; with several processes each takes its own CUDA device.
         precision: `fp32`, `bf16` or `fp16` of the network's products; weights stay fp32.
         resume: Continue the run that lies in `output`, to the same weights as an uninterrupted run.
