@@ -11,7 +11,8 @@ import cascade_clip
 PACKAGE = Path(cascade_clip.__file__).parent
 COMMAND_LINE = PACKAGE.parent / "cli"
 FLOORS = (
-    {"errors", "files", "labels", "progress", "extensions"},
+    {"errors", "labels", "progress"},
+    {"files", "extensions"},
     {"runtime", "config"},
     {"compilation"},
     {"data", "losses", "model"},

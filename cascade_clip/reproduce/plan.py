@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cascade_clip.config.recipes import load_recipe, recipe_names
 from cascade_clip.config.schema import PaperFigure, Recipe
-from cascade_clip.config.self_training import self_training_recipe
 from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import BASE, Table, TableRow
+from cascade_clip.training.self_training import self_training_recipe
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from cascade_clip.checkpoint.folder import CONFIG, recipe_of_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.config.recipes import change_recipe, load_recipe
 from cascade_clip.config.schema import Recipe
-from cascade_clip.config.self_training import as_self_training
 from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.training.loop import OnStep
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.self_training import as_self_training
 from cascade_clip.training.start import start_training
 
 

@@ -28,7 +28,6 @@ from trained_runs import (
 
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe, SelfTrainingConfig
-from cascade_clip.config.self_training import self_training_recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import write_prepared
@@ -36,6 +35,7 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training import step
 from cascade_clip.training.labelling import PseudoLabels, StudentPasses
+from cascade_clip.training.self_training import self_training_recipe
 from cascade_clip.training.start import start_training
 
 MakeRecipe = Callable[..., Recipe]
