@@ -8,10 +8,12 @@ import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from cascade_clip.errors import UserError, closest
 
@@ -44,6 +46,27 @@ def resolve_device(name: str = "auto") -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError('The device "mps" is not there: PyTorch sees no Apple GPU. Use --device auto or cpu.')
     return torch.device(name)
+
+
+def own_process(device: str) -> tuple[PartialState, str]:
+    """Find this process among those of a launch, see `--nproc`.
+
+    Args:
+        device: A device as for `resolve_device`.
+
+    Returns:
+        Accelerate's state, and the device of this process: with several processes each has its own.
+
+    Raises:
+        UserError: An unknown name, or a device that this machine does not have.
+    """
+    state = PartialState(cpu=resolve_device(device).type == "cpu")
+    return state, str(state.device) if state.num_processes > 1 else device
+
+
+def gathered(own: Any) -> list[Any]:
+    """Collect a value from every process, by rank; called in all of them."""
+    return list(gather_object([own]))
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

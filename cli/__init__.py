@@ -11,12 +11,45 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import LazyLoader
 from types import ModuleType
+from typing import Any
+
+
+class _LazyModule(ModuleType):
+    """A module that is executed when a name is looked up which it does not have yet.
+
+    Python's own `importlib.util.LazyLoader` executes a module for its `__file__` too, which `inspect` asks of every
+    module in the middle of other modules' imports.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        try:
+            self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+        except BaseException:
+            self.__class__ = _LazyModule
+            raise
+        return getattr(self, name)
+
+
+class _LazyLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        if spec is not None:
+            spec.loader = module.__loader__ = self.loader
+        module.__class__ = _LazyModule
 
 
 class _LazyLibrary(MetaPathFinder):
-    """Finds the modules of `cascade_clip` and puts off executing them (Python's own `LazyLoader`)."""
+    """Finds the modules of `cascade_clip`, packages aside, and puts off executing them."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -25,8 +58,8 @@ class _LazyLibrary(MetaPathFinder):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         is_package = spec is not None and spec.submodule_search_locations is not None
-        if spec is not None and isinstance(spec.loader, Loader) and not is_package:
-            spec.loader = LazyLoader(spec.loader)
+        if spec is not None and spec.loader is not None and not is_package:
+            spec.loader = _LazyLoader(spec.loader)
         return spec
 
 

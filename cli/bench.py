@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from cascade_clip.bench.against import check_kinds, read_record
-from cascade_clip.bench.record import run_bench, warnings_of
-from cascade_clip.bench.settings import ARCHITECTURE, RECIPE, BenchSettings, parse_kind, parse_size
+from cascade_clip.bench import against as bench_against
+from cascade_clip.bench import record as bench_record
+from cascade_clip.bench import settings as bench_settings
 from cascade_clip.errors import UserError
 from cascade_clip_cli.bench_tables import show_changes, show_record
 from cascade_clip_cli.console import be_quiet, show_log, stderr
@@ -35,7 +35,7 @@ def bench(
     ] = None,
     architecture: Annotated[
         str, typer.Option("--architecture", help="CLIP architecture of the random weights.")
-    ] = ARCHITECTURE,
+    ] = bench_settings.ARCHITECTURE,
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     classes: Annotated[
@@ -71,19 +71,19 @@ def bench(
     show_log()
     # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
-    chosen = parse_kind(kind)
+    chosen = bench_settings.parse_kind(kind)
     if images is not None and chosen not in _DEFAULT_IMAGES:
         raise UserError(f"bench {chosen} has no --images: it takes turns with one image or step.")
     if chosen == "prepare" and (plain or compiled):
         raise UserError("bench prepare runs no network: leave --plain and --compile out.")
-    settings = BenchSettings(
+    settings = bench_settings.BenchSettings(
         kind=chosen,
         checkpoint=checkpoint,
         architecture=architecture,
-        recipe=recipe or RECIPE,
+        recipe=recipe or bench_settings.RECIPE,
         overrides=tuple(overrides or ()),
         classes=classes,
-        size=parse_size(size),
+        size=bench_settings.parse_size(size),
         batch=batch,
         images=images or _DEFAULT_IMAGES.get(chosen, 1),
         repeats=repeats,
@@ -94,16 +94,18 @@ def bench(
         compiled=compiled,
         plain=plain,
     )
-    before = read_record(against) if against is not None else None
+    before = bench_against.read_record(against) if against is not None else None
     if before is not None:
-        check_kinds(before, chosen)
+        bench_against.check_kinds(before, chosen)
     with stderr.status("building") as status:
-        record = run_bench(settings, memory=memory, progress=lambda note: status.update(f"measuring: {note}"))
+        record = bench_record.run_bench(
+            settings, memory=memory, progress=lambda note: status.update(f"measuring: {note}")
+        )
     if json_file != STDOUT:
         show_record(record)
         if before is not None:
             show_changes(before, record)
-    for warning in warnings_of(record):
+    for warning in bench_record.warnings_of(record):
         stderr.print(f"[bold yellow]Warning:[/] {warning}", highlight=False)
     if output is not None:
         write_json(output / f"bench-{chosen}.json", record)

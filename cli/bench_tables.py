@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from cascade_clip.bench.against import changes_since, different_settings
+from cascade_clip.bench import against
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.tables import MISSING, plain_table
 
@@ -38,11 +38,11 @@ def show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
             f"[{_COLOURS.get(change.verdict, 'dim')}]{change.verdict}",
             MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
         )
-        for change in changes_since(before, after)
+        for change in against.changes_since(before, after)
     ]
     headings = ("before", "now", "quotient", "verdict", "above build")
     table = _table("ratios against the earlier result", headings, rows)
-    differences = different_settings(before, after)
+    differences = against.different_settings(before, after)
     if differences:
         table.caption = escape(f"Not only the code differs: {'; '.join(differences)}.")
     stdout.print(table)

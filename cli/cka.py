@@ -8,18 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from accelerate.utils import gather_object
 
-from cascade_clip.analysis.layer_similarity import (
-    LayerSimilarity,
-    ProcessGroup,
-    SimilaritySettings,
-    layer_similarities,
-)
-from cascade_clip.analysis.observed_model import LAYER_KINDS, LayerKind, TokenKind
+from cascade_clip import runtime
+from cascade_clip.analysis import layer_similarity, observed_model
 from cascade_clip.errors import UserError, closest
-from cascade_clip.report.cka_page import write_cka_report
-from cascade_clip.report.heat_map import write_heat_map
+from cascade_clip.report import cka_page, heat_map
 from cascade_clip_cli.cka_inputs import find_image_set, load_models
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stdout
 from cascade_clip_cli.heat_map import heat_maps, summary_table
@@ -47,7 +40,7 @@ class TokenChoice(StrEnum):
     BOTH = "both"
 
 
-TOKENS: dict[TokenChoice, tuple[TokenKind, ...]] = {
+TOKENS: dict[TokenChoice, tuple[observed_model.TokenKind, ...]] = {
     TokenChoice.PATCH: ("patch",),
     TokenChoice.CLASS: ("class",),
     TokenChoice.BOTH: ("patch", "class"),
@@ -121,7 +114,7 @@ def cka(
         return
     if cross and against is None:
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
-    settings = SimilaritySettings(
+    settings = layer_similarity.SimilaritySettings(
         layers=chosen_layers(layers),
         tokens=TOKENS[tokens],
         estimator=estimator.value,
@@ -134,10 +127,12 @@ def cka(
     started = time.perf_counter()
     state, main, other, loaded = load_models(model, against, device, precision)
     image_set = find_image_set(loaded, images, data, split, stream=stream, limit=limit)
-    processes = ProcessGroup(state.process_index, state.num_processes, lambda own: list(gather_object([own])))
+    processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
-        found = layer_similarities(main, image_set, settings, other=other, processes=processes, progress=shown)
+        found = layer_similarity.layer_similarities(
+            main, image_set, settings, other=other, processes=processes, progress=shown
+        )
     if not state.is_main_process:
         return
     record = {
@@ -156,7 +151,7 @@ def cka(
     _write(found, record, output, report, json_file)
 
 
-def chosen_layers(given: str) -> tuple[LayerKind, ...]:
+def chosen_layers(given: str) -> tuple[observed_model.LayerKind, ...]:
     """Read `--layers`; shallow to deep, whatever the order of the words.
 
     Raises:
@@ -164,28 +159,28 @@ def chosen_layers(given: str) -> tuple[LayerKind, ...]:
     """
     words = [word.strip() for word in given.split(",") if word.strip()]
     for word in words:
-        if word not in LAYER_KINDS:
-            raise UserError(f'--layers knows no "{word}".{closest(word, LAYER_KINDS)}')
+        if word not in observed_model.LAYER_KINDS:
+            raise UserError(f'--layers knows no "{word}".{closest(word, observed_model.LAYER_KINDS)}')
     if not words:
-        raise UserError(f"--layers is empty: give some of {', '.join(LAYER_KINDS)}.")
-    return tuple(layer for layer in LAYER_KINDS if layer in words)
+        raise UserError(f"--layers is empty: give some of {', '.join(observed_model.LAYER_KINDS)}.")
+    return tuple(layer for layer in observed_model.LAYER_KINDS if layer in words)
 
 
 def _write(
-    similarities: list[LayerSimilarity],
+    similarities: list[layer_similarity.LayerSimilarity],
     record: dict[str, Any],
     output: Path,
     report: Path | None,
     json_file: Path | None,
 ) -> None:
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
-    files = write_heat_map(output, similarities, complete)
+    files = heat_map.write_heat_map(output, similarities, complete)
     if json_file != STDOUT:
         stdout.print(heat_maps(similarities, stdout.width))
         stdout.print(summary_table(similarities))
         stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
     if report is not None:
-        page = write_cka_report(report, similarities, record)
+        page = cka_page.write_cka_report(report, similarities, record)
         if json_file != STDOUT:
             stdout.print(f"report written to {page}", highlight=False, markup=False)
     if json_file is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from accelerate import PartialState
+from typing import TYPE_CHECKING
 
-from cascade_clip.analysis.layer_tokens import ImageSet, dataset_images, file_images
-from cascade_clip.analysis.observed_model import ObservedModel, model_name, observed_clip, observed_model
+from cascade_clip import runtime, segmenter
+from cascade_clip.analysis import layer_tokens
+from cascade_clip.analysis import observed_model as analysis_observed_model
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.evaluate import find_dataset
-from cascade_clip.inference.inputs import find_images
-from cascade_clip.runtime import resolve_device
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.evaluation import evaluate
+from cascade_clip.inference import inputs
 from cascade_clip_cli.console import stderr
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
@@ -21,7 +23,12 @@ FIRST_SPLIT = "shapes"
 
 def load_models(
     given: str, against: str | None, device: str, precision: str
-) -> tuple[PartialState, ObservedModel, ObservedModel | None, CascadeCLIP]:
+) -> tuple[
+    PartialState,
+    analysis_observed_model.ObservedModel,
+    analysis_observed_model.ObservedModel | None,
+    segmenter.CascadeCLIP,
+]:
     """Load the models that are compared; names are checked before anything slow is loaded.
 
     Args:
@@ -37,24 +44,31 @@ def load_models(
         UserError: A model that cannot be loaded, or CLIP against itself.
     """
     wanted = [given] if against is None or against == OWN_CLIP else [given, against]
-    names = [model_name(name) for name in wanted]
-    state = PartialState(cpu=resolve_device(device).type == "cpu")
-    own_device = str(state.device) if state.num_processes > 1 else device
+    names = [analysis_observed_model.model_name(name) for name in wanted]
+    state, own_device = runtime.own_process(device)
     with stderr.status("loading the model"):
-        loaded = [CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
+        loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
     if against is None:
-        return state, observed_model(loaded[0], given, given), None, loaded[0]
-    main = observed_model(loaded[0], given, f"{given}, after training" if against == OWN_CLIP else given)
+        return state, analysis_observed_model.observed_model(loaded[0], given, given), None, loaded[0]
+    main = analysis_observed_model.observed_model(
+        loaded[0], given, f"{given}, after training" if against == OWN_CLIP else given
+    )
     if against != OWN_CLIP:
-        return state, main, observed_model(loaded[1], against, against), loaded[0]
+        return state, main, analysis_observed_model.observed_model(loaded[1], against, against), loaded[0]
     if main.head is None:
         raise UserError(f'"{given}" is CLIP as it is: --against clip compares a trained model with the CLIP below it.')
-    return state, main, observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
+    return state, main, analysis_observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
 
 
 def find_image_set(
-    model: CascadeCLIP, files: list[str] | None, data: str | None, split: str | None, *, stream: bool, limit: int
-) -> ImageSet:
+    model: segmenter.CascadeCLIP,
+    files: list[str] | None,
+    data: str | None,
+    split: str | None,
+    *,
+    stream: bool,
+    limit: int,
+) -> layer_tokens.ImageSet:
     """Find the images that both models get.
 
     Args:
@@ -71,11 +85,11 @@ def find_image_set(
     if files:
         if data is not None or split is not None:
             raise UserError("Give either --images or --data and --split: both say what is looked at.")
-        return file_images(find_images(files), ", ".join(files), limit=limit)
+        return layer_tokens.file_images(inputs.find_images(files), ", ".join(files), limit=limit)
     if data is None and split is None and model.split is None:
         split = FIRST_SPLIT
-    _, dataset = find_dataset(model, split, data, stream=stream)
-    found = dataset_images(dataset, limit=limit)
+    _, dataset = evaluate.find_dataset(model, split, data, stream=stream)
+    found = layer_tokens.dataset_images(dataset, limit=limit)
     if not found.count:
         raise UserError(f'The data set "{dataset.name}" has no validation images; name image files with --images.')
     return found

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.analysis.similarity import Point, centre_of_mask
-from cascade_clip.data.images import decode_label
+from cascade_clip import segmenter
+from cascade_clip.analysis import similarity
+from cascade_clip.data import images
 from cascade_clip.errors import UserError, closest
-from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.vocabulary import ClassChoice, own_classes
 
 
 class ComparedPoint(NamedTuple):
     """The pixel whose patch is compared with all others, and the (H, W) mask of the class that it is the centre of."""
 
-    point: Point
+    point: similarity.Point
     mask: NDArray[np.bool_] | None = None
 
 
@@ -39,7 +39,7 @@ def check_point_options(
         raise UserError(f"{option} needs --class NAME: it says where that class is looked up.")
 
 
-def chosen_point(point: str | None, fraction: str | None, width: int, height: int) -> Point:
+def chosen_point(point: str | None, fraction: str | None, width: int, height: int) -> similarity.Point:
     """The pixel that the options name; without any, the centre of the image.
 
     Raises:
@@ -65,7 +65,7 @@ def chosen_point(point: str | None, fraction: str | None, width: int, height: in
 
 
 def class_point(
-    name: str, label: Path | None, pixels: NDArray[np.uint8], model: CascadeCLIP, choice: ClassChoice | None
+    name: str, label: Path | None, pixels: NDArray[np.uint8], model: segmenter.CascadeCLIP, choice: ClassChoice | None
 ) -> ComparedPoint:
     """The mask of a class, predicted by the first model or read from a label map, and its centre.
 
@@ -81,7 +81,7 @@ def class_point(
         labels, found = segmentation.labels, [share.name for share in segmentation.summary()]
         source = "The model finds"
     else:
-        labels = decode_label(label)
+        labels = images.decode_label(label)
         found = [names[index] for index in sorted({*labels.flat}) if index < len(names)]
         source = f"{label} holds"
     if labels.shape != pixels.shape[:2]:
@@ -92,4 +92,4 @@ def class_point(
     mask = labels == names.index(name)
     if not mask.any():
         raise UserError(f'{source} no "{name}" in the image.{closest(name, found)} Or give --point X,Y.')
-    return ComparedPoint(centre_of_mask(mask), mask)
+    return ComparedPoint(similarity.centre_of_mask(mask), mask)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip import segmenter as segmenter_module
 from cascade_clip_cli.console import stderr
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def compile_network(segmenter: CascadeCLIP, text: Tensor) -> float:
+
+def compile_network(segmenter: segmenter_module.CascadeCLIP, text: Tensor) -> float:
     """Compile for as many classes as `text` (K, C) has; returns the seconds it took.
 
     Raises:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from accelerate import PartialState
 from pydantic import ValidationError
 
-from cascade_clip.config.schema import InferenceConfig
+from cascade_clip import runtime, segmenter
+from cascade_clip.config import schema
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.evaluate import evaluate as evaluate_model
-from cascade_clip.evaluation.evaluate import find_dataset
+from cascade_clip.evaluation import evaluate as evaluation_evaluate
 from cascade_clip.files import check_folder
-from cascade_clip.runtime import resolve_device
-from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, show_evaluation, write_pictures_and_report, write_record
@@ -33,6 +30,9 @@ from cascade_clip_cli.options import (
     StreamOption,
 )
 from cascade_clip_cli.tables import STDOUT
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def evaluate(
@@ -82,12 +82,12 @@ def evaluate(
         return
     state, model = _load(checkpoint, device, precision)
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
-    chosen, dataset = find_dataset(model, split, data, stream=stream)
+    chosen, dataset = evaluation_evaluate.find_dataset(model, split, data, stream=stream)
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
     with progress_bar("evaluate") as progress:
-        result = evaluate_model(
+        result = evaluation_evaluate.evaluate(
             model,
             chosen,
             dataset,
@@ -113,7 +113,7 @@ def evaluate(
             stdout.print(f"Written: {written}", highlight=False, markup=False)
 
 
-def changed_inference(inference: InferenceConfig, **changes: Any) -> InferenceConfig:
+def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> schema.InferenceConfig:
     """Put the options that were given over the recipe's.
 
     Raises:
@@ -121,15 +121,14 @@ def changed_inference(inference: InferenceConfig, **changes: Any) -> InferenceCo
     """
     given = {name: value for name, value in changes.items() if value is not None}
     try:
-        return InferenceConfig.model_validate({**inference.model_dump(), **given})
+        return schema.InferenceConfig.model_validate({**inference.model_dump(), **given})
     except ValidationError as error:
         reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
 
 
-def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, CascadeCLIP]:
+def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, segmenter.CascadeCLIP]:
     """The place of this process among all, and the model on this process's device."""
-    state = PartialState(cpu=resolve_device(device).type == "cpu")
-    own_device = str(state.device) if state.num_processes > 1 else device
+    state, own_device = runtime.own_process(device)
     with stderr.status("loading the model"):
-        return state, CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)
+        return state, segmenter.CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)

@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_clip.config.schema import PaperFigure
-from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.evaluation.details import example_images
-from cascade_clip.evaluation.evaluate import EvaluationResult
-from cascade_clip.evaluation.published import paper_figures
-from cascade_clip.inference.predictor import Vocabulary
-from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation_report
-from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
-from cascade_clip.report.palette import class_colours
-from cascade_clip.report.pictured_image import PicturedImage, picture_image
-from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.run_folder import RunFolder
+from cascade_clip import segmenter
+from cascade_clip.config import schema
+from cascade_clip.data import prepared
+from cascade_clip.evaluation import details, evaluate
+from cascade_clip.evaluation import published as evaluation_published
+from cascade_clip.inference import predictor as inference_predictor
+from cascade_clip.report import evaluation_page, evaluation_pictures, palette, pictured_image
+from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
 
@@ -39,10 +35,10 @@ class Evaluation:
         record: What eval.json holds.
     """
 
-    model: CascadeCLIP
-    dataset: PreparedDataset
-    vocabulary: Vocabulary
-    result: EvaluationResult
+    model: segmenter.CascadeCLIP
+    dataset: prepared.PreparedDataset
+    vocabulary: inference_predictor.Vocabulary
+    result: evaluate.EvaluationResult
     record: dict[str, Any]
 
     @property
@@ -53,7 +49,7 @@ class Evaluation:
         return f"{self.model.recipe.name} on {self.result.split.name}, {measured}{some} images"
 
     @property
-    def paper(self) -> PaperFigure | None:
+    def paper(self) -> schema.PaperFigure | None:
         """The paper's row to compare with: only on the split that the recipe was made for."""
         own = self.model.split
         return self.model.recipe.paper if own is not None and own.name == self.result.split.name else None
@@ -99,43 +95,43 @@ def write_pictures_and_report(
         return []
     page, written = _page(evaluation, checkpoint), []
     if pictures is not None:
-        write_evaluation_pictures(pictures, page)
+        evaluation_pictures.write_evaluation_pictures(pictures, page)
         written.append(pictures)
     if report is not None:
-        written.append(write_evaluation_report(report, page))
+        written.append(evaluation_page.write_evaluation_report(report, page))
     return written
 
 
-def _page(evaluation: Evaluation, checkpoint: str) -> EvaluationPage:
+def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.EvaluationPage:
     result, paper, folder = evaluation.result, evaluation.paper, Path(checkpoint).expanduser()
-    published = paper_figures(paper.table, paper.row, result.split.name) if paper else None
-    return EvaluationPage(
+    published = evaluation_published.paper_figures(paper.table, paper.row, result.split.name) if paper else None
+    return evaluation_page.EvaluationPage(
         title=evaluation.title,
         record=evaluation.record,
         scores=result.scores,
-        colours=class_colours(result.split.class_names),
+        colours=palette.class_colours(result.split.class_names),
         paper=published,
         paper_source=f'{paper.table}, "{paper.row}"' if paper and published else None,
         confusion=result.confusion,
         pairs=result.confused,
         images=list(result.images),
         pictures=_examples(evaluation),
-        log=RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
+        log=run_folder.RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
     )
 
 
-def _examples(evaluation: Evaluation) -> list[PicturedImage]:
+def _examples(evaluation: Evaluation) -> list[pictured_image.PicturedImage]:
     """Picture the best, median and worst images; they are segmented once more, so that none had to be kept."""
     result, names = evaluation.result, evaluation.vocabulary.names
     predictor = evaluation.model.predictor(result.inference)
-    groups = example_images(result.images, EXAMPLES)
+    groups = details.example_images(result.images, EXAMPLES)
     chosen = [(group, one) for group, images in groups.items() for one in images]
-    pictured, colours = [], class_colours(names)
+    pictured, colours = [], palette.class_colours(names)
     with progress_bar("pictures") as progress:
         for done, (group, one) in enumerate(chosen):
             progress(done, len(chosen), one.id)
             pictured.append(
-                picture_image(
+                pictured_image.picture_image(
                     evaluation.dataset,
                     one.index,
                     names,

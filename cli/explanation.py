@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.analysis.stage_masks import stage_masks
+from cascade_clip.analysis import stage_masks as analysis_stage_masks
 from cascade_clip.errors import UserError, closest
-from cascade_clip.inference.predictor import Predictor, Vocabulary
-from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.palette import Colour
-from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
+from cascade_clip.inference import predictor as inference_predictor
+from cascade_clip.inference import segmentation as inference_segmentation
+from cascade_clip.report import palette, stage_grid
 
 LARGEST_SHOWN = 4
 """So many classes are explained where none are named."""
@@ -21,7 +20,12 @@ LARGEST_SHOWN = 4
 class Explainer:
     """Draws the masks of the stages, image after image."""
 
-    def __init__(self, predictor: Predictor, vocabulary: Vocabulary, wanted: Sequence[str]) -> None:
+    def __init__(
+        self,
+        predictor: inference_predictor.Predictor,
+        vocabulary: inference_predictor.Vocabulary,
+        wanted: Sequence[str],
+    ) -> None:
         """Check what is asked for before the first image.
 
         Args:
@@ -40,11 +44,18 @@ class Explainer:
         self._wanted = [names.index(name) for name in wanted]
         self._text = vocabulary.text
 
-    def draw(self, image: NDArray[np.uint8], segmentation: Segmentation, colours: Sequence[Colour]) -> bytes | None:
+    def draw(
+        self,
+        image: NDArray[np.uint8],
+        segmentation: inference_segmentation.Segmentation,
+        colours: Sequence[palette.Colour],
+    ) -> bytes | None:
         """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:
             return None
-        masks = stage_masks(self._predictor, self._text[shown])
-        classes = [ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown]
-        return render_stage_grid(image, classes, masks)
+        masks = analysis_stage_masks.stage_masks(self._predictor, self._text[shown])
+        classes = [
+            stage_grid.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
+        ]
+        return stage_grid.render_stage_grid(image, classes, masks)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cascade_clip.export.exported_folder import check_export, export_model
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip import segmenter
+from cascade_clip.export import exported_folder
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
 from cascade_clip_cli.tables import STDOUT, write_json
@@ -34,10 +34,10 @@ def export(
     show_log()
     with stderr.status("loading the model"):
         # Before a download: a typing mistake should not cost one.
-        check_export(output, file_format)
-        model = CascadeCLIP.from_pretrained(checkpoint, device="cpu")
+        exported_folder.check_export(output, file_format)
+        model = segmenter.CascadeCLIP.from_pretrained(checkpoint, device="cpu")
     with stderr.status(f"exporting as {file_format} and comparing with PyTorch"):
-        exported = export_model(model, output, file_format)
+        exported = exported_folder.export_model(model, output, file_format)
     record, cases = exported.record, [result.case for result in exported.results]
     if json_file != STDOUT:
         side = record["image_side"]

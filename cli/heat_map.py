@@ -13,9 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cascade_clip.analysis.layer_similarity import LayerSimilarity
-from cascade_clip.report.figures import SEQUENTIAL
-from cascade_clip.report.heat_map import short_value
+from cascade_clip.analysis import layer_similarity
+from cascade_clip.report import figures as report_figures
+from cascade_clip.report import heat_map as report_heat_map
 from cascade_clip_cli.tables import MISSING
 
 MARK = " ◀"
@@ -24,7 +24,7 @@ BETWEEN = 4
 """Columns between two heat maps."""
 
 
-def heat_maps(similarities: Sequence[LayerSimilarity], width: int) -> RenderableType:
+def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: int) -> RenderableType:
     """Heat maps beside each other where the terminal is wide enough, else below each other.
 
     Args:
@@ -38,9 +38,9 @@ def heat_maps(similarities: Sequence[LayerSimilarity], width: int) -> Renderable
     return Group(*(line for lines in maps for line in (*lines, Text())))
 
 
-def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
+def heat_map(similarity: layer_similarity.LayerSimilarity, width: int) -> list[Text]:
     """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    colours = colormaps[SEQUENTIAL]
+    colours = colormaps[report_figures.SEQUENTIAL]
     rows = [_short(name) for name in similarity.rows]
     # Above a narrow column a stage has only its deepest block's number.
     columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
@@ -54,14 +54,17 @@ def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
         for value in similarity.matrix[row]:
             red, green, blue, _ = colours(float(value), bytes=True)
             ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
-            line.append(f"{short_value(float(value))[:cell]:>{cell}}", style=f"{ink} on rgb({red},{green},{blue})")
+            line.append(
+                f"{report_heat_map.short_value(float(value))[:cell]:>{cell}}",
+                style=f"{ink} on rgb({red},{green},{blue})",
+            )
         if row == similarity.last_block:
             line.append(MARK, style="bold")
         lines.append(line)
     return lines
 
 
-def summary_table(similarities: Sequence[LayerSimilarity]) -> Table:
+def summary_table(similarities: Sequence[layer_similarity.LayerSimilarity]) -> Table:
     """Of each matrix the mean similarity of neighbouring blocks, and of the last block with all earlier ones."""
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip.checkpoint import upstream
+from cascade_clip.errors import UserError
+from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
 
@@ -43,24 +46,16 @@ def import_upstream(
 
     Example: cascade-clip import-upstream coco.pth --split coco-seen --output models/coco
     """
-    from cascade_clip_cli.console import be_quiet, show_log, stdout
 
     if quiet:
         be_quiet()
     show_log()
-    from cascade_clip.checkpoint.upstream import (
-        ImportOptions,
-        import_state_dict,
-        read_state_dict,
-        recipe_of_import,
-        save_import,
-    )
 
-    options = ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
+    options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
-    recipe = recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
-    imported = import_state_dict(read_state_dict(file, trust_pickle=trust_pickle), options)
-    save_import(imported, recipe, output)
+    recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
+    imported = upstream.import_state_dict(upstream.read_state_dict(file, trust_pickle=trust_pickle), options)
+    upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
         f" {imported.config.prompts.tokens} prompt tokens.",
@@ -78,7 +73,6 @@ def import_upstream(
 
 def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
     """Read "6-8,9-11,12" as ((6, 7, 8), (9, 10, 11), (12,))."""
-    from cascade_clip.errors import UserError
 
     if text is None:
         return None

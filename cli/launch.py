@@ -7,10 +7,6 @@ import os
 import sys
 import uuid
 
-import torch
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
@@ -35,6 +31,11 @@ def run_processes(processes: int, device: str) -> bool:
     """
     if os.environ.get(CHILD):
         return False
+    # Late, as every command that has --nproc imports this file.
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     on_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_cuda and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")

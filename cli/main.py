@@ -55,7 +55,7 @@ COMMANDS = {
     ),
     "reproduce": Command(
         "reproduce:reproduce",
-        "Train and score every row of a table, and show mean and spread over seeds beside the paper's figures.",
+        "Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures.",
     ),
     "cka": Command(
         "cka:cka",

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip.config import dataset_address
+
 RecipeOption = Annotated[
     str | None,
     typer.Option("--recipe", "-r", help="A recipe by name (see `cascade-clip recipes`) or a TOML file."),
@@ -47,6 +49,5 @@ ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local proc
 
 def absolute_location(data: str) -> str:
     """Where `--data` points to, whatever the working folder: an address as it is, a path from the root."""
-    from cascade_clip.config.dataset_address import is_address
 
-    return data if is_address(data) else str(Path(data).expanduser().resolve())
+    return data if dataset_address.is_address(data) else str(Path(data).expanduser().resolve())

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from cascade_clip.analysis.stage_masks import network_with_stages
+from cascade_clip import segmenter as segmenter_module
+from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
-from cascade_clip.export.exported_folder import load_exported
-from cascade_clip.inference.inputs import find_images, output_stems
-from cascade_clip.inference.video import is_video
-from cascade_clip.report.gallery import write_gallery
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.export import exported_folder
+from cascade_clip.inference import inputs, video
+from cascade_clip.report import gallery as report_gallery
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
@@ -83,13 +82,13 @@ def predict(
         be_quiet()
     show_log()
     choice = chosen_classes(classes, classes_file, split)
-    paths = find_images(images)
+    paths = inputs.find_images(images)
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)
     segmenter = _load(model, device, precision, runtime)
     if explain:
-        network_with_stages(segmenter.network, model)
+        stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
     vocabulary, predictor = choice.embedded(segmenter), segmenter.predictor()
     segmenter.release_text_tower()
@@ -100,7 +99,7 @@ def predict(
     job = PredictionJob(predictor, vocabulary, choice.known_colours(), output, threshold, explainer)
     outcomes = _outcomes(job, paths, options)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
-    page = write_gallery(output, images_done) if gallery else None
+    page = report_gallery.write_gallery(output, images_done) if gallery else None
     _show(outcomes, output, page, model, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
@@ -108,13 +107,13 @@ def predict(
 
 def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
-    stems = dict(zip(paths, output_stems(paths), strict=True))
+    stems = dict(zip(paths, inputs.output_stems(paths), strict=True))
     single, brief = len(paths) == 1, len(paths) > MOST_TABLES
-    images = [(path, stem) for path, stem in stems.items() if not is_video(path)]
+    images = [(path, stem) for path, stem in stems.items() if not video.is_video(path)]
     outcomes = [
         image_outcome(path, result, single=single, brief=brief) for path, result in segmented_images(job, images)
     ]
-    for path in filter(is_video, paths):
+    for path in filter(video.is_video, paths):
         try:
             outcomes.append(segmented_video(job, path, stems[path], options))
         except UserError as error:
@@ -137,10 +136,10 @@ def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: s
         write_json(json_file, {"model": model, "predictions": [outcome.record for outcome in outcomes]})
 
 
-def _load(model: str, device: str, precision: str, runtime: str) -> CascadeCLIP:
+def _load(model: str, device: str, precision: str, runtime: str) -> segmenter_module.CascadeCLIP:
     if runtime not in RUNTIMES:
         raise UserError(f'"{runtime}" is no runtime.{closest(runtime, RUNTIMES)}')
     with stderr.status("loading the model"):
         if runtime == "onnx":
-            return load_exported(model, device=device, precision=precision)
-        return CascadeCLIP.from_pretrained(model, device=device, precision=precision)
+            return exported_folder.load_exported(model, device=device, precision=precision)
+        return segmenter_module.CascadeCLIP.from_pretrained(model, device=device, precision=precision)

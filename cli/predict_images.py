@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.data.images import open_image
+from cascade_clip.data import images as data_images
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import Predictor, Vocabulary
-from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.palette import Colour, class_colours
-from cascade_clip.report.prediction import PredictionFiles, prediction_record, write_prediction
+from cascade_clip.inference import predictor as inference_predictor
+from cascade_clip.inference import segmentation as inference_segmentation
+from cascade_clip.report import palette, prediction
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.tables import prediction_line, prediction_table
@@ -25,16 +24,16 @@ from cascade_clip_cli.tables import prediction_line, prediction_table
 class PredictionJob(NamedTuple):
     """What is the same for every image and video."""
 
-    predictor: Predictor
-    vocabulary: Vocabulary
-    known: Mapping[str, Colour]
+    predictor: inference_predictor.Predictor
+    vocabulary: inference_predictor.Vocabulary
+    known: Mapping[str, palette.Colour]
     """Colours that are settled, by class name."""
     output: Path
     threshold: float | None
     """Pixels whose best score is below it belong to no class."""
     explainer: Explainer | None = None
 
-    def segment(self, image: NDArray[np.uint8]) -> Segmentation:
+    def segment(self, image: NDArray[np.uint8]) -> inference_segmentation.Segmentation:
         """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
         if self.explainer is None:
             return self.predictor.segment_image(image, self.vocabulary, self.threshold)
@@ -54,13 +53,13 @@ class Prediction(NamedTuple):
     """One image that was segmented and written."""
 
     source: Path
-    segmentation: Segmentation
-    colours: tuple[Colour, ...]
-    files: PredictionFiles
+    segmentation: inference_segmentation.Segmentation
+    colours: tuple[palette.Colour, ...]
+    files: prediction.PredictionFiles
 
     def record(self) -> dict[str, Any]:
         """What the result's JSON says of the image."""
-        record = prediction_record(self.segmentation, self.colours, str(self.source))
+        record = prediction.prediction_record(self.segmentation, self.colours, str(self.source))
         files = {name: str(path) for name, path in self.files._asdict().items() if path is not None}
         return {**{key: value for key, value in record.items() if key != "names"}, "files": files}
 
@@ -81,14 +80,14 @@ def segmented_images(
         for done, (path, stem) in enumerate(images):
             progress(done, len(images), path.name)
             try:
-                image = open_image(path)
+                image = data_images.open_image(path)
                 segmentation = job.segment(image)
             except UserError as error:
                 yield path, error
                 continue
-            colours = class_colours(segmentation.classes, job.known)
+            colours = palette.class_colours(segmentation.classes, job.known)
             explanation = job.explainer.draw(image, segmentation, colours) if job.explainer is not None else None
-            files = write_prediction(
+            files = prediction.write_prediction(
                 segmentation, image, job.output, stem, colours, source=str(path), explanation=explanation
             )
             yield path, Prediction(path, segmentation, colours, files)

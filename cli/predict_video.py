@@ -10,10 +10,8 @@ from typing import Any, NamedTuple
 from rich.text import Text
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.segmentation import FrameLabels
-from cascade_clip.inference.video import is_video, require_pyav, rewrite_video, video_facts
-from cascade_clip.report.palette import Colour, class_colours
-from cascade_clip.report.video_overlay import VideoOverlay
+from cascade_clip.inference import segmentation, video
+from cascade_clip.report import palette, video_overlay
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.tables import swatch, write_text
@@ -39,7 +37,7 @@ def check_video_options(options: VideoOptions, paths: Sequence[Path], *, explain
         UserError: Options of videos without a video, of images with one, an empty range, no PyAV, or a single file that
             is no video after all.
     """
-    videos = [path for path in paths if is_video(path)]
+    videos = [path for path in paths if video.is_video(path)]
     if not videos:
         if options != VideoOptions():
             raise UserError(f"--every, --start and --end are for videos, but {paths[0]} is none.")
@@ -48,9 +46,9 @@ def check_video_options(options: VideoOptions, paths: Sequence[Path], *, explain
         raise UserError(f"--end {options.end:g} is not after --start {options.start:g}: nothing would be left.")
     if explain:
         raise UserError(f"--explain draws pictures of images, but {videos[0]} is a video: give it a frame as an image.")
-    require_pyav()
+    video.require_pyav()
     if len(paths) == 1:
-        video_facts(videos[0])
+        video.video_facts(videos[0])
 
 
 def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoOptions) -> Outcome:
@@ -66,12 +64,12 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
         UserError: The video cannot be read, or the output cannot be written; then neither file is left.
     """
     names = job.vocabulary.names
-    facts, colours = video_facts(source), class_colours(names, job.known)
-    labels = FrameLabels(job.segment, options.every)
-    overlay = VideoOverlay(colours)
+    facts, colours = video.video_facts(source), palette.class_colours(names, job.known)
+    labels = segmentation.FrameLabels(job.segment, options.every)
+    overlay = video_overlay.VideoOverlay(colours)
     target, record_file = job.output / f"{stem}.overlay.mp4", job.output / f"{stem}.json"
     with progress_bar("frames") as progress:
-        frames = rewrite_video(
+        frames = video.rewrite_video(
             source,
             target,
             lambda frame, seconds: overlay.paint(frame, labels(frame, seconds), seconds),
@@ -99,7 +97,9 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
     return Outcome({**shown, "files": files}, _line(source, labels, names, colours))
 
 
-def _shares(labels: FrameLabels, names: Sequence[str], colours: Sequence[Colour]) -> dict[str, Any]:
+def _shares(
+    labels: segmentation.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]
+) -> dict[str, Any]:
     """What the JSON says of classes: over the whole video with index and colour, and by second from the largest on."""
 
     def by_size(shares: Any) -> list[int]:
@@ -126,7 +126,9 @@ def _shares(labels: FrameLabels, names: Sequence[str], colours: Sequence[Colour]
     return {"classes": classes, "seconds": seconds}
 
 
-def _line(source: Path, labels: FrameLabels, names: Sequence[str], colours: Sequence[Colour]) -> Text:
+def _line(
+    source: Path, labels: segmentation.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]
+) -> Text:
     means = labels.mean_shares()
     line = Text(f"{source}: {labels.segmented} frames segmented: ")
     largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])

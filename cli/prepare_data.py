@@ -10,23 +10,25 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cascade_clip.data.catalogue import benchmark, get_split
-from cascade_clip.data.dataset_info import DatasetInfo, read_dataset_info
+from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation.prepare_coco import prepare_coco
-from cascade_clip.preparation.prepare_context import prepare_context
-from cascade_clip.preparation.prepare_folder import prepare_folder
-from cascade_clip.preparation.prepare_hub import prepare_hub
-from cascade_clip.preparation.prepare_voc import prepare_voc
-from cascade_clip.preparation.source_files import read_colours, read_lines
-from cascade_clip.shapes.prepare import prepare_shapes
+from cascade_clip.preparation import prepare_coco as preparation_prepare_coco
+from cascade_clip.preparation import prepare_context as preparation_prepare_context
+from cascade_clip.preparation import prepare_folder as preparation_prepare_folder
+from cascade_clip.preparation import prepare_hub as preparation_prepare_hub
+from cascade_clip.preparation import prepare_voc as preparation_prepare_voc
+from cascade_clip.preparation import source_files
+from cascade_clip.shapes import prepare as shapes_prepare
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.prepare_steps import Output, official_source, with_shared_options
 
-BENCHMARKS: dict[str, tuple[Callable[..., DatasetInfo], dict[str, Any]]] = {
-    "coco": (prepare_coco, {}),
-    "voc": (prepare_voc, {"sbd": options.Sbd}),
-    "context": (prepare_context, {"annotations": options.Annotations, "class_order": options.ClassOrder}),
+BENCHMARKS: dict[str, tuple[Callable[..., dataset_info.DatasetInfo], dict[str, Any]]] = {
+    "coco": (preparation_prepare_coco.prepare_coco, {}),
+    "voc": (preparation_prepare_voc.prepare_voc, {"sbd": options.Sbd}),
+    "context": (
+        preparation_prepare_context.prepare_context,
+        {"annotations": options.Annotations, "class_order": options.ClassOrder},
+    ),
 }
 """Function that prepares a benchmark, and its options beside those of all benchmarks."""
 
@@ -66,7 +68,7 @@ app = typer.Typer(
 )
 
 
-def _benchmark(name: str, prepare: Callable[..., DatasetInfo]) -> Callable[..., DatasetInfo]:
+def _benchmark(name: str, prepare: Callable[..., dataset_info.DatasetInfo]) -> Callable[..., dataset_info.DatasetInfo]:
     """The function behind the command of a benchmark."""
 
     def command(
@@ -78,10 +80,10 @@ def _benchmark(name: str, prepare: Callable[..., DatasetInfo]) -> Callable[..., 
         mirror: options.Mirror = None,
         subset: options.Subset = None,
         **own: Any,
-    ) -> DatasetInfo:
+    ) -> dataset_info.DatasetInfo:
         files = official_source(name, source, download=download, mirror=mirror, agreed=yes)
         plain = {key: value.value if isinstance(value, Enum) else value for key, value in own.items()}
-        with output.writing(f"Preparing {benchmark(name).title}") as shared:
+        with output.writing(f"Preparing {catalogue.benchmark(name).title}") as shared:
             return prepare(source=files, subset=subset, name=output.name, **plain, **shared)
 
     return command
@@ -102,17 +104,17 @@ def _folder(
     val_list: options.ValList = None,
     val_fraction: options.ValFraction = 0.2,
     seed: options.DrawSeed = 0,
-) -> DatasetInfo:
+) -> dataset_info.DatasetInfo:
     """The function behind `folder`."""
     place = source.expanduser() if source is not None else None
-    table = read_colours(colours) if colours else None
+    table = source_files.read_colours(colours) if colours else None
     names = _given_classes(classes, classes_file)
     if names is None and table is not None and not (place and (place / "classes.txt").is_file()):
         names = list(table)
     if names is None:
-        names = read_lines(_inside(place, None, "classes.txt", "class names"), "list of classes")
+        names = source_files.read_lines(_inside(place, None, "classes.txt", "class names"), "list of classes")
     with output.writing("Preparing images") as shared:
-        return prepare_folder(
+        return preparation_prepare_folder.prepare_folder(
             name=output.name,
             images=_inside(place, images, "images", "images"),
             masks=_inside(place, masks, "masks", "masks"),
@@ -144,7 +146,7 @@ def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] 
         raise UserError("Give the class names with --classes or with --classes-file, not with both.")
     if classes is not None:
         return [name.strip() for name in classes.split(",")]
-    return read_lines(classes_file, "list of classes") if classes_file is not None else None
+    return source_files.read_lines(classes_file, "list of classes") if classes_file is not None else None
 
 
 def _hub(
@@ -165,14 +167,14 @@ def _hub(
     ignore: options.Ignore = None,
     first_index: options.FirstIndex = 0,
     subset: options.Subset = None,
-) -> DatasetInfo:
+) -> dataset_info.DatasetInfo:
     """The function behind `hub`."""
     if source is None:
         raise UserError(
             "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."
         )
     with output.writing("Preparing images") as shared:
-        return prepare_hub(
+        return preparation_prepare_hub.prepare_hub(
             source=source,
             name=output.name,
             stream=stream,
@@ -192,7 +194,7 @@ def _hub(
         )
 
 
-def _shapes(*, stuff: bool) -> Callable[..., DatasetInfo]:
+def _shapes(*, stuff: bool) -> Callable[..., dataset_info.DatasetInfo]:
     """The function behind `shapes` and `shapes-things`."""
 
     def command(
@@ -201,20 +203,20 @@ def _shapes(*, stuff: bool) -> Callable[..., DatasetInfo]:
         train: options.TrainScenes = 2000,
         val: options.ValScenes = 300,
         seed: options.ScenesSeed = 0,
-    ) -> DatasetInfo:
+    ) -> dataset_info.DatasetInfo:
         with output.writing("Drawing scenes") as shared:
-            prepare_shapes(train=train, val=val, seed=seed, stuff=stuff, **shared)
-        return read_dataset_info(output.folder)
+            shapes_prepare.prepare_shapes(train=train, val=val, seed=seed, stuff=stuff, **shared)
+        return dataset_info.read_dataset_info(output.folder)
 
     return command
 
 
 def _benchmark_help(name: str) -> str:
-    facts, classes = benchmark(name), get_split(name).classes
+    facts, classes = catalogue.benchmark(name), catalogue.get_split(name).classes
     return f"{facts.title}: {len(classes)} classes, {facts.counts['train']:,} + {facts.counts['val']:,} images."
 
 
-def _add(name: str, prepare: Callable[..., DatasetInfo], text: str, example: str, **own: Any) -> None:
+def _add(name: str, prepare: Callable[..., dataset_info.DatasetInfo], text: str, example: str, **own: Any) -> None:
     """Register a command; `own` are options that the signature of `prepare` does not show."""
     help_text = f"{text}\n\nExample: cascade-clip prepare-data {name} {example}"
     app.command(name, help=help_text)(with_shared_options(name, prepare, own))

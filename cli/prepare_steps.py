@@ -17,13 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import progress
-from cascade_clip.data.catalogue import benchmark, benchmark_names
-from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError
 from cascade_clip.files import data_folder
-from cascade_clip.preparation.official_files import fetch_dataset
-from cascade_clip.preparation.prepared_writer import check_output
-from cascade_clip.preparation.push import push_dataset
+from cascade_clip.preparation import official_files, prepared_writer, push
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
@@ -52,7 +49,7 @@ class Output:
 
 
 def with_shared_options(
-    source_name: str, prepare: Callable[..., DatasetInfo], more: Mapping[str, Any]
+    source_name: str, prepare: Callable[..., dataset_info.DatasetInfo], more: Mapping[str, Any]
 ) -> Callable[..., None]:
     """Make a command of a function that prepares one kind of source.
 
@@ -83,13 +80,13 @@ def with_shared_options(
         show_log()
         final_name = name or _default_name(source_name, output, own.get("source"))
         target = Output(final_name, output or data_folder() / final_name, workers or os.cpu_count() or 1, overwrite)
-        check_output(target.folder, overwrite=overwrite)
+        prepared_writer.check_output(target.folder, overwrite=overwrite)
         _check_upload(source_name, push_to_hub, private=private, rights_checked=rights_checked)
         info = prepare(target, **own)
         _show_dataset(target.folder, info, json_file)
         if push_to_hub is not None:
             with stderr.status(f"uploading to {push_to_hub}"):
-                address = push_dataset(target.folder, push_to_hub, private=private, rights_checked=rights_checked)
+                address = push.push_dataset(target.folder, push_to_hub, private=private, rights_checked=rights_checked)
             stderr.print(f"Uploaded to {address}", markup=False, highlight=False)
 
     only = inspect.Parameter.KEYWORD_ONLY
@@ -121,7 +118,9 @@ def _check_upload(source_name: str, repository: str | None, *, private: bool, ri
     """Say before hours of work what would stop the upload after them."""
     if repository is None and (private or rights_checked):
         raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
-    may_be_published = source_name not in benchmark_names() or benchmark(source_name).may_be_published
+    may_be_published = (
+        source_name not in catalogue.benchmark_names() or catalogue.benchmark(source_name).may_be_published
+    )
     if repository is not None and not (may_be_published or private or rights_checked):
         raise UserError(
             f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
@@ -146,7 +145,7 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
         UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
             cannot be downloaded.
     """
-    title = benchmark(name).title
+    title = catalogue.benchmark(name).title
     if source is None and not (download or mirror):
         raise UserError(
             f"Say where {title} lies: --source FOLDER with the official files, packed or unpacked; or give --download "
@@ -158,14 +157,14 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
             raise UserError(f"--download puts files into a folder; {folder} is a file.")
         _agree(name, agreed=agreed)
         with _bars() as report:
-            result = fetch_dataset(name, folder, mirror=mirror, progress=report)
+            result = official_files.fetch_dataset(name, folder, mirror=mirror, progress=report)
         names = ", ".join(path.name for path in result.fetched) or "nothing, all files were there"
         stderr.print(f"Downloaded into {folder}: {names}", markup=False, highlight=False)
     return folder
 
 
 def _agree(name: str, *, agreed: bool) -> None:
-    facts = benchmark(name)
+    facts = catalogue.benchmark(name)
     # The terms are shown even where --quiet hides progress.
     typer.echo(f"{facts.title}. {facts.licence}\nTerms: {', '.join(facts.terms)}", err=True)
     if agreed:
@@ -192,7 +191,7 @@ def _bars() -> Iterator[progress.Progress]:
         yield report
 
 
-def _show_dataset(output: Path, info: DatasetInfo, json_file: Path | None) -> None:
+def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path | None) -> None:
     """Print counts, sizes and pixels of each class, or write the same as JSON where asked for."""
     if json_file is not None:
         write_json(json_file, info.model_dump(mode="json"))
@@ -208,7 +207,7 @@ def _show_dataset(output: Path, info: DatasetInfo, json_file: Path | None) -> No
     stdout.print(f"Written to {output}", markup=False)
 
 
-def _pixel_table(info: DatasetInfo) -> Table:
+def _pixel_table(info: dataset_info.DatasetInfo) -> Table:
     """Pixels and share of each class, a pair of columns a part."""
     table = Table("class", title=f"{info.name}: {len(info.classes)} classes", title_justify="left")
     rows = [[Text(name)] for name in (*info.classes, "ignored")]

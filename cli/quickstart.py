@@ -7,17 +7,15 @@ from typing import Annotated
 
 import typer
 
-from cascade_clip.config.recipes import load_recipe
-from cascade_clip.data.dataset_info import INFO_FILE
-from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip import segmenter
+from cascade_clip.config import recipes
+from cascade_clip.data import dataset_info, prepared
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.evaluate import evaluate
-from cascade_clip.evaluation.scores import Scores
-from cascade_clip.report.scene_comparison import compare_models, images_with_unseen_classes
-from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.shapes.prepare import prepare_shapes
-from cascade_clip.training.run_folder import RunFolder
-from cascade_clip.training.run_training import train as train_model
+from cascade_clip.evaluation import evaluate as evaluation_evaluate
+from cascade_clip.evaluation import scores as evaluation_scores
+from cascade_clip.report import scene_comparison
+from cascade_clip.shapes import prepare
+from cascade_clip.training import run_folder, run_training
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, QuietOption
 from cascade_clip_cli.tables import comparison_table
@@ -46,35 +44,37 @@ def quickstart(
         be_quiet()
     show_log()
     data = output / "shapes"
-    if not (data / INFO_FILE).exists():
+    if not (data / dataset_info.INFO_FILE).exists():
         with progress_bar("draw scenes") as progress:
-            prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
-    dataset = PreparedDataset.open(data)
+            prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
+    dataset = prepared.PreparedDataset.open(data)
     with progress_bar("score training-free CLIP") as progress:
-        free = CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
-        scores = {"CLIP, training-free": evaluate(free, "shapes-seen", dataset, progress=progress).scores}
+        free = segmenter.CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
+        scores = {
+            "CLIP, training-free": evaluation_evaluate.evaluate(free, "shapes-seen", dataset, progress=progress).scores
+        }
     settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
     scores |= {name: _train(recipe, output / name.lower(), settings, device) for name, recipe in RECIPES.items()}
     stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
-    models = {name: CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
+    models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
-    chosen = images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)
-    compare_models(models, dataset, chosen).save(picture)
+    chosen = scene_comparison.images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)
+    scene_comparison.compare_models(models, dataset, chosen).save(picture)
     stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
     model = output / "cascade-clip" / "model"
     stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
 
 
-def _train(recipe: str, folder: Path, settings: list[str], device: str) -> Scores:
+def _train(recipe: str, folder: Path, settings: list[str], device: str) -> evaluation_scores.Scores:
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
-    chosen = load_recipe(recipe, settings)
-    run = RunFolder(folder)
+    chosen = recipes.load_recipe(recipe, settings)
+    run = run_folder.RunFolder(folder)
     resume = run.recipe_file.exists()
     if resume and run.recipe() != chosen:
         raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
     stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
     with training_progress() as watch:
-        scores = train_model(chosen, folder, device=device, resume=resume, watch=watch).scores
+        scores = run_training.train(chosen, folder, device=device, resume=resume, watch=watch).scores
     if scores is None:
         raise UserError(f'"{folder}" could not be scored, as there are no validation scenes: choose another --output.')
     return scores

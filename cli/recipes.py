@@ -8,6 +8,12 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip.config import recipes as config_recipes
+from cascade_clip.errors import UserError
+from cascade_clip.reproduce import table_file
+from cascade_clip_cli.console import stdout
+from cascade_clip_cli.recipe_table import recipe_table
+
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this recipe, fully resolved, as TOML.")] = None,
@@ -17,24 +23,18 @@ def recipes(
 
     Example: cascade-clip recipes coco/cascade-zegclip --copy-to mine.toml
     """
-    from cascade_clip.config.recipes import dump_toml, load_recipe, recipe_file, recipe_names
-    from cascade_clip.errors import UserError
-    from cascade_clip_cli.console import stdout
 
     if name is None:
-        from cascade_clip.reproduce.table_file import table_names
-        from cascade_clip_cli.recipe_table import recipe_table
-
-        stdout.print(recipe_table([(key, load_recipe(key)) for key in recipe_names()]))
-        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_names())}", highlight=False)
+        stdout.print(recipe_table([(key, config_recipes.load_recipe(key)) for key in config_recipes.recipe_names()]))
+        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}", highlight=False)
         return
     if copy_to is None:
-        stdout.print(dump_toml(load_recipe(name)), highlight=False, markup=False)
+        stdout.print(config_recipes.dump_toml(config_recipes.load_recipe(name)), highlight=False, markup=False)
         return
-    load_recipe(name)
+    config_recipes.load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    copy_to.write_text(_wherever_it_lies(recipe_file(name)), encoding="utf-8")
+    copy_to.write_text(_wherever_it_lies(config_recipes.recipe_file(name)), encoding="utf-8")
     stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
 
 

@@ -12,17 +12,14 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 
-from cascade_clip.data.catalogue import get_split
-from cascade_clip.data.hub_address import HubAddress
-from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.load import load_clip
-from cascade_clip.reproduce.plan import TablePlan, plan_tables
-from cascade_clip.reproduce.results import collect
-from cascade_clip.reproduce.runner import USER_MISTAKE, Commands, Failure, RunsState, devices_for_runs, run_all
-from cascade_clip.reproduce.runs import Run
-from cascade_clip.reproduce.table_file import Table, read_table, table_names
-from cascade_clip.training.start import find_training_data
+from cascade_clip.model.clip import load
+from cascade_clip.reproduce import plan as reproduce_plan
+from cascade_clip.reproduce import results as reproduce_results
+from cascade_clip.reproduce import runner, table_file
+from cascade_clip.reproduce import runs as reproduce_runs
+from cascade_clip.training import start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     DataOption,
@@ -72,7 +69,7 @@ def reproduce(
     if quiet:
         be_quiet()
     show_log()
-    plans = plan_tables(
+    plans = reproduce_plan.plan_tables(
         _tables(table, split),
         _absolute_if_file(split),
         seeds=seeds,
@@ -80,12 +77,12 @@ def reproduce(
         data=_dataset(data),
         overrides=overrides or (),
     )
-    failures: Mapping[Path, Failure] = {}
+    failures: Mapping[Path, runner.Failure] = {}
     if not plan:
         with _only_one(output), _terminated_like_interrupted():
             failures = _run(plans, jobs, device, precision)
             _write_results(plans, failures)
-    results = [collect(each, failures) for each in plans]
+    results = [reproduce_results.collect(each, failures) for each in plans]
     if STDOUT not in {json_file, markdown}:
         for result in results:
             stdout.print(plan_table(result) if plan else result_table(result))
@@ -97,11 +94,11 @@ def reproduce(
     for failure in failures.values():
         stderr.print(f"Failed, see {failure.log}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
     if failures:
-        mistakes = all(failure.code == USER_MISTAKE for failure in failures.values())
-        raise typer.Exit(USER_MISTAKE if mistakes else DEFECT)
+        mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
+        raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
 
 
-def check_before_running(runs: Sequence[Run]) -> None:
+def check_before_running(runs: Sequence[reproduce_runs.Run]) -> None:
     """Find what would stop every run in the same way: no dataset, no validation images, no CLIP.
 
     Raises:
@@ -109,21 +106,21 @@ def check_before_running(runs: Sequence[Run]) -> None:
     """
     recipes = [run.recipe for run in runs if run.recipe is not None]
     for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
-        folder = find_training_data(recipe).folder
-        if not PreparedDataset.open(folder).count("val"):
+        folder = start.find_training_data(recipe).folder
+        if not prepared.PreparedDataset.open(folder).count("val"):
             raise UserError(
                 f'"{folder}" holds no validation images, which the rows are scored on: prepare the dataset with them.'
             )
     for clip in {recipe.clip for recipe in recipes}:
-        load_clip(clip.architecture, clip.weights)
+        load.load_clip(clip.architecture, clip.weights)
 
 
-def _tables(name: str, split: str) -> list[Table]:
+def _tables(name: str, split: str) -> list[table_file.Table]:
     """The table of this name or file; for "all", every shipped one that is for the split's dataset."""
     if name != ALL:
-        return [read_table(name)]
-    dataset = get_split(split).dataset
-    return [table for table in map(read_table, table_names()) if table.dataset in {None, dataset}]
+        return [table_file.read_table(name)]
+    dataset = catalogue.get_split(split).dataset
+    return [table for table in map(table_file.read_table, table_file.table_names()) if table.dataset in {None, dataset}]
 
 
 def _absolute_if_file(split: str) -> str:
@@ -136,13 +133,15 @@ def _dataset(data: str | None) -> str | None:
     """Where all runs read: a folder by its whole path, a dataset on the Hub at its present commit."""
     if data is None:
         return None
-    address = HubAddress.parse(data)
+    address = hub_address.HubAddress.parse(data)
     return str(address.pinned()) if address else absolute_location(data)
 
 
-def _run(plans: Sequence[TablePlan], jobs: int | None, device: str, precision: str) -> Mapping[Path, Failure]:
+def _run(
+    plans: Sequence[reproduce_plan.TablePlan], jobs: int | None, device: str, precision: str
+) -> Mapping[Path, runner.Failure]:
     """Run what is not finished, and keep results.json and results.md up to date meanwhile."""
-    devices = devices_for_runs(jobs, device, precision)
+    devices = runner.devices_for_runs(jobs, device, precision)
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
     stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", highlight=False)
@@ -151,13 +150,13 @@ def _run(plans: Sequence[TablePlan], jobs: int | None, device: str, precision: s
 
     with reproduction_progress() as draw:
 
-        def watch(state: RunsState) -> None:
+        def watch(state: runner.RunsState) -> None:
             nonlocal written
             draw(state)
             if written != (written := state.done + len(state.failures)):
                 _write_results(plans, state.failures)
 
-        return run_all(waiting, devices, Commands(), watch)
+        return runner.run_all(waiting, devices, runner.Commands(), watch)
 
 
 @contextmanager
@@ -191,8 +190,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _write_results(plans: Sequence[TablePlan], failures: Mapping[Path, Failure]) -> None:
+def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[Path, runner.Failure]) -> None:
     for plan in plans:
-        result = collect(plan, failures)
+        result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
         write_text(plan.folder / "results.md", result.to_markdown())

@@ -19,15 +19,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from cascade_clip.reproduce.results import RunResult, TableResult
-from cascade_clip.reproduce.runner import RunsState
-from cascade_clip.reproduce.runs import FIGURES, Run
-from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.reproduce import results, runner, runs
+from cascade_clip.training import run_folder
 from cascade_clip_cli.console import stderr
 
 
 @contextmanager
-def reproduction_progress() -> Iterator[Callable[[RunsState], None]]:
+def reproduction_progress() -> Iterator[Callable[[runner.RunsState], None]]:
     """Draw a bar for all runs and for each under way; print a line when a run starts or ends."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -42,7 +40,7 @@ def reproduction_progress() -> Iterator[Callable[[RunsState], None]]:
         everything = bars.add_task("runs", total=None, note="")
         drawn: dict[Path, tuple[TaskID, str]] = {}
 
-        def watch(state: RunsState) -> None:
+        def watch(state: runner.RunsState) -> None:
             ended = state.done + len(state.failures)
             bars.update(everything, completed=ended, total=state.total)
             for run in state.active:
@@ -60,12 +58,12 @@ def reproduction_progress() -> Iterator[Callable[[RunsState], None]]:
         yield watch
 
 
-def result_table(result: TableResult) -> Table:
+def result_table(result: results.TableResult) -> Table:
     """Mean and deviation of every row, beside the paper's figures where it has some."""
     headings, rows = result.cells()
     table = _table(result, result.caption)
     for number, heading in enumerate(headings):
-        notes = number > len(FIGURES) and not heading
+        notes = number > len(runs.FIGURES) and not heading
         table.add_column(
             heading, justify="right" if heading else "left", no_wrap=not notes, style="dim" if notes else None
         )
@@ -75,7 +73,7 @@ def result_table(result: TableResult) -> Table:
     return table
 
 
-def plan_table(result: TableResult) -> Table:
+def plan_table(result: results.TableResult) -> Table:
     """Every run of a table: how many steps it takes and how far it is."""
     waiting = {run.run.folder: run.run for row in result.rows for run in row.runs if run.figures is None}
     steps = sum(run.steps - run.resumes_at for run in waiting.values())
@@ -100,16 +98,16 @@ def _say(line: str) -> None:
     stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _position(run: Run) -> tuple[int, str]:
+def _position(run: runs.Run) -> tuple[int, str]:
     """Steps done and the loss, from the newest line of the run's metrics."""
-    entries = reversed(RunFolder(run.folder).log_entries())
+    entries = reversed(run_folder.RunFolder(run.folder).log_entries())
     newest = next((entry for entry in entries if "loss" in entry), None)
     if newest is None:
         return 0, ""
     return newest["step"], f"loss {newest['loss']:.3f}  {newest['images_per_s']:.1f} img/s"
 
 
-def _state(result: RunResult, folder: Path, own: str) -> str:
+def _state(result: results.RunResult, folder: Path, own: str) -> str:
     state = result.status
     if state == "interrupted":
         state += f", resumes at step {result.run.resumes_at:,}"
@@ -117,7 +115,7 @@ def _state(result: RunResult, folder: Path, own: str) -> str:
     return state if there == own else f"{state}, shared: {there}"
 
 
-def _table(result: TableResult, caption: str) -> Table:
+def _table(result: results.TableResult, caption: str) -> Table:
     title = escape(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
     return Table(
         title=title,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cascade_clip.errors import UserError
-from cascade_clip.training.run_training import recipe_for_self_training
+from cascade_clip.training import run_training
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -22,7 +22,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, run_training, start_output
+from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, start_output, train_and_show
 
 
 def self_train(
@@ -69,9 +69,9 @@ def self_train(
         )
     else:
         settings = data_settings(split, data, seed, stream=stream)
-        chosen = recipe_for_self_training(init, recipe, overrides or (), settings=settings)
+        chosen = run_training.recipe_for_self_training(init, recipe, overrides or (), settings=settings)
         folder = output or default_folder(chosen)
-    run_training(
+    train_and_show(
         chosen,
         folder,
         device=device,

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from cascade_clip.analysis.observed_model import encoder_of, plain_encoder
-from cascade_clip.analysis.similarity import PatchSimilarity, Point, patch_similarity, patches_of_mask
-from cascade_clip.data.images import open_image
+from cascade_clip import segmenter
+from cascade_clip.analysis import observed_model
+from cascade_clip.analysis import similarity as analysis_similarity
+from cascade_clip.data import images
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.report.similarity_grid import render_similarity_grid
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.model import network
+from cascade_clip.report import similarity_grid
 from cascade_clip_cli.compared_point import ComparedPoint, check_point_options, chosen_point, class_point
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
@@ -68,17 +68,19 @@ def similarity(
     show_log()
     check_point_options(point, fraction, class_name, label, classes or split)
     choice = chosen_classes(classes, None, split)
-    pixels = open_image(image)
+    pixels = images.open_image(image)
     place = ComparedPoint(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     names = list(dict.fromkeys(model or [BUNDLED]))
     with stderr.status("comparing patches"):
-        segmenters = {name: CascadeCLIP.from_pretrained(name, device=device) for name in names}
+        segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
         if class_name is not None:
             place = class_point(class_name, label, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
-    _write(picture, render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
+    _write(
+        picture, similarity_grid.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record
+    )
     if json_file != STDOUT:
         stdout.print(_table(record))
         stdout.print(f"written to {picture}", highlight=False, markup=False)
@@ -86,19 +88,23 @@ def similarity(
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
 
-def _compare(segmenters: dict[str, CascadeCLIP], pixels: NDArray[np.uint8], point: Point) -> list[PatchSimilarity]:
+def _compare(
+    segmenters: dict[str, segmenter.CascadeCLIP], pixels: NDArray[np.uint8], point: analysis_similarity.Point
+) -> list[analysis_similarity.PatchSimilarity]:
     """Each CLIP once, as it was before any training, then each trained model."""
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []
     for model in reversed(clips.values()):
         own_look = model.recipe.data.model_copy(update={"mean": model.clip.mean, "std": model.clip.std})
         name = f"CLIP ({Path(model.clip.identity.architecture).name})"
-        encoder = plain_encoder(model.clip.visual)
-        compared.append(patch_similarity(name, encoder, pixels, point, own_look, model.device))
+        encoder = observed_model.plain_encoder(model.clip.visual)
+        compared.append(analysis_similarity.patch_similarity(name, encoder, pixels, point, own_look, model.device))
     for name, model in segmenters.items():
-        if isinstance(model.network, CascadeNetwork):
-            encoder = encoder_of(model.network)
-            compared.append(patch_similarity(name, encoder, pixels, point, model.recipe.data, model.device))
+        if isinstance(model.network, network.CascadeNetwork):
+            encoder = observed_model.encoder_of(model.network)
+            compared.append(
+                analysis_similarity.patch_similarity(name, encoder, pixels, point, model.recipe.data, model.device)
+            )
     return compared
 
 
@@ -107,13 +113,13 @@ def _record(
     pixels: NDArray[np.uint8],
     place: ComparedPoint,
     class_name: str | None,
-    compared: list[PatchSimilarity],
+    compared: list[analysis_similarity.PatchSimilarity],
 ) -> dict[str, Any]:
     models = []
     for model in compared:
         columns: dict[str, list[Any]] = {"mean": model.means()}
         if place.mask is not None:
-            inside = patches_of_mask(place.mask, model.cosine.shape[1:])
+            inside = analysis_similarity.patches_of_mask(place.mask, model.cosine.shape[1:])
             columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
         columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
         blocks = [

@@ -13,20 +13,25 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cascade_clip.config import schema
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation import details
+from cascade_clip.evaluation import published as evaluation_published
+from cascade_clip.evaluation import scores as evaluation_scores
+from cascade_clip.inference import segmentation as inference_segmentation
 from cascade_clip_cli.console import stdout
 
 if TYPE_CHECKING:
-    from cascade_clip.config.schema import PaperFigure
-    from cascade_clip.evaluation.details import ConfusedPair
-    from cascade_clip.evaluation.scores import Scores
-    from cascade_clip.inference.segmentation import Segmentation
+    pass
 
 STDOUT = Path("-")
 MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
 
 
-def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title: str) -> Table:
+def scores_table(
+    scores: evaluation_scores.Scores, paper: schema.PaperFigure | None, split: str, *, title: str
+) -> Table:
     """The figures of one evaluation in percent, with the paper's below where it has some for the split.
 
     Args:
@@ -35,7 +40,6 @@ def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title
         split: The split that was evaluated.
         title: Heading of the table.
     """
-    from cascade_clip.evaluation.published import paper_figures
 
     table = plain_table(title)
     table.add_column("")
@@ -53,7 +57,7 @@ def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title
         table.add_column(headings[column], justify="right")
     measured = {column: 100 * getattr(scores, column) for column in columns}
     table.add_row("[bold]here", *(f"[bold]{_figure(measured[column])}" for column in columns))
-    published = paper_figures(paper.table, paper.row, split) if paper is not None else None
+    published = evaluation_published.paper_figures(paper.table, paper.row, split) if paper is not None else None
     if published is not None and paper is not None:
         table.add_row("paper", *(_figure(published.get(column, math.nan), 1) for column in columns))
         differences = (measured[column] - published.get(column, math.nan) for column in columns)
@@ -62,7 +66,7 @@ def scores_table(scores: Scores, paper: PaperFigure | None, split: str, *, title
     return table
 
 
-def per_class_table(scores: Scores) -> Table:
+def per_class_table(scores: evaluation_scores.Scores) -> Table:
     """IoU and accuracy of every class in percent; unseen classes are marked where the split has some."""
     table = plain_table("per class")
     table.add_column("class")
@@ -84,7 +88,7 @@ def per_class_table(scores: Scores) -> Table:
     return table
 
 
-def confused_table(pairs: Sequence[ConfusedPair]) -> Table:
+def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
     """Pairs of classes that are taken for each other, the one that costs most pixels first."""
     table = plain_table("most confused")
     table.add_column("class")
@@ -96,7 +100,7 @@ def confused_table(pairs: Sequence[ConfusedPair]) -> Table:
     return table
 
 
-def comparison_table(scores: Mapping[str, Scores], *, title: str) -> Table:
+def comparison_table(scores: Mapping[str, evaluation_scores.Scores], *, title: str) -> Table:
     """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
     table = plain_table(title)
     table.add_column("")
@@ -108,7 +112,9 @@ def comparison_table(scores: Mapping[str, Scores], *, title: str) -> Table:
     return table
 
 
-def prediction_table(segmentation: Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str) -> Table:
+def prediction_table(
+    segmentation: inference_segmentation.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
+) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
     table = plain_table(escape(title))
     table.add_column("class")
@@ -127,7 +133,9 @@ def prediction_table(segmentation: Segmentation, colours: Sequence[tuple[int, in
     return table
 
 
-def prediction_line(segmentation: Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str) -> Text:
+def prediction_line(
+    segmentation: inference_segmentation.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
+) -> Text:
     """One image in one line, for runs over many: its largest classes with their share and mean score."""
     summary = segmentation.summary()
     line = Text(f"{title}: ")
@@ -162,7 +170,6 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    from cascade_clip.errors import UserError
 
     if path == STDOUT:
         stdout.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cascade_clip.config.recipes import load_recipe, recipe_names
-from cascade_clip.config.schema import Recipe
-from cascade_clip.data.catalogue import get_split
+from cascade_clip.config import recipes, schema
+from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError
 from cascade_clip_cli.options import (
     DataOption,
@@ -24,7 +23,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, run_training, start_output
+from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, start_output, train_and_show
 
 DEFAULT_SPLIT = "shapes-seen"
 
@@ -64,7 +63,7 @@ def train(
         folder = output or default_folder(chosen)
     if chosen.self_training is not None:
         raise UserError(f'"{chosen.name}" is self-training: use `cascade-clip self-train`.')
-    run_training(
+    train_and_show(
         chosen,
         folder,
         device=device,
@@ -85,19 +84,19 @@ def resolve_recipe(
     seed: int | None,
     *,
     stream: bool = False,
-) -> Recipe:
+) -> schema.Recipe:
     """Read the recipe, the dataset's own where none is named, and put the options on top.
 
     Raises:
         UserError: No such recipe, split or key, or values that do not fit.
     """
     name = recipe or _default_recipe(split, data)
-    return load_recipe(name, [*(overrides or []), *data_settings(split, data, seed, stream=stream)])
+    return recipes.load_recipe(name, [*(overrides or []), *data_settings(split, data, seed, stream=stream)])
 
 
 def _default_recipe(split: str | None, data: str | None) -> str:
     """The recipe for Cascade-CLIP on a split's dataset; the one for own data where the toolkit has none of its own."""
     if split is None and data is not None:
         return "folder/cascade-zegclip"
-    own = f"{get_split(split or DEFAULT_SPLIT).dataset}/cascade-zegclip"
-    return own if own in recipe_names() else "folder/cascade-zegclip"
+    own = f"{catalogue.get_split(split or DEFAULT_SPLIT).dataset}/cascade-zegclip"
+    return own if own in recipes.recipe_names() else "folder/cascade-zegclip"

@@ -9,13 +9,10 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cascade_clip.config.schema import Recipe
+from cascade_clip.config import schema
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.scores import Scores
-from cascade_clip.training.meter import TrainReport, Watch
-from cascade_clip.training.run_folder import RunFolder
-from cascade_clip.training.run_training import TrainingResult, train
-from cascade_clip.training.start import find_training_data
+from cascade_clip.evaluation import scores as evaluation_scores
+from cascade_clip.training import meter, run_folder, run_training, start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import absolute_location
@@ -46,13 +43,13 @@ def data_settings(split: str | None, data: str | None, seed: int | None, *, stre
     return settings
 
 
-def default_folder(recipe: Recipe) -> Path:
+def default_folder(recipe: schema.Recipe) -> Path:
     """Folder of a run whose user named none: recipe, split and seed."""
     split = Path(recipe.data.split).stem if recipe.data.split else "own"
     return Path("runs") / f"{recipe.name}-{split}-seed{recipe.seed}".replace("/", "-")
 
 
-def run_to_resume(output: Path | None, *, given: bool, options: str) -> tuple[Path, Recipe]:
+def run_to_resume(output: Path | None, *, given: bool, options: str) -> tuple[Path, schema.Recipe]:
     """The run to continue and its recipe.
 
     Args:
@@ -67,11 +64,11 @@ def run_to_resume(output: Path | None, *, given: bool, options: str) -> tuple[Pa
         raise UserError("--resume needs --output: the folder of the run to continue.")
     if given:
         raise UserError(f'"{output}" is continued with its own recipe.toml: leave {options} out.')
-    return output, RunFolder(output).recipe()
+    return output, run_folder.RunFolder(output).recipe()
 
 
-def run_training(
-    recipe: Recipe,
+def train_and_show(
+    recipe: schema.Recipe,
     folder: Path,
     *,
     device: str,
@@ -88,11 +85,11 @@ def run_training(
         UserError: Whatever keeps the run from starting or going on.
     """
     if nproc > 1:
-        find_training_data(recipe)
+        start.find_training_data(recipe)
         if run_processes(nproc, device):
             return
     with training_progress() as watch:
-        result = train(
+        result = run_training.train(
             recipe,
             folder,
             device=device,
@@ -107,7 +104,7 @@ def run_training(
 
 
 @contextmanager
-def training_progress() -> Iterator[Watch]:
+def training_progress() -> Iterator[meter.Watch]:
     """Draw loss terms, learning rate, images a second, memory, time left; plain lines where stderr is no terminal."""
     columns = (
         TextColumn("train"),
@@ -121,7 +118,7 @@ def training_progress() -> Iterator[Watch]:
     with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as progress:
         task = progress.add_task("train", total=None, note="")
 
-        def watch(report: TrainReport) -> None:
+        def watch(report: meter.TrainReport) -> None:
             note = _line(report)
             progress.update(task, completed=report.step, total=report.steps, note=note)
             if report.validation is not None:
@@ -132,7 +129,7 @@ def training_progress() -> Iterator[Watch]:
         yield watch
 
 
-def _show_result(result: TrainingResult, json_file: Path | None) -> None:
+def _show_result(result: run_training.TrainingResult, json_file: Path | None) -> None:
     """Print the table of the last validation and where the model lies; write it as JSON where wanted."""
     recipe, scores, split = result.recipe, result.scores, result.split.name
     if scores is not None:
@@ -146,7 +143,7 @@ def _show_result(result: TrainingResult, json_file: Path | None) -> None:
         )
 
 
-def _line(report: TrainReport) -> str:
+def _line(report: meter.TrainReport) -> str:
     memory = f"  {report.memory:.0f} MiB" if report.memory else ""
     return (
         f"loss {report.loss:.3f} (focal {report.focal:.3f}, {report.region_loss} {report.region:.3f})"
@@ -154,7 +151,7 @@ def _line(report: TrainReport) -> str:
     )
 
 
-def _validation_line(scores: Scores) -> str:
+def _validation_line(scores: evaluation_scores.Scores) -> str:
     parts = [f"mIoU {100 * scores.miou:.1f}"]
     if scores.unseen:
         parts += [

@@ -5,20 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cascade_clip.data.catalogue import Split, get_split
+from cascade_clip import segmenter
+from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError
-from cascade_clip.inference.inputs import read_class_file
-from cascade_clip.inference.predictor import Vocabulary
-from cascade_clip.model.clip.text import class_synonyms
-from cascade_clip.report.palette import Colour
-from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.inference import inputs, predictor
+from cascade_clip.model.clip import text
+from cascade_clip.report import palette
 
 
 class ClassChoice(NamedTuple):
     """Either names or a split."""
 
     names: tuple[str, ...] | None
-    split: Split | None
+    split: catalogue.Split | None
 
     def spoken_names(self) -> tuple[str, ...]:
         """The K names as results show them: of synonyms the first."""
@@ -26,7 +25,7 @@ class ClassChoice(NamedTuple):
             return self.split.class_names
         return tuple(name.split("|")[0].strip() for name in self.names or ())
 
-    def embedded(self, model: CascadeCLIP) -> Vocabulary:
+    def embedded(self, model: segmenter.CascadeCLIP) -> predictor.Vocabulary:
         """What the model looks for.
 
         Raises:
@@ -34,7 +33,7 @@ class ClassChoice(NamedTuple):
         """
         return model.vocabulary(self.names, split=self.split)
 
-    def known_colours(self) -> dict[str, Colour]:
+    def known_colours(self) -> dict[str, palette.Colour]:
         """Colours that a split gives its classes, by name."""
         return {} if self.split is None else {entry.name: entry.colour for entry in self.split.classes}
 
@@ -53,18 +52,18 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
     if len(used) > 1:
         raise UserError(f"Give only one of {' and '.join(used)}: each names the classes to look for.")
     if split is not None:
-        return ClassChoice(None, get_split(split))
+        return ClassChoice(None, catalogue.get_split(split))
     if classes_file is not None:
-        names = read_class_file(classes_file)
+        names = inputs.read_class_file(classes_file)
     elif classes is not None:
         names = [name.strip() for name in classes.split(",")]
     else:
         return None
-    class_synonyms(names)
+    text.class_synonyms(names)
     return ClassChoice(tuple(names), None)
 
 
-def own_classes(model: CascadeCLIP) -> ClassChoice:
+def own_classes(model: segmenter.CascadeCLIP) -> ClassChoice:
     """The classes that the model was trained on.
 
     Raises:

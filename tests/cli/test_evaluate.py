@@ -16,7 +16,7 @@ from cascade_clip.model.clip.load import Clip
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli import console, evaluation_outputs
+from cascade_clip_cli import console
 from cascade_clip_cli.evaluate import evaluate
 
 PAINT = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
@@ -155,7 +155,7 @@ def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: 
 def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch):
     pages = []
     monkeypatch.setattr(
-        evaluation_outputs, "write_evaluation_report", lambda folder, page: pages.append(page) or folder
+        "cascade_clip.report.evaluation_page.write_evaluation_report", lambda folder, page: pages.append(page) or folder
     )
     (checkpoint.parent / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     result = run_command(evaluate, checkpoint, "--data", rgb_data, "--report", checkpoint.parent / "page")

@@ -12,7 +12,6 @@ from PIL import Image
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip_cli import prepare_steps
 from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
@@ -75,7 +74,7 @@ def test_uploaded_after_preparing(imagefolder: Path, tmp_path: Path, monkeypatch
         asked.append((folder, repo_id, private, rights_checked))
         return f"https://huggingface.co/datasets/{repo_id}"
 
-    monkeypatch.setattr(prepare_steps, "push_dataset", upload)
+    monkeypatch.setattr("cascade_clip.preparation.push.push_dataset", upload)
     output = tmp_path / "out"
     options = ["--push-to-hub", "me/street", "--private", "--workers", 1, "--quiet"]
     assert _run("prepare-data", "hub", "--source", imagefolder, "--output", output, *options) == 0

@@ -12,7 +12,6 @@ from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip_cli import prepare_steps
 from cascade_clip_cli.main import main
 
 
@@ -158,7 +157,7 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
         asked.append((name, folder, mirror))
         raise UserError(f"trainval_merged.json cannot be downloaded. Put it into {folder}.")
 
-    monkeypatch.setattr(prepare_steps, "fetch_dataset", fetch)
+    monkeypatch.setattr("cascade_clip.preparation.official_files.fetch_dataset", fetch)
     options = ["--yes", "--mirror", "http://mirror.example/files", "--source", tmp_path, "--quiet"]
     assert _run("context", *options, "--output", tmp_path / "out") == 2
     printed = capsys.readouterr().err
@@ -170,7 +169,9 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
 def test_a_taken_output_is_refused_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(prepare_steps, "fetch_dataset", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(
+        "cascade_clip.preparation.official_files.fetch_dataset", lambda *_, **__: pytest.fail("fetched")
+    )
     (tmp_path / "note.txt").write_text("mine")
     assert _run("voc", "--download", "--yes", "--source", tmp_path / "VOC", "--output", tmp_path) == 2
     assert f"The output folder {tmp_path} is not empty." in capsys.readouterr().err

@@ -36,7 +36,7 @@ def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: p
 def quick(monkeypatch: pytest.MonkeyPatch) -> QuickCommands:
     """The commands that the command uses instead of processes."""
     commands = QuickCommands()
-    monkeypatch.setattr("cascade_clip_cli.reproduce.Commands", lambda: commands)
+    monkeypatch.setattr("cascade_clip.reproduce.runner.Commands", lambda: commands)
     return commands
 
 
@@ -53,7 +53,7 @@ def test_trains_and_scores_with_the_real_commands(
     Path("tiny-only.toml").write_text('title = "Tiny"\nrows = [{ name = "tiny", recipe = "tiny.toml" }]\n')
     assert reproduce("tiny-only.toml", "--seeds", 1) == 0
     commands = CliCommands()
-    monkeypatch.setattr("cascade_clip_cli.reproduce.Commands", lambda: commands)
+    monkeypatch.setattr("cascade_clip.reproduce.runner.Commands", lambda: commands)
     assert reproduce("all.toml", "--seeds", 1, "--json", "all.json") == 0
     assert [command[0] for command in commands.commands] == ["train", "eval", "eval"]
     printed = capsys.readouterr().out
