@@ -27,7 +27,8 @@ from cascade_clip.training.labelling import Labeller
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
 from cascade_clip.training.pictures import write_curves, write_validation_sheet
-from cascade_clip.training.run_folder import RunFolder, TrainState, keep_clip_out, load_state, save_state
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
 from cascade_clip.training.step import TrainStep
 
 OnStep = Callable[[int], None]
@@ -141,7 +142,7 @@ class Trainer:
         """
         train_step = self._prepare()
         if resume:
-            self.state = load_state(self.accelerator, self.run, self.labeller.kept)
+            self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
         scores = self._run_steps(train_step, steps, on_step)
@@ -156,7 +157,7 @@ class Trainer:
 
     def save_state(self) -> None:
         """Write what resuming needs, unless the state of this step lies there already."""
-        save_state(self.accelerator, self.run, self.state, self.labeller.kept)
+        save_state(self.accelerator, self.run, self.recipe, self.state, self.labeller.kept)
 
     def _prepare(self) -> TrainStep:
         """Bring network, optimiser and text embeddings to the device, and begin at step 0."""
@@ -206,13 +207,25 @@ class Trainer:
             meter.restart()
         if self.watch is not None and self.accelerator.is_main_process:
             self.watch(report)
+        # What belongs to a step is written before its state, which says that the step is done.
         if save:
-            self.save_state()
+            self._check_finite()
         if step == config.iterations // 2 and self.accelerator.is_main_process:
             self.model.save_pretrained(self.run.half_way_model)
         if save or scores is not None:
             self._picture(validated=scores is not None)
+        if save:
+            self.save_state()
         return scores
+
+    def _check_finite(self) -> None:
+        """Refuse to keep weights that are worth nothing."""
+        for name, tensor in self.network.own_tensors().items():
+            if not tensor.isfinite().all():
+                raise UserError(
+                    f"After step {self.state.step} the weights {name} hold values that are not finite and are not"
+                    f" saved. Lower the rate: --set train.lr={self.recipe.train.lr / 10:g}."
+                )
 
     def _is_stop(self) -> bool:
         """Whether something is logged, kept or scored after this step, so that its loss must be known to be finite."""
@@ -256,7 +269,8 @@ class Trainer:
         limit = self.recipe.train.validate_images
         scores = evaluate(self.model, split, dataset, templates=self.validation.templates, limit=limit).scores
         self.network.train()
-        self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
+        if not self.run.has_validation(self.state.step):
+            self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
         # Judged on seen classes: choosing a model by labels of unseen classes, or of another dataset, would leak them.
         judged = split == self.split and not math.isnan(scores.miou_seen)
         if judged and scores.miou_seen > (self.state.best or -1.0):

@@ -1,4 +1,4 @@
-"""The folder of a run: recipe, environment, metrics, models, and the states that resuming starts from.
+"""The folder of a run: what it holds, how it begins, and what it must not be resumed with.
 
 See cascade_clip/README.md, section 4.4.
 """
@@ -12,27 +12,25 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import Split
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
-from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.files import write_files
 
 STATES_KEPT = 2
-PROGRESS = "progress.json"
-MODEL = "model.safetensors"
-TEACHER = "teacher.safetensors"
+_OWN_ENTRIES = {
+    *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
+    *("model", "model-half", "model-best", "model-start"),
+}
 _PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "pillow", "safetensors")
 
 
@@ -42,6 +40,7 @@ class RunFolder:
     Attributes:
         folder: The run's folder.
         recipe_file: The fully resolved recipe.
+        environment_file: Versions, hardware, command, and what the run began with.
         metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
         pictures: Curves of the metrics, and sheets of validation images.
         model: The checkpoint after the last step.
@@ -56,6 +55,7 @@ class RunFolder:
         """Name the folder; nothing is made or read yet."""
         self.folder = folder
         self.recipe_file = folder / "recipe.toml"
+        self.environment_file = folder / "environment.json"
         self.metrics_file = folder / "metrics.jsonl"
         self.pictures = folder / "pictures"
         self.model = folder / "model"
@@ -64,28 +64,96 @@ class RunFolder:
         self.start_model = folder / "model-start"
         self.states = folder / "state"
 
-    def start(self, recipe: Recipe, dataset: Path, *, overwrite: bool = False) -> None:
+    def start(
+        self,
+        recipe: Recipe,
+        dataset: Path,
+        split: Split,
+        *,
+        overwrite: bool = False,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         """Make the folder of a new run.
 
+        The recipe is written last: a folder without one is a start that was interrupted, and is begun anew. An earlier
+        run is moved aside in one rename and deleted when the new one has begun; files in it that no run writes are
+        kept.
+
+        Args:
+            recipe: The resolved recipe.
+            dataset: Folder of the dataset, whose `dataset.json` is recorded.
+            split: The classes, which are recorded too.
+            overwrite: Replace a run in the folder.
+            before: Writes what else belongs to the start.
+
         Raises:
-            UserError: A run lies there already and `overwrite` is off.
+            UserError: There is a run in the folder and `overwrite` is off, or there are other files; or the folder
+                cannot be replaced because it contains the working folder.
         """
-        if self.recipe_file.exists() and not overwrite:
+        if self.recipe_file.exists():
+            self._move_aside(overwrite=overwrite)
+        elif foreign := self._foreign_entries(self.folder):
+            raise UserError(
+                f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
+            )
+        elif self.folder.exists():
+            for entry in self.folder.iterdir():
+                _delete(entry)
+        environment = json.dumps(_environment(dataset, split), indent=2)
+        write_files({self.environment_file: f"{environment}\n".encode(), self.metrics_file: b""})
+        if before is not None:
+            before()
+        write_files({self.recipe_file: dump_toml(recipe).encode()})
+        self.drop_replaced()
+
+    def _move_aside(self, *, overwrite: bool) -> None:
+        if not overwrite:
             raise UserError(
                 f'A run lies in "{self.folder}" already: continue it with --resume, start it anew with --overwrite, or'
                 " choose another --output."
             )
-        if self.folder.exists() and not self.recipe_file.exists() and any(self.folder.iterdir()):
-            raise UserError(f'"{self.folder}" is not empty and holds no run: choose another --output.')
-        models = (self.model, self.best_model, self.half_way_model, self.start_model)
-        for earlier in (self.states, *models, self.pictures):
-            shutil.rmtree(earlier, ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.metrics_file.write_text("", encoding="utf-8")
-        (self.folder / "eval.json").unlink(missing_ok=True)
-        environment = json.dumps(_environment(dataset), indent=2)
-        (self.folder / "environment.json").write_text(f"{environment}\n", encoding="utf-8")
-        self.recipe_file.write_text(dump_toml(recipe), encoding="utf-8")
+        if Path.cwd().is_relative_to(self.folder.resolve()):
+            raise UserError(f'"{self.folder}" contains the working folder and cannot be replaced: go to another one.')
+        self.drop_replaced()
+        self.folder.rename(self._replaced)
+
+    def drop_replaced(self) -> None:
+        """Delete an earlier run that was moved aside, but for files that no run writes, which return to the folder."""
+        if not self._replaced.exists():
+            return
+        for name in self._foreign_entries(self._replaced):
+            if not (self.folder / name).exists():
+                (self._replaced / name).rename(self.folder / name)
+        shutil.rmtree(self._replaced)
+
+    @property
+    def _replaced(self) -> Path:
+        whole = self.folder.absolute()
+        return whole.with_name(f".{whole.name}.replaced")
+
+    @staticmethod
+    def _foreign_entries(folder: Path) -> list[str]:
+        """Names in a folder that no run writes; none in a folder that does not exist."""
+        names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
+        return sorted(name for name in names if name not in _OWN_ENTRIES and not _is_partial(name))
+
+    def check_unchanged(self, dataset: Path, split: Split) -> None:
+        """Compare dataset and split with those that the run began with.
+
+        Raises:
+            UserError: One of them was changed since.
+        """
+        begun = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        if begun.get("dataset_sha256") not in {None, _dataset_sha256(dataset)}:
+            raise UserError(
+                f'The dataset in "{dataset}" is not the one that the run in "{self.folder}" began with: its'
+                " dataset.json has changed. Put the earlier dataset there again, or start a new run."
+            )
+        if begun.get("split") not in {None, split.name} or begun.get("classes") not in (None, _class_record(split)):
+            raise UserError(
+                f'The split "{split.name}" is not what the run in "{self.folder}" began with: its classes, or which of'
+                " them are unseen, have changed. Put the earlier split back, or start a new run."
+            )
 
     def recipe(self) -> Recipe:
         """The recipe of the run that lies here.
@@ -114,10 +182,14 @@ class RunFolder:
                 continue
         return entries
 
+    def has_validation(self, step: int) -> bool:
+        """Whether the metrics hold the validation after `step` steps."""
+        return any("validation" in entry and entry.get("step") == step for entry in self.log_entries())
+
     def forget_after(self, step: int) -> None:
         """Drop metrics and pictures of later steps, which a resumed run makes again, and a line that was cut off."""
         kept = [entry for entry in self.log_entries() if entry.get("step", 0) <= step]
-        self.metrics_file.write_text("".join(f"{json.dumps(entry)}\n" for entry in kept), encoding="utf-8")
+        write_files({self.metrics_file: "".join(f"{json.dumps(entry)}\n" for entry in kept).encode()})
         for sheet in self.pictures.glob("validation-*.jpg"):
             number = sheet.stem.rpartition("-")[2]
             if number.isdigit() and int(number) > step:
@@ -131,10 +203,14 @@ class RunFolder:
         """Folder of the state after `step` steps."""
         return self.states / f"step-{step:08d}"
 
+    def saved_states(self) -> list[Path]:
+        """The complete states, oldest first."""
+        return sorted(self.states.glob("step-*")) if self.states.exists() else []
+
     def latest_state(self) -> Path | None:
         """The newest complete state; None before the first."""
-        complete = sorted(self.states.glob("step-*")) if self.states.exists() else []
-        return complete[-1] if complete else None
+        saved = self.saved_states()
+        return saved[-1] if saved else None
 
     def prune_states(self) -> None:
         """Keep the newest states and drop what an interrupted save left."""
@@ -144,114 +220,27 @@ class RunFolder:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-@dataclass
-class TrainState:
-    """How far a run is.
-
-    Attributes:
-        step: Optimiser steps done; it also is the position in the stream of samples.
-        best: Best validation score so far (fraction); None before the first.
-        processes: Processes that the random states belong to.
-    """
-
-    step: int = 0
-    best: float | None = None
-    processes: int = 1
+def _dataset_sha256(dataset: Path) -> str:
+    return hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest()
 
 
-def keep_clip_out(accelerator: Accelerator) -> None:
-    """Make Accelerate save and load only what is not CLIP's own: the frozen towers are large and never change."""
-
-    def trim(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
-        for model, state in zip(models, weights, strict=True):
-            kept = _network(accelerator, model).own_tensors().keys()
-            prefix = "module." if any(name.startswith("module.") for name in state) else ""
-            for name in list(state):
-                if name.removeprefix(prefix) not in kept:
-                    del state[name]
-
-    def load(models: list[nn.Module], folder: str) -> None:
-        while models:
-            network = _network(accelerator, models.pop())
-            tensors = load_file(Path(folder) / MODEL)
-            network.load_own_tensors({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
-
-    accelerator.register_save_state_pre_hook(trim)
-    accelerator.register_load_state_pre_hook(load)
+def _class_record(split: Split) -> dict[str, Any]:
+    return {"names": list(split.class_names), "unseen": sorted(split.unseen)}
 
 
-def save_state(
-    accelerator: Accelerator, run: RunFolder, state: TrainState, teacher: CascadeNetwork | None = None
-) -> None:
-    """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
-
-    Args:
-        accelerator: Holds network, optimiser and random states.
-        run: Where to write.
-        state: How far the run is.
-        teacher: A network beside the one that trains which changes with it.
-    """
-    final = run.state_folder(state.step)
-    # An earlier call for this step may still be at its last lines in the main process.
-    accelerator.wait_for_everyone()
-    if final.exists():
-        return
-    partial = final.with_name(f".{final.name}")
-    if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if teacher is not None:
-            save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
-        (partial / PROGRESS).write_text(json.dumps(asdict(state)), encoding="utf-8")
-        partial.rename(final)
-        run.prune_states()
+def _is_partial(name: str) -> bool:
+    """Whether a file or folder is one that an interrupted write left."""
+    return name.startswith(".") and (name.endswith(".part") or name.startswith(".model"))
 
 
-def load_state(accelerator: Accelerator, run: RunFolder, teacher: CascadeNetwork | None = None) -> TrainState:
-    """Load the newest state; a run that was killed before its first one starts from the beginning.
-
-    Args:
-        accelerator: Takes network, optimiser and random states.
-        run: Where to look.
-        teacher: As for `save_state`.
-
-    Raises:
-        UserError: The state was written by another number of processes, or is damaged.
-    """
-    folder = run.latest_state()
-    if folder is None:
-        return TrainState(processes=accelerator.num_processes)
-    try:
-        state = TrainState(**json.loads((folder / PROGRESS).read_text(encoding="utf-8")))
-        if state.processes != accelerator.num_processes:
-            raise UserError(
-                f"The run was trained by {state.processes} processes, whose random states do not fit"
-                f" {accelerator.num_processes}: resume with --nproc {state.processes}."
-            )
-        accelerator.load_state(str(folder))
-        if teacher is not None:
-            teacher.load_own_tensors(load_file(folder / TEACHER))
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f'The state in "{folder}" is damaged ({error}): delete that folder to resume from an earlier one.'
-        ) from error
-    return state
+def _delete(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()
 
 
-def _network(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
-    network = accelerator.unwrap_model(model)
-    if not isinstance(network, CascadeNetwork):
-        raise TypeError(f"expected a CascadeNetwork, got {type(network).__name__}")
-    return network
-
-
-def _environment(dataset: Path) -> dict[str, Any]:
+def _environment(dataset: Path, split: Split) -> dict[str, Any]:
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -262,7 +251,9 @@ def _environment(dataset: Path) -> dict[str, Any]:
         "cuda_devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "git_commit": _git_commit(),
         "dataset": str(dataset),
-        "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
+        "dataset_sha256": _dataset_sha256(dataset),
+        "split": split.name,
+        "classes": _class_record(split),
     }
 
 

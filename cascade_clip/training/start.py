@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -106,7 +107,7 @@ def start_training(
         raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
-    recipe = _with_commit(recipe)
+    recipe = _with_lasting_places(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)
     scored = _find_validation_data(recipe, data)
@@ -121,14 +122,29 @@ def start_training(
     labeller = _labeller(model, start, data.split)
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch)
     trainer.check()
-    if accelerator.is_main_process and not resume:
-        run.start(model.recipe, data.folder, overwrite=overwrite)
-        if start is not None:
-            start.model.save_pretrained(run.start_model)
+    if resume:
+        run.check_unchanged(data.folder, data.split)
+    if accelerator.is_main_process:
+        keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
+        if not resume:
+            _check_inputs_elsewhere(output, recipe, data)
+            run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
+        else:
+            run.drop_replaced()
+            if keep_start is not None and not (run.start_model / CONFIG).is_file():
+                keep_start()
     accelerator.wait_for_everyone()
     if track:
         accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(model.recipe.model_dump(mode="json"))})
     return trainer
+
+
+def _check_inputs_elsewhere(output: Path, recipe: Recipe, data: TrainingData) -> None:
+    """Refuse an output folder that holds what the run reads, which replacing the run would delete."""
+    init = recipe.self_training.init if recipe.self_training is not None else None
+    for name, place in (("dataset", data.folder), ("checkpoint", init), ("split", recipe.data.split)):
+        if place is not None and Path(place).exists() and Path(place).resolve().is_relative_to(output.resolve()):
+            raise UserError(f'--output "{output}" holds the {name} that is trained on or from: choose another folder.')
 
 
 def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -> _Start | None:
@@ -197,12 +213,17 @@ def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> Labelle
     return PseudoLabels(split, config, teacher, dtype=model.dtype)
 
 
-def _with_commit(recipe: Recipe) -> Recipe:
-    """Name the commit of a dataset on the Hub, so that a resumed run reads the same files as its beginning."""
-    address = HubAddress.parse(str(recipe.data.dataset))
-    if address is None:
-        return recipe
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": str(address.pinned())})})
+def _with_lasting_places(recipe: Recipe) -> Recipe:
+    """Name the commit of a dataset on the Hub and the whole path of a split's file.
+
+    A resumed run then reads the same files as its beginning, from whichever folder it is resumed.
+    """
+    changes = {}
+    if (address := HubAddress.parse(str(recipe.data.dataset))) is not None:
+        changes["dataset"] = str(address.pinned())
+    if recipe.data.split is not None and Path(recipe.data.split).is_file():
+        changes["split"] = str(Path(recipe.data.split).resolve())
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}) if changes else recipe
 
 
 def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:

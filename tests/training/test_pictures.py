@@ -12,6 +12,7 @@ from tiny_data import write_tiny_dataset
 from trained_runs import Weights, assert_same_weights, changed, interrupt, logged_losses
 
 from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.training import pictures
 from cascade_clip.training.pictures import shown_images
 from cascade_clip.training.run_folder import RunFolder
@@ -70,11 +71,11 @@ def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe:
 
 
 def test_starting_anew_removes_the_old_pictures(squares_recipe: Recipe, squares: Path, tmp_path: Path):
-    run = RunFolder(tmp_path / "run")
-    run.start(squares_recipe, squares)
+    run, split = RunFolder(tmp_path / "run"), split_for_dataset_folder(squares)
+    run.start(squares_recipe, squares, split)
     run.pictures.mkdir()
     run.validation_sheet(999).touch()
-    run.start(squares_recipe, squares, overwrite=True)
+    run.start(squares_recipe, squares, split, overwrite=True)
     assert not run.pictures.exists()
 
 

@@ -1,0 +1,199 @@
+"""States of a run, which resuming starts from: network, optimiser, random states, and what they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError
+from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.training.run_folder import RunFolder
+
+PROGRESS = "progress.json"
+MODEL = "model.safetensors"
+TEACHER = "teacher.safetensors"
+
+
+@dataclass
+class TrainState:
+    """How far a run is.
+
+    Attributes:
+        step: Optimiser steps done; it also is the position in the stream of samples.
+        best: Best validation score so far (fraction); None before the first.
+        processes: Processes that the random states belong to.
+    """
+
+    step: int = 0
+    best: float | None = None
+    processes: int = 1
+
+
+def keep_clip_out(accelerator: Accelerator) -> None:
+    """Make Accelerate save and load only what is not CLIP's own: the frozen towers are large and never change."""
+
+    def trim(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
+        for model, state in zip(models, weights, strict=True):
+            kept = _network(accelerator, model).own_tensors().keys()
+            prefix = "module." if any(name.startswith("module.") for name in state) else ""
+            for name in list(state):
+                if name.removeprefix(prefix) not in kept:
+                    del state[name]
+
+    def load(models: list[nn.Module], folder: str) -> None:
+        while models:
+            network = _network(accelerator, models.pop())
+            tensors = load_file(Path(folder) / MODEL)
+            network.load_own_tensors({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
+
+    accelerator.register_save_state_pre_hook(trim)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def save_state(
+    accelerator: Accelerator,
+    run: RunFolder,
+    recipe: Recipe,
+    state: TrainState,
+    teacher: CascadeNetwork | None = None,
+) -> None:
+    """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
+
+    `progress.json` holds the recipe and hashes of all files of the state: what does not agree later is refused.
+
+    Args:
+        accelerator: Holds network, optimiser and random states.
+        run: Where to write.
+        recipe: The run's recipe.
+        state: How far the run is.
+        teacher: A network beside the one that trains which changes with it.
+    """
+    final = run.state_folder(state.step)
+    # An earlier call for this step may still be at its last lines in the main process.
+    accelerator.wait_for_everyone()
+    if final.exists():
+        return
+    partial = final.with_name(f".{final.name}")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if teacher is not None:
+            save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
+        files = {path.name: _sha256(path.read_bytes()) for path in sorted(partial.iterdir())}
+        progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
+        (partial / PROGRESS).write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}), encoding="utf-8")
+        partial.rename(final)
+        run.prune_states()
+
+
+def load_state(
+    accelerator: Accelerator, run: RunFolder, recipe: Recipe, teacher: CascadeNetwork | None = None
+) -> TrainState:
+    """Load the newest state; a run that was killed before its first one starts from the beginning.
+
+    Args:
+        accelerator: Takes network, optimiser and random states.
+        run: Where to look.
+        recipe: The run's recipe, which must be that of the state.
+        teacher: As for `save_state`.
+
+    Raises:
+        UserError: The state was written by another number of processes, or is damaged, or the recipe was changed.
+    """
+    folder = run.latest_state()
+    if folder is None:
+        return TrainState(processes=accelerator.num_processes)
+    if damage := _damage(folder):
+        sound = [path for path in run.saved_states() if not _damage(path)]
+        rest = f"resume from {sound[-1].name}" if sound else "begin again, or start a new run"
+        raise UserError(f'The state in "{folder}" is damaged ({damage}): delete that folder to {rest}.')
+    progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    _check_recipe(run, progress.get("recipe"), recipe)
+    try:
+        state = TrainState(progress["step"], progress["best"], progress["processes"])
+        if state.processes != accelerator.num_processes:
+            raise UserError(
+                f"The run was trained by {state.processes} processes, whose random states do not fit"
+                f" {accelerator.num_processes}: resume with --nproc {state.processes}."
+            )
+        accelerator.load_state(str(folder))
+        if teacher is not None:
+            teacher.load_own_tensors(load_file(folder / TEACHER))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f'The state in "{folder}" is damaged ({error}): delete that folder to resume from an earlier one.'
+        ) from error
+    return state
+
+
+def _network(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
+    network = accelerator.unwrap_model(model)
+    if not isinstance(network, CascadeNetwork):
+        raise TypeError(f"expected a CascadeNetwork, got {type(network).__name__}")
+    return network
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a state; None: nothing, or it is one of an earlier version, which holds no hashes."""
+    try:
+        progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        step, files, own = progress["step"], progress.get("files"), progress.pop("sha256", None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{PROGRESS} cannot be read: {error}"
+    if folder.name != f"step-{step:08d}" if isinstance(step, int) else True:
+        return f"{PROGRESS} speaks of step {step}"
+    if files is None:
+        return None
+    if own != _record_sha256(progress):
+        return f"{PROGRESS} was changed"
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _sha256(path.read_bytes()) != expected:
+            return f"{name} is not what was saved"
+    return None
+
+
+def _check_recipe(run: RunFolder, saved: dict[str, Any] | None, recipe: Recipe) -> None:
+    if saved is None:
+        return
+    before, now = _flat(saved), _flat(recipe.model_dump(mode="json"))
+    changed = [f"{key} was {before.get(key)}, is {now.get(key)}" for key in now if before.get(key) != now[key]]
+    if changed:
+        raise UserError(
+            f'"{run.recipe_file}" was changed since the run was interrupted ({"; ".join(changed[:3])}): put it back,'
+            " or start a new run with the new values."
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    flat = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _record_sha256(record: Mapping[str, Any]) -> str:
+    return _sha256(json.dumps(record, sort_keys=True).encode())

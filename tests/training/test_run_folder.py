@@ -1,0 +1,183 @@
+"""A run begins whole or not at all, and is resumed only from what it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_data import write_tiny_dataset
+from trained_runs import changed, interrupt
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.catalogue import Split, split_for_dataset_folder
+from cascade_clip.errors import UserError
+from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.run_training import train
+
+
+@pytest.fixture(scope="module")
+def stopped(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six steps that was stopped after five, with states of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    interrupt(squares_recipe, folder, 5)
+    return folder
+
+
+@pytest.fixture
+def run(stopped: Path, tmp_path: Path) -> RunFolder:
+    return RunFolder(Path(shutil.copytree(stopped, tmp_path / "run")))
+
+
+@pytest.fixture
+def split(squares: Path) -> Split:
+    return split_for_dataset_folder(squares)
+
+
+def test_an_interrupted_start_is_begun_anew(
+    squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+
+    def killed() -> None:
+        (run.folder / "model-start").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.start(squares_recipe, squares, split, before=killed)
+    with pytest.raises(UserError, match="so there is nothing to resume"):
+        run.recipe()
+    run.start(squares_recipe, squares, split)
+    assert run.recipe() == squares_recipe
+    assert not run.start_model.exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(
+    squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r'is not empty and holds no run \(there is "notes.txt"\): choose another'):
+        RunFolder(tmp_path).start(squares_recipe, squares, split, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
+    run: RunFolder, squares_recipe: Recipe, squares: Path, split: Split
+) -> None:
+    (run.folder / "notes.txt").write_text("mine")
+    shutil.copytree(run.folder / "state", run.folder / "track")
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.start(squares_recipe, squares, split, overwrite=True, before=killed)
+    with pytest.raises(UserError, match="nothing to resume"):
+        run.recipe()  # never the old run, half of it
+    run.start(squares_recipe, squares, split, overwrite=True)
+    assert {path.name for path in run.folder.iterdir()} == {
+        *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt"),
+    }
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name]
+
+
+def test_an_output_that_holds_the_dataset_is_refused(squares_recipe: Recipe, tmp_path: Path) -> None:
+    dataset = write_tiny_dataset(tmp_path / "run" / "data")
+    recipe = squares_recipe.model_copy(update={"data": squares_recipe.data.model_copy(update={"dataset": dataset})})
+    with pytest.raises(UserError, match="holds the dataset that is trained on or from: choose another folder"):
+        train(recipe, tmp_path / "run", device="cpu", overwrite=True)
+    assert (dataset / "dataset.json").is_file()
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _edit_progress(state: Path) -> None:
+    progress = json.loads((state / "progress.json").read_text())
+    (state / "progress.json").write_text(json.dumps(progress | {"best": 0.99}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state: _flip(state / "model.safetensors"), "model.safetensors is not what was saved"),
+        (lambda state: _flip(state / "optimizer.bin"), "optimizer.bin is not what was saved"),
+        (lambda state: (state / "random_states_0.pkl").unlink(), "random_states_0.pkl is missing"),
+        (lambda state: (state / "random_states_0.pkl").write_bytes(b""), "random_states_0.pkl is not what was saved"),
+        (lambda state: (state / "progress.json").write_text("{"), "progress.json cannot be read"),
+        (lambda state: (state / "progress.json").unlink(), "progress.json cannot be read"),
+        (_edit_progress, "progress.json was changed"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_a_sound_one_named(
+    run: RunFolder, damage: Callable[[Path], None], message: str
+) -> None:
+    damage(run.state_folder(4))
+    with pytest.raises(UserError, match=rf"{message}.*delete that folder to resume from step-00000002"):
+        train(None, run.folder, device="cpu", resume=True)
+
+
+def test_a_state_under_another_steps_name_is_refused(run: RunFolder) -> None:
+    run.state_folder(4).rename(run.state_folder(5))
+    with pytest.raises(UserError, match=r"progress\.json speaks of step 4"):
+        train(None, run.folder, device="cpu", resume=True)
+
+
+def test_a_state_of_an_earlier_version_is_taken_as_it_is(run: RunFolder) -> None:
+    progress = run.state_folder(4) / "progress.json"
+    progress.write_text(json.dumps({"step": 4, "best": None, "processes": 1}))
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
+
+
+def test_a_recipe_that_was_edited_is_refused(run: RunFolder) -> None:
+    run.recipe_file.write_text(run.recipe_file.read_text().replace("\nbatch = 4", "\nbatch = 2"))
+    with pytest.raises(UserError, match=r"was changed since the run was interrupted \(train.batch was 4, is 2\)"):
+        train(None, run.folder, device="cpu", resume=True)
+
+
+def test_another_dataset_or_split_is_refused(
+    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = write_tiny_dataset(tmp_path / "data")
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'dataset = "squares"\nclasses = [{name="red"}, {name="green"}, {name="blue"}]\n[splits.s]\nunseen = []'
+    )
+    data = squares_recipe.data.model_copy(update={"dataset": dataset, "split": "mine.toml"})
+    interrupt(squares_recipe.model_copy(update={"data": data}), tmp_path / "run", 3)
+    monkeypatch.chdir("/")  # the split's path is stored whole
+    file.write_text(file.read_text().replace("unseen = []", 'unseen = ["blue"]'))
+    with pytest.raises(UserError, match="its classes, or which of them are unseen, have changed"):
+        train(None, tmp_path / "run", device="cpu", resume=True)
+    file.write_text(file.read_text().replace('unseen = ["blue"]', "unseen = []"))
+    shutil.rmtree(dataset)
+    write_tiny_dataset(dataset, train=11)
+    with pytest.raises(UserError, match=r"is not the one that the run in .* began with: its dataset.json has changed"):
+        train(None, tmp_path / "run", device="cpu", resume=True)
+
+
+def test_weights_that_are_not_finite_are_not_saved(squares_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = changed(squares_recipe, lr=1e38, warmup=0, iterations=1, save_every=1)
+    with pytest.raises(UserError, match=r"not finite.*--set train.lr=|not finite|not a finite"):
+        train(recipe, tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "state").exists()
+
+
+def test_the_half_way_model_comes_before_the_state_that_says_so(
+    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    recipe = changed(squares_recipe, iterations=4, save_every=2)
+    monkeypatch.setattr("cascade_clip.training.loop.save_state", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "model-half" / "config.json").is_file()
