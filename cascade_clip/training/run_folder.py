@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import BaseFileLock, FileLock, Timeout
 
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import cache_folder, write_files
 
 STATES_KEPT = 2
 _OWN_ENTRIES = {
@@ -63,6 +64,7 @@ class RunFolder:
         self.half_way_model = folder / "model-half"
         self.start_model = folder / "model-start"
         self.states = folder / "state"
+        self._lock: BaseFileLock | None = None
 
     def start(
         self,
@@ -136,6 +138,29 @@ class RunFolder:
         """Names in a folder that no run writes; none in a folder that does not exist."""
         names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
         return sorted(name for name in names if name not in _OWN_ENTRIES and not _is_partial(name))
+
+    def hold(self) -> None:
+        """Keep other processes of this machine from training in the folder, until `release` or this process ends.
+
+        Raises:
+            UserError: One does so already.
+        """
+        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
+        # Not in the folder, which is moved aside when it is replaced, nor beside it, where the file would stay.
+        place = cache_folder() / "locks" / f"{name}.lock"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(place, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f'Another process is training in "{self.folder}": wait for it, or stop it first.'
+            ) from error
+
+    def release(self) -> None:
+        """Let other processes train in the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def check_unchanged(self, dataset: Path, split: Split) -> None:
         """Compare dataset and split with those that the run began with.

@@ -104,10 +104,13 @@ def train(
         track=track,
         watch=watch,
     )
-    scores = trainer.train(resume=resume, steps=steps, on_step=on_step)
-    if not trainer.finished:
-        trainer.save_state()
-    trainer.accelerator.end_training()
+    try:
+        scores = trainer.train(resume=resume, steps=steps, on_step=on_step)
+        if not trainer.finished:
+            trainer.save_state()
+        trainer.accelerator.end_training()
+    finally:
+        trainer.run.release()
     return TrainingResult(
         trainer.recipe,
         trainer.split,

@@ -125,6 +125,7 @@ def start_training(
     if resume:
         run.check_unchanged(data.folder, data.split)
     if accelerator.is_main_process:
+        run.hold()
         keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
         if not resume:
             _check_inputs_elsewhere(output, recipe, data)

@@ -181,3 +181,11 @@ def test_the_half_way_model_comes_before_the_state_that_says_so(
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "model-half" / "config.json").is_file()
+
+
+def test_a_folder_in_which_a_process_trains_is_refused(run: RunFolder) -> None:
+    run.hold()
+    with pytest.raises(UserError, match="Another process is training in"):
+        train(None, run.folder, device="cpu", resume=True)
+    run.release()
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
