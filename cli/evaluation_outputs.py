@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cascade_clip.evaluation.details import ConfusedPair, ImageResult
     from cascade_clip.evaluation.scores import Scores
     from cascade_clip.report.evaluation_page import EvaluationPage
-    from cascade_clip.report.pictured_image import PicturedImage
+    from cascade_clip.report.picture_sheets import PicturedImage
     from cascade_clip.segmenter import CascadeCLIP
 
 STDOUT = Path("-")
@@ -153,7 +153,7 @@ def _examples(evaluation: Evaluation) -> list[PicturedImage]:
     from cascade_clip.evaluation.details import example_images
     from cascade_clip.inference.predictor import segment_image
     from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.pictured_image import picture_image
+    from cascade_clip.report.picture_sheets import picture_image
     from cascade_clip_cli.console import progress_bar
 
     model, names = evaluation.model, evaluation.split.class_names

@@ -49,7 +49,7 @@ class Explainer:
     def draw(self, image: NDArray[np.uint8], segmentation: Segmentation, colours: Sequence[Colour]) -> bytes | None:
         """Draw a PNG; none where no class is asked for and none was found."""
         from cascade_clip.analysis.stage_masks import stage_masks
-        from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
+        from cascade_clip.report.map_grids import ExplainedClass, render_stage_grid
 
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:

@@ -68,8 +68,8 @@ def segmented_video(work: Work, source: Path, stem: str, names: Sequence[str], o
 
     from cascade_clip.inference.video import rewrite_video, video_facts
     from cascade_clip.inference.video_segmentation import FrameLabels
+    from cascade_clip.report.overlay import VideoOverlay
     from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.video_overlay import VideoOverlay
     from cascade_clip_cli.console import progress_bar
     from cascade_clip_cli.predict_images import Outcome
     from cascade_clip_cli.tables import write_text

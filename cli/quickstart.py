@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,13 @@ import typer
 from cascade_clip_cli.options import DeviceOption, QuietOption
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cascade_clip.data.catalogue import Split
     from cascade_clip.evaluation.scores import Scores
+    from cascade_clip.labels import LabelMap
+    from cascade_clip.segmenter import CascadeCLIP
 
 RECIPES = {"ZegCLIP": "shapes/zegclip", "Cascade-CLIP": "shapes/cascade-zegclip"}
 TRAINING_FREE = "dense:bundled"
@@ -114,10 +121,16 @@ def _train(recipe: str, folder: Path, data: Path, steps: int, seed: int, device:
 
 def _draw_predictions(output: Path, data: Path, picture: Path) -> None:
     """Put image, label and both models' predictions of some scenes with unseen classes on one sheet."""
+    from cascade_clip.data.catalogue import get_split
     from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.report.scene_comparison import compare_models, images_with_unseen_classes
+    from cascade_clip.report.picture_sheets import compare_predictions, images_with_unseen_classes
     from cascade_clip.segmenter import CascadeCLIP
 
+    dataset, split = PreparedDataset.open(data), get_split("shapes-seen")
     models = {name: CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
-    dataset = PreparedDataset.open(data)
-    compare_models(models, dataset, images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)).save(picture)
+    predict = {name: partial(_predicted, model, split) for name, model in models.items()}
+    compare_predictions(predict, split, dataset, images_with_unseen_classes(dataset, split)).save(picture)
+
+
+def _predicted(model: CascadeCLIP, split: Split, image: NDArray[np.uint8]) -> LabelMap:
+    return model.segment(image, split=split)[0].labels

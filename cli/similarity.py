@@ -57,7 +57,7 @@ def similarity(
     Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
     """
     from cascade_clip.data.images import open_image
-    from cascade_clip.report.similarity_grid import render_similarity_grid
+    from cascade_clip.report.map_grids import render_similarity_grid
     from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
     from cascade_clip_cli.similarity_target import Target, check_together, chosen_point, class_target
     from cascade_clip_cli.tables import STDOUT, write_json

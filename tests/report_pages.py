@@ -15,7 +15,7 @@ from cascade_clip.inference.outputs import prediction_record, write_prediction
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.palette import distinct_colours
-from cascade_clip.report.pictured_image import PicturedImage
+from cascade_clip.report.picture_sheets import PicturedImage
 
 RUN = "document.documentElement.dataset.ran=1"
 HOSTILE = (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cascade_clip.data.catalogue import Split
     from cascade_clip.data.prepared import PreparedDataset
     from cascade_clip.inference.sliding_window import MaskNetwork
-    from cascade_clip.report.overlay import Labels
+    from cascade_clip.labels import LabelMap
 
 logger = logging.getLogger(__name__)
 QUALITY = 90
@@ -69,12 +69,12 @@ def write_validation_sheet(
         UserError: An image or a label cannot be read.
     """
     from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.pictured_image import picture_image, picture_sheet
+    from cascade_clip.report.picture_sheets import picture_image, picture_sheet
 
     names, seen = split.class_names, torch.zeros(len(split.class_names), dtype=torch.bool)
     seen[list(split.seen_indices)] = True
 
-    def predict(image: NDArray[uint8]) -> Labels:
+    def predict(image: NDArray[uint8]) -> LabelMap:
         return segment_image(network, image, text, seen, recipe.data, recipe.inference, device, dtype).labels
 
     chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)

@@ -1,8 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from cascade_clip.report.comparison import CELL_HEIGHT, HEADING, MARGIN, comparison_sheet
-from cascade_clip.report.legend import PAPER
+from cascade_clip.report.palette import PAPER
+from cascade_clip.report.picture_sheets import CELL_HEIGHT, HEADING, MARGIN, comparison_sheet
 
 
 def test_captions_take_a_line_below_each_row():

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cascade_clip.report.error_map import STATES, error_map, error_states
+from cascade_clip.report.picture_sheets import STATES, error_map, error_states
 
 LABEL = np.array([[0, 1, 255, 255]], np.uint8)
 PREDICTED = np.array([[0, 2, 0, 255]], np.uint8)

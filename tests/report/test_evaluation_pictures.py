@@ -9,7 +9,7 @@ from cascade_clip.evaluation.details import ImageResult, most_confused
 from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
-from cascade_clip.report.pictured_image import PicturedImage
+from cascade_clip.report.picture_sheets import PicturedImage
 
 
 def page(*groups: str) -> EvaluationPage:

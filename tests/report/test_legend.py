@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from cascade_clip.report.legend import PAPER, LegendEntry, legend_below, legend_beside, percent, wrapped
+from cascade_clip.report.overlay import PAPER, LegendEntry, legend_below, legend_beside, percent, wrapped
 
 FONT = ImageFont.load_default(18)
 RED, GREEN = (250, 0, 0), (0, 250, 0)

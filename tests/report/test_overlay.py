@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from cascade_clip.report.legend import LegendEntry
-from cascade_clip.report.overlay import render_overlay
+from cascade_clip.report.overlay import LegendEntry, render_overlay
 
 COLOURS = ((230, 60, 0), (0, 60, 230))
 LEGEND = [LegendEntry("road", 0.5, COLOURS[0]), LegendEntry("sky", 0.5, COLOURS[1])]

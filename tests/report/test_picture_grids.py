@@ -7,8 +7,7 @@ from PIL import Image
 from cascade_clip.analysis.similarity import PatchSimilarity
 from cascade_clip.analysis.stage_masks import StageMasks
 from cascade_clip.report.figures import HIGHLIGHT, RESOLUTION
-from cascade_clip.report.similarity_grid import render_similarity_grid
-from cascade_clip.report.stage_grid import ExplainedClass, render_stage_grid
+from cascade_clip.report.map_grids import ExplainedClass, render_similarity_grid, render_stage_grid
 
 HOSTILE = "<img src=x onerror=alert(1)> $x_{y$ " + "long " * 60
 

@@ -9,7 +9,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.report import pictured_image
 from cascade_clip.report.palette import class_colours
-from cascade_clip.report.pictured_image import PicturedImage, picture_image, picture_sheet
+from cascade_clip.report.picture_sheets import PicturedImage, picture_image, picture_sheet
 
 NAMES = ("red", "green", "blue")
 COLOURS = class_colours(NAMES)

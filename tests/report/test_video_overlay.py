@@ -1,7 +1,7 @@
 import numpy as np
 
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.video_overlay import VideoOverlay
+from cascade_clip.report.overlay import VideoOverlay
 
 COLOURS = ((230, 60, 0), (0, 60, 230))
 FRAME = np.full((240, 320, 3), 128, np.uint8)
