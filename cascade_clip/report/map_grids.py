@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from cascade_clip.report.palette import Colour
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 BLOCKS_OF_A_ROW = 6
 """More blocks go on in further rows, so that the picture stays legible on a page."""
@@ -146,44 +145,35 @@ class _MapGrid:
         small = Image.fromarray(self.image)
         small.thumbnail((round(4 * CELL * RESOLUTION),) * 2)
         axes = self.cells[row][0]
-        self._show(axes, np.asarray(small), heading, "antialiased")
+        self._show(axes, np.asarray(small), heading, interpolation="antialiased")
         letters = int(_cell_size(width / height)[1] / LETTER)
         lines = textwrap.wrap(" ".join(name.split()), letters, max_lines=NAME_LINES, placeholder=" …") or [""]
         axes.set_ylabel("\n".join(lines), fontweight="bold", fontsize=8, labelpad=5)
 
     def show_maps(self, row: int, maps: Sequence[NDArray[np.float32]], headings: Sequence[str]) -> None:
         """Draw maps (h, w), whose cells share the image's area evenly, under their headings; other axes stay empty."""
-        _, *places = self.cells[row]
+        places, (low, high) = self.cells[row][1:], self.limits
         for axes, values, heading in zip(places, maps, headings, strict=False):
-            self._show(axes, values, heading)
+            self._show(axes, values, heading, vmin=low, vmax=high)
         for axes in places[len(headings) :]:
             axes.set_axis_off()
 
     def add_scale(self, label: str) -> None:
         """Put the one colour scale of all maps at the right."""
-        shown: AxesImage = self.cells[0][1].images[0]
         width, height = self.figure.get_size_inches()
         left, tall = width - MARGIN - SCALE_LABELS - SCALE, height - 2 * MARGIN - HEADING
         place = self.figure.add_axes((left / width, MARGIN / height, SCALE / width, tall / height))
-        scale = self.figure.colorbar(shown, cax=place, label=label)
+        scale = self.figure.colorbar(self.cells[0][1].images[0], cax=place, label=label)
         scale.outline.set_visible(False)
         place.tick_params(labelsize=8)
 
-    def _show(
-        self,
-        axes: Axes,
-        values: NDArray[np.uint8] | NDArray[np.float32],
-        heading: str,
-        interpolation: str | None = None,
-    ) -> None:
+    def _show(self, axes: Axes, shown: NDArray[np.uint8] | NDArray[np.float32], heading: str, **options: Any) -> None:
         height, width = self.image.shape[:2]
-        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-        low, high = self.limits
-        axes.imshow(values, extent=extent, vmin=low, vmax=high, interpolation=interpolation)
+        axes.imshow(shown, extent=(-0.5, width - 0.5, height - 0.5, -0.5), **options)
         axes.set_title(heading, fontsize=8, fontweight="normal", pad=3)
         # Paper at both sides of a narrow picture: in a box as narrow as it headings would run into each other.
-        shown, middle = max(width, height * SMALLEST_CELL / CELL), (width - 1) / 2
-        axes.set(xlim=(middle - shown / 2, middle + shown / 2), ylim=(height - 0.5, -0.5))
+        paper, middle = max(width, height * SMALLEST_CELL / CELL), (width - 1) / 2
+        axes.set(xlim=(middle - paper / 2, middle + paper / 2), ylim=(height - 0.5, -0.5))
 
 
 @contextmanager
@@ -202,14 +192,9 @@ def _map_grid(image: NDArray[np.uint8], rows: int, maps: int, limits: tuple[floa
     with new_figure(width, height) as figure:
         # All sizes are known: arranging dozens of axes by their contents would take seconds.
         figure.set_layout_engine("none")
-        places = {
-            "left": left / width,
-            "right": (right - GAP) / width,
-            "bottom": MARGIN / height,
-            "top": 1 - (MARGIN + HEADING) / height,
-            "wspace": GAP / cell_width,
-            "hspace": (HEADING + GAP) / cell_height,
-        }
+        places = {"left": left / width, "right": (right - GAP) / width}
+        places |= {"bottom": MARGIN / height, "top": 1 - (MARGIN + HEADING) / height}
+        places |= {"wspace": GAP / cell_width, "hspace": (HEADING + GAP) / cell_height}
         cells = [list(row) for row in figure.subplots(rows, 1 + maps, squeeze=False, gridspec_kw=places)]
         for axes in figure.axes:
             axes.set(xticks=[], yticks=[])

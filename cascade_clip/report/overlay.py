@@ -161,17 +161,16 @@ def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -
     """
     style = _Style(font_size)
     names = [wrapped(entry.name, style.name_width, style.font, lines=2) for entry in entries]
-    ends = list(accumulate((len(lines) * style.line + style.row_gap for lines in names), initial=0))
+    tops = list(accumulate((len(lines) * style.line + style.row_gap for lines in names), initial=0))
     space = height - 2 * style.margin
-    if ends[-1] <= space or not entries:
-        listed = list(entries)
-    else:  # the line that counts the rest needs a place too
-        shown = max(0, bisect_right(ends, space - style.line) - 1)
-        listed = _with_rest(entries, shown)
-        names[shown:] = [[listed[-1].name]]
+    if entries and tops[-1] > space:
+        # The line that counts the rest needs a place too.
+        shown = max(0, bisect_right(tops, space - style.line) - 1)
+        entries = _with_rest(entries, shown)
+        names[shown:] = [[entries[-1].name]]
     text_width = max((style.width(line) for lines in names for line in lines), default=0)
     panel = Image.new("RGB", (2 * style.margin + style.row_width(text_width), height), PAPER)
-    for entry, lines, top in zip(listed, names, ends, strict=False):
+    for entry, lines, top in zip(entries, names, tops, strict=False):
         _draw_row(panel, style, (style.margin, style.margin + top), entry, lines, text_width=text_width)
     return panel
 
@@ -185,11 +184,12 @@ def legend_below(entries: Sequence[LegendEntry], width: int, font_size: int) -> 
     column_width = style.row_width(text_width) + 2 * style.gap
     columns = max(1, (available + 2 * style.gap) // column_width)
     places = columns * MOST_ROWS_BELOW
-    listed = list(entries) if len(entries) <= places else _with_rest(entries, places - 1)
-    rows = -(-len(listed) // columns)
+    if len(entries) > places:
+        entries = _with_rest(entries, places - 1)
+    rows = -(-len(entries) // columns)
     row_height = style.line + style.row_gap
     panel = Image.new("RGB", (width, 2 * style.margin + rows * row_height - style.row_gap), PAPER)
-    for index, entry in enumerate(listed):
+    for index, entry in enumerate(entries):
         corner = (style.margin + index // rows * column_width, style.margin + index % rows * row_height)
         lines = wrapped(entry.name, text_width, style.font, lines=1)
         _draw_row(panel, style, corner, entry, lines, text_width=text_width)
@@ -290,7 +290,7 @@ class VideoOverlay:
         return np.asarray(picture)
 
     def _drawn_legend(self, segmentation: Segmentation, width: int, height: int) -> Image.Image | None:
-        shares = [share for share in segmentation.summary() if share.share >= self.SMALLEST_SHARE][: self.MOST_ENTRIES]
+        shares = [share for share in segmentation.summary()[: self.MOST_ENTRIES] if share.share >= self.SMALLEST_SHARE]
         entries = [LegendEntry(share.name, share.share, self._colours[share.index]) for share in shares]
         panel = legend_beside(entries, height, max(self.SMALLEST_FONT, round(height * self.FONT_SHARE)))
         used = np.flatnonzero((np.asarray(panel) != PAPER).any(axis=(1, 2)))
