@@ -12,7 +12,7 @@ from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import predictor as inference_predictor
-from cascade_clip.report import evaluation_page, evaluation_pictures, palette, pictured_image
+from cascade_clip.report import evaluation_page, evaluation_pictures, palette, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
@@ -120,7 +120,7 @@ def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.Evaluation
     )
 
 
-def _examples(evaluation: Evaluation) -> list[pictured_image.PicturedImage]:
+def _examples(evaluation: Evaluation) -> list[picture_sheets.PicturedImage]:
     """Picture the best, median and worst images; they are segmented once more, so that none had to be kept."""
     result, names = evaluation.result, evaluation.vocabulary.names
     predictor = evaluation.model.predictor(result.inference)
@@ -131,7 +131,7 @@ def _examples(evaluation: Evaluation) -> list[pictured_image.PicturedImage]:
         for done, (group, one) in enumerate(chosen):
             progress(done, len(chosen), one.id)
             pictured.append(
-                pictured_image.picture_image(
+                picture_sheets.picture_image(
                     evaluation.dataset,
                     one.index,
                     names,

@@ -11,7 +11,7 @@ from cascade_clip.analysis import stage_masks as analysis_stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.inference import predictor as inference_predictor
 from cascade_clip.inference import segmentation as inference_segmentation
-from cascade_clip.report import palette, stage_grid
+from cascade_clip.report import map_grids, palette
 
 LARGEST_SHOWN = 4
 """So many classes are explained where none are named."""
@@ -56,6 +56,6 @@ class Explainer:
             return None
         masks = analysis_stage_masks.stage_masks(self._predictor, self._text[shown])
         classes = [
-            stage_grid.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
+            map_grids.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
         ]
-        return stage_grid.render_stage_grid(image, classes, masks)
+        return map_grids.render_stage_grid(image, classes, masks)

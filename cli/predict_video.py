@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cascade_clip.errors import UserError
 from cascade_clip.inference import segmentation, video
-from cascade_clip.report import palette, video_overlay
+from cascade_clip.report import overlay, palette
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.tables import swatch, write_text
@@ -66,13 +66,13 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
     names = job.vocabulary.names
     facts, colours = video.video_facts(source), palette.class_colours(names, job.known)
     labels = segmentation.FrameLabels(job.segment, options.every)
-    overlay = video_overlay.VideoOverlay(colours)
+    painter = overlay.VideoOverlay(colours)
     target, record_file = job.output / f"{stem}.overlay.mp4", job.output / f"{stem}.json"
     with progress_bar("frames") as progress:
         frames = video.rewrite_video(
             source,
             target,
-            lambda frame, seconds: overlay.paint(frame, labels(frame, seconds), seconds),
+            lambda frame, seconds: painter.paint(frame, labels(frame, seconds), seconds),
             start=options.start,
             end=options.end,
             progress=progress,

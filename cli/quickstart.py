@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from cascade_clip import segmenter
 from cascade_clip.config import recipes
-from cascade_clip.data import dataset_info, prepared
+from cascade_clip.data import catalogue, dataset_info, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation_evaluate
 from cascade_clip.evaluation import scores as evaluation_scores
-from cascade_clip.report import scene_comparison
+from cascade_clip.labels import LabelMap
+from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
@@ -58,11 +62,17 @@ def quickstart(
     stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
-    chosen = scene_comparison.images_with_unseen_classes(dataset, models["Cascade-CLIP"].split)
-    scene_comparison.compare_models(models, dataset, chosen).save(picture)
+    split = catalogue.get_split("shapes-seen")
+    predict = {name: partial(_predicted, model, split) for name, model in models.items()}
+    chosen = picture_sheets.images_with_unseen_classes(dataset, split)
+    picture_sheets.compare_predictions(predict, split, dataset, chosen).save(picture)
     stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
     model = output / "cascade-clip" / "model"
     stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
+
+
+def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDArray[np.uint8]) -> LabelMap:
+    return model.segment(image, split=split)[0].labels
 
 
 def _train(recipe: str, folder: Path, settings: list[str], device: str) -> evaluation_scores.Scores:

@@ -19,7 +19,7 @@ from cascade_clip.data import images
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.model import network
-from cascade_clip.report import similarity_grid
+from cascade_clip.report import map_grids
 from cascade_clip_cli.compared_point import ComparedPoint, check_point_options, chosen_point, class_point
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
@@ -78,9 +78,7 @@ def similarity(
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
-    _write(
-        picture, similarity_grid.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record
-    )
+    _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
     if json_file != STDOUT:
         stdout.print(_table(record))
         stdout.print(f"written to {picture}", highlight=False, markup=False)

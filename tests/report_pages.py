@@ -14,7 +14,7 @@ from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.palette import distinct_colours
-from cascade_clip.report.pictured_image import PicturedImage
+from cascade_clip.report.picture_sheets import PicturedImage
 from cascade_clip.report.prediction import prediction_record, write_prediction
 
 RUN = "document.documentElement.dataset.ran=1"

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.figures import SEEN, UNSEEN, hex_colour, new_figure, png_bytes, set_heading
-from cascade_clip.report.legend import PALE_INK, PAPER
-from cascade_clip.report.palette import Colour
+from cascade_clip.report.palette import PALE_INK, PAPER, Colour
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cascade_clip.evaluation.details import ConfusedPair, largest_classes
 from cascade_clip.report.figures import HIGHLIGHT, SEQUENTIAL, hex_colour, new_figure, png_bytes, set_heading
-from cascade_clip.report.legend import PALE_INK, percent
+from cascade_clip.report.overlay import percent
+from cascade_clip.report.palette import PALE_INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour, new_figure, png_bytes, set_heading
-from cascade_clip.report.legend import INK, PALE_INK
-from cascade_clip.report.palette import FIRST_COLOURS, Colour
+from cascade_clip.report.palette import FIRST_COLOURS, INK, PALE_INK, Colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from cascade_clip.report.line_chart import LineChart, line_chart
 from cascade_clip.report.matrix_table import MatrixTable, matrix_table
 from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
 from cascade_clip.report.palette import FIRST_COLOURS, Colour
-from cascade_clip.report.pictured_image import PicturedImage
+from cascade_clip.report.picture_sheets import PicturedImage
 
 MOST_CONFUSION_CLASSES = 40
 """Larger confusion matrices are unreadable; the rest is summed in one column."""

@@ -1,4 +1,4 @@
-"""The pictures of one evaluation as files: examples, confusion, seen against unseen classes."""
+"""The pictures of one evaluation as files: examples, confusion, IoU of seen and unseen classes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-from PIL import Image
 
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import GROUPS, ImageResult
@@ -17,18 +15,18 @@ from cascade_clip.files import write_files
 from cascade_clip.report.class_iou_figure import class_iou_figure
 from cascade_clip.report.confusion_figure import confusion_figure
 from cascade_clip.report.evaluation_page import EvaluationPage
-from cascade_clip.report.pictured_image import picture_sheet
+from cascade_clip.report.picture_sheets import picture_sheet
 
 QUALITY = 92
 _EXAMPLE = re.compile(rf"({'|'.join(GROUPS)})-\d+\.jpg")
 
 
 def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
-    """Write what an evaluation looks like, whole or not at all.
+    """Write all pictures of an evaluation, or none where one fails.
 
     Args:
-        folder: Where to; made where it does not exist. Examples of an earlier evaluation in it are removed.
-        page: What was measured.
+        folder: Made where it does not exist. Examples of an earlier evaluation in it are removed.
+        page: The evaluation.
 
     Returns:
         `best-1.jpg` and so on, `median-1.jpg`, `worst-1.jpg` (image, label, prediction, errors), `confusion.png`,
@@ -47,25 +45,18 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     }
     for group in GROUPS:
         for number, pictured in enumerate((one for one in page.pictures if one.group == group), start=1):
-            contents[f"{group}-{number}.jpg"] = _jpeg(picture_sheet([pictured], unseen))
+            encoded = io.BytesIO()
+            picture_sheet([pictured], unseen).save(encoded, "JPEG", quality=QUALITY)
+            contents[f"{group}-{number}.jpg"] = encoded.getvalue()
     files = {folder / name: content for name, content in contents.items()}
     try:
         write_files(files)
-        _remove([file for file in folder.iterdir() if _EXAMPLE.fullmatch(file.name) and file not in files])
+        for file in set(folder.iterdir()).difference(files):
+            if _EXAMPLE.fullmatch(file.name):
+                file.unlink()
     except OSError as error:
         raise UserError(f'The pictures cannot be written to "{folder}": {error.strerror or error}.') from error
     return list(files)
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink()
-
-
-def _jpeg(picture: Image.Image) -> bytes:
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=QUALITY)
-    return encoded.getvalue()
 
 
 def _table(images: Sequence[ImageResult]) -> bytes:

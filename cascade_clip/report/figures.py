@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from cascade_clip.report.legend import INK, PALE_INK, PAPER
-from cascade_clip.report.palette import FIRST_COLOURS, Colour
+from cascade_clip.report.palette import FIRST_COLOURS, INK, PALE_INK, PAPER, Colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.data.images import open_image
-from cascade_clip.report.overlay import coloured_image
+from cascade_clip.labels import LabelMap
+from cascade_clip.report.overlay import coloured_image, fitted_size
 from cascade_clip.report.page import PICTURE_SIDE, page_jpeg, render_page, unwritable, write_page
 from cascade_clip.report.palette import Colour
 
@@ -24,38 +24,39 @@ PICTURES = "index_files"
 PICTURE_PATTERN = "[0-9][0-9][0-9][0-9][0-9]-*.jpg"
 SMALLEST = 480
 """Smaller images are enlarged to this longer side, so that the lines between classes stay thin."""
-NO_COLOUR: Colour = (0, 0, 0)
 
 
 def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, title: str = "Predictions") -> Path:
     """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
 
-    The pictures lie beside the page and are loaded as they come into sight, so that thousands of images stay quick;
-    the folder as a whole can be moved and needs no network.
+    The pictures lie beside the page and are loaded as they come into sight, so that the page of thousands of images
+    stays quick. The folder can be moved as a whole and needs no network.
 
     Args:
         folder: The folder that the predictions were written to.
         predictions: One record an image as `predict` gives it: `image`, `width`, `height`, `classes` (the largest
             first, each with `class`, `index`, `colour`, `share`, `mean_score`), `no_class` and `files`; or `image` and
-            `error` for one that was left out. Records without a label map, as of videos, are passed over. Every image
-            and label map is read again.
+            `error` for one that was left out. Records without a label map (videos) are skipped. Every image and label
+            map is read again.
         title: Heading.
 
     Returns:
         folder/index.html.
 
     Raises:
-        UserError: The folder cannot be written to, or an image cannot be read any more; then the page is not written.
+        UserError: The folder cannot be written to, or an image can no longer be read; then no page is written.
     """
     done = [record for record in predictions if "labels" in record.get("files", {})]
-    partial = folder / f".{PICTURES}.{os.getpid()}.part"
+    place = folder / PICTURES
     try:
-        partial.mkdir(parents=True)
-        try:
-            cards = [_card(folder, partial, number, record) for number, record in enumerate(done, start=1)]
-            _move_pictures(partial, folder / PICTURES)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{PICTURES}.", dir=folder) as drawn:
+            cards = [_card(folder, Path(drawn), number, record) for number, record in enumerate(done, start=1)]
+            place.mkdir(exist_ok=True)
+            for earlier in place.glob(PICTURE_PATTERN):
+                earlier.unlink()
+            for picture in Path(drawn).iterdir():
+                picture.replace(place / picture.name)
     except OSError as error:
         raise unwritable(folder, error) from error
     html = render_page(
@@ -75,10 +76,10 @@ def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, tit
 def _card(folder: Path, pictures: Path, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the two pictures of one image and say what its card shows."""
     image = open_image(Path(record["image"]))
-    size = _page_size(image.shape[1], image.shape[0])
+    size = fitted_size(image, SMALLEST, PICTURE_SIDE)
     layers = {
         "Image": Image.fromarray(image),
-        "Prediction": coloured_image(image, _labels(Path(record["files"]["labels"])), _colours(record), size),
+        "Prediction": coloured_image(image, _label_map(Path(record["files"]["labels"])), _colours(record), size),
     }
     sources = []
     for name, picture in layers.items():
@@ -96,16 +97,7 @@ def _card(folder: Path, pictures: Path, number: int, record: Mapping[str, Any]) 
     }
 
 
-def _move_pictures(drawn: Path, place: Path) -> None:
-    """Bring all pictures to their place; those of an earlier gallery go, whatever else lies there stays."""
-    place.mkdir(exist_ok=True)
-    for earlier in place.glob(PICTURE_PATTERN):
-        earlier.unlink()
-    for picture in drawn.iterdir():
-        picture.replace(place / picture.name)
-
-
-def _labels(file: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _label_map(file: Path) -> LabelMap:
     """The label map as it was written: 8 bit, or 16 bit above 255 classes."""
     with Image.open(file) as picture:
         values = np.asarray(picture)
@@ -114,20 +106,13 @@ def _labels(file: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
 
 def _colours(record: Mapping[str, Any]) -> list[Colour]:
     """Colours by index, as far as the image holds classes; indices without one are not shown."""
-    present = {entry["index"]: entry["colour"] for entry in record["classes"]}
-    colours = [NO_COLOUR] * (max(present, default=-1) + 1)
-    for index, colour in present.items():
-        red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-        colours[index] = (red, green, blue)
+    colours: list[Colour] = [(0, 0, 0)] * (max((entry["index"] for entry in record["classes"]), default=-1) + 1)
+    for entry in record["classes"]:
+        red, green, blue = bytes.fromhex(entry["colour"].removeprefix("#"))
+        colours[entry["index"]] = (red, green, blue)
     return colours
 
 
-def _page_size(width: int, height: int) -> tuple[int, int]:
-    longest = max(width, height)
-    scale = min(max(longest, SMALLEST), PICTURE_SIDE) / longest
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def _reference(file: Path, folder: Path) -> str:
-    """A file as the page links to it: relative to its folder, with every special character escaped."""
+    """A link from the page to a file: relative to the page's folder, with special characters escaped."""
     return quote(os.fsencode(Path(os.path.relpath(file, folder)).as_posix()))

@@ -15,8 +15,7 @@ from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.report.figures import BOTH, HIGHLIGHT, SEQUENTIAL, hex_colour, new_figure, png_bytes
-from cascade_clip.report.legend import INK, PALE_INK, PAPER
-from cascade_clip.report.palette import Colour
+from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cascade_clip.report.figures import hex_colour
-from cascade_clip.report.legend import INK
-from cascade_clip.report.palette import Colour
+from cascade_clip.report.palette import INK, Colour
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 28

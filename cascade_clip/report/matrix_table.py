@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.report.figures import SEQUENTIAL, hex_colour
-from cascade_clip.report.legend import INK, PAPER
 from cascade_clip.report.page import MISSING
+from cascade_clip.report.palette import INK, PAPER
 
 MOST_COLUMNS_WITH_TEXT = 14
 """Wider matrices have cells too small for text; it is then only shown on hover and focus, and read aloud."""

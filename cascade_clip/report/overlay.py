@@ -1,32 +1,47 @@
-"""A picture of a segmentation for people: the image under its classes' colours, with a legend."""
+"""A segmentation as a picture: the image under its classes' colours, with a legend; also for frames of a video."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from cascade_clip.report.legend import LegendEntry, legend_below, legend_beside
-from cascade_clip.report.palette import Colour
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.labels import LabelMap
+from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour
 
 SMALLEST, LARGEST = 800, 4096
-"""The longer side of the picture is brought between these: a legend stays legible, a file stays sensible."""
+"""Range of the longer side of an overlay: large enough for a legible legend, small enough for a sensible file."""
 WIDE = 2.0
 """Pictures at least this many times as wide as high have their legend below."""
 DARKEST, BRIGHTEST = 70, 225
 """Range of the photo under the colours: on black or on white, different colours would look alike."""
 STRENGTH = 0.6
 """Weight of the class colour against the image."""
-Labels = NDArray[np.uint8] | NDArray[np.uint16]
+MOST_ROWS_BELOW = 6
+LONGEST_NAME = 13
+"""Widest line of a name, in heights of the font; longer names take a second line and are then shortened."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+class LegendEntry(NamedTuple):
+    """One line of the legend."""
+
+    name: str
+    share: float | None
+    """Fraction of the image's pixels, 0..1; None: no figure beside the name."""
+    colour: Colour | None
+    """None: a line without a swatch."""
 
 
 def render_overlay(
-    image: NDArray[np.uint8],
-    labels: Labels,
-    colours: Sequence[Colour],
-    legend: Sequence[LegendEntry],
+    image: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour], legend: Sequence[LegendEntry]
 ) -> Image.Image:
     """Lay the classes' colours over an image and put a legend beside it, or below where the image is wide.
 
@@ -34,34 +49,41 @@ def render_overlay(
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) class index at every pixel; an index without a colour (no class) leaves the image grey.
         colours: K colours.
-        legend: The classes to list, the largest first; what does not fit is counted.
+        legend: The classes to list, the largest first; those that do not fit are counted in a last line.
 
     Returns:
         An RGB picture. Its image part keeps the aspect of `image`, with its longer side between 800 and 4096 pixels.
     """
-    size = _picture_size(image.shape[1], image.shape[0])
+    width, height = size = fitted_size(image, SMALLEST, LARGEST)
     picture = coloured_image(image, labels, colours, size)
     font_size = max(18, round(max(size) / 52))
-    if size[0] >= WIDE * size[1]:
-        panel = legend_below(legend, size[0], font_size)
-        canvas = Image.new("RGB", (size[0], size[1] + panel.height))
-        canvas.paste(panel, (0, size[1]))
-    else:
-        panel = legend_beside(legend, size[1], font_size)
-        canvas = Image.new("RGB", (size[0] + panel.width, size[1]))
-        canvas.paste(panel, (size[0], 0))
+    if width >= WIDE * height:
+        return stacked([picture, legend_below(legend, width, font_size)])
+    panel = legend_beside(legend, height, font_size)
+    canvas = Image.new("RGB", (width + panel.width, height))
     canvas.paste(picture, (0, 0))
+    canvas.paste(panel, (width, 0))
     return canvas
 
 
-def _picture_size(width: int, height: int) -> tuple[int, int]:
-    longest = max(width, height)
-    scale = min(max(longest, SMALLEST), LARGEST) / longest
+def fitted_size(image: NDArray[np.uint8], smallest: int, largest: int) -> tuple[int, int]:
+    """Width and height of an image (H, W, 3) with its longer side brought between `smallest` and `largest` pixels."""
+    height, width = image.shape[:2]
+    scale = min(max(width, height, smallest), largest) / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def stacked(parts: Sequence[Image.Image]) -> Image.Image:
+    """RGB pictures of one width below each other."""
+    *tops, height = accumulate((part.height for part in parts), initial=0)
+    whole = Image.new("RGB", (parts[0].width, height))
+    for part, top in zip(parts, tops, strict=True):
+        whole.paste(part, (0, top))
+    return whole
+
+
 def coloured_image(
-    image: NDArray[np.uint8], labels: Labels, colours: Sequence[Colour], size: tuple[int, int]
+    image: NDArray[np.uint8], labels: LabelMap, colours: Sequence[Colour], size: tuple[int, int]
 ) -> Image.Image:
     """Lay the classes' colours over an image, with white lines between classes and without a legend.
 
@@ -76,20 +98,18 @@ def coloured_image(
     """
     shown = _nearest(labels, size)
     photo = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
-    unlabelled = shown >= len(colours)
     table = np.zeros((len(colours) + 1, 3), np.uint8)
     table[:-1] = np.asarray(colours, np.uint8).reshape(-1, 3)
     paint = Image.fromarray(table[np.minimum(shown, len(colours))])
     grey = photo.convert("L").convert("RGB")
     # Half of the photo's own colour is taken out, so that hues mean classes.
     muted = Image.blend(photo, grey, 0.5).point(lambda level: DARKEST + level * (BRIGHTEST - DARKEST) / 255)
-    tinted = Image.blend(muted, paint, STRENGTH)
-    picture = Image.composite(grey, tinted, Image.fromarray(unlabelled))
+    picture = Image.composite(grey, Image.blend(muted, paint, STRENGTH), Image.fromarray(shown >= len(colours)))
     picture.paste((255, 255, 255), mask=_borders(shown, thickness=max(size) / 1000))
     return picture
 
 
-def _nearest(labels: Labels, size: tuple[int, int]) -> NDArray[np.int64]:
+def _nearest(labels: LabelMap, size: tuple[int, int]) -> NDArray[np.int64]:
     height, width = labels.shape
     rows = (np.arange(size[1]) * 2 + 1) * height // (2 * size[1])
     columns = (np.arange(size[0]) * 2 + 1) * width // (2 * size[0])
@@ -103,7 +123,179 @@ def _borders(labels: NDArray[np.int64], thickness: float) -> Image.Image:
     edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edges[1:] |= labels[1:] != labels[:-1]
     mask = Image.fromarray(edges.astype(np.uint8) * 215)
-    if thickness > 1:
-        mask = mask.filter(ImageFilter.MaxFilter(2 * round(thickness / 2) + 1)) if thickness >= 2 else mask
-        mask = mask.filter(ImageFilter.GaussianBlur(thickness / 4))
-    return mask
+    if thickness >= 2:
+        mask = mask.filter(ImageFilter.MaxFilter(2 * round(thickness / 2) + 1))
+    return mask.filter(ImageFilter.GaussianBlur(thickness / 4)) if thickness > 1 else mask
+
+
+class _Style:
+    """Sizes of a legend in pixels; all follow from the font's."""
+
+    def __init__(self, font_size: int) -> None:
+        self.font = ImageFont.load_default(font_size)
+        self.line = round(font_size * 1.25)
+        self.swatch = round(font_size * 1.1)
+        self.gap = round(font_size * 0.6)
+        self.margin = round(font_size * 1.2)
+        self.row_gap = round(font_size * 0.45)
+        self.name_width = font_size * LONGEST_NAME
+        self.share_width = max(self.width("100.0 %"), self.width("< 0.1 %"))
+
+    def width(self, text: str) -> int:
+        return round(self.font.getlength(text))
+
+    def row_width(self, text_width: int) -> int:
+        return self.swatch + self.gap + text_width + 2 * self.gap + self.share_width
+
+
+def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -> Image.Image:
+    """Draw the legend as one column.
+
+    Args:
+        entries: Lines, the most important first; those that do not fit are counted in a last line.
+        height: Height of the panel in pixels.
+        font_size: Height of the font in pixels.
+
+    Returns:
+        An RGB panel as wide as its names need.
+    """
+    style = _Style(font_size)
+    names = [wrapped(entry.name, style.name_width, style.font, lines=2) for entry in entries]
+    tops = list(accumulate((len(lines) * style.line + style.row_gap for lines in names), initial=0))
+    space = height - 2 * style.margin
+    if entries and tops[-1] > space:
+        # The line that counts the rest needs a place too.
+        shown = max(0, bisect_right(tops, space - style.line) - 1)
+        entries = _with_rest(entries, shown)
+        names[shown:] = [[entries[-1].name]]
+    text_width = max((style.width(line) for lines in names for line in lines), default=0)
+    panel = Image.new("RGB", (2 * style.margin + style.row_width(text_width), height), PAPER)
+    for entry, lines, top in zip(entries, names, tops, strict=False):
+        _draw_row(panel, style, (style.margin, style.margin + top), entry, lines, text_width=text_width)
+    return panel
+
+
+def legend_below(entries: Sequence[LegendEntry], width: int, font_size: int) -> Image.Image:
+    """Draw the legend as a grid of a given width and at most six rows; the arguments are those of `legend_beside`."""
+    style = _Style(font_size)
+    available = width - 2 * style.margin
+    widest = max((style.width(entry.name) for entry in entries), default=0)
+    text_width = max(min(widest, style.name_width, available - style.row_width(0)), style.width("+ 100 more"))
+    column_width = style.row_width(text_width) + 2 * style.gap
+    columns = max(1, (available + 2 * style.gap) // column_width)
+    places = columns * MOST_ROWS_BELOW
+    if len(entries) > places:
+        entries = _with_rest(entries, places - 1)
+    rows = -(-len(entries) // columns)
+    row_height = style.line + style.row_gap
+    panel = Image.new("RGB", (width, 2 * style.margin + rows * row_height - style.row_gap), PAPER)
+    for index, entry in enumerate(entries):
+        corner = (style.margin + index // rows * column_width, style.margin + index % rows * row_height)
+        lines = wrapped(entry.name, text_width, style.font, lines=1)
+        _draw_row(panel, style, corner, entry, lines, text_width=text_width)
+    return panel
+
+
+def _with_rest(entries: Sequence[LegendEntry], shown: int) -> list[LegendEntry]:
+    """The first entries, and one that counts the others and sums their shares."""
+    rest = entries[shown:]
+    shares = [entry.share for entry in rest if entry.share is not None]
+    return [*entries[:shown], LegendEntry(f"+ {len(rest)} more", sum(shares) if shares else None, None)]
+
+
+def _draw_row(
+    panel: Image.Image, style: _Style, corner: tuple[int, int], entry: LegendEntry, lines: list[str], *, text_width: int
+) -> None:
+    left, top = corner
+    draw = ImageDraw.Draw(panel)
+    middle = top + style.line // 2
+    if entry.colour is not None:
+        # Pillow draws without antialiasing, so the swatch is drawn larger and shrunk.
+        side = 4 * style.swatch
+        mask = Image.new("L", (side, side))
+        ImageDraw.Draw(mask).rounded_rectangle((0, 0, side - 1, side - 1), style.swatch, fill=255)
+        mask = mask.resize((style.swatch, style.swatch), Image.Resampling.LANCZOS)
+        panel.paste(entry.colour, (left, middle - style.swatch // 2), mask)
+    for number, line in enumerate(lines):
+        place = (left + style.swatch + style.gap, middle + number * style.line)
+        draw.text(place, line, PALE_INK if entry.colour is None else INK, style.font, anchor="lm")
+    if entry.share is not None:
+        place = (left + style.row_width(text_width), middle)
+        draw.text(place, percent(entry.share), PALE_INK, style.font, anchor="rm")
+
+
+def wrapped(text: str, width: int, font: Font, *, lines: int) -> list[str]:
+    """Break a text into at most `lines` lines of at most `width` pixels; what does not fit ends in an ellipsis."""
+    broken: list[str] = []
+    while (fitting := _fitting(text, width, font)) < len(text):
+        if len(broken) == lines - 1:
+            return [*broken, text[: _fitting(text, width, font, tail="…")].rstrip() + "…"]
+        space = text.rfind(" ", 1, fitting + 1)
+        cut = space if space > 0 else fitting
+        broken.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*broken, text] if text or not broken else broken
+
+
+def _fitting(text: str, width: int, font: Font, tail: str = "") -> int:
+    """How many characters of a text, at least one, fit a width together with a tail."""
+    length = len(text)
+    while length > 1 and font.getlength(text[:length] + tail) > width:
+        length -= 1
+    return length
+
+
+def percent(share: float) -> str:
+    """A share as readers expect it: "34.2 %", and "< 0.1 %" for what is there but rounds to nothing."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+class VideoOverlay:
+    """Paints frame after frame; the legend inside the picture changes once a second, so that it can be read."""
+
+    MOST_ENTRIES = 6
+    SMALLEST_SHARE = 0.005
+    """Classes below this share of the frame are not worth a line that comes and goes."""
+    FONT_SHARE, SMALLEST_FONT = 1 / 32, 10
+    """Height of the legend's font as a share of the frame's, and the fewest pixels that can be read."""
+    MOST_WIDTH, MOST_HEIGHT = 0.5, 0.8
+    """Shares of the frame that the legend may cover; in a frame too small for that it is left out."""
+    OPACITY = 0.85
+
+    def __init__(self, colours: Sequence[Colour]) -> None:
+        """Take a colour for each of the K classes."""
+        self._colours = tuple(colours)
+        self._second: int | None = None
+        self._legend: Image.Image | None = None
+
+    def paint(self, frame: NDArray[np.uint8], segmentation: Segmentation, seconds: float) -> NDArray[np.uint8]:
+        """Lay colours and legend over a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            segmentation: Labels (H, W) of the frame, or of one shortly before it.
+            seconds: When it is shown.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+        """
+        height, width = frame.shape[:2]
+        if int(seconds) != self._second:
+            self._second, self._legend = int(seconds), self._drawn_legend(segmentation, width, height)
+        picture = coloured_image(frame, segmentation.labels, self._colours, (width, height))
+        if self._legend is not None:
+            corner = (0, height - self._legend.height)
+            below = picture.crop((*corner, self._legend.width, height))
+            picture.paste(Image.blend(below, self._legend, self.OPACITY), corner)
+        return np.asarray(picture)
+
+    def _drawn_legend(self, segmentation: Segmentation, width: int, height: int) -> Image.Image | None:
+        shares = [share for share in segmentation.summary()[: self.MOST_ENTRIES] if share.share >= self.SMALLEST_SHARE]
+        entries = [LegendEntry(share.name, share.share, self._colours[share.index]) for share in shares]
+        panel = legend_beside(entries, height, max(self.SMALLEST_FONT, round(height * self.FONT_SHARE)))
+        used = np.flatnonzero((np.asarray(panel) != PAPER).any(axis=(1, 2)))
+        if not used.size:
+            return None
+        # The empty paper below the last line goes, down to the margin that is above the first one.
+        panel = panel.crop((0, 0, panel.width, min(panel.height, int(used[-1] + used[0]) + 1)))
+        return panel if panel.width <= self.MOST_WIDTH * width and panel.height <= self.MOST_HEIGHT * height else None

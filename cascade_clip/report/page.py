@@ -19,7 +19,7 @@ import cascade_clip
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour
-from cascade_clip.report.legend import percent
+from cascade_clip.report.overlay import percent
 
 MISSING = "–"
 PICTURE_SIDE = 900

@@ -16,8 +16,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.legend import LegendEntry
-from cascade_clip.report.overlay import render_overlay
+from cascade_clip.report.overlay import LegendEntry, render_overlay
 from cascade_clip.report.palette import Colour, png_palette
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cascade_clip.config.schema import Recipe
     from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.report.overlay import Labels
+    from cascade_clip.labels import LabelMap
 
 logger = logging.getLogger(__name__)
 QUALITY = 90
@@ -57,11 +57,11 @@ def write_validation_sheet(
         UserError: An image or a label cannot be read.
     """
     from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.pictured_image import picture_image, picture_sheet
+    from cascade_clip.report.picture_sheets import picture_image, picture_sheet
 
     names = vocabulary.names
 
-    def predict(image: NDArray[uint8]) -> Labels:
+    def predict(image: NDArray[uint8]) -> LabelMap:
         return predictor.segment_image(image, vocabulary).labels
 
     chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)

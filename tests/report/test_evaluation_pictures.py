@@ -1,32 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from report_pages import evaluation_page
 
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.details import ImageResult, most_confused
-from cascade_clip.evaluation.scores import scores_from_confusion
+from cascade_clip.evaluation.details import ImageResult
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
-from cascade_clip.report.pictured_image import PicturedImage
 
 
 def page(*groups: str) -> EvaluationPage:
-    confusion, names = np.array([[3, 1], [0, 2]]), ("a", "b, <c>")
-    picture = Image.new("RGB", (40, 30))
-    return EvaluationPage(
-        title="mine",
-        record={},
-        scores=scores_from_confusion(confusion, (0,), (1,), names),
-        colours=((1, 2, 3), (4, 5, 6)),
-        paper=None,
-        paper_source=None,
-        confusion=confusion,
-        pairs=most_confused(confusion, names, 5),
+    return evaluation_page(
         images=[ImageResult('1, "x"', 0, 0.1 + 0.2, 0.5), ImageResult("2", 1, float("nan"), float("nan"))],
-        pictures=[PicturedImage("1", group, 0.1, 0.2, *[picture] * 4, classes=(("a", (1, 2, 3)),)) for group in groups],
-        log=[],
+        pictures=[replace(evaluation_page().pictures[0], group=group) for group in groups],
     )
 
 

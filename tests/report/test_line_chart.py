@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from cascade_clip.report.legend import INK
 from cascade_clip.report.line_chart import HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, line_chart
+from cascade_clip.report.palette import INK
 
 BLUE = (0, 114, 178)
 

@@ -1,17 +1,34 @@
 import numpy as np
 import pytest
+from PIL import Image, ImageFont
 
-from cascade_clip.report.legend import LegendEntry
-from cascade_clip.report.overlay import render_overlay
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.overlay import (
+    LegendEntry,
+    VideoOverlay,
+    legend_below,
+    legend_beside,
+    percent,
+    render_overlay,
+    wrapped,
+)
+from cascade_clip.report.palette import PAPER
 
-COLOURS = ((230, 60, 0), (0, 60, 230))
-LEGEND = [LegendEntry("road", 0.5, COLOURS[0]), LegendEntry("sky", 0.5, COLOURS[1])]
+FONT = ImageFont.load_default(18)
+COLOURS = RED, BLUE = ((230, 60, 0), (0, 60, 230))
+LEGEND = [LegendEntry("road", 0.75, RED), LegendEntry("sky", 0.25, BLUE)]
+THINGS = [LegendEntry(f"a long name of thing {i}", 0.01, (i, 0, 200)) for i in range(100)]
+FRAME = np.full((240, 320, 3), 128, np.uint8)
 
 
 def halves(height: int, width: int) -> np.ndarray:
     labels = np.zeros((height, width), np.uint8)
     labels[:, width // 2 :] = 1
     return labels
+
+
+def swatches(panel: Image.Image, colour: tuple[int, int, int]) -> int:
+    return int((np.array(panel) == colour).all(axis=-1).sum())
 
 
 @pytest.mark.parametrize(
@@ -24,23 +41,21 @@ def halves(height: int, width: int) -> np.ndarray:
         ((5000, 2500), (4096, 2048)),
     ],
 )
-def test_picture_size_and_place_of_the_legend(size: tuple[int, int], expected: tuple[int, int]):
-    image = np.full((*size, 3), 128, np.uint8)
+def test_the_legend_is_beside_the_picture_and_below_a_wide_one(size: tuple[int, int], expected: tuple[int, int]):
+    overlay = render_overlay(np.full((*size, 3), 128, np.uint8), halves(*size), COLOURS, LEGEND)
     height, width = expected
-    overlay = render_overlay(image, halves(*size), COLOURS, LEGEND)
-    if width >= 2 * height:
-        assert overlay.width == width
-        assert overlay.height > height
-    else:
-        assert overlay.height == height
-        assert overlay.width > width
+    below = width >= 2 * height
+    assert (overlay.width == width, overlay.height == height) == (below, not below)
+    assert overlay.width >= width
+    assert overlay.height >= height
 
 
-def test_pixels_take_the_colour_of_their_class_and_no_class_stays_grey():
-    labels = halves(600, 900)
-    labels[300:] = 255
+@pytest.mark.parametrize(("dtype", "first"), [(np.uint8, 0), (np.uint16, 300)])
+def test_pixels_take_the_colour_of_their_class_and_no_class_stays_grey(dtype: type, first: int):
+    labels = halves(600, 900).astype(dtype) + dtype(first)
+    labels[300:] = np.iinfo(dtype).max
     image = np.full((600, 900, 3), (90, 160, 40), np.uint8)
-    overlay = np.array(render_overlay(image, labels, COLOURS, LEGEND)).astype(int)
+    overlay = np.array(render_overlay(image, labels, [(0, 250, 0)] * first + [RED, BLUE], LEGEND)).astype(int)
     red, blue, grey = overlay[100, 100], overlay[100, 800], overlay[500, 100]
     assert red[0] > red[2] + 80
     assert blue[2] > blue[0] + 80
@@ -48,9 +63,79 @@ def test_pixels_take_the_colour_of_their_class_and_no_class_stays_grey():
     assert (overlay[100, 449:451] > red + 15).all(axis=-1).any()  # a light line between classes
 
 
-def test_sixteen_bit_labels():
-    labels = np.full((40, 40), 300, np.uint16)
-    labels[:20] = 65535
-    overlay = np.array(render_overlay(np.zeros((40, 40, 3), np.uint8), labels, [(0, 250, 0)] * 301, LEGEND)).astype(int)
-    assert overlay[700, 400, 1] > overlay[700, 400, 0] + 80
-    assert overlay[100, 400].tolist() == [0, 0, 0]
+def test_percent():
+    assert [percent(share) for share in (0.3421, 0.0005, 0.0004, 0.0)] == ["34.2 %", "0.1 %", "< 0.1 %", "0.0 %"]
+
+
+def test_names_wrap_between_words():
+    assert wrapped("traffic light pole", 110, FONT, lines=2) == ["traffic light", "pole"]
+    assert wrapped("", 110, FONT, lines=2) == [""]
+
+
+@pytest.mark.parametrize("name", ["word " * 30, "x" * 200])
+@pytest.mark.parametrize("lines", [1, 2])
+def test_names_without_end_are_shortened_to_the_width(name: str, lines: int):
+    broken = wrapped(name, 150, FONT, lines=lines)
+    assert len(broken) == lines
+    assert broken[-1].endswith("…")
+    assert all(FONT.getlength(line) <= 150 for line in broken)
+
+
+def test_entries_that_do_not_fit_are_left_out_and_counted():
+    panel = legend_beside(THINGS, 400, 18)
+    shown = [i for i in range(100) if swatches(panel, (i, 0, 200))]
+    assert shown == list(range(len(shown)))
+    assert 3 < len(shown) < 20
+    assert (np.array(panel)[-20:] == PAPER).all()  # nothing is cut off by the border
+
+
+@pytest.mark.parametrize(("entries", "height"), [(LEGEND, 10), ([], 100), (LEGEND, 400)])
+def test_a_legend_beside_has_the_height_of_the_picture(entries: list[LegendEntry], height: int):
+    panel = legend_beside(entries, height, 18)
+    assert panel.height == height
+    assert all((swatches(panel, colour) > 200) == (height == 400) for colour in COLOURS)
+
+
+@pytest.mark.parametrize("width", [80, 800, 3000])
+def test_a_legend_below_has_the_width_of_the_picture(width: int):
+    panel = legend_below(THINGS, width, 18)
+    assert panel.width == width
+    assert panel.height < 6 * 35 + 50
+    assert swatches(panel, (0, 0, 200)) > 200
+
+
+def test_a_line_without_a_swatch_shows_only_text():
+    panel = np.array(legend_below([LegendEntry("no class", 0.5, None)], 400, 18))
+    assert (panel != PAPER).any()
+    assert np.abs(np.diff(panel.astype(int), axis=-1)).max() < 16  # greys only
+
+
+def segmentation(labels: np.ndarray) -> Segmentation:
+    return Segmentation(labels, np.ones(labels.shape, np.float32), ("road", "sky"))
+
+
+def test_frames_keep_their_size_and_their_legend_changes_once_a_second():
+    overlay, sky = VideoOverlay(COLOURS), segmentation(np.ones((240, 320), np.uint8))
+    first, same_second, next_second = (
+        overlay.paint(FRAME, segmentation(halves(240, 320)), 0.0).astype(int),
+        overlay.paint(FRAME, sky, 0.9),
+        overlay.paint(FRAME, sky, 1.0),
+    )
+    assert first.shape == FRAME.shape
+    assert first[10, 10, 0] > first[10, 10, 2] + 80
+    assert first[10, 310, 2] > first[10, 310, 0] + 80
+    paper = [(picture[-60:, :60].min(axis=-1) > 180).sum() for picture in (first, same_second, next_second)]
+    assert paper[0] > 0.3 * 60 * 60
+    assert paper[1] > paper[2] > 0
+
+
+@pytest.mark.parametrize("size", [(24, 32), (1, 200)])
+def test_tiny_frames_have_no_legend(size: tuple[int, int]):
+    frame = np.full((*size, 3), 128, np.uint8)
+    painted = VideoOverlay(COLOURS).paint(frame, segmentation(np.zeros(size, np.uint8)), 0.0)
+    assert (painted == painted[0, 0]).all()
+
+
+def test_frames_without_a_class_stay_as_they_are():
+    empty = segmentation(np.full((240, 320), 255, np.uint8))
+    np.testing.assert_array_equal(VideoOverlay(COLOURS).paint(FRAME, empty, 0.0), FRAME)
