@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
+from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult
 from cascade_clip.evaluation.scores import Scores
-from cascade_clip.report.curves import LOSSES, VALIDATION
+from cascade_clip.report.charts import chart_svg
+from cascade_clip.report.curves import Log, curve_panels, curve_summary
+from cascade_clip.report.evaluation_charts import (
+    class_iou_columns,
+    confusion_chart,
+    histogram_chart,
+    largest_confusion,
+)
 from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG, hex_colour
-from cascade_clip.report.line_chart import LineChart, line_chart
-from cascade_clip.report.matrix_table import MatrixTable, matrix_table
 from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
-from cascade_clip.report.palette import FIRST_COLOURS, Colour
+from cascade_clip.report.palette import Colour
 from cascade_clip.report.pictured_image import PicturedImage
 
-MOST_CONFUSION_CLASSES = 40
-"""Larger confusion matrices are unreadable; the rest is summed in one column."""
+CURVES_WIDTH, CURVES_HEIGHT = 300, 180
+"""Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
-HISTOGRAM_BINS = 20
 CARDS = (
     ("miou_seen", "Seen mIoU", "seen"),
     ("miou_unseen", "Unseen mIoU", "unseen"),
@@ -65,7 +70,7 @@ class EvaluationPage:
     pairs: Sequence[ConfusedPair]
     images: Sequence[ImageResult]
     pictures: Sequence[PicturedImage]
-    log: Sequence[Mapping[str, Any]]
+    log: Log
 
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
@@ -91,10 +96,9 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         paper_source=page.paper_source if page.paper else None,
         has_unseen=bool(scores.unseen),
         classes=_class_rows(scores, page.colours),
-        bars=_sorted_bars(scores),
-        charts=training_charts(page.log),
-        confusion=_confusion_table(page.confusion, scores.classes),
-        confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
+        bars=_bars(scores),
+        charts=_curves(page.log),
+        confusion=_confusion(page),
         pairs=page.pairs,
         histogram=_histogram(page.images),
         lowest=_lowest(page.images),
@@ -104,33 +108,36 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     return write_page(folder / "index.html", html)
 
 
-def training_charts(log: Sequence[Mapping[str, Any]]) -> list[LineChart]:
-    """Charts of a training run: terms of the loss, learning rate, validation scores in percent.
-
-    Args:
-        log: Lines of metrics.jsonl; lines without a step are passed over.
-    """
-    losses = {name: _logged(log, key) for key, name, *_ in LOSSES}
-    scores = {name: _logged(log, key, "validation") for key, name, *_ in VALIDATION}
-    if not scores[VALIDATION[1][1]]:
-        scores = {"mIoU": _logged(log, "miou", "validation")}
-    tones = [colour for _, _, colour, _ in VALIDATION]
-    charts = (
-        line_chart("Validation (%)", scores, tones[: len(scores)], from_zero=True),
-        line_chart("Loss", losses, [colour for _, _, colour, _ in LOSSES]),
-        line_chart("Learning rate", {"learning rate": _logged(log, "lr")}, (FIRST_COLOURS[2],), from_zero=True),
-    )
-    return [chart for chart in charts if chart is not None]
+def _curves(log: Log) -> list[Markup]:
+    panels = [panel for panel in curve_panels(log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
+    return [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)]
 
 
-def _logged(log: Sequence[Mapping[str, Any]], key: str, part: str | None = None) -> list[tuple[float, float]]:
-    """What the log says of one figure: (step, value); fractions of a validation in percent."""
-    points = []
-    for line in log:
-        values = line if part is None else line.get(part, {})
-        if (value := values.get(key)) is not None and "step" in line:
-            points.append((line["step"], value if part is None else 100 * value))
-    return points
+def _bars(scores: Scores) -> list[Markup]:
+    summary = "IoU of the classes, sorted; the values are in the table below."
+    return [chart_svg(one, summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))]
+
+
+def _confusion(page: EvaluationPage) -> dict[str, Any] | None:
+    """The matrix, and how many classes it shows; None: nothing is labelled."""
+    classes = page.scores.classes
+    matrix = largest_confusion(page.confusion, classes, {classes[index] for index in page.scores.unseen})
+    if not matrix.shown:
+        return None
+    summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
+    chart = confusion_chart(matrix, classes, page.pairs)
+    return {
+        "chart": chart_svg(chart, summary, name="confusion", columns=len(matrix.columns)),
+        "classes": len(matrix.shown),
+    }
+
+
+def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
+    drawn = histogram_chart(images)
+    if drawn is None:
+        return None
+    chart, words = drawn
+    return {"chart": chart_svg(chart, f"How many images have which mIoU: {words}.", name="images"), "words": words}
 
 
 def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, str]]:
@@ -165,57 +172,6 @@ def _class_rows(scores: Scores, colours: Sequence[Colour]) -> list[dict[str, Any
         }
         for index, name in enumerate(scores.classes)
     ]
-
-
-def _sorted_bars(scores: Scores) -> list[dict[str, Any]]:
-    """IoU of every class that has one, the highest first."""
-    unseen = set(scores.unseen)
-    known = [index for index, value in enumerate(scores.iou) if not math.isnan(value)]
-    return [
-        {"name": scores.classes[i], "value": scores.iou[i], "group": "unseen" if i in unseen else "seen"}
-        for i in sorted(known, key=lambda i: -scores.iou[i])
-    ]
-
-
-def _confusion_table(confusion: NDArray[np.int64], classes: Sequence[str]) -> MatrixTable:
-    """The largest classes in the order of the classes, as shares of the true class, and all others in one column."""
-    kept = sorted(largest_classes(confusion, MOST_CONFUSION_CLASSES))
-    counts = confusion[np.ix_(kept, kept)]
-    labelled = confusion[kept].sum(axis=1, keepdims=True)
-    names = [classes[index] for index in kept]
-    columns = list(names)
-    others = labelled - counts.sum(axis=1, keepdims=True)
-    if len(kept) < len(classes):
-        counts, columns = np.concatenate([counts, others], axis=1), [*names, "all other classes"]
-    shares = counts / labelled
-    return matrix_table(
-        shares,
-        names,
-        columns,
-        texts=[
-            [_share(value, count) for value, count in zip(*pair, strict=True)]
-            for pair in zip(shares, counts, strict=True)
-        ],
-        details=[[f"{count:,} pixels" for count in row] for row in counts],
-    )
-
-
-def _share(share: float, pixels: int) -> str:
-    return "0" if pixels == 0 else "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
-
-
-def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
-    """How many images have which mIoU, in twenty equal steps."""
-    values = np.array([image.miou for image in images if not math.isnan(image.miou)])
-    if not len(values):
-        return None
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    bars = [
-        {"count": int(count), "height": count / counts.max(), "range": f"{100 * low:.0f}–{100 * high:.0f} %"}
-        for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
-    ]
-    low, middle, high = np.percentile(100 * values, (25, 50, 75))
-    return {"bars": bars, "images": len(values), "low": low, "median": middle, "high": high}
 
 
 def _lowest(images: Sequence[ImageResult]) -> list[ImageResult]:

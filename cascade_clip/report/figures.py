@@ -14,10 +14,19 @@ from cascade_clip.report.palette import FIRST_COLOURS, Colour
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SEQUENTIAL = "cividis"
-"""Colour map of values from low to high: made to look alike to readers with and without red-green blindness."""
-DIVERGING = "PuOr"
-"""Colour map of values around a middle."""
+SEQUENTIAL: tuple[Colour, ...] = (
+    (0, 34, 78),
+    (26, 56, 111),
+    (67, 78, 108),
+    (97, 101, 111),
+    (125, 124, 120),
+    (155, 148, 118),
+    (188, 174, 108),
+    (222, 201, 88),
+    (254, 232, 56),
+)
+"""Nine even steps of the colour map cividis (Nuñez, Anderton and Renslow, 2018), for values from low to high: made to
+look alike to readers with and without red-green blindness."""
 SEEN, UNSEEN, BOTH = FIRST_COLOURS[0], FIRST_COLOURS[5], FIRST_COLOURS[2]
 """Colours of figures of seen classes, of unseen classes, and of their harmonic mean, everywhere."""
 RIGHT, WRONG, NOT_COUNTED = (86, 180, 233), (213, 94, 0), (190, 192, 196)
