@@ -1,7 +1,7 @@
 """Charts as Vega-Lite specifications: one drawing of a view serves the PNG file and the page.
 
-A page holds the drawn SVG, not the specification: every mark says its value on hover and to a screen reader, the colours
-follow the page's light or dark theme, and neither printing nor an old browser needs a script.
+A page holds the drawn SVG, not the specification: every mark says its value on hover and to a screen reader, the
+colours follow the page's light or dark theme, and neither printing nor a browser without scripts lacks anything.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ THEME = {
 }
 """Colours that a page replaces by its own, which are light on dark paper."""
 PNG_SCALE = 2
-LETTER = 7.2
-"""Width of a heading's character in pixels, wide ones too."""
-MOST_COLUMNS_OF_LARGE_CELLS = 14
-CELLS = ((MOST_COLUMNS_OF_LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 20, 8))
+LONGEST_LINE = 90
+"""Characters of a heading's line."""
+LARGE_CELLS = 14
+"""A matrix with up to so many rows and columns has cells for four digits."""
+CELLS = ((LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 20, 8))
 """Most rows or columns, side of a cell in pixels, font of its value; in larger matrices values are not written."""
 LARGEST_MATRIX = 840
 _SVG = "http://www.w3.org/2000/svg"
@@ -56,17 +57,21 @@ _CONFIG = {
 }
 
 
-def chart_png(spec: Spec, title: str = "", *, width: int = 700, notes: Sequence[str] = ()) -> bytes:
+def chart_png(spec: Spec, title: str = "", *, notes: Sequence[str] = ()) -> bytes:
     """Draw a chart as PNG; equal charts give equal bytes.
 
     Args:
         spec: The chart.
-        title: Its heading.
-        width: About how wide it is, in pixels: longer headings are broken into lines.
+        title: Its heading; a long one is broken into lines.
         notes: Lines below the heading.
     """
-    lines = wrap(printable(title), max(24, int(width / LETTER)))
-    heading = {"text": lines, "subtitle": list(notes), "fontSize": 13, "offset": 14, "subtitlePadding": 5}
+    heading = {
+        "text": wrap(printable(title), LONGEST_LINE),
+        "subtitle": list(notes),
+        "fontSize": 13,
+        "offset": 14,
+        "subtitlePadding": 5,
+    }
     whole = {"title": heading, **spec, "background": hex_colour(PAPER), "padding": 14, "config": _CONFIG}
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(json.dumps(whole, allow_nan=False), scale=PNG_SCALE)))
     png = io.BytesIO()
@@ -75,14 +80,13 @@ def chart_png(spec: Spec, title: str = "", *, width: int = 700, notes: Sequence[
     return png.getvalue()
 
 
-def chart_svg(spec: Spec, summary: str, *, name: str, columns: int = 0) -> Markup:
+def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
     """Draw a chart as SVG inside a page, in the colours of its theme.
 
     Args:
         spec: The chart.
         summary: What a reader who cannot see it is told.
         name: Letters that no other chart of the page has, for the ids inside.
-        columns: Of a matrix: the page lets the arrow keys go from mark to mark, so many to a row. 0: no matrix.
 
     Returns:
         An `svg` element; every mark with a description shows it on hover.
@@ -99,7 +103,7 @@ def chart_svg(spec: Spec, summary: str, *, name: str, columns: int = 0) -> Marku
         if identity := element.get("id"):
             element.set("id", f"{name}-{identity}")
         _describe(element)
-    width = float(svg.get("width", 0))
+    width, columns = float(svg.get("width", 0)), spec.get("usermeta", {}).get("columns")
     svg.set("role", "group" if columns else "img")
     svg.set("aria-label", printable(summary))
     svg.set("style", f"min-width:{min(width, max(300, 0.65 * width)):.0f}px")
@@ -118,6 +122,13 @@ def _describe(element: ElementTree.Element) -> None:
     if said and not len(element):
         element.set("role", "img")
         ElementTree.SubElement(element, f"{{{_SVG}}}title").text = said
+
+
+def text_chart(lines: Sequence[str]) -> Spec:
+    """Lines of text, as a chart that can stand beside others."""
+    text = {"type": "text", "text": [printable(line) for line in lines], "align": "left", "baseline": "top"}
+    mark = {**text, "fontSize": 12, "lineHeight": 17, "limit": 340, "x": 0, "y": 0}
+    return {"width": 340, "height": 17 * len(lines), "data": {"values": [{}]}, "mark": mark}
 
 
 def printable(text: str) -> str:
@@ -162,7 +173,7 @@ def matrix_chart(
         frames: Cells (row, column) with a frame, and its colour.
         framed_row: A row with a frame, and its colour.
     """
-    side, font = cell_size(len(rows), len(columns))
+    side, font = _cell_size(len(rows), len(columns))
     cells = [
         {"row": i, "column": j, "value": _in_range(value), "text": texts[i][j], "says": says[i][j]}
         for (i, j), value in np.ndenumerate(values)
@@ -172,7 +183,7 @@ def matrix_chart(
         "field": "value",
         "type": "quantitative",
         "scale": {"domain": [0, 1], "range": [hex_colour(one) for one in SEQUENTIAL], "interpolate": "rgb"},
-        "legend": {"orient": "bottom", "gradientLength": 160, "gradientThickness": 9, **legend},
+        "legend": {"orient": "bottom", "gradientLength": 160, "gradientThickness": 9, "values": [0, 0.5, 1], **legend},
     }
     ink = {"condition": {"test": "datum.value === null || datum.value > 0.55", "value": "#000"}, "value": "#fff"}
     layers: list[Spec] = [
@@ -193,6 +204,7 @@ def matrix_chart(
     turned = any(len(name) * font > 1.5 * side for name in columns) or not font
     angle = {"labelAngle": -60 if turned else 0, "labelAlign": "right" if turned else "center"}
     return {
+        "usermeta": {"columns": len(columns)},  # for the page, whose arrow keys go from cell to cell
         "data": {"values": cells},
         "width": {"step": side},
         "height": {"step": side},
@@ -204,13 +216,10 @@ def matrix_chart(
     }
 
 
-def cell_size(rows: int, columns: int) -> tuple[float, float]:
+def _cell_size(rows: int, columns: int) -> tuple[float, float]:
     """Side of a matrix's cell in pixels, and the font of its value; 0: the cell is too small for it."""
     longest = max(rows, columns, 1)
-    for most, side, font in CELLS:
-        if longest <= most:
-            return side, font
-    return LARGEST_MATRIX / longest, 0
+    return next(((side, font) for most, side, font in CELLS if longest <= most), (LARGEST_MATRIX / longest, 0))
 
 
 def _position(field: str, names: Sequence[str], **options: Any) -> Spec:

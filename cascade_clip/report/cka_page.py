@@ -57,12 +57,7 @@ def _shown(similarity: LayerSimilarity, number: int) -> dict[str, Any]:
     neighbours, last_row = similarity.mean_of_neighbours, similarity.mean_of_last_row
     return {
         "similarity": similarity,
-        "chart": chart_svg(
-            similarity_chart(similarity),
-            f"CKA: {similarity.title}",
-            name=f"matrix-{number}",
-            columns=len(similarity.columns),
-        ),
+        "chart": chart_svg(similarity_chart(similarity), f"CKA: {similarity.title}", name=f"matrix-{number}"),
         "neighbours": "" if math.isnan(neighbours) else f"{neighbours:.2f}",
         "framed": "" if similarity.last_block is None else similarity.rows[similarity.last_block],
         "framed_mean": "" if math.isnan(last_row) else f"{last_row:.2f}",

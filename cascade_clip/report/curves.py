@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cascade_clip.report.charts import Spec, chart_png
+from cascade_clip.report.charts import Spec, chart_png, text_chart
 from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour
 from cascade_clip.report.legend import INK, PALE_INK
 from cascade_clip.report.palette import FIRST_COLOURS, Colour
@@ -51,7 +51,7 @@ def curves_figure(log: Log, *, title: str = "") -> bytes:
     panels = curve_panels(log, WIDE, HIGH)
     drawn = [spec or _empty_panel(heading) for heading, spec in panels.items()]
     apart = {"scale": {"color": "independent"}}
-    return chart_png({"vconcat": drawn, "spacing": 12, "resolve": apart}, title, width=WIDE)
+    return chart_png({"vconcat": drawn, "spacing": 12, "resolve": apart}, title)
 
 
 def curve_panels(log: Log, width: int, height: int) -> dict[str, Spec | None]:
@@ -68,7 +68,7 @@ def curve_panels(log: Log, width: int, height: int) -> dict[str, Spec | None]:
     losses = {name: (_points(log, key), colour) for key, name, colour in LOSSES}
     rates = {"learning rate": (_points(log, "lr"), FIRST_COLOURS[2])}
     values = [value for points, _ in losses.values() for _, value in points]
-    wide = bool(values) and 0 < min(values) and max(values) > WIDE_RANGE * min(values)
+    wide = bool(values) and min(values) > 0 and max(values) > WIDE_RANGE * min(values)
     return {
         "Validation, %": _panel("Validation, %", scores, width, height),
         "Loss": _panel("Loss", losses, width, height, logarithmic=wide),
@@ -78,7 +78,8 @@ def curve_panels(log: Log, width: int, height: int) -> dict[str, Spec | None]:
 
 def curve_summary(spec: Spec) -> str:
     """What a reader who cannot see a panel is told: each curve's last value."""
-    return f"{spec['title']['text']} over the steps, last values: {', '.join(_domain(spec))}."
+    names = spec["encoding"]["color"]["scale"]["domain"]
+    return f"{spec['title']['text']} over the steps, last values: {', '.join(names)}."
 
 
 def _panel(
@@ -110,7 +111,7 @@ def _panel(
         "width": width,
         "height": height,
         "data": {"values": rows},
-        "encoding": _encoding(colours, _round_values([row["value"] for row in rows]) if logarithmic else None),
+        "encoding": _encoding(colours, _round_values(drawn) if logarithmic else None),
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2, "aria": False}},
             {"data": {"values": dots}, "mark": dot, "encoding": {"description": {"field": "says"}}},
@@ -133,8 +134,9 @@ def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
     }
 
 
-def _round_values(values: list[float]) -> list[float]:
+def _round_values(curves: Mapping[str, tuple[Points, Colour]]) -> list[float]:
     """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where the values are less than 100 apart."""
+    values = [value for points, _ in curves.values() for _, value in points]
     low, high = min(values), max(values)
     digits = (1, 2, 5) if high < 100 * low else (1,)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -145,14 +147,7 @@ def _round_values(values: list[float]) -> list[float]:
 
 def _empty_panel(heading: str) -> Spec:
     text = "not validated yet" if heading.startswith("Validation") else "nothing logged yet"
-    said = {"type": "text", "text": text, "color": hex_colour(PALE_INK), "fontSize": 12}
-    return {
-        "title": {"text": heading, "fontSize": 12, "frame": "group"},
-        "width": WIDE,
-        "height": 60,
-        "data": {"values": [{}]},
-        "mark": said,
-    }
+    return {**text_chart([text]), "title": {"text": heading, "fontSize": 12, "frame": "group"}}
 
 
 def _points(log: Log, key: str, part: str | None = None) -> Points:
@@ -168,11 +163,6 @@ def _points(log: Log, key: str, part: str | None = None) -> Points:
 def _thinned(points: Points, most: int) -> Points:
     kept = points[:: max(1, -(-len(points) // most))]
     return kept if kept[-1] == points[-1] else [*kept, points[-1]]
-
-
-def _domain(spec: Spec) -> list[str]:
-    domain: list[str] = spec["encoding"]["color"]["scale"]["domain"]
-    return domain
 
 
 def _number(value: float) -> str:

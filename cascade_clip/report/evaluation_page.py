@@ -12,15 +12,15 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult
+from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
 from cascade_clip.report.evaluation_charts import (
+    MOST_CONFUSION_CLASSES,
     class_iou_columns,
     confusion_chart,
     histogram_chart,
-    largest_confusion,
 )
 from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG, hex_colour
 from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
@@ -99,6 +99,7 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         bars=_bars(scores),
         charts=_curves(page.log),
         confusion=_confusion(page),
+        confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
         pairs=page.pairs,
         histogram=_histogram(page.images),
         lowest=_lowest(page.images),
@@ -118,18 +119,11 @@ def _bars(scores: Scores) -> list[Markup]:
     return [chart_svg(one, summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))]
 
 
-def _confusion(page: EvaluationPage) -> dict[str, Any] | None:
-    """The matrix, and how many classes it shows; None: nothing is labelled."""
-    classes = page.scores.classes
-    matrix = largest_confusion(page.confusion, classes, {classes[index] for index in page.scores.unseen})
-    if not matrix.shown:
-        return None
+def _confusion(page: EvaluationPage) -> Markup | None:
+    unseen = {page.scores.classes[index] for index in page.scores.unseen}
+    chart = confusion_chart(page.confusion, page.scores.classes, page.pairs, unseen)
     summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
-    chart = confusion_chart(matrix, classes, page.pairs)
-    return {
-        "chart": chart_svg(chart, summary, name="confusion", columns=len(matrix.columns)),
-        "classes": len(matrix.shown),
-    }
+    return None if chart is None else chart_svg(chart, summary, name="confusion")
 
 
 def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:

@@ -14,14 +14,12 @@ import numpy as np
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.report.charts import Spec, cell_size, chart_png, isolated, matrix_chart, printable
+from cascade_clip.report.charts import Spec, chart_png, isolated, matrix_chart, printable
 from cascade_clip.report.figures import BOTH, HIGHLIGHT
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
 """Colours of the frames."""
-LETTER = 7.5
-"""Width of a title's character in pixels."""
-LONGEST_MODEL = 32
+LONGEST_NAME = 40
 _BLOCK = "block "
 
 
@@ -106,7 +104,7 @@ def similarity_chart(similarity: LayerSimilarity) -> Spec:
             _axis_name(similarity.rows, similarity.row_model, similarity),
             _axis_name(similarity.columns, similarity.column_model, similarity),
         ),
-        legend={"title": "linear CKA", "values": [0, 0.5, 1], "format": ".1f"},
+        legend={"title": "linear CKA", "format": ".1f"},
         frames=[(row, column, NEIGHBOURS) for row, column in similarity.neighbours],
         framed_row=None if similarity.last_block is None else (similarity.last_block, LAST_BLOCK),
     )
@@ -121,9 +119,13 @@ def short_value(value: float) -> str:
 
 
 def _titled(similarity: LayerSimilarity) -> Spec:
-    side, _ = cell_size(*similarity.matrix.shape)
-    title = _shortened(printable(similarity.title), max(12, int(side * len(similarity.columns) / LETTER)))
-    heading = {"text": title, "subtitle": similarity.basis, "fontSize": 12, "offset": 10, "subtitlePadding": 4}
+    heading = {
+        "text": _shortened(printable(similarity.title)),
+        "subtitle": similarity.basis,
+        "fontSize": 12,
+        "offset": 10,
+        "subtitlePadding": 4,
+    }
     return {**similarity_chart(similarity), "title": heading}
 
 
@@ -139,9 +141,9 @@ def _only_blocks(names: Sequence[str]) -> bool:
 def _axis_name(names: Sequence[str], model: str, similarity: LayerSimilarity) -> str:
     kind = "block" if _only_blocks(names) else "layer"
     crossed = similarity.row_model != similarity.column_model
-    return f"{kind} of {_shortened(printable(model), LONGEST_MODEL)}" if crossed else kind
+    return f"{kind} of {_shortened(printable(model))}" if crossed else kind
 
 
-def _shortened(text: str, most: int) -> str:
+def _shortened(text: str) -> str:
     """A text whose end says most, as a path's."""
-    return text if len(text) <= most else f"…{text[1 - most :]}"
+    return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
