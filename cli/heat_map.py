@@ -13,6 +13,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cascade_clip.report.figures import sequential_colour
+from cascade_clip.report.heat_map import short_value
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -40,12 +43,6 @@ def heat_maps(similarities: Sequence[LayerSimilarity], width: int) -> Renderable
 
 def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
     """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    from matplotlib import colormaps
-
-    from cascade_clip.report.figures import SEQUENTIAL
-    from cascade_clip.report.heat_map import short_value
-
-    colours = colormaps[SEQUENTIAL]
     rows = [_short(name) for name in similarity.rows]
     # Above a narrow column a stage has only its deepest block's number.
     columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
@@ -57,7 +54,7 @@ def heat_map(similarity: LayerSimilarity, width: int) -> list[Text]:
     for row, name in enumerate(rows):
         line = Text(f"{name:>{margin}}", style="dim")
         for value in similarity.matrix[row]:
-            red, green, blue, _ = colours(float(value), bytes=True)
+            red, green, blue = sequential_colour(float(value))
             ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
             line.append(f"{short_value(float(value))[:cell]:>{cell}}", style=f"{ink} on rgb({red},{green},{blue})")
         if row == similarity.last_block:

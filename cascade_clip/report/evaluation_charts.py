@@ -19,7 +19,7 @@ BAR, ROW = 15, 1060
 """Height of a class, and the width of all columns together, in pixels."""
 MOST_CONFUSION_CLASSES = 40
 """Larger confusion matrices are unreadable; the rest is summed in one column."""
-PAIRS_NAMED = 10
+PAIRS_NAMED, LONGEST_NAME = 10, 22
 WRITTEN = 0.005
 """Smaller shares are not written into their cells."""
 HISTOGRAM_BINS = 20
@@ -47,7 +47,7 @@ def class_iou_columns(scores: Scores) -> list[Spec]:
     """
     order = sorted((i for i, iou in enumerate(scores.iou) if not math.isnan(iou)), key=lambda i: (-scores.iou[i], i))
     count = max(1, -(-len(order) // CLASSES_OF_A_COLUMN))
-    each, width = -(-len(order) // count), min(500, ROW // count - 165)
+    each, width = -(-len(order) // count), min(500, ROW // count - 170)
     parts = [order[number * each : (number + 1) * each] for number in range(count)]
     return [_bars(scores, part, width, legend=number == 0) for number, part in enumerate(parts) if part]
 
@@ -66,10 +66,11 @@ def _bars(scores: Scores, chosen: Sequence[int], width: int, *, legend: bool) ->
     colours = {"domain": labels, "range": [hex_colour(tone) for *_, tone in kinds]}
     key = {"orient": "bottom", "direction": "vertical", "title": None, "symbolType": "square"} if legend else None
     names = [_starred(scores.classes[index], starred=index in scores.unseen) for index in chosen]
-    place = {"field": "place", "type": "ordinal", "axis": names_axis(names, labelLimit=120)}
+    position = {"field": "place", "type": "ordinal", "axis": names_axis(names, labelLimit=120)}
     axis = {"values": [0, 50, 100], "title": "IoU, %", "domain": False, "ticks": False}
-    written = {"y": place, "text": {"field": "text"}, "color": {"value": hex_colour(PALE_INK)}}
-    rule = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.3, "opacity": 0.8, "aria": False}
+    pale = {"value": hex_colour(PALE_INK)}
+    written = {"y": position, "x": {"value": width + 6}, "text": {"field": "text"}, "color": pale}
+    rule = {"type": "rule", "strokeDash": [4, 3], "strokeWidth": 1.3, "aria": False}
     return {
         "data": {"values": bars},
         "width": width,
@@ -81,10 +82,10 @@ def _bars(scores: Scores, chosen: Sequence[int], width: int, *, legend: bool) ->
         "layer": [
             {
                 "mark": {"type": "bar", "height": {"band": 0.75}},
-                "encoding": {"y": place, "description": {"field": "says"}},
+                "encoding": {"y": position, "description": {"field": "says"}},
             },
             {"mark": rule, "data": {"values": means}},
-            {"mark": {"type": "text", "align": "left", "dx": 3, "fontSize": 9.5, "aria": False}, "encoding": written},
+            {"mark": {"type": "text", "align": "left", "fontSize": 9.5, "aria": False}, "encoding": written},
         ],
     }
 
@@ -102,7 +103,7 @@ def confusion_figure(
     chart = confusion_chart(confusion, classes, named, unseen) or text_chart(["Nothing is labelled."])
     lines = ["Most pixels lost:" if named else "Nothing is confused."]
     for place, pair in enumerate(named, start=1):
-        true, predicted = (_starred(name, starred=name in unseen) for name in (pair.true, pair.predicted))
+        true, predicted = (_starred(_cut(name), starred=name in unseen) for name in (pair.true, pair.predicted))
         lines += [f"{place}. {true} → {predicted}", f"     {percent(pair.share)} of its pixels, {pair.pixels:,}"]
     notes = ["* unseen class"] if unseen else []
     return chart_png({"hconcat": [chart, text_chart(lines)], "spacing": 30}, title, notes=notes)
@@ -193,6 +194,10 @@ def histogram_chart(images: Sequence[ImageResult]) -> tuple[Spec, str] | None:
 
 def _share(share: float, pixels: int) -> str:
     return "0" if pixels == 0 else "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1].rstrip()}…"
 
 
 def _starred(name: str, *, starred: bool) -> str:

@@ -1,12 +1,13 @@
-"""The one style of every figure: fonts, colours and sizes, readable with colour-blindness and in print."""
+"""The colours and the style of every figure, readable with colour-blindness and in print."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cascade_clip.report.legend import INK, PALE_INK, PAPER
 from cascade_clip.report.palette import FIRST_COLOURS, Colour
@@ -35,8 +36,13 @@ HIGHLIGHT = FIRST_COLOURS[5]
 """Colour of frames that mark something."""
 RESOLUTION = 160
 """Pixels an inch."""
-LETTERS_AN_INCH = 10
-"""So many letters of a heading fit, wide ones too."""
+
+
+def sequential_colour(value: float) -> Colour:
+    """Colour of a value in 0..1 on the scale `SEQUENTIAL`; what lies outside takes the colour of the end."""
+    steps = np.linspace(0, 1, len(SEQUENTIAL))
+    red, green, blue = (round(float(np.interp(value, steps, channel))) for channel in zip(*SEQUENTIAL, strict=True))
+    return red, green, blue
 
 
 def hex_colour(colour: Colour) -> str:
@@ -55,7 +61,6 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         height: In inches.
     """
     import matplotlib as mpl
-    from cycler import cycler
     from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
@@ -75,24 +80,13 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
         "ytick.color": hex_colour(PALE_INK),
         "xtick.labelcolor": hex_colour(INK),
         "ytick.labelcolor": hex_colour(INK),
-        "axes.grid": False,
-        "grid.color": "#dddcd8",
-        "legend.frameon": False,
-        "lines.linewidth": 1.8,
-        "axes.prop_cycle": cycler(color=[hex_colour(colour) for colour in FIRST_COLOURS]),
-        "image.cmap": SEQUENTIAL,
+        "image.cmap": "cividis",
         "image.interpolation": "nearest",
         # Class names come from users: a dollar sign in them is no formula.
         "text.parse_math": False,
     }
     with mpl.rc_context(style):
         yield Figure(figsize=(width, height), layout="constrained")
-
-
-def set_heading(figure: Figure, text: str) -> None:
-    """Head a figure at its left edge, in as many lines as its width asks for."""
-    letters = max(12, round(figure.get_figwidth() * LETTERS_AN_INCH))
-    figure.suptitle("\n".join(wrap(text, letters)), x=0.01, ha="left", fontweight="bold", fontsize=10)
 
 
 def png_bytes(figure: Figure) -> bytes:

@@ -44,7 +44,8 @@ def test_hostile_names_are_shown_and_do_not_run(pages: dict[str, Path], opened, 
 def test_every_class_name_stands_in_the_table_letter_by_letter(pages: dict[str, Path], opened):
     page = opened(pages["evaluation"])
     assert page.texts("#class-table tbody th bdi")[3:] == list(HOSTILE)
-    assert page.texts("#confusion .matrix tbody th bdi")[2:] == list(HOSTILE)
+    said = "\n".join(page.texts("#confusion title"))
+    assert all(name in said for name in HOSTILE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
