@@ -106,7 +106,7 @@ def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
     width, columns = float(svg.get("width", 0)), spec.get("usermeta", {}).get("columns")
     svg.set("role", "group" if columns else "img")
     svg.set("aria-label", printable(summary))
-    svg.set("style", f"min-width:{min(width, max(300, 0.65 * width)):.0f}px")
+    svg.set("style", f"min-width:{min(width, max(300, 0.6 * width)):.0f}px")
     if columns:
         svg.set("data-columns", str(columns))
     ElementTree.register_namespace("", _SVG)

@@ -33,7 +33,7 @@ def class_iou_figure(scores: Scores, *, title: str = "") -> bytes:
         title: Says on what.
     """
     columns = class_iou_columns(scores) or [text_chart(["Nothing is labelled."])]
-    return chart_png({"hconcat": columns, "spacing": 24}, title)
+    return chart_png({"hconcat": columns, "spacing": 24}, title, notes=["IoU of every class; dashed: mIoU"])
 
 
 def class_iou_columns(scores: Scores) -> list[Spec]:
@@ -53,9 +53,9 @@ def class_iou_columns(scores: Scores) -> list[Spec]:
 
 
 def _bars(scores: Scores, chosen: Sequence[int], width: int, *, legend: bool) -> Spec:
-    kinds = [("seen classes" if scores.unseen else "classes", scores.miou_seen, SEEN)]
-    kinds += [("* unseen classes", scores.miou_unseen, UNSEEN)] if scores.unseen else []
-    labels = [name if math.isnan(mean) else f"{name}, mIoU {100 * mean:.1f} % (dashed)" for name, mean, _ in kinds]
+    kinds = [("seen" if scores.unseen else "all", scores.miou_seen, SEEN)]
+    kinds += [("* unseen", scores.miou_unseen, UNSEEN)] if scores.unseen else []
+    labels = [name if math.isnan(mean) else f"{name}: mIoU {100 * mean:.1f} %" for name, mean, _ in kinds]
     means = [{"kind": labels[k], "iou": 100 * mean} for k, (_, mean, _) in enumerate(kinds) if not math.isnan(mean)]
     bars = []
     for place, index in enumerate(chosen):

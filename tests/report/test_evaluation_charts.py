@@ -35,14 +35,14 @@ def test_bars_are_sorted_and_unseen_classes_marked():
     assert said(column) == ["b (unseen): 90.0 %", "a (seen): 50.0 %"]  # c occurs nowhere
     assert '["* b", "a"]' in column["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
     assert column["encoding"]["color"]["scale"]["domain"] == [
-        "seen classes, mIoU 50.0 % (dashed)",
-        "* unseen classes, mIoU 90.0 % (dashed)",
+        "seen: mIoU 50.0 %",
+        "* unseen: mIoU 90.0 %",
     ]
 
 
 def test_a_fully_supervised_result_has_one_kind():
     (column,) = class_iou_columns(scores_from_confusion([[1, 1], [0, 2]], (0, 1), (), ("a", "b")))
-    assert column["encoding"]["color"]["scale"]["domain"] == ["classes, mIoU 58.3 % (dashed)"]
+    assert column["encoding"]["color"]["scale"]["domain"] == ["all: mIoU 58.3 %"]
     assert said(column) == ["b: 66.7 %", "a: 50.0 %"]
 
 

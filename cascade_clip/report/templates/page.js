@@ -111,7 +111,8 @@ for (const matrix of matrices) {
     const index = cells.indexOf(event.target.closest("[role=img]"));
     if (index >= 0) twins.forEach((twin) => showCell(twin, index));
   };
-  for (const kind of ["pointerover", "focusin"]) svg.addEventListener(kind, show);
+  // "pointerover" would also come when the page scrolls to the cell that the keys have gone to.
+  for (const kind of ["pointermove", "focusin"]) svg.addEventListener(kind, show);
   svg.addEventListener("keydown", (event) => {
     const place = current % columns;
     const steps = {
