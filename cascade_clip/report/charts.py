@@ -38,9 +38,11 @@ THEME = {
 PNG_SCALE = 2
 LONGEST_LINE = 90
 """Characters of a heading's line."""
+LINE = 22
+"""Height of a line of text, in pixels."""
 LARGE_CELLS = 14
 """A matrix with up to so many rows and columns has cells for four digits."""
-CELLS = ((LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 20, 8))
+CELLS = ((LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 18, 8))
 """Most rows or columns, side of a cell in pixels, font of its value; in larger matrices values are not written."""
 LARGEST_MATRIX = 840
 _SVG = "http://www.w3.org/2000/svg"
@@ -94,14 +96,7 @@ def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
     drawn = vl_convert.vegalite_to_svg(json.dumps({**spec, "background": None, "config": _CONFIG}, allow_nan=False))
     svg = ElementTree.fromstring(drawn)
     for element in svg.iter():
-        for key in ("fill", "stroke"):
-            colour = element.get(key, "")
-            if colour in THEME:
-                element.set(key, THEME[colour])
-            elif colour.startswith("url(#"):
-                element.set(key, colour.replace("url(#", f"url(#{name}-"))
-        if identity := element.get("id"):
-            element.set("id", f"{name}-{identity}")
+        _theme(element, name)
         _describe(element)
     width, columns = float(svg.get("width", 0)), spec.get("usermeta", {}).get("columns")
     svg.set("role", "group" if columns else "img")
@@ -112,6 +107,15 @@ def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
     ElementTree.register_namespace("", _SVG)
     # Every text and attribute was escaped when it was written.
     return Markup(ElementTree.tostring(svg, encoding="unicode"))
+
+
+def _theme(element: ElementTree.Element, name: str) -> None:
+    """Give an element the page's colours, and an id that no other chart has."""
+    for key in ("fill", "stroke"):
+        if colour := element.get(key):
+            element.set(key, THEME.get(colour, colour.replace("url(#", f"url(#{name}-")))
+    if identity := element.get("id"):
+        element.set("id", f"{name}-{identity}")
 
 
 def _describe(element: ElementTree.Element) -> None:
@@ -125,10 +129,10 @@ def _describe(element: ElementTree.Element) -> None:
 
 
 def text_chart(lines: Sequence[str]) -> Spec:
-    """Lines of text, as a chart that can stand beside others."""
-    text = {"type": "text", "text": [printable(line) for line in lines], "align": "left", "baseline": "top"}
-    mark = {**text, "fontSize": 12, "lineHeight": 17, "limit": 340, "x": 0, "y": 0}
-    return {"width": 340, "height": 17 * len(lines), "data": {"values": [{}]}, "mark": mark}
+    """Lines of printable text, as a chart that can stand beside others."""
+    place = {"align": "left", "baseline": "top", "x": 0, "y": 0}
+    mark = {"type": "text", "text": list(lines), "fontSize": 12, "lineHeight": LINE, **place}
+    return {"width": 400, "height": LINE * len(lines), "data": {"values": [{}]}, "mark": mark}
 
 
 def printable(text: str) -> str:
@@ -224,8 +228,7 @@ def _cell_size(rows: int, columns: int) -> tuple[float, float]:
 
 def _position(field: str, names: Sequence[str], **options: Any) -> Spec:
     scale = {"domain": list(range(len(names))), "padding": 0}
-    font = 11 if len(names) <= CELLS[1][0] else 10
-    axis = names_axis(names, titlePadding=8, labelFontSize=font, **options)
+    axis = names_axis(names, titlePadding=8, labelLimit=140, **options)
     return {"field": field, "type": "ordinal", "scale": scale, "axis": axis}
 
 

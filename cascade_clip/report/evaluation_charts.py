@@ -101,10 +101,12 @@ def confusion_figure(
     """Draw a confusion matrix as PNG, the ten pairs that cost most pixels beside it; see `confusion_chart`."""
     named = pairs[:PAIRS_NAMED]
     chart = confusion_chart(confusion, classes, named, unseen) or text_chart(["Nothing is labelled."])
-    lines = ["Most pixels lost:" if named else "Nothing is confused."]
+    lines = ["Most pixels lost, as share of the true class's pixels:" if named else "Nothing is confused."]
     for place, pair in enumerate(named, start=1):
-        true, predicted = (_starred(_cut(name), starred=name in unseen) for name in (pair.true, pair.predicted))
-        lines += [f"{place}. {true} → {predicted}", f"     {percent(pair.share)} of its pixels, {pair.pixels:,}"]
+        true, predicted = (
+            isolated(_starred(_cut(name), starred=name in unseen)) for name in (pair.true, pair.predicted)
+        )
+        lines.append(f"{place}. {true} → {predicted}: {percent(pair.share)}, {pair.pixels:,} pixels")
     notes = ["* unseen class"] if unseen else []
     return chart_png({"hconcat": [chart, text_chart(lines)], "spacing": 30}, title, notes=notes)
 
