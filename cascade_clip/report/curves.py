@@ -28,8 +28,11 @@ VALIDATION: tuple[tuple[str, str, Colour], ...] = (
     ("miou_unseen", "unseen mIoU", UNSEEN),
     ("hiou", "hIoU", BOTH),
 )
+DASHES = ([1, 0], [7, 3], [2, 2.5])
+"""Strokes of a panel's curves, which tell them apart without colour too."""
 WIDE_RANGE = 20
 """From this ratio of the largest to the smallest value of all terms on, the losses have a logarithmic axis."""
+LEGEND = {"title": None, "orient": "bottom", "direction": "horizontal", "symbolType": "stroke", "columns": 3}
 MOST_POINTS = 600
 """Longer curves are thinned evenly: more points than pixels show nothing more."""
 MOST_DOTS = 30
@@ -50,7 +53,7 @@ def curves_figure(log: Log, *, title: str = "") -> bytes:
     """
     panels = curve_panels(log, WIDE, HIGH)
     drawn = [spec or _empty_panel(heading) for heading, spec in panels.items()]
-    apart = {"scale": {"color": "independent"}}
+    apart = {"scale": {"color": "independent", "strokeDash": "independent"}}
     return chart_png({"vconcat": drawn, "spacing": 12, "resolve": apart}, title)
 
 
@@ -106,6 +109,8 @@ def _panel(
     few = all(len(points) <= MOST_DOTS for points, _ in drawn.values())
     dot = {"type": "circle", "size": 36, "opacity": 1} if few else {"type": "circle", "size": 140, "opacity": 0}
     colours = {"domain": list(labels.values()), "range": [hex_colour(colour) for _, colour in drawn.values()]}
+    strokes = {"domain": list(labels.values()), "range": DASHES[: len(labels)]}
+    dashes = {"field": "curve", "type": "nominal", "scale": strokes, "legend": LEGEND}
     return {
         "title": {"text": heading + (", logarithmic" if logarithmic else ""), "fontSize": 12, "frame": "group"},
         "width": width,
@@ -113,7 +118,7 @@ def _panel(
         "data": {"values": rows},
         "encoding": _encoding(colours, _round_values(drawn) if logarithmic else None),
         "layer": [
-            {"mark": {"type": "line", "strokeWidth": 2, "aria": False}},
+            {"mark": {"type": "line", "strokeWidth": 2, "aria": False}, "encoding": {"strokeDash": dashes}},
             {"data": {"values": dots}, "mark": dot, "encoding": {"description": {"field": "says"}}},
         ],
     }
@@ -121,7 +126,6 @@ def _panel(
 
 def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
     """What the fields of the points are drawn as; values on a logarithmic axis have these ticks."""
-    legend = {"title": None, "orient": "bottom", "direction": "horizontal", "symbolType": "stroke", "columns": 3}
     steps = {"domainMin": 0, "nice": False}
     values = {"type": "log", "nice": False} if logarithmic else {"zero": True}
     ticks: Spec = {"tickCount": 5, "format": ",~r", "labelColor": hex_colour(PALE_INK), "labelOverlap": True}
@@ -130,7 +134,7 @@ def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
     return {
         "x": {"field": "step", "type": "quantitative", "scale": steps, "axis": across},
         "y": {"field": "value", "type": "quantitative", "scale": values, "axis": up},
-        "color": {"field": "curve", "type": "nominal", "scale": colours, "legend": legend},
+        "color": {"field": "curve", "type": "nominal", "scale": colours, "legend": LEGEND},
     }
 
 

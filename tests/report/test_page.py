@@ -76,6 +76,9 @@ def test_light_and_dark_follow_the_system_and_the_button(pages: dict[str, Path],
     assert page.run(colour) == "rgb(250, 250, 248)"
     page.look(scheme="dark")
     assert page.run(colour) == "rgb(21, 23, 27)"
+    texts = "[...document.querySelectorAll('svg text')].map((each) => getComputedStyle(each).fill)"
+    # Names and axes are light; what stands in a coloured cell keeps its ink.
+    assert set(page.run(texts)) <= {"rgb(233, 233, 229)", "rgb(163, 167, 176)", "rgb(0, 0, 0)", "rgb(255, 255, 255)"}
     button = page.one("[data-theme-toggle]")
     # The page hears of the new scheme with its next frame.
     WebDriverWait(page.window, 20).until(lambda _: button.get_attribute("aria-label") == "Switch to light")
