@@ -37,7 +37,7 @@ MOST_POINTS = 600
 """Longer curves are thinned evenly: more points than pixels show nothing more."""
 MOST_DOTS = 30
 """So many points of a curve say their value on hover; where a curve has no more, they are drawn as dots."""
-WIDE, HIGH = 620, 200
+WIDE, HIGH = 620, 160
 """Size of a panel of the PNG, in pixels; in a page panels stand side by side and are narrower."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
+from cascade_clip.evaluation.details import ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
@@ -22,8 +22,8 @@ from cascade_clip.report.evaluation_charts import (
     confusion_chart,
     histogram_chart,
 )
-from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG, hex_colour
-from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
+from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG
+from cascade_clip.report.page import MISSING, flattened, render_page, write_page
 from cascade_clip.report.palette import Colour
 from cascade_clip.report.pictured_image import PicturedImage
 
@@ -95,7 +95,8 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         cards=_cards(scores, page.paper),
         paper_source=page.paper_source if page.paper else None,
         has_unseen=bool(scores.unseen),
-        classes=_class_rows(scores, page.colours),
+        scores=scores,
+        colours=page.colours,
         bars=_bars(scores),
         charts=_curves(page.log),
         confusion=_confusion(page),
@@ -103,7 +104,10 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         pairs=page.pairs,
         histogram=_histogram(page.images),
         lowest=_lowest(page.images),
-        examples=_examples(page.pictures),
+        pictures=page.pictures,
+        examples=[
+            (heading, [p for p in page.pictures if p.group == group]) for group, heading in GROUP_HEADINGS.items()
+        ],
         error_colours=(("right", RIGHT), ("wrong", WRONG), ("not counted", NOT_COUNTED)),
     )
     return write_page(folder / "index.html", html)
@@ -153,47 +157,6 @@ def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, 
     return cards
 
 
-def _class_rows(scores: Scores, colours: Sequence[Colour]) -> list[dict[str, Any]]:
-    unseen = set(scores.unseen)
-    return [
-        {
-            "name": name,
-            "colour": colours[index],
-            "group": "unseen" if index in unseen else "seen",
-            "iou": scores.iou[index],
-            "accuracy": scores.accuracy[index],
-            "pixels": scores.labelled_pixels[index],
-        }
-        for index, name in enumerate(scores.classes)
-    ]
-
-
 def _lowest(images: Sequence[ImageResult]) -> list[ImageResult]:
     known = [image for image in images if not math.isnan(image.miou)]
     return sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES]
-
-
-def _examples(pictures: Sequence[PicturedImage]) -> list[dict[str, Any]]:
-    """The examples by group, with their pictures inside the page."""
-    examples = [
-        {
-            "heading": GROUP_HEADINGS[group],
-            "cards": [
-                {
-                    "id": picture.id,
-                    "miou": picture.miou,
-                    "accuracy": picture.pixel_accuracy,
-                    "size": picture.image.size,
-                    "layers": [
-                        (name, data_uri(getattr(picture, name.lower())))
-                        for name in ("Image", "Label", "Prediction", "Errors")
-                    ],
-                    "classes": [(name, hex_colour(colour)) for name, colour in picture.classes],
-                }
-                for picture in pictures
-                if picture.group == group
-            ],
-        }
-        for group in GROUPS
-    ]
-    return [group for group in examples if group["cards"]]
