@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib import colormaps
 from rich import box
 from rich.cells import cell_len
 from rich.columns import Columns
@@ -14,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.analysis import layer_similarity
-from cascade_clip.report import figures as report_figures
 from cascade_clip.report import heat_map as report_heat_map
+from cascade_clip.report import palette
 from cascade_clip_cli.tables import MISSING
 
 MARK = " ◀"
@@ -40,7 +39,6 @@ def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: i
 
 def heat_map(similarity: layer_similarity.LayerSimilarity, width: int) -> list[Text]:
     """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    colours = colormaps[report_figures.SEQUENTIAL]
     rows = [_short(name) for name in similarity.rows]
     # Above a narrow column a stage has only its deepest block's number.
     columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
@@ -52,7 +50,7 @@ def heat_map(similarity: layer_similarity.LayerSimilarity, width: int) -> list[T
     for row, name in enumerate(rows):
         line = Text(f"{name:>{margin}}", style="dim")
         for value in similarity.matrix[row]:
-            red, green, blue, _ = colours(float(value), bytes=True)
+            red, green, blue = palette.sequential_colour(float(value))
             ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
             line.append(
                 f"{report_heat_map.short_value(float(value))[:cell]:>{cell}}",

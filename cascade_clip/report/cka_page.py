@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
-from cascade_clip.report.heat_map import short_value
-from cascade_clip.report.matrix_table import matrix_table
+from cascade_clip.report.charts import chart_svg
+from cascade_clip.report.heat_map import similarity_chart
 from cascade_clip.report.page import flattened, render_page, write_page
 
 TOKENS = {"patch": "Patch tokens", "class": "Class token"}
@@ -34,7 +33,7 @@ def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: 
     groups = [
         {
             "heading": TOKENS.get(kind, kind),
-            "matrices": [_shown(matrix) for matrix in matrices if matrix.tokens == kind],
+            "matrices": [_shown(matrix, k) for k, matrix in enumerate(matrices) if matrix.tokens == kind],
         }
         for kind in kinds
     ]
@@ -53,28 +52,13 @@ def _heading(matrices: Sequence[LayerSimilarity]) -> str:
     return f"How alike the layers are: {', '.join(models)}" if models else "How alike the layers are"
 
 
-def _shown(similarity: LayerSimilarity) -> dict[str, Any]:
+def _shown(similarity: LayerSimilarity, number: int) -> dict[str, Any]:
     """One matrix with the figures that sum it up."""
-    values = similarity.matrix
-    marked = np.zeros(values.shape, dtype=bool)
-    for cell in similarity.neighbours:
-        marked[cell] = True
-    framed = similarity.last_block
-    table = matrix_table(
-        values,
-        similarity.rows,
-        similarity.columns,
-        texts=[[short_value(value) for value in row] for row in values],
-        details=[[f"CKA {value:.4f}" for value in row] for row in values],
-        marked=marked,
-        framed_row=framed,
-    )
-    name = None if framed is None else similarity.rows[framed]
-    others = [j for j, column in enumerate(similarity.columns) if column != name and column.startswith("block ")]
+    neighbours, last_row = similarity.mean_of_neighbours, similarity.mean_of_last_row
     return {
-        "table": table,
         "similarity": similarity,
-        "neighbours": f"{values[marked].mean():.2f}" if marked.any() else "",
-        "framed": name,
-        "framed_mean": f"{values[framed, others].mean():.2f}" if framed is not None and others else "",
+        "chart": chart_svg(similarity_chart(similarity), f"CKA: {similarity.title}", name=f"matrix-{number}"),
+        "neighbours": "" if math.isnan(neighbours) else f"{neighbours:.2f}",
+        "framed": "" if similarity.last_block is None else similarity.rows[similarity.last_block],
+        "framed_mean": "" if math.isnan(last_row) else f"{last_row:.2f}",
     }

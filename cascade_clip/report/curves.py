@@ -1,105 +1,172 @@
-"""Figure of a training run: loss terms, learning rate and validation over the steps."""
+"""Curves of a training run: loss terms, validation and learning rate over the steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour, new_figure, png_bytes, set_heading
-from cascade_clip.report.palette import FIRST_COLOURS, INK, PALE_INK, Colour
+from cascade_clip.report.charts import Spec, chart_png, text_chart
+from cascade_clip.report.palette import BOTH, FIRST_COLOURS, INK, PALE_INK, SEEN, UNSEEN, Colour, hex_colour
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+Log = Sequence[Mapping[str, Any]]
+"""Lines of metrics.jsonl: training lines with `step`, `loss`, its terms and `lr`; validation lines with `step` and
+`validation`, fractions 0..1 or None. Lines that hold neither are passed over."""
+Points = list[tuple[float, float]]
 
-LOSSES: tuple[tuple[str, str, Colour, str], ...] = (
-    ("loss", "loss", INK, "-"),
-    ("focal", "focal", FIRST_COLOURS[0], "--"),
-    ("dice", "dice", FIRST_COLOURS[1], "-."),
-    ("ssim", "SSIM", FIRST_COLOURS[1], "-."),
+LOSSES: tuple[tuple[str, str, Colour], ...] = (
+    ("loss", "loss", INK),
+    ("focal", "focal", FIRST_COLOURS[0]),
+    ("dice", "dice", FIRST_COLOURS[1]),
+    ("ssim", "SSIM", FIRST_COLOURS[1]),
 )
-"""Terms of the loss as the log names them, as readers know them, their colours and strokes."""
-VALIDATION: tuple[tuple[str, str, Colour, str], ...] = (
-    ("miou_seen", "seen mIoU", SEEN, "o"),
-    ("miou_unseen", "unseen mIoU", UNSEEN, "s"),
-    ("hiou", "hIoU", BOTH, "^"),
+"""Terms of the loss as the log names them, as readers know them, and their colours."""
+VALIDATION: tuple[tuple[str, str, Colour], ...] = (
+    ("miou_seen", "seen mIoU", SEEN),
+    ("miou_unseen", "unseen mIoU", UNSEEN),
+    ("hiou", "hIoU", BOTH),
 )
+DASHES = ([1, 0], [7, 3], [2, 2.5])
+"""Strokes of a panel's curves, which tell them apart without colour too."""
 WIDE_RANGE = 20
 """From this ratio of the largest to the smallest value of all terms on, the losses have a logarithmic axis."""
+LEGEND = {"title": None, "orient": "bottom", "direction": "horizontal", "symbolType": "stroke", "columns": 3}
+MOST_POINTS = 600
+"""Longer curves are thinned evenly: more points than pixels show nothing more."""
+MOST_DOTS = 30
+"""So many points of a curve say their value on hover; where a curve has no more, they are drawn as dots."""
+WIDE, HIGH = 620, 160
+"""Size of a panel of the PNG, in pixels; in a page panels stand side by side and are narrower."""
 
 
-def curves_figure(log: Sequence[Mapping[str, Any]], *, title: str = "") -> bytes:
+def curves_figure(log: Log, *, title: str = "") -> bytes:
     """Draw what a run has logged so far.
 
     Args:
-        log: Lines of metrics.jsonl: training lines with `step`, `loss`, its terms and `lr`; validation lines with
-            `step` and `validation`, fractions 0..1 or None. Lines that hold neither are passed over.
+        log: Lines of metrics.jsonl.
         title: Names the run.
 
     Returns:
         A PNG with three panels; one without values says so.
     """
-    training = [line for line in log if "loss" in line]
-    validation = [{"step": line["step"], **line["validation"]} for line in log if "validation" in line]
-    with new_figure(8.5, 7.2) as figure:
-        set_heading(figure, title)
-        losses, scores, rates = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.6])
-        _draw_losses(losses, training)
-        _draw_scores(scores, validation)
-        _draw(rates, training, "lr", "learning rate", FIRST_COLOURS[2], linestyle="-")
-        for axes in (losses, rates):  # matplotlib's own powers of ten are formulas, which the style does not read
-            axes.yaxis.set_major_formatter("{x:g}")
-        for axes, heading in ((losses, "loss"), (scores, "validation, %"), (rates, "learning rate")):
-            axes.set_title(heading)
-            axes.grid(axis="y")
-            axes.set_axisbelow(True)
-            if not axes.lines:
-                _say_nothing(axes, "not validated yet" if axes is scores else "nothing logged yet")
-        rates.set_xlabel("step")
-        rates.set_xlim(left=0)
-        return png_bytes(figure)
+    panels = curve_panels(log, WIDE, HIGH)
+    drawn = [spec or _empty_panel(heading) for heading, spec in panels.items()]
+    apart = {"scale": {"color": "independent", "strokeDash": "independent"}}
+    return chart_png({"vconcat": drawn, "spacing": 12, "resolve": apart}, title)
 
 
-def _draw_losses(axes: Axes, training: Sequence[Mapping[str, Any]]) -> None:
-    for key, name, colour, stroke in LOSSES:
-        _draw(axes, training, key, name, colour, linestyle=stroke)
-    values = [line[key] for line in training for key, *_ in LOSSES if _is_number(line.get(key)) and line[key] > 0]
-    if values and max(values) > WIDE_RANGE * min(values):
-        axes.set_yscale("log")
-    elif values:
-        axes.set_ylim(bottom=0)
-    _name_lines(axes)
+def curve_panels(log: Log, width: int, height: int) -> dict[str, Spec | None]:
+    """The panels of a run, by their heading; None where the log holds no value for one.
+
+    Args:
+        log: Lines of metrics.jsonl.
+        width: Of a panel, in pixels.
+        height: Of a panel, in pixels.
+    """
+    scores = {name: (_points(log, key, "validation"), colour) for key, name, colour in VALIDATION}
+    if not scores["unseen mIoU"][0]:  # fully supervised: one figure over all classes
+        scores = {"mIoU": (_points(log, "miou", "validation"), SEEN)}
+    losses = {name: (_points(log, key), colour) for key, name, colour in LOSSES}
+    rates = {"learning rate": (_points(log, "lr"), FIRST_COLOURS[2])}
+    values = [value for points, _ in losses.values() for _, value in points]
+    wide = bool(values) and min(values) > 0 and max(values) > WIDE_RANGE * min(values)
+    return {
+        "Validation, %": _panel("Validation, %", scores, width, height),
+        "Loss": _panel("Loss", losses, width, height, logarithmic=wide),
+        "Learning rate": _panel("Learning rate", rates, width, height),
+    }
 
 
-def _draw_scores(axes: Axes, validation: Sequence[Mapping[str, Any]]) -> None:
-    percent = [{k: v if k == "step" or v is None else 100 * v for k, v in line.items()} for line in validation]
-    supervised = all(line.get("miou_unseen") is None for line in validation)
-    kinds = (("miou", "mIoU", SEEN, "o"),) if supervised else VALIDATION
-    for key, name, colour, marker in kinds:
-        _draw(axes, percent, key, name, colour, marker=marker, markersize=4, clip_on=False)
-    if axes.lines:
-        axes.set_ylim(0, 1.1 * max(1.0, axes.dataLim.y1))
-    _name_lines(axes)
+def curve_summary(spec: Spec) -> str:
+    """What a reader who cannot see a panel is told: each curve's last value."""
+    names = spec["encoding"]["color"]["scale"]["domain"]
+    return f"{spec['title']['text']} over the steps, last values: {', '.join(names)}."
 
 
-def _draw(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, name: str, colour: Colour, **style: Any) -> None:
-    points = [(line["step"], line[key]) for line in lines if _is_number(line.get(key))]
-    if len(points) == 1:
-        style.setdefault("marker", "o")
-    if points:
-        axes.plot(*zip(*points, strict=True), color=hex_colour(colour), label=name, **style)
+def _panel(
+    heading: str,
+    curves: Mapping[str, tuple[Points, Colour]],
+    width: int,
+    height: int,
+    *,
+    logarithmic: bool = False,
+) -> Spec | None:
+    drawn = {name: (points, colour) for name, (points, colour) in curves.items() if points}
+    if not drawn:
+        return None
+    # The legend names each curve with its last value.
+    labels = {name: f"{name} {_number(points[-1][1])}" for name, (points, _) in drawn.items()}
+    rows, dots = (
+        [
+            {"curve": labels[name], "step": step, "value": value, "says": f"{name}, step {step:,.0f}: {_number(value)}"}
+            for name, (points, _) in drawn.items()
+            for step, value in _thinned(points, most)
+        ]
+        for most in (MOST_POINTS, MOST_DOTS)
+    )
+    few = all(len(points) <= MOST_DOTS for points, _ in drawn.values())
+    dot = {"type": "circle", "size": 36, "opacity": 1} if few else {"type": "circle", "size": 140, "opacity": 0}
+    colours = {"domain": list(labels.values()), "range": [hex_colour(colour) for _, colour in drawn.values()]}
+    strokes = {"domain": list(labels.values()), "range": DASHES[: len(labels)]}
+    dashes = {"field": "curve", "type": "nominal", "scale": strokes, "legend": LEGEND}
+    return {
+        "title": {"text": heading + (", logarithmic" if logarithmic else ""), "fontSize": 12, "frame": "group"},
+        "width": width,
+        "height": height,
+        "data": {"values": rows},
+        "encoding": _encoding(colours, _round_values(drawn) if logarithmic else None),
+        "layer": [
+            {"mark": {"type": "line", "strokeWidth": 2, "aria": False}, "encoding": {"strokeDash": dashes}},
+            {"data": {"values": dots}, "mark": dot, "encoding": {"description": {"field": "says"}}},
+        ],
+    }
 
 
-def _name_lines(axes: Axes) -> None:
-    """Name the lines beside the panel's title, where they hide nothing."""
-    if axes.lines:
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1, ncols=len(axes.lines))
+def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
+    """What the fields of the points are drawn as; values on a logarithmic axis have these ticks."""
+    steps = {"domainMin": 0, "nice": False}
+    values = {"type": "log", "nice": False} if logarithmic else {"zero": True}
+    ticks: Spec = {"tickCount": 5, "format": ",~r", "labelColor": hex_colour(PALE_INK), "labelOverlap": True}
+    across = {**ticks, "title": "step", "grid": False, "tickSize": 4}
+    up = {**ticks, "title": None, "domain": False, "ticks": False, **({"values": logarithmic} if logarithmic else {})}
+    return {
+        "x": {"field": "step", "type": "quantitative", "scale": steps, "axis": across},
+        "y": {"field": "value", "type": "quantitative", "scale": values, "axis": up},
+        "color": {"field": "curve", "type": "nominal", "scale": colours, "legend": LEGEND},
+    }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _round_values(curves: Mapping[str, tuple[Points, Colour]]) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where the values are less than 100 apart."""
+    values = [value for points, _ in curves.values() for _, value in points]
+    low, high = min(values), max(values)
+    digits = (1, 2, 5) if high < 100 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        float(f"{digit}e{power}") for power in powers for digit in digits if low <= float(f"{digit}e{power}") <= high
+    ]
 
 
-def _say_nothing(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=hex_colour(PALE_INK))
-    axes.set_yticks([])
+def _empty_panel(heading: str) -> Spec:
+    text = "not validated yet" if heading.startswith("Validation") else "nothing logged yet"
+    return {**text_chart([text]), "title": {"text": heading, "fontSize": 12, "frame": "group"}}
+
+
+def _points(log: Log, key: str, part: str | None = None) -> Points:
+    """What the log says of one figure: (step, value) where it is a finite number; a validation's in percent."""
+    points = []
+    for line in log:
+        value = (line if part is None else line.get(part, {})).get(key)
+        if "step" in line and isinstance(value, int | float) and math.isfinite(value):
+            points.append((line["step"], float(value) if part is None else 100 * value))
+    return points
+
+
+def _thinned(points: Points, most: int) -> Points:
+    kept = points[:: max(1, -(-len(points) // most))]
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _number(value: float) -> str:
+    """A value with three digits that matter: "0.00120", "48.7", "1,200"."""
+    return "0" if value == 0 else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}"

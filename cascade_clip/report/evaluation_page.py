@@ -9,22 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
+from cascade_clip.evaluation.details import ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
-from cascade_clip.report.curves import LOSSES, VALIDATION
-from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG, hex_colour
-from cascade_clip.report.line_chart import LineChart, line_chart
-from cascade_clip.report.matrix_table import MatrixTable, matrix_table
-from cascade_clip.report.page import MISSING, data_uri, flattened, render_page, write_page
-from cascade_clip.report.palette import FIRST_COLOURS, Colour
+from cascade_clip.report.charts import chart_svg
+from cascade_clip.report.curves import Log, curve_panels, curve_summary
+from cascade_clip.report.evaluation_charts import (
+    MOST_CONFUSION_CLASSES,
+    class_iou_columns,
+    confusion_chart,
+    histogram_chart,
+)
+from cascade_clip.report.page import MISSING, flattened, render_page, write_page
+from cascade_clip.report.palette import NOT_COUNTED, RIGHT, WRONG, Colour
 from cascade_clip.report.picture_sheets import PicturedImage
 
-MOST_CONFUSION_CLASSES = 40
-"""Larger confusion matrices are unreadable; the rest is summed in one column."""
+CURVES_WIDTH, CURVES_HEIGHT = 300, 180
+"""Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
-HISTOGRAM_BINS = 20
 CARDS = (
     ("miou_seen", "Seen mIoU", "seen"),
     ("miou_unseen", "Unseen mIoU", "unseen"),
@@ -65,7 +69,7 @@ class EvaluationPage:
     pairs: Sequence[ConfusedPair]
     images: Sequence[ImageResult]
     pictures: Sequence[PicturedImage]
-    log: Sequence[Mapping[str, Any]]
+    log: Log
 
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
@@ -90,47 +94,47 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         cards=_cards(scores, page.paper),
         paper_source=page.paper_source if page.paper else None,
         has_unseen=bool(scores.unseen),
-        classes=_class_rows(scores, page.colours),
-        bars=_sorted_bars(scores),
-        charts=training_charts(page.log),
-        confusion=_confusion_table(page.confusion, scores.classes),
+        scores=scores,
+        colours=page.colours,
+        bars=_bars(scores),
+        charts=_curves(page.log),
+        confusion=_confusion(page),
         confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
         pairs=page.pairs,
         histogram=_histogram(page.images),
         lowest=_lowest(page.images),
-        examples=_examples(page.pictures),
+        pictures=page.pictures,
+        examples=[
+            (heading, [p for p in page.pictures if p.group == group]) for group, heading in GROUP_HEADINGS.items()
+        ],
         error_colours=(("right", RIGHT), ("wrong", WRONG), ("not counted", NOT_COUNTED)),
     )
     return write_page(folder / "index.html", html)
 
 
-def training_charts(log: Sequence[Mapping[str, Any]]) -> list[LineChart]:
-    """Charts of a training run: terms of the loss, learning rate, validation scores in percent.
-
-    Args:
-        log: Lines of metrics.jsonl; lines without a step are passed over.
-    """
-    losses = {name: _logged(log, key) for key, name, *_ in LOSSES}
-    scores = {name: _logged(log, key, "validation") for key, name, *_ in VALIDATION}
-    if not scores[VALIDATION[1][1]]:
-        scores = {"mIoU": _logged(log, "miou", "validation")}
-    tones = [colour for _, _, colour, _ in VALIDATION]
-    charts = (
-        line_chart("Validation (%)", scores, tones[: len(scores)], from_zero=True),
-        line_chart("Loss", losses, [colour for _, _, colour, _ in LOSSES]),
-        line_chart("Learning rate", {"learning rate": _logged(log, "lr")}, (FIRST_COLOURS[2],), from_zero=True),
-    )
-    return [chart for chart in charts if chart is not None]
+def _curves(log: Log) -> list[Markup]:
+    panels = [panel for panel in curve_panels(log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
+    return [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)]
 
 
-def _logged(log: Sequence[Mapping[str, Any]], key: str, part: str | None = None) -> list[tuple[float, float]]:
-    """What the log says of one figure: (step, value); fractions of a validation in percent."""
-    points = []
-    for line in log:
-        values = line if part is None else line.get(part, {})
-        if (value := values.get(key)) is not None and "step" in line:
-            points.append((line["step"], value if part is None else 100 * value))
-    return points
+def _bars(scores: Scores) -> list[Markup]:
+    summary = "IoU of the classes, sorted; the values are in the table below."
+    return [chart_svg(one, summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))]
+
+
+def _confusion(page: EvaluationPage) -> Markup | None:
+    unseen = {page.scores.classes[index] for index in page.scores.unseen}
+    chart = confusion_chart(page.confusion, page.scores.classes, page.pairs, unseen)
+    summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
+    return None if chart is None else chart_svg(chart, summary, name="confusion")
+
+
+def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
+    drawn = histogram_chart(images)
+    if drawn is None:
+        return None
+    chart, words = drawn
+    return {"chart": chart_svg(chart, f"How many images have which mIoU: {words}.", name="images"), "words": words}
 
 
 def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, str]]:
@@ -152,98 +156,6 @@ def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, 
     return cards
 
 
-def _class_rows(scores: Scores, colours: Sequence[Colour]) -> list[dict[str, Any]]:
-    unseen = set(scores.unseen)
-    return [
-        {
-            "name": name,
-            "colour": colours[index],
-            "group": "unseen" if index in unseen else "seen",
-            "iou": scores.iou[index],
-            "accuracy": scores.accuracy[index],
-            "pixels": scores.labelled_pixels[index],
-        }
-        for index, name in enumerate(scores.classes)
-    ]
-
-
-def _sorted_bars(scores: Scores) -> list[dict[str, Any]]:
-    """IoU of every class that has one, the highest first."""
-    unseen = set(scores.unseen)
-    known = [index for index, value in enumerate(scores.iou) if not math.isnan(value)]
-    return [
-        {"name": scores.classes[i], "value": scores.iou[i], "group": "unseen" if i in unseen else "seen"}
-        for i in sorted(known, key=lambda i: -scores.iou[i])
-    ]
-
-
-def _confusion_table(confusion: NDArray[np.int64], classes: Sequence[str]) -> MatrixTable:
-    """The largest classes in the order of the classes, as shares of the true class, and all others in one column."""
-    kept = sorted(largest_classes(confusion, MOST_CONFUSION_CLASSES))
-    counts = confusion[np.ix_(kept, kept)]
-    labelled = confusion[kept].sum(axis=1, keepdims=True)
-    names = [classes[index] for index in kept]
-    columns = list(names)
-    others = labelled - counts.sum(axis=1, keepdims=True)
-    if len(kept) < len(classes):
-        counts, columns = np.concatenate([counts, others], axis=1), [*names, "all other classes"]
-    shares = counts / labelled
-    return matrix_table(
-        shares,
-        names,
-        columns,
-        texts=[
-            [_share(value, count) for value, count in zip(*pair, strict=True)]
-            for pair in zip(shares, counts, strict=True)
-        ],
-        details=[[f"{count:,} pixels" for count in row] for row in counts],
-    )
-
-
-def _share(share: float, pixels: int) -> str:
-    return "0" if pixels == 0 else "<0.1" if share < 0.0005 else f"{100 * share:.1f}"
-
-
-def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
-    """How many images have which mIoU, in twenty equal steps."""
-    values = np.array([image.miou for image in images if not math.isnan(image.miou)])
-    if not len(values):
-        return None
-    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    bars = [
-        {"count": int(count), "height": count / counts.max(), "range": f"{100 * low:.0f}–{100 * high:.0f} %"}
-        for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
-    ]
-    low, middle, high = np.percentile(100 * values, (25, 50, 75))
-    return {"bars": bars, "images": len(values), "low": low, "median": middle, "high": high}
-
-
 def _lowest(images: Sequence[ImageResult]) -> list[ImageResult]:
     known = [image for image in images if not math.isnan(image.miou)]
     return sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES]
-
-
-def _examples(pictures: Sequence[PicturedImage]) -> list[dict[str, Any]]:
-    """The examples by group, with their pictures inside the page."""
-    examples = [
-        {
-            "heading": GROUP_HEADINGS[group],
-            "cards": [
-                {
-                    "id": picture.id,
-                    "miou": picture.miou,
-                    "accuracy": picture.pixel_accuracy,
-                    "size": picture.image.size,
-                    "layers": [
-                        (name, data_uri(getattr(picture, name.lower())))
-                        for name in ("Image", "Label", "Prediction", "Errors")
-                    ],
-                    "classes": [(name, hex_colour(colour)) for name, colour in picture.classes],
-                }
-                for picture in pictures
-                if picture.group == group
-            ],
-        }
-        for group in GROUPS
-    ]
-    return [group for group in examples if group["cards"]]

@@ -12,8 +12,7 @@ from pathlib import Path
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import GROUPS, ImageResult
 from cascade_clip.files import write_files
-from cascade_clip.report.class_iou_figure import class_iou_figure
-from cascade_clip.report.confusion_figure import confusion_figure
+from cascade_clip.report.evaluation_charts import class_iou_figure, confusion_figure
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.picture_sheets import picture_sheet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,8 @@ from PIL import Image
 from cascade_clip.analysis.similarity import PatchSimilarity, Point
 from cascade_clip.analysis.stage_masks import StageMasks
 from cascade_clip.data.resize import resize_nearest
-from cascade_clip.report.figures import HIGHLIGHT, RESOLUTION, hex_colour, new_figure, png_bytes
 from cascade_clip.report.overlay import percent
-from cascade_clip.report.palette import Colour
+from cascade_clip.report.palette import HIGHLIGHT, INK, PALE_INK, PAPER, Colour, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +39,8 @@ NAMES, NAME_LINES = 0.56, 3
 LETTER = 0.078
 """Width of a letter of a row's name, on average."""
 MARGIN, GAP = 0.1, 0.08
+RESOLUTION = 160
+"""Pixels an inch."""
 SCALE, SCALE_LABELS = 0.16, 0.65
 """Width of the colour scale and of its labels."""
 
@@ -205,3 +207,49 @@ def _map_grid(image: NDArray[np.uint8], rows: int, maps: int, limits: tuple[floa
 def _cell_size(aspect: float) -> tuple[float, float]:
     """Width and height in inches of a cell for pictures of an aspect (width over height)."""
     return max(SMALLEST_CELL, CELL * min(1.0, aspect)), max(SMALLEST_CELL, CELL / max(1.0, aspect))
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Open an empty figure in the style of the house; everything drawn inside the block has it.
+
+    No display is needed and nothing global is changed.
+
+    Args:
+        width: In inches.
+        height: In inches.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    style: dict[Any, Any] = {
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": hex_colour(PALE_INK),
+        "axes.labelcolor": hex_colour(INK),
+        "axes.facecolor": hex_colour(PAPER),
+        "figure.facecolor": hex_colour(PAPER),
+        "text.color": hex_colour(INK),
+        "xtick.color": hex_colour(PALE_INK),
+        "ytick.color": hex_colour(PALE_INK),
+        "xtick.labelcolor": hex_colour(INK),
+        "ytick.labelcolor": hex_colour(INK),
+        "image.cmap": "cividis",
+        "image.interpolation": "nearest",
+        # Class names come from users: a dollar sign in them is no formula.
+        "text.parse_math": False,
+    }
+    with mpl.rc_context(style):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Draw a figure as PNG; equal figures give equal bytes."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata={"Software": None})
+    return drawn.getvalue()

@@ -18,8 +18,8 @@ from PIL import Image
 import cascade_clip
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.report.figures import BOTH, SEEN, UNSEEN, hex_colour
 from cascade_clip.report.overlay import percent
+from cascade_clip.report.palette import BOTH, SEEN, UNSEEN, hex_colour
 
 MISSING = "–"
 PICTURE_SIDE = 900
@@ -130,10 +130,6 @@ def _hundredths(fraction: float, digits: int = 1) -> str:
     return MISSING if math.isnan(fraction) else f"{100 * fraction:.{digits}f}"
 
 
-def _count(number: int) -> str:
-    return f"{number:,}"
-
-
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -143,7 +139,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"hundredths": _hundredths, "count_of": _count, "share": percent, "hex": hex_colour}
+    environment.filters |= {"hundredths": _hundredths, "count_of": "{:,}".format, "share": percent, "hex": hex_colour}
+    environment.filters["data_uri"] = data_uri
     return environment
 
 

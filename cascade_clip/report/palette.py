@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count, islice
 
+import numpy as np
+
 Colour = tuple[int, int, int]
 """RGB, 0..255."""
 
@@ -44,6 +46,25 @@ hardest: with normal, red-blind or green-blind sight (simulated after Viénot, B
 to black, which means no class, or to white, which means paper."""
 FIRST_COLOURS = CLASS_COLOURS[:11]
 """Colours of lines and bars of figures."""
+SEQUENTIAL: tuple[Colour, ...] = (
+    (0, 34, 78),
+    (26, 56, 111),
+    (67, 78, 108),
+    (97, 101, 111),
+    (125, 124, 120),
+    (155, 148, 118),
+    (188, 174, 108),
+    (222, 201, 88),
+    (254, 232, 56),
+)
+"""Nine even steps of the colour map cividis (Nuñez, Anderton and Renslow, 2018), for values from low to high: made to
+look alike to readers with and without red-green blindness."""
+SEEN, UNSEEN, BOTH = FIRST_COLOURS[0], FIRST_COLOURS[5], FIRST_COLOURS[2]
+"""Colours of figures of seen classes, of unseen classes, and of their harmonic mean, everywhere."""
+RIGHT, WRONG, NOT_COUNTED = (86, 180, 233), (213, 94, 0), (190, 192, 196)
+"""Colours of an error map: right pixels, wrong ones, and those that do not count."""
+HIGHLIGHT = FIRST_COLOURS[5]
+"""Colour of frames that mark something."""
 
 
 def class_colours(classes: Sequence[str], known: Mapping[str, Colour] | None = None) -> tuple[Colour, ...]:
@@ -72,3 +93,15 @@ def distinct_colours(number: int) -> tuple[Colour, ...]:
 def png_palette(colours: Sequence[Colour]) -> bytes:
     """The 768 palette bytes of an indexed PNG: the classes' colours, then black, also for 255 (no class)."""
     return bytes(value for colour in colours for value in colour).ljust(768, b"\0")
+
+
+def sequential_colour(value: float) -> Colour:
+    """Colour of a value in 0..1 on the scale `SEQUENTIAL`; what lies outside takes the colour of the end."""
+    steps = np.linspace(0, 1, len(SEQUENTIAL))
+    red, green, blue = (round(float(np.interp(value, steps, channel))) for channel in zip(*SEQUENTIAL, strict=True))
+    return red, green, blue
+
+
+def hex_colour(colour: Colour) -> str:
+    """A colour as matplotlib and CSS take it: "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)

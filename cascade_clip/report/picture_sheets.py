@@ -18,7 +18,6 @@ from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.labels import IGNORED, LabelMap
-from cascade_clip.report.figures import NOT_COUNTED, RIGHT, WRONG
 from cascade_clip.report.overlay import (
     LegendEntry,
     coloured_image,
@@ -28,7 +27,7 @@ from cascade_clip.report.overlay import (
     stacked,
     wrapped,
 )
-from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour, class_colours
+from cascade_clip.report.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour, class_colours
 
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""

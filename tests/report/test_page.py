@@ -41,10 +41,11 @@ def test_hostile_names_are_shown_and_do_not_run(pages: dict[str, Path], opened, 
     assert HOSTILE[0] in page.run("document.body.textContent")
 
 
-def test_every_class_name_stands_in_the_table_letter_by_letter(pages: dict[str, Path], opened):
+def test_class_names_stand_letter_by_letter(pages: dict[str, Path], opened):
     page = opened(pages["evaluation"])
     assert page.texts("#class-table tbody th bdi")[3:] == list(HOSTILE)
-    assert page.texts("#confusion .matrix tbody th bdi")[2:] == list(HOSTILE)
+    said = "\n".join(page.texts("#confusion title"))
+    assert all(name in said for name in HOSTILE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,20 +70,15 @@ def test_nothing_is_fetched_from_elsewhere(pages: dict[str, Path], kind: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_fits_the_window(pages: dict[str, Path], opened, kind: str, width: int):
-    page = opened(pages[kind])
-    page.look(width=width)
-    assert page.run("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_light_and_dark_follow_the_system_and_the_button(pages: dict[str, Path], opened, kind: str):
     page = opened(pages[kind])
     colour = "getComputedStyle(document.body).backgroundColor"
     assert page.run(colour) == "rgb(250, 250, 248)"
     page.look(scheme="dark")
     assert page.run(colour) == "rgb(21, 23, 27)"
+    texts = "[...document.querySelectorAll('svg text')].map((each) => getComputedStyle(each).fill)"
+    # Names and axes are light; what stands in a coloured cell keeps its ink.
+    assert set(page.run(texts)) <= {"rgb(233, 233, 229)", "rgb(163, 167, 176)", "rgb(0, 0, 0)", "rgb(255, 255, 255)"}
     button = page.one("[data-theme-toggle]")
     # The page hears of the new scheme with its next frame.
     WebDriverWait(page.window, 20).until(lambda _: button.get_attribute("aria-label") == "Switch to light")
@@ -92,8 +88,11 @@ def test_light_and_dark_follow_the_system_and_the_button(pages: dict[str, Path],
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_screen_reader_finds_its_way(pages: dict[str, Path], opened, kind: str):
+def test_the_page_fits_the_window_and_a_screen_reader_finds_its_way(pages: dict[str, Path], opened, kind: str):
     page = opened(pages[kind])
+    for width in (400, 1280):
+        page.look(width=width)
+        assert page.run("document.documentElement.scrollWidth") <= width
     assert [len(page.all(landmark)) for landmark in ("header", "main", "footer", "h1")] == [1, 1, 1, 1]
     assert page.run("[...document.images].every((image) => image.alt)")
     assert page.run("[...document.querySelectorAll('table')].every((table) => table.caption.textContent.trim())")
@@ -127,17 +126,6 @@ def test_pictures_are_brought_to_the_size_of_a_page_and_never_enlarged():
 
 
 def test_a_nested_record_becomes_lines():
-    record = {
-        "a": 1,
-        "inference": {"crop": 512, "stride": None},
-        "stages": [6, 7],
-        "none": [],
-        "matrices": [{"rows": 1}],
-    }
-    assert flattened(record) == {
-        "a": "1",
-        "inference.crop": "512",
-        "inference.stride": "–",
-        "stages": "6, 7",
-        "none": "–",
-    }
+    record = {"a": 1, "inference": {"crop": 512, "stride": None}, "stages": [6, 7], "none": [], "matrices": [{"b": 1}]}
+    lines = {"a": "1", "inference.crop": "512", "inference.stride": "–", "stages": "6, 7", "none": "–"}
+    assert flattened(record) == lines

@@ -86,69 +86,46 @@ for (const filter of document.querySelectorAll("[data-filter]")) {
   apply();
 }
 
-// Matrices: the value under the pointer or the focus is said above the table, and in its neighbours of the same size.
-function element(tag, text, className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
+// Matrices: what the cell under the pointer or the focus says stands above the chart, and above its neighbours of the
+// same size for the cell at the same place.
 const matrices = [...document.querySelectorAll("[data-matrix]")].map((block) => {
-  const table = block.querySelector("table");
-  const rows = [...table.tBodies[0].rows].map((row) => ({ heading: row.cells[0], cells: [...row.cells].slice(1) }));
-  const columns = [...table.tHead.rows[0].cells].slice(1);
-  return { block, table, rows, columns, readout: block.querySelector("[data-readout]") };
+  const svg = block.querySelector("svg");
+  return { block, svg, columns: Number(svg.dataset.columns), cells: [...svg.querySelectorAll("[role=img]")] };
 });
 
-function showCell(matrix, i, j) {
-  const { block, table, rows, columns, readout } = matrix;
-  table.querySelectorAll(".shown").forEach((each) => each.classList.remove("shown"));
-  const cell = rows[i].cells[j];
-  for (const each of [cell, rows[i].heading, columns[j]]) each.classList.add("shown");
-  const where = element("span", "", "where");
-  const { rowWord, columnWord, unit } = block.dataset;
-  where.append(rowWord ? `${rowWord} ` : "", element("bdi", rows[i].heading.textContent));
-  where.append(columnWord ? `, ${columnWord} ` : " × ", element("bdi", columns[j].textContent));
-  const value = cell.querySelector("span").textContent;
-  const known = !cell.classList.contains("empty");
-  readout.replaceChildren(where, element("b", known && unit ? `${value} ${unit}` : value));
-  if (cell.dataset.detail) readout.append(element("span", cell.dataset.detail, "where"));
+function showCell({ block, cells }, index) {
+  block.querySelector(".shown")?.classList.remove("shown");
+  cells[index].classList.add("shown");
+  block.querySelector("[data-readout]").textContent = cells[index].querySelector("title").textContent;
 }
 
 for (const matrix of matrices) {
-  const { table, rows, columns, block } = matrix;
-  if (!rows.length || !columns.length) continue;
+  const { block, svg, columns, cells } = matrix;
   const group = block.closest(".matrices");
-  const twins = matrices.filter(
-    (other) =>
-      other === matrix ||
-      (group && other.block.closest(".matrices") === group &&
-        other.rows.length === rows.length && other.columns.length === columns.length),
-  );
-  let current = rows[0].cells[0];
-  current.tabIndex = 0;
-  const placeOf = (cell) => [cell.parentElement.sectionRowIndex, cell.cellIndex - 1];
-  const show = (cell) => twins.forEach((twin) => showCell(twin, ...placeOf(cell)));
-  const cellOf = (event) => event.target.closest("tbody td");
-  table.addEventListener("pointerover", (event) => cellOf(event) && show(cellOf(event)));
-  table.addEventListener("focusin", (event) => cellOf(event) && show(cellOf(event)));
-  table.addEventListener("keydown", (event) => {
-    const cell = cellOf(event);
-    if (!cell) return;
-    const [i, j] = placeOf(cell);
-    const moves = {
-      ArrowUp: [i - 1, j], ArrowDown: [i + 1, j], ArrowLeft: [i, j - 1], ArrowRight: [i, j + 1],
-      Home: [i, 0], End: [i, columns.length - 1],
+  const alike = (other) => other.columns === columns && other.cells.length === cells.length;
+  const inGroup = (other) => group && other.block.closest(".matrices") === group && alike(other);
+  const twins = matrices.filter((other) => other === matrix || inGroup(other));
+  let current = 0;
+  cells[current].setAttribute("tabindex", 0);
+  const show = (event) => {
+    const index = cells.indexOf(event.target.closest("[role=img]"));
+    if (index >= 0) twins.forEach((twin) => showCell(twin, index));
+  };
+  // "pointerover" would also come when the page scrolls to the cell that the keys have gone to.
+  for (const kind of ["pointermove", "focusin"]) svg.addEventListener(kind, show);
+  svg.addEventListener("keydown", (event) => {
+    const place = current % columns;
+    const steps = {
+      ArrowUp: -columns, ArrowDown: columns, ArrowLeft: place ? -1 : 0, ArrowRight: place < columns - 1 ? 1 : 0,
+      Home: -place, End: columns - 1 - place,
     };
-    const next = moves[event.key] && rows[moves[event.key][0]]?.cells[moves[event.key][1]];
-    if (!moves[event.key]) return;
+    if (!(event.key in steps)) return;
     event.preventDefault();
-    if (!next) return;
-    current.tabIndex = -1;
-    current = next;
-    current.tabIndex = 0;
-    current.focus();
+    if (!cells[current + steps[event.key]]) return;
+    cells[current].setAttribute("tabindex", -1);
+    current += steps[event.key];
+    cells[current].setAttribute("tabindex", 0);
+    cells[current].focus();
   });
 }
 
