@@ -125,7 +125,7 @@ def _panel(
 def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
     """What the fields of the points are drawn as; values on a logarithmic axis have these ticks."""
     steps = {"domainMin": 0, "nice": False}
-    values = {"type": "log", "nice": False} if logarithmic else {"zero": True}
+    values = {"type": "log", "nice": True} if logarithmic else {"zero": True}
     ticks: Spec = {"tickCount": 5, "format": ",~r", "labelColor": hex_colour(PALE_INK), "labelOverlap": True}
     across = {**ticks, "title": "step", "grid": False, "tickSize": 4}
     up = {**ticks, "title": None, "domain": False, "ticks": False, **({"values": logarithmic} if logarithmic else {})}
@@ -139,12 +139,10 @@ def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
 def _round_values(curves: Mapping[str, tuple[Points, Colour]]) -> list[float]:
     """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where the values are less than 100 apart."""
     values = [value for points, _ in curves.values() for _, value in points]
-    low, high = min(values), max(values)
-    digits = (1, 2, 5) if high < 100 * low else (1,)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [
-        float(f"{digit}e{power}") for power in powers for digit in digits if low <= float(f"{digit}e{power}") <= high
-    ]
+    lowest, highest = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    digits = (1, 2, 5) if max(values) < 100 * min(values) else (1,)
+    # The axis begins and ends at powers of ten.
+    return [*(float(f"{digit}e{power}") for power in range(lowest, highest) for digit in digits), float(f"1e{highest}")]
 
 
 def _empty_panel(heading: str) -> Spec:

@@ -66,7 +66,7 @@ def _bars(scores: Scores, chosen: Sequence[int], width: int, *, legend: bool) ->
     colours = {"domain": labels, "range": [hex_colour(tone) for *_, tone in kinds]}
     key = {"orient": "bottom", "direction": "vertical", "title": None, "symbolType": "square"} if legend else None
     names = [_starred(scores.classes[index], starred=index in scores.unseen) for index in chosen]
-    position = {"field": "place", "type": "ordinal", "axis": names_axis(names, labelLimit=120)}
+    position = {"field": "place", "type": "ordinal", "axis": names_axis(names, labelLimit=200)}
     axis = {"values": [0, 50, 100], "title": "IoU, %", "domain": False, "ticks": False}
     pale = {"value": hex_colour(PALE_INK)}
     written = {"y": position, "x": {"value": width + 6}, "text": {"field": "text"}, "color": pale}

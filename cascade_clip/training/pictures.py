@@ -5,19 +5,19 @@ from __future__ import annotations
 import io
 import logging
 import random
-from typing import TYPE_CHECKING
 
+from numpy import uint8
+from numpy.typing import NDArray
+
+from cascade_clip.config.schema import Recipe
+from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.files import write_files
 from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.labels import LabelMap
+from cascade_clip.report.curves import curves_figure
+from cascade_clip.report.palette import class_colours
+from cascade_clip.report.picture_sheets import picture_image, picture_sheet
 from cascade_clip.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from numpy import uint8
-    from numpy.typing import NDArray
-
-    from cascade_clip.config.schema import Recipe
-    from cascade_clip.data.prepared import PreparedDataset
-    from cascade_clip.labels import LabelMap
 
 logger = logging.getLogger(__name__)
 QUALITY = 90
@@ -28,8 +28,6 @@ def write_curves(run: RunFolder, title: str) -> None:
 
     A picture that cannot be written is no reason to stop a run: it is logged.
     """
-    from cascade_clip.report.curves import curves_figure
-
     _write(run, "curves.png", curves_figure(run.log_entries(), title=title))
 
 
@@ -56,9 +54,6 @@ def write_validation_sheet(
     Raises:
         UserError: An image or a label cannot be read.
     """
-    from cascade_clip.report.palette import class_colours
-    from cascade_clip.report.picture_sheets import picture_image, picture_sheet
-
     names = vocabulary.names
 
     def predict(image: NDArray[uint8]) -> LabelMap:

@@ -93,7 +93,7 @@ def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
 ):
     (tmp_path / "pictures").touch()
     monkeypatch.setattr(pictures.logger, "propagate", True)
-    monkeypatch.setattr("cascade_clip.report.curves.curves_figure", lambda log, title: b"")
+    monkeypatch.setattr("cascade_clip.training.pictures.curves_figure", lambda log, title: b"")
     pictures.write_curves(RunFolder(tmp_path), "mine")
     assert 'curves.png" cannot be written: ' in caplog.text
     assert "Training goes on." in caplog.text
