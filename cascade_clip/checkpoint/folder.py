@@ -34,18 +34,18 @@ MODEL = "model.safetensors"
 CLIP = "clip.safetensors"
 CARD = "README.md"
 EXPORT = "export.json"
-"""What `export` writes beside an exported model, by which its folder is told from a checkpoint."""
+"""File beside an exported model, which distinguishes its folder from a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder says.
+    """Contents of a checkpoint folder.
 
     Attributes:
         recipe: The resolved recipe the model was trained with.
         clip: The frozen CLIP.
         tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; None where that is not known.
+        split: Classes it was trained on and which of them were seen; None: not known.
         licence: Licence of the weights.
     """
 
@@ -69,7 +69,7 @@ def save_checkpoint(
         folder: Where to write.
         checkpoint: What to write.
         scores: Names and values (fractions) that the model card shows.
-        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+        include_clip: Store CLIP's own weights; None: only where they cannot be loaded by name.
     """
     with replaced_folder(folder) as partial:
         write_description(partial, checkpoint, include_clip=include_clip)
@@ -80,10 +80,7 @@ def save_checkpoint(
 def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: bool | None = None) -> None:
     """Write all of a checkpoint but its own tensors and its card into a folder that exists: `config.json`, CLIP.
 
-    Args:
-        folder: Where to write.
-        checkpoint: What to write.
-        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+    `include_clip` is as for `save_checkpoint`.
     """
     identity = checkpoint.clip.identity
     # The bundled CLIP's name is enough: it comes with every installation, and its hash is checked on loading.
@@ -109,7 +106,7 @@ def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: boo
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder; no pickle, and no network where CLIP's weights are at hand.
+    """Read a checkpoint folder; no pickle, and no network where CLIP's weights are in it or in the cache.
 
     Raises:
         UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
@@ -127,11 +124,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_description(folder: Path) -> Checkpoint:
-    """Read what `write_description` wrote, CLIP included; there are no tensors in it.
-
-    Raises:
-        UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
-    """
+    """Read the result of `write_description`, a checkpoint without tensors; errors as of `load_checkpoint`."""
     config = _read_config(folder)
     try:
         recipe = _stored_recipe(config)
@@ -145,11 +138,7 @@ def read_description(folder: Path) -> Checkpoint:
 
 
 def recipe_of_checkpoint(folder: Path) -> Recipe:
-    """Read only the recipe that a checkpoint was trained with.
-
-    Raises:
-        UserError: No checkpoint, a newer format, or a damaged `config.json`.
-    """
+    """Read only the recipe that a checkpoint was trained with; errors as of `load_checkpoint`."""
     config = _read_config(folder)
     try:
         return _stored_recipe(config)
@@ -204,7 +193,7 @@ def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
         clip = load_clip(entry["architecture"], entry["weights"])
     if clip.identity.sha256 != entry["sha256"]:
         raise UserError(
-            f'The CLIP weights at hand for "{entry["architecture"]}" are not those that "{folder}" was trained on'
+            f'The CLIP weights found for "{entry["architecture"]}" are not those that "{folder}" was trained on'
             f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete"
             " the cached download and let it be fetched again, or use the toolkit's version that trained the model."
         )

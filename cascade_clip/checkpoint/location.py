@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, the toolkit's own, or the Hugging Face Hub."""
+"""Where a checkpoint is: a folder, the package itself, or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cascade_clip.model.clip.load import BUNDLED
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """Find a checkpoint; one on the Hub is downloaded, or taken from the cache where the Hub cannot be reached.
 
-    The Hub is asked each time which commit a branch or tag means, so that an update is seen; files that are in the
-    cache already are not downloaded again.
+    The Hub is asked each time for the commit of a branch or tag, so that updates are seen; files in the cache are not
+    downloaded again.
 
     Args:
-        folder_or_hub_id: A folder, which is not looked into; `bundled`; or `ORG/NAME` on the Hub.
+        folder_or_hub_id: A folder, which is not opened; `bundled`; or `ORG/NAME` on the Hub.
         revision: Branch, tag or commit on the Hub; None: main.
 
     Raises:

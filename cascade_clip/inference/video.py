@@ -20,7 +20,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.progress import Progress
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
     from av.stream import Stream
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
@@ -31,6 +32,9 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 """Files that are read as videos."""
 CUT_OFF = 0.9
 """A file that ends before this share of the length it claims was cut off."""
+COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
+"""Sound that an MP4 file holds as it is; other sound is left out."""
+QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
 
 Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 """A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
@@ -38,13 +42,13 @@ Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video is.
+    """Properties of a video.
 
     Attributes:
         width: Of the frames as a player shows them.
         height: Of the frames as a player shows them.
         rate: Frames a second, on average.
-        seconds: Length; None where the file does not say.
+        seconds: Length; None: the file does not say.
         audio: Codec of its sound; None: it has no sound.
     """
 
@@ -87,9 +91,9 @@ def rewrite_video(
     end: float | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write a video anew as MP4 with every frame painted over; one frame at a time is held.
+    """Write a video anew as MP4 with every frame painted over; one frame at a time is in memory.
 
-    Size, frame times and sound stay as they are; sound that MP4 cannot hold is left out, which the log says.
+    Size, frame times and sound stay as they are; sound that MP4 cannot hold is left out with a warning.
 
     Args:
         source: The video.
@@ -139,11 +143,7 @@ def rewrite_video(
 
 
 def require_pyav() -> ModuleType:
-    """The module `av`.
-
-    Raises:
-        UserError: It is not installed.
-    """
+    """The module `av`; where it is not installed, a `UserError`."""
     try:
         import av
     except ImportError as error:
@@ -205,7 +205,7 @@ def _frames(
 
 
 def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.uint8]:
-    """A frame as a player shows it, (H, W, 3) uint8 RGB; one of another size is brought to that of the first."""
+    """A frame as a player shows it, (H, W, 3) uint8 RGB, resized to the size in `facts`."""
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turned = np.rot90(pixels, round(frame.rotation / 90))
     if facts is not None and turned.shape[:2] != (facts.height, facts.width):
@@ -213,37 +213,13 @@ def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.ui
     return turned
 
 
-if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.stream import VideoStream
-
-log = logging.getLogger(__name__)
-
-COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
-"""Sound that an MP4 file holds as it is; other sound is left out."""
-QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
-
-
 class VideoWriter:
-    """An MP4 file in the making."""
+    """An MP4 file while it is written."""
 
     def __init__(
         self, av: ModuleType, place: Path, source: InputContainer, size: tuple[int, int], rate: Fraction
     ) -> None:
-        """Begin a file.
-
-        Args:
-            av: PyAV.
-            place: The file; its folder is made where it does not exist.
-            source: The video whose times and sound are kept.
-            size: Width and height of the frames.
-            rate: Frames a second, on average.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Begin the file `place` with frames of `size` (width, height) and the times and sound of `source`."""
         place.parent.mkdir(parents=True, exist_ok=True)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self._av = av

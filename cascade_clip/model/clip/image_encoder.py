@@ -20,7 +20,7 @@ PROMPT_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the encoder hands to the head.
+    """The encoder's result, which the head reads.
 
     Attributes:
         patch_tokens: Block (1-based, "after block i") -> (B, N, C) unit vectors in the joint image-text space.
@@ -69,17 +69,17 @@ class ImageEncoder(nn.Module):
         class_embeddings: int = 2,
         position_resize: PositionResize = "bilinear",
     ) -> None:
-        """Wrap open_clip's image tower.
+        """Wrap open_clip's ViT with a class token; its layers are used, never copied.
 
         Args:
-            visual: open_clip's ViT with a class token; its layers are used, never copied.
+            visual: The tower.
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
-            prompts: Visual prompts; None leaves CLIP as it is.
+            prompts: None: without visual prompts.
             spectral: Spectral prompt of SPT-SEG, added to the patches at the input of the first two blocks.
             prompt_norm: One trainable LayerNorm before every tap and the final output.
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
-            position_resize: How positions meet another grid.
+            position_resize: How positions are resized to another grid.
 
         Raises:
             UserError: A tap or the prompts' depth beyond the tower's blocks.
@@ -109,14 +109,14 @@ class ImageEncoder(nn.Module):
         return int(self.visual.patch_size[0])
 
     def forward(self, image: Tensor, block_outputs: list[Tensor] | None = None) -> ImageFeatures:
-        """Encode images.
+        """Encode images (B, 3, H, W) float, normalised, H and W multiples of the patch size.
 
         Args:
-            image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
-            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; None: not collected.
+            image: The images.
+            block_outputs: Filled with the output of each block, (B, 1 + N, W), class token first; None: not collected.
 
         Raises:
-            UserError: A side that is no multiple of the patch size.
+            UserError: A side is no multiple of the patch size.
         """
         grid = patch_grid(image, self.patch_size)
         tokens = self._embed(image, grid)
@@ -174,7 +174,7 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
     """Grid (h, w) of the patches of images (B, 3, H, W).
 
     Raises:
-        UserError: A side that is no multiple of the patch size; the message gives the size to pad to.
+        UserError: A side is no multiple of the patch size; the message gives the size to pad to.
     """
     height, width = image.shape[-2:]
     if height % patch_size or width % patch_size or not height or not width:
@@ -189,7 +189,7 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
 def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> Tensor:
     """Tokens (B, 1 + N, W) after one of open_clip's blocks that sees prompts (B, P, W) beside them.
 
-    Every block gets fresh prompts, so that nothing reads what a block makes of its own: they are keys and values of its
+    Every block gets fresh prompts, so that a block's own output of them is never read: they are keys and values of its
     attention, and neither queries nor input of its feed-forward part.
     """
     if prompts is None:
@@ -204,9 +204,9 @@ def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> 
 
 
 def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -> Tensor:
-    """What tokens (B, 1 + N, W) find among themselves and the prompts (B, P, W), by the weights of `attention`.
+    """Attention of tokens (B, 1 + N, W) to themselves and the prompts (B, P, W), with the weights of `attention`.
 
-    The module's own forward has the batch's axis second, which makes attention over two images several times slower.
+    The module's own forward puts the batch on the second axis, which is several times slower with two images.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
@@ -228,19 +228,14 @@ def resize_positions(
 
     Args:
         positions: (1 + h·w, W) float, the class token's position first, then row by row.
-        source: Grid (h, w) of the table.
-        target: Grid (h', w') wanted.
+        source: Grid (h, w) of the table; the table itself is returned where it equals `target`.
+        target: Grid (h', w') of the result, (1 + h'·w', W).
         mode: `bilinear` without antialiasing, as released; `bicubic-antialias` as open_clip does.
-
-    Returns:
-        (1 + h'·w', W); the table itself where the grids are the same.
     """
     if source == target:
         return positions
     spatial = positions[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
-    if mode == "bilinear":
-        spatial = F.interpolate(spatial, size=target, mode="bilinear", align_corners=False)
-    else:
-        spatial = F.interpolate(spatial, size=target, mode="bicubic", antialias=True, align_corners=False)
+    kind, _, antialias = mode.partition("-")
+    spatial = F.interpolate(spatial, size=target, mode=kind, antialias=bool(antialias), align_corners=False)
     spatial = spatial.permute(0, 2, 3, 1).reshape(target[0] * target[1], -1)
     return torch.cat([positions[:1], spatial.to(positions.dtype)])

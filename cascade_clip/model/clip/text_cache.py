@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cascade_clip.files import cache_folder
+from cascade_clip.files import cache_folder, write_files
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +25,12 @@ class TextCache:
     """A folder of embeddings, one file a vocabulary. A file that cannot be read or written is computed anew instead."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Use `folder`, else `$CASCADE_CLIP_CACHE`, else the user's cache folder."""
+        """`folder` None: `text` in `cascade_clip.files.cache_folder`."""
         self.folder = folder or cache_folder() / "text"
         self._latest: dict[Key, Tensor] = {}
 
     def get(self, key: Key) -> Tensor | None:
-        """Embeddings (K, C) float32 of a vocabulary (CLIP hash, templates, words of each class), or none."""
+        """Embeddings (K, C) float32 of a vocabulary (CLIP hash, templates, words of each class); None: not cached."""
         if key in self._latest:
             return self._latest[key]
         file = self._file(key)
@@ -45,16 +43,10 @@ class TextCache:
     def put(self, key: Key, text: Tensor) -> None:
         """Keep embeddings (K, C) float32; a full or read-only disk only costs the next start its time."""
         self._remember(key, text)
-        file = self._file(key)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"text": text.contiguous()}, partial)
-            partial.replace(file)
-        except (OSError, SafetensorError) as error:
+            write_files({self._file(key): save({"text": text.contiguous()})})
+        except OSError as error:
             log.warning("Text embeddings are not cached: %s", error)
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     def _remember(self, key: Key, text: Tensor) -> Tensor:
         self._latest[key] = text
