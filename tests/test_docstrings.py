@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import doctest
-from importlib import import_module
+import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 from cascade_clip.shapes.prepare import prepare_shapes
 
-MODULES = (
-    "config.recipes",
-    "data.catalogue",
-    "evaluation.evaluate",
-    "inference.predictor",
-    "inference.segmentation",
-    "segmenter",
-    "training.run_training",
+PUBLIC = (
+    "config.recipes:load_recipe",
+    "data.catalogue:get_split",
+    "evaluation.evaluate:evaluate",
+    "inference.predictor:Predictor",
+    "inference.predictor:Vocabulary",
+    "inference.segmentation:Segmentation",
+    "segmenter:CascadeCLIP",
+    "training.run_training:train",
 )
 
 
@@ -29,9 +31,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_examples(module: str, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples(name: str, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(prepared)
-    result = doctest.testmod(import_module(f"cascade_clip.{module}"), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.attempted
-    assert result.failed == 0
+    public = resolve_name(f"cascade_clip.{name}")
+    (test, *_) = doctest.DocTestFinder(recurse=False).find(public, globs=vars(sys.modules[public.__module__]).copy())
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
