@@ -13,7 +13,7 @@ NAMES = ("a", "b", "c", "d")
 
 
 def test_every_figure_of_a_case_worked_by_hand():
-    # a: 6 of 8 right; b: 3 of 4; c: 2 of 4, and 3 of others taken for c; d: neither labelled nor predicted
+    # a: 6 of 8 right; b: 3 of 4; c: 2 of 4, and 2 of others taken for c; d: neither labelled nor predicted
     confusion = [[6, 1, 1, 0], [0, 3, 1, 0], [1, 1, 2, 0], [0, 0, 0, 0]]
     scores = scores_from_confusion(confusion, (0, 1, 3), (2,), NAMES)
     assert scores.iou[:3] == pytest.approx((6 / 9, 3 / 6, 2 / 6))
@@ -29,14 +29,6 @@ def test_every_figure_of_a_case_worked_by_hand():
     assert scores.labelled_pixels == (8, 4, 4, 0)
 
 
-def test_a_class_that_is_only_predicted_counts_as_zero_iou_without_accuracy():
-    scores = scores_from_confusion([[3, 1], [0, 0]], (0,), (1,), ("a", "b"))
-    assert scores.iou == (0.75, 0.0)
-    assert math.isnan(scores.accuracy[1])
-    assert scores.miou == pytest.approx(0.375)
-    assert scores.hiou == 0.0
-
-
 def test_a_fully_supervised_split_has_no_unseen_figures_and_json_says_null():
     scores = scores_from_confusion([[1, 0], [0, 0]], (0, 1), (), ("a", "b"))
     record = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
@@ -46,22 +38,11 @@ def test_a_fully_supervised_split_has_no_unseen_figures_and_json_says_null():
     assert record["classes"][1] == {"class": "b", "unseen": False, "iou": None, "accuracy": None, "labelled_pixels": 0}
 
 
-def test_nothing_labelled_gives_no_figures():
-    scores = scores_from_confusion(np.zeros((2, 2), np.int64), (0,), (1,), ("a", "b"))
-    assert all(math.isnan(value) for value in (scores.miou, scores.hiou, scores.pixel_accuracy, scores.mean_accuracy))
-
-
 @pytest.mark.parametrize(
     ("seen", "unseen", "expected"), [(0.5, 0.25, 1 / 3), (0.0, 0.0, 0.0), (0.4, 0.0, 0.0), (1.0, 1.0, 1.0)]
 )
 def test_harmonic_mean(seen: float, unseen: float, expected: float):
     assert harmonic_mean(seen, unseen) == pytest.approx(expected)
-
-
-def test_large_counts_stay_exact():
-    big = 2**53 + 1
-    scores = scores_from_confusion([[big, 0], [0, 1]], (0, 1), (), ("a", "b"))
-    assert scores.labelled_pixels[0] == big
 
 
 @pytest.mark.parametrize("seed", range(5))
