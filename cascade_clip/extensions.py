@@ -50,17 +50,14 @@ class Extensions:
         return name
 
     def load(self, name: str) -> Any:
-        """Import the part of a known name.
+        """Import the part of a name that `check` accepts.
 
         Raises:
-            UserError: Nothing is known by that name, or the package that adds it cannot be imported.
+            UserError: The package that adds it cannot be imported.
         """
         if name in self.own:
             return pkgutil.resolve_name(self.own[name])
-        point = next((point for point in entry_points(group=self.group) if point.name == name), None)
-        if point is None:
-            known = closest(name, self.names())
-            raise UserError(f'"{name}" is no {self.kind}.{known} If another package adds it, install that package.')
+        point = next(iter(entry_points(group=self.group, name=self.check(name))))
         try:
             return point.load()
         except Exception as error:

@@ -244,17 +244,14 @@ class CascadeCLIP:
         text_embeddings: Tensor | None = None,
         threshold: float | None = None,
     ) -> list[Segmentation]:
-        """Segment images of any size into classes; give `classes`, `split` or `text_embeddings` as to `vocabulary`.
+        """Segment images of any size into classes: one `Segmentation` an image, at its original size.
 
         Args:
             images: One image or several: path, bytes of a file, PIL image or (H, W, 3) uint8 array.
-            classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
-            split: A split's name (or the split), with the class names and which of them are seen.
-            text_embeddings: (K, C) unit vectors, alone or beside `classes` or `split`.
+            classes: As for `vocabulary`, like `split` and `text_embeddings`.
+            split: See there.
+            text_embeddings: See there.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
-
-        Returns:
-            One `Segmentation` an image, at its original size.
 
         Raises:
             UserError: A vocabulary that `vocabulary` refuses, or an image that cannot be read.

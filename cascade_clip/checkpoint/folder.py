@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -236,10 +236,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def _split_to_json(split: Split | None) -> dict[str, Any] | None:
-    if split is None:
-        return None
-    classes = [{"name": c.name, "prompt": c.prompt, "colour": list(c.colour)} for c in split.classes]
-    return {"name": split.name, "dataset": split.dataset, "classes": classes, "unseen": sorted(split.unseen)}
+    return None if split is None else asdict(split) | {"unseen": sorted(split.unseen)}
 
 
 def _split_from_json(entry: Mapping[str, Any] | None) -> Split | None:

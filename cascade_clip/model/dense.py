@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.image_encoder import patch_grid, resize_positions
+from cascade_clip.model.clip.image_encoder import embed_patches, patch_grid
 from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_name
 
 DenseAttention = Literal["value", "self-self"]
@@ -81,12 +81,7 @@ class DenseNetwork(nn.Module):
     def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patch tokens (B, N, C) in the joint space, not normalised."""
         visual = self.visual
-        patches = visual.conv1(image).flatten(2).transpose(1, 2)
-        tokens = torch.cat([visual.class_embedding.expand(len(image), 1, -1).to(patches.dtype), patches], dim=1)
-        positions = resize_positions(
-            visual.positional_embedding, tuple(visual.grid_size), grid, mode="bicubic-antialias"
-        )
-        tokens = visual.ln_pre(tokens + positions.to(tokens.dtype))
+        tokens = embed_patches(visual, image, grid, class_embeddings=1, position_resize="bicubic-antialias")
         *earlier, last = visual.transformer.resblocks
         for block in earlier:
             tokens = block(tokens)

@@ -16,6 +16,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
+PositionResize = Literal["bilinear", "bicubic-antialias"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class ImageEncoder(nn.Module):
             UserError: A side is no multiple of the patch size.
         """
         grid = patch_grid(image, self.patch_size)
-        tokens = self._embed(image, grid)
+        tokens = embed_patches(self.visual, image, grid, self.class_embeddings, self.position_resize)
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
             tokens = self._with_spectral(tokens, index, grid)
@@ -134,17 +135,6 @@ class ImageEncoder(nn.Module):
                 patch_tokens[index + 1] = self._project(tokens[:, 1:], index + 1)
         class_token = self._project(tokens[:, :1], self.blocks)[:, 0]
         return ImageFeatures(patch_tokens, class_token, grid)
-
-    def _embed(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Class token and patch tokens with positions, after ln_pre: (B, 1 + N, W)."""
-        visual = self.visual
-        patches = visual.conv1(image).flatten(2).transpose(1, 2)
-        # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
-        class_token = (self.class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
-        positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, self.position_resize)
-        tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
-        normed: Tensor = visual.ln_pre(tokens)
-        return normed
 
     def _with_spectral(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
         """Add the spectral prompt to the patches at the input of the first blocks (SPEC section 16)."""
@@ -186,6 +176,23 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
+def embed_patches(
+    visual: VisionTransformer,
+    image: Tensor,
+    grid: tuple[int, int],
+    class_embeddings: int,
+    position_resize: PositionResize,
+) -> Tensor:
+    """Class token and patch tokens of images (B, 3, H, W) with positions, after ln_pre: (B, 1 + N, W)."""
+    patches = visual.conv1(image).flatten(2).transpose(1, 2)
+    # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
+    class_token = (class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
+    positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, position_resize)
+    tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
+    normed: Tensor = visual.ln_pre(tokens)
+    return normed
+
+
 def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> Tensor:
     """Tokens (B, 1 + N, W) after one of open_clip's blocks that sees prompts (B, P, W) beside them.
 
@@ -216,9 +223,6 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
     output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
     return output
-
-
-PositionResize = Literal["bilinear", "bicubic-antialias"]
 
 
 def resize_positions(

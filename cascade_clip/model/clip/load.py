@@ -270,13 +270,12 @@ def _finish(
 
 
 def _from_folder(folder: Path, architecture: str) -> Clip:
-    config, preprocessing = _read_config(folder / CONFIG_FILE)
-    file = open_clip.factory._find_checkpoint_in_dir(folder)
+    config_file = folder / CONFIG_FILE
+    file = open_clip.factory._find_checkpoint_in_dir(folder) if config_file.exists() else ""
     if file is None:
         raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
-    vocabulary = folder / VOCABULARY_FILE if (folder / VOCABULARY_FILE).exists() else None
-    tokenizer = tokenizer_for(config, vocabulary)
-    return _finish(_loaded_model(config, Path(file)), architecture, None, config, tokenizer, vocabulary, preprocessing)
+    vocabulary = folder / VOCABULARY_FILE
+    return _from_files(architecture, config_file, Path(file), vocabulary if vocabulary.exists() else None)
 
 
 def _from_hub(architecture: str) -> Clip:
@@ -286,9 +285,13 @@ def _from_hub(architecture: str) -> Clip:
         file = open_clip.pretrained.download_pretrained_from_hf(name)
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
-    config, preprocessing = _read_config(Path(config_file))
-    model = _loaded_model(config, Path(file))
-    return _finish(model, architecture, None, config, tokenizer_for(config), preprocessing=preprocessing)
+    return _from_files(architecture, Path(config_file), Path(file))
+
+
+def _from_files(architecture: str, config_file: Path, file: Path, vocabulary: Path | None = None) -> Clip:
+    config, preprocessing = _read_config(config_file)
+    tokenizer = tokenizer_for(config, vocabulary)
+    return _finish(_loaded_model(config, file), architecture, None, config, tokenizer, vocabulary, preprocessing)
 
 
 def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) -> Path:

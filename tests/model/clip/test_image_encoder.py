@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip import image_encoder
-from cascade_clip.model.clip.image_encoder import ImageEncoder, resize_positions
+from cascade_clip.model.clip.image_encoder import ImageEncoder, embed_patches, resize_positions
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.prompts import VisualPrompts
 
@@ -75,7 +75,7 @@ def test_positions_keep_the_class_and_corners() -> None:
 
 def _whole_sequence(visual: VisionTransformer, prompts: VisualPrompts) -> list[torch.Tensor]:
     """What leaves each block where, as released, the prompts run through it as tokens and are then replaced."""
-    tokens = ImageEncoder(visual, taps=[])._embed(_image(), (4, 4))
+    tokens = embed_patches(visual, _image(), (4, 4), 2, "bilinear")
     outputs = []
     for index, block in enumerate(visual.transformer.resblocks):
         count = prompts.tokens if index < prompts.depth else 0
