@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
 
 TEXT = torch.nn.functional.normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
+OTHER_CLIP = {"architecture": "bundled", "weights": None, "stored": False, "sha256": "0"}
 
 
 @pytest.fixture
@@ -38,12 +39,8 @@ def test_a_model_comes_back(tiny_model: CascadeCLIP, folder: Path) -> None:
 def test_the_frozen_tower_is_stored_only_where_it_must_be(
     tiny_model: CascadeCLIP, folder: Path, tmp_path: Path
 ) -> None:
-    assert {file.name for file in folder.iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "clip.safetensors",
-        "README.md",
-    }
+    files = {file.name for file in folder.iterdir()}
+    assert files == {"config.json", "model.safetensors", "clip.safetensors", "README.md"}
     # Others may read it.
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
     assert folder.stat().st_mode & 0o777 == 0o755
@@ -74,12 +71,7 @@ def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path)
 def _edit(**changes: object) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
-        for key, value in changes.items():
-            if key == "sha256":
-                config["clip"][key] = value
-            else:
-                config[key] = value
-        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "config.json").write_text(json.dumps(config | changes))
 
     return apply
 
@@ -94,7 +86,10 @@ def _drop_tensor(folder: Path) -> None:
     ("damage", "message"),
     [
         (_edit(format_version=99), "has checkpoint format 99, written by cascade-clip"),
-        (_edit(sha256="0" * 64), "are not those that"),
+        (
+            _edit(clip={"architecture": "bundled", "weights": None, "stored": False, "sha256": "0"}),
+            "are not those that",
+        ),
         (_edit(recipe={"trian": 1}), 'config.json" is damaged'),
         (lambda folder: (folder / "config.json").unlink(), "is no checkpoint folder: it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),

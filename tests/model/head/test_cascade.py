@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_clip.config.schema import (
-    AggregationConfig,
-    DecoderConfig,
-    ModelConfig,
-    PromptConfig,
-)
+from cascade_clip.config.schema import AggregationConfig, DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.head.decoder import MaskLayer, TextImageDecoder
+from cascade_clip.model.head.decoder import TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import FrequencyDecoder
 from cascade_clip.reproduce.plan import table_rows
 from cascade_clip.reproduce.table_file import read_table
@@ -24,14 +19,6 @@ from cascade_clip.training.optimizer import trainable_parameters
 def _config(**changes: object) -> ModelConfig:
     settings = {"stages": ((1, 2), (3,), (4,)), "prompts": PromptConfig(tokens=2), "decoder": DecoderConfig(heads=4)}
     return ModelConfig(**(settings | changes))
-
-
-def test_mask_is_the_mean_over_heads_of_scaled_logits() -> None:
-    torch.manual_seed(0)
-    layer, queries, memory = MaskLayer(8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8)
-    q, k = layer.q(queries).unflatten(-1, (2, 4)), layer.k(memory).unflatten(-1, (2, 4))
-    by_head = torch.einsum("bkhc,bnhc->bhkn", q, k) * 4**-0.5
-    torch.testing.assert_close(layer(queries, memory), by_head.mean(dim=1))
 
 
 @torch.no_grad()
