@@ -46,15 +46,6 @@ def test_windows_row_by_row(size: tuple[int, int], crop: int, stride: int, tops:
     assert expected[-1][2:] == size
 
 
-def test_one_window_is_the_sigmoid_of_the_upsampled_logits_minus_the_bias(text: torch.Tensor):
-    image, network = random_image(16, 16), PatchMeans()
-    seen = torch.tensor([True, False, True, False, False])
-    scores = slide_scores(network, image, text, seen, InferenceConfig(crop=16, stride=16, seen_bias=0.25))
-    expected = F.interpolate(network(image[None], text), size=(16, 16), mode="bilinear").sigmoid()[0]
-    expected[seen] -= 0.25
-    torch.testing.assert_close(scores, expected)
-
-
 def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):
     image, network = random_image(8, 20), PatchMeans()
     none_seen = torch.zeros(5, dtype=torch.bool)
