@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cascade_clip
-from cascade_clip.config.recipes import without_retired
+from cascade_clip.config.recipes import explain_mistakes, without_retired
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.errors import UserError
@@ -151,13 +151,11 @@ def _stored_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    if not isinstance(error, ValidationError):
-        return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
-    problems = (
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
-    return UserError(f'"{folder / CONFIG}" is damaged or of another version: {"; ".join(problems)}')
+    if isinstance(error, ValidationError):
+        return UserError(
+            explain_mistakes(error, f'"{folder / CONFIG}", which is damaged or of another version', Recipe)
+        )
+    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

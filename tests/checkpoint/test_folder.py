@@ -90,7 +90,7 @@ def _drop_tensor(folder: Path) -> None:
             _edit(clip={"architecture": "bundled", "weights": None, "stored": False, "sha256": "0"}),
             "are not those that",
         ),
-        (_edit(recipe={"trian": 1}), 'config.json" is damaged'),
+        (_edit(recipe={"trian": 1}), 'config.json", which is damaged or of another version:\n  trian: unknown key'),
         (lambda folder: (folder / "config.json").unlink(), "is no checkpoint folder: it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), 'model.safetensors" cannot be read'),

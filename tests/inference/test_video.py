@@ -122,7 +122,7 @@ def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path: Pat
 
 
 def test_without_pyav_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setattr(video, "av", None)
     with pytest.raises(UserError, match=r'Videos need PyAV: install it with pip install "cascade-clip\[video\]"\.'):
         video_facts(tmp_path / "film.mp4")
 
