@@ -155,7 +155,7 @@ class Predictor:
         windows = len(self._boxes(prepared.size)) * (2 if self.inference.flip else 1)
         if isinstance(self.network, EncodingNetwork) and windows <= MOST_ENCODED_WINDOWS:
             cut = window_batches([prepared.pixels], self.inference, self.network.patch_size)
-            prepared = prepared._replace(batches=encoded_batches(self.network, cut, self.dtype))
+            prepared = prepared._replace(batches=encoded_batches(self.network, cut, self.dtype, self.device))
         self._image = prepared
 
     def segment(self, vocabulary: Vocabulary, threshold: float | None = None) -> Segmentation:
@@ -201,11 +201,7 @@ class Predictor:
 
     @property
     def images_together(self) -> int:
-        """How many images share batches of windows in `label_maps`.
-
-        One on a CPU, which is no faster with several; an image's labels then do not depend on the others even in the
-        last bit of their scores.
-        """
+        """How many images share batches in `label_maps`: one on a CPU, which is no faster with several."""
         return 1 if self.device.type == "cpu" else self.inference.window_batch
 
     def scores(self, vocabulary: Vocabulary) -> Tensor:

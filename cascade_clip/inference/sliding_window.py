@@ -103,14 +103,12 @@ def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_s
             yield _stacked(crops[first : first + inference.window_batch], inference, patch_size)
 
 
-def encoded_batches(network: EncodingNetwork, batches: Iterable[WindowBatch], dtype: torch.dtype) -> list[WindowBatch]:
+def encoded_batches(
+    network: EncodingNetwork, batches: Iterable[WindowBatch], dtype: torch.dtype, device: torch.device
+) -> list[WindowBatch]:
     """Encode windows on the network's device once, for `window_logits` to decode for any number of vocabularies."""
-
-    def encode(images: Tensor) -> Any:
-        with torch.inference_mode(), products_in(dtype, images.device):
-            return network.encode(images)
-
-    return [WindowBatch(encode(images), None if mirrored is None else encode(mirrored)) for images, mirrored in batches]
+    with torch.inference_mode(), products_in(dtype, device):
+        return [WindowBatch(*(None if part is None else network.encode(part) for part in batch)) for batch in batches]
 
 
 def window_logits(

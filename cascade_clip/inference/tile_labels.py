@@ -27,7 +27,7 @@ from cascade_clip.inference.sliding_window import WindowLogits
 TILE_SCORES = 64
 """Side of a tile in scores on a CPU: its candidates stay in the cache (measured against 32, 96, 128)."""
 TILE_SCORES_ACCELERATOR = 256
-"""Side of a tile in scores elsewhere, where each tile costs the same handful of kernel starts."""
+"""Side of a tile in scores elsewhere, where each tile costs the same few kernel launches."""
 LARGEST_TILE = 2
 """Sides of a tile in pixels are at most this many times those in scores, however much the image is enlarged."""
 TILE_ELEMENTS = 2**23
@@ -61,16 +61,12 @@ class Span:
 
     Attributes:
         pixels: Its pixels of the label map.
-        pixels_count: Their number.
-        count: Number of scores that they are resized from.
-        resize: Weights of these scores.
+        resize: Weights of the n scores that they are resized from.
         overlaps: The windows that cover some of these scores, in order.
-        coverage: (count,) float32, number of windows that cover each score.
+        coverage: (n,) float32, number of windows that cover each score.
     """
 
     pixels: slice
-    pixels_count: int
-    count: int
     resize: Taps
     overlaps: tuple[WindowOverlap, ...]
     coverage: Tensor
@@ -102,27 +98,17 @@ class Axis:
         read, order = neighbours.unique(return_inverse=True)
         lower, upper = order.to(device).chunk(2)
         weights = spread.lower_weight.to(device), spread.upper_weight.to(device)
-        every = (self._overlap(number, read, device) for number in range(len(self.starts)))
-        overlaps = tuple(overlap for overlap in every if overlap is not None)
-        coverage = torch.zeros(len(read))
-        for overlap in overlaps:
-            coverage[overlap.scores] += 1
+        overlaps, coverage = [], torch.zeros(len(read))
+        for number, begin in enumerate(self.starts):
+            first, last = torch.searchsorted(read, torch.tensor([begin, begin + self.window])).tolist()
+            if first < last:
+                inside = read[first:last] - begin
+                places = (inside, self.window - 1 - inside)
+                own, mirrored = (taps(self.grid, self.padded, place, device) for place in places)
+                overlaps.append(WindowOverlap(number, slice(first, last), own, mirrored))
+                coverage[first:last] += 1
         resize = Taps(0, len(read), lower, upper, *weights)
-        return Span(slice(start, stop), stop - start, len(read), resize, overlaps, coverage.to(device))
-
-    def _overlap(self, number: int, read: Tensor, device: torch.device) -> WindowOverlap | None:
-        """Overlap of window `number` with the scores at `read` (n,), which rise; None where it covers none of them."""
-        start = self.starts[number]
-        first, last = torch.searchsorted(read, torch.tensor([start, start + self.window])).tolist()
-        if first == last:
-            return None
-        inside = read[first:last] - start
-        return WindowOverlap(
-            number,
-            slice(first, last),
-            taps(self.grid, self.padded, inside, device),
-            taps(self.grid, self.padded, self.window - 1 - inside, device),
-        )
+        return Span(slice(start, stop), resize, tuple(overlaps), coverage.to(device))
 
 
 class TileLabels:
@@ -198,14 +184,16 @@ class TileLabels:
 
     def _winners(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Winning class, int64, and score of a tile's pixels; candidates take turns where they are many."""
-        together = max(1, TILE_ELEMENTS // max(rows.count * columns.count, rows.pixels_count * columns.pixels_count))
+        scores = len(rows.coverage) * len(columns.coverage)
+        pixels = len(rows.resize.lower) * len(columns.resize.lower)
+        together = max(1, TILE_ELEMENTS // max(scores, pixels))
         first, *rest = candidates.split(together)
         winners, best = self._best_of(rows, columns, first)
         for some in rest:
-            others, scores = self._best_of(rows, columns, some)
+            others, their_best = self._best_of(rows, columns, some)
             # Later candidates have higher indices: they lose ties.
-            better = scores > best
-            winners, best = torch.where(better, others, winners), torch.where(better, scores, best)
+            better = their_best > best
+            winners, best = torch.where(better, others, winners), torch.where(better, their_best, best)
         return winners, best
 
     def _best_of(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,7 +212,7 @@ class TileLabels:
         if len(rows.overlaps) == len(columns.overlaps) == 1:
             averaged = self._window_scores(rows.overlaps[0], columns.overlaps[0], candidates, bias)
         else:
-            averaged = torch.zeros(len(candidates), rows.count, columns.count, device=self.device)
+            averaged = torch.zeros(len(candidates), len(rows.coverage), len(columns.coverage), device=self.device)
             for down in rows.overlaps:
                 for across in columns.overlaps:
                     window = self._window_scores(down, across, candidates, bias)
