@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -218,18 +218,17 @@ def _measure(
     """Confusion matrix (K, K) int64 on the device, and the result of each image."""
     confusion = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64, device=predictor.device)
     results: list[ImageResult] = []
-    samples, looked_at = tee(_read_ahead(dataset, part, indices, predictor.images_together))
-    maps = predictor.label_maps((sample.image for sample in looked_at), vocabulary)
-    for done, (sample, predicted) in enumerate(zip(samples, maps, strict=True), start=1):
+    samples, again = tee(_read_ahead(dataset, part, indices, predictor.images_together))
+    maps = predictor.label_maps((image for _, _, image, _ in again), vocabulary)
+    for done, ((name, index, _, label), predicted) in enumerate(zip(samples, maps, strict=True), start=1):
         try:
-            label = torch.from_numpy(sample.label).to(predictor.device)
-            counts = confusion_matrix(predicted, label, len(vocabulary))
+            counts = confusion_matrix(predicted, torch.from_numpy(label).to(predictor.device), len(vocabulary))
         except UserError as error:
-            raise UserError(f'Image "{sample.name}": {error}') from error
+            raise UserError(f'Image "{name}": {error}') from error
         confusion += counts
-        results.append(image_result(sample.name, sample.place, counts.cpu()))
+        results.append(image_result(name, index, counts.cpu()))
         if progress is not None:
-            progress(done, len(indices), sample.name)
+            progress(done, len(indices), name)
     return confusion, results
 
 
@@ -248,25 +247,19 @@ def _gathered(confusion: Tensor, images: list[ImageResult], world: int) -> tuple
     return confusion, sorted((image for share in shares for image in share), key=lambda image: image.index)
 
 
-class _EvaluationImage(NamedTuple):
-    name: str
-    place: int
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+def _read_ahead(
+    dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int
+) -> Iterator[tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Id, index, image and label of each image; the next `ahead` are read while the network works."""
 
+    def read(index: int) -> tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]:
+        record = dataset.read(part, index)
+        label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
+        return record.id, index, open_image(record.image_bytes, f'Image "{record.id}" of the data set'), label
 
-def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int) -> Iterator[_EvaluationImage]:
-    """Read and decode the next `ahead` images while the network works on the present ones."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        reads = (reader.submit(_read, dataset, part, index) for index in indices)
+        reads = (reader.submit(read, index) for index in indices)
         waiting = deque(islice(reads, ahead))
         while waiting:
             waiting.extend(islice(reads, 1))
             yield waiting.popleft().result()
-
-
-def _read(dataset: PreparedDataset, part: Part, index: int) -> _EvaluationImage:
-    record = dataset.read(part, index)
-    label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
-    image = open_image(record.image_bytes, f'Image "{record.id}" of the data set')
-    return _EvaluationImage(record.id, index, image, label)
