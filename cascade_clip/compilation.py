@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.runtime import products_in
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,7 +28,7 @@ def compiling(way_out: str) -> Iterator[None]:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
         cause = getattr(error, "inner_exception", error)
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".:")
+        reason = first_line(cause).rstrip(".:")
         raise UserError(f"torch.compile cannot compile this network here ({reason}): {way_out}.") from error
 
 

@@ -131,12 +131,9 @@ class CascadeCLIP:
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
-        """Upload the checkpoint to the Hugging Face Hub and return the address of the repository.
+        """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
-        Args:
-            repo_id: `ORG/NAME`; made where it does not exist.
-            private: Visibility of a new repository.
-            revision: Branch to upload to.
+        The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
         """
         api = HfApi()
         url = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -149,11 +146,8 @@ class CascadeCLIP:
     def compile(self, text: Tensor) -> float:
         """Compile the network with `torch.compile`, before images are segmented; scores then differ by rounding.
 
-        Args:
-            text: (K, C) text embeddings of as many classes as there will be.
-
-        Returns:
-            Seconds it took: a minute or more, which pays for many images.
+        `text` (K, C) are text embeddings of as many classes as there will be. Returns the seconds it took: a minute
+        or more, which pays for many images.
 
         Raises:
             UserError: An exported model, which is compiled already, or one that cannot be compiled here.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.model.clip.load import BUNDLED
 
 
@@ -33,5 +33,6 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f'"{name}" is neither a folder nor a model that the Hub gives ({reason}).') from error
+        raise UserError(
+            f'"{name}" is neither a folder nor a model that the Hub gives ({first_line(error)}).'
+        ) from error

@@ -105,7 +105,7 @@ def class_bias(seen: Tensor, bias: float) -> Tensor:
 def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
     """Sigmoid of logits (S, H, W) minus a bias (S, 1, 1), in place.
 
-    Written out because the last bit of PyTorch's own sigmoid depends on where in memory a value lies.
+    The last bit of PyTorch's own sigmoid depends on where in memory a value is.
     """
     return logits.neg_().exp_().add_(1).reciprocal_().sub_(bias)
 

@@ -161,9 +161,7 @@ class Predictor:
     def segment(self, vocabulary: Vocabulary, threshold: float | None = None) -> Segmentation:
         """Segment the image of `set_image`: labels and winning scores at its own size.
 
-        Args:
-            vocabulary: The K classes.
-            threshold: Pixels whose winning score is below it belong to no class; None: every pixel has a class.
+        Pixels whose winning score is below `threshold` belong to no class; None: every pixel has a class.
 
         Raises:
             UserError: No image was set, or it is so narrow that its logits would not fit into memory.
@@ -183,15 +181,9 @@ class Predictor:
     def label_maps(
         self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
     ) -> Iterator[Tensor]:
-        """Segment many images without their scores: (H, W) labels of each in order, on the device.
+        """Segment many images (H, W, 3) uint8 RGB without their scores: (H, W) labels of each in order, on the device.
 
-        Args:
-            images: (H, W, 3) uint8 RGB each, any sizes.
-            vocabulary: The K classes.
-            together: Images whose windows share batches; None: `images_together`.
-
-        Raises:
-            UserError: An image is so narrow that its logits would not fit into memory.
+        `together` is how many images share batches of windows; None: `images_together`. Errors as of `segment`.
         """
         stream = iter(images)
         while some := list(islice(stream, together or self.images_together)):
@@ -205,30 +197,22 @@ class Predictor:
         return 1 if self.device.type == "cpu" else self.inference.window_batch
 
     def scores(self, vocabulary: Vocabulary) -> Tensor:
-        """Scores of every class for the image of `set_image`.
+        """Scores (K, h, w) float32 in [-bias, 1] of every class for the image of `set_image`, on the device.
 
-        Returns:
-            (K, h, w) float32 on the device in [-bias, 1], at the size at which the image is segmented: its short side
-            is `data.short_side`.
-
-        Raises:
-            UserError: No image was set, or it is so narrow that its logits would not fit into memory.
+        Their size is that at which the image is segmented: its short side is `data.short_side`. Errors as of `segment`.
         """
         (windows,) = self._logits([self._current()], vocabulary.text)
         return averaged_scores(windows, vocabulary.seen.to(self.device), self.inference.seen_bias)
 
     def stage_scores(self, text: Tensor) -> Tensor:
-        """Scores of every decoder, one a stage in the cascade, for the image of `set_image`.
-
-        Args:
-            text: (K, C) text embeddings.
+        """Scores of every decoder, one a stage in the cascade, for the image of `set_image` and text embeddings (K, C).
 
         Returns:
             (D + 1, K, h, w) float32 on the device in [0, 1]: sigmoid of the mask logits of each of D decoders, shallow
             to deep, and of their sum, averaged over windows; without any bias.
 
         Raises:
-            UserError: The network has no stages, no image was set, or its logits would not fit into memory.
+            UserError: As of `segment`, or the network has no stages.
         """
         every = EveryDecoder(self.cascade)
         # Every decoder's mask of a class counts as a class of its own.
@@ -239,11 +223,7 @@ class Predictor:
 
     @property
     def cascade(self) -> CascadeNetwork:
-        """The network, if it is one with stages.
-
-        Raises:
-            UserError: It is training-free or exported.
-        """
+        """The network, where it has stages; a `UserError` where it is training-free or exported."""
         if not isinstance(self.network, CascadeNetwork):
             raise UserError("This model has no stages to look at: use a trained checkpoint that runs in PyTorch.")
         return self.network

@@ -73,8 +73,8 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Window
     """Windows that cover an image, row by row; the last of each axis is shifted back to end at the border.
 
     Args:
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
         crop: Side of the square window; an image side below it is taken whole.
         stride: Distance of windows, at most `crop`.
     """
@@ -86,15 +86,10 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Window
 
 
 def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> Iterator[WindowBatch]:
-    """Cut the windows of images; windows of one size share batches, whichever image they are from.
+    """Cut the windows of images (3, H, W); windows of one size share batches, whichever image they are from.
 
-    Args:
-        images: (3, H, W) float32 each, normalised; any sizes.
-        inference: Crop, stride, mirrored averaging, windows a forward pass.
-        patch_size: Windows are filled up to multiples of it with 0, the mean colour after normalisation.
-
-    Yields:
-        Batches, in the order of the images and of each image's `window_boxes`.
+    They are filled up to multiples of the patch size with 0, the mean colour after normalisation, and come in the order
+    of the images and of each image's `window_boxes`.
     """
     of_all = [(image, box) for image in images for box in _boxes(image, inference)]
     for _, alike in groupby(of_all, key=lambda window: _size(window[1])):
@@ -148,13 +143,7 @@ def slide_scores(
 ) -> Tensor:
     """Average the scores of all windows that cover a pixel: (K, H, W) float32 in [-bias, 1] on the image's device.
 
-    Args:
-        network: Image and text embeddings to mask logits, in evaluation mode.
-        image: (3, H, W) float32, normalised, on the network's device; any size.
-        text: (K, C) float32 text embeddings on the same device.
-        seen: (K,) bool, the classes from whose scores the bias is subtracted.
-        inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
-        dtype: Precision of the network's products (autocast); scores are always float32.
+    The bias is subtracted from the scores of classes that are `seen`, (K,) bool; for the others see `window_logits`.
     """
     (windows,) = window_logits(network, [image], text, inference, dtype=dtype)
     return averaged_scores(windows, seen, inference.seen_bias)

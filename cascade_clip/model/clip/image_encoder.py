@@ -73,7 +73,7 @@ class ImageEncoder(nn.Module):
         """Wrap open_clip's ViT with a class token; its layers are used, never copied.
 
         Args:
-            visual: The tower.
+            visual: The ViT.
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
             prompts: None: without visual prompts.
@@ -124,7 +124,9 @@ class ImageEncoder(nn.Module):
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
             tokens = self._with_spectral(tokens, index, grid)
-            prompts = self._prompts(index, tokens)
+            prompts = None
+            if self.prompts is not None and index < self.prompts.depth:
+                prompts = self.prompts(index, len(tokens)).to(tokens.dtype)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(_through_block, block, tokens, prompts, use_reentrant=False)
             else:
@@ -142,13 +144,6 @@ class ImageEncoder(nn.Module):
             return tokens
         class_token, patches = tokens[:, :1], tokens[:, 1:]
         return torch.cat([class_token, patches + self.spectral(patches, class_token, grid)], dim=1)
-
-    def _prompts(self, index: int, tokens: Tensor) -> Tensor | None:
-        """Prompt tokens (B, P, W) that one block sees beside `tokens`; None beyond their depth."""
-        if self.prompts is None or index >= self.prompts.depth:
-            return None
-        prompts: Tensor = self.prompts(index, len(tokens))
-        return prompts.to(tokens.dtype)
 
     def _project(self, tokens: Tensor, block: int) -> Tensor:
         """Norms and projection after a block, to unit vectors: (B, N, W) -> (B, N, C)."""

@@ -18,7 +18,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, first_line
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 
 log = logging.getLogger(__name__)
@@ -215,11 +215,11 @@ def from_parts(
     *,
     vocabulary: Path | None = None,
 ) -> Clip:
-    """Make a CLIP from tensors in memory: a checkpoint's own copy, or an import.
+    """Make a CLIP from tensors in memory, a checkpoint's own copy or an import, under the names given.
 
     Args:
-        architecture: Name to remember.
-        weights: Name of the weights to remember.
+        architecture: Its name.
+        weights: Name of its weights.
         model_config: open_clip's settings; without a `text_cfg` there is no text tower.
         state: Tensors under open_clip's names; `logit_scale` may be missing.
         vocabulary: The tokenizer's merges file; None: CLIP's.
@@ -284,7 +284,7 @@ def _from_hub(architecture: str) -> Clip:
         config_file = open_clip.pretrained.download_pretrained_from_hf(name, filename=CONFIG_FILE)
         file = open_clip.pretrained.download_pretrained_from_hf(name)
     except Exception as error:
-        raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
+        raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
     return _from_files(architecture, Path(config_file), Path(file))
 
 
@@ -315,7 +315,7 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:
         raise UserError(
-            f'The weights "{weights}" of "{architecture}" could not be downloaded ({_first_line(error)}). {_WAY_OUT}'
+            f'The weights "{weights}" of "{architecture}" could not be downloaded ({first_line(error)}). {_WAY_OUT}'
         ) from error
 
 
@@ -349,7 +349,3 @@ def _random_seed(weights: str) -> int | None:
         raise UserError(f'"{weights}" names no seed: random weights are asked for as "random" or "random:7".')
     log.warning("CLIP has random weights (%s): good for tests and timing, not for segmentation.", weights)
     return int(seed or 0)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
