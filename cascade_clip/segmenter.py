@@ -24,8 +24,7 @@ from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import embed_classes, templates_of
-from cascade_clip.model.clip.text_cache import TextCache
+from cascade_clip.model.clip.text import TextCache, embed_classes, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision

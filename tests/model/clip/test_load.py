@@ -46,6 +46,7 @@ def test_local_files(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path, kind
     assert hash_of_weights(deepcopy(loaded.model).half()) == loaded.identity.sha256 or kind != "half"
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_torchscript_archive(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
     """As OpenAI's: open_clip's names and three scalars."""
     file, model = tmp_path / "ViT.pt", deepcopy(tiny_clip.model)

@@ -13,8 +13,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip import text
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.open_clip_model import build_model
-from cascade_clip.model.clip.text import MULTI, SINGLE, class_synonyms, embed_classes, templates_of
-from cascade_clip.model.clip.text_cache import TextCache
+from cascade_clip.model.clip.text import MULTI, SINGLE, TextCache, class_synonyms, embed_classes, templates_of
 
 
 @torch.no_grad()

@@ -101,16 +101,6 @@ def test_every_host_and_aggregation_trains_and_fits_a_checkpoint(tiny_clip: Clip
     assert not any("visual" in name or "tap_projections" in name for name in trainable)
 
 
-def test_options_decide_what_trains(tiny_clip: Clip) -> None:
-    fixed = build_network(_config(aggregation=AggregationConfig(train=False)), tiny_clip.visual)
-    assert "head.aggregations.0.weights" not in trainable_parameters(fixed)
-    shared = build_network(_config(text_projection="shared"), tiny_clip.visual)
-    assert [name for name in trainable_parameters(shared) if "text_projections" in name] == [
-        "head.text_projections.0.weight",
-        "head.text_projections.0.bias",
-    ]
-
-
 def _full_size_count(config: ModelConfig) -> int:
     from cascade_clip.model.clip.open_clip_model import build_model
 
