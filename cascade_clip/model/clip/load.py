@@ -270,12 +270,11 @@ def _finish(
 
 
 def _from_folder(folder: Path, architecture: str) -> Clip:
-    config_file = folder / CONFIG_FILE
-    file = open_clip.factory._find_checkpoint_in_dir(folder) if config_file.exists() else ""
+    settings, file = _read_config(folder / CONFIG_FILE), open_clip.factory._find_checkpoint_in_dir(folder)
     if file is None:
         raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
     vocabulary = folder / VOCABULARY_FILE
-    return _from_files(architecture, config_file, Path(file), vocabulary if vocabulary.exists() else None)
+    return _from_files(architecture, settings, Path(file), vocabulary if vocabulary.exists() else None)
 
 
 def _from_hub(architecture: str) -> Clip:
@@ -285,11 +284,13 @@ def _from_hub(architecture: str) -> Clip:
         file = open_clip.pretrained.download_pretrained_from_hf(name)
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
-    return _from_files(architecture, Path(config_file), Path(file))
+    return _from_files(architecture, _read_config(Path(config_file)), Path(file))
 
 
-def _from_files(architecture: str, config_file: Path, file: Path, vocabulary: Path | None = None) -> Clip:
-    config, preprocessing = _read_config(config_file)
+def _from_files(
+    architecture: str, settings: tuple[dict[str, Any], dict[str, Any]], file: Path, vocabulary: Path | None = None
+) -> Clip:
+    config, preprocessing = settings
     tokenizer = tokenizer_for(config, vocabulary)
     return _finish(_loaded_model(config, file), architecture, None, config, tokenizer, vocabulary, preprocessing)
 
