@@ -34,5 +34,5 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:
         raise UserError(
-            f'"{name}" is neither a folder nor a model that the Hub gives ({first_line(error)}).'
+            f'"{name}" is neither a folder nor a model that can be loaded from the Hub ({first_line(error)}).'
         ) from error
