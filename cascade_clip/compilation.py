@@ -1,4 +1,4 @@
-"""`torch.compile`: opt-in everywhere, its failures put into a sentence."""
+"""`torch.compile`: always opt-in, its failures reported in a sentence."""
 
 from __future__ import annotations
 
@@ -10,47 +10,37 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.runtime import products_in
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def compiled(network: Network) -> Network:
-    """The same network, compiled at its first call; it shares weights and names of tensors with the one given."""
+    """The same network, compiled at its first call; weights and names of tensors are shared with the one given."""
     return cast(Network, torch.compile(network))
 
 
 @contextmanager
 def compiling(way_out: str) -> Iterator[None]:
-    """Around calls that compile.
-
-    Args:
-        way_out: How to do without, as the end of a sentence.
-
-    Raises:
-        UserError: The network cannot be compiled.
-    """
+    """Context of calls that compile; their failure is a `UserError` that ends with `way_out`, how to do without."""
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
         cause = getattr(error, "inner_exception", error)
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0].rstrip(".:")
+        reason = first_line(cause).rstrip(".:")
         raise UserError(f"torch.compile cannot compile this network here ({reason}): {way_out}.") from error
 
 
 def warm_up(network: nn.Module, text: Tensor, *, side: int, batches: int, dtype: torch.dtype) -> float:
-    """Compile a network in place for inference, by looking at empty windows.
+    """Compile a network in place for inference with empty windows, and return the seconds it took.
 
     Args:
         network: In evaluation mode; keeps its class, so that it can still be saved and explained.
         text: (K, C) text embeddings, of as many classes as there will be, on the network's device.
-        side: Of the square windows in pixels, a multiple of the patch size; others are compiled for when they come.
-        batches: Most windows at once. Of one window and of several are two programs.
+        side: Side of the square windows in pixels, a multiple of the patch size; others compile at their first use.
+        batches: Most windows at once. One window and several are two programs.
         dtype: Precision of the products.
-
-    Returns:
-        Seconds it took.
 
     Raises:
         UserError: The network cannot be compiled.

@@ -41,3 +41,8 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
 def repr_name(name: str) -> str:
     """Put a name into double quotes, as every message of the toolkit shows what the user gave."""
     return f'"{name}"'
+
+
+def first_line(error: BaseException) -> str:
+    """First line of another library's message, at most 200 characters, or the name of the error where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

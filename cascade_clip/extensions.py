@@ -11,7 +11,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from cascade_clip.errors import UserError, closest
@@ -21,10 +21,10 @@ from cascade_clip.errors import UserError, closest
 class Extensions:
     """Names of one kind of part, and where each part is defined.
 
-    Only names are read until a part is loaded, so that recipes are checked without PyTorch.
+    Parts are imported only by `load`, so that recipes are checked without PyTorch.
 
     Attributes:
-        kind: What a part is called in messages: "host".
+        kind: Name of the kind in messages: "host".
         group: Entry-point group in which other packages name theirs; the toolkit's own names take precedence.
         own: The toolkit's own parts, name -> "module:attribute".
     """
@@ -35,7 +35,7 @@ class Extensions:
 
     def names(self) -> tuple[str, ...]:
         """Every known name, the toolkit's own first."""
-        return tuple(dict.fromkeys([*self.own, *(point.name for point in self._foreign())]))
+        return tuple(dict.fromkeys([*self.own, *(point.name for point in entry_points(group=self.group))]))
 
     def check(self, name: str) -> str:
         """Return a known name as it is.
@@ -50,23 +50,14 @@ class Extensions:
         return name
 
     def load(self, name: str) -> Any:
-        """Import the part of a known name.
+        """Import the part of a name that `check` accepts.
 
         Raises:
-            UserError: Nothing is known by that name, or the package that adds it cannot be imported.
+            UserError: The package that adds it cannot be imported.
         """
         if name in self.own:
             return pkgutil.resolve_name(self.own[name])
-        for point in self._foreign():
-            if point.name == name:
-                return self._load_foreign(point)
-        known = closest(name, self.names())
-        raise UserError(f'"{name}" is no {self.kind}.{known} If another package adds it, install that package.')
-
-    def _foreign(self) -> tuple[EntryPoint, ...]:
-        return tuple(entry_points(group=self.group))
-
-    def _load_foreign(self, point: EntryPoint) -> Any:
+        point = next(iter(entry_points(group=self.group, name=self.check(name))))
         try:
             return point.load()
         except Exception as error:

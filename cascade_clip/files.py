@@ -21,7 +21,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Folder of what can be made again: `$CASCADE_CLIP_CACHE`, else the user's cache folder of the system."""
+    """Folder of files that can be made again: `$CASCADE_CLIP_CACHE`, else the user's cache folder of the system."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
 
@@ -30,7 +30,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write files beside their places first and move them in only when all are complete.
 
     Args:
-        contents: What each file holds; their folders are made where they do not exist.
+        contents: Content of each file; their folders are made where they do not exist.
 
     Raises:
         OSError: A folder cannot be written to, or the disk is full; nothing half-written is left.
@@ -48,14 +48,12 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """See before hours of work whether a folder can be written to or made; nothing is made yet.
+    """Check before hours of work that a folder can be written to or made; it is not made yet.
 
-    Args:
-        folder: Where results will go.
-        option: What the user gave it with, for the message.
+    `option` is the option of the command line that named it, for the message.
 
     Raises:
-        UserError: It is a file, lies below one, or is not ours to write to.
+        UserError: It is a file, lies below one, or may not be written to.
     """
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not nearest.is_dir():

@@ -31,34 +31,26 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises:
         UserError: An unknown name, or a device that this machine does not have.
     """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     kind, _, index = name.partition(":")
     if kind not in {"cpu", "cuda", "mps"} or (index and not index.isdigit()):
         raise UserError(f'"{name}" is no device.{closest(name, ["auto", "cpu", "cuda", "mps"])}')
-    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count() if cuda else 0):
         raise UserError(
-            f'The device "{name}" is not there: PyTorch sees {count} CUDA devices. Use --device auto or cpu.'
+            f'The device "{name}" is not available: PyTorch sees {count} CUDA devices. Use --device auto or cpu.'
         )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError('The device "mps" is not there: PyTorch sees no Apple GPU. Use --device auto or cpu.')
+    if kind == "mps" and not mps:
+        raise UserError('The device "mps" is not available: PyTorch sees no Apple GPU. Use --device auto or cpu.')
     return torch.device(name)
 
 
 def own_process(device: str) -> tuple[PartialState, str]:
-    """Find this process among those of a launch, see `--nproc`.
-
-    Args:
-        device: A device as for `resolve_device`.
-
-    Returns:
-        Accelerate's state, and the device of this process: with several processes each has its own.
+    """Accelerate's state of this process, and its device: among several processes of a launch each has its own.
 
     Raises:
-        UserError: An unknown name, or a device that this machine does not have.
+        UserError: An unknown name, or a device that this machine does not have, see `resolve_device`.
     """
     state = PartialState(cpu=resolve_device(device).type == "cpu")
     return state, str(state.device) if state.num_processes > 1 else device
@@ -86,14 +78,14 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 @cache
 def _warn_of_slow_bf16() -> None:
-    """Say, once, if this processor has no bf16 instructions; only of x86 does PyTorch know."""
+    """Warn once if this processor has no bf16 instructions; PyTorch knows that of x86 only."""
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     if x86 and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         logger.warning("This processor has no instructions for bf16: --precision fp32 is faster here.")
 
 
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
-    """Autocast, within which the network's products are made in `dtype`; for float32 nothing is cast."""
+    """Autocast to `dtype` for the network's products; for float32 nothing is cast."""
     if dtype == torch.float32:
         return nullcontext()
     autocast: AbstractContextManager[object] = torch.autocast(device.type, dtype)
@@ -101,7 +93,7 @@ def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMana
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a tensor; to a CUDA device by pinned memory, so that nothing waits for what is queued there."""
+    """Move a tensor; to a CUDA device through pinned memory, without waiting for its queue."""
     if device.type != "cuda" or tensor.device.type == "cuda":
         return tensor.to(device)
     return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
@@ -114,7 +106,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[None]:
 
 @contextmanager
 def repeatable_randomness(device: torch.device) -> Iterator[None]:
-    """Put PyTorch's random state back afterwards, so that what is drawn next is what was drawn inside."""
+    """Restore PyTorch's random state afterwards, so that the next draws equal those made inside."""
     host = torch.get_rng_state()
     backend = None if device.type == "cpu" else getattr(torch, device.type)
     own = backend.get_rng_state() if backend is not None else None

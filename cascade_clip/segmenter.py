@@ -24,8 +24,7 @@ from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import embed_classes, templates_of
-from cascade_clip.model.clip.text_cache import TextCache
+from cascade_clip.model.clip.text import TextCache, embed_classes, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import resolve_device, resolve_precision
@@ -39,11 +38,19 @@ class CascadeCLIP:
     Attributes:
         network: Image and text embeddings -> mask logits.
         clip: The frozen CLIP, whose text tower embeds class names.
-        recipe: How the model was built and trained, and how it looks at images.
-        split: Classes it was trained on; None where that is not known.
+        recipe: How the model was built and trained, and how images are resized and normalised.
+        split: Classes it was trained on; None: not known.
         licence: Licence of the weights.
         device: Where it runs.
         dtype: Number format of the network's products.
+
+    Example:
+        >>> import numpy as np
+        >>> from cascade_clip import CascadeCLIP
+        >>> model = CascadeCLIP.from_pretrained("bundled")
+        >>> segmentation = model.segment(np.zeros((64, 96, 3), np.uint8), classes=["water", "wood"])[0]
+        >>> segmentation.classes, segmentation.labels.shape
+        (('water', 'wood'), (64, 96))
     """
 
     def __init__(
@@ -57,10 +64,10 @@ class CascadeCLIP:
         device: str = "cpu",
         precision: str = "fp32",
     ) -> None:
-        """Put ready parts together; `from_pretrained` is the usual way.
+        """Join the parts; `from_pretrained` is the usual way.
 
         Raises:
-            UserError: A device or precision that is not to be had.
+            UserError: A device or precision that is not available.
         """
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
@@ -84,31 +91,24 @@ class CascadeCLIP:
         """Load a checkpoint folder, a model of the Hugging Face Hub, or a training-free model.
 
         Args:
-            folder_or_hub_id: A folder that `save_pretrained` wrote, `ORG/NAME` on the Hub, `bundled` (trained on the
-                drawn world, comes with the toolkit), or `dense:NAME` (training-free, see `load_dense`).
+            folder_or_hub_id: A folder of `save_pretrained`, `ORG/NAME` on the Hub, `bundled` (trained on drawn scenes,
+                part of the package), or `dense:NAME` (training-free, see `load_dense`).
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
             precision: `fp32`, `bf16` or `fp16` for the network's products.
             revision: Branch, tag or commit on the Hub.
 
         Raises:
-            UserError: No checkpoint there, one that does not fit, or a device that is not to be had.
+            UserError: No checkpoint there, one that does not fit, or a device that is not available.
         """
         if is_dense(str(folder_or_hub_id)):
             return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
-        checkpoint = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
-        # Every weight comes from the checkpoint: what is drawn all the same must not disturb the caller's random state.
+        found = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
+        # Every weight comes from the checkpoint: those that are drawn must not disturb the caller's random state.
         with torch.random.fork_rng(devices=[]), init_empty_weights():
-            network = build_network(checkpoint.recipe.model, checkpoint.clip.visual)
-        network.load_own_tensors(checkpoint.tensors)
-        return cls(
-            network,
-            checkpoint.clip,
-            checkpoint.recipe,
-            checkpoint.split,
-            licence=checkpoint.licence,
-            device=device,
-            precision=precision,
-        )
+            network = build_network(found.recipe.model, found.clip.visual)
+        network.load_own_tensors(found.tensors)
+        parts = (network, found.clip, found.recipe, found.split)
+        return cls(*parts, licence=found.licence, device=device, precision=precision)
 
     def save_pretrained(
         self,
@@ -120,7 +120,7 @@ class CascadeCLIP:
         """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 
         Raises:
-            UserError: The model is a training-free or an exported one, of which there is nothing to save.
+            UserError: The model is a training-free or an exported one, which has no weights to save.
         """
         if isinstance(self.network, OnnxNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
@@ -130,15 +130,9 @@ class CascadeCLIP:
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
-        """Upload the checkpoint to the Hugging Face Hub.
+        """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
-        Args:
-            repo_id: `ORG/NAME`; made where it does not exist.
-            private: Visibility of a new repository.
-            revision: Branch to upload to.
-
-        Returns:
-            The address of the repository.
+        The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
         """
         api = HfApi()
         url = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -151,11 +145,8 @@ class CascadeCLIP:
     def compile(self, text: Tensor) -> float:
         """Compile the network with `torch.compile`, before images are segmented; scores then differ by rounding.
 
-        Args:
-            text: (K, C) text embeddings of as many classes as will be looked for.
-
-        Returns:
-            Seconds it took: a minute or more, which pays for many images.
+        `text` (K, C) are text embeddings of as many classes as there will be. Returns the seconds it took: a minute
+        or more, which pays for many images.
 
         Raises:
             UserError: An exported model, which is compiled already, or one that cannot be compiled here.
@@ -167,14 +158,11 @@ class CascadeCLIP:
         return warm_up(self.network, text.to(self.device), side=side, batches=inference.window_batch, dtype=self.dtype)
 
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:
-        """Text embeddings of class names, from the cache where this vocabulary was embedded before.
+        """Text embeddings (K, C) float32 of class names, unit vectors on the model's device, cached by vocabulary.
 
         Args:
             classes: K names; "sofa|couch" gives synonyms of one class.
             templates: Template set or file; None: the recipe's.
-
-        Returns:
-            (K, C) float32 unit vectors on the model's device.
 
         Raises:
             UserError: Empty or repeated names, names too long, or no text tower.
@@ -184,7 +172,7 @@ class CascadeCLIP:
         return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
 
     def release_text_tower(self) -> None:
-        """Free the text tower's memory, once all classes that will be looked for have been embedded.
+        """Free the text tower's memory, once all classes have been embedded.
 
         Vocabularies that were embedded before stay known; embedding another one, or saving CLIP, is then a `UserError`.
         """
@@ -202,14 +190,14 @@ class CascadeCLIP:
         text_embeddings: Tensor | None = None,
         templates: str | None = None,
     ) -> Vocabulary:
-        """What to look for: give `classes`, `split` or `text_embeddings`, the last also beside one of the others.
+        """Classes to look for: give `classes`, `split` or `text_embeddings`, the last also beside one of the others.
 
         Args:
             classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
-            split: A split's name (or the split), which names the classes and says which are seen: the bias is taken
-                from their scores.
-            text_embeddings: (K, C) unit vectors in place of those that the text tower gives; alone, the classes are
-                called "class 0", "class 1" and so on.
+            split: A split's name (or the split), with the class names and which of them are seen: the bias is
+                subtracted from their scores.
+            text_embeddings: (K, C) unit vectors in place of the text tower's; alone, the classes are called "class 0",
+                "class 1" and so on.
             templates: Template set or file for class names; None: the recipe's.
 
         Raises:
@@ -233,10 +221,9 @@ class CascadeCLIP:
         return Vocabulary.of_names(names, self.embed(classes or (), templates=templates))
 
     def predictor(self, inference: InferenceConfig | None = None) -> Predictor:
-        """What segments images with this model; `set_image` there encodes one image for several vocabularies.
+        """A `Predictor` for this model; its `set_image` encodes one image for several vocabularies.
 
-        Args:
-            inference: Crop, stride, bias, mirrored averaging, windows a forward pass; None: the recipe's.
+        `inference` gives crop, stride, bias, mirrored averaging and windows a forward pass; None: the recipe's.
         """
         chosen = inference or self.recipe.inference
         return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype)
@@ -250,17 +237,14 @@ class CascadeCLIP:
         text_embeddings: Tensor | None = None,
         threshold: float | None = None,
     ) -> list[Segmentation]:
-        """Segment images of any size into classes; give `classes`, `split` or `text_embeddings` as to `vocabulary`.
+        """Segment images of any size into classes: one `Segmentation` an image, at its original size.
 
         Args:
-            images: One image or several: path, PIL image or (H, W, 3) uint8 array.
-            classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
-            split: A split's name (or the split), which names the classes and says which are seen.
-            text_embeddings: (K, C) unit vectors, alone or beside `classes` or `split`.
+            images: One image or several: path, bytes of a file, PIL image or (H, W, 3) uint8 array.
+            classes: As for `vocabulary`, like `split` and `text_embeddings`.
+            split: See there.
+            text_embeddings: See there.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
-
-        Returns:
-            One `Segmentation` an image, at its original size.
 
         Raises:
             UserError: A vocabulary that `vocabulary` refuses, or an image that cannot be read.

@@ -73,18 +73,15 @@ def test_a_foreign_host_and_a_parameter_free_aggregation_train_save_load_and_res
         CascadeCLIP.from_pretrained(tmp_path / "run" / "model")
 
 
-def test_a_foreign_aggregation_is_what_merges(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:
-    config = change_recipe(tiny_recipe, ["model.aggregation.kind=mean", "model.stages=[[1, 2], [4]]"]).model
-    merge = build_network(config, tiny_clip.visual).head.aggregations[0]
-    one, two = torch.randn(2, 1, 3, 4)
-    torch.testing.assert_close(merge([one, two]), (one + two) / 2)
-
-
-def test_names_are_known_without_loading_anything(foreign_package: Path) -> None:
+def test_names_are_known_without_loading_anything(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:
     assert HOSTS.names() == ("zegclip", "spt-seg", "frozen-clip", "sharp", "broken")
     assert AGGREGATIONS.names()[-1] == "mean"
     code = "import sys, cascade_clip.config.recipes as r; r.load_recipe(None, ['model.host=spt-seg'])"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
+    config = change_recipe(tiny_recipe, ["model.aggregation.kind=mean", "model.stages=[[1, 2], [4]]"]).model
+    merge = build_network(config, tiny_clip.visual).head.aggregations[0]
+    one, two = torch.randn(2, 1, 3, 4)
+    torch.testing.assert_close(merge([one, two]), (one + two) / 2)
 
 
 def test_wrong_names_and_broken_packages(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:

@@ -22,28 +22,23 @@ def test_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (data_folder(), cache_folder()) == (Path("~/mine").expanduser(), Path("/y"))
 
 
-def test_all_files_are_written_and_nothing_else(tmp_path: Path):
+def test_all_files_are_written_or_none(tmp_path: Path):
     write_files({tmp_path / "new" / "a": b"1", tmp_path / "b": b"2"})
-    assert {path.name for path in tmp_path.rglob("*")} == {"new", "a", "b"}
+    assert {path.name: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")} == {
+        "new": True,
+        "a": b"1",
+        "b": b"2",
+    }
+    with pytest.raises(OSError, match="b"):
+        write_files({tmp_path / "new" / "a": b"new", tmp_path / "b" / "c": b"2"})
     assert (tmp_path / "new" / "a").read_bytes() == b"1"
+    assert {path.name for path in tmp_path.rglob("*")} == {"new", "a", "b"}
 
 
-def test_when_one_cannot_be_written_none_is_replaced(tmp_path: Path):
-    (tmp_path / "a").write_bytes(b"old")
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match="file"):
-        write_files({tmp_path / "a": b"new", tmp_path / "file" / "b": b"2"})
-    assert (tmp_path / "a").read_bytes() == b"old"
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "file"}
-
-
-def test_a_folder_that_can_be_made_is_accepted_and_not_made(tmp_path: Path):
+def test_folders_are_checked_and_not_made(tmp_path: Path):
     check_folder(tmp_path / "x" / "y", "--pictures")
     check_folder(tmp_path, "--pictures")
     assert not (tmp_path / "x").exists()
-
-
-def test_a_file_in_the_way_is_told(tmp_path: Path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UserError, match=r'--report ".*" is no folder: ".*file" is a file\. Choose another'):

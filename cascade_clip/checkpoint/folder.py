@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cascade_clip
-from cascade_clip.config.recipes import without_retired
+from cascade_clip.config.recipes import explain_mistakes, without_retired
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.errors import UserError
@@ -34,18 +34,18 @@ MODEL = "model.safetensors"
 CLIP = "clip.safetensors"
 CARD = "README.md"
 EXPORT = "export.json"
-"""What `export` writes beside an exported model, by which its folder is told from a checkpoint."""
+"""File beside an exported model, which distinguishes its folder from a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint folder says.
+    """Contents of a checkpoint folder.
 
     Attributes:
         recipe: The resolved recipe the model was trained with.
         clip: The frozen CLIP.
         tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; None where that is not known.
+        split: Classes it was trained on and which of them were seen; None: not known.
         licence: Licence of the weights.
     """
 
@@ -69,7 +69,7 @@ def save_checkpoint(
         folder: Where to write.
         checkpoint: What to write.
         scores: Names and values (fractions) that the model card shows.
-        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+        include_clip: Store CLIP's own weights; None: only where they cannot be loaded by name.
     """
     with replaced_folder(folder) as partial:
         write_description(partial, checkpoint, include_clip=include_clip)
@@ -80,10 +80,7 @@ def save_checkpoint(
 def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: bool | None = None) -> None:
     """Write all of a checkpoint but its own tensors and its card into a folder that exists: `config.json`, CLIP.
 
-    Args:
-        folder: Where to write.
-        checkpoint: What to write.
-        include_clip: Store CLIP's own weights; unset: only where they cannot be had by name.
+    `include_clip` is as for `save_checkpoint`.
     """
     identity = checkpoint.clip.identity
     # The bundled CLIP's name is enough: it comes with every installation, and its hash is checked on loading.
@@ -109,7 +106,7 @@ def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: boo
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder; no pickle, and no network where CLIP's weights are at hand.
+    """Read a checkpoint folder; no pickle, and no network where CLIP's weights are in it or in the cache.
 
     Raises:
         UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
@@ -127,11 +124,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def read_description(folder: Path) -> Checkpoint:
-    """Read what `write_description` wrote, CLIP included; there are no tensors in it.
-
-    Raises:
-        UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
-    """
+    """Read the result of `write_description`, a checkpoint without tensors; errors as of `load_checkpoint`."""
     config = _read_config(folder)
     try:
         recipe = _stored_recipe(config)
@@ -145,11 +138,7 @@ def read_description(folder: Path) -> Checkpoint:
 
 
 def recipe_of_checkpoint(folder: Path) -> Recipe:
-    """Read only the recipe that a checkpoint was trained with.
-
-    Raises:
-        UserError: No checkpoint, a newer format, or a damaged `config.json`.
-    """
+    """Read only the recipe that a checkpoint was trained with; errors as of `load_checkpoint`."""
     config = _read_config(folder)
     try:
         return _stored_recipe(config)
@@ -162,13 +151,11 @@ def _stored_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def _damaged(folder: Path, error: Exception) -> UserError:
-    if not isinstance(error, ValidationError):
-        return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
-    problems = (
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in error.errors()
-    )
-    return UserError(f'"{folder / CONFIG}" is damaged or of another version: {"; ".join(problems)}')
+    if isinstance(error, ValidationError):
+        return UserError(
+            explain_mistakes(error, f'"{folder / CONFIG}", which is damaged or of another version', Recipe)
+        )
+    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -204,7 +191,7 @@ def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
         clip = load_clip(entry["architecture"], entry["weights"])
     if clip.identity.sha256 != entry["sha256"]:
         raise UserError(
-            f'The CLIP weights at hand for "{entry["architecture"]}" are not those that "{folder}" was trained on'
+            f'The CLIP weights found for "{entry["architecture"]}" are not those that "{folder}" was trained on'
             f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete"
             " the cached download and let it be fetched again, or use the toolkit's version that trained the model."
         )
@@ -247,10 +234,7 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 
 def _split_to_json(split: Split | None) -> dict[str, Any] | None:
-    if split is None:
-        return None
-    classes = [{"name": c.name, "prompt": c.prompt, "colour": list(c.colour)} for c in split.classes]
-    return {"name": split.name, "dataset": split.dataset, "classes": classes, "unseen": sorted(split.unseen)}
+    return None if split is None else asdict(split) | {"unseen": sorted(split.unseen)}
 
 
 def _split_from_json(entry: Mapping[str, Any] | None) -> Split | None:

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, the toolkit's own, or the Hugging Face Hub."""
+"""Where a checkpoint is: a folder, the package itself, or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.model.clip.load import BUNDLED
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
     """Find a checkpoint; one on the Hub is downloaded, or taken from the cache where the Hub cannot be reached.
 
-    The Hub is asked each time which commit a branch or tag means, so that an update is seen; files that are in the
-    cache already are not downloaded again.
+    The Hub is asked each time for the commit of a branch or tag, so that updates are seen; files in the cache are not
+    downloaded again.
 
     Args:
-        folder_or_hub_id: A folder, which is not looked into; `bundled`; or `ORG/NAME` on the Hub.
+        folder_or_hub_id: A folder, which is not opened; `bundled`; or `ORG/NAME` on the Hub.
         revision: Branch, tag or commit on the Hub; None: main.
 
     Raises:
@@ -33,5 +33,6 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f'"{name}" is neither a folder nor a model that the Hub gives ({reason}).') from error
+        raise UserError(
+            f'"{name}" is neither a folder nor a model that can be loaded from the Hub ({first_line(error)}).'
+        ) from error

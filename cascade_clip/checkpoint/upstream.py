@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
@@ -29,25 +30,27 @@ from cascade_clip.config.schema import (
 from cascade_clip.data.catalogue import find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
-from cascade_clip.model.clip.load import Clip, from_parts, load_clip
+from cascade_clip.model.clip.load import Clip, from_parts, load_clip, split_clip_name
 from cascade_clip.model.network import CascadeNetwork, list_mismatches
 
+LICENCE = "cc-by-nc-4.0"
+"""The released weights' licence: no commercial use."""
 HEAD_WIDTH = 64
 SPECTRAL = "backbone.complex_weight"
 """The tensor that only SPT-SEG has; its first axis is the side of the grid."""
 HIGH_FREQUENCIES = r"decode_head\..*layers\.0\.hlfs\.h_qkv\.weight"
-"""Query, key and value of SPT-SEG's one head for high frequencies, stacked: its rows tell the head's width."""
+"""Query, key and value of SPT-SEG's one head for high frequencies, stacked: three times the head's width in rows."""
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What the tensors do not tell.
+    """Settings that the tensors do not contain.
 
     Attributes:
-        vision_heads: Attention heads of the image tower; unset: width / 64.
-        text_heads: Attention heads of the text tower; unset: width / 64.
-        decoder_heads: Heads of the decoders; unset: joint dimension / 64, or what the tensors of SPT-SEG tell.
-        stages: Blocks of each stage; unset: the blocks right below the last, as released.
+        vision_heads: Attention heads of the image tower; None: width / 64.
+        text_heads: Attention heads of the text tower; None: width / 64.
+        decoder_heads: Heads of the decoders; None: joint dimension / 64, or as the tensors of SPT-SEG imply.
+        stages: Blocks of each stage; None: the blocks right below the last, as released.
         text_from: `ARCHITECTURE[:WEIGHTS]` of a CLIP whose text tower is taken where the file has none.
     """
 
@@ -66,7 +69,7 @@ class ImportedModel:
         network: The network, eval mode.
         clip: The frozen towers, without a text tower where the file has none.
         config: Architecture as read from the tensors.
-        dropped: Names of the dead tensors that were left out.
+        dropped: Names of the unused tensors that were left out.
         dropped_numbers: How many numbers they hold.
     """
 
@@ -90,8 +93,6 @@ def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tens
     if not file.is_file():
         raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
         return load_file(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
@@ -109,17 +110,15 @@ def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tens
 
 
 def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None = None) -> ImportedModel:
-    """Build the network that a released state dict describes and load it, every tensor accounted for.
-
-    Args:
-        state: Tensors under the released names (SPEC section 8).
-        options: What the tensors do not tell.
+    """Build the network of a released state dict (names of SPEC section 8) and load it, every tensor accounted for.
 
     Raises:
-        UserError: Missing, unexpected or misshapen tensors (all listed), or heads that cannot be told.
+        UserError: Missing, unexpected or misshapen tensors (all listed), or heads that cannot be determined.
     """
     options = options or ImportOptions()
-    _require(state, ["backbone.conv1.weight", "backbone.positional_embedding", "backbone.proj", *PROMPTS])
+    needed = ("backbone.conv1.weight", "backbone.positional_embedding", "backbone.proj", *PROMPTS)
+    if missing := [name for name in needed if name not in state]:
+        raise UserError(_mismatch(missing, []))
     config = _model_config(state, options)
     layout = _layout(state, config)
     clip_state, own_state, dropped, unexpected = _sort_tensors(state, layout)
@@ -134,17 +133,20 @@ def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None
 
 def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelConfig:
     blocks = _count(state, r"backbone\.transformer\.resblocks\.(\d+)\.")
-    per_stage = [len(state[name]) for name in _weights_names(state)]
+    per_stage = [len(state[name]) for name in sorted(state) if re.fullmatch(r"decode_head\.weights_s\d+", name)]
     if options.stages is not None:
         stages = options.stages
     else:
         first = blocks - sum(per_stage)
         bounds = [first + sum(per_stage[:s]) for s in range(len(per_stage) + 1)]
         stages = (*(tuple(range(a, b)) for a, b in pairwise(bounds)), (blocks,))
-    prompts = state[PROMPTS[0]]
-    deep = state[PROMPTS[1]]
+    prompts, deep = (state[name] for name in PROMPTS)
     spectral = SPECTRAL in state
     joint = state["backbone.proj"].shape[1]
+    if spectral:
+        heads = 3 * joint // len(state[_first(state, HIGH_FREQUENCIES)])
+    else:
+        heads = options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension")
     hidden = state[_first(state, r"decode_head\..*layers\.0\.linear1\.weight")].shape[0]
     return ModelConfig(
         host="spt-seg" if spectral else "zegclip",
@@ -153,16 +155,10 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
         spectral=SpectralConfig(grid=state[SPECTRAL].shape[0]) if spectral else SpectralConfig(),
         decoder=DecoderConfig(
             layers=_count(state, r"decode_head\..*?layers\.(\d+)\."),
-            heads=_decoder_heads(state, joint, options),
+            heads=heads,
             expansion=hidden // joint,
         ),
     )
-
-
-def _decoder_heads(state: Mapping[str, Tensor], joint: int, options: ImportOptions) -> int:
-    if SPECTRAL in state:
-        return 3 * joint // len(state[_first(state, HIGH_FREQUENCIES)])
-    return options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension")
 
 
 def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
@@ -223,9 +219,16 @@ def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: I
         "text_cfg": None,
     }
     if has_text:
-        config["text_cfg"] = _text_config(clip_state, options)
+        vocabulary, text_width = clip_state["token_embedding.weight"].shape
+        config["text_cfg"] = {
+            "context_length": clip_state["positional_embedding"].shape[0],
+            "vocab_size": vocabulary,
+            "width": text_width,
+            "heads": options.text_heads or _heads(text_width, "text-heads", "text tower's width"),
+            "layers": _count(clip_state, r"transformer\.resblocks\.(\d+)\."),
+        }
     elif options.text_from:
-        donor = load_clip(*_donor(options.text_from))
+        donor = load_clip(*split_clip_name(options.text_from))
         config["text_cfg"] = donor.identity.model_config["text_cfg"]
         clip_state |= {
             k: v for k, v in donor.model.state_dict().items() if not k.startswith(("visual.", "logit_", "attn"))
@@ -233,37 +236,9 @@ def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: I
     return from_parts("imported", None, config, clip_state)
 
 
-def _text_config(clip_state: Mapping[str, Tensor], options: ImportOptions) -> dict[str, Any]:
-    vocabulary, width = clip_state["token_embedding.weight"].shape
-    return {
-        "context_length": clip_state["positional_embedding"].shape[0],
-        "vocab_size": vocabulary,
-        "width": width,
-        "heads": options.text_heads or _heads(width, "text-heads", "text tower's width"),
-        "layers": _count(clip_state, r"transformer\.resblocks\.(\d+)\."),
-    }
-
-
-def _donor(text_from: str) -> tuple[str, str | None]:
-    """Split "ViT-B-16-quickgelu:openai"; `hf-hub:` and `local-dir:` name their weights themselves."""
-    if text_from.startswith(("hf-hub:", "local-dir:")) or ":" not in text_from:
-        return text_from, None
-    architecture, _, weights = text_from.partition(":")
-    return architecture, weights
-
-
 def _mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
     names = list_mismatches(missing, unexpected, [])
     return f"The file is no released Cascade-CLIP, ZegCLIP or SPT-SEG of this architecture: {names}."
-
-
-def _require(state: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in state]:
-        raise UserError(_mismatch(missing, []))
-
-
-def _weights_names(state: Mapping[str, Tensor]) -> list[str]:
-    return sorted(name for name in state if re.fullmatch(r"decode_head\.weights_s\d+", name))
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -284,25 +259,21 @@ def _first(state: Mapping[str, Tensor], pattern: str) -> str:
 def _heads(width: int, option: str, what: str) -> int:
     if width % HEAD_WIDTH:
         raise UserError(
-            f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be told: give --{option} N."
+            f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be determined: give --{option} N."
         )
     return width // HEAD_WIDTH
-
-
-LICENCE = "cc-by-nc-4.0"
-"""The released weights' licence: no commercial use."""
 
 
 def recipe_of_import(
     name: str, split: str | None, *, templates: str | None = None, self_trained: bool = False
 ) -> Recipe:
-    """Make the recipe of an imported model: released inference settings and templates.
+    """Recipe of an imported model: released inference settings and templates.
 
     Args:
         name: Name of the model.
-        split: Split it was trained on; None where that is not known.
-        templates: Template set; unset: the split's dataset decides.
-        self_trained: A transductive model, which takes no bias from seen classes (SPEC section 5).
+        split: Split it was trained on; None: not known.
+        templates: Template set; None: that of the split's dataset.
+        self_trained: A transductive model, with no bias on seen classes (SPEC section 5).
 
     Raises:
         UserError: An unknown split.

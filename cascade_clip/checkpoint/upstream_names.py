@@ -1,4 +1,4 @@
-"""Tensor names of the released checkpoints, and ours: one table a room."""
+"""Tensor names of the released checkpoints, and ours."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TAP_PROJECTIONS = "backbone.proj_layers"
 
 @dataclass(frozen=True)
 class UpstreamLayout:
-    """What the names need to know of the architecture.
+    """The architecture, as far as names depend on it.
 
     Attributes:
         taps: Tapped blocks below the last, 1-based, in the order of `ln_layers` and `proj_layers`.
@@ -58,7 +58,7 @@ class UpstreamLayout:
 
 
 def own_name(name: str, layout: UpstreamLayout) -> str | None:
-    """Our name of a released tensor of prompts, norms or head; None for a dead one (SPEC sections 4, 16).
+    """Our name of a released tensor of prompts, norms or head; None: never used (SPEC sections 4, 16).
 
     Raises:
         KeyError: The name is none of a released Cascade-CLIP, ZegCLIP or SPT-SEG.

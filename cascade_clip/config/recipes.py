@@ -74,6 +74,11 @@ def load_recipe(
     Raises:
         UserError: No such recipe, invalid TOML, unknown keys (with the closest one) or values that do not fit; all of
             them in one message, each with its file and key.
+
+    Example:
+        >>> recipe = load_recipe("voc/cascade-zegclip", ["train.batch=8"])
+        >>> recipe.data.split, recipe.train.batch, recipe.train.iterations
+        ('voc-seen', 8, 20000)
     """
     source = "the defaults" if name_or_file is None else f'recipe "{name_or_file}"'
     content: dict[str, Any] = {} if name_or_file is None else _read_with_base(recipe_file(name_or_file))

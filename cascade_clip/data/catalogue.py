@@ -120,6 +120,11 @@ def get_split(name_or_file: str | Path) -> Split:
     Raises:
         UserError: The name is unknown (closest names are offered), or the file is not there or says something wrong
             (file, key and closest name; all problems at once).
+
+    Example:
+        >>> split = get_split("voc-seen")
+        >>> len(split.class_names), sorted(split.unseen)
+        (20, ['pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor'])
     """
     given = str(name_or_file)
     if given in _built_in():

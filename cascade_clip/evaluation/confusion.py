@@ -1,4 +1,4 @@
-"""The confusion matrix: the only thing an evaluation keeps."""
+"""The confusion matrix, from which all figures of an evaluation are computed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from cascade_clip.labels import IGNORED
 
 
 def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
-    """Count pixels by their true and predicted class; ignored pixels are left out of both maps (SPEC section 12).
+    """Count pixels by true class (row) and predicted class (column): (K, K) int64 (SPEC section 12).
 
     Args:
         prediction: (H, W) integer, predicted class in 0..K-1 at every pixel.
-        label: (H, W) integer, true class in 0..K-1, or 255 = ignored, on the same device.
+        label: (H, W) integer, true class in 0..K-1 or 255 = ignored, which does not count, on the same device.
         classes: K.
-
-    Returns:
-        (K, K) int64: row = true class, column = predicted class.
 
     Raises:
         UserError: The maps differ in size, or the label holds a class outside 0..K-1.

@@ -1,4 +1,4 @@
-"""What one confusion matrix does not show: how single images fare, and which classes are taken for which."""
+"""Beyond the confusion matrix: the figures of single images, and which classes are taken for which."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from cascade_clip.evaluation.scores import scores_from_confusion
 
 GROUPS = ("best", "median", "worst")
-"""What an image is shown as an example of."""
+"""Groups of example images."""
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """How one image fares.
+    """Figures of one image.
 
     Attributes:
         id: Its id in the dataset.
         index: Its place in the part that was evaluated.
-        miou: Mean IoU over the classes that its label or its prediction holds, 0..1; NaN where nothing is labelled.
+        miou: Mean IoU over the classes in its label or its prediction, 0..1; NaN where nothing is labelled.
         pixel_accuracy: Share of its labelled pixels whose class is right, 0..1; NaN where nothing is labelled.
     """
 
@@ -50,15 +50,10 @@ class ConfusedPair:
 
 
 def image_result(identifier: str, index: int, confusion: ArrayLike) -> ImageResult:
-    """Judge one image by its own confusion matrix.
+    """Figures of one image from its own (K, K) confusion matrix, row = true class, column = predicted class.
 
-    Classes that are neither in the label nor in the prediction do not count; one that is only predicted counts as 0,
-    as over a whole set (SPEC section 12).
-
-    Args:
-        identifier: The image's id in the dataset.
-        index: Its place in the part that is evaluated.
-        confusion: (K, K) integer counts of this image, row = true class, column = predicted class.
+    Classes that are neither in the label nor in the prediction do not count; one that is only predicted counts as 0, as
+    over a whole set (SPEC section 12).
     """
     counts = np.asarray(confusion, dtype=np.int64)
     scores = scores_from_confusion(counts, range(len(counts)), (), [""] * len(counts))
@@ -66,15 +61,12 @@ def image_result(identifier: str, index: int, confusion: ArrayLike) -> ImageResu
 
 
 def most_confused(confusion: ArrayLike, classes: Sequence[str], count: int) -> list[ConfusedPair]:
-    """Name the pairs of classes that cost most pixels.
+    """Pairs of classes that are confused in most pixels, the most first; equal ones in the order of the classes.
 
     Args:
         confusion: (K, K) integer counts, row = true class, column = predicted class.
         classes: The K class names.
-        count: At most so many pairs.
-
-    Returns:
-        Pairs with at least one pixel, the one with most pixels first; equal ones in the order of the classes.
+        count: At most so many pairs, each with at least one pixel.
     """
     wrong = np.array(confusion, dtype=np.int64)
     labelled = wrong.sum(axis=1)
@@ -92,7 +84,7 @@ def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list
     """Choose the best, median and worst images by their own mIoU.
 
     Args:
-        results: All images; those without a labelled pixel are passed over.
+        results: All images; those without a labelled pixel are left out.
         count: At most so many of each; no image is chosen twice, so that few images give fewer.
 
     Returns:

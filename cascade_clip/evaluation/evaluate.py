@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,14 +38,14 @@ PAIRS_RECORDED = 20
 
 @dataclass(frozen=True, eq=False)
 class EvaluationResult:
-    """What an evaluation found, over all processes.
+    """Result of an evaluation, over all processes.
 
     Attributes:
         split: The classes, and which of them are seen.
         dataset: Name of the dataset.
         part: "val" or "train".
         inference: How the images were segmented.
-        templates: Sentences that the class names were put into.
+        templates: Name of the sentences into which the class names were put.
         confusion: (K, K) int64 pixels, row = true class, column = predicted class.
         images: The result of each image, in the order of the dataset.
         images_of_the_set: Number of images in the part; more than `images` where a limit was given.
@@ -72,11 +72,11 @@ class EvaluationResult:
 
     @cached_property
     def confused(self) -> list[ConfusedPair]:
-        """The pairs of classes that cost most pixels, at most `PAIRS_RECORDED`."""
+        """The pairs of classes that are confused most, at most `PAIRS_RECORDED`."""
         return most_confused(self.confusion, self.split.class_names, PAIRS_RECORDED)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON takes it, without the confusion matrix and single images."""
+        """The result for JSON, without the confusion matrix and single images."""
         return {
             "split": self.split.name,
             "dataset": self.dataset,
@@ -108,11 +108,8 @@ def evaluate(
     Where processes were started together (`torch.distributed`), each segments its share of the images and every one
     returns the result of all. The shares are disjoint and together the whole set, so that each image is counted once.
 
-        result = evaluate(CascadeCLIP.from_pretrained("runs/mine/model"), "voc-seen")
-        print(result.scores.hiou)
-
     Args:
-        model: What is measured, in evaluation mode.
+        model: The model, in evaluation mode.
         split: Class names and which of them are seen, by name, TOML file or as a split; None: the model's own, or that
             of the dataset where it has other classes.
         dataset: A prepared dataset, its folder, one that holds it under its name, or an address; None: the one that the
@@ -127,6 +124,12 @@ def evaluate(
     Raises:
         UserError: No split or dataset, classes that cannot be embedded, a part without images, an image or label that
             cannot be read, or a label that does not fit its image or the split.
+
+    Example:
+        >>> from cascade_clip import CascadeCLIP, evaluate
+        >>> result = evaluate(CascadeCLIP.from_pretrained("bundled"), "shapes-seen", "prepared/shapes", limit=2)
+        >>> len(result.images), 0 < result.scores.hiou < 1
+        (2, True)
     """
     if isinstance(dataset, PreparedDataset):
         chosen = get_split(split) if isinstance(split, str) else split or model.split
@@ -161,13 +164,13 @@ def evaluate(
 def find_dataset(
     model: CascadeCLIP, split: str | Split | None, data: Path | str | None, *, stream: bool = False
 ) -> tuple[Split, PreparedDataset]:
-    """Find split and dataset: what is given, else what the model was trained on.
+    """Find split and dataset: those given, else those that the model was trained on.
 
     Args:
         model: Its own split counts where no other is named and the dataset in `data` has the same classes.
         split: A split, by name or by file.
         data: Folder of a dataset, one that holds it under its name, or an address.
-        stream: Read a dataset that lies elsewhere from there.
+        stream: Read a remote dataset without downloading it first.
 
     Raises:
         UserError: No split, no dataset, or a dataset of other classes than the split's.
@@ -186,7 +189,7 @@ def find_dataset(
 
 
 def chosen_images(count: int, limit: int) -> list[int]:
-    """Indices of the images that are evaluated: all, or `limit` of them spread evenly over the set."""
+    """Indices of the images to evaluate: all, or `limit` of them spread evenly over the set."""
     if limit <= 0 or limit >= count:
         return list(range(count))
     return [position * count // limit for position in range(limit)]
@@ -215,18 +218,17 @@ def _measure(
     """Confusion matrix (K, K) int64 on the device, and the result of each image."""
     confusion = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64, device=predictor.device)
     results: list[ImageResult] = []
-    samples, looked_at = tee(_read_ahead(dataset, part, indices, predictor.images_together))
-    maps = predictor.label_maps((sample.image for sample in looked_at), vocabulary)
-    for done, (sample, predicted) in enumerate(zip(samples, maps, strict=True), start=1):
+    samples, again = tee(_read_ahead(dataset, part, indices, predictor.images_together))
+    maps = predictor.label_maps((image for _, _, image, _ in again), vocabulary)
+    for done, ((name, index, _, label), predicted) in enumerate(zip(samples, maps, strict=True), start=1):
         try:
-            label = torch.from_numpy(sample.label).to(predictor.device)
-            counts = confusion_matrix(predicted, label, len(vocabulary))
+            counts = confusion_matrix(predicted, torch.from_numpy(label).to(predictor.device), len(vocabulary))
         except UserError as error:
-            raise UserError(f'Image "{sample.name}": {error}') from error
+            raise UserError(f'Image "{name}": {error}') from error
         confusion += counts
-        results.append(image_result(sample.name, sample.place, counts.cpu()))
+        results.append(image_result(name, index, counts.cpu()))
         if progress is not None:
-            progress(done, len(indices), sample.name)
+            progress(done, len(indices), name)
     return confusion, results
 
 
@@ -245,25 +247,19 @@ def _gathered(confusion: Tensor, images: list[ImageResult], world: int) -> tuple
     return confusion, sorted((image for share in shares for image in share), key=lambda image: image.index)
 
 
-class _EvaluationImage(NamedTuple):
-    name: str
-    place: int
-    image: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+def _read_ahead(
+    dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int
+) -> Iterator[tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Id, index, image and label of each image; the next `ahead` are read while the network works."""
 
+    def read(index: int) -> tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]:
+        record = dataset.read(part, index)
+        label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
+        return record.id, index, open_image(record.image_bytes, f'Image "{record.id}" of the data set'), label
 
-def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int) -> Iterator[_EvaluationImage]:
-    """Read and decode the next `ahead` images while the network works on the present ones."""
     with ThreadPoolExecutor(max_workers=1) as reader:
-        reads = (reader.submit(_read, dataset, part, index) for index in indices)
+        reads = (reader.submit(read, index) for index in indices)
         waiting = deque(islice(reads, ahead))
         while waiting:
             waiting.extend(islice(reads, 1))
             yield waiting.popleft().result()
-
-
-def _read(dataset: PreparedDataset, part: Part, index: int) -> _EvaluationImage:
-    record = dataset.read(part, index)
-    label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
-    image = open_image(record.image_bytes, f'Image "{record.id}" of the data set')
-    return _EvaluationImage(record.id, index, image, label)

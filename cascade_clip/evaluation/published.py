@@ -1,4 +1,4 @@
-"""The paper's own figures, to stand beside ours."""
+"""Figures of the paper, for comparison with those measured here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def published_results() -> dict[str, Any]:
 
 
 def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
-    """Look up the figures of one row of the paper for one split.
+    """Figures of one row of the paper for one split; None: the paper has none.
 
     Args:
         table: Key of the table, for example "table2_sota"; "table10_hosts/fully_supervised" names one of its sections,
@@ -30,8 +30,7 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
         split: Name of the split, for example "coco-seen".
 
     Returns:
-        `miou_seen`, `miou_unseen` and `hiou` in percent (hIoU computed, to one decimal, where the table leaves it
-        out), or None where the paper has no figure for the split.
+        `miou_seen`, `miou_unseen` and `hiou` in percent (hIoU computed, to one decimal, where the table leaves it out).
 
     Raises:
         UserError: No such table, section or row.
@@ -40,7 +39,7 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     tables = published_results()
     if name not in tables:
         raise UserError(f'The paper has no table "{name}".{closest(name, tables)}')
-    sections = {key: rows for key, rows in tables[name].items() if _is_section(rows)}
+    sections = {key: rows for key, rows in tables[name].items() if key not in {"datasets", "note"}}
     if section and section not in sections:
         raise UserError(f'Table "{name}" of the paper has no section "{section}".{closest(section, sections)}')
     rows = sections[section] if section else [entry for entries in sections.values() for entry in entries]
@@ -54,10 +53,6 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     if built_in is None or facts is None or facts.paper not in tables[name].get("datasets", []):
         return None
     return _figures(found, built_in.dataset)
-
-
-def _is_section(rows: object) -> bool:
-    return isinstance(rows, list) and all(isinstance(entry, dict) for entry in rows)
 
 
 def _figures(entry: dict[str, Any], dataset: str) -> dict[str, float] | None:

@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+FIGURES = (
+    *("miou", "miou_seen", "miou_unseen", "hiou", "pixel_accuracy"),
+    *("mean_accuracy", "mean_accuracy_seen", "mean_accuracy_unseen"),
+)
+"""Names of the figures over all classes, in the order of `Scores.to_dict`."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -46,42 +52,30 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON takes them: fractions, and null for those that do not exist."""
-        unseen = set(self.unseen)
-        return {
-            "miou": _or_none(self.miou),
-            "miou_seen": _or_none(self.miou_seen),
-            "miou_unseen": _or_none(self.miou_unseen),
-            "hiou": _or_none(self.hiou),
-            "pixel_accuracy": _or_none(self.pixel_accuracy),
-            "mean_accuracy": _or_none(self.mean_accuracy),
-            "mean_accuracy_seen": _or_none(self.mean_accuracy_seen),
-            "mean_accuracy_unseen": _or_none(self.mean_accuracy_unseen),
+        return {name: _or_none(getattr(self, name)) for name in FIGURES} | {
             "classes": [
                 {
                     "class": name,
-                    "unseen": index in unseen,
+                    "unseen": index in self.unseen,
                     "iou": _or_none(self.iou[index]),
                     "accuracy": _or_none(self.accuracy[index]),
                     "labelled_pixels": self.labelled_pixels[index],
                 }
                 for index, name in enumerate(self.classes)
-            ],
+            ]
         }
 
 
 def scores_from_confusion(
     confusion: ArrayLike, seen_indices: Iterable[int], unseen_indices: Iterable[int], class_names: Sequence[str]
 ) -> Scores:
-    """Compute every figure from a confusion matrix.
+    """Compute every figure from a confusion matrix, as fractions; means leave out NaN (SPEC section 12).
 
     Args:
         confusion: (K, K) integer counts, row = true class, column = predicted class.
         seen_indices: Classes that were trained with labels.
         unseen_indices: Classes that were not; empty for a fully supervised split.
         class_names: The K class names.
-
-    Returns:
-        All figures as fractions. Means leave out classes whose value is NaN (SPEC section 12).
     """
     counts = np.asarray(confusion, dtype=np.int64)
     seen, unseen = tuple(seen_indices), tuple(unseen_indices)

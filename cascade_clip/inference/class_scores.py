@@ -1,8 +1,8 @@
 """Scores of classes, their bilinear resizing, and the labels they give (SPEC section 5).
 
-Every product and sum of the resizing is rounded on its own. PyTorch's kernel gives the same values but for the last
-bit, which there depends on how many maps are resized at once and on threads. Here a value depends on its four
-neighbours alone, so that any part of a map, and any choice of maps, equals the same part of the whole.
+Every product and sum of the resizing is rounded on its own. The last bit of PyTorch's kernel depends on how many maps
+are resized at once and on threads. Here a value depends on its four neighbours alone, so that any part of a map, and
+any choice of maps, equals the same part of the whole.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 MAPS_AT_ONCE = 8
-"""Maps that are upsampled at once: what a few of them need stays in the processor's cache."""
+"""Maps that are upsampled at once: few enough for the processor's cache."""
 EIGHT_BIT_CLASSES = 255
 """Most classes whose indices fit 8 bits beside the value for "no class"."""
 
@@ -50,14 +50,7 @@ def taps(source: int, target: int, positions: Tensor, device: torch.device) -> T
     upper = (lower + 1).clamp_(max=source - 1)
     weight = (place - lower).clamp_(max=1)
     start, stop = int(lower.min()), int(upper.max()) + 1
-    return Taps(
-        start,
-        stop,
-        (lower - start).to(device),
-        (upper - start).to(device),
-        (1 - weight).to(device),
-        weight.to(device),
-    )
+    return Taps(start, stop, *(part.to(device) for part in (lower - start, upper - start, 1 - weight, weight)))
 
 
 def resample(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
@@ -84,16 +77,13 @@ def no_class(classes: int) -> int:
 
 
 def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias: float) -> Tensor:
-    """Turn the network's mask logits into scores at the size of the window.
+    """Scores (B, K, H, W) float32 in [-bias, 1] at the size of the window from the network's mask logits.
 
     Args:
         mask_logits: (B, K, h, w) float, unbounded.
         size: Height and width (H, W) of the scores.
         seen: (K,) bool, classes that were trained with labels.
         bias: Subtracted from the scores of seen classes: 0.1 inductive, 0 after self-training.
-
-    Returns:
-        (B, K, H, W) float32 in [-bias, 1].
     """
     rows, columns = (
         taps(source, target, torch.arange(target), mask_logits.device)
@@ -108,14 +98,14 @@ def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias:
 
 
 def class_bias(seen: Tensor, bias: float) -> Tensor:
-    """What each class loses, (S, 1, 1) float32: `bias` where `seen` (S,) bool says so, else 0."""
+    """Bias of each class, (S, 1, 1) float32: `bias` where `seen` (S,) bool is true, else 0."""
     return (seen.float() * bias)[:, None, None]
 
 
 def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
     """Sigmoid of logits (S, H, W) minus a bias (S, 1, 1), in place.
 
-    Written out because the last bit of PyTorch's own sigmoid depends on where in memory a value lies.
+    The last bit of PyTorch's own sigmoid depends on where in memory a value is.
     """
     return logits.neg_().exp_().add_(1).reciprocal_().sub_(bias)
 
@@ -123,16 +113,13 @@ def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
 def labels_from_scores(scores: Tensor, size: tuple[int, int], threshold: float | None = None) -> Winners:
     """Resize averaged scores to the image's size and take the best class; equal scores go to the lowest index.
 
-    Scores, not logits, are resized, as released. This is the plain path: `TileLabels` gives the same without resizing
-    the scores of classes that cannot win.
+    Scores, not logits, are resized, as released. `TileLabels` gives the same without resizing the scores of classes
+    that cannot win.
 
     Args:
         scores: (K, h, w) float32.
-        size: Height and width (H, W) of the image.
+        size: Height and width (H, W) of the image and of the result.
         threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
-
-    Returns:
-        Labels and winning scores, both (H, W), on the device of `scores`.
     """
     rows, columns = (
         taps(source, target, torch.arange(target), scores.device)

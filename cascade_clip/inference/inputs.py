@@ -1,4 +1,4 @@
-"""What a user points at: images in any form, files, folders and globs, and lists of class names."""
+"""Inputs that users name: images in any form, files, folders and globs, and lists of class names."""
 
 from __future__ import annotations
 
@@ -27,30 +27,25 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     Raises:
         UserError: An input does not exist, or no image was found in it.
     """
-    found = [path for given in inputs for path in _images_of(Path(given).expanduser())]
-    by_place: dict[Path, Path] = {}
-    for path in found:
-        by_place.setdefault(path.resolve(), path)
-    return list(by_place.values())
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        for path in _images_of(Path(given).expanduser()):
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
 
 
 def output_stems(images: Sequence[Path]) -> list[str]:
-    """Give every image a name for its output files, so that none overwrites another's.
-
-    Args:
-        images: Files, each once.
+    """Name the output files of images, each given once, so that none overwrites another's.
 
     Returns:
-        The stem of the file; where that is taken (case does not matter), with its folder's name or its suffix in front
-        or behind, else with a number.
+        The stem of each file; where that is taken (case does not matter), with its folder's name in front or its suffix
+        behind, else with a number.
     """
-    taken: set[str] = set()
-    stems: list[str] = []
+    stems: dict[str, str] = {}
     for image in images:
-        stem = next(name for name in _possible_stems(image) if name.casefold() not in taken)
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
+        stem = next(name for name in _possible_stems(image) if name.casefold() not in stems)
+        stems[stem.casefold()] = stem
+    return list(stems.values())
 
 
 def read_class_file(path: Path) -> list[str]:
@@ -75,24 +70,16 @@ def _images_of(given: Path) -> list[Path]:
     if given.is_file():
         return [given]
     if given.is_dir():
-        images = _only_images(given.iterdir())
-        if not images:
-            raise UserError(f'No image was found in the folder "{given}". Known are files that end in {_suffixes()}.')
-        return images
-    if not glob.has_magic(str(given)):
+        where, paths = f'was found in the folder "{given}"', list(given.iterdir())
+    elif glob.has_magic(str(given)):
+        matches = glob.glob(str(given), recursive=True)  # noqa: PTH207  (absolute patterns)
+        where, paths = f'matches "{given}"', [Path(match) for match in matches]
+    else:
         raise UserError(f'There is no file or folder "{given}".')
-    images = _only_images(Path(match) for match in glob.glob(str(given), recursive=True))  # noqa: PTH207  (absolute patterns)
+    images = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not images:
-        raise UserError(f'No image matches "{given}". Known are files that end in {_suffixes()}.')
+        raise UserError(f"No image {where}. Known are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
     return images
-
-
-def _only_images(paths: Iterator[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-
-
-def _suffixes() -> str:
-    return ", ".join(sorted(IMAGE_SUFFIXES))
 
 
 def _possible_stems(image: Path) -> Iterator[str]:

@@ -23,12 +23,7 @@ class OnnxNetwork(nn.Module):
     """
 
     def __init__(self, file: Path, patch_size: int, device: torch.device) -> None:
-        """Load an ONNX file of `export`.
-
-        Args:
-            file: The file.
-            patch_size: Side of a patch in pixels.
-            device: The CPU or a CUDA device that `onnx_device` gave.
+        """Load an ONNX file of `export`; `device` is the CPU or a CUDA device, see `onnx_device`.
 
         Raises:
             UserError: onnxruntime is not installed, or the file cannot be read.
@@ -52,14 +47,11 @@ class OnnxNetwork(nn.Module):
         self.window = (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Mask logits of an image and text embeddings.
+        """Mask logits (B, K, h, w) float32 on the image's device, unbounded, on the grid of patches.
 
         Args:
             image: (B, 3, H, W) float, normalised.
             text: (K, C) text embeddings, unit vectors.
-
-        Returns:
-            (B, K, h, w) float32 on the image's device, unbounded, on the grid of patches.
 
         Raises:
             UserError: Images of another size than the file takes.
@@ -76,11 +68,7 @@ class OnnxNetwork(nn.Module):
 
 
 def check_onnxruntime() -> None:
-    """Check that onnxruntime is installed.
-
-    Raises:
-        UserError: It is not.
-    """
+    """Check that onnxruntime is installed, else raise a `UserError`."""
     if find_spec("onnxruntime") is None:
         raise UserError(
             "The runtime onnx needs onnxruntime: install the extra with `pip install 'cascade-clip[onnx]'`, or use"
@@ -92,10 +80,10 @@ def onnx_device(name: str) -> torch.device:
     """Choose the device for onnxruntime, which must support it as PyTorch does.
 
     Args:
-        name: `auto` (cuda where both have it, else cpu), `cpu`, `cuda` or `cuda:N`.
+        name: `auto` (cuda where both support it, else cpu), `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        UserError: An unknown name, or a device that one of them does not have.
+        UserError: An unknown name, a device that one of them does not support, or no onnxruntime.
     """
     check_onnxruntime()
     import onnxruntime

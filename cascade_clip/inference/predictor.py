@@ -32,7 +32,6 @@ from cascade_clip.inference.sliding_window import (
     window_logits,
 )
 from cascade_clip.inference.tile_labels import TileLabels
-from cascade_clip.labels import LabelMap
 from cascade_clip.model.network import CascadeNetwork, EveryDecoder
 
 LARGEST_LOGITS = 2**28
@@ -48,7 +47,17 @@ class Vocabulary:
     Attributes:
         names: K names, as results show them.
         text: (K, C) float32 text embeddings, unit vectors.
-        seen: (K,) bool, classes that were trained with labels: the bias is taken from their scores.
+        seen: (K,) bool, classes that were trained with labels: the bias is subtracted from their scores.
+
+    Raises:
+        UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
+
+    Example:
+        >>> from cascade_clip import CascadeCLIP
+        >>> model = CascadeCLIP.from_pretrained("dense:bundled")
+        >>> vocabulary = model.vocabulary(["wood", "water|pond"])
+        >>> vocabulary.names, tuple(vocabulary.text.shape), vocabulary.seen.tolist()
+        (('wood', 'water'), (2, 128), [False, False])
     """
 
     names: tuple[str, ...]
@@ -56,11 +65,6 @@ class Vocabulary:
     seen: Tensor
 
     def __post_init__(self) -> None:
-        """Check that all three speak of the same classes.
-
-        Raises:
-            UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
-        """
         if self.text.ndim != 2 or not len(self.names) == len(self.text) == len(self.seen):
             raise UserError(
                 f"{len(self.names)} classes are named, but text embeddings of shape {tuple(self.text.shape)} given:"
@@ -72,20 +76,12 @@ class Vocabulary:
 
     @classmethod
     def of_split(cls, split: Split, text: Tensor) -> Self:
-        """The classes of a split with their text embeddings (K, C).
-
-        Raises:
-            UserError: Another number of embeddings than of classes.
-        """
+        """The classes of a split with their text embeddings (K, C)."""
         return cls(split.class_names, text, torch.tensor([name not in split.unseen for name in split.class_names]))
 
     @classmethod
     def of_names(cls, names: Sequence[str] | None, text: Tensor) -> Self:
-        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on.
-
-        Raises:
-            UserError: Another number of embeddings than of names.
-        """
+        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on."""
         given = tuple(names) if names is not None else tuple(f"class {index}" for index in range(len(text)))
         return cls(given, text, torch.zeros(len(given), dtype=torch.bool))
 
@@ -102,17 +98,22 @@ class _Prepared(NamedTuple):
 
 
 class Predictor:
-    """A network and how it looks at images: resizing, windows, bias, device, precision.
+    """A network and its settings for images: resizing, windows, bias, device, precision.
 
-    `set_image` encodes an image once for any number of vocabularies:
+    `set_image` encodes an image once for any number of vocabularies. An image with one vocabulary only takes less
+    memory by `segment_image`; many images are fastest by `label_maps`. Labels are equal in all three, but for the last
+    bit of scores where an accelerator's batches hold several images.
 
-        predictor = model.predictor()
-        predictor.set_image(pixels)
-        streets = predictor.segment(model.vocabulary(["road", "tree"]))
-        animals = predictor.segment(model.vocabulary(["cow", "sheep"]))
-
-    An image with one vocabulary only takes less memory by `segment_image`; many images are fastest by `label_maps`.
-    Labels are equal in all three, but for the last bit of scores where an accelerator's batches hold several images.
+    Example:
+        >>> import numpy as np
+        >>> from cascade_clip import CascadeCLIP
+        >>> model = CascadeCLIP.from_pretrained("dense:bundled")
+        >>> predictor = model.predictor()
+        >>> predictor.set_image(np.zeros((64, 96, 3), np.uint8))
+        >>> predictor.segment(model.vocabulary(["wood", "water"])).labels.shape
+        (64, 96)
+        >>> predictor.segment(model.vocabulary(["circle", "square", "grass"])).scores.dtype
+        dtype('float32')
     """
 
     def __init__(
@@ -124,14 +125,14 @@ class Predictor:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Bundle what every prediction needs.
+        """See `CascadeCLIP.predictor`.
 
         Args:
             network: Image and text embeddings to mask logits, in evaluation mode, on `device`.
             data: Short side, mean and standard deviation.
             inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
             device: Where the network runs.
-            dtype: Precision of the network's products; scores are float32 whatever it is.
+            dtype: Precision of the network's products; scores are always float32.
         """
         self.network = network
         self.data = data
@@ -141,13 +142,10 @@ class Predictor:
         self._image: _Prepared | None = None
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
-        """Take an image for `segment`, `scores` and `stage_scores`, and encode it.
+        """Encode an image (H, W, 3) uint8 RGB for `segment`, `scores` and `stage_scores`.
 
         The encoding is kept where the network can encode apart (one in PyTorch can, an exported one cannot) and the
-        image has at most `MOST_ENCODED_WINDOWS` windows; else only the pixels are.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
+        image has at most `MOST_ENCODED_WINDOWS` windows; otherwise only the pixels are kept.
 
         Raises:
             UserError: The image is so narrow that not even one class's logits would fit into memory.
@@ -157,18 +155,13 @@ class Predictor:
         windows = len(self._boxes(prepared.size)) * (2 if self.inference.flip else 1)
         if isinstance(self.network, EncodingNetwork) and windows <= MOST_ENCODED_WINDOWS:
             cut = window_batches([prepared.pixels], self.inference, self.network.patch_size)
-            prepared = prepared._replace(batches=encoded_batches(self.network, cut, self.dtype))
+            prepared = prepared._replace(batches=encoded_batches(self.network, cut, self.dtype, self.device))
         self._image = prepared
 
     def segment(self, vocabulary: Vocabulary, threshold: float | None = None) -> Segmentation:
-        """Segment the image of `set_image`.
+        """Segment the image of `set_image`: labels and winning scores at its own size.
 
-        Args:
-            vocabulary: The K classes.
-            threshold: Pixels whose winning score is below it belong to no class; None: every pixel has a class.
-
-        Returns:
-            Labels uint8 (uint16 above 255 classes) and winning scores float32 at the image's own size.
+        Pixels whose winning score is below `threshold` belong to no class; None: every pixel has a class.
 
         Raises:
             UserError: No image was set, or it is so narrow that its logits would not fit into memory.
@@ -178,28 +171,19 @@ class Predictor:
     def segment_image(
         self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None
     ) -> Segmentation:
-        """Segment an image (H, W, 3) uint8 RGB of which nothing is kept; else as `segment`."""
+        """Segment an image (H, W, 3) uint8 RGB without keeping its encoding; otherwise as `segment`."""
         return self._segment(self._prepare(image, len(vocabulary)), vocabulary, threshold)
 
     def label_image(self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None) -> Winners:
-        """Segment an image (H, W, 3) uint8 RGB and leave the result (H, W) on the device; else as `segment`."""
+        """Labels and winning scores (H, W) on the device of an image (H, W, 3) uint8 RGB; otherwise as `segment`."""
         return self._label(self._prepare(image, len(vocabulary)), vocabulary, threshold)
 
     def label_maps(
         self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
     ) -> Iterator[Tensor]:
-        """Segment many images without their scores.
+        """Segment many images (H, W, 3) uint8 RGB without their scores: (H, W) labels of each in order, on the device.
 
-        Args:
-            images: (H, W, 3) uint8 RGB each, any sizes.
-            vocabulary: The K classes.
-            together: Images whose windows share batches; None: `images_together`.
-
-        Yields:
-            (H, W) labels of each image, in order, on the device.
-
-        Raises:
-            UserError: An image is so narrow that its logits would not fit into memory.
+        `together` is how many images share batches of windows; None: `images_together`. Errors as of `segment`.
         """
         stream = iter(images)
         while some := list(islice(stream, together or self.images_together)):
@@ -209,41 +193,29 @@ class Predictor:
 
     @property
     def images_together(self) -> int:
-        """How many images share batches of windows in `label_maps`.
-
-        One on a CPU, which is no faster with several; an image's labels then do not depend on the others even in the
-        last bit of their scores.
-        """
+        """How many images share batches in `label_maps`: one on a CPU, which is no faster with several."""
         return 1 if self.device.type == "cpu" else self.inference.window_batch
 
     def scores(self, vocabulary: Vocabulary) -> Tensor:
-        """Scores of every class for the image of `set_image`.
+        """Scores (K, h, w) float32 in [-bias, 1] of every class for the image of `set_image`, on the device.
 
-        Returns:
-            (K, h, w) float32 on the device in [-bias, 1], at the size at which the image is segmented: its short side
-            is `data.short_side`.
-
-        Raises:
-            UserError: No image was set, or it is so narrow that its logits would not fit into memory.
+        Their size is that at which the image is segmented: its short side is `data.short_side`. Errors as of `segment`.
         """
         (windows,) = self._logits([self._current()], vocabulary.text)
         return averaged_scores(windows, vocabulary.seen.to(self.device), self.inference.seen_bias)
 
     def stage_scores(self, text: Tensor) -> Tensor:
-        """What every decoder, one a stage in the cascade, makes of classes in the image of `set_image`.
-
-        Args:
-            text: (K, C) text embeddings.
+        """Scores of every decoder, one a stage in the cascade, for the image of `set_image` and text embeddings (K, C).
 
         Returns:
             (D + 1, K, h, w) float32 on the device in [0, 1]: sigmoid of the mask logits of each of D decoders, shallow
             to deep, and of their sum, averaged over windows; without any bias.
 
         Raises:
-            UserError: The network has no stages, no image was set, or its logits would not fit into memory.
+            UserError: As of `segment`, or the network has no stages.
         """
         every = EveryDecoder(self.cascade)
-        # Every decoder's mask of a class counts as a class of its own, so that the windows are those of `segment`.
+        # Every decoder's mask of a class counts as a class of its own.
         (windows,) = self._logits([self._current()], text, every, maps=every.parts)
         unseen = torch.zeros(every.parts * len(text), dtype=torch.bool, device=self.device)
         scores: Tensor = averaged_scores(windows, unseen, 0.0).unflatten(0, (every.parts, len(text)))
@@ -251,11 +223,7 @@ class Predictor:
 
     @property
     def cascade(self) -> CascadeNetwork:
-        """The network, if it is one with stages.
-
-        Raises:
-            UserError: It is training-free or exported.
-        """
+        """The network, where it has stages; a `UserError` where it is training-free or exported."""
         if not isinstance(self.network, CascadeNetwork):
             raise UserError("This model has no stages to look at: use a trained checkpoint that runs in PyTorch.")
         return self.network
@@ -272,7 +240,9 @@ class Predictor:
 
     def _segment(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Segmentation:
         labels, scores = self._label(image, vocabulary, threshold)
-        return Segmentation(_label_array(labels), scores.cpu().numpy(), vocabulary.names)
+        array = labels.cpu().numpy()
+        array = array if array.dtype == np.uint8 else array.astype(np.uint16)
+        return Segmentation(array, scores.cpu().numpy(), vocabulary.names)
 
     def _label(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Winners:
         """Labels and scores of `labels_from_scores(scores)`, without its work for classes that cannot win."""
@@ -314,19 +284,6 @@ class Predictor:
 
 
 def prepare_image(image: NDArray[np.uint8], data: DataConfig) -> NDArray[np.float32]:
-    """Bring the short side to `data.short_side` and normalise (SPEC section 1, test resize).
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        data: Length of the short side, mean and standard deviation.
-
-    Returns:
-        (3, h, w) float32.
-    """
+    """Resize an image (H, W, 3) uint8 to `data.short_side` and normalise it: (3, h, w) float32 (SPEC section 1)."""
     height, width = test_size(image.shape[0], image.shape[1], data.short_side)
     return normalise(resize_bilinear(image, height, width), data.mean, data.std)
-
-
-def _label_array(labels: Tensor) -> LabelMap:
-    array = labels.cpu().numpy()
-    return array if array.dtype == np.uint8 else array.astype(np.uint16)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.inference.class_scores import no_class
+from cascade_clip.labels import LabelMap
 
 ROWS_AT_ONCE = 1024
 
@@ -28,9 +29,16 @@ class ClassShare:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Labels of one image at its original size."""
+    """Labels of one image at its original size.
 
-    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    Example:
+        >>> import numpy as np
+        >>> labels, scores = np.array([[0, 1], [1, 1]], np.uint8), np.ones((2, 2), np.float32)
+        >>> [(found.name, found.share) for found in Segmentation(labels, scores, ("road", "tree")).summary()]
+        [('tree', 0.75), ('road', 0.25)]
+    """
+
+    labels: LabelMap
     """(H, W) index into `classes`; `no_class` where nothing reached the threshold. uint16 above 255 classes."""
     scores: NDArray[np.float32]
     """(H, W) score of the winning class, after the bias on seen classes."""
@@ -46,19 +54,14 @@ class Segmentation:
         """The classes that are present, the largest first; pixels of no class are left out."""
         pixels, score_sums = self._totals()
         present = sorted(np.flatnonzero(pixels).tolist(), key=lambda index: (-pixels[index], index))
+        shares, means = pixels / self.labels.size, score_sums / np.maximum(pixels, 1)
         return [
-            ClassShare(
-                name=self.classes[index],
-                index=index,
-                pixels=int(pixels[index]),
-                share=float(pixels[index] / self.labels.size),
-                mean_score=float(score_sums[index] / pixels[index]),
-            )
-            for index in present
+            ClassShare(self.classes[i], i, int(pixels[i]), share=float(shares[i]), mean_score=float(means[i]))
+            for i in present
         ]
 
     def _totals(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Pixels and summed scores (K,) of each class, in blocks of rows because bincount widens what it is given."""
+        """Pixels and summed scores (K,) of each class, in blocks of rows because bincount makes its input wider."""
         classes = len(self.classes)
         pixels = np.zeros(classes, dtype=np.int64)
         score_sums = np.zeros(classes, dtype=np.float64)
@@ -90,12 +93,7 @@ class FrameLabels:
     """Segments every Nth frame and keeps its labels for those that follow; holds one frame's result at a time."""
 
     def __init__(self, segment: Callable[[NDArray[np.uint8]], Segmentation], every: int = 1) -> None:
-        """Start before the first frame.
-
-        Args:
-            segment: (H, W, 3) uint8 RGB -> its segmentation.
-            every: N, at least 1.
-        """
+        """`segment` takes a frame (H, W, 3) uint8 RGB; `every` is N, at least 1."""
         self._segment = segment
         self._every = every
         self._seen = 0

@@ -1,11 +1,11 @@
-"""Sliding window: what a network that sees one crop at a time says about a whole image (SPEC section 5)."""
+"""Sliding window: the scores of a whole image from a network that sees one crop at a time (SPEC section 5)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from itertools import chain, groupby, repeat
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,11 +17,10 @@ from cascade_clip.runtime import products_in
 
 WindowBox = tuple[int, int, int, int]
 """A window as (y1, x1, y2, x2) in pixels; y2 and x2 are outside."""
-Item = TypeVar("Item")
 
 
 class MaskNetwork(Protocol):
-    """What inference needs of a network; its owner puts it into evaluation mode."""
+    """The network as inference needs it, in evaluation mode."""
 
     @property
     def patch_size(self) -> int:
@@ -38,17 +37,15 @@ class EncodingNetwork(MaskNetwork, Protocol):
     """A network that encodes an image once for any number of vocabularies."""
 
     def encode(self, image: Tensor) -> Any:
-        """Encode an image (B, 3, H, W): a value that `__call__` takes in its place, with equal results."""
+        """Encode an image (B, 3, H, W) into a value that `__call__` takes in its place, with equal results."""
         ...
 
 
 class WindowBatch(NamedTuple):
     """Windows of one size that run through the network together."""
 
-    windows: int
-    """B, number of windows."""
     images: Any
-    """(B, 3, h, w) pixels, filled up to whole patches, or what the network's `encode` made of them."""
+    """(B, 3, h, w) pixels, filled up to whole patches, or the result of the network's `encode`."""
     mirrored: Any | None
     """The mirrored windows; None where scores are not averaged with them."""
 
@@ -58,11 +55,11 @@ class WindowLogits:
     """Mask logits of the W windows of one image.
 
     Attributes:
-        size: Height and width of the image that the windows lie in.
+        size: Height and width of the image in which the windows are.
         boxes: W windows, row by row, all of one size.
         logits: (W, K, h, w) float32, the mask logits of each window on its grid of patches.
         mirrored: Those of the mirrored windows; None where scores are not averaged with them.
-        padded: Height and width that the grid stands for: the window's, filled up to whole patches.
+        padded: Height and width of the window, filled up to whole patches.
     """
 
     size: tuple[int, int]
@@ -76,13 +73,10 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Window
     """Windows that cover an image, row by row; the last of each axis is shifted back to end at the border.
 
     Args:
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
         crop: Side of the square window; an image side below it is taken whole.
         stride: Distance of windows, at most `crop`.
-
-    Returns:
-        Boxes (y1, x1, y2, x2), all of the same size.
     """
     return [
         (y1, x1, min(y1 + crop, height), min(x1 + crop, width))
@@ -92,39 +86,24 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Window
 
 
 def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> Iterator[WindowBatch]:
-    """Cut the windows of images; windows of one size share batches, whichever image they are from.
+    """Cut the windows of images (3, H, W); windows of one size share batches, whichever image they are from.
 
-    Args:
-        images: (3, H, W) float32 each, normalised; any sizes.
-        inference: Crop, stride, mirrored averaging, windows a forward pass.
-        patch_size: Windows are filled up to multiples of it with 0, the mean colour after normalisation.
-
-    Yields:
-        Batches, in the order of the images and of each image's `window_boxes`.
+    They are filled up to multiples of the patch size with 0, the mean colour after normalisation, and come in the order
+    of the images and of each image's `window_boxes`.
     """
     of_all = [(image, box) for image in images for box in _boxes(image, inference)]
     for _, alike in groupby(of_all, key=lambda window: _size(window[1])):
-        for batch in _in_batches(list(alike), inference.window_batch):
-            yield _stacked([image[:, y1:y2, x1:x2] for image, (y1, x1, y2, x2) in batch], inference, patch_size)
+        crops = [image[:, y1:y2, x1:x2] for image, (y1, x1, y2, x2) in alike]
+        for first in range(0, len(crops), inference.window_batch):
+            yield _stacked(crops[first : first + inference.window_batch], inference, patch_size)
 
 
-def encoded_batches(network: EncodingNetwork, batches: Iterable[WindowBatch], dtype: torch.dtype) -> list[WindowBatch]:
-    """Encode windows, so that `window_logits` can decode them for any number of vocabularies.
-
-    Args:
-        network: In evaluation mode.
-        batches: From `window_batches`, on the network's device.
-        dtype: Precision of the network's products.
-    """
-
-    def encode(images: Tensor) -> Any:
-        with torch.inference_mode(), products_in(dtype, images.device):
-            return network.encode(images)
-
-    return [
-        WindowBatch(windows, encode(images), None if mirrored is None else encode(mirrored))
-        for windows, images, mirrored in batches
-    ]
+def encoded_batches(
+    network: EncodingNetwork, batches: Iterable[WindowBatch], dtype: torch.dtype, device: torch.device
+) -> list[WindowBatch]:
+    """Encode windows on the network's device once, for `window_logits` to decode for any number of vocabularies."""
+    with torch.inference_mode(), products_in(dtype, device):
+        return [WindowBatch(*(None if part is None else network.encode(part) for part in batch)) for batch in batches]
 
 
 def window_logits(
@@ -143,7 +122,7 @@ def window_logits(
         images: (3, H, W) float32 each, normalised, on the network's device; any sizes.
         text: (K, C) float32 text embeddings on the same device.
         inference: Crop, stride, mirrored averaging, windows a forward pass.
-        dtype: Precision of the network's products (autocast); logits are float32 whatever it is.
+        dtype: Precision of the network's products (autocast); logits are always float32.
         batches: The windows of these images, where they were encoded before; None: cut here, a batch at a time.
     """
     patch_size = network.patch_size
@@ -162,18 +141,9 @@ def slide_scores(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Average the scores of all windows that see a pixel.
+    """Average the scores of all windows that cover a pixel: (K, H, W) float32 in [-bias, 1] on the image's device.
 
-    Args:
-        network: Image and text embeddings to mask logits, in evaluation mode.
-        image: (3, H, W) float32, normalised, on the network's device; any size.
-        text: (K, C) float32 text embeddings on the same device.
-        seen: (K,) bool, the classes that the bias is taken from.
-        inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
-        dtype: Precision of the network's products (autocast); scores are float32 whatever it is.
-
-    Returns:
-        (K, H, W) float32 scores on the image's device, in [-bias, 1].
+    The bias is subtracted from the scores of classes that are `seen`, (K,) bool; for the others see `window_logits`.
     """
     (windows,) = window_logits(network, [image], text, inference, dtype=dtype)
     return averaged_scores(windows, seen, inference.seen_bias)
@@ -181,15 +151,9 @@ def slide_scores(
 
 @torch.inference_mode()
 def averaged_scores(windows: WindowLogits, seen: Tensor, bias: float) -> Tensor:
-    """Scores of every class at every pixel from the logits of an image's windows.
+    """Scores (K, H, W) float32 in [-bias, 1] of every class, at the size at which an image's windows were cut.
 
-    Args:
-        windows: Logits of all windows of the image.
-        seen: (K,) bool, the classes that the bias is taken from.
-        bias: Subtracted from their scores.
-
-    Returns:
-        (K, H, W) float32 at the size at which the windows were cut, in [-bias, 1].
+    `bias` is subtracted from the scores of classes that are `seen`, (K,) bool.
     """
     total = torch.zeros(windows.logits.shape[1], *windows.size, device=windows.logits.device)
     coverage = torch.zeros(windows.size, device=total.device)
@@ -213,25 +177,17 @@ def _boxes(image: Tensor, inference: InferenceConfig) -> list[WindowBox]:
     return window_boxes(image.shape[-2], image.shape[-1], inference.crop, inference.stride)
 
 
-def _in_batches(windows: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(windows), size):
-        yield windows[start : start + size]
-
-
 def _stacked(crops: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> WindowBatch:
     height, width = crops[0].shape[-2:]
     fill = (0, -width % patch_size, 0, -height % patch_size)
     stacked = torch.stack(list(crops))
-    mirrored = F.pad(stacked.flip(-1), fill) if inference.flip else None
-    return WindowBatch(len(crops), F.pad(stacked, fill), mirrored)
+    return WindowBatch(F.pad(stacked, fill), F.pad(stacked.flip(-1), fill) if inference.flip else None)
 
 
 def _logits(network: MaskNetwork, batch: WindowBatch, text: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Logits (K, h, w) of each window, and those of the mirrored window."""
-    logits = network(batch.images, text).float()
-    if batch.mirrored is None:
-        return zip(logits, [None] * batch.windows, strict=True)
-    return zip(logits, network(batch.mirrored, text).float(), strict=True)
+    mirrored = repeat(None) if batch.mirrored is None else network(batch.mirrored, text).float()
+    return zip(network(batch.images, text).float(), mirrored, strict=False)
 
 
 def _of_image(

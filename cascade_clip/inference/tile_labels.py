@@ -27,7 +27,7 @@ from cascade_clip.inference.sliding_window import WindowLogits
 TILE_SCORES = 64
 """Side of a tile in scores on a CPU: its candidates stay in the cache (measured against 32, 96, 128)."""
 TILE_SCORES_ACCELERATOR = 256
-"""Side of a tile in scores elsewhere, where each tile costs the same handful of kernel starts."""
+"""Side of a tile in scores elsewhere, where each tile costs the same few kernel launches."""
 LARGEST_TILE = 2
 """Sides of a tile in pixels are at most this many times those in scores, however much the image is enlarged."""
 TILE_ELEMENTS = 2**23
@@ -61,28 +61,15 @@ class Span:
 
     Attributes:
         pixels: Its pixels of the label map.
-        count: Number of scores that they are resized from.
-        resize: Weights of these scores.
+        resize: Weights of the n scores that they are resized from.
         overlaps: The windows that cover some of these scores, in order.
-        coverage: (count,) float32, number of windows that cover each score.
+        coverage: (n,) float32, number of windows that cover each score.
     """
 
     pixels: slice
-    count: int
     resize: Taps
     overlaps: tuple[WindowOverlap, ...]
     coverage: Tensor
-
-    @property
-    def length(self) -> int:
-        """Number of its pixels."""
-        length: int = self.pixels.stop - self.pixels.start
-        return length
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all its scores come from a single window."""
-        return len(self.overlaps) == 1
 
 
 @dataclass(frozen=True)
@@ -98,8 +85,9 @@ class Axis:
     grid: int
     """Patches of a window."""
 
-    def spans(self, tile: int, device: torch.device) -> list[Span]:
-        """Cut the axis into tiles of `tile` pixels; the last may be smaller."""
+    def spans(self, side: int, device: torch.device) -> list[Span]:
+        """Cut the axis into tiles that are resized from `side` scores; the last may be smaller."""
+        tile = max(1, min(side * self.pixels // self.scores, LARGEST_TILE * side))
         return [self._span(start, min(start + tile, self.pixels), device) for start in range(0, self.pixels, tile)]
 
     def _span(self, start: int, stop: int, device: torch.device) -> Span:
@@ -110,30 +98,17 @@ class Axis:
         read, order = neighbours.unique(return_inverse=True)
         lower, upper = order.to(device).chunk(2)
         weights = spread.lower_weight.to(device), spread.upper_weight.to(device)
-        overlaps = tuple(
-            overlap
-            for number in range(len(self.starts))
-            if (overlap := self._overlap(number, read, device)) is not None
-        )
-        coverage = torch.zeros(len(read))
-        for overlap in overlaps:
-            coverage[overlap.scores] += 1
+        overlaps, coverage = [], torch.zeros(len(read))
+        for number, begin in enumerate(self.starts):
+            first, last = torch.searchsorted(read, torch.tensor([begin, begin + self.window])).tolist()
+            if first < last:
+                inside = read[first:last] - begin
+                places = (inside, self.window - 1 - inside)
+                own, mirrored = (taps(self.grid, self.padded, place, device) for place in places)
+                overlaps.append(WindowOverlap(number, slice(first, last), own, mirrored))
+                coverage[first:last] += 1
         resize = Taps(0, len(read), lower, upper, *weights)
-        return Span(slice(start, stop), len(read), resize, overlaps, coverage.to(device))
-
-    def _overlap(self, number: int, read: Tensor, device: torch.device) -> WindowOverlap | None:
-        """Overlap of window `number` with the scores at `read` (n,), which rise; None where it covers none of them."""
-        start = self.starts[number]
-        first, last = torch.searchsorted(read, torch.tensor([start, start + self.window])).tolist()
-        if first == last:
-            return None
-        inside = read[first:last] - start
-        return WindowOverlap(
-            number,
-            slice(first, last),
-            taps(self.grid, self.padded, inside, device),
-            taps(self.grid, self.padded, self.window - 1 - inside, device),
-        )
+        return Span(slice(start, stop), resize, tuple(overlaps), coverage.to(device))
 
 
 class TileLabels:
@@ -142,14 +117,14 @@ class TileLabels:
     def __init__(
         self, windows: WindowLogits, size: tuple[int, int], seen: Tensor, bias: float, *, tile: int | None = None
     ) -> None:
-        """Lay tiles over the label map.
+        """Divide the label map into tiles.
 
         Args:
             windows: Logits of all windows of the image.
             size: Height and width (H, W) of the label map.
-            seen: (K,) bool, classes that the bias is taken from.
+            seen: (K,) bool, classes from whose scores `bias` is subtracted.
             bias: Subtracted from their scores.
-            tile: Side of a tile in scores; None: what suits the device.
+            tile: Side of a tile in scores; None: as suits the device.
         """
         self.windows, self.size = windows, size
         self.device = windows.logits.device
@@ -157,19 +132,16 @@ class TileLabels:
         self.bias = class_bias(seen, bias)
         self.margin = SCORE_ROUNDING * (1 + bias)
         side = tile or (TILE_SCORES if self.device.type == "cpu" else TILE_SCORES_ACCELERATOR)
-        self.rows, self.columns = (axis.spans(_tile_pixels(side, axis), self.device) for axis in _axes(windows, size))
+        self.rows, self.columns = (axis.spans(side, self.device) for axis in _axes(windows, size))
         self.windows_a_row = len({x1 for _, x1, _, _ in windows.boxes})
 
     @torch.inference_mode()
     def write(self, best: Tensor | None = None, threshold: float | None = None) -> Tensor:
-        """Make the label map.
+        """Make the label map (H, W): uint8 up to 255 classes, else int32; equal scores go to the lowest index.
 
         Args:
-            best: (H, W) float32 that takes the winning score of every pixel; None: not needed.
+            best: (H, W) float32, filled with the winning score of every pixel; None: not needed.
             threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
-
-        Returns:
-            (H, W) class index, uint8 up to 255 classes, else int32; equal scores go to the lowest index.
         """
         labels = torch.empty(self.size, dtype=label_dtype(self.classes), device=self.device)
         for rows in self.rows:
@@ -205,21 +177,23 @@ class TileLabels:
         """The logits (K, h, w) that a tile reads, and where."""
         for down in rows.overlaps:
             for across in columns.overlaps:
-                number = self._window(down, across)
+                number = down.window * self.windows_a_row + across.window
                 yield self.windows.logits[number], down.taps, across.taps
                 if self.windows.mirrored is not None:
                     yield self.windows.mirrored[number], down.taps, across.mirrored
 
     def _winners(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Winning class, int64, and score of a tile's pixels; candidates take turns where they are many."""
-        together = max(1, TILE_ELEMENTS // max(rows.count * columns.count, rows.length * columns.length))
+        scores = len(rows.coverage) * len(columns.coverage)
+        pixels = len(rows.resize.lower) * len(columns.resize.lower)
+        together = max(1, TILE_ELEMENTS // max(scores, pixels))
         first, *rest = candidates.split(together)
         winners, best = self._best_of(rows, columns, first)
         for some in rest:
-            others, scores = self._best_of(rows, columns, some)
+            others, their_best = self._best_of(rows, columns, some)
             # Later candidates have higher indices: they lose ties.
-            better = scores > best
-            winners, best = torch.where(better, others, winners), torch.where(better, scores, best)
+            better = their_best > best
+            winners, best = torch.where(better, others, winners), torch.where(better, their_best, best)
         return winners, best
 
     def _best_of(self, rows: Span, columns: Span, candidates: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,10 +209,10 @@ class TileLabels:
     def _scores(self, rows: Span, columns: Span, candidates: Tensor) -> Tensor:
         """Scores (S, H, W) of some classes at the pixels of a tile, averaged over windows and resized."""
         bias = self.bias[candidates]
-        if rows.is_whole and columns.is_whole:
+        if len(rows.overlaps) == len(columns.overlaps) == 1:
             averaged = self._window_scores(rows.overlaps[0], columns.overlaps[0], candidates, bias)
         else:
-            averaged = torch.zeros(len(candidates), rows.count, columns.count, device=self.device)
+            averaged = torch.zeros(len(candidates), len(rows.coverage), len(columns.coverage), device=self.device)
             for down in rows.overlaps:
                 for across in columns.overlaps:
                     window = self._window_scores(down, across, candidates, bias)
@@ -247,15 +221,12 @@ class TileLabels:
         return averaged if self.size == self.windows.size else resample(averaged, rows.resize, columns.resize)
 
     def _window_scores(self, down: WindowOverlap, across: WindowOverlap, candidates: Tensor, bias: Tensor) -> Tensor:
-        number = self._window(down, across)
+        number = down.window * self.windows_a_row + across.window
         scores = scores_of_logits(resample(self.windows.logits[number][candidates], down.taps, across.taps), bias)
         if self.windows.mirrored is None:
             return scores
         mirrored = resample(self.windows.mirrored[number][candidates], down.taps, across.mirrored)
         return scores.add_(scores_of_logits(mirrored, bias)).div_(2)
-
-    def _window(self, down: WindowOverlap, across: WindowOverlap) -> int:
-        return down.window * self.windows_a_row + across.window
 
 
 def _axes(windows: WindowLogits, size: tuple[int, int]) -> tuple[Axis, Axis]:
@@ -266,8 +237,3 @@ def _axes(windows: WindowLogits, size: tuple[int, int]) -> tuple[Axis, Axis]:
         Axis(size[0], windows.size[0], rows, y2 - y1, windows.padded[0], height),
         Axis(size[1], windows.size[1], columns, x2 - x1, windows.padded[1], width),
     )
-
-
-def _tile_pixels(side: int, axis: Axis) -> int:
-    """Pixels of a tile along one axis, from `side` scores."""
-    return max(1, min(side * axis.pixels // axis.scores, LARGEST_TILE * side))

@@ -9,8 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,10 @@ from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.errors import UserError
 from cascade_clip.progress import Progress
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
-    from av.stream import Stream
-    from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
+try:
+    import av
+except ImportError:  # the extra `video` is not installed: `require_pyav` says so
+    av = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +29,9 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 """Files that are read as videos."""
 CUT_OFF = 0.9
 """A file that ends before this share of the length it claims was cut off."""
+COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
+"""Sound that an MP4 file holds as it is; other sound is left out."""
+QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
 
 Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 """A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
@@ -38,13 +39,13 @@ Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video is.
+    """Properties of a video.
 
     Attributes:
         width: Of the frames as a player shows them.
         height: Of the frames as a player shows them.
         rate: Frames a second, on average.
-        seconds: Length; None where the file does not say.
+        seconds: Length; None: the file does not say.
         audio: Codec of its sound; None: it has no sound.
     """
 
@@ -66,10 +67,12 @@ def video_facts(source: Path) -> VideoFacts:
     Raises:
         UserError: PyAV is missing, or the file is no video that can be read.
     """
-    av = require_pyav()
-    with _opened(av, source) as container:
-        stream = _video_stream(container, source)
-        frame, _ = next(_frames(av, container, [stream], source), (None, None))
+    require_pyav()
+    with _opened(source) as container:
+        if not container.streams.video:
+            raise UserError(f"{source} holds no pictures that can be read: it is no video, or it is broken or cut off.")
+        stream = container.streams.video[0]
+        frame, _ = next(_frames(container, [stream], source), (None, None))
         if frame is None:
             raise UserError(f"{source} holds no frame that can be read: it is broken or cut off.")
         height, width = _pixels(frame).shape[:2]
@@ -87,9 +90,9 @@ def rewrite_video(
     end: float | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Write a video anew as MP4 with every frame painted over; one frame at a time is held.
+    """Write a video anew as MP4 with every frame painted over; one frame at a time is in memory.
 
-    Size, frame times and sound stay as they are; sound that MP4 cannot hold is left out, which the log says.
+    Size, frame times and sound stay as they are; sound that MP4 cannot hold is left out with a warning.
 
     Args:
         source: The video.
@@ -105,16 +108,16 @@ def rewrite_video(
     Raises:
         UserError: PyAV is missing, the video is broken or has no frame in that range, or the target cannot be written.
     """
-    av, facts = require_pyav(), video_facts(source)
+    facts = video_facts(source)
     last = min((value for value in (end, facts.seconds) if value is not None), default=start)
     expected = max(0, round((last - start) * facts.rate))
     waiting = target.with_name(f".{target.name}.{os.getpid()}.part")
     written, reached = 0, 0.0
     try:
         with ExitStack() as stack:
-            container = stack.enter_context(_opened(av, source))
-            writer = stack.enter_context(VideoWriter(av, waiting, container, (facts.width, facts.height), facts.rate))
-            for item, seconds in _frames(av, container, writer.read, source, start, end):
+            container = stack.enter_context(_opened(source))
+            writer = stack.enter_context(VideoWriter(waiting, container, (facts.width, facts.height), facts.rate))
+            for item, seconds in _frames(container, writer.read, source, start, end):
                 if not isinstance(item, av.VideoFrame):
                     writer.copy(item, start)
                     continue
@@ -138,42 +141,26 @@ def rewrite_video(
     return written
 
 
-def require_pyav() -> ModuleType:
-    """The module `av`.
-
-    Raises:
-        UserError: It is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError('Videos need PyAV: install it with pip install "cascade-clip[video]".') from error
-    return av
+def require_pyav() -> None:
+    """Raise a `UserError` where PyAV is not installed."""
+    if av is None:
+        raise UserError('Videos need PyAV: install it with pip install "cascade-clip[video]".')
 
 
-def _opened(av: ModuleType, source: Path) -> InputContainer:
+def _opened(source: Path) -> av.container.InputContainer:
     if not source.is_file():
         raise UserError(f"There is no video {source}.")
     try:
-        container: InputContainer = av.open(str(source))
+        return av.open(str(source))
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(
             f"{source} cannot be read: it is broken, cut off or no video of a known kind ({error.strerror})."
         ) from error
-    return container
-
-
-def _video_stream(container: InputContainer, source: Path) -> VideoStream:
-    if not container.streams.video:
-        container.close()
-        raise UserError(f"{source} holds no pictures that can be read: it is no video, or it is broken or cut off.")
-    return container.streams.video[0]
 
 
 def _frames(
-    av: ModuleType,
-    container: InputContainer,
-    streams: list[Stream],
+    container: av.container.InputContainer,
+    streams: list[av.stream.Stream],
     source: Path,
     start: float = 0.0,
     end: float | None = None,
@@ -204,8 +191,8 @@ def _frames(
         raise UserError(f"{source} is broken after {seconds:.1f} seconds ({error.strerror}).") from error
 
 
-def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.uint8]:
-    """A frame as a player shows it, (H, W, 3) uint8 RGB; one of another size is brought to that of the first."""
+def _pixels(frame: av.VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.uint8]:
+    """A frame as a player shows it, (H, W, 3) uint8 RGB, resized to the size in `facts`."""
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     turned = np.rot90(pixels, round(frame.rotation / 90))
     if facts is not None and turned.shape[:2] != (facts.height, facts.width):
@@ -213,49 +200,22 @@ def _pixels(frame: VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.ui
     return turned
 
 
-if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
-    from av.packet import Packet
-    from av.stream import Stream
-    from av.video.stream import VideoStream
-
-log = logging.getLogger(__name__)
-
-COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
-"""Sound that an MP4 file holds as it is; other sound is left out."""
-QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
-
-
 class VideoWriter:
-    """An MP4 file in the making."""
+    """An MP4 file while it is written."""
 
-    def __init__(
-        self, av: ModuleType, place: Path, source: InputContainer, size: tuple[int, int], rate: Fraction
-    ) -> None:
-        """Begin a file.
-
-        Args:
-            av: PyAV.
-            place: The file; its folder is made where it does not exist.
-            source: The video whose times and sound are kept.
-            size: Width and height of the frames.
-            rate: Frames a second, on average.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+    def __init__(self, place: Path, source: av.container.InputContainer, size: tuple[int, int], rate: Fraction) -> None:
+        """Begin the file `place` with frames of `size` (width, height) and the times and sound of `source`."""
         place.parent.mkdir(parents=True, exist_ok=True)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self._av = av
-        video_in: VideoStream = source.streams.video[0]
-        self._container: OutputContainer = av.open(str(place), "w", format="mp4")
-        self._video: Any = self._container.add_stream(codec, rate=rate, options=QUALITY[codec])
+        video_in = source.streams.video[0]
+        self._container = cast(Any, av.open(str(place), "w", format="mp4"))
+        self._video = self._container.add_stream(codec, rate=rate, options=QUALITY[codec])
         self._video.width, self._video.height = size
         # Half the colour resolution is what every player reads, but it needs even sides.
         self._video.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
         self._clock: Fraction = video_in.time_base or 1 / rate
         self._video.codec_context.time_base = self._clock
-        self.read: list[Stream] = [video_in]
+        self.read: list[av.stream.Stream] = [video_in]
         self._sound: dict[int, Any] = {}
         self._origin = (source.start_time or 0) / av.time_base
         for sound in source.streams.audio[:1]:
@@ -274,11 +234,11 @@ class VideoWriter:
 
     def write(self, pixels: NDArray[np.uint8], seconds: float) -> None:
         """Add a frame that is shown from `seconds` on."""
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
         frame.time_base, frame.pts = self._clock, round(seconds / self._clock)
         self._container.mux(self._video.encode(frame))
 
-    def copy(self, packet: Packet[Stream], start: float) -> None:
+    def copy(self, packet: av.Packet[av.stream.Stream], start: float) -> None:
         """Add a piece of sound as it is, earlier by `start` seconds."""
         if packet.time_base is None or packet.pts is None or packet.dts is None:
             return

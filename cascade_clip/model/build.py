@@ -17,14 +17,10 @@ from cascade_clip.model.network import CascadeNetwork
 
 
 def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetwork:
-    """Build the network of a recipe on an image tower.
+    """Build the network of a recipe on an image tower of open_clip.
 
-    New weights are drawn from PyTorch's global random state. The tower is frozen; so are the stage projections unless
-    the recipe trains them (SPEC section 8).
-
-    Args:
-        config: Host, stages, prompts, aggregation, decoder.
-        visual: open_clip's image tower, whose activations are put in place of equal ones that keep less.
+    New weights are drawn from PyTorch's global random state. The tower is frozen, and so are the stage projections
+    unless the recipe trains them (SPEC section 8); its activations are replaced by equal ones that keep less memory.
 
     Raises:
         UserError: Stages or prompts beyond the tower's blocks, decoder heads that do not divide the joint dimension, or
@@ -42,13 +38,9 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
 
 
 def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: int) -> nn.Module:
-    """Build what merges the maps of a stage's blocks, a list of (B, N, C), into one (B, N, C).
+    """Build what merges a list of a stage's `blocks` maps (B, N, C), C = `dim`, into one (B, N, C).
 
-    Args:
-        config: Which aggregation, and its settings.
-        blocks: Blocks of the stage; the tokens of a single one are left as they are, whatever the aggregation.
-        dim: C, joint dimension.
-        heads: Attention heads of the decoder, for aggregations that attend.
+    The tokens of a single block are left as they are. `heads` are the decoder's, for aggregations that attend.
 
     Raises:
         UserError: An aggregation of another package that cannot be loaded.

@@ -11,8 +11,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.image_encoder import patch_grid, resize_positions
-from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip
+from cascade_clip.model.clip.image_encoder import embed_patches, patch_grid
+from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_name
 
 DenseAttention = Literal["value", "self-self"]
 _CERTAIN = 1e-6
@@ -36,12 +36,7 @@ class DenseNetwork(nn.Module):
     """
 
     def __init__(self, visual: VisionTransformer, *, attention: DenseAttention = "value", scale: float = 100.0) -> None:
-        """Wrap open_clip's image tower.
-
-        Args:
-            visual: open_clip's ViT with a class token.
-            attention: What replaces the last block's attention.
-            scale: CLIP's logit scale: cosines times this go through a softmax over classes.
+        """Wrap open_clip's ViT; cosines times `scale`, CLIP's logit scale, go through a softmax over classes.
 
         Raises:
             UserError: The last block's attention is not PyTorch's own, so that its values cannot be read.
@@ -62,40 +57,31 @@ class DenseNetwork(nn.Module):
         """Encode images (B, 3, H, W) once; `forward` compares the result with any number of vocabularies.
 
         Raises:
-            UserError: A side that is no multiple of the patch size.
+            UserError: A side is no multiple of the patch size.
         """
         grid = patch_grid(image, self.patch_size)
         return DenseTokens(F.normalize(self.patch_tokens(image, grid), dim=-1), grid)
 
     def forward(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
-        """Mask logits whose sigmoid is the probability of a class among all that are given.
+        """Mask logits (B, K, h, w) on the grid of patches; their sigmoid is the probability of a class among all given.
 
         Args:
-            image: (B, 3, H, W) float, normalised, or what `encode` made of it.
+            image: (B, 3, H, W) float, normalised, or the result of `encode`.
             text: (K, C) text embeddings, unit vectors.
 
-        Returns:
-            (B, K, h, w) on the grid of patches.
-
         Raises:
-            UserError: A side that is no multiple of the patch size.
+            UserError: A side is no multiple of the patch size.
         """
         encoded = self.encode(image) if isinstance(image, Tensor) else image
         # In half precision the largest probability would be 1, whose logit is infinite.
         probability = (self.scale * encoded.tokens.float() @ text.float().T).float().softmax(dim=-1)
-        logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2)
-        by_patch: Tensor = logits.unflatten(-1, encoded.grid)
-        return by_patch
+        logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2).unflatten(-1, encoded.grid)
+        return logits
 
     def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patch tokens (B, N, C) in the joint space, not normalised."""
         visual = self.visual
-        patches = visual.conv1(image).flatten(2).transpose(1, 2)
-        tokens = torch.cat([visual.class_embedding.expand(len(image), 1, -1).to(patches.dtype), patches], dim=1)
-        positions = resize_positions(
-            visual.positional_embedding, tuple(visual.grid_size), grid, mode="bicubic-antialias"
-        )
-        tokens = visual.ln_pre(tokens + positions.to(tokens.dtype))
+        tokens = embed_patches(visual, image, grid, class_embeddings=1, position_resize="bicubic-antialias")
         *earlier, last = visual.transformer.resblocks
         for block in earlier:
             tokens = block(tokens)
@@ -104,7 +90,7 @@ class DenseNetwork(nn.Module):
         return projected
 
     def _attend(self, attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-        """Output (B, 1 + N, W) of the last block's attention, changed as `self.attention` says."""
+        """Output (B, 1 + N, W) of the last block's attention, replaced as `self.attention` says."""
         query, key, value = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
         if self.attention == "self-self":
             by_head = [x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)]
@@ -121,25 +107,22 @@ _OVERLAP = 426 / 512
 
 
 def is_dense(name: str) -> bool:
-    """Whether a model's name asks for training-free segmentation."""
+    """Whether a model's name is that of a training-free one."""
     return name.startswith(tuple(PREFIXES))
 
 
 def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
-    """Load a training-free model.
+    """Load a training-free model: its network, its CLIP, and a recipe with CLIP's own normalisation and no bias.
 
     Args:
         name: `dense:NAME` reads the last block's value path, `dense-self:NAME` lets patches attend to similar ones.
             NAME is `bundled`, an open_clip name with `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
 
-    Returns:
-        The network, its CLIP, and a recipe that says how images reach it: CLIP's own normalisation, no bias.
-
     Raises:
-        UserError: A CLIP that cannot be had.
+        UserError: A CLIP that cannot be loaded.
     """
     prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
-    architecture, weights = _split_name(name.removeprefix(prefix))
+    architecture, weights = split_clip_name(name.removeprefix(prefix), default=DEFAULT_WEIGHTS)
     clip = load_clip(architecture, weights)
     network = DenseNetwork(clip.visual, attention=PREFIXES[prefix])
     own_side = int(clip.visual.image_size[0])
@@ -153,11 +136,3 @@ def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
         inference=InferenceConfig(crop=side, stride=max(1, round(side * _OVERLAP)), seen_bias=0.0),
     )
     return network, clip, recipe
-
-
-def _split_name(name: str) -> tuple[str, str | None]:
-    """Split "ViT-B-16:laion2b_s34b_b88k"; `bundled`, hf-hub and local-dir bring their own weights."""
-    if name == BUNDLED or name.startswith(("hf-hub:", "local-dir:")):
-        return name, None
-    architecture, _, weights = name.partition(":")
-    return architecture, weights or DEFAULT_WEIGHTS

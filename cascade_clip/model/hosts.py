@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from open_clip.transformer import VisionTransformer
@@ -19,80 +20,51 @@ from cascade_clip.model.head.decoder import TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import RELEASED_HEADS, FrequencyDecoder
 
 
-def heads_by_width(dim: int) -> int:
-    """Heads of 64 channels each, as in CLIP's own towers; at least one."""
-    return max(1, dim // 64)
-
-
 @dataclass(frozen=True)
 class Host:
     """What a host decides.
 
     Attributes:
         encoder: Builds the encoder on an image tower; blocks of all stages are tapped (see `encoder_on`).
-        decoder: Builds one decoder from its settings, the joint dimension C and the number of heads: queries (B, K, C),
+        decoder: Builds a decoder from its settings, the joint dimension C and the number of heads: queries (B, K, C),
             memory (B, N, C), grid (h, w) -> mask logits (B, K, N).
-        region_loss: Loss that stands beside the focal loss, unless the recipe names one.
-        heads: Attention heads for a joint dimension, unless the recipe says how many.
+        region_loss: Loss beside the focal loss, unless the recipe names one.
+        heads: Attention heads for a joint dimension, unless the recipe says how many; by default one for 64 channels.
     """
 
     encoder: Callable[[ModelConfig, VisionTransformer], ImageEncoder]
     decoder: Callable[[DecoderConfig, int, int], nn.Module]
     region_loss: Literal["dice", "ssim"] = "dice"
-    heads: Callable[[int], int] = heads_by_width
+    heads: Callable[[int], int] = lambda dim: max(1, dim // 64)
 
 
 def encoder_on(
-    visual: VisionTransformer,
-    config: ModelConfig,
-    *,
-    prompts: VisualPrompts | None,
-    spectral: SpectralPrompt | None = None,
-    prompt_norm: bool,
+    config: ModelConfig, visual: VisionTransformer, *, prompts: bool = True, spectral: bool = False
 ) -> ImageEncoder:
-    """Build an encoder that taps the blocks of all stages.
+    """Build an encoder that taps the blocks of all stages, with or without visual prompts and the spectral prompt.
 
-    Args:
-        visual: open_clip's image tower.
-        config: Stages, class embeddings and position resizing.
-        prompts: Visual prompts; None: the tower runs without any.
-        spectral: Spectral prompt; None: without one.
-        prompt_norm: Whether the encoder has a prompt norm where the recipe does not say.
+    It has a prompt norm beside visual prompts, unless the recipe says otherwise.
 
     Raises:
         UserError: Stages or prompts beyond the tower's blocks.
     """
+    given, width = config.prompts, visual.proj.shape[0]
+    visual_prompts = spectral_prompt = None
+    if prompts:
+        depth = given.depth or len(visual.transformer.resblocks)
+        visual_prompts = VisualPrompts(given.tokens, depth, width, int(visual.patch_size[0]), given.dropout)
+    if spectral:
+        spectral_prompt = SpectralPrompt((config.spectral.grid, config.spectral.grid), width)
+        spectral_prompt.requires_grad_(config.spectral.train)
     return ImageEncoder(
         visual,
         taps=[block for stage in config.stages for block in stage],
-        prompts=prompts,
-        spectral=spectral,
-        prompt_norm=prompt_norm if config.prompt_norm is None else config.prompt_norm,
+        prompts=visual_prompts,
+        spectral=spectral_prompt,
+        prompt_norm=prompts if config.prompt_norm is None else config.prompt_norm,
         class_embeddings=config.class_embeddings,
         position_resize=config.position_resize,
     )
-
-
-def deep_prompts(config: ModelConfig, visual: VisionTransformer) -> VisualPrompts:
-    """Prompts for the first `prompts.depth` blocks of a tower, by default for all."""
-    blocks, width = len(visual.transformer.resblocks), visual.proj.shape[0]
-    depth = config.prompts.depth or blocks
-    return VisualPrompts(config.prompts.tokens, depth, width, int(visual.patch_size[0]), config.prompts.dropout)
-
-
-def _zegclip_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
-    return encoder_on(visual, config, prompts=deep_prompts(config, visual), prompt_norm=True)
-
-
-def _spt_seg_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
-    prompts = deep_prompts(config, visual)
-    spectral = SpectralPrompt((config.spectral.grid, config.spectral.grid), visual.proj.shape[0])
-    spectral.requires_grad_(config.spectral.train)
-    return encoder_on(visual, config, prompts=prompts, spectral=spectral, prompt_norm=True)
-
-
-def _frozen_clip_encoder(config: ModelConfig, visual: VisionTransformer) -> ImageEncoder:
-    return encoder_on(visual, config, prompts=None, prompt_norm=False)
 
 
 def _text_image_decoder(config: DecoderConfig, dim: int, heads: int) -> nn.Module:
@@ -107,11 +79,13 @@ def _frequency_decoder(config: DecoderConfig, dim: int, heads: int) -> nn.Module
     )
 
 
-ZEGCLIP = Host(_zegclip_encoder, _text_image_decoder)
+ZEGCLIP = Host(encoder_on, _text_image_decoder)
 """ZegCLIP: deep visual prompts and a prompt norm (SPEC sections 3, 15)."""
 
-SPT_SEG = Host(_spt_seg_encoder, _frequency_decoder, region_loss="ssim", heads=lambda _dim: RELEASED_HEADS)
+SPT_SEG = Host(
+    partial(encoder_on, spectral=True), _frequency_decoder, region_loss="ssim", heads=lambda _dim: RELEASED_HEADS
+)
 """SPT-SEG: ZegCLIP's encoder, a spectral prompt, and decoders that read high and low frequencies (SPEC section 16)."""
 
-FROZEN_CLIP = Host(_frozen_clip_encoder, _text_image_decoder)
+FROZEN_CLIP = Host(partial(encoder_on, prompts=False), _text_image_decoder)
 """Frozen CLIP: CLIP's own encoder, no prompts, no prompt norm (SPEC section 17)."""

@@ -1,4 +1,4 @@
-"""From image to mask on one screen: start reading here."""
+"""From image to mask: start reading here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cascade_clip.model.head.cascade import CascadeHead
 
 
 class CascadeNetwork(nn.Module):
-    """Image and text embeddings in, mask logits out. Knows nothing of files, commands or configuration.
+    """Image and text embeddings in, mask logits out.
 
     Axes: B images, K classes, C joint dimension, N = h·w patches.
     """
 
     def __init__(self, encoder: ImageEncoder, head: CascadeHead) -> None:
-        """Join an encoder that taps at least the blocks of the head's stages with that head."""
+        """The encoder taps at least the blocks of the head's stages."""
         super().__init__()
         self.encoder = encoder
         self.head = head
@@ -35,27 +35,21 @@ class CascadeNetwork(nn.Module):
         return features
 
     def forward(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
-        """Mask logits: the sum over decoders, one a stage in the cascade.
+        """Mask logits (B, K, h, w), unbounded, on the grid of patches: the sum over the stages' decoders.
 
         Args:
-            image: (B, 3, H, W) float, normalised, or what `encode` made of it.
+            image: (B, 3, H, W) float, normalised, or the result of `encode`.
             text: (K, C) text embeddings, unit vectors.
-
-        Returns:
-            (B, K, h, w), unbounded, on the grid of patches.
         """
-        stages = self.stage_logits(image, text)
-        total = stages[0]
-        for stage in stages[1:]:
-            total = total + stage
-        return total
+        first, *others = self.stage_logits(image, text)
+        return sum(others, start=first)
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: all that is not CLIP's own (prompts, norms, stage projections, head), by name."""
+        """Tensors of a checkpoint by name: all but CLIP's own, so prompts, norms, stage projections, head."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.visual.")}
 
     def load_own_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load what `own_tensors` gave.
+        """Load the result of `own_tensors`.
 
         Raises:
             UserError: Tensors are missing, unexpected or misshapen; all are listed.
@@ -71,7 +65,7 @@ class CascadeNetwork(nn.Module):
             raise UserError(
                 f"The tensors do not fit this architecture: {list_mismatches(missing, unexpected, misshapen)}."
             )
-        # An empty network takes the tensors over; one that lives keeps its own, which an optimiser may know.
+        # An empty network takes the tensors over; any other keeps its own, to which an optimiser may refer.
         empty = any(tensor.is_meta for tensor in wanted.values())
         self.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False, assign=empty)
 
@@ -84,18 +78,13 @@ class CascadeNetwork(nn.Module):
 
 
 class EveryDecoder:
-    """A cascade whose mask logits are those of every decoder and their sum, one below the other."""
+    """A cascade of D decoders whose mask logits are those of every decoder and their sum."""
 
     def __init__(self, network: CascadeNetwork) -> None:
-        """Take a network with D decoders."""
         self.network = network
+        self.patch_size = network.patch_size
         self.parts = len(network.head.decoders) + 1
         """D + 1."""
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self.network.patch_size
 
     def __call__(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
         """Mask logits (B, (D + 1)·K, h, w): K of each decoder, shallow to deep, then their sum."""

@@ -89,10 +89,10 @@ def train(
 
     Example:
         >>> from cascade_clip import load_recipe, train
-        >>> recipe = load_recipe("shapes/cascade-zegclip", ["train.iterations=2000"])
-        >>> result = train(recipe, "runs/mine")  # doctest: +SKIP
-        >>> result.model  # doctest: +SKIP
-        PosixPath('runs/mine/model')
+        >>> quick = ["train.iterations=1", "train.batch=2", "train.workers=0", "data.dataset='prepared/shapes'"]
+        >>> result = train(load_recipe("shapes/cascade-zegclip", quick), "runs/mine", device="cpu")
+        >>> str(result.model)
+        'runs/mine/model'
     """
     trainer = start_training(
         recipe,

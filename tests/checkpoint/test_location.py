@@ -26,7 +26,7 @@ def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
         (model / "config.json").write_text("second")
         assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
         assert (checkpoint_folder("org/model", COMMIT) / "config.json").read_text() == "first"
-        with pytest.raises(UserError, match='"org/none" is neither a folder nor a model that the Hub gives'):
+        with pytest.raises(UserError, match='"org/none" is neither a folder nor a model that can be loaded'):
             checkpoint_folder("org/none")
     # The server is gone now.
     assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"

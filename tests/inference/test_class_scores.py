@@ -2,23 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.inference.class_scores import class_scores, labels_from_scores, no_class
-
-
-def test_bias_is_taken_from_seen_classes_after_the_sigmoid():
-    logits = torch.tensor([0.0, 0.0, 100.0]).reshape(1, 3, 1, 1)
-    scores = class_scores(logits, (2, 3), torch.tensor([True, False, True]), 0.1)
-    assert scores.shape == (1, 3, 2, 3)
-    torch.testing.assert_close(scores[0, :, 0, 0], torch.tensor([0.4, 0.5, 0.9]))
-
-
-def test_equal_scores_go_to_the_lowest_index():
-    scores = torch.full((4, 3, 5), 0.25)
-    scores[0] = 0.125
-    labels, best = labels_from_scores(scores, (7, 9))
-    assert labels.dtype == torch.uint8
-    assert (labels == 1).all()
-    assert (best == 0.25).all()
+from cascade_clip.inference.class_scores import labels_from_scores, no_class
 
 
 @pytest.mark.parametrize("seed", range(6))

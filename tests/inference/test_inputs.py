@@ -47,36 +47,26 @@ def test_nothing_found_is_said(photos: Path, given: str, message: str):
 
 
 def test_stems_never_collide():
-    paths = [
-        Path("x/photo.jpg"),
-        Path("y/photo.jpg"),
-        Path("y/Photo.png"),
-        Path("y/photo.webp"),
-        Path("z/y/photo.jpg"),
-        Path("z/y/photo.jpeg"),
-        Path("other.jpg"),
-    ]
-    stems = output_stems(paths)
+    names = "x/photo.jpg y/photo.jpg y/Photo.png y/photo.webp z/y/photo.jpg z/y/photo.jpeg other.jpg"
+    stems = output_stems([Path(name) for name in names.split()])
     assert stems == ["photo", "y-photo", "Photo-png", "photo-webp", "photo-jpg", "photo-jpeg", "other"]
     assert len({stem.casefold() for stem in output_stems([Path("x/a.jpg")] * 6)}) == 6
 
 
-def test_class_files_hold_a_name_a_line(tmp_path: Path):
-    file = tmp_path / "classes.txt"
-    file.write_text("\ufeffroad\n\n# a remark\n  sofa|couch  \n", encoding="utf-8")
-    assert read_class_file(file) == ["road", "sofa|couch"]
-
-
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "expected"),
     [
+        (b"\xef\xbb\xbfroad\n\n# a remark\n  sofa|couch  \n", ["road", "sofa|couch"]),
         (b"\n# only\n", "holds no class name"),
         (b"\xff\xfe\x00", "is no UTF-8 text"),
         (None, r'class file ".*classes\.txt" cannot be read: No such file'),
     ],
 )
-def test_class_files_that_hold_no_names(tmp_path: Path, content: bytes | None, message: str):
+def test_class_files_hold_a_name_a_line(tmp_path: Path, content: bytes | None, expected: list[str] | str):
     if content is not None:
         (tmp_path / "classes.txt").write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    if isinstance(expected, list):
+        assert read_class_file(tmp_path / "classes.txt") == expected
+        return
+    with pytest.raises(UserError, match=expected):
         read_class_file(tmp_path / "classes.txt")

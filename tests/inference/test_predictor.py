@@ -35,8 +35,8 @@ class Brightest(torch.nn.Module):
         return 8 * torch.einsum("bchw,kc->bkhw", F.avg_pool2d(image, 4), text)
 
 
-def predictor(network: MaskNetwork | None = None, **changes: object) -> Predictor:
-    return Predictor(network or Brightest(), DATA, INFERENCE.model_copy(update=changes), device=CPU)
+def predictor(network: MaskNetwork | None = None) -> Predictor:
+    return Predictor(network or Brightest(), DATA, INFERENCE, device=CPU)
 
 
 def none_seen(text: torch.Tensor) -> Vocabulary:
@@ -60,27 +60,16 @@ def test_labels_have_the_size_of_the_image(height: int, width: int) -> None:
     assert (result.labels[:, -(width // 4) :] == 2).all()
 
 
-def test_threshold_and_default_class_names() -> None:
-    text = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    vocabulary = Vocabulary(none_seen(text).names, text, torch.tensor([False, True]))
-    result = predictor().segment_image(halves(32, 64), vocabulary, threshold=0.95)
-    assert result.classes == ("class 0", "class 1")
-    assert (result.labels[:, 40:] == 0).all()
-    assert (result.labels[:, :24] == result.no_class).all()  # sigmoid(8) - 0.1 is below 0.95
-
-
-def test_more_than_255_classes_are_labelled_in_16_bits() -> None:
-    text = torch.zeros(300, 3)
-    text[280, 2] = 1.0
-    result = predictor().segment_image(halves(8, 8), none_seen(text))
-    assert result.labels.dtype == np.uint16
-    assert result.labels[4, 7] == 280
-
-
 def test_the_image_is_resized_to_the_short_side_and_normalised() -> None:
     prepared = prepare_image(np.full((10, 20, 3), 255, np.uint8), DATA)
     assert prepared.shape == (3, 32, 64)
     assert (prepared == 1.0).all()
+
+
+def test_more_than_255_classes_are_labelled_in_16_bits() -> None:
+    result = predictor().segment_image(halves(8, 8), none_seen(torch.zeros(300, 3)), threshold=0.9)
+    assert result.labels.dtype == np.uint16
+    assert (result.labels == result.no_class).all()
 
 
 def test_an_extremely_narrow_image_is_refused() -> None:
@@ -89,34 +78,23 @@ def test_an_extremely_narrow_image_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "batches"),
+    ("sizes", "short_side", "batches"),
     [
-        ([(64, 100), (40, 90), (32, 32), (20, 64)], [3, 3, 3, 1]),  # 2, 3, 1 and 4 windows of one size
-        ([(8, 8), (8, 10), (8, 10), (8, 8)], [3, 3]),
-        ([(200, 30), (30, 200)], [3, 3, 3, 3, 3, 3]),
+        ([(64, 100), (40, 90), (32, 32), (20, 64)], 32, [3, 3, 3, 1]),  # 2, 3, 1 and 4 windows of one size
+        ([(200, 30), (30, 200)], 32, [3, 3, 3, 3, 3, 3]),
+        ([(16, 16), (16, 20), (16, 20), (16, 16)], 16, [1, 2, 1]),  # windows of other sizes have their own batches
     ],
 )
 def test_windows_of_several_images_share_batches_and_give_the_same_labels(
-    sizes: list[tuple[int, int]], batches: list[int]
+    sizes: list[tuple[int, int]], short_side: int, batches: list[int]
 ) -> None:
     images, network = [halves(*size) for size in sizes], Brightest()
-    maps = list(predictor(network, window_batch=3).label_maps(iter(images), RGB, together=4))
+    windows, data = INFERENCE.model_copy(update={"window_batch": 3}), DATA.model_copy(update={"short_side": short_side})
+    at_work = Predictor(network, data, windows, device=CPU)
+    maps = list(at_work.label_maps(iter(images), RGB, together=4))
     assert network.batches[: len(batches)] == batches
     for image, labels in zip(images, maps, strict=True):
-        assert torch.equal(labels, predictor().label_image(image, RGB).labels)
-
-
-def test_windows_of_other_sizes_have_their_own_batches() -> None:
-    network = Brightest()
-    small = Predictor(network, DATA.model_copy(update={"short_side": 16}), INFERENCE, device=CPU)
-    images = [halves(16, 16), halves(16, 20), halves(16, 20), halves(16, 16)]
-    assert [tuple(labels.shape) for labels in small.label_maps(images, RGB, together=4)] == [
-        (16, 16),
-        (16, 20),
-        (16, 20),
-        (16, 16),
-    ]
-    assert network.batches == [1, 2, 1]
+        assert torch.equal(labels, at_work.label_image(image, RGB).labels)
 
 
 def test_images_keep_to_themselves_on_a_cpu() -> None:

@@ -13,12 +13,6 @@ def test_summary_counts_pixels_and_averages_scores_largest_first():
     assert [s.mean_score for s in summary] == pytest.approx([0.8, 0.3])
 
 
-def test_equal_sizes_keep_the_order_of_the_classes_and_nothing_is_empty():
-    both = Segmentation(np.array([[1, 0]], np.uint8), np.ones((1, 2), np.float32), ("a", "b"))
-    assert [share.name for share in both.summary()] == ["a", "b"]
-    assert Segmentation(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.float32), ("a",)).summary() == []
-
-
 def test_summary_of_many_rows_is_summed_over_blocks():
     labels = np.zeros((2500, 2), dtype=np.uint8)
     labels[2400:] = 1

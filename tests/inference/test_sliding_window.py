@@ -30,35 +30,20 @@ def random_image(height: int, width: int) -> torch.Tensor:
     return torch.randn(3, height, width, generator=torch.Generator().manual_seed(height * 1000 + width))
 
 
-def test_boxes_of_the_released_pipeline():
-    assert window_boxes(80, 150, 64, 53) == [
-        (0, 0, 64, 64),
-        (0, 53, 64, 117),
-        (0, 86, 64, 150),
-        (16, 0, 80, 64),
-        (16, 53, 80, 117),
-        (16, 86, 80, 150),
-    ]
-
-
 @pytest.mark.parametrize(
-    ("length", "starts"),
-    [(512, [0]), (513, [0, 1]), (938, [0, 426]), (939, [0, 426, 427]), (300, [0])],
+    ("size", "crop", "stride", "tops", "lefts"),
+    [
+        ((80, 150), 64, 53, [0, 16], [0, 53, 86]),
+        ((512, 513), 512, 426, [0], [0, 1]),
+        ((512, 938), 512, 426, [0], [0, 426]),
+        ((300, 939), 512, 426, [0], [0, 426, 427]),
+    ],
 )
-def test_starts_along_one_axis(length: int, starts: list[int]):
-    boxes = window_boxes(512, length, 512, 426)
-    assert [x1 for _, x1, _, _ in boxes] == starts
-    assert {x2 - x1 for _, x1, _, x2 in boxes} == {min(length, 512)}
-    assert boxes[-1][3] == length
-
-
-def test_one_window_is_the_sigmoid_of_the_upsampled_logits_minus_the_bias(text: torch.Tensor):
-    image, network = random_image(16, 16), PatchMeans()
-    seen = torch.tensor([True, False, True, False, False])
-    scores = slide_scores(network, image, text, seen, InferenceConfig(crop=16, stride=16, seen_bias=0.25))
-    expected = F.interpolate(network(image[None], text), size=(16, 16), mode="bilinear").sigmoid()[0]
-    expected[seen] -= 0.25
-    torch.testing.assert_close(scores, expected)
+def test_windows_row_by_row(size: tuple[int, int], crop: int, stride: int, tops: list[int], lefts: list[int]):
+    height, width = min(size[0], crop), min(size[1], crop)
+    expected = [(y, x, y + height, x + width) for y in tops for x in lefts]
+    assert window_boxes(*size, crop, stride) == expected
+    assert expected[-1][2:] == size
 
 
 def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):

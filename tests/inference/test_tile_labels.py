@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference import tile_labels
-from cascade_clip.inference.class_scores import Winners, labels_from_scores
+from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.sliding_window import slide_scores, window_logits
 from cascade_clip.inference.tile_labels import TileLabels
 
@@ -44,7 +47,7 @@ class DrawnLogits(torch.nn.Module):
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> dict[str, object]:
+def cases(draw: st.DrawFn) -> dict[str, Any]:
     crop = draw(st.integers(8, 48))
     same = draw(st.booleans())
     size = (draw(st.integers(1, 50)), draw(st.integers(1, 50)))
@@ -64,51 +67,27 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
         ),
         "threshold": draw(st.sampled_from([None, 0.3, 0.9])),
         "tile": draw(st.sampled_from([9, 16, 64])),
+        "elements": draw(st.sampled_from([3000, tile_labels.TILE_ELEMENTS])),
     }
-
-
-def both_paths(
-    *,
-    seed: int,
-    classes: int,
-    patch: int,
-    kind: str,
-    image: tuple[int, int],
-    size: tuple[int, int],
-    windows: InferenceConfig,
-    threshold: float | None = None,
-    tile: int | None = None,
-) -> tuple[Winners, Winners, torch.Tensor]:
-    """Plain labels, ours, and our labels where nobody asks for scores."""
-    pixels, text = torch.zeros(3, *image), torch.zeros(classes, 2)
-    seen = torch.rand(classes, generator=torch.Generator().manual_seed(seed)) < 0.7
-    plain = labels_from_scores(
-        slide_scores(DrawnLogits(seed, classes, patch, kind), pixels, text, seen, windows), size, threshold
-    )
-    (logits,) = window_logits(DrawnLogits(seed, classes, patch, kind), [pixels], text, windows)
-    tiles = TileLabels(logits, size, seen, windows.seen_bias, tile=tile)
-    best = torch.empty(size)
-    return plain, Winners(tiles.write(best, threshold), best), tiles.write(threshold=threshold)
 
 
 @settings(max_examples=80, deadline=None)
 @given(cases())
-def test_labels_and_scores_equal_the_plain_path(case: dict[str, object]) -> None:
-    plain, ours, unscored = both_paths(**case)
-    assert ours.labels.dtype == plain.labels.dtype
-    assert torch.equal(ours.labels, plain.labels)
-    assert torch.equal(ours.scores, plain.scores)
-    assert torch.equal(unscored, plain.labels)
-
-
-def test_many_candidates_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tile_labels, "TILE_ELEMENTS", 3000)
-    windows = InferenceConfig(crop=32, stride=32)
-    plain, ours, _ = both_paths(
-        seed=1, classes=50, patch=4, kind="repeated", image=(32, 32), size=(32, 32), windows=windows, tile=16
-    )
-    assert torch.equal(ours.labels, plain.labels)
-    assert torch.equal(ours.scores, plain.scores)
+def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
+    """With and without scores, also where few classes fit at once and take turns."""
+    seed, classes, size, windows = (case[key] for key in ("seed", "classes", "size", "windows"))
+    pixels, text = torch.zeros(3, *case["image"]), torch.zeros(classes, 2)
+    seen = torch.rand(classes, generator=torch.Generator().manual_seed(seed)) < 0.7
+    network, again = (DrawnLogits(seed, classes, case["patch"], case["kind"]) for _ in range(2))
+    plain = labels_from_scores(slide_scores(network, pixels, text, seen, windows), size, case["threshold"])
+    (logits,) = window_logits(again, [pixels], text, windows)
+    tiles, best = TileLabels(logits, size, seen, windows.seen_bias, tile=case["tile"]), torch.empty(size)
+    with patch.object(tile_labels, "TILE_ELEMENTS", case["elements"]):
+        labels = tiles.write(best, case["threshold"])
+    assert labels.dtype == plain.labels.dtype
+    assert torch.equal(labels, plain.labels)
+    assert torch.equal(best, plain.scores)
+    assert torch.equal(tiles.write(threshold=case["threshold"]), plain.labels)
 
 
 def test_classes_that_cannot_win_are_not_upsampled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,12 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
+PositionResize = Literal["bilinear", "bicubic-antialias"]
 
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the encoder hands to the head.
+    """The encoder's result, which the head reads.
 
     Attributes:
         patch_tokens: Block (1-based, "after block i") -> (B, N, C) unit vectors in the joint image-text space.
@@ -69,17 +70,17 @@ class ImageEncoder(nn.Module):
         class_embeddings: int = 2,
         position_resize: PositionResize = "bilinear",
     ) -> None:
-        """Wrap open_clip's image tower.
+        """Wrap open_clip's ViT with a class token; its layers are used, never copied.
 
         Args:
-            visual: open_clip's ViT with a class token; its layers are used, never copied.
+            visual: The ViT.
             taps: Blocks whose patch tokens are wanted, 1-based, "after block i". The last block goes through CLIP's own
                 final norm and projection, every other one through its own `TapProjection`.
-            prompts: Visual prompts; None leaves CLIP as it is.
+            prompts: None: without visual prompts.
             spectral: Spectral prompt of SPT-SEG, added to the patches at the input of the first two blocks.
             prompt_norm: One trainable LayerNorm before every tap and the final output.
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
-            position_resize: How positions meet another grid.
+            position_resize: How positions are resized to another grid.
 
         Raises:
             UserError: A tap or the prompts' depth beyond the tower's blocks.
@@ -109,21 +110,23 @@ class ImageEncoder(nn.Module):
         return int(self.visual.patch_size[0])
 
     def forward(self, image: Tensor, block_outputs: list[Tensor] | None = None) -> ImageFeatures:
-        """Encode images.
+        """Encode images (B, 3, H, W) float, normalised, H and W multiples of the patch size.
 
         Args:
-            image: (B, 3, H, W) float, normalised; H and W multiples of the patch size, any grid.
-            block_outputs: Takes what leaves each block, (B, 1 + N, W), class token first; None: not collected.
+            image: The images.
+            block_outputs: Filled with the output of each block, (B, 1 + N, W), class token first; None: not collected.
 
         Raises:
-            UserError: A side that is no multiple of the patch size.
+            UserError: A side is no multiple of the patch size.
         """
         grid = patch_grid(image, self.patch_size)
-        tokens = self._embed(image, grid)
+        tokens = embed_patches(self.visual, image, grid, self.class_embeddings, self.position_resize)
         patch_tokens: dict[int, Tensor] = {}
         for index, block in enumerate(self.visual.transformer.resblocks):
             tokens = self._with_spectral(tokens, index, grid)
-            prompts = self._prompts(index, tokens)
+            prompts = None
+            if self.prompts is not None and index < self.prompts.depth:
+                prompts = self.prompts(index, len(tokens)).to(tokens.dtype)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = checkpoint(_through_block, block, tokens, prompts, use_reentrant=False)
             else:
@@ -135,30 +138,12 @@ class ImageEncoder(nn.Module):
         class_token = self._project(tokens[:, :1], self.blocks)[:, 0]
         return ImageFeatures(patch_tokens, class_token, grid)
 
-    def _embed(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Class token and patch tokens with positions, after ln_pre: (B, 1 + N, W)."""
-        visual = self.visual
-        patches = visual.conv1(image).flatten(2).transpose(1, 2)
-        # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
-        class_token = (self.class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
-        positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, self.position_resize)
-        tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
-        normed: Tensor = visual.ln_pre(tokens)
-        return normed
-
     def _with_spectral(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
         """Add the spectral prompt to the patches at the input of the first blocks (SPEC section 16)."""
         if self.spectral is None or index >= SPECTRAL_BLOCKS:
             return tokens
         class_token, patches = tokens[:, :1], tokens[:, 1:]
         return torch.cat([class_token, patches + self.spectral(patches, class_token, grid)], dim=1)
-
-    def _prompts(self, index: int, tokens: Tensor) -> Tensor | None:
-        """Prompt tokens (B, P, W) that one block sees beside `tokens`; None beyond their depth."""
-        if self.prompts is None or index >= self.prompts.depth:
-            return None
-        prompts: Tensor = self.prompts(index, len(tokens))
-        return prompts.to(tokens.dtype)
 
     def _project(self, tokens: Tensor, block: int) -> Tensor:
         """Norms and projection after a block, to unit vectors: (B, N, W) -> (B, N, C)."""
@@ -174,7 +159,7 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
     """Grid (h, w) of the patches of images (B, 3, H, W).
 
     Raises:
-        UserError: A side that is no multiple of the patch size; the message gives the size to pad to.
+        UserError: A side is no multiple of the patch size; the message gives the size to pad to.
     """
     height, width = image.shape[-2:]
     if height % patch_size or width % patch_size or not height or not width:
@@ -186,10 +171,27 @@ def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
     return height // patch_size, width // patch_size
 
 
+def embed_patches(
+    visual: VisionTransformer,
+    image: Tensor,
+    grid: tuple[int, int],
+    class_embeddings: int,
+    position_resize: PositionResize,
+) -> Tensor:
+    """Class token and patch tokens of images (B, 3, H, W) with positions, after ln_pre: (B, 1 + N, W)."""
+    patches = visual.conv1(image).flatten(2).transpose(1, 2)
+    # The released code adds the class embedding once as the token and once more to its position (SPEC section 3.2).
+    class_token = (class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
+    positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, position_resize)
+    tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
+    normed: Tensor = visual.ln_pre(tokens)
+    return normed
+
+
 def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> Tensor:
     """Tokens (B, 1 + N, W) after one of open_clip's blocks that sees prompts (B, P, W) beside them.
 
-    Every block gets fresh prompts, so that nothing reads what a block makes of its own: they are keys and values of its
+    Every block gets fresh prompts, so that a block's own output of them is never read: they are keys and values of its
     attention, and neither queries nor input of its feed-forward part.
     """
     if prompts is None:
@@ -204,9 +206,9 @@ def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> 
 
 
 def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -> Tensor:
-    """What tokens (B, 1 + N, W) find among themselves and the prompts (B, P, W), by the weights of `attention`.
+    """Attention of tokens (B, 1 + N, W) to themselves and the prompts (B, P, W), with the weights of `attention`.
 
-    The module's own forward has the batch's axis second, which makes attention over two images several times slower.
+    The module's own forward puts the batch on the second axis, which is several times slower with two images.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
@@ -218,9 +220,6 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     return output
 
 
-PositionResize = Literal["bilinear", "bicubic-antialias"]
-
-
 def resize_positions(
     positions: Tensor, source: tuple[int, int], target: tuple[int, int], mode: PositionResize
 ) -> Tensor:
@@ -228,19 +227,14 @@ def resize_positions(
 
     Args:
         positions: (1 + h·w, W) float, the class token's position first, then row by row.
-        source: Grid (h, w) of the table.
-        target: Grid (h', w') wanted.
+        source: Grid (h, w) of the table; the table itself is returned where it equals `target`.
+        target: Grid (h', w') of the result, (1 + h'·w', W).
         mode: `bilinear` without antialiasing, as released; `bicubic-antialias` as open_clip does.
-
-    Returns:
-        (1 + h'·w', W); the table itself where the grids are the same.
     """
     if source == target:
         return positions
     spatial = positions[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
-    if mode == "bilinear":
-        spatial = F.interpolate(spatial, size=target, mode="bilinear", align_corners=False)
-    else:
-        spatial = F.interpolate(spatial, size=target, mode="bicubic", antialias=True, align_corners=False)
+    kind, _, antialias = mode.partition("-")
+    spatial = F.interpolate(spatial, size=target, mode=kind, antialias=bool(antialias), align_corners=False)
     spatial = spatial.permute(0, 2, 3, 1).reshape(target[0] * target[1], -1)
     return torch.cat([positions[:1], spatial.to(positions.dtype)])

@@ -1,4 +1,4 @@
-"""Which CLIP, its weights, its tokenizer, and a hash that identifies them; only this file asks open_clip for them."""
+"""Which CLIP, its weights, its tokenizer, and a hash that identifies them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import open_clip
@@ -17,7 +18,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, first_line
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ RANDOM = "random"
 CONFIG_FILE = "open_clip_config.json"
 VOCABULARY_FILE = "bpe.txt.gz"
 _WAY_OUT = (
-    "Connect to the internet once, or use a CLIP that is at hand: a weights file (safetensors, state dict or OpenAI's"
+    "Connect to the internet once, or use a local CLIP: a weights file (safetensors, state dict or OpenAI's"
     " ViT-B-16.pt), a folder (`local-dir:FOLDER`), or `bundled`, the small CLIP of this package. For training:"
     ' `--set clip.weights="FILE"` or `--set clip.architecture="bundled"`; for predict and eval:'
     " `dense:ARCHITECTURE:FILE` or `dense:bundled` in place of the model."
@@ -45,14 +46,14 @@ CLIP_MEAN, CLIP_STD = _pixel(open_clip.OPENAI_DATASET_MEAN), _pixel(open_clip.OP
 
 @dataclass(frozen=True)
 class ClipIdentity:
-    """What makes a CLIP this CLIP.
+    """Which CLIP it is.
 
     Attributes:
         architecture: Name it was asked for by (open_clip name, `hf-hub:`, `local-dir:`, config file, `bundled`).
         weights: Pretrained tag or file it was asked for by; None where the architecture implies the weights.
         model_config: open_clip's constructor settings: `embed_dim`, `vision_cfg`, `text_cfg`, `quick_gelu`…
         sha256: Hash over every tensor of both towers as float32, see `hash_of_weights`.
-        has_text: Whether the text tower is there.
+        has_text: Whether there is a text tower.
     """
 
     architecture: str
@@ -75,9 +76,9 @@ class Clip:
 
     Attributes:
         model: open_clip's model with both towers, fp32, eval mode, frozen.
-        tokenize: Texts -> token ids (len(texts), context) int64; None where there is no text tower, or it was released.
-        identity: What it is.
-        vocabulary: The tokenizer's own merges file, where it is not CLIP's.
+        tokenize: Texts -> token ids (len(texts), context) int64; None: no text tower, or a released one.
+        identity: Which CLIP it is.
+        vocabulary: The tokenizer's own merges file; None: CLIP's.
         mean: Mean of its own preprocessing, RGB on 0..255.
         std: Standard deviation of its own preprocessing, RGB on 0..255.
     """
@@ -95,24 +96,23 @@ class Clip:
         return self.model.visual
 
     def without_text(self) -> Clip:
-        """The same CLIP with nothing but its image tower, whose text tower's memory is then free to go."""
+        """The same CLIP with nothing but its image tower, so that the text tower's memory can be freed."""
         towers = nn.Module()
         towers.visual = self.visual
         return replace(self, model=towers, tokenize=None)
 
 
 def load_clip(architecture: str, weights: str | None = None) -> Clip:
-    """Load a CLIP; never a silently random one.
+    """Load a CLIP; random weights only where they are asked for.
 
     Args:
         architecture: An open_clip name ("ViT-B-16-quickgelu"), `hf-hub:ORG/NAME`, `local-dir:FOLDER`, a JSON file with
             open_clip's model configuration, or `bundled`.
         weights: A pretrained tag of open_clip, a local file (safetensors, PyTorch state dict, OpenAI's TorchScript
-            archive), or `random` / `random:SEED` where random weights are wanted and said so. Ignored by hf-hub,
-            local-dir and bundled, which bring their own.
+            archive), or `random` / `random:SEED`. Ignored by hf-hub, local-dir and bundled, which have their own.
 
     Raises:
-        UserError: Unknown name or tag, weights that cannot be had or do not fit, a tower without a class token.
+        UserError: Unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class token.
     """
     if architecture == BUNDLED:
         folder = Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
@@ -125,13 +125,20 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
     if weights is None:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise UserError(f'No weights are given for CLIP "{architecture}".{closest("", tags)} {_WAY_OUT}')
-    if _is_random(weights):
-        model = build_model(config, seed=_random_seed(weights))
+    if (seed := _random_seed(weights)) is not None:
+        model = build_model(config, seed=seed)
     else:
-        file = _weights_file(architecture, weights, config)
-        model = _loaded_model(config, file)
-    clip = _finish(model, architecture, weights, config, tokenizer_for(config))
-    return _with_preprocessing(clip, open_clip.get_pretrained_cfg(architecture, weights))
+        model = _loaded_model(config, _weights_file(architecture, weights, config))
+    settings = open_clip.get_pretrained_cfg(architecture, weights)
+    return _finish(model, architecture, weights, config, tokenizer_for(config), preprocessing=settings)
+
+
+def split_clip_name(name: str, default: str | None = None) -> tuple[str, str | None]:
+    """Split "ViT-B-16:openai" into architecture and weights; `bundled`, hf-hub and local-dir have their own weights."""
+    if name == BUNDLED or name.startswith(("hf-hub:", "local-dir:")):
+        return name, None
+    architecture, _, weights = name.partition(":")
+    return architecture, weights or default
 
 
 def model_config_of(architecture: str) -> dict[str, Any]:
@@ -154,33 +161,27 @@ def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = Non
     text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
     context = int(text.get("context_length", 77))
     tokenizer: Callable[[list[str]], Tensor]
-    if vocabulary is not None:
-        tokenizer = open_clip.SimpleTokenizer(bpe_path=str(vocabulary), context_length=context)
-    elif text.get("hf_tokenizer_name"):
+    if text.get("hf_tokenizer_name") and vocabulary is None:
         tokenizer = open_clip.tokenizer.HFTokenizer(text["hf_tokenizer_name"], context_length=context)
     else:
-        tokenizer = open_clip.SimpleTokenizer(context_length=context, **(text.get("tokenizer_kwargs") or {}))
+        own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs") or {}
+        tokenizer = open_clip.SimpleTokenizer(context_length=context, **own)
     return tokenizer
 
 
-def load_weights(model: nn.Module, file: Path, *, quick_gelu: bool) -> None:
-    """Load a weights file into a model, every tensor accounted for.
-
-    Args:
-        model: open_clip's model.
-        file: safetensors, PyTorch state dict, or OpenAI's TorchScript archive.
-        quick_gelu: Whether the model computes x·sigmoid(1.702x); OpenAI's archives need it.
-
-    Raises:
-        UserError: The file cannot be read, or its tensors are not this architecture's.
-    """
+def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
+    """A model with every weight from a file: safetensors, PyTorch state dict, or OpenAI's TorchScript archive."""
+    # Drawing weights first would take longer than reading them.
+    model = build_model(config, empty=True)
+    fill_empty(model)
+    archive = _is_torchscript(file)
+    if archive and not config.get("quick_gelu"):
+        raise UserError(
+            f'"{file}" is an archive of OpenAI, whose models use QuickGELU: choose the architecture whose name'
+            ' ends in "-quickgelu", for example ViT-B-16-quickgelu.'
+        )
     try:
-        if _is_torchscript(file):
-            if not quick_gelu:
-                raise UserError(
-                    f'"{file}" is an archive of OpenAI, whose models use QuickGELU: choose the architecture whose name'
-                    ' ends in "-quickgelu", for example ViT-B-16-quickgelu.'
-                )
+        if archive:
             state = torch.jit.load(str(file), map_location="cpu").state_dict()
             for scalar in ("input_resolution", "context_length", "vocab_size"):
                 state.pop(scalar, None)
@@ -189,18 +190,9 @@ def load_weights(model: nn.Module, file: Path, *, quick_gelu: bool) -> None:
             model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
         else:
             open_clip.load_checkpoint(model, str(file))
-    except UserError:
-        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
-
-
-def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
-    """A model with the weights of a file; drawing weights first would take longer than reading them."""
-    model = build_model(config, empty=True)
-    fill_empty(model)
-    load_weights(model, file, quick_gelu=bool(config.get("quick_gelu")))
     return model
 
 
@@ -223,14 +215,14 @@ def from_parts(
     *,
     vocabulary: Path | None = None,
 ) -> Clip:
-    """Make a CLIP from tensors that are at hand (a checkpoint's own copy, an import).
+    """Make a CLIP from tensors in memory, a checkpoint's own copy or an import, under the names given.
 
     Args:
-        architecture: Name to remember.
-        weights: Name of the weights to remember.
+        architecture: Its name.
+        weights: Name of its weights.
         model_config: open_clip's settings; without a `text_cfg` there is no text tower.
         state: Tensors under open_clip's names; `logit_scale` may be missing.
-        vocabulary: The tokenizer's merges file, where it is not CLIP's.
+        vocabulary: The tokenizer's merges file; None: CLIP's.
 
     Raises:
         UserError: Tensors are missing, unexpected or misshapen.
@@ -262,21 +254,27 @@ def _finish(
     config: dict[str, Any],
     tokenizer: Callable[[list[str]], Tensor] | None,
     vocabulary: Path | None = None,
+    preprocessing: Mapping[str, Any] = MappingProxyType({}),
 ) -> Clip:
+    """A CLIP with the mean and standard deviation of its preprocessing, which are fractions of 255 there."""
     identity = ClipIdentity(architecture, weights, config, hash_of_weights(model), has_text=tokenizer is not None)
-    return Clip(model.eval().requires_grad_(False), tokenizer, identity, vocabulary)
+    mean, std = (preprocessing.get(name) for name in ("mean", "std"))
+    return Clip(
+        model.eval().requires_grad_(False),
+        tokenizer,
+        identity,
+        vocabulary,
+        mean=_pixel(mean) if mean else CLIP_MEAN,
+        std=_pixel(std) if std else CLIP_STD,
+    )
 
 
 def _from_folder(folder: Path, architecture: str) -> Clip:
-    config, preprocessing = _read_config(folder / CONFIG_FILE)
-    file = open_clip.factory._find_checkpoint_in_dir(folder)
+    settings, file = _read_config(folder / CONFIG_FILE), open_clip.factory._find_checkpoint_in_dir(folder)
     if file is None:
         raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
     vocabulary = folder / VOCABULARY_FILE
-    own_vocabulary = vocabulary if vocabulary.exists() else None
-    model = _loaded_model(config, Path(file))
-    clip = _finish(model, architecture, None, config, tokenizer_for(config, own_vocabulary), own_vocabulary)
-    return _with_preprocessing(clip, preprocessing)
+    return _from_files(architecture, settings, Path(file), vocabulary if vocabulary.exists() else None)
 
 
 def _from_hub(architecture: str) -> Clip:
@@ -285,16 +283,16 @@ def _from_hub(architecture: str) -> Clip:
         config_file = open_clip.pretrained.download_pretrained_from_hf(name, filename=CONFIG_FILE)
         file = open_clip.pretrained.download_pretrained_from_hf(name)
     except Exception as error:
-        raise UserError(f'"{architecture}" could not be fetched ({_first_line(error)}). {_WAY_OUT}') from error
-    config, preprocessing = _read_config(Path(config_file))
-    model = _loaded_model(config, Path(file))
-    return _with_preprocessing(_finish(model, architecture, None, config, tokenizer_for(config)), preprocessing)
+        raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
+    return _from_files(architecture, _read_config(Path(config_file)), Path(file))
 
 
-def _with_preprocessing(clip: Clip, settings: Mapping[str, Any]) -> Clip:
-    """Take mean and standard deviation from a pretrained tag's or a folder's settings, which are fractions of 255."""
-    mean, std = settings.get("mean"), settings.get("std")
-    return replace(clip, mean=_pixel(mean) if mean else clip.mean, std=_pixel(std) if std else clip.std)
+def _from_files(
+    architecture: str, settings: tuple[dict[str, Any], dict[str, Any]], file: Path, vocabulary: Path | None = None
+) -> Clip:
+    config, preprocessing = settings
+    tokenizer = tokenizer_for(config, vocabulary)
+    return _finish(_loaded_model(config, file), architecture, None, config, tokenizer, vocabulary, preprocessing)
 
 
 def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) -> Path:
@@ -318,7 +316,7 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:
         raise UserError(
-            f'The weights "{weights}" of "{architecture}" could not be downloaded ({_first_line(error)}). {_WAY_OUT}'
+            f'The weights "{weights}" of "{architecture}" could not be downloaded ({first_line(error)}). {_WAY_OUT}'
         ) from error
 
 
@@ -343,19 +341,12 @@ def _is_torchscript(file: Path) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
-def _is_random(weights: str) -> bool:
-    return weights == RANDOM or weights.startswith(f"{RANDOM}:")
-
-
 def _random_seed(weights: str) -> int | None:
-    if not _is_random(weights):
+    """Seed of "random" or "random:SEED"; None: other weights."""
+    kind, _, seed = weights.partition(":")
+    if kind != RANDOM:
         return None
-    seed = weights.partition(":")[2] or "0"
-    if not seed.isdigit():
+    if seed and not seed.isdigit():
         raise UserError(f'"{weights}" names no seed: random weights are asked for as "random" or "random:7".')
     log.warning("CLIP has random weights (%s): good for tests and timing, not for segmentation.", weights)
-    return int(seed)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return int(seed or 0)

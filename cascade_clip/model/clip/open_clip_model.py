@@ -18,8 +18,8 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.errors import UserError
 
 LOGIT_SCALE = math.log(1 / 0.07)
-"""What CLIP's training begins with; nothing here reads it."""
-# open_clip's constructor always builds a text tower; for a vision-only checkpoint this one costs nothing.
+"""CLIP's initial value, for state dicts without one; segmentation never reads it."""
+# open_clip's constructor always builds a text tower; this one stands in where a checkpoint has none.
 NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -27,10 +27,10 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, emp
     """Build open_clip's model from its settings, with random weights that the caller replaces.
 
     Args:
-        model_config: `embed_dim`, `vision_cfg`, `text_cfg`, optional `quick_gelu` and `custom_text`. A `text_cfg` of
-            none builds no text tower worth the name.
-        seed: Seed of the random weights; the global random state is untouched either way.
-        empty: Draw no weights: parameters have shapes and neither values nor memory (device "meta"), see `fill_empty`.
+        model_config: `embed_dim`, `vision_cfg`, `text_cfg`, optional `quick_gelu` and `custom_text`. Without a
+            `text_cfg` the text tower is a stand-in of negligible size.
+        seed: Seed of the random weights; the global random state is untouched.
+        empty: Draw no weights: parameters have shapes but no memory (device "meta"), see `fill_empty`.
 
     Raises:
         UserError: The image tower is no ViT with a class token and a projection.
@@ -86,7 +86,7 @@ class LeanQuickGELU(nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             activated: Tensor = _QuickGELU.apply(x)
             return activated
-        return _activate(SLOPE * x, inplace=True)
+        return F.silu(SLOPE * x, inplace=True).mul_(1 / SLOPE)
 
 
 class _QuickGELU(torch.autograd.Function):
@@ -94,7 +94,7 @@ class _QuickGELU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         scaled = SLOPE * x
         ctx.save_for_backward(scaled)
-        return _activate(scaled)
+        return F.silu(scaled).mul_(1 / SLOPE)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -104,12 +104,8 @@ class _QuickGELU(torch.autograd.Function):
 
 
 def use_lean_activations(visual: nn.Module) -> None:
-    """Put `LeanQuickGELU` in the place of every `QuickGELU` of an image tower; other activations stay."""
+    """Replace every `QuickGELU` of an image tower by `LeanQuickGELU`; other activations stay."""
     for module in list(visual.modules()):
         for name, child in module.named_children():
             if type(child) is QuickGELU:
                 setattr(module, name, LeanQuickGELU())
-
-
-def _activate(scaled: Tensor, *, inplace: bool = False) -> Tensor:
-    return F.silu(scaled, inplace=inplace).mul_(1 / SLOPE)

@@ -13,14 +13,9 @@ class VisualPrompts(nn.Module):
     """P learnable tokens for each of the first `depth` blocks, through one shared projection (SPEC section 3.4)."""
 
     def __init__(self, tokens: int, depth: int, width: int, patch_size: int, dropout: float = 0.1) -> None:
-        """Make the prompts with the released initial distributions (golden `init`).
+        """P `tokens` for each of `depth` blocks of `width` W, with the released initial distributions (golden `init`).
 
-        Args:
-            tokens: P, prompt tokens a block.
-            depth: Blocks that see prompts, from the first on.
-            width: W, width of the encoder.
-            patch_size: Side of a patch in pixels; it enters the bound of the initial distribution.
-            dropout: Dropout of the projected prompts, drawn for each image.
+        `patch_size`, in pixels, enters the bound of the initial distribution; dropout is drawn for each image.
         """
         super().__init__()
         bound = math.sqrt(6 / (3 * patch_size**2 + width))
@@ -40,15 +35,7 @@ class VisualPrompts(nn.Module):
         return self.embeddings.shape[1]
 
     def forward(self, block: int, batch: int) -> Tensor:
-        """Prompt tokens at the input of one block.
-
-        Args:
-            block: 0-based block, below `depth`.
-            batch: B, images.
-
-        Returns:
-            (B, P, W); dropout masks differ from image to image.
-        """
+        """Prompt tokens (B, P, W) at the input of a block, 0-based and below `depth`, for a batch of B images."""
         projected: Tensor = self.proj(self.embeddings[block])
         dropped: Tensor = self.dropout(projected.expand(batch, -1, -1))
         return dropped
@@ -62,26 +49,18 @@ class SpectralPrompt(nn.Module):
     """Patches times class token, filtered over the grid; one weight for every block (SPEC section 16)."""
 
     def __init__(self, grid: tuple[int, int], width: int) -> None:
-        """Make a weight of N(0, 0.02²) for the real and imaginary parts.
-
-        Args:
-            grid: (h, w) of the patches that the weight is made for.
-            width: W, width of the encoder.
-        """
+        """Draw real and imaginary parts of a weight for a grid (h, w) of patches of `width` W from N(0, 0.02²)."""
         super().__init__()
         self.grid = grid
         self.weight = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, width, 2))
 
     def forward(self, patches: Tensor, class_token: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Give what is added to the patches at the input of a block.
+        """Addition (B, N, W) to the patches at the input of a block; computed in float32, as the transform needs it.
 
         Args:
             patches: (B, N, W) patch tokens, N = h·w, row by row.
             class_token: (B, 1, W).
             grid: (h, w), any; on another grid than the weight's its kernel is cut or padded, see `resize_filter`.
-
-        Returns:
-            (B, N, W) of the patches' dtype; computed in float32, as half precision has no such transform.
         """
         product = (patches * class_token).float().unflatten(1, grid)
         weight = resize_filter(torch.view_as_complex(self.weight.float()), self.grid, grid)
@@ -97,12 +76,9 @@ def resize_filter(weight: Tensor, source: tuple[int, int], target: tuple[int, in
     grid and zero on a larger one. (The released code knows one grid only.)
 
     Args:
-        weight: (h, w // 2 + 1, W) complex, half spectrum over the grid.
+        weight: (h, w // 2 + 1, W) complex, half spectrum over the grid; returned as it is where the grids are the same.
         source: (h, w) of the weight.
-        target: (h', w') wanted.
-
-    Returns:
-        (h', w' // 2 + 1, W) complex; the weight itself where the grids are the same.
+        target: (h', w') of the result, (h', w' // 2 + 1, W).
     """
     if source == target:
         return weight

@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import open_clip
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError, closest
+from cascade_clip.files import cache_folder, write_files
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text_cache import TextCache
+
+log = logging.getLogger(__name__)
+
+SENTENCES_AT_ONCE = 256
+"""Most sentences in a forward pass of the text tower."""
+MOST_IN_MEMORY = 16
+"""Vocabularies that are kept in memory, the latest ones."""
+
+Key = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]
+
+
+class TextCache:
+    """A folder of embeddings, one file a vocabulary. A file that cannot be read or written is computed anew instead."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """`folder` None: `text` in `cascade_clip.files.cache_folder`."""
+        self.folder = folder or cache_folder() / "text"
+        self._latest: dict[Key, Tensor] = {}
+
+    def get(self, key: Key) -> Tensor | None:
+        """Embeddings (K, C) float32 of a vocabulary (CLIP hash, templates, words of each class); None: not cached."""
+        if key in self._latest:
+            return self._latest[key]
+        file = self._file(key)
+        try:
+            return self._remember(key, load_file(file)["text"]) if file.exists() else None
+        except (SafetensorError, KeyError, OSError) as error:
+            log.warning("Ignoring the unreadable text cache %s: %s", file, error)
+            return None
+
+    def put(self, key: Key, text: Tensor) -> None:
+        """Keep embeddings (K, C) float32; a full or read-only disk only costs the next start its time."""
+        self._remember(key, text)
+        try:
+            write_files({self._file(key): save({"text": text.contiguous()})})
+        except OSError as error:
+            log.warning("Text embeddings are not cached: %s", error)
+
+    def _remember(self, key: Key, text: Tensor) -> Tensor:
+        self._latest[key] = text
+        if len(self._latest) > MOST_IN_MEMORY:
+            del self._latest[next(iter(self._latest))]
+        return text
+
+    def _file(self, key: Key) -> Path:
+        digest = hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
+        return self.folder / f"{digest[:32]}.safetensors"
 
 
 def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
-    """Split every class into its synonyms and check the vocabulary.
-
-    Args:
-        classes: Class names; "sofa|couch" gives two words for one class.
-
-    Returns:
-        The words of each class, stripped, at least one each.
+    """Split every class into its synonyms, at least one each, and check the vocabulary; "sofa|couch" gives two.
 
     Raises:
         UserError: No class, an empty name, or a name given twice (case does not matter).
@@ -49,7 +95,6 @@ def embed_classes(
     *,
     half: bool = True,
     cache: TextCache | None = None,
-    batch: int = 256,
 ) -> Tensor:
     """Embed class names with the frozen text tower (SPEC section 2).
 
@@ -60,8 +105,7 @@ def embed_classes(
         classes: K names; synonyms as "sofa|couch".
         templates: Sentences with {}.
         half: Round to float16, as the released embedding files are.
-        cache: Where embeddings of earlier vocabularies lie.
-        batch: Sentences that run through the tower at once.
+        cache: Embeddings of earlier vocabularies.
 
     Returns:
         (K, C) float32 on the CPU, unit vectors (up to rounding where `half`).
@@ -73,43 +117,35 @@ def embed_classes(
     key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
     text = cache.get(key) if cache else None
     if text is None:
-        text = torch.stack([_embed_class(clip, synonyms, templates, batch) for synonyms in words])
+        text = torch.stack([_embed_class(clip, synonyms, templates) for synonyms in words])
         if cache:
             cache.put(key, text)
     return text.half().float() if half else text
 
 
 @torch.no_grad()
-def embed_sentences(model: nn.Module, tokens: Tensor, *, batch: int = 256) -> Tensor:
+def embed_sentences(model: nn.Module, tokens: Tensor) -> Tensor:
     """Embed sentences that mean one class: each normalised, their mean normalised again (SPEC section 2).
 
     Args:
         model: open_clip's model with its text tower.
         tokens: (S, L) int64 token ids, at least one sentence.
-        batch: Sentences that run through the tower at once.
 
     Returns:
         (C,) float32 unit vector on the CPU.
     """
     device = next(model.parameters()).device
-    parts = (encode_text(model, part.to(device)).float() for part in tokens.split(batch))
+    parts = (encode_text(model, part.to(device)).float() for part in tokens.split(SENTENCES_AT_ONCE))
     units = torch.cat([F.normalize(part, dim=-1) for part in parts])
     mean = F.normalize(units.mean(dim=0), dim=-1) if len(units) > 1 else units[0]
     return mean.cpu()
 
 
 def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Embed sentences as open_clip's `encode_text` does, without the padding behind the longest of them.
+    """Embed sentences (S, L) int64 to (S, C), not normalised, as open_clip does, but without their common padding.
 
     A causal tower reads the embedding off a sentence's end, which sees nothing behind it: of CLIP's 77 tokens "a photo
     of a road" needs 7.
-
-    Args:
-        model: open_clip's model with its text tower.
-        tokens: (S, L) int64 token ids.
-
-    Returns:
-        (S, C), not normalised.
     """
     if not (isinstance(model, open_clip.CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"):
         encode: Callable[[Tensor], Tensor] = getattr(model, "encode_text")  # noqa: B009  (typed as a Tensor)
@@ -120,14 +156,13 @@ def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
     seen = model.transformer(embedded, attn_mask=model.attn_mask[:length, :length])
     pooled: Tensor = model.ln_final(seen[torch.arange(len(ends), device=ends.device), ends])
     if isinstance(model.text_projection, nn.Linear):
-        projected: Tensor = model.text_projection(pooled)
-        return projected
+        return F.linear(pooled, model.text_projection.weight, model.text_projection.bias)
     return pooled if model.text_projection is None else pooled @ model.text_projection
 
 
-def _embed_class(clip: Clip, synonyms: Sequence[str], templates: Sequence[str], batch: int) -> Tensor:
+def _embed_class(clip: Clip, synonyms: Sequence[str], templates: Sequence[str]) -> Tensor:
     sentences = [template.replace("{}", word) for word in synonyms for template in templates]
-    return embed_sentences(clip.model, _tokenize(clip, sentences), batch=batch)
+    return embed_sentences(clip.model, _tokenize(clip, sentences))
 
 
 def _tokenize(clip: Clip, sentences: list[str]) -> Tensor:
@@ -140,16 +175,13 @@ def _tokenize(clip: Clip, sentences: list[str]) -> Tensor:
             " checkpoint with --text-from CLIP (for example --text-from ViT-B-16-quickgelu:openai)."
         )
     tokens = clip.tokenize(sentences)
-    encode = getattr(clip.tokenize, "encode", None)
-    if encode is not None:
-        context = tokens.shape[1]
-        for sentence in sentences:
-            length = len(encode(sentence)) + 2
-            if length > context:
-                raise UserError(
-                    f'"{sentence}" is {length} tokens long with its start and end; this CLIP reads {context}: shorten'
-                    " the class name."
-                )
+    if (encode := getattr(clip.tokenize, "encode", None)) is not None:
+        longest = max(sentences, key=lambda sentence: len(encode(sentence)))
+        if (length := len(encode(longest)) + 2) > tokens.shape[1]:
+            raise UserError(
+                f'"{longest}" is {length} tokens long with its start and end; this CLIP reads {tokens.shape[1]}:'
+                " shorten the class name."
+            )
     vocabulary = clip.identity.model_config["text_cfg"].get("vocab_size", 49408)
     if int(tokens.max()) >= vocabulary:
         raise UserError(
@@ -182,16 +214,10 @@ MULTI = (
 """The 15 sentences released for COCO-Stuff and PASCAL Context (SPEC section 2)."""
 
 
-def _imagenet() -> tuple[str, ...]:
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-
-
 TEMPLATE_SETS: dict[str, Callable[[], tuple[str, ...]]] = {
     "single": lambda: SINGLE,
     "multi": lambda: MULTI,
-    "imagenet": _imagenet,
+    "imagenet": lambda: tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
 }
 
 

@@ -18,20 +18,15 @@ GaussianFormula = Literal["released", "paper"]
 
 
 def gaussian_weights(blocks: int, sigma: float = 1.0, formula: GaussianFormula = "released") -> Tensor:
-    """Neighbourhood Gaussian weights of a stage's d blocks, shallow to deep.
+    """Neighbourhood Gaussian weights (d,) float32 of a stage's d blocks, shallow to deep: in (0, 1], rising.
 
     Args:
         blocks: d, blocks of the stage.
         sigma: Width of the Gaussian, > 0.
         formula: `released`: exp(-(d - l)² / 2σ²), so that the deepest block weighs 1; `paper`: Equation 4,
             exp(-(d - l + 1)² / 2σ²) (SPEC section 4; they differ by one in the distance).
-
-    Returns:
-        (d,) float32 in (0, 1], rising, not normalised.
     """
-    distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32)
-    if formula == "paper":
-        distance = distance + 1
+    distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + (formula == "paper")
     return torch.exp(-0.5 * (distance / sigma) ** 2)
 
 
@@ -58,7 +53,6 @@ class Concatenation(nn.Module):
     """Channels of all blocks side by side, then one linear layer back to C."""
 
     def __init__(self, blocks: int, dim: int) -> None:
-        """Make the layer d·C -> C with PyTorch's default initialisation."""
         super().__init__()
         self.linear = nn.Linear(blocks * dim, dim)
 
@@ -76,7 +70,6 @@ class BlockAttention(nn.Module):
     """
 
     def __init__(self, dim: int, heads: int) -> None:
-        """Make the projections with PyTorch's default initialisation; `heads` divides `dim`."""
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -102,17 +95,17 @@ class SingleBlock(nn.Module):
 
 
 def gaussian(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
-    """Neighbourhood Gaussian aggregation; dimension and heads do not matter."""
+    """Neighbourhood Gaussian aggregation."""
     return WeightedSum(gaussian_weights(blocks, config.sigma, config.formula), train=config.train)
 
 
 def plain_sum(config: AggregationConfig, blocks: int, dim: int, heads: int) -> WeightedSum:
-    """A sum whose weights start at one; dimension and heads do not matter."""
+    """A sum whose weights start at one."""
     return WeightedSum(torch.ones(blocks), train=config.train)
 
 
 def concatenation(config: AggregationConfig, blocks: int, dim: int, heads: int) -> Concatenation:
-    """Channels side by side, then a linear layer; the heads do not matter."""
+    """Channels side by side, then a linear layer."""
     return Concatenation(blocks, dim)
 
 

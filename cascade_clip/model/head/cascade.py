@@ -21,7 +21,7 @@ class CascadeHead(nn.Module):
         text_projections: Sequence[nn.Module],
         decoders: Sequence[nn.Module],
     ) -> None:
-        """Put ready parts together.
+        """Join the parts.
 
         Args:
             stages: Blocks of each stage, 1-based.
@@ -37,14 +37,11 @@ class CascadeHead(nn.Module):
         self.decoders = nn.ModuleList(decoders)
 
     def forward(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Mask logits of every decoder, its stages shallow to deep.
+        """Mask logits (B, K, N) of every decoder, its stages shallow to deep; their sum is the model's answer.
 
         Args:
             features: Patch tokens of every tapped block and the class token.
             text: (K, C) text embeddings, unit vectors.
-
-        Returns:
-            One (B, K, N) a decoder; their sum is the model's answer.
         """
         descriptor = relation_descriptor(text, features.class_token)
         memories = [
@@ -60,14 +57,11 @@ class CascadeHead(nn.Module):
 
 
 def relation_descriptor(text: Tensor, class_token: Tensor) -> Tensor:
-    """Relate every class to the image: T̂ = [T ⊙ g, T], the product first (SPEC section 4).
+    """Relate every class to the image: T̂ = [T ⊙ g, T], (B, K, 2C), the product first (SPEC section 4).
 
     Args:
         text: T, (K, C) text embeddings, unit vectors.
         class_token: g, (B, C) class tokens of the images, unit vectors.
-
-    Returns:
-        (B, K, 2C).
     """
     product = text[None] * class_token[:, None]
     return torch.cat([product, text[None].expand_as(product)], dim=-1)

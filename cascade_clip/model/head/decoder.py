@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 
 class QueryUpdate(nn.Module):
-    """What follows the attention of a layer: projection and feed-forward part, each with a residual and a norm."""
+    """A layer after its attention: projection and feed-forward part, each with a residual and a norm."""
 
     def __init__(self, dim: int, hidden: int, dropout: float) -> None:
-        """Make the parts with PyTorch's default initialisation.
-
-        Args:
-            dim: C, joint dimension.
-            hidden: Hidden width of the feed-forward part.
-            dropout: Of both residual branches and the hidden layer.
-        """
+        """`dim` is C, `hidden` the feed-forward part's; dropout is of both residual branches and the hidden layer."""
         super().__init__()
         self.proj = nn.Linear(dim, dim)
         self.norm_attention = nn.LayerNorm(dim)
@@ -27,7 +20,7 @@ class QueryUpdate(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def update(self, queries: Tensor, attended: Tensor) -> Tensor:
-        """Update queries (B, K, C) with what the attention found for them (B, K, C)."""
+        """Update queries (B, K, C) with the result of their attention (B, K, C)."""
         queries = self.norm_attention(queries + self.dropout(self.proj(attended)))
         hidden = self.dropout(F.relu(self.linear1(queries)))
         updated: Tensor = self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))
@@ -38,14 +31,7 @@ class DecoderLayer(QueryUpdate):
     """Cross-attention and feed-forward part, each with a residual and a norm after it (SPEC section 4)."""
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
-        """Make a layer with PyTorch's default initialisation.
-
-        Args:
-            dim: C, joint dimension; a multiple of `heads`.
-            heads: Attention heads.
-            hidden: Hidden width of the feed-forward part.
-            dropout: Of attention probabilities, both residual branches and the hidden layer.
-        """
+        """`dim` is a multiple of `heads`; dropout is of attention probabilities too. Else as `QueryUpdate`."""
         super().__init__(dim, hidden, dropout)
         self.heads = heads
         self.q = nn.Linear(dim, dim)
@@ -93,31 +79,24 @@ class TextImageDecoder(nn.Module):
     def __init__(self, dim: int, *, layers: int = 3, heads: int = 8, hidden: int, dropout: float = 0.1) -> None:
         """Make `layers` layers that start as copies of each other, as released (golden `init`)."""
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers - 1))
+        refining = [DecoderLayer(dim, heads, hidden, dropout) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList(refining)
         self.mask = MaskLayer(dim, heads)
-        self._start_as_copies()
+        for layer in refining[1:]:
+            layer.load_state_dict(refining[0].state_dict())
+        for layer in refining[:1]:
+            self.mask.q.load_state_dict(layer.q.state_dict())
+            self.mask.k.load_state_dict(layer.k.state_dict())
 
     def forward(self, queries: Tensor, memory: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Mask logits of one stage.
+        """Mask logits (B, K, N) of one stage, unbounded.
 
         Args:
             queries: (B, K, C). Classes do not interact: a class's mask does not depend on the others.
             memory: (B, N, C) patch tokens of the stage; the same in every layer.
-            grid: (h, w) of the patches, as other decoders need it; here it does not matter who is whose neighbour.
-
-        Returns:
-            (B, K, N), unbounded.
+            grid: (h, w) of the patches, for other decoders; this one reads no positions.
         """
         for layer in self.layers:
             queries = layer(queries, memory)
         mask_logits: Tensor = self.mask(queries, memory)
         return mask_logits
-
-    @torch.no_grad()
-    def _start_as_copies(self) -> None:
-        layers = [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
-        for layer in layers[1:]:
-            layer.load_state_dict(layers[0].state_dict())
-        if layers:
-            self.mask.q.load_state_dict(layers[0].q.state_dict())
-            self.mask.k.load_state_dict(layers[0].k.state_dict())

@@ -96,7 +96,7 @@ class FrequencyLayer(QueryUpdate):
     """Queries attend to the frequency tokens by plain inner products, then feed-forward part (SPEC section 16)."""
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float, gate: GateStart = "released") -> None:
-        """Make a layer; the arguments are those of `DecoderLayer` and `FrequencyTokens`."""
+        """The arguments are those of `DecoderLayer` and `FrequencyTokens`."""
         super().__init__(dim, hidden, dropout)
         self.frequencies = FrequencyTokens(dim, heads, gate)
 
@@ -130,33 +130,26 @@ class FrequencyDecoder(nn.Module):
             UserError: A single head.
         """
         super().__init__()
-        self.layers = nn.ModuleList(FrequencyLayer(dim, heads, hidden, dropout, gate) for _ in range(layers - 1))
+        refining = [FrequencyLayer(dim, heads, hidden, dropout, gate) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList(refining)
         self.mask = FrequencyTokens(dim, heads, gate)
-        self._start_as_copies()
+        for layer in refining[1:]:
+            layer.load_state_dict(refining[0].state_dict())
+        for layer in refining[:1]:
+            self.mask.load_state_dict(layer.frequencies.state_dict())
 
     def forward(self, queries: Tensor, memory: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Mask logits of one stage.
+        """Mask logits (B, K, N) of one stage, unbounded; exactly 0 for every class where the last gate is closed.
 
         Args:
             queries: (B, K, C). Classes do not interact: a class's mask does not depend on the others.
             memory: (B, N, C) patch tokens of the stage; the same in every layer.
             grid: (h, w) of the patches, any, N = h·w, row by row.
-
-        Returns:
-            (B, K, N), unbounded; exactly 0 for every class where the last gate is closed.
         """
         for layer in self.layers:
             queries = layer(queries, memory, grid)
         mask_logits: Tensor = queries @ self.mask(memory, grid).transpose(1, 2)
         return mask_logits
-
-    @torch.no_grad()
-    def _start_as_copies(self) -> None:
-        layers = [layer for layer in self.layers if isinstance(layer, FrequencyLayer)]
-        for layer in layers[1:]:
-            layer.load_state_dict(layers[0].state_dict())
-        if layers:
-            self.mask.load_state_dict(layers[0].frequencies.state_dict())
 
 
 def _windows(memory: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip import image_encoder
-from cascade_clip.model.clip.image_encoder import ImageEncoder, resize_positions
+from cascade_clip.model.clip.image_encoder import ImageEncoder, embed_patches, resize_positions
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.prompts import VisualPrompts
 
@@ -20,29 +20,20 @@ def _image(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
 
 @torch.no_grad()
 def test_equals_open_clip_without_additions(tiny_clip: Clip) -> None:
-    """Class token and patch tokens of every block, with CLIP's own single class embedding."""
-    visual = tiny_clip.visual
-    features = ImageEncoder(visual, taps=[4], class_embeddings=1)(_image())
-    reference = visual.forward_intermediates(
-        _image(), normalize_intermediates=True, output_fmt="NLC", output_extra_tokens=True
-    )
-    torch.testing.assert_close(features.class_token, F.normalize(visual(_image()), dim=-1), rtol=0, atol=2e-6)
-    patches = F.normalize(reference["image_intermediates"][-1] @ visual.proj, dim=-1)
-    torch.testing.assert_close(features.patch_tokens[4], patches, rtol=0, atol=2e-6)
+    """Class token and patch tokens of every block, with CLIP's own single class embedding, norm and projection.
 
-
-@torch.no_grad()
-def test_taps_are_the_tokens_after_a_block(tiny_clip: Clip) -> None:
-    """Block i of the paper is index i - 1 of open_clip: a tap started from CLIP's own norm and projection shows it."""
+    Block i of the paper is index i - 1 of open_clip.
+    """
     visual = tiny_clip.visual
-    encoder = ImageEncoder(visual, taps=[1, 2, 3], class_embeddings=1)
+    encoder = ImageEncoder(visual, taps=[1, 2, 3, 4], class_embeddings=1)
     for tap in encoder.tap_projections.values():
         tap.copy_from_clip(visual)
     features = encoder(_image())
+    torch.testing.assert_close(features.class_token, F.normalize(visual(_image()), dim=-1), rtol=0, atol=2e-6)
     reference = visual.forward_intermediates(_image(), normalize_intermediates=True, output_fmt="NLC")
-    for block in (1, 2, 3):
+    for block, tokens in features.patch_tokens.items():
         expected = F.normalize(reference["image_intermediates"][block - 1] @ visual.proj, dim=-1)
-        torch.testing.assert_close(features.patch_tokens[block], expected, rtol=0, atol=2e-6)
+        torch.testing.assert_close(tokens, expected, rtol=0, atol=2e-6)
 
 
 @torch.no_grad()
@@ -75,7 +66,7 @@ def test_positions_keep_the_class_and_corners() -> None:
 
 def _whole_sequence(visual: VisionTransformer, prompts: VisualPrompts) -> list[torch.Tensor]:
     """What leaves each block where, as released, the prompts run through it as tokens and are then replaced."""
-    tokens = ImageEncoder(visual, taps=[])._embed(_image(), (4, 4))
+    tokens = embed_patches(visual, _image(), (4, 4), 2, "bilinear")
     outputs = []
     for index, block in enumerate(visual.transformer.resblocks):
         count = prompts.tokens if index < prompts.depth else 0

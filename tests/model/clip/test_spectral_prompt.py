@@ -7,7 +7,7 @@ import torch
 
 from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts, resize_filter
+from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts
 
 WIDTH = 3
 OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -42,20 +42,6 @@ def test_near_patches_act_on_each_other_alike_on_every_grid(made_for: tuple[int,
         expected += value * product.roll((dy, dx), dims=(1, 2))
     ours = _prompt_of_kernel(made_for, kernel)(patches, class_token, grid)
     torch.testing.assert_close(ours, expected.flatten(1, 2), rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_any_weight_comes_back_from_a_larger_grid() -> None:
-    """Also parts of the weight that no real kernel has act as before: the inverse transform leaves them out."""
-    torch.manual_seed(0)
-    prompt = SpectralPrompt((6, 8), WIDTH)
-    weight = torch.view_as_complex(prompt.weight)
-    assert resize_filter(weight, (6, 8), (6, 8)) is weight
-    back = resize_filter(resize_filter(weight, (6, 8), (11, 9)), (11, 9), (6, 8))
-    again = SpectralPrompt((6, 8), WIDTH)
-    again.weight.copy_(torch.view_as_real(back))
-    given = (*_patches((6, 8)), (6, 8))
-    torch.testing.assert_close(again(*given), prompt(*given))
 
 
 def test_half_precision_and_gradient() -> None:

@@ -11,31 +11,7 @@ from cascade_clip.config.schema import AggregationConfig
 from cascade_clip.errors import UserError
 from cascade_clip.extensions import AGGREGATIONS
 from cascade_clip.model.build import build_aggregation
-from cascade_clip.model.head.aggregation import (
-    BlockAttention,
-    Concatenation,
-    SingleBlock,
-    WeightedSum,
-    gaussian_weights,
-)
-
-
-@pytest.mark.parametrize(
-    ("formula", "sigma", "expected"),
-    [
-        ("released", 1.0, [0.1353, 0.6065, 1.0]),
-        ("paper", 1.0, [0.0111, 0.1353, 0.6065]),
-        ("released", 2.0, [0.6065, 0.8825, 1.0]),
-    ],
-)
-def test_weights(formula: str, sigma: float, expected: list[float]) -> None:
-    assert gaussian_weights(3, sigma, formula).tolist() == pytest.approx(expected, abs=5e-5)
-
-
-def test_a_weighted_sum_that_is_not_normalised() -> None:
-    tokens = [torch.full((1, 2, 3), float(value)) for value in (1, 10, 100)]
-    merged = WeightedSum(gaussian_weights(3))(tokens)
-    assert merged.unique().tolist() == pytest.approx([0.1353353 + 6.065307 + 100], rel=1e-6)
+from cascade_clip.model.head.aggregation import BlockAttention, Concatenation, WeightedSum
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -43,14 +19,18 @@ def test_a_weighted_sum_that_is_not_normalised() -> None:
     ("settings", "weights"),
     [
         ({"kind": "sum"}, [1, 1, 1]),
+        ({"kind": "gaussian"}, [0.135335, 0.606531, 1.0]),
+        ({"kind": "gaussian", "formula": "paper"}, [0.011109, 0.135335, 0.606531]),
         ({"kind": "gaussian", "sigma": 2.0, "formula": "paper"}, [0.324652, 0.606531, 0.882497]),
     ],
 )
 def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[float], train: bool) -> None:
     built = build_aggregation(AggregationConfig(train=train, **settings), 3, 8, 2)
     assert isinstance(built, WeightedSum)
-    assert built.weights.tolist() == pytest.approx(weights, rel=1e-5)
+    assert built.weights.tolist() == pytest.approx(weights, rel=1e-4)
     assert built.weights.requires_grad is train
+    merged = built([torch.full((1, 2, 3), float(value)) for value in (1, 10, 100)])
+    assert merged.unique().tolist() == pytest.approx([weights[0] + 10 * weights[1] + 100 * weights[2]], rel=1e-4)
 
 
 def test_concatenation_is_one_linear_map_a_block() -> None:
@@ -84,13 +64,6 @@ def test_locations_do_not_interact(kind: str) -> None:
     merged = merge(tokens)
     assert merged.shape == (2, 5, 8)
     torch.testing.assert_close(merge([part[:, 1:3] for part in tokens]), merged[:, 1:3])
-
-
-def test_single_block_is_left_alone() -> None:
-    tokens = torch.randn(1, 2, 3)
-    assert SingleBlock()([tokens]) is tokens
-    with pytest.raises(ValueError, match="too many values"):
-        SingleBlock()([tokens, tokens])
 
 
 @pytest.mark.parametrize(

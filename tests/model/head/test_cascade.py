@@ -5,18 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cascade_clip.config.schema import (
-    AggregationConfig,
-    DecoderConfig,
-    ModelConfig,
-    PromptConfig,
-)
-from cascade_clip.errors import UserError
+from cascade_clip.config.schema import AggregationConfig, DecoderConfig, ModelConfig, PromptConfig
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.head.cascade import relation_descriptor
-from cascade_clip.model.head.decoder import MaskLayer, TextImageDecoder
+from cascade_clip.model.head.decoder import TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import FrequencyDecoder
 from cascade_clip.reproduce.plan import table_rows
 from cascade_clip.reproduce.table_file import read_table
@@ -26,19 +19,6 @@ from cascade_clip.training.optimizer import trainable_parameters
 def _config(**changes: object) -> ModelConfig:
     settings = {"stages": ((1, 2), (3,), (4,)), "prompts": PromptConfig(tokens=2), "decoder": DecoderConfig(heads=4)}
     return ModelConfig(**(settings | changes))
-
-
-def test_relation_descriptor_puts_the_product_first() -> None:
-    text, class_token = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 5.0]])
-    assert relation_descriptor(text, class_token).tolist() == [[[3.0, 10.0, 1.0, 2.0]]]
-
-
-def test_mask_is_the_mean_over_heads_of_scaled_logits() -> None:
-    torch.manual_seed(0)
-    layer, queries, memory = MaskLayer(8, 2), torch.randn(1, 3, 8), torch.randn(1, 5, 8)
-    q, k = layer.q(queries).unflatten(-1, (2, 4)), layer.k(memory).unflatten(-1, (2, 4))
-    by_head = torch.einsum("bkhc,bnhc->bhkn", q, k) * 4**-0.5
-    torch.testing.assert_close(layer(queries, memory), by_head.mean(dim=1))
 
 
 @torch.no_grad()
@@ -83,37 +63,24 @@ def test_a_stage_may_mix_the_last_block_with_others(tiny_clip: Clip) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("text_projection", ["independent", "shared"])
-def test_several_decoders_read_one_fusion(tiny_clip: Clip, text_projection: str) -> None:
-    """Paper, Table 7: the features are merged once; every decoder starts elsewhere."""
-    config = _config(
-        stages=((1, 2, 3, 4),),
-        decoders_per_stage=3,
-        text_projection=text_projection,
-        aggregation=AggregationConfig(kind="concat"),
-    )
+def test_several_decoders_read_the_one_fusion_of_their_stage(tiny_clip: Clip, text_projection: str) -> None:
+    """Paper, Table 7: the features of a stage are merged once; every decoder starts elsewhere."""
+    aggregation = AggregationConfig(kind="concat")
+    stages = {"stages": ((1, 2, 3), (4,)), "decoders_per_stage": 2}
+    config = _config(**stages, text_projection=text_projection, aggregation=aggregation)
     network = build_network(config, tiny_clip.visual).eval()
     head = network.head
-    assert (len(head.aggregations), len(head.decoders)) == (1, 3)
-    assert len(head.text_projections) == (3 if text_projection == "independent" else 1)
+    assert (len(head.aggregations), len(head.decoders)) == (2, 4)
+    assert len(head.text_projections) == (4 if text_projection == "independent" else 1)
     memories: list[torch.Tensor] = []
     for decoder in head.decoders:
         decoder.register_forward_pre_hook(lambda _, inputs: memories.append(inputs[1]))
-    masks = network.stage_logits(torch.randn(1, 3, 64, 64), torch.randn(3, 32))
-    assert memories[0] is memories[1] is memories[2]
-    assert not torch.equal(masks[0], masks[1])
-    assert not torch.equal(masks[1], masks[2])
-
-
-@torch.no_grad()
-def test_decoders_belong_to_their_stage(tiny_clip: Clip) -> None:
-    network = build_network(_config(stages=((3,), (4,)), decoders_per_stage=2), tiny_clip.visual).eval()
     features = network.encoder(torch.randn(1, 3, 64, 64))
-    memories: list[torch.Tensor] = []
-    for decoder in network.head.decoders:
-        decoder.register_forward_pre_hook(lambda _, inputs: memories.append(inputs[1]))
-    network.head(features, torch.randn(3, 32))
-    blocks = [block for memory in memories for block in (3, 4) if memory is features.patch_tokens[block]]
-    assert blocks == [3, 3, 4, 4]
+    masks = head(features, torch.randn(3, 32))
+    assert memories[0] is memories[1]
+    assert memories[2] is memories[3] is features.patch_tokens[4]
+    assert not torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[2], masks[3])
 
 
 @pytest.mark.parametrize("kind", AGGREGATIONS.names())
@@ -132,16 +99,6 @@ def test_every_host_and_aggregation_trains_and_fits_a_checkpoint(tiny_clip: Clip
     assert torch.equal(network.eval()(image, text), other.eval()(image, text))
     assert any("aggregations.0" in name for name in trainable)
     assert not any("visual" in name or "tap_projections" in name for name in trainable)
-
-
-def test_options_decide_what_trains(tiny_clip: Clip) -> None:
-    fixed = build_network(_config(aggregation=AggregationConfig(train=False)), tiny_clip.visual)
-    assert "head.aggregations.0.weights" not in trainable_parameters(fixed)
-    shared = build_network(_config(text_projection="shared"), tiny_clip.visual)
-    assert [name for name in trainable_parameters(shared) if "text_projections" in name] == [
-        "head.text_projections.0.weight",
-        "head.text_projections.0.bias",
-    ]
 
 
 def _full_size_count(config: ModelConfig) -> int:
@@ -165,8 +122,3 @@ def test_rows_of_table_7_have_equal_parameters() -> None:
     # The cascade alone has weights to train in its aggregations: three for each of two stages.
     assert counts == {"Last-layer": 23_117_568, "Multi-layer fusion": 23_117_568, "Cascade-CLIP": 23_117_574}
     assert {round((count + dead) / 1e6, 1) for count in counts.values()} == {40.5}
-
-
-def test_heads_that_do_not_divide(tiny_clip: Clip) -> None:
-    with pytest.raises(UserError, match="5 heads do not divide the joint dimension 32"):
-        build_network(_config(decoder=DecoderConfig(heads=5)), tiny_clip.visual)

@@ -73,7 +73,8 @@ def test_a_closed_gate_is_a_tie_of_all_classes() -> None:
     assert int(labels.max()) > 0
 
 
-def test_the_released_start_closes_some_decoders_for_good() -> None:
+def test_the_released_start_closes_some_decoders_for_good_and_the_open_one_none() -> None:
+    """A gate that is closed for all tokens has no gradient and never opens."""
     closed = 0
     for seed in range(20):
         torch.manual_seed(seed)
@@ -83,26 +84,11 @@ def test_the_released_start_closes_some_decoders_for_good() -> None:
         if bool((logits == 0).all()):
             closed += 1
             (logits - 1).square().sum().backward()
-            gradients = [parameter.grad for parameter in decoder.parameters() if parameter.grad is not None]
-            assert max(float(gradient.abs().max()) for gradient in gradients) == 0
-    assert 4 <= closed <= 12
-
-
-def test_gates_start_open() -> None:
-    """A gate that is closed for all tokens has no gradient and would never open."""
-    for seed in range(20):
+            assert not any(parameter.grad.any() for parameter in decoder.parameters() if parameter.grad is not None)
         torch.manual_seed(seed)
-        decoder = FrequencyDecoder(64, hidden=32, gate="open")
-        alike = F.normalize(torch.randn(64) + 0.2 * torch.randn(1, 36, 64), dim=-1)
-        assert bool((decoder.mask(alike, (6, 6)) != 0).any(dim=-1).all())
-
-
-def test_dropout_only_in_training() -> None:
-    torch.manual_seed(0)
-    decoder = FrequencyDecoder(DIM, heads=HEADS, hidden=32, dropout=0.5, gate="open")
-    given = torch.randn(1, 3, DIM), F.normalize(torch.randn(1, 9, DIM), dim=-1), (3, 3)
-    assert not torch.equal(decoder.train()(*given), decoder(*given))
-    assert torch.equal(decoder.eval()(*given), decoder(*given))
+        opened = FrequencyDecoder(64, hidden=32, gate="open")
+        assert bool((opened.mask(alike, (6, 6)) != 0).any(dim=-1).all())
+    assert 4 <= closed <= 12
 
 
 def test_heads(tiny_clip: Clip) -> None:
