@@ -55,7 +55,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--split", "coco-sen"], 'There is no split "coco-sen". Did you mean "coco-seen"'),
         (["train", "--recipe", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
         (["train", "--set", "train.bacth=2"], 'train.bacth: unknown key. Did you mean "batch"'),
-        (["train", "--device", "cuda:99"], 'The device "cuda:99" is not there'),
+        (["train", "--device", "cuda:99"], 'The device "cuda:99" is not available'),
         (["train", "--resume"], "--resume needs --output"),
         (["train", "--resume", "--output", "x", "--seed", "3"], "is continued with its own recipe.toml"),
         (["self-train"], "Self-training starts from a checkpoint: name it with --init"),

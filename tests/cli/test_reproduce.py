@@ -143,7 +143,7 @@ def test_mistakes_are_told_before_anything_runs(
         (("tabel5",), 'There is no table "tabel5"'),
         (("mine.toml", "--set", "train.bacth=1"), 'Did you mean "batch"'),
         (("mine.toml", "--data", tmp_path / "nowhere"), 'prepared dataset "squares" was not found'),
-        (("mine.toml", "--device", "cuda:9"), '"cuda:9" is not there'),
+        (("mine.toml", "--device", "cuda:9"), '"cuda:9" is not available'),
         (("mine.toml", "--set", "clip.weights=nowhere.safetensors"), "nowhere.safetensors"),
         (("mine.toml", "--data", tmp_path / "train-only"), "holds no validation images"),
         (("shapes",), 'The table "shapes" is for the dataset "shapes"'),
