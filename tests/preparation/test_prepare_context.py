@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from official_miniatures import (
     write_lines,
     write_palette_png,
 )
-from pycocotools import mask as coco
 from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
@@ -30,7 +30,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation import context_classes
 from cascade_clip.preparation import prepare_context as module
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, VOC_FIRST, ClassOrder, choose_reading
-from cascade_clip.preparation.context_labels import decode_runs
 from cascade_clip.preparation.prepare_context import prepare_context
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
@@ -152,7 +151,7 @@ def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Pat
     source = tmp_path / "downloads"
     pack(_images(tmp_path / "raw").parent, source / "VOCtrainval_03-May-2010.tar")
     pack(write_context_mats(tmp_path / "raw", IDS), source / "trainval.tar.gz")
-    info = prepare_context(tmp_path / "out", source=source, workers=2)
+    info = prepare_context(tmp_path / "out", source=source)
     _check(tmp_path / "out")
     names = [file.name for file in info.sources]
     assert names == ["VOCtrainval_03-May-2010.tar", "trainval.tar.gz"]
@@ -503,15 +502,10 @@ def test_damaged_run_lengths_are_named(tmp_path: Path, counts: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_run_lengths_are_read_as_pycocotools_writes_them() -> None:
-    rng = np.random.default_rng(5)
-    for shape in ((1, 1), (3, 5), (90, 160), (1000, 2000)):
-        for share in (0.0, 0.001, 0.5, 1.0):
-            region = rng.random(shape) < share
-            runs = decode_runs(coco.encode(np.asfortranarray(region, np.uint8))["counts"].decode())
-            np.testing.assert_array_equal(np.repeat(np.arange(runs.size) % 2, runs).reshape(shape[::-1]).T, region)
-    with pytest.raises(ValueError, match="a run is too long"):
-        decode_runs("PPPPPPPPPPPPP1")
+def test_without_pycocotools_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(UserError, match=r"need pycocotools: pip install 'cascade-clip\[data\]'"):
+        prepare_context(tmp_path / "out", source=_as_json(_images(tmp_path / "source")))
 
 
 @pytest.mark.parametrize(
