@@ -193,9 +193,10 @@ def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _
     check_counts(f"VOC 2012 in {voc.places}", own, _COUNTS)
     added = len(ids["train"]) - own["train"]
     if additions and added != _COUNTS["added"]:
+        published, own_published = _COUNTS["added"], _COUNTS["train"]
         raise UserError(
-            f"The SBD additions ({additions.kind}) give {added:,} training images beside those of VOC 2012; published are "
-            f"{_COUNTS['added']:,}, for {_COUNTS['train'] + _COUNTS['added']:,} in all. Complete them, or give "
+            f"The SBD additions ({additions.kind}) give {added:,} training images beside those of VOC 2012; published "
+            f"are {published:,}, for {own_published + published:,} in all. Complete them, or give "
             "--subset N to take N images of each part."
         )
 

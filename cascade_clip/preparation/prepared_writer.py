@@ -89,11 +89,17 @@ def write_prepared(
     _check_names(classes, parts)
     check_output(output, overwrite=overwrite)
     working = output.absolute().with_name(f".{output.absolute().name}.preparing")
+    done = 0
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
     try:
         _open_working_folder(working, fingerprint, output, overwrite)
         jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
-        reports = _run([job for of_part in jobs.values() for job in of_part], workers, progress)
+        reports: dict[Path, ShardReport] = {}
+        for job, report in write_shards([job for of_part in jobs.values() for job in of_part], workers):
+            reports[job.path] = report
+            done += len(job.images)
+            if progress:
+                progress(done, sum(map(len, parts.values())), job.path.name)
         problems = sorted(problem for report in reports.values() for problem in report.problems)
         if problems:
             shutil.rmtree(working)
@@ -174,19 +180,6 @@ def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader
         )
         for index in range(count)
     ]
-
-
-def _run(jobs: Sequence[ShardJob], workers: int, progress: Progress | None) -> dict[Path, ShardReport]:
-    """Write all shards that are not finished yet."""
-    reports: dict[Path, ShardReport] = {}
-    total = sum(len(job.images) for job in jobs)
-    done = 0
-    for job, report in write_shards(jobs, workers):
-        reports[job.path] = report
-        done += len(job.images)
-        if progress:
-            progress(done, total, job.path.name)
-    return reports
 
 
 def refuse(problems: Sequence[str]) -> None:

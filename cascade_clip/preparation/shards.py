@@ -70,6 +70,13 @@ class ShardReport:
     problems: list[str] = field(default_factory=list)
     """A sentence for each image that was refused; if there is any, the shard was not written."""
 
+    def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
+        """Count an image of this size (height, width) with so many pixels (256,) of every label value."""
+        self.images += 1
+        self.pixels = (np.array(self.pixels) + pixels).tolist()
+        self.smallest = min(self.smallest or size, size, key=by_area)
+        self.largest = max(self.largest or size, size, key=by_area)
+
 
 @dataclass(frozen=True)
 class ShardJob:
@@ -166,19 +173,15 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
     for image in job.images:
         try:
             content, label = job.load(image)
-            present = _present(image, label, job.class_count)
+            pixels = np.bincount(label.ravel(), minlength=256)
+            present = np.flatnonzero(pixels[:IGNORED]).tolist()
+            _check_indices(image, present, job.class_count)
         except UserError as error:
             report.problems.append(str(error))
             continue
-        _count(report, label)
-        rows.append(
-            {
-                "image": {"bytes": content, "path": None},
-                "label": {"bytes": encode_label(label), "path": None},
-                "id": image.id,
-                "present": present,
-            }
-        )
+        report.add((label.shape[0], label.shape[1]), pixels)
+        images = {"image": {"bytes": content, "path": None}, "label": {"bytes": encode_label(label), "path": None}}
+        rows.append({**images, "id": image.id, "present": present})
         if len(rows) == _ROWS_A_GROUP:
             yield rows
             rows = []
@@ -186,24 +189,13 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
         yield rows
 
 
-def _present(image: ImageSource, label: NDArray[np.uint8], class_count: int) -> list[int]:
-    values = [int(value) for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:IGNORED])]
-    if values and values[-1] >= class_count:
-        outside = [value for value in values if value >= class_count]
+def _check_indices(image: ImageSource, present: Sequence[int], class_count: int) -> None:
+    outside = [value for value in present if value >= class_count]
+    if outside:
         raise UserError(
             f"The label of {image.id} holds the index {', '.join(map(str, outside))}, "
             f"but there are {class_count} classes (0 to {class_count - 1}; 255 = ignored)."
         )
-    return values
-
-
-def _count(report: ShardReport, label: NDArray[np.uint8]) -> None:
-    counts = np.bincount(label.ravel(), minlength=256).tolist()
-    size = (label.shape[0], label.shape[1])
-    report.images += 1
-    report.pixels = [before + new for before, new in zip(report.pixels, counts, strict=True)]
-    report.smallest = min(report.smallest or size, size, key=by_area)
-    report.largest = max(report.largest or size, size, key=by_area)
 
 
 def by_area(size: tuple[int, int]) -> tuple[int, int]:
