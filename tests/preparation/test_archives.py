@@ -229,12 +229,3 @@ def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.Mo
     tree = SourceTree([path], spool=tmp_path / "blocked", spooled=["x"])
     with pytest.raises(UserError, match=r"could not be written into .*blocked: File exists"):
         tree.folder("x", (".png",))
-
-
-def test_the_spool_holds_the_same_bytes_always(tmp_path: Path) -> None:
-    path = _good(tmp_path, "tgz")
-    contents = []
-    for _ in range(2):
-        with _open(path) as tree:
-            contents.append(tree.folder("x", (".png",))["03"].container.read_bytes())
-    assert contents[0] == contents[1]
