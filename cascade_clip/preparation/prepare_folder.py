@@ -117,15 +117,19 @@ def mask_reader(
     Raises:
         UserError: `ignore` holds something else than mask values or colours, or the classes do not fit into 8 bits.
     """
+    if not colours:
+        return index_masks(classes, ignore, first_index)
     try:
-        if colours:
-            return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
-        values = frozenset(int(given) for given in ignore)
+        return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
     except ValueError as error:
-        expected = (
-            'a colour such as "#000000", because there is a colour table' if colours else "a mask value of 0 to 255"
-        )
-        raise UserError(f"--ignore takes {expected}; got {', '.join(ignore)}.") from error
+        raise UserError(
+            f'--ignore takes a colour such as "#000000", because there is a colour table; got {", ".join(ignore)}.'
+        ) from error
+
+
+def index_masks(classes: Sequence[str], ignore: Sequence[str], first_index: int) -> IndexMasks:
+    """Masks of class indices; raises UserError where `ignore` or the classes do not fit into 8 bits."""
+    values = frozenset(int(given) if given.strip().isdecimal() else -1 for given in ignore)
     if not all(0 <= value <= 255 for value in values):
         raise UserError(f"--ignore takes mask values of 0 to 255; got {', '.join(ignore)}.")
     if not 0 <= first_index <= 255 - len(classes):

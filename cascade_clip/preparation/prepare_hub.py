@@ -16,8 +16,7 @@ from cascade_clip.data.foreign_records import Columns, choose_splits, convert_ro
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import IndexMasks
-from cascade_clip.preparation.prepare_folder import choose_parts, mask_reader
+from cascade_clip.preparation.prepare_folder import choose_parts, index_masks
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 
@@ -82,12 +81,9 @@ def prepare_hub(
     names = classes or find_class_names(features, found)
     if names is None:
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
-    masks = mask_reader(names, None, ignore, first_index)
-    if not isinstance(masks, IndexMasks):
-        raise TypeError(f"masks of rows are read by index, not by {type(masks).__name__}")
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
-    load = RowSampleLoader(rows, columns, masks)
+    load = RowSampleLoader(rows, columns, index_masks(names, ignore, first_index))
     try:
         return write_prepared(
             output,

@@ -70,10 +70,3 @@ def test_a_pair_must_have_one_size(tmp_path: Path) -> None:
     assert label.tolist() == [[0, 1, 1], [0, 0, 1]]
     with pytest.raises(UserError, match=r"turned\.png has 2 x 3 pixels, its image .*image\.png has 3 x 2"):
         load(ImageSource("x", ImageWithMask(Entry.of(image), _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
-
-
-def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
-    mask = _mask(tmp_path, [[0]])
-    pair = ImageWithMask(Entry(tmp_path / "gone.jpg", None, (0, 0)), mask)
-    with pytest.raises(UserError, match=r"gone\.jpg cannot be read: No such file"):
-        MaskLoader(IndexMasks(2))(ImageSource("x", pair))

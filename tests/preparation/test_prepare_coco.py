@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -149,17 +148,6 @@ def test_other_masks_beside_the_published_ones_are_not_taken(
         assert np.array_equal(found[stem], _expected(mask))
 
 
-def test_palette_masks_keep_their_indices(tmp_path: Path) -> None:
-    source = _write(tmp_path / "source")
-    mask = Image.fromarray(np.array([[0, 12, 255], [171, 123, 181]], np.uint8))
-    mask.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
-    path = _replace_pair(source, mask)
-    with Image.open(path) as stored:
-        assert stored.mode == "P"
-    prepare_coco(tmp_path / "out", source=source, subset=1)
-    assert _by_id(tmp_path / "out")["000000000009"].tolist() == [[0, 11, 255], [160, 112, 170]]
-
-
 def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> None:
     path = tmp_path / "000000000009.png"
     Image.fromarray(EVERY_VALUE).save(path)
@@ -229,15 +217,3 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
     assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 2}
     assert info.options["subset"] == 3
     assert list(_by_id(tmp_path / "out")) == [*list(TRAIN)[:3], *VAL]
-
-
-def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
-    source = _write(tmp_path / "source", "zips")
-    with zipfile.ZipFile(source / "train2017.zip") as archive:
-        start = archive.getinfo("train2017/000000000034.jpg").header_offset
-    with (source / "train2017.zip").open("r+b") as file:
-        file.seek(start + 200)
-        file.write(b"other bytes")
-    with pytest.raises(UserError, match=r"train2017\.zip/train2017/000000000034\.jpg"):
-        prepare_coco(tmp_path / "out", source=source)
-    assert not (tmp_path / "out").exists()

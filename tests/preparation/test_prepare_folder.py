@@ -99,7 +99,7 @@ def test_colour_masks_without_a_table_say_what_to_give(source: Path) -> None:
     [
         ({"classes": ["a", ""]}, r"classes\[1\]\.name: the name is empty"),
         ({"classes": [f"c{i}" for i in range(256)]}, "there are 256; at most 255 fit into 8-bit labels"),
-        ({"ignore": ["no"]}, "--ignore takes a mask value of 0 to 255; got no"),
+        ({"ignore": ["no"]}, "--ignore takes mask values of 0 to 255; got no"),
         ({"ignore": ["256"]}, "--ignore takes mask values of 0 to 255; got 256"),
         ({"ignore": ["0"], "colours": {"sky": (0, 0, 1), "tree": (0, 1, 0)}}, "--ignore takes a colour such as"),
         ({"first_index": 254}, "first index 254 does not fit"),
