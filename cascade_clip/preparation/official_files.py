@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
@@ -28,17 +27,9 @@ class NotServedError(UserError):
     """No address gives the file: the network, the servers or the mirror are at fault."""
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """The files of a dataset."""
-
-    fetched: tuple[Path, ...]
-    """Files that were downloaded."""
-    present: tuple[Path, ...]
-    """Files that were there already and are the official ones, and folders into which they were unpacked."""
-
-
-def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Fetched:
+def fetch_dataset(
+    name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> list[Path]:
     """Download the missing ones of a benchmark's official files.
 
     Of files that serve the same purpose one is enough: one that is there, else the first that can be downloaded.
@@ -49,6 +40,9 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
         mirror: As for `fetch`; it may also have files without an official address.
         progress: As for `fetch`.
 
+    Returns:
+        The files that were downloaded; not those that were there.
+
     Raises:
         UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more
             and only the user can put it there (all others are downloaded first), or as for `fetch`. Files that are
@@ -57,7 +51,6 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
     choices = benchmark(name).choices
     require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
     fetched: list[Path] = []
-    present: list[Path] = []
     missing: list[str] = []
     for files in choices:
         found = next((place for file in files if (place := _find(file, folder))), None)
@@ -65,14 +58,12 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
             taken = _fetch_first(files, folder, mirror, progress)
             fetched += [taken] if taken else []
             missing += [] if taken else [_ask_for(file, folder) for file in files]
-            continue
         for file in files:
             if found == folder / file.name:
                 _is_verified(found, file, progress)
-        present.append(found)
     if missing:
         raise UserError("\n".join(missing))
-    return Fetched(tuple(fetched), tuple(present))
+    return fetched
 
 
 def fetch(

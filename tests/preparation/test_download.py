@@ -25,7 +25,7 @@ from faulty_server import Answer, send, send_ranges, serving
 from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import download, official_files
-from cascade_clip.preparation.official_files import Fetched, NotServedError, fetch, fetch_dataset
+from cascade_clip.preparation.official_files import NotServedError, fetch, fetch_dataset
 
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 
@@ -417,7 +417,7 @@ def test_dataset_is_completed(tmp_path: Path, offer: Offer) -> None:
         offer(*files)
         found = fetch_dataset("test", tmp_path)
     assert str(caught.value) == f"d.json (pictures) cannot be downloaded. Its host is gone. Put it into {tmp_path}."
-    assert found == Fetched((), (tmp_path / "b.zip", tmp_path / "val", tmp_path / "a.zip"))
+    assert found == []
     assert [path for path, _ in site.requests] == ["/a.zip"]
 
 
@@ -429,11 +429,11 @@ def test_one_of_several_alternatives_is_enough(tmp_path: Path, offer: Offer) -> 
             official(site.url("a.zip"), **masks),
             official(site.url("b.zip"), name="b.zip", **masks),
         )
-        assert fetch_dataset("test", tmp_path / "first").fetched == (tmp_path / "first" / "a.zip",)
+        assert fetch_dataset("test", tmp_path / "first") == [tmp_path / "first" / "a.zip"]
         own = tmp_path / "second" / "d.zip"
         own.parent.mkdir()
         own.write_bytes(CONTENT)
-        assert fetch_dataset("test", own.parent) == Fetched((), (own,))
+        assert fetch_dataset("test", own.parent) == []
         site.answers = [send(b"", status=404)]
         with pytest.raises(NotServedError) as caught:
             fetch_dataset("test", tmp_path / "third")
