@@ -179,8 +179,8 @@ def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
         spool: Folder of the plain tar; made if necessary.
 
     Returns:
-        The plain tar, whose time of change is the archive's; the one of an earlier start, if the archive has not
-        changed since.
+        The plain tar, whose time of change is the archive's; that of an earlier start, if the archive is still
+        the same.
 
     Raises:
         UserError: The archive cannot be read, is damaged or cut off, or declares an absurd size; the disk is full. No

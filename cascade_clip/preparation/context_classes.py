@@ -126,7 +126,7 @@ def choose_reading(
         )
     if not given and agreeing[other] >= agreeing[mine]:
         raise UserError(
-            f"The class order of the masks in {where} cannot be told: VOC's own masks (SegmentationClass) agree with "
+            f"The class order of the masks in {where} is not clear: VOC's own masks (SegmentationClass) agree with "
             f"both orders. Give --class-order {ORDERS_EXPLAINED}."
         )
     return mine, "VOC's own masks" if agreeing[other] < agreeing[mine] else "class_order"

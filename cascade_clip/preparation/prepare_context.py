@@ -178,12 +178,12 @@ def _how_to_read(
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
-        reading, told_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
+        reading, confirmed_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
         return MaskLoader(ConvertedMasks(reading)), {
             "labels": "png",
             "class_order": reading.order,
             "first_index": reading.first_index,
-            "class_order_told_by": told_by,
+            "class_order_told_by": confirmed_by,
         }
     if class_order:
         raise UserError(

@@ -153,7 +153,7 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     """
     image_files, mask_files = _image_files(images, "images"), _image_files(masks, "masks")
     if images.resolve() == masks.resolve():
-        raise UserError(f"Images and masks were both looked for in {images}; they must lie in different folders.")
+        raise UserError(f"Images and masks were both looked for in {images}; they must be in different folders.")
     key = max(_KEYS, key=lambda way: _matches(way, image_files, mask_files))
     images_of, masks_of = _by_key(key, image_files), _by_key(key, mask_files)
     problems = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Unpack
 
 import numpy as np
@@ -160,7 +160,7 @@ def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
     numbered = [f"{split}-{index:06d}" for index in range(count)]
     if not paths:
         return numbered
-    files = [PurePosixPath(path.partition("::")[0].replace("\\", "/")) for path in paths]
-    shared = len(PurePosixPath(os.path.commonpath([file.parent for file in files])).parts)
-    ids = [PurePosixPath(*file.parts[shared:]).with_suffix("").as_posix() for file in files]
+    files = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
+    shared = len(os.path.commonprefix([file[:-1] for file in files]))  # noqa: RUF071  # of parts, not of characters
+    ids = [os.path.splitext("/".join(file[shared:]))[0] for file in files]
     return ids if len(set(ids)) == len(ids) else numbered

@@ -20,7 +20,7 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
     """Read a text file with one entry a line.
 
     Args:
-        file: The file, which may lie in an archive.
+        file: The file, which may be in an archive.
         what: How messages call it, for example "list of training images".
 
     Returns:
@@ -97,6 +97,6 @@ def describe_file(file: Path | Entry) -> SourceFile:
 
 
 def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
-    """Describe the archives that files lie in, each once, sorted; files in folders are passed over."""
+    """Describe the archives of files, each once, sorted; files in folders are passed over."""
     archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
     return [describe_file(path) for path in sorted(archives)]

@@ -1,4 +1,4 @@
-"""The files a dataset is made from, wherever they lie: in folders, or in archives that are read in place."""
+"""The files a dataset is made from, in folders or in archives that are read in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cascade_clip.preparation.archives import (
     without_suffix,
 )
 
-# Folders deeper below a source are not looked into: official files lie at most four deep.
+# Folders deeper below a source are not searched: official files are at most four deep.
 _DEPTH = 6
 
 # What systems leave in folders and archives beside the files themselves.

@@ -289,7 +289,7 @@ def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path:
     aeroplanes = np.ones(SIZE, np.uint8)
     images = _images(tmp_path / "source", voc={A: aeroplanes})
     write_context_masks(images / "SegmentationClassContext", {**VOC_CLASSES_FIRST, A: aeroplanes})
-    with pytest.raises(UserError, match=r"cannot be told: .*agree with both .* Give --class-order alpha"):
+    with pytest.raises(UserError, match=r"is not clear: .*agree with both .* Give --class-order alpha"):
         prepare_context(tmp_path / "out", source=images)
     info = prepare_context(tmp_path / "out", source=images, class_order="voc-first")
     assert (info.options["class_order_told_by"], info.options["first_index"]) == ("class_order", 1)

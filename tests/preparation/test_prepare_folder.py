@@ -215,7 +215,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, tmp_path / "none")
     with pytest.raises(UserError, match=r"The folder of masks, .*m, holds no image file"):
         pair_files(images, _touch(tmp_path / "m", "a.npy"))
-    with pytest.raises(UserError, match="they must lie in different folders"):
+    with pytest.raises(UserError, match="they must be in different folders"):
         pair_files(images, images)
 
 

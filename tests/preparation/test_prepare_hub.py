@@ -21,7 +21,7 @@ from foreign_data import (
     write_imagefolder,
     write_parquet,
 )
-from prepared_folder import digests
+from prepared_folder import digests, ids
 
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.images import decode_label
@@ -63,6 +63,7 @@ def test_rows_are_named_after_their_files_or_numbered(tmp_path: Path) -> None:
     assert PreparedDataset.open(tmp_path / "b").read("train", 4).id == "train-000004"
     assert row_ids(["/x/a/1.png", "/x/b/1.png"], 2, "train") == ["a/1", "b/1"]
     assert row_ids(["zip://a/1.png::hf://x", "zip://a/2.png::hf://x"], 2, "train") == ["1", "2"]
+    assert row_ids(["zip://a/1.png::/x.zip", "/x/2.png"], 2, "train") == ["zip://a/1", "/x/2"]
     assert row_ids(["/x/1.png", "/x/1.jpg"], 2, "train") == ["train-000000", "train-000001"]
 
 
@@ -70,9 +71,8 @@ def test_without_a_validation_split_one_is_drawn(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "source", validation=0)
     info = prepare_hub(tmp_path / "out", source=source, val_fraction=0.3, seed=4)
     assert {part: content.images for part, content in info.parts.items()} == {"train": 6, "val": 3}
-    dataset = PreparedDataset.open(tmp_path / "out")
-    ids = [dataset.read(part, index).id for part, count in (("train", 6), ("val", 3)) for index in range(count)]
-    assert sorted(ids) == [f"train-{index:06d}" for index in range(9)]
+    found = ids(tmp_path / "out")
+    assert sorted(found["train"] + found["val"]) == [f"train-{index:06d}" for index in range(9)]
 
 
 def test_mask_values_that_mean_no_class(tmp_path: Path) -> None:
