@@ -162,5 +162,5 @@ def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
         return numbered
     files = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
     shared = len(os.path.commonprefix([file[:-1] for file in files]))  # noqa: RUF071  # of parts, not of characters
-    ids = [os.path.splitext("/".join(file[shared:]))[0] for file in files]
+    ids = ["/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]]) for file in files]
     return ids if len(set(ids)) == len(ids) else numbered
