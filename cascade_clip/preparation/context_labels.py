@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
-from types import ModuleType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -25,12 +24,15 @@ from cascade_clip.data.mask_values import look_up, value_table
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.masks import read_mat
+from cascade_clip.preparation.masks import import_extra, read_mat
 from cascade_clip.preparation.prepared_writer import refuse
 from cascade_clip.preparation.source_tree import Entry
 
 Counts = str | tuple[int, ...]
 """Run lengths of one annotation: COCO's compressed string, or the plain numbers."""
+
+RUN_LENGTHS = "pycocotools.mask"
+"""Module that decodes them, see `import_extra`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
         UserError: pycocotools is missing, or run lengths are damaged.
     """
     labels = np.full((label.height, label.width), IGNORED, np.uint8)
-    coco = _pycocotools()
+    coco = import_extra(RUN_LENGTHS, "The run lengths of PASCAL Context")
     for number, (category, counts) in enumerate(label.segments):
         stored = {"size": [label.height, label.width], "counts": counts}
         try:
@@ -115,17 +117,6 @@ def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
             ) from error
         labels[region == 1] = _labels_of_full_ids()[category]
     return labels
-
-
-def _pycocotools() -> ModuleType:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise UserError(
-            "The run lengths in trainval_merged.json need pycocotools: pip install 'cascade-clip[data]'."
-        ) from error
-    module: ModuleType = mask
-    return module
 
 
 class _Annotated(BaseModel):

@@ -14,13 +14,14 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
+    RUN_LENGTHS,
     ConvertedMasks,
     RleLabel,
     paint_rle_label,
     read_annotations,
     read_mat_label,
 )
-from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
+from cascade_clip.preparation.masks import MATLAB, ImageWithMask, MaskLoader, import_extra
 from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
@@ -190,6 +191,7 @@ def _how_to_read(
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
             f"{labels.where}, which name them. Leave it out, or give the folder of the masks with --annotations."
         )
+    import_extra(RUN_LENGTHS if labels.kind == "json" else MATLAB, f"The labels in {labels.where}")
     return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
 
 

@@ -14,7 +14,7 @@ from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, read_mat
+from cascade_clip.preparation.masks import MATLAB, ImageWithMask, IndexMasks, MaskLoader, import_extra, read_mat
 from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
@@ -68,6 +68,8 @@ def prepare_voc(
         voc = _find_voc(tree)
         additions = _additions(tree, sbd, spool)
         ids = _image_ids(voc, additions)
+        if additions and additions.kind == "SBD":
+            import_extra(MATLAB, "The .mat files of SBD")
         if subset is None:
             _check_counts(voc, ids, additions)
         chosen = {part: stems[:subset] for part, stems in ids.items()}

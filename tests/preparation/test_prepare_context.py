@@ -460,10 +460,15 @@ def test_damaged_run_lengths_are_named(tmp_path: Path, counts: Any) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_without_pycocotools_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(UserError, match=r"need pycocotools: pip install 'cascade-clip\[data\]'"):
-        prepare_context(tmp_path / "out", source=_as_json(_images(tmp_path / "source")))
+@pytest.mark.parametrize(("write", "package"), [(_as_json, "pycocotools"), (_as_mats, "scipy")])
+def test_without_the_extra_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path], package: str
+) -> None:
+    images = write(_images(tmp_path / "source"))
+    for name in ("pycocotools.mask", "scipy.io.matlab"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"^The labels in .* need {package}: pip install 'cascade-clip\[data\]'"):
+        prepare_context(tmp_path / "out", source=images)
 
 
 @pytest.mark.parametrize(

@@ -263,8 +263,8 @@ def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path: Path,
 def test_without_scipy_the_way_out_is_named(
     devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UserError, match=r"The \.mat files of SBD need SciPy: pip install 'cascade-clip\[data\]'"):
+    monkeypatch.setitem(sys.modules, "scipy.io.matlab", None)
+    with pytest.raises(UserError, match=r"^The \.mat files of SBD need scipy: pip install 'cascade-clip\[data\]'"):
         prepare_voc(tmp_path / "out", source=devkit, sbd=release)
 
 
