@@ -157,8 +157,8 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
             raise UserError(f"--download puts files into a folder; {folder} is a file.")
         _agree(name, agreed=agreed)
         with _bars() as report:
-            result = official_files.fetch_dataset(name, folder, mirror=mirror, progress=report)
-        names = ", ".join(path.name for path in result.fetched) or "nothing, all files were there"
+            fetched = official_files.fetch_dataset(name, folder, mirror=mirror, progress=report)
+        names = ", ".join(path.name for path in fetched) or "nothing, all files were there"
         stderr.print(f"Downloaded into {folder}: {names}", markup=False, highlight=False)
     return folder
 

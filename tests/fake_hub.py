@@ -80,6 +80,7 @@ def fake_hub(**repositories: Path) -> Iterator[FakeHub]:
 
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        disable_nagle_algorithm = True  # answers go out at once, header and body
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:

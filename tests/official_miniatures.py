@@ -37,8 +37,7 @@ def drawn_mask(seed: int, values: Iterable[int], size: tuple[int, int] = (48, 64
 def write_jpeg(path: Path, size: tuple[int, int], seed: int = 0) -> Path:
     """A JPEG of random colours; `size` is (height, width)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, "JPEG", quality=90)
+    path.write_bytes(_jpeg(size, seed, "RGB"))
     return path
 
 
@@ -95,14 +94,9 @@ def write_voc(
     others: Mapping[str, tuple[int, int]] | None = None,
     year: str = "VOC2012",
 ) -> Path:
-    """The folder VOCdevkit as `VOCtrainval_11-May-2012.tar` unpacks it; its tar is `pack(write_voc(...), tar)`.
+    """The folder VOCdevkit as `VOCtrainval_11-May-2012.tar` unpacks it, from raw masks of each part (255 at borders).
 
-    Args:
-        folder: Where VOCdevkit is made.
-        train: Raw masks of the training images, 255 at borders.
-        val: The same for validation.
-        others: Sizes of the images that have no mask.
-        year: Name of the year's folder.
+    `others` are sizes of the images that have no mask. Its tar is `pack(write_voc(...), tar)`.
     """
     devkit = folder / "VOCdevkit"
     sizes = {stem: mask.shape for stem, mask in [*train.items(), *val.items()]} | dict(others or {})
@@ -173,14 +167,10 @@ def write_coco(
     layout: str = "zips",
     modes: Mapping[str, str] | None = None,
 ) -> Path:
-    """The official zips, or what they unpack to.
+    """The official zips, or what they unpack to, in one of `COCO_LAYOUTS`; the converted ones store train ids.
 
-    Args:
-        folder: Where they are made.
-        train: Masks as published (label id minus one, 255 = unlabelled) by name, for example "000000000009".
-        val: The same for validation.
-        layout: One of `COCO_LAYOUTS`; in the converted ones masks are stored as train ids.
-        modes: Pillow mode of the images that are not RGB, "L" or "CMYK".
+    Masks are given as published (label id minus one, 255 = unlabelled); `modes` are those of the images that are not
+    RGB, "L" or "CMYK".
     """
     images, masks, appended = COCO_LAYOUTS[layout]
     for part, given in (("train", train), ("val", val)):
@@ -226,14 +216,7 @@ FullIds = NDArray[np.uint16]
 def write_context_images(
     folder: Path, *, train: Mapping[str, tuple[int, int]], val: Mapping[str, tuple[int, int]], voc: Mapping[str, Mask]
 ) -> Path:
-    """The folder VOCdevkit as `VOCtrainval_03-May-2010.tar` unpacks it.
-
-    Args:
-        folder: Where VOCdevkit is made.
-        train: Sizes of the training images by name, as ImageSets/Main lists them.
-        val: The same for validation.
-        voc: VOC's own masks of some of them.
-    """
+    """The folder VOCdevkit as `VOCtrainval_03-May-2010.tar` unpacks it; `voc` are VOC's own masks of some images."""
     masks = {part: {stem: voc[stem] for stem in stems if stem in voc} for part, stems in (("t", train), ("v", val))}
     others = {stem: size for stem, size in [*train.items(), *val.items()] if stem not in voc}
     devkit = write_voc(folder, train=masks["t"], val=masks["v"], others=others, year="VOC2010")
@@ -248,28 +231,11 @@ def write_context_json(path: Path, *, train: Mapping[str, FullIds], val: Mapping
     for phase, part in (("train", train), ("val", val)):
         for stem, ids in part.items():
             image_id = int(stem.replace("_", ""))
-            height, width = ids.shape
-            images.append(
-                {
-                    "file_name": f"{stem}.jpg",
-                    "phase": phase,
-                    "height": height,
-                    "width": width,
-                    "image_id": image_id,
-                    "date_captured": "31-Oct-2007",
-                }
-            )
+            size = {"height": ids.shape[0], "width": ids.shape[1]}
+            images.append({"file_name": f"{stem}.jpg", "phase": phase, "image_id": image_id, **size, "more": "2007"})
             for category in np.setdiff1d(ids, [0]).tolist():
                 annotations.append(context_annotation(len(annotations), image_id, category, ids == category))
-    content = {
-        "info": {"year": 2016},
-        "images": images,
-        "annos_segmentation": annotations,
-        "annos_occlusion": [],
-        "annos_boundary": [],
-        "categories": [{"category_id": 284, "name": "person", "supercategory": "person", "onlysemantic": 0}],
-        "parts": [],
-    }
+    content = {"info": {}, "images": images, "annos_segmentation": annotations, "annos_occlusion": [], "parts": []}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
     return path
@@ -280,10 +246,7 @@ def context_annotation(number: int, image_id: int, category: int, region: NDArra
     encoded = coco.encode(np.asfortranarray(region, np.uint8))
     return {
         "segmentation": {"size": list(region.shape), "counts": encoded["counts"].decode()},
-        "area": int(region.sum()),
-        "iscrowd": 0,
         "image_id": image_id,
-        "bbox": coco.toBbox(encoded).tolist(),
         "category_id": category,
         "id": number,
         "parts": [],

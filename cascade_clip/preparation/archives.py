@@ -1,9 +1,7 @@
-"""Zip and tar archives, read in place.
+"""Zip and tar archives, read in place; nothing is ever unpacked to paths that an archive names.
 
-Files of a zip or a plain tar are read where they lie, each by its position. A compressed tar has no such positions, so
-the files that are wanted are copied once, in one pass, into a plain tar beside the output. (fsspec's tar file system
-decompresses again for every step backwards: 168 ms a file for 6,000 files of 8 kB, measured.) Nothing is ever unpacked
-to paths that an archive names.
+A compressed tar cannot be read by position, so the files that are wanted are copied once into a plain tar beside the
+output. (fsspec's tar file system decompresses again for every step backwards: 168 ms a file for 6,000 files of 8 kB.)
 """
 
 from __future__ import annotations
@@ -35,12 +33,17 @@ _COMPRESSED_TARS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 ARCHIVE_SUFFIXES = (".zip", ".tar", *_COMPRESSED_TARS)
 """Endings of the archives that can be read."""
 
-# COCO's archive of panoptic annotations, which may lie beside the others, holds archives of several hundred megabytes.
+# COCO's archive of panoptic annotations, which may be beside the others, holds archives of several hundred megabytes.
 _MAX_MEMBER_BYTES = 2 << 30
 # Images and masks shrink far less than by this factor; contents below the second figure are never refused.
 _MAX_RATIO, _SMALL_BYTES = 200, 64 << 20
 
-_DECOMPRESSORS: dict[str, Callable[[Path], Any]] = {".bz2": bz2.open, ".xz": lzma.open}
+_DECOMPRESSORS: dict[str, Callable[[Path], Any]] = {
+    ".tgz": gzip.open,
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 
 # What Python's readers raise on damaged archives; RuntimeError and NotImplementedError on encrypted or unusual ones.
 _READ_ERRORS = (
@@ -52,12 +55,12 @@ log = logging.getLogger(__name__)
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a file's name is that of an archive that can be read."""
+    """Whether a file's name is that of an archive that can be read."""
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def is_compressed_tar(path: Path) -> bool:
-    """Say whether an archive has to be decompressed from its beginning to reach anything in it."""
+    """Whether an archive has to be decompressed from its beginning to reach anything in it."""
     return path.name.lower().endswith(_COMPRESSED_TARS)
 
 
@@ -73,13 +76,10 @@ def inner_path(name: str) -> str:
 
 
 def list_members(archive: Path) -> dict[str, MemberState]:
-    """List the regular files in a zip or an uncompressed tar.
-
-    Args:
-        archive: The archive.
+    """List the regular files in a zip or an uncompressed tar, without folders, links and devices.
 
     Returns:
-        State by the member's name as stored. Folders, links and devices are left out.
+        State by the member's name as stored.
 
     Raises:
         UserError: The archive cannot be read, is damaged or cut off, or declares a size that no set of images has.
@@ -100,10 +100,7 @@ def read_member(archive: Path, member: str, state: MemberState) -> bytes:
     Args:
         archive: The archive; a zip stays open for the next call.
         member: The name as stored.
-        state: What `list_members` said of it.
-
-    Returns:
-        The file's bytes.
+        state: The member's state by `list_members`.
 
     Raises:
         UserError: The archive cannot be read, the member is damaged, or the archive was changed meanwhile.
@@ -169,7 +166,7 @@ def _read_tar(archive: Path, member: str, state: MemberState) -> bytes | None:
 
 
 def spool_folder(output: Path) -> Path:
-    """The hidden folder beside a prepared dataset for what is wanted of compressed archives."""
+    """The hidden folder beside a prepared dataset for the wanted files of compressed archives."""
     return output.absolute().with_name(f".{output.absolute().name}.sources")
 
 
@@ -178,12 +175,12 @@ def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
 
     Args:
         archive: The compressed archive.
-        wanted: Paths of files or folders, or parts of such ("dataset/cls"); files whose path contains one are wanted.
-        spool: Folder of the plain tar, made where it is not there.
+        wanted: Files are wanted whose path contains one of these ("dataset/cls").
+        spool: Folder of the plain tar; made if necessary.
 
     Returns:
-        The plain tar, whose time of change is the archive's. One of an earlier start is taken as it is, if the archive
-        has not changed since.
+        The plain tar, whose time of change is the archive's; that of an earlier start, if the archive is still
+        the same.
 
     Raises:
         UserError: The archive cannot be read, is damaged or cut off, or declares an absurd size; the disk is full. No
@@ -200,7 +197,7 @@ def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
         spool.mkdir(parents=True, exist_ok=True)
         with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as plain:
             for name, content in _wanted_files(archive, wanted):
-                # Nothing but name and content counts: the same archive always gives the same bytes.
+                # Name and content alone, so that the same archive always gives the same bytes.
                 copied = tarfile.TarInfo(name)
                 copied.size = len(content)
                 plain.addfile(copied, io.BytesIO(content))
@@ -226,7 +223,7 @@ def clear_spool(spool: Path) -> None:
 
 def _wanted_files(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     total, length = 0, archive.stat().st_size
-    decompress = _DECOMPRESSORS.get(archive.suffix.lower(), gzip.open)
+    decompress = _DECOMPRESSORS[archive.suffix.lower()]
     with (
         _one_sentence(archive),
         decompress(archive) as unpacked,
@@ -255,7 +252,7 @@ def _check_size(archive: Path, name: str, size: int, total: int, length: int) ->
 
 @contextmanager
 def _one_sentence(path: Path) -> Iterator[None]:
-    """Turn what a reader raises into one sentence: the system's reason where it has one, else the file is damaged."""
+    """Turn errors of a reader into one sentence: the system's reason where there is one, else the file is damaged."""
     try:
         yield
     except _READ_ERRORS as error:

@@ -2,7 +2,7 @@
 
 Two orders circulate, alphabetical (mmsegmentation's conversion) and VOC's classes first (the official 59_labels.txt),
 and masks count from 1 with 0 for no class or, reduced, from 0. A wrong order would give wrong labels without any error,
-so that it is compared with VOC's own masks of the same images.
+so it is compared with VOC's own masks of the same images.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.source_tree import Entry
 
 ClassOrder = Literal["alphabetical", "voc-first"]
@@ -42,7 +43,7 @@ CONTEXT_IDS = {
 VOC_FIRST = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse",
     "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-    # Not quite alphabetical from here on: curtain, bedclothes and the three from "platform" to "plate" stand apart.
+    # Not quite alphabetical from here on: see curtain, bedclothes and the three from "platform" to "plate".
     "bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "cloth", "computer", "cup", "door", "fence",
     "floor", "flower", "food", "grass", "ground", "keyboard", "light", "mountain", "mouse", "curtain", "platform",
     "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky", "snow", "bedclothes", "track", "tree", "truck",
@@ -60,11 +61,11 @@ ORDERS_EXPLAINED = (
 )
 """For messages: the two orders by their beginnings."""
 
-# Compared are so many images, each with so many pixels of VOC's classes or more. An order that agrees with so large a
+# Up to so many images are compared, each with so many pixels of VOC's classes or more. An order that agrees with this
 # share of them is right; not with all, because the cloth over a sofa is a class of Context and none of VOC.
 _COMPARED, _PIXELS, _RIGHT_SHARE = 50, 500, 0.8
 
-# The official masks of 33 classes begin with VOC's 20 as well; so many images of the 59 hold values above 33.
+# The official masks of 33 classes begin with VOC's 20 as well; in so many images, the 59 hold values above 33.
 _CLASSES_OF_SMALL_SET, _ENOUGH_TO_TELL = 33, 20
 
 
@@ -74,15 +75,12 @@ class Reading:
 
     order: ClassOrder
     first_index: Literal[0, 1]
-    """Value of the first class; where it is 1, 0 means no class. 255 never is a class."""
+    """Value of the first class; with 1, 0 means no class. 255 never is a class."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The 59 class names in the order of the values."""
         return VOC_FIRST if self.order == "voc-first" else get_split("context").class_names
-
-    def __str__(self) -> str:
-        return f"{self.order} from {self.first_index}"
 
 
 _ORDERS: tuple[ClassOrder, ...] = ("alphabetical", "voc-first")
@@ -101,10 +99,10 @@ def choose_reading(
 
     Args:
         masks: The masks by image.
-        voc_masks: VOC's own masks (SegmentationClass) by image, as far as there are any.
+        voc_masks: VOC's own masks (SegmentationClass) by image; of any of the images.
         given: The order that the user names; None: `assumed`.
         assumed: The order in which masks of this place are published.
-        where: Where the masks lie, for messages.
+        where: Place of the masks, for messages.
 
     Returns:
         The reading, which counts from 0 or 1 as agrees better, and what confirms the order: "VOC's own masks", or
@@ -115,36 +113,34 @@ def choose_reading(
             with both, and none was given; there is none to compare with; or the masks are those of the 33 classes.
     """
     order = given or assumed
-    evidence = _compare_with_voc(masks, voc_masks, where)
-    mine = max((reading for reading in _READINGS if reading.order == order), key=evidence.agreeing.__getitem__)
-    other = max((reading for reading in _READINGS if reading.order != order), key=evidence.agreeing.__getitem__)
-    of_mine, of_other = evidence.agreeing[mine], evidence.agreeing[other]
-    if of_mine < _RIGHT_SHARE * evidence.images:
+    images, agreeing = _compare_with_voc(masks, voc_masks, where)
+    mine = max((reading for reading in _READINGS if reading.order == order), key=agreeing.__getitem__)
+    other = max((reading for reading in _READINGS if reading.order != order), key=agreeing.__getitem__)
+    if agreeing[mine] < _RIGHT_SHARE * images:
         way_out = f"Give --class-order {other.order}."
-        if of_other < _RIGHT_SHARE * evidence.images:
+        if agreeing[other] < _RIGHT_SHARE * images:
             way_out = "Give a folder in which all masks come from one conversion of the 59 classes."
         raise UserError(
-            f"The masks in {where} are not in the order {order}: of {evidence.images} images compared with VOC's own "
-            f"masks, {of_mine} agree in the order {order}, {of_other} in the order {other.order}. {way_out}"
+            f"The masks in {where} are not in the order {order}: of {images} images compared with VOC's own masks, "
+            f"{agreeing[mine]} agree in the order {order}, {agreeing[other]} in the order {other.order}. {way_out}"
         )
-    if not given and of_other >= of_mine:
+    if not given and agreeing[other] >= agreeing[mine]:
         raise UserError(
-            f"The class order of the masks in {where} cannot be told: VOC's own masks (SegmentationClass) agree with "
+            f"The class order of the masks in {where} is not clear: VOC's own masks (SegmentationClass) agree with "
             f"both orders. Give --class-order {ORDERS_EXPLAINED}."
         )
-    return mine, "VOC's own masks" if of_other < of_mine else "class_order"
+    return mine, "VOC's own masks" if agreeing[other] < agreeing[mine] else "class_order"
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    images: int
-    """Images compared."""
-    agreeing: dict[Reading, int]
-    """In how many of them each reading agrees with VOC on at least half of the pixels that VOC labels."""
+def _compare_with_voc(
+    masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], where: str
+) -> tuple[int, dict[Reading, int]]:
+    """Compare images spread evenly over all that VOC has masks of; another size is reported when it is prepared.
 
-
-def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry], where: str) -> _Evidence:
-    """Compare images spread evenly over all that VOC has masks of; another size is reported when it is prepared."""
+    Returns:
+        The number of images compared, and in how many of them each reading agrees with VOC on at least half of the
+        pixels that VOC labels.
+    """
     common = [stem for stem in masks if stem in voc_masks]
     chosen = np.linspace(0, max(len(common) - 1, 0), min(len(common), _COMPARED)).round().astype(int)
     images = largest = 0
@@ -156,9 +152,9 @@ def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry]
         if values.shape != voc.shape or np.count_nonzero(labelled) < _PIXELS:
             continue
         images += 1
-        largest = max(largest, int(values[values != 255].max(initial=0)))
+        largest = max(largest, int(values[values != IGNORED].max(initial=0)))
         for reading in _READINGS:
-            agreeing[reading] += (values == _values_of_voc(reading)[voc])[labelled].mean() >= 0.5
+            agreeing[reading] += int((values == _values_of_voc(reading)[voc])[labelled].mean() >= 0.5)
     if not images:
         raise UserError(
             f"The class order of the masks in {where} cannot be checked: VOC's own masks cover none of them. Put the "
@@ -169,13 +165,13 @@ def _compare_with_voc(masks: Mapping[str, Entry], voc_masks: Mapping[str, Entry]
             f"The masks in {where} hold no value above {largest} in {images} images: "
             f"they are those of the {_CLASSES_OF_SMALL_SET} classes, but the 59 are needed."
         )
-    return _Evidence(images, agreeing)
+    return images, agreeing
 
 
 @cache
 def _values_of_voc(reading: Reading) -> NDArray[np.uint8]:
     """Mask value by VOC's class 1..20; 255 for all others."""
     names = [_ALIASES.get(name, name) for name in get_split("voc").class_names]
-    table = np.full(256, 255, np.uint8)
+    table = np.full(256, IGNORED, np.uint8)
     table[1:21] = [reading.names.index(name) + reading.first_index for name in names]
     return table

@@ -1,7 +1,7 @@
 """Labels of PASCAL Context in their three encodings: MATLAB files, `trainval_merged.json` (COCO RLE), and PNG masks.
 
-MATLAB and RLE carry the ids of the full annotation of 459 classes, so that nothing can be mistaken in them. Converted
-PNG masks number the 59 classes, in one of two orders and from 0 or 1 (`Reading`).
+MATLAB and RLE carry the ids of the full annotation of 459 classes. Converted PNG masks number the 59 classes, in one of
+two orders and from 0 or 1 (`Reading`).
 """
 
 from __future__ import annotations
@@ -24,29 +24,25 @@ from cascade_clip.data.mask_values import look_up, value_table
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
-from cascade_clip.preparation.masks import read_mat
-from cascade_clip.preparation.prepared_writer import problem_list
+from cascade_clip.preparation.masks import import_extra, read_mat
+from cascade_clip.preparation.prepared_writer import refuse
 from cascade_clip.preparation.source_tree import Entry
 
 Counts = str | tuple[int, ...]
 """Run lengths of one annotation: COCO's compressed string, or the plain numbers."""
 
-# Lengths below 2**35 have at most so many characters.
-_MOST_CHARACTERS = 7
+RUN_LENGTHS = "pycocotools.mask"
+"""Module that decodes them, see `import_extra`."""
 
 
 @dataclass(frozen=True)
 class ConvertedMasks:
-    """Reads PNG masks of the 59 classes."""
+    """Reads PNG masks of the 59 classes; a `ReadMask`."""
 
     reading: Reading
 
     def __call__(self, mask: Entry) -> NDArray[np.uint8]:
-        """Read one mask; see `cascade_clip.preparation.masks.ReadMask`.
-
-        Raises:
-            UserError: The file is broken, or holds a value that is no class.
-        """
+        """Read one mask; raises UserError where the file is broken, or holds a value that is no class."""
         first = self.reading.first_index
         explanation = (
             f"these masks number the 59 classes from {first} to {first + len(CONTEXT_IDS) - 1}, and 255 is ignored."
@@ -55,7 +51,7 @@ class ConvertedMasks:
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
-    """Read a MATLAB file of the full annotation; see `cascade_clip.preparation.masks.ReadMask`.
+    """Read a MATLAB file of the full annotation; a `ReadMask`.
 
     Raises:
         UserError: SciPy is missing, the file is broken, or it holds a number that is no id.
@@ -82,7 +78,7 @@ def _table_of_values(reading: Reading) -> NDArray[np.int16]:
 
 @dataclass(frozen=True)
 class RleLabel:
-    """What `trainval_merged.json` says of one image; picklable, and its `repr` says all of it."""
+    """The annotations of one image in `trainval_merged.json`."""
 
     where: str
     """The file and the image, for messages."""
@@ -98,63 +94,29 @@ class RleLabel:
 def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
     """Paint the annotations of one image in their order, so that the last one wins where two overlap (as CAT-Seg does).
 
-    Args:
-        label: The annotations.
-
     Returns:
         (H, W) uint8: class index, 255 = ignored.
 
     Raises:
-        UserError: Run lengths are damaged.
+        UserError: pycocotools is missing, or run lengths are damaged.
     """
-    labels = np.full((label.width, label.height), IGNORED, np.uint8)  # runs go down the columns
+    labels = np.full((label.height, label.width), IGNORED, np.uint8)
+    coco = import_extra(RUN_LENGTHS, "The run lengths of PASCAL Context")
     for number, (category, counts) in enumerate(label.segments):
+        stored = {"size": [label.height, label.width], "counts": counts}
         try:
-            runs = decode_runs(counts)
-            if runs.sum() != labels.size:
+            encoded = stored if isinstance(counts, str) else coco.frPyObjects(stored, label.height, label.width)
+            region = coco.decode(encoded)
+            # Where runs are missing, pixels hold whatever the memory held: encoded again they are not the same runs.
+            again = coco.encode(region)["counts"]
+            if again != (counts.encode() if isinstance(counts, str) else encoded["counts"]):
                 raise ValueError(f"its runs do not make up {label.width} x {label.height} pixels")
-        except ValueError as error:
+        except (OverflowError, ValueError) as error:
             raise UserError(
                 f"{label}: annotation {number} of category {category} is damaged ({error}). Fetch the file again."
             ) from error
-        inside = np.repeat(np.arange(runs.size) % 2 == 1, runs)
-        labels.ravel()[inside] = _labels_of_full_ids()[category]
-    return np.ascontiguousarray(labels.T)
-
-
-def decode_runs(counts: Counts) -> NDArray[np.int64]:
-    """Read COCO's run lengths, in turn of pixels outside and inside, beginning outside.
-
-    pycocotools decodes them too, but fills what damaged ones leave out with whatever the memory held. In the compressed
-    string a character carries five bits and whether more follow; from the fourth run on the difference to the run
-    before the last is stored.
-
-    Args:
-        counts: The compressed string, or the numbers themselves.
-
-    Returns:
-        (runs,) int64, none negative.
-
-    Raises:
-        ValueError: They are no run lengths.
-    """
-    if isinstance(counts, str):
-        digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
-        if not digits.size or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-            raise ValueError("it is no run-length code")
-        starts = np.flatnonzero(np.concatenate([[True], (digits[:-1] & 32) == 0]))
-        lengths = np.diff(np.append(starts, digits.size))
-        if lengths.max() > _MOST_CHARACTERS:
-            raise ValueError("a run is too long")
-        shifts = 5 * (np.arange(digits.size) - np.repeat(starts, lengths))
-        runs = np.add.reduceat((digits & 31) << shifts, starts)
-        runs -= np.where(digits[starts + lengths - 1] & 16, np.int64(1) << (5 * lengths), 0)
-        runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
-    else:
-        runs = np.array(counts, np.int64)
-    if runs.size and runs.min() < 0:
-        raise ValueError("a run is negative")
-    return runs
+        labels[region == 1] = _labels_of_full_ids()[category]
+    return labels
 
 
 class _Annotated(BaseModel):
@@ -186,14 +148,11 @@ class _File(_Annotated):
 
 
 def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
-    """Read the annotations of every image.
-
-    Args:
-        file: `trainval_merged.json`; it is parsed once and wholly.
+    """Read `trainval_merged.json` as a whole.
 
     Returns:
-        By part (the image's `phase`) and image (file name without ending, sorted), what is annotated. An image without
-        annotations has an empty list: all of it is ignored.
+        By part (the image's `phase`) and image (file name without ending, sorted), its annotations. An image without
+        any is ignored everywhere.
 
     Raises:
         UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an image
@@ -203,14 +162,17 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
     try:
         content = _File.model_validate_json(file.read())
     except ValidationError as error:
-        raise _explain(error, file) from error
+        first = error.errors(include_url=False)[0]
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).removeprefix(".")
+        raise UserError(
+            f"{file} is no annotation of PASCAL Context as published ({place}{': ' if place else ''}{first['msg']}). "
+            "Is it cut off? Fetch trainval_merged.json again."
+        ) from error
     stems = [PurePosixPath(image.file_name).stem for image in content.images]
+    refuse(_contradictions(content, stems, file))
     segments = defaultdict[int, list[tuple[int, Counts]]](list)
     for annotation in content.annos_segmentation:
         segments[annotation.image_id].append((annotation.category_id, annotation.segmentation.counts))
-    problems = _contradictions(content, stems, file)
-    if problems:
-        raise problem_list(problems)
     labels: dict[Part, dict[str, RleLabel]] = {"train": {}, "val": {}}
     for stem, image in sorted(zip(stems, content.images, strict=True), key=lambda pair: pair[0]):
         labels[image.phase][stem] = RleLabel(
@@ -225,8 +187,8 @@ def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[s
     problems = [f"{file}: the image {which} is listed {count} times." for which, count in counts.items() if count > 1]
     for number, annotation in enumerate(content.annos_segmentation):
         image = by_id.get(annotation.image_id)
-        if image and annotation.segmentation.size != (image.height, image.width):
-            height, width = annotation.segmentation.size
+        height, width = annotation.segmentation.size
+        if image and (height, width) != (image.height, image.width):
             problems.append(
                 f"{file}: annos_segmentation[{number}] has {width} x {height} pixels, "
                 f"its image {image.file_name} {image.width} x {image.height}."
@@ -239,13 +201,3 @@ def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[s
             f"while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
         )
     return problems
-
-
-def _explain(error: ValidationError, file: Entry) -> UserError:
-    """Turn the first of pydantic's findings into a sentence with its place."""
-    first = error.errors(include_url=False)[0]
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in first["loc"]).removeprefix(".")
-    return UserError(
-        f"{file} is no annotation of PASCAL Context as published ({place}{': ' if place else ''}{first['msg']}). "
-        "Is it cut off? Fetch trainval_merged.json again."
-    )

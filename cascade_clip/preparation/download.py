@@ -1,7 +1,7 @@
 """Downloading one file that may have 19 GB: continued after an interruption, by the same or a later process.
 
-`requests` makes the connections, with the retries of `urllib3`. The rest is here because ready-made downloaders leave
-it out: `pooch` does not continue, `fsspec` and the Hub's client do not when the process was killed.
+`requests` and the retries of `urllib3` do most of it; of ready-made downloaders, `pooch` does not continue, and
+`fsspec` and the Hub's client do not after the process was killed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -54,31 +55,28 @@ class _Pauses(Retry):
         return None if requested is None else min(requested, _LONGEST_REQUESTED_PAUSE)
 
 
+@dataclass(frozen=True)
 class Download:
-    """One file on its way: `NAME.part` holds the bytes so far, `NAME.part.version` what the server calls this file."""
+    """One file on its way: `NAME.part` holds the bytes so far, `NAME.part.version` the server's name of the version.
 
-    def __init__(
-        self,
-        file: OfficialFile,
-        target: Path,
-        *,
-        retries: int,
-        timeout: float,
-        backoff: float,
-        progress: Progress | None,
-    ) -> None:
-        """Nothing is asked for yet; the arguments are those of `cascade_clip.preparation.official_files.fetch`."""
-        self.part = part_path(target)
-        self._version_path = self.part.with_name(f"{self.part.name}.version")
-        self._file, self._timeout, self._progress = file, timeout, progress
-        self._pauses = _Pauses(
-            retries,
-            other=0,  # a certificate does not mend itself
-            status_forcelist=_WORTH_TRYING_AGAIN,
-            raise_on_status=False,
-            backoff_factor=backoff,
-            backoff_max=_LONGEST_PAUSE,
-        )
+    The fields are the arguments of `cascade_clip.preparation.official_files.fetch`; nothing is asked for at first.
+    """
+
+    file: OfficialFile
+    target: Path
+    retries: int
+    timeout: float
+    backoff: float
+    progress: Progress | None
+
+    @property
+    def part(self) -> Path:
+        """File of the bytes so far."""
+        return part_path(self.target)
+
+    @property
+    def _version_path(self) -> Path:
+        return self.part.with_name(f"{self.part.name}.version")
 
     @property
     def size(self) -> int:
@@ -90,9 +88,9 @@ class Download:
         self.part.unlink(missing_ok=True)
         self._version_path.unlink(missing_ok=True)
 
-    def move_to(self, target: Path) -> None:
-        """Put the complete file in its place."""
-        self.part.replace(target)
+    def finish(self) -> None:
+        """Move the complete file to its place."""
+        self.part.replace(self.target)
         self._version_path.unlink(missing_ok=True)
 
     def complete(self, addresses: Sequence[str]) -> str:
@@ -103,23 +101,31 @@ class Download:
             UserError: The disk is full or cannot be written; what was received stays.
         """
         failures: list[str] = []
+        pauses = _Pauses(
+            self.retries,
+            other=0,  # a certificate does not mend itself
+            status_forcelist=_WORTH_TRYING_AGAIN,
+            raise_on_status=False,
+            backoff_factor=self.backoff,
+            backoff_max=_LONGEST_PAUSE,
+        )
         with requests.Session() as session:
             session.headers["User-Agent"] = f"cascade-clip/{cascade_clip.__version__}"
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=self._pauses))
+                session.mount(scheme, HTTPAdapter(max_retries=pauses))
             for address in addresses:
                 try:
-                    self._complete_from(address, session)
+                    self._complete_from(address, session, pauses)
                 except TransferError as failure:
                     failures.append(f"{address} {failure}")
                 else:
                     return address
         raise TransferError("; ".join(failures))
 
-    def _complete_from(self, address: str, session: requests.Session) -> None:
+    def _complete_from(self, address: str, session: requests.Session, pauses: Retry) -> None:
         """Ask one address until the part is complete."""
-        left: Retry = self._pauses
+        left = pauses
         while True:
             before = self.size
             try:
@@ -127,21 +133,21 @@ class Download:
                 return
             except _InterruptionError as failure:
                 if self.size >= before + _CONSIDERABLE:
-                    left = self._pauses
+                    left = pauses
                 try:
                     left = left.increment("GET", address, error=ProtocolError(str(failure)))
                 except MaxRetryError as error:
                     raise TransferError(str(failure)) from error
-                log.info("%s: %s %s; trying again.", self._file.name, address, failure)
+                log.info("%s: %s %s; trying again.", self.file.name, address, failure)
                 left.sleep()
 
     def _request(self, address: str, session: requests.Session) -> None:
         size = self.size
-        if size and size == self._file.bytes:
+        if size and size == self.file.bytes:
             return
         asked = self._range()
         try:
-            response = session.get(address, headers=asked, stream=True, timeout=self._timeout)
+            response = session.get(address, headers=asked, stream=True, timeout=self.timeout)
         except requests.RequestException as error:
             raise TransferError(f"cannot be reached ({_reason(error)})") from error
         with response:
@@ -157,10 +163,10 @@ class Download:
     def _range(self) -> dict[str, str]:
         """Headers that ask for the rest, if the server still has the file that was begun.
 
-        Where the server does not say what version it has, the checksum must tell whether the pieces fit.
+        Without a version from the server, only the checksum can tell whether the pieces fit.
         """
         version = self._version_path.read_text(encoding="utf-8") if self._version_path.is_file() else ""
-        if not self.size or not (version or self._file.checksum):
+        if not self.size or not (version or self.file.checksum):
             return {}
         return {"Range": f"bytes={self.size}-"} | ({"If-Range": version} if version else {})
 
@@ -173,24 +179,24 @@ class Download:
         if start and (start != self.size or now != begun):  # not every server obeys If-Range
             self.discard()
             raise _InterruptionError("has another file now than the one that was begun")
-        if self._file.bytes and total not in (0, self._file.bytes):
-            raise TransferError(f"announces {total} bytes where {self._file.bytes} are expected")
+        if self.file.bytes and total not in (0, self.file.bytes):
+            raise TransferError(f"announces {total} bytes where {self.file.bytes} are expected")
         chunks = _chunks(response)
         first = next(chunks, b"")
         if not start and first.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
             raise TransferError("sent a web page (an error page, or a log-in page of your network)")
-        total = self._file.bytes or total
+        total = self.file.bytes or total
         try:
             if not start:
-                require_space(total, self.part.parent, self._file.name)
+                require_space(total, self.part.parent, self.file.name)
                 self.discard()
                 self._version_path.write_text(version, encoding="utf-8")
             with self.part.open("ab") as stream:
                 for chunk in chain([first], chunks):
                     stream.write(chunk)
                     stream.flush()  # a killed process loses nothing of what arrived
-                    if self._progress:
-                        self._progress(stream.tell(), total or self._file.expected_bytes, self._file.name)
+                    if self.progress:
+                        self.progress(stream.tell(), total or self.file.expected_bytes, self.file.name)
         except OSError as error:
             raise UserError(
                 f"{self.part} could not be written: {error.strerror}. What was downloaded stays; free some space or "
@@ -228,12 +234,12 @@ def _reason(error: BaseException) -> str:
 
 
 def part_path(target: Path) -> Path:
-    """Where the bytes of an unfinished download lie."""
+    """File of an unfinished download."""
     return target.with_name(f"{target.name}.part")
 
 
 def require_space(wanted: int, folder: Path, what: str) -> None:
-    """Refuse to begin what cannot fit the disk, instead of failing after hours."""
+    """Raise UserError where so many bytes do not fit the disk, instead of failing after hours."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
     free = shutil.disk_usage(existing).free
     if free < wanted:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,19 @@ from cascade_clip.preparation.source_tree import Entry
 ReadMask = Callable[[Entry], NDArray[np.uint8]]
 """Reads a mask file as label (H, W) uint8; raises UserError, naming the file."""
 
-_MAT_ERRORS = (EOFError, IndexError, KeyError, NotImplementedError, OSError, TypeError, ValueError)
+MATLAB = "scipy.io.matlab"
+"""Module that reads MATLAB files, see `import_extra`."""
+
+# What SciPy raises on broken files, beside its own MatReadError.
+_MAT_ERRORS = (EOFError, LookupError, NotImplementedError, OSError, TypeError, ValueError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image file with its mask."""
+    """An image file with its mask: an `Entry`, or anything else that `read_mask` takes and `str` can name."""
 
     image: Entry
     mask: Any
-    """An `Entry`, or what else the loader's `read_mask` takes; its `str` is what messages call it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ class MaskLoader:
     """Loads an `ImageSource` whose payload is an `ImageWithMask`: checks the image, reads the mask, compares sizes."""
 
     read_mask: Callable[[Any], NDArray[np.uint8]]
-    """A `ReadMask` where masks are files."""
 
     def __call__(self, source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
         """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
@@ -58,16 +61,16 @@ class MaskLoader:
 
 
 class IndexMasks(MaskValues):
-    """Files of single-channel masks that hold class indices."""
+    """Reads single-channel masks that hold class indices; a `ReadMask`."""
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
-        """Read one mask file; see `ReadMask`."""
+        """Read one mask file."""
         return self.to_labels(decode_label(entry.read(), str(entry)), str(entry))
 
 
 @dataclass(frozen=True)
 class ColourMasks:
-    """RGB masks in which each class has its colour."""
+    """Reads RGB masks in which each class has its colour; a `ReadMask`."""
 
     colours: tuple[Colour, ...]
     """In label order."""
@@ -75,7 +78,7 @@ class ColourMasks:
     """Colours that become 255."""
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
-        """Read one mask file; see `ReadMask`."""
+        """Read one mask file."""
         red, green, blue = np.moveaxis(open_image(entry.read(), str(entry)).astype(np.int32), -1, 0)
         packed = red << 16 | green << 8 | blue
         codes, labels = self._codes
@@ -99,11 +102,7 @@ class ColourMasks:
 
 
 def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> tuple[Colour, ...]:
-    """Sort a colour table by class.
-
-    Raises:
-        UserError: A class has no colour, or a colour has no class.
-    """
+    """Sort a colour table by class; raises UserError where a class has no colour, or a colour no class."""
     without = [name for name in classes if name not in colours]
     unknown = [name for name in colours if name not in classes]
     if without or unknown:
@@ -111,6 +110,18 @@ def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> t
         second = f"The colour table names {', '.join(unknown)}, which is no class." if unknown else ""
         raise UserError((first + second).strip())
     return tuple(colours[name] for name in classes)
+
+
+def import_extra(module: str, files: str) -> Any:
+    """Import a module that the extra `data` brings; raises UserError where it is not installed.
+
+    Asked before a preparation begins, it spares one message an image.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise UserError(f"{files} need {package}: pip install 'cascade-clip[data]'.") from error
 
 
 def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:
@@ -128,17 +139,13 @@ def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object
     Raises:
         UserError: SciPy is missing; the file cannot be read, is broken, or holds something else.
     """
-    try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
-    except ImportError as error:
-        raise UserError(f"The .mat files of {dataset} need SciPy: pip install 'cascade-clip[data]'.") from error
+    matlab = import_extra(MATLAB, f"The .mat files of {dataset}")
     content = entry.read()
     try:
-        stored = np.asarray(take(loadmat(io.BytesIO(content))))
+        stored = np.asarray(take(matlab.loadmat(io.BytesIO(content))))
         if stored.ndim != 2 or stored.size == 0 or stored.dtype.kind not in "uif":
             raise ValueError(f"it holds {stored.shape} {stored.dtype}")
-    except (*_MAT_ERRORS, struct.error, zlib.error, MatReadError) as error:
+    except (*_MAT_ERRORS, matlab.MatReadError) as error:
         raise UserError(f"{entry} cannot be read as a label map of {dataset} ({error}).") from error
     with np.errstate(invalid="ignore"):
         labels = stored.astype(np.int64)

@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
@@ -28,28 +27,21 @@ class NotServedError(UserError):
     """No address gives the file: the network, the servers or the mirror are at fault."""
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """What became of the files of a dataset."""
+def fetch_dataset(
+    name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Download the missing ones of a benchmark's official files.
 
-    fetched: tuple[Path, ...]
-    present: tuple[Path, ...]
-    """Files that were there already and are the official ones, and folders into which they were unpacked."""
-
-
-def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Fetched:
-    """Download what is missing of a benchmark's official files.
-
-    Of files that serve the same purpose one is enough: one that is there, else the first that can be had.
+    Of files that serve the same purpose one is enough: one that is there, else the first that can be downloaded.
 
     Args:
         name: Name of the benchmark, for example "voc".
-        folder: Where the files are put; the user's own files and unpacked folders are looked for there, too.
+        folder: Folder for the files; the user's own files and unpacked folders are looked for there, too.
         mirror: As for `fetch`; it may also have files without an official address.
         progress: As for `fetch`.
 
     Returns:
-        What was downloaded and what was there.
+        The files that were downloaded; not those that were there.
 
     Raises:
         UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more
@@ -59,7 +51,6 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
     choices = benchmark(name).choices
     require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
     fetched: list[Path] = []
-    present: list[Path] = []
     missing: list[str] = []
     for files in choices:
         found = next((place for file in files if (place := _find(file, folder))), None)
@@ -67,14 +58,12 @@ def fetch_dataset(name: str, folder: Path, *, mirror: str | None = None, progres
             taken = _fetch_first(files, folder, mirror, progress)
             fetched += [taken] if taken else []
             missing += [] if taken else [_ask_for(file, folder) for file in files]
-            continue
         for file in files:
             if found == folder / file.name:
                 _is_verified(found, file, progress)
-        present.append(found)
     if missing:
         raise UserError("\n".join(missing))
-    return Fetched(tuple(fetched), tuple(present))
+    return fetched
 
 
 def fetch(
@@ -87,29 +76,29 @@ def fetch(
     timeout: float = 60.0,
     backoff: float = 1.0,
 ) -> Path:
-    """Download one file, or find it there.
+    """Download one file, unless it is there already.
 
-    What was received stays in `NAME.part` when the connection drops or the process is killed, and the next call
-    continues it if the server still has the same file. `NAME.verified` remembers that the file was checked. Proxy
-    variables of the environment are respected.
+    When the connection drops or the process is killed, `NAME.part` keeps what was received, and the next call continues
+    it if the server still has the same file. `NAME.verified` records that the file was checked. Proxy variables of the
+    environment are respected.
 
     Args:
         file: What to download.
-        folder: Where to put it; made if it is not there.
+        folder: Folder for the file; made if necessary.
         mirror: Address of a folder that holds the file under its own name; no other place is asked then.
         progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
         retries: Attempts at each address that may fail in a row without getting further, beside the first.
         timeout: Seconds without a byte after which an attempt counts as failed.
         backoff: The second attempt follows at once, the third after twice so many seconds, and each further one after
-            twice the last pause, at most a minute, or when the server asks for it, at most five.
+            twice the last pause, at most a minute; or as the server asks, at most five minutes.
 
     Returns:
         The file, complete and checked.
 
     Raises:
         NotServedError: No address gives it.
-        UserError: It has no address, another file lies there under its name, its checksum is wrong (what was downloaded
-            is removed), the disk is too small, or another run is downloading it.
+        UserError: It has no address, another file of its name is there, its checksum is wrong (what was downloaded is
+            removed), the disk is too small, or another run is downloading it.
     """
     target = folder / file.name
     if _is_verified(target, file, progress):
@@ -120,7 +109,7 @@ def fetch(
     with _alone(target):
         if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
             return target
-        download = Download(file, target, retries=retries, timeout=timeout, backoff=backoff, progress=progress)
+        download = Download(file, target, retries, timeout, backoff, progress)
         require_space(file.expected_bytes - download.size, folder, file.name)
         try:
             address = download.complete(addresses)
@@ -136,13 +125,13 @@ def fetch(
                 f"{file.name} from {address} is damaged or another file: {problem}. It has been removed; repeat the "
                 "command, or give --mirror URL."
             )
-        download.move_to(target)
+        download.finish()
         _note_verified(target, file)
     return target
 
 
 def _find_problem(path: Path, file: OfficialFile, progress: Progress | None) -> str | None:
-    """Say what differs from the official file, as in "its sha256 is ... instead of ..."; None: nothing does.
+    """What differs from the official file, as in "its sha256 is ... instead of ..."; None: nothing.
 
     The length is compared first, then the strongest known checksum, else the number of files in the archive.
     """
@@ -166,11 +155,37 @@ def _find_problem(path: Path, file: OfficialFile, progress: Progress | None) -> 
     return None if found == expected else f"its {algorithm} is {found} instead of {expected}"
 
 
+def _member_problem(path: Path, file: OfficialFile) -> str | None:
+    if not file.members:
+        return None
+    try:
+        if file.name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                members = archive.namelist()
+        else:
+            with tarfile.open(path) as tar:
+                members = [member.name for member in tar if member.isfile()]
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
+        return f"it cannot be read as an archive ({error})"
+    # macOS adds a shadow "._NAME" for every file.
+    names = [name for member in members if not (name := PurePosixPath(member).name).startswith("._")]
+    for suffix, expected in file.members.items():
+        count = sum(name.endswith(suffix) for name in names)
+        if count != expected:
+            return f"it holds {count} {suffix} files instead of {expected}"
+    return None
+
+
 def _is_verified(path: Path, file: OfficialFile, progress: Progress | None) -> bool:
     """Whether the official file is there; it is read once, and `NAME.verified` remembers the result."""
     if not path.is_file():
         return False
-    if _is_noted(path, file):
+    try:
+        note = json.loads(_note_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        note = None
+    # An entry more is a checksum that an earlier version noted.
+    if isinstance(note, dict) and _state(path, file).items() <= note.items():
         return True
     problem = _find_problem(path, file, progress)
     if problem:
@@ -189,15 +204,6 @@ def _note_verified(path: Path, file: OfficialFile) -> None:
         write_files({_note_path(path): (json.dumps(_state(path, file), indent=1) + "\n").encode()})
 
 
-def _is_noted(path: Path, file: OfficialFile) -> bool:
-    try:
-        note = json.loads(_note_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    # An entry more is a checksum that an earlier version noted.
-    return isinstance(note, dict) and _state(path, file).items() <= note.items()
-
-
 def _state(path: Path, file: OfficialFile) -> dict[str, str | int]:
     state = path.stat()
     return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns} | dict([file.checksum] if file.checksum else [])
@@ -205,32 +211,6 @@ def _state(path: Path, file: OfficialFile) -> dict[str, str | int]:
 
 def _note_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.verified")
-
-
-def _member_problem(path: Path, file: OfficialFile) -> str | None:
-    try:
-        names = _file_names(path, file)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
-        return f"it cannot be read as an archive ({error})"
-    for suffix, expected in file.members.items():
-        count = sum(name.endswith(suffix) for name in names)
-        if count != expected:
-            return f"it holds {count} {suffix} files instead of {expected}"
-    return None
-
-
-def _file_names(path: Path, file: OfficialFile) -> list[str]:
-    if not file.members:
-        return []
-    if file.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    else:
-        with tarfile.open(path) as archive:
-            members = [member.name for member in archive if member.isfile()]
-    names = [PurePosixPath(member).name for member in members]
-    # macOS adds a shadow "._NAME" for every file.
-    return [name for name in names if not name.startswith("._")]
 
 
 def _fetch_first(

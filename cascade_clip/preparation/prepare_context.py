@@ -14,19 +14,19 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
+    RUN_LENGTHS,
     ConvertedMasks,
     RleLabel,
     paint_rle_label,
     read_annotations,
     read_mat_label,
 )
-from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
-from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.masks import MATLAB, ImageWithMask, MaskLoader, import_extra
+from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
-# Published numbers of images.
 _PARTS: tuple[Part, Part] = ("train", "val")
 _COUNTS = benchmark("context").counts
 
@@ -58,7 +58,7 @@ def prepare_context(
     """Prepare PASCAL Context from VOC 2010 and its labels, packed or unpacked.
 
     Labels are taken from the first of these that is there: `trainval_merged.json` (run lengths of the 459 classes;
-    where annotations overlap, the later one covers the earlier); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
+    where annotations overlap, the later one wins); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
     0..58 in the alphabetical order of the split `context`, and everything else 255. The order of converted masks is
     compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
@@ -69,9 +69,8 @@ def prepare_context(
     Args:
         output: Folder of the prepared dataset.
         source: `VOCtrainval_03-May-2010.tar`, the folder `VOC2010`, or a folder above either.
-        annotations: The labels, where they do not lie in `source`: one of the above, packed or not, or a folder above
-            it; the labels are then looked for only here. A .json file of any name, and a folder that holds .mat or .png
-            files of any name, will do.
+        annotations: The labels, if not in `source`, which is not searched for them then: one of the above, packed or
+            not, or a folder above it. Here a .json file, and a folder of .mat or .png files, may have any name.
         class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
             alphabetical elsewhere.
         subset: Take only so many images of each part, and do not compare counts.
@@ -79,8 +78,8 @@ def prepare_context(
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
-        What `dataset.json` says; among its options are the kind of labels, how converted masks were read and what told
-        so, where the split came from, and how many images were taken.
+        The content of `dataset.json`; its options name the kind of labels, how converted masks were read and what
+        confirmed it, the origin of the split, and the numbers of images.
 
     Raises:
         UserError: Images, labels or lists are missing, counts differ from the published ones, converted masks do not
@@ -116,8 +115,6 @@ def prepare_context(
 
 @dataclass(frozen=True)
 class _Voc2010:
-    """What was found of VOC 2010 itself."""
-
     places: str
     folder: str
     images: dict[str, Entry]
@@ -126,20 +123,18 @@ class _Voc2010:
 
 @dataclass(frozen=True)
 class _Split:
-    """Which images are for what, sorted."""
-
     where: str
     ids: dict[Part, list[str]]
+    """Images of each part, sorted."""
     files: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels by image."""
-
     kind: Literal["json", "mat", "png"]
     where: str
     of: Mapping[str, Entry | RleLabel]
+    """By image."""
     split: _Split | None = None
     """The labels' own."""
 
@@ -150,7 +145,7 @@ def _find_voc(tree: SourceTree) -> _Voc2010:
     if not images:
         raise UserError(
             f"VOC 2010 was not found in {tree.places}: there is no folder {_IMAGES} with .jpg files. "
-            "Give VOCtrainval_03-May-2010.tar, the folder it lies in, or the unpacked VOCdevkit."
+            "Give VOCtrainval_03-May-2010.tar, its folder, or the unpacked VOCdevkit."
         )
     folder = next(iter(images.values())).place.parents[1].name
     return _Voc2010(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
@@ -180,22 +175,23 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
 def _how_to_read(
     labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None
 ) -> tuple[MaskLoader, dict[str, str | int]]:
-    """The loader of the labels, and what `dataset.json` says of them."""
+    """The loader of the labels, and the options that describe them in `dataset.json`."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
-        reading, told_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
+        reading, confirmed_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
         return MaskLoader(ConvertedMasks(reading)), {
             "labels": "png",
             "class_order": reading.order,
             "first_index": reading.first_index,
-            "class_order_told_by": told_by,
+            "class_order_told_by": confirmed_by,
         }
     if class_order:
         raise UserError(
             f"--class-order {class_order} says how converted masks number the classes, but the labels found are "
             f"{labels.where}, which name them. Leave it out, or give the folder of the masks with --annotations."
         )
+    import_extra(RUN_LENGTHS if labels.kind == "json" else MATLAB, f"The labels in {labels.where}")
     return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
 
 
@@ -211,11 +207,10 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
                 for part, file in zip(found, files, strict=True)
             }
             both = sorted(set(ids["train"]) & set(ids["val"]))
-            if both:
-                raise problem_list([f"{files[0]} and {files[1]} both name the image {stem}." for stem in both])
+            refuse([f"{files[0]} and {files[1]} both name the image {stem}." for stem in both])
             return _Split(folder, ids, files)
     raise UserError(
-        f"The split of PASCAL Context was not found in {voc.places}: train.txt and val.txt lie neither in "
+        f"The split of PASCAL Context was not found in {voc.places}: train.txt and val.txt are neither in "
         f"{_CONTEXT_LISTS} nor in {voc.folder}/{_VOC_LISTS}, where the official archive has them."
     )
 
@@ -223,14 +218,12 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
 def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _Labels) -> list[ImageSource]:
     missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
     missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
-    if missing:
-        raise problem_list(missing)
+    refuse(missing)
     return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
 
 
 def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
-    """The lists or the annotation that the dataset was made from, and the archives that anything of it lies in."""
+    """The loose lists or annotation, and the archives, that the dataset is made from."""
     masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
     archives = describe_archives([*voc.images.values(), *masks, *split.files])
-    lying = [file for file in split.files if file.member is None]
-    return [*map(describe_file, lying), *archives]
+    return [*(describe_file(file) for file in split.files if file.member is None), *archives]

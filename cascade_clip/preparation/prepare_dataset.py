@@ -28,19 +28,18 @@ def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -
         prepare("voc", "downloads", "prepared/voc", workers=4)
 
     Args:
-        kind: Kind of source: "coco" (COCO-Stuff 164K), "context" (PASCAL Context), "voc" (VOC 2012), or "folder" (own
-            images and masks).
+        kind: "coco" (COCO-Stuff 164K), "context" (PASCAL Context), "voc" (VOC 2012), or "folder" (own images and
+            masks).
         source: The folder or archive to read.
-        output: Folder of the prepared dataset; it must not hold anything yet, unless `overwrite=True` is given.
-        options: What the function of the kind takes besides: `prepare_coco`, `prepare_context`, `prepare_voc`,
-            `prepare_source_folder`.
+        output: Folder of the prepared dataset; empty or new, unless `overwrite=True` is given.
+        options: What the function in `SOURCES` takes besides.
 
     Returns:
-        What `dataset.json` says: counts, sizes, pixels of each class.
+        The content of `dataset.json`: counts, sizes, pixels of each class.
 
     Raises:
-        UserError: The kind is unknown, or what the function of the kind raises: files are missing or broken, or counts
-            differ from the published ones; nothing is written.
+        UserError: The kind is unknown, files are missing or broken, or counts differ from the published ones; nothing
+            is written.
     """
     if kind not in SOURCES:
         raise UserError(f'There is no kind of source "{kind}".{closest(kind, SOURCES)}')

@@ -22,7 +22,7 @@ from cascade_clip.preparation.masks import (
     ReadMask,
     colours_in_order,
 )
-from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry
@@ -57,7 +57,7 @@ def prepare_folder(
         images: Folder of images, sub-folders included.
         masks: Folder of masks, matched by name (see `pair_files`).
         classes: Class names in label order, 1 to 255.
-        colours: RGB of each class where the masks are in colours; unset: masks hold indices.
+        colours: RGB of each class where the masks are in colours; None: masks hold indices.
         ignore: Mask values ("0") that mean no class; with `colours`, colours ("#000000"). 255 is always ignored in
             index masks.
         first_index: Value of the first class in index masks.
@@ -68,7 +68,7 @@ def prepare_folder(
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
-        What `dataset.json` says: counts, sizes, pixels of each class.
+        The content of `dataset.json`: counts, sizes, pixels of each class.
 
     Raises:
         UserError: Something is wrong with names, lists, pairs, or the files themselves; every problem with its file,
@@ -100,14 +100,8 @@ def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> Data
     Args:
         output: Folder of the prepared dataset.
         source: The folder.
-        options: Anything that `prepare_folder` takes, for what lies elsewhere or is to differ; its `name` is the
-            output's unless given.
-
-    Returns:
-        What `dataset.json` says.
-
-    Raises:
-        UserError: As `prepare_folder`, and where classes.txt is wanted and cannot be read.
+        options: Any arguments of `prepare_folder`, in place of what is in the folder; `name` is the output's by
+            default.
     """
     defaults: dict[str, Any] = {"name": output.absolute().name, "images": source / "images", "masks": source / "masks"}
     if "classes" not in options:
@@ -123,15 +117,19 @@ def mask_reader(
     Raises:
         UserError: `ignore` holds something else than mask values or colours, or the classes do not fit into 8 bits.
     """
+    if not colours:
+        return index_masks(classes, ignore, first_index)
     try:
-        if colours:
-            return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
-        values = frozenset(int(given) for given in ignore)
+        return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
     except ValueError as error:
-        expected = (
-            'a colour such as "#000000", because there is a colour table' if colours else "a mask value of 0 to 255"
-        )
-        raise UserError(f"--ignore takes {expected}; got {', '.join(ignore)}.") from error
+        raise UserError(
+            f'--ignore takes a colour such as "#000000", because there is a colour table; got {", ".join(ignore)}.'
+        ) from error
+
+
+def index_masks(classes: Sequence[str], ignore: Sequence[str], first_index: int) -> IndexMasks:
+    """Masks of class indices; raises UserError where `ignore` or the classes do not fit into 8 bits."""
+    values = frozenset(int(given) if given.strip().isdecimal() else -1 for given in ignore)
     if not all(0 <= value <= 255 for value in values):
         raise UserError(f"--ignore takes mask values of 0 to 255; got {', '.join(ignore)}.")
     if not 0 <= first_index <= 255 - len(classes):
@@ -147,10 +145,6 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     Names are compared by path without ending, or by file name alone, each with and without an appended role such as
     "_mask"; of these four ways the one that matches most files is taken.
 
-    Args:
-        images: Folder of images.
-        masks: Folder of masks.
-
     Returns:
         The pairs by id, sorted; the id is the image's path inside its folder without ending.
 
@@ -159,19 +153,20 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     """
     image_files, mask_files = _image_files(images, "images"), _image_files(masks, "masks")
     if images.resolve() == masks.resolve():
-        raise UserError(f"Images and masks were both looked for in {images}; they must lie in different folders.")
+        raise UserError(f"Images and masks were both looked for in {images}; they must be in different folders.")
     key = max(_KEYS, key=lambda way: _matches(way, image_files, mask_files))
-    mask_of: dict[str, Path] = {}
-    problems = _repeated(key, image_files, images) + _repeated(key, mask_files, masks)
-    for path in mask_files:
-        mask_of.setdefault(key(path), masks / path)
-    keys = {key(path) for path in image_files}
-    problems += [f"{images / path} has no mask in {masks}." for path in image_files if key(path) not in mask_of]
-    problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in keys]
-    if problems:
-        raise problem_list(problems)
+    images_of, masks_of = _by_key(key, image_files), _by_key(key, mask_files)
+    problems = [
+        f"{' and '.join(map(str, same))} in {folder} have the same name; only the ending differs, or the folder."
+        for folder, files in ((images, images_of), (masks, masks_of))
+        for same in files.values()
+        if len(same) > 1
+    ]
+    problems += [f"{images / path} has no mask in {masks}." for path in image_files if key(path) not in masks_of]
+    problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in images_of]
+    refuse(problems)
     return {
-        _with_folders(path): ImageWithMask(Entry.of(images / path), Entry.of(mask_of[key(path)]))
+        _with_folders(path): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
         for path in image_files
     }
 
@@ -206,31 +201,32 @@ _KEYS: tuple[Key, ...] = (
 
 
 def _matches(key: Key, image_files: Iterable[PurePosixPath], mask_files: Iterable[PurePosixPath]) -> int:
-    """Pairs that a key finds, counting only keys that stand for one image and one mask."""
+    """Number of keys that exactly one image and one mask have."""
     images, masks = Counter(map(key, image_files)), Counter(map(key, mask_files))
     return sum(images[found] == masks[found] == 1 for found in images)
 
 
-def _repeated(key: Key, paths: Sequence[PurePosixPath], folder: Path) -> list[str]:
-    by_key: dict[str, list[str]] = {}
+def _by_key(key: Key, paths: Sequence[PurePosixPath]) -> dict[str, list[PurePosixPath]]:
+    found: dict[str, list[PurePosixPath]] = {}
     for path in paths:
-        by_key.setdefault(key(path), []).append(str(path))
-    return [
-        f"{' and '.join(same)} in {folder} have the same name; only the ending differs, or the folder."
-        for same in by_key.values()
-        if len(same) > 1
-    ]
+        found.setdefault(key(path), []).append(path)
+    return found
 
 
 def choose_parts(
-    ids: Sequence[str], *, train_list: Path | None, val_list: Path | None, val_fraction: float, seed: int
+    ids: Sequence[str],
+    *,
+    train_list: Path | None = None,
+    val_list: Path | None = None,
+    val_fraction: float,
+    seed: int,
 ) -> dict[Part, list[str]]:
     """Divide images into training and validation.
 
     Args:
         ids: All ids, sorted.
-        train_list: File with the training ids, one a line, with or without folder and ending; unset: all that
-            `val_list` does not name.
+        train_list: File with the training ids, one a line, with or without folder and ending; None: all that `val_list`
+            does not name.
         val_list: The same for validation.
         val_fraction: Share of the images drawn for validation where neither list is given; at least one image of two or
             more, unless 0.
@@ -245,38 +241,30 @@ def choose_parts(
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")
     if train_list is None and val_list is None:
-        return _draw(ids, val_fraction, seed)
+        count = round(len(ids) * val_fraction)
+        if val_fraction > 0 and len(ids) > 1:
+            count = min(max(count, 1), len(ids) - 1)
+        drawn = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
+        chosen = [name for index, name in enumerate(ids) if index in drawn]
+        return {"train": [name for index, name in enumerate(ids) if index not in drawn], "val": chosen}
     problems: list[str] = []
-    listed = {part: _read_ids(path, ids, problems) for part, path in (("train", train_list), ("val", val_list)) if path}
-    train, val = listed.get("train"), listed.get("val")
+    train = _read_ids(train_list, ids, problems) if train_list else None
+    val = _read_ids(val_list, ids, problems) if val_list else None
     both = sorted(set(train or ()) & set(val or ()))
-    problems += [f'"{name}" is in both lists, for training and for validation.' for name in both]
-    if problems:
-        raise problem_list(problems)
+    refuse([*problems, *(f'"{name}" is in both lists, for training and for validation.' for name in both)])
     rest = [name for name in ids if name not in {*(train or ()), *(val or ())}]
     return {"train": rest if train is None else train, "val": rest if val is None else val}
 
 
-def _draw(ids: Sequence[str], val_fraction: float, seed: int) -> dict[Part, list[str]]:
-    count = round(len(ids) * val_fraction)
-    if val_fraction > 0 and len(ids) > 1:
-        count = min(max(count, 1), len(ids) - 1)
-    chosen = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
-    return {
-        "train": [name for index, name in enumerate(ids) if index not in chosen],
-        "val": [name for index, name in enumerate(ids) if index in chosen],
-    }
-
-
 def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
     """Read a list; what is wrong with it is added to the problems."""
-    found: dict[str, None] = {}
-    known = _spellings(ids)
+    # Ids by themselves, and by file name alone where that is unique.
+    names = Counter(name.rpartition("/")[2] for name in ids)
+    known = {short: name for name in ids if names[short := name.rpartition("/")[2]] == 1} | {name: name for name in ids}
     # Folders in the list mean nothing for an image without one, but a wrong folder must not find an image in another.
     flat = {name: name for name in ids if "/" not in name}
-    for line in read_lines(path, "list of images"):
-        if not line:
-            continue
+    found: dict[str, None] = {}
+    for line in filter(None, read_lines(path, "list of images")):
         entry = PurePosixPath(line.replace("\\", "/"))
         bare = str(entry.with_suffix("")) if entry.suffix.lower() in IMAGE_SUFFIXES else str(entry)
         name = known.get(bare) or flat.get(bare.rpartition("/")[2])
@@ -287,10 +275,3 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
         else:
             found[name] = None
     return list(found)
-
-
-def _spellings(ids: Sequence[str]) -> Mapping[str, str]:
-    """Ids by themselves, and by file name alone where that is unique."""
-    names = Counter(name.rpartition("/")[2] for name in ids)
-    short = {name.rpartition("/")[2]: name for name in ids if names[name.rpartition("/")[2]] == 1}
-    return short | {name: name for name in ids}

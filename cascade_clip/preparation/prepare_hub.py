@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,9 @@ from cascade_clip.data.foreign_records import Columns, choose_splits, convert_ro
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import IndexMasks
-from cascade_clip.preparation.prepare_folder import choose_parts, mask_reader
-from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.prepare_folder import choose_parts, index_masks
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.progress import Progress
 
 
 def prepare_hub(
@@ -40,15 +39,13 @@ def prepare_hub(
     ignore: Sequence[str] = (),
     first_index: int = 0,
     subset: int | None = None,
-    workers: int = 1,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare whatever `datasets.load_dataset` reads, as long as each row has an image and an index mask.
 
-    A stream has no random access: its shards are written one after the other by this process, and a run that was
-    interrupted passes over the rows of the shards that are finished. With or without a stream, and whatever `workers`,
-    the same dataset gives the same bytes; images are kept as they are stored.
+    Shards of a stream are written one after the other by this process, and a run that was interrupted passes over the
+    rows of the shards that are finished. With or without a stream, and whatever `workers`, the same dataset gives the
+    same bytes; images are kept as they are stored.
 
     Args:
         output: Folder of the prepared dataset.
@@ -67,16 +64,14 @@ def prepare_hub(
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
         subset: Take only so many images of each part.
-        workers: Processes; a stream is read by one.
-        overwrite: Replace what is in `output`.
-        progress: Called with (images done, images in all, file).
+        writing: `workers` (a stream is read by one), `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
-        What `dataset.json` says: counts, sizes, pixels of each class.
+        The content of `dataset.json`: counts, sizes, pixels of each class.
 
     Raises:
-        UserError: The source cannot be had, does not say its columns or classes, or holds pairs that do not fit; every
-            problem with its row, and nothing is written.
+        UserError: The source cannot be read, does not name its columns or classes, or holds pairs that do not fit;
+            every problem with its row, and nothing is written.
     """
     found = RowSource.find(source, revision=revision, config=config, stream=stream)
     rows = ForeignRows(found)
@@ -86,12 +81,9 @@ def prepare_hub(
     names = classes or find_class_names(features, found)
     if names is None:
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
-    masks = mask_reader(names, None, ignore, first_index)
-    if not isinstance(masks, IndexMasks):
-        raise TypeError(f"masks of rows are read by index, not by {type(masks).__name__}")
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
-    load = RowSampleLoader(rows, columns, masks)
+    load = RowSampleLoader(rows, columns, index_masks(names, ignore, first_index))
     try:
         return write_prepared(
             output,
@@ -110,21 +102,19 @@ def prepare_hub(
                 "subset": subset,
                 **drawn,
             },
-            workers=1 if stream else workers,
-            overwrite=overwrite,
-            progress=progress,
+            **writing | ({"workers": 1} if stream else {}),
         )
     except InterruptedSourceError as error:
         raise UserError(str(error)) from error
 
 
 class InterruptedSourceError(Exception):
-    """The source failed in the middle; unlike a row that may not enter the dataset, this leaves finished shards."""
+    """The source failed in the middle; unlike a row that is refused, this leaves finished shards."""
 
 
 @dataclass(frozen=True)
 class RowPlace:
-    """Which row of which split a sample is."""
+    """A row of a split."""
 
     split: str
     index: int
@@ -160,9 +150,7 @@ def _samples(
         ids = row_ids(rows.image_paths(split, image_column), rows.count(split), split)
         named[part] = {row_id: RowPlace(split, index, state) for index, row_id in enumerate(ids)}
     if "val" not in named:
-        chosen = choose_parts(
-            list(named["train"]), train_list=None, val_list=None, val_fraction=val_fraction, seed=seed
-        )
+        chosen = choose_parts(list(named["train"]), val_fraction=val_fraction, seed=seed)
         named = {part: {row_id: named["train"][row_id] for row_id in ids} for part, ids in chosen.items()}
     return {part: [ImageSource(row_id, place) for row_id, place in places.items()] for part, places in named.items()}
 
@@ -170,15 +158,9 @@ def _samples(
 def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
     """Name rows after their image files, by path inside the folder without ending; else by split and row number."""
     numbered = [f"{split}-{index:06d}" for index in range(count)]
-    if paths is None:
+    if not paths:
         return numbered
-    parts = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
-    shared = _shared([part[:-1] for part in parts])
-    ids = ["/".join([*part[shared:-1], part[-1].rpartition(".")[0] or part[-1]]) for part in parts]
-    return ids if max(Counter(ids).values(), default=0) <= 1 else numbered
-
-
-def _shared(folders: Sequence[Sequence[str]]) -> int:
-    """How many folders at the beginning all paths have in common."""
-    shortest = min(map(len, folders), default=0)
-    return next((at for at in range(shortest) if len({folder[at] for folder in folders}) > 1), shortest)
+    files = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
+    shared = len(os.path.commonprefix([file[:-1] for file in files]))  # noqa: RUF071  # of parts, not of characters
+    ids = ["/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]]) for file in files]
+    return ids if len(set(ids)) == len(ids) else numbered

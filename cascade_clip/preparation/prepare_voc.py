@@ -14,8 +14,8 @@ from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, read_mat
-from cascade_clip.preparation.prepared_writer import WriteOptions, problem_list, write_prepared
+from cascade_clip.preparation.masks import MATLAB, ImageWithMask, IndexMasks, MaskLoader, import_extra, read_mat
+from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
@@ -51,13 +51,13 @@ def prepare_voc(
         output: Folder of the prepared dataset.
         source: `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either.
         sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
-            one of these. Unset: they are used where `source` holds them.
+            one of these. None: used if in `source`.
         subset: Take only so many images of each part, and do not compare counts.
         name: Name of the dataset.
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
-        What `dataset.json` says.
+        The content of `dataset.json`.
 
     Raises:
         UserError: Archives, lists or files are missing, counts differ from the published ones, or a file is broken;
@@ -68,6 +68,8 @@ def prepare_voc(
         voc = _find_voc(tree)
         additions = _additions(tree, sbd, spool)
         ids = _image_ids(voc, additions)
+        if additions and additions.kind == "SBD":
+            import_extra(MATLAB, "The .mat files of SBD")
         if subset is None:
             _check_counts(voc, ids, additions)
         chosen = {part: stems[:subset] for part, stems in ids.items()}
@@ -102,8 +104,6 @@ class VocMasks(IndexMasks):
 
 @dataclass(frozen=True)
 class _Voc2012:
-    """What was found of VOC itself."""
-
     places: str
     lists: dict[Part, Entry]
     ids: dict[Part, list[str]]
@@ -117,7 +117,7 @@ def _find_voc(tree: SourceTree) -> _Voc2012:
     if first is None:
         raise UserError(
             f"VOC 2012 was not found in {tree.places}: there is no {_LISTS}/train.txt. "
-            "Give VOCtrainval_11-May-2012.tar, the folder it lies in, or the unpacked VOCdevkit."
+            "Give VOCtrainval_11-May-2012.tar, its folder, or the unpacked VOCdevkit."
         )
     base = first.place.parents[2].name
     second = tree.file(f"{base}/{_LISTS}/val.txt")
@@ -147,7 +147,7 @@ class _Additions:
 
 
 def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> _Additions | None:
-    """The SBD additions: those in VOC's own source may be missing, those that were asked for must be there."""
+    """The SBD additions, which may be missing in VOC's own source, but not where the user says they are."""
     if sbd is None:
         return _find_additions(tree)
     own = SourceTree([sbd], spool=spool, spooled=_SPOOLED_OF_SBD)
@@ -161,22 +161,21 @@ def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> _Additions | 
 
 
 def _find_additions(tree: SourceTree) -> _Additions | None:
-    """Look for the additions; SBD's own files are taken before SegmentationClassAug."""
-    for folder in ("dataset/cls", "cls"):
-        masks = tree.folder(folder, (".mat",))
-        if masks:
-            base = _folder_above(masks)
-            lists = [entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt"))]
-            if len(lists) < 2:
-                return _Additions("SBD", masks, frozenset(masks))
-            named = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD") if line)
-            return _Additions("SBD", masks, named, tuple(lists))
-    masks = tree.folder(_AUG, (".png",))
-    return _Additions(_AUG, masks, frozenset(masks)) if masks else None
+    """Look for SBD's own files, then for SegmentationClassAug."""
+    masks = tree.folder("dataset/cls", (".mat",)) or tree.folder("cls", (".mat",))
+    if not masks:
+        masks = tree.folder(_AUG, (".png",))
+        return _Additions(_AUG, masks, frozenset(masks)) if masks else None
+    base = _folder_above(masks)
+    lists = [entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt"))]
+    if len(lists) < 2:
+        return _Additions("SBD", masks, frozenset(masks))
+    named = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD") if line)
+    return _Additions("SBD", masks, named, tuple(lists))
 
 
 def _folder_above(files: Mapping[str, Entry]) -> str:
-    """Name of the folder that the files' own folder lies in."""
+    """Name of the folder above the files' own."""
     return next(iter(files.values())).place.parents[1].name
 
 
@@ -196,9 +195,10 @@ def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _
     check_counts(f"VOC 2012 in {voc.places}", own, _COUNTS)
     added = len(ids["train"]) - own["train"]
     if additions and added != _COUNTS["added"]:
+        published, own_published = _COUNTS["added"], _COUNTS["train"]
         raise UserError(
-            f"The SBD additions ({additions.kind}) give {added:,} training images that VOC 2012 has not; published are "
-            f"{_COUNTS['added']:,}, for {_COUNTS['train'] + _COUNTS['added']:,} in all. Complete them, or give "
+            f"The SBD additions ({additions.kind}) give {added:,} training images beside those of VOC 2012; published "
+            f"are {published:,}, for {own_published + published:,} in all. Complete them, or give "
             "--subset N to take N images of each part."
         )
 
@@ -210,15 +210,14 @@ def _image_sources(
     own = {*voc.ids["train"], *voc.ids["val"]}
     added = {stem: mask for stem, mask in (additions.masks if additions else {}).items() if stem not in own}
     masks = added | voc.masks
-    problems = []
+    problems: list[str] = []
     for stem in (stem for stems in chosen.values() for stem in stems):
         if stem not in images:
             problems.append(f"{_IMAGES}/{stem}.jpg is missing in {voc.places}.")
         if stem not in masks:
             where = f"{_MASKS}/{stem}.png is missing in {voc.places}" if stem in own else f"{stem} has no mask of SBD"
             problems.append(f"{where}.")
-    if problems:
-        raise problem_list(problems)
+    refuse(problems)
     return {
         part: [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]
         for part, stems in chosen.items()
@@ -228,10 +227,8 @@ def _image_sources(
 def _sources(
     voc: _Voc2012, additions: _Additions | None, parts: Mapping[Part, Sequence[ImageSource]]
 ) -> list[SourceFile]:
-    """The lists, and the archives that anything was read from."""
+    """The lists, and the archives that anything is read from."""
     lists = [*voc.lists.values(), *(additions.lists if additions else ())]
     pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
-    return [
-        *map(describe_file, lists),
-        *describe_archives([*lists, *(pair.image for pair in pairs), *(pair.mask for pair in pairs)]),
-    ]
+    files = [entry for pair in pairs for entry in (pair.image, pair.mask)]
+    return [*map(describe_file, lists), *describe_archives([*lists, *files])]

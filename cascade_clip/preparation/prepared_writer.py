@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import ceil
 from pathlib import Path
@@ -30,14 +30,11 @@ Options = Mapping[str, str | int | float | bool | list[str] | None]
 
 
 class WriteOptions(TypedDict, total=False):
-    """What every function that prepares a dataset passes on to `write_prepared`."""
+    """What every function that prepares a dataset passes on to `write_prepared`, where it is explained."""
 
     workers: int
-    """Processes that load and write; 1, the default, works in this process."""
     overwrite: bool
-    """Replace what is in the output, and start over an unfinished run of other input."""
     progress: Progress | None
-    """Called after each shard with (images done, images in all, file)."""
 
 
 _FINGERPRINT_FILE = "preparing.json"
@@ -63,27 +60,26 @@ def write_prepared(
     """Write a prepared dataset from any source.
 
     Everything is written into a hidden folder beside `output` and moved there when complete. A run that was killed
-    continues where it stopped when it is started again with the same input. The bytes do not depend on `workers`.
+    continues when it is started again with the same input. The bytes do not depend on `workers`.
 
         write_prepared(Path("out"), name="scenes", classes=["sky", "star"], load=draw, workers=2,
                        parts={"train": [ImageSource(f"{seed:05d}", seed) for seed in range(2000)], "val": [...]})
 
     Args:
-        output: Folder of the dataset; it must not hold anything yet, unless `overwrite`.
+        output: Folder of the dataset; empty or new, unless `overwrite`.
         name: Name of the dataset.
         classes: Class names in label order, 1 to 255.
         parts: Images of "train" and "val" in order; ids are unique within a part.
-        load: Gives the bytes (any format that Pillow reads) and the label of an image. With several workers it is
-            pickled: a function of a module, a `functools.partial` of one, or an instance of a module's class.
+        load: Gives the bytes (any format that Pillow reads) and the label of an image; pickled for several workers.
         colours: RGB of each class, where the source has its own.
         options: How the dataset is made; recorded, and part of what a resumed run compares.
         sources: Archives and lists the dataset is made from.
         workers: Processes that load and write; 1 works in this process.
-        overwrite: Replace what is in `output` and start over an unfinished run of other input.
-        progress: Called after each shard.
+        overwrite: Replace what is in `output`, and start over an unfinished run of other input.
+        progress: Called after each shard with (images done, images in all, file).
 
     Returns:
-        What `dataset.json` says.
+        The content of `dataset.json`.
 
     Raises:
         UserError: `output` is taken; class names or ids are repeated; `load` refused images (the first ten and the
@@ -93,12 +89,21 @@ def write_prepared(
     _check_names(classes, parts)
     check_output(output, overwrite=overwrite)
     working = output.absolute().with_name(f".{output.absolute().name}.preparing")
+    done = 0
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
     try:
         _open_working_folder(working, fingerprint, output, overwrite)
         jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
-        reports = _run([job for of_part in jobs.values() for job in of_part], workers, progress)
-        _refuse_problems(reports.values(), working)
+        reports: dict[Path, ShardReport] = {}
+        for job, report in write_shards([job for of_part in jobs.values() for job in of_part], workers):
+            reports[job.path] = report
+            done += len(job.images)
+            if progress:
+                progress(done, sum(map(len, parts.values())), job.path.name)
+        problems = sorted(problem for report in reports.values() for problem in report.problems)
+        if problems:
+            shutil.rmtree(working)
+            refuse(problems)
         info = DatasetInfo(
             name=name,
             classes=classes,
@@ -129,15 +134,7 @@ def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSour
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
-    """Make sure that a dataset may be written into a folder; asked early, it spares a download or an unpacking.
-
-    Args:
-        output: Folder of the dataset.
-        overwrite: What lies there may be replaced.
-
-    Raises:
-        UserError: It is a file, or holds something and `overwrite` is off.
-    """
+    """Raise UserError where a dataset's folder is a file, or holds something and `overwrite` is off."""
     if output.is_file():
         raise UserError(f"The output {output} is a file; give a folder.")
     if not overwrite and output.is_dir() and any(output.iterdir()):
@@ -155,7 +152,7 @@ def _fingerprint(parts: Mapping[Part, Sequence[ImageSource]], *described: object
 
 
 def _open_working_folder(working: Path, fingerprint: str, output: Path, overwrite: bool) -> None:
-    """Make the hidden folder, or take up the one that an interrupted run of the same input left."""
+    """Make the hidden folder, or keep the one that an interrupted run of the same input left."""
     marker = working / _FINGERPRINT_FILE
     if working.is_dir():
         if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == fingerprint:
@@ -185,40 +182,19 @@ def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader
     ]
 
 
-def _run(jobs: Sequence[ShardJob], workers: int, progress: Progress | None) -> dict[Path, ShardReport]:
-    """Write all shards that are not finished yet."""
-    reports: dict[Path, ShardReport] = {}
-    total = sum(len(job.images) for job in jobs)
-    done = 0
-    for job, report in write_shards(jobs, workers):
-        reports[job.path] = report
-        done += len(job.images)
-        if progress:
-            progress(done, total, job.path.name)
-    return reports
-
-
-def _refuse_problems(reports: Iterable[ShardReport], working: Path) -> None:
-    problems = sorted(problem for report in reports for problem in report.problems)
-    if problems:
-        shutil.rmtree(working)
-        raise problem_list(problems)
-
-
-def problem_list(problems: Sequence[str]) -> UserError:
-    """Make one error of everything that is wrong with a source: the count, the first ten, and that nothing was written.
+def refuse(problems: Sequence[str]) -> None:
+    """Raise one UserError for all that is wrong with a source, if anything is.
 
     Args:
-        problems: Whole sentences, at least one.
-
-    Returns:
-        The error, to be raised.
+        problems: Whole sentences; the error has their count and the first ten.
     """
+    if not problems:
+        return
     count = "One problem was" if len(problems) == 1 else f"{len(problems)} problems were"
     lines = [f"{count} found; nothing was written:", *(f"  {problem}" for problem in problems[:_PROBLEMS_SHOWN])]
     if len(problems) > _PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
-    return UserError("\n".join(lines))
+    raise UserError("\n".join(lines))
 
 
 def _part_info(
@@ -267,7 +243,7 @@ def _card(info: DatasetInfo) -> str:
 
 
 def _explain_os_error(error: OSError, output: Path, working: Path) -> UserError | None:
-    """Say in one sentence what the user can mend; None for any other failure."""
+    """The error as one sentence where the user can mend it; None: any other failure."""
     if error.errno in _DISK_FULL:
         return UserError(
             f"The disk is full: {output} could not be completed. Free some space and repeat the command to continue, "

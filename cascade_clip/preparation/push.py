@@ -24,21 +24,19 @@ def push_dataset(
     token: str | None = None,
     revision: str | None = None,
 ) -> str:
-    """Upload a prepared dataset in its own layout, byte for byte.
+    """Upload a prepared dataset byte for byte.
 
-    `datasets.load_dataset("ORG/NAME")` reads it then, by the card's list of files, and so does `--data hub:ORG/NAME`,
-    with and without `--stream`. The files are sent as they lie in the folder (`HfApi.upload_folder`) and not through
-    `datasets.Dataset.push_to_hub`, which would write other shards and row groups and leave `dataset.json` behind.
-    Shards of an earlier upload that are not among the new ones are deleted in the same step. An upload that was
-    interrupted does not send again what the Hub has already.
+    Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream. The
+    files are sent as they are, because `datasets.Dataset.push_to_hub` would write other shards and row groups and leave
+    `dataset.json` behind. Shards of an earlier upload that are not among the new ones are deleted in the same step. An
+    upload that was interrupted does not send again what the Hub has already.
 
     Args:
         folder: Folder of a prepared dataset.
         repo_id: `ORG/NAME`; made where it does not exist.
-        private: Visible to its owner alone, where the repository is made; an existing one keeps its visibility and is
-            refused where it is public.
-        rights_checked: The user may publish the images. Without it, COCO-Stuff, PASCAL VOC and PASCAL Context, whose
-            images belong to their photographers, are uploaded to private repositories only.
+        private: Make the repository visible to its owner alone; an existing public one is refused.
+        rights_checked: The user may publish the images. Without it, benchmarks whose images belong to their
+            photographers are uploaded to private repositories only.
         token: Token with the right to write; None: the one of `hf auth login`.
         revision: Branch; None: main.
 
@@ -57,7 +55,12 @@ def push_dataset(
         raise UserError(f'"{repo_id}" is no name for a dataset on the Hub: ORG/NAME is expected.')
     if not private and not rights_checked:
         _refuse_publishing(info)
-    return _upload(folder, info, address.repo, private=private, token=token, revision=revision)
+    try:
+        return _upload(folder, info, address.repo, HfApi(token=token), private=private, revision=revision)
+    except UserError:
+        raise
+    except Exception as error:  # what the Hub's client raises depends on its version
+        raise _push_error(error, address.repo) from error
 
 
 def _refuse_publishing(info: DatasetInfo) -> None:
@@ -72,36 +75,25 @@ def _refuse_publishing(info: DatasetInfo) -> None:
             )
 
 
-def _upload(
-    folder: Path, info: DatasetInfo, repo_id: str, *, private: bool, token: str | None, revision: str | None
-) -> str:
-    api = HfApi(token=token)
-    shards = [name for part in info.parts.values() for name in part.shards]
-    try:
-        url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        if private and not api.dataset_info(repo_id).private:
-            raise UserError(f"{url} exists already and is public: make it private there, or choose another name.")
-        api.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=folder,
-            revision=revision,
-            allow_patterns=[INFO_FILE, "README.md", *shards],
-            delete_patterns=["data/*.parquet"],
-            commit_message=f"{info.name}: {info.images} images",
-        )
-    except UserError:
-        raise
-    except Exception as error:  # what the Hub's client raises depends on its version
-        raise _push_error(error, repo_id) from error
+def _upload(folder: Path, info: DatasetInfo, repo_id: str, api: HfApi, *, private: bool, revision: str | None) -> str:
+    url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+    if private and not api.dataset_info(repo_id).private:
+        raise UserError(f"{url} exists already and is public: make it private there, or choose another name.")
+    api.upload_folder(
+        repo_id=repo_id,
+        repo_type="dataset",
+        folder_path=folder,
+        revision=revision,
+        allow_patterns=[INFO_FILE, "README.md", *(name for part in info.parts.values() for name in part.shards)],
+        delete_patterns=["data/*.parquet"],
+        commit_message=f"{info.name}: {info.images} images",
+    )
     return str(url)
 
 
 def _push_error(error: Exception, repo_id: str) -> UserError:
-    response = getattr(error, "response", None)
-    if isinstance(error, LocalTokenNotFoundError) or (
-        isinstance(error, HfHubHTTPError) and response is not None and response.status_code in {401, 403}
-    ):
+    response = error.response if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, LocalTokenNotFoundError) or (response is not None and response.status_code in {401, 403}):
         return UserError(
             f'The Hub does not let you write to "{repo_id}": log in with `hf auth login` and a token that may write, '
             "and check that ORG is you or an organisation of yours."

@@ -48,12 +48,12 @@ class ImageSource:
     id: str
     """Name within its part, unique there."""
     payload: Any
-    """What the loader needs: picklable, small, with a `repr` that says all of it (a resumed run compares it)."""
+    """What the loader needs: picklable and small; a resumed run compares its `repr`."""
 
 
 Loader = Callable[[ImageSource], tuple[bytes, NDArray[np.uint8]]]
 """Gives the image file's bytes and the label (H, W) uint8: class index, 255 = ignored. Raises UserError, naming the
-file, for an image that may not enter the dataset. Picklable where several processes work."""
+file, for an image that must not enter the dataset. Picklable where several processes work."""
 
 
 @dataclass
@@ -68,12 +68,19 @@ class ShardReport:
     """Size (height, width) of the image of the smallest area; None: no image."""
     largest: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
-    """Sentences about the images that were refused; not empty: the shard was not written."""
+    """A sentence for each image that was refused; if there is any, the shard was not written."""
+
+    def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
+        """Count an image of this size (height, width) with so many pixels (256,) of every label value."""
+        self.images += 1
+        self.pixels = (np.array(self.pixels) + pixels).tolist()
+        self.smallest = min(self.smallest or size, size, key=by_area)
+        self.largest = max(self.largest or size, size, key=by_area)
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to write: a picklable unit of work."""
+    """One shard to write."""
 
     path: Path
     images: Sequence[ImageSource]
@@ -82,30 +89,22 @@ class ShardJob:
 
     @property
     def report_path(self) -> Path:
-        """Where the report lies once the shard is finished."""
+        """File of the report, written after the shard."""
         return self.path.with_suffix(".json")
 
 
 def write_shards(jobs: Sequence[ShardJob], workers: int) -> Iterator[tuple[ShardJob, ShardReport]]:
-    """Write the shards that no earlier run finished.
-
-    Args:
-        jobs: All shards.
-        workers: Processes; 1 works in this one.
+    """Write the shards that no earlier run finished, in so many processes (1: in this one).
 
     Yields:
         Each shard with its report: finished ones first, the others as they get done.
 
     Raises:
-        OSError: The file system refuses; shards that are being written by other processes are completed first.
+        OSError: The file system refuses; shards that other processes have begun are completed first.
     """
-    waiting = []
-    for job in jobs:
-        report = _finished_report(job)
-        if report:
-            yield job, report
-        else:
-            waiting.append(job)
+    reports = {job.path: _finished_report(job) for job in jobs}
+    yield from ((job, report) for job in jobs if (report := reports[job.path]))
+    waiting = [job for job in jobs if not reports[job.path]]
     if workers <= 1 or len(waiting) <= 1:
         yield from ((job, write_shard(job)) for job in waiting)
         return
@@ -136,13 +135,7 @@ def _live_with_parent() -> None:
 
 
 def write_shard(job: ShardJob) -> ShardReport:
-    """Write one shard and its report under temporary names, then put them in place.
-
-    Args:
-        job: What to write.
-
-    Returns:
-        The report; with problems in it nothing was written.
+    """Write one shard and its report under temporary names, then put them in place, unless there are problems.
 
     Raises:
         OSError: The file system refuses, for example because the disk is full; no half-written file stays.
@@ -180,19 +173,15 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
     for image in job.images:
         try:
             content, label = job.load(image)
-            present = _present(image, label, job.class_count)
+            pixels = np.bincount(label.ravel(), minlength=256)
+            present = np.flatnonzero(pixels[:IGNORED]).tolist()
+            _check_indices(image, present, job.class_count)
         except UserError as error:
             report.problems.append(str(error))
             continue
-        _count(report, label)
-        rows.append(
-            {
-                "image": {"bytes": content, "path": None},
-                "label": {"bytes": encode_label(label), "path": None},
-                "id": image.id,
-                "present": present,
-            }
-        )
+        report.add((label.shape[0], label.shape[1]), pixels)
+        images = {"image": {"bytes": content, "path": None}, "label": {"bytes": encode_label(label), "path": None}}
+        rows.append({**images, "id": image.id, "present": present})
         if len(rows) == _ROWS_A_GROUP:
             yield rows
             rows = []
@@ -200,24 +189,13 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
         yield rows
 
 
-def _present(image: ImageSource, label: NDArray[np.uint8], class_count: int) -> list[int]:
-    values = [int(value) for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:IGNORED])]
-    if values and values[-1] >= class_count:
-        outside = [value for value in values if value >= class_count]
+def _check_indices(image: ImageSource, present: Sequence[int], class_count: int) -> None:
+    outside = [value for value in present if value >= class_count]
+    if outside:
         raise UserError(
             f"The label of {image.id} holds the index {', '.join(map(str, outside))}, "
             f"but there are {class_count} classes (0 to {class_count - 1}; 255 = ignored)."
         )
-    return values
-
-
-def _count(report: ShardReport, label: NDArray[np.uint8]) -> None:
-    counts = np.bincount(label.ravel(), minlength=256).tolist()
-    size = (label.shape[0], label.shape[1])
-    report.images += 1
-    report.pixels = [before + new for before, new in zip(report.pixels, counts, strict=True)]
-    report.smallest = min(report.smallest or size, size, key=by_area)
-    report.largest = max(report.largest or size, size, key=by_area)
 
 
 def by_area(size: tuple[int, int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Lists and colour tables that a dataset is made from, and what `dataset.json` says of its sources."""
+"""Lists and colour tables that a dataset is made from, and the record of sources in `dataset.json`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
     """Read a text file with one entry a line.
 
     Args:
-        file: The file, which may lie in an archive.
-        what: What messages call it, for example "list of training images".
+        file: The file, which may be in an archive.
+        what: How messages call it, for example "list of training images".
 
     Returns:
         The lines without surrounding blanks; blank lines at the end are dropped, others stay empty strings.
@@ -31,22 +31,14 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
     """
     entry = file if isinstance(file, Entry) else Entry.of(file)
     try:
-        lines = [line.strip() for line in entry.read().decode("utf-8-sig").splitlines()]
+        text = entry.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"The {what} {entry} is not a UTF-8 text file.") from error
-    while lines and not lines[-1]:
-        lines.pop()
-    return lines
+    return [line.strip() for line in text.rstrip().splitlines()]
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
-    """Read the colour of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
-
-    Args:
-        path: The file.
-
-    Returns:
-        RGB by class name, in the file's order.
+    """Read the RGB colour of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
 
     Raises:
         UserError: The file cannot be read, or an entry is no colour or is listed twice (all of them at once).
@@ -80,16 +72,13 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
 
 
 def check_counts(where: str, found: Mapping[Part, int], published: Mapping[str, int], note: str = "") -> None:
-    """Compare the numbers of images with the published ones.
+    """Raise UserError where numbers of images differ from the published ones.
 
     Args:
-        where: What gives these images, for the message.
+        where: Where these images were found, for the message.
         found: Images of each part.
         published: What a complete copy has.
         note: A sentence for the message, with a blank before.
-
-    Raises:
-        UserError: They differ.
     """
     if any(count != published[part] for part, count in found.items()):
         raise UserError(
@@ -100,7 +89,7 @@ def check_counts(where: str, found: Mapping[Part, int], published: Mapping[str, 
 
 
 def describe_file(file: Path | Entry) -> SourceFile:
-    """Name, length and SHA-256 of a file or archive; the last is empty where reading it all again would take long."""
+    """Name, length and SHA-256 of a file or archive; the last is empty above 64 MiB, as hashing would take long."""
     entry = file if isinstance(file, Entry) else Entry.of(file)
     length = entry.state[0]
     digest = hashlib.sha256(entry.read()).hexdigest() if length <= _HASHED_BYTES else ""
@@ -108,6 +97,6 @@ def describe_file(file: Path | Entry) -> SourceFile:
 
 
 def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
-    """Describe the archives that files lie in, each once, sorted; files in folders are passed over."""
+    """Describe the archives of files, each once, sorted; files in folders are passed over."""
     archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
     return [describe_file(path) for path in sorted(archives)]

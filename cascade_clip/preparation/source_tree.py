@@ -1,4 +1,4 @@
-"""The files a dataset is made from, wherever they lie: in folders, or in archives that are read in place."""
+"""The files a dataset is made from, in folders or in archives that are read in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cascade_clip.preparation.archives import (
     without_suffix,
 )
 
-# Folders deeper below a source are not looked into: official files lie at most four deep.
+# Folders deeper below a source are not searched: official files are at most four deep.
 _DEPTH = 6
 
 # What systems leave in folders and archives beside the files themselves.
@@ -31,24 +31,20 @@ _FOREIGN = {"__MACOSX", "lost+found"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One file, lying in a folder or inside an archive; picklable, and its `repr` says all of it."""
+    """One file in a folder or inside an archive; picklable, and its `repr` changes with the content."""
 
     container: Path
     """The file itself, or the archive that holds it."""
     member: str | None
     """Name inside the archive as stored there; None: `container` is the file."""
     state: MemberState
-    """What changes with the content, so that a resumed run notices: bytes and time of change, or `MemberState`."""
+    """Bytes and time of change, or `MemberState`."""
     archive: Path | None = None
-    """The archive as the user knows it, where `container` holds a copy of what was wanted of it."""
+    """The compressed archive, where `container` holds a copy of what was wanted of it."""
 
     @classmethod
     def of(cls, path: Path) -> Entry:
-        """The entry of a file that lies in a folder.
-
-        Raises:
-            UserError: The file is not there or cannot be reached.
-        """
+        """The entry of a file in a folder; raises UserError where it is not there or cannot be reached."""
         try:
             about = path.stat()
         except OSError as error:
@@ -57,7 +53,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Last part of the path, for example "000000000009.jpg"."""
+        """File name, for example "000000000009.jpg"."""
         return self._path.name
 
     @property
@@ -78,11 +74,7 @@ class Entry:
         return without_suffix(self.archive or self.container) / inner_path(self.member)
 
     def read(self) -> bytes:
-        """Read the whole file.
-
-        Raises:
-            UserError: It cannot be read, is damaged in its archive, or the archive was changed meanwhile.
-        """
+        """Read the whole file; raises UserError where it cannot be read, is damaged, or its archive was changed."""
         if self.member is not None:
             return read_member(self.container, self.member, self.state)
         try:
@@ -97,21 +89,20 @@ class Entry:
 
     @property
     def _path(self) -> PurePosixPath:
-        return PurePosixPath(self.container.name if self.member is None else inner_path(self.member))
+        return PurePosixPath(self.container if self.member is None else inner_path(self.member))
 
 
 class SourceTree:
     """Files of one or several sources, looked up by the end of their path.
 
-    A source is a folder, with what lies in it and in the archives directly in it, or an archive. An archive counts as a
-    folder of its name. Archives are opened only when what is looked for lies in no folder.
+    A source is an archive, or a folder with all in it and in the archives directly in it. An archive counts as a folder
+    of its name. Archives are opened only when what is looked for is in no folder.
 
         with SourceTree([Path("downloads")], spool=spool_folder(output), spooled=["dataset/cls"]) as tree:
             images = tree.folder("VOC2012/JPEGImages", (".jpg",))
             masks = tree.folder("dataset/cls", (".mat",))
 
-    Used in a `with` statement it removes at the end what was spooled, unless it ends by an interrupt: then a second
-    start goes on with it.
+    At the end of a `with` block the spooled files are removed, unless an interrupt ends it: a second start uses them.
     """
 
     def __init__(self, sources: Sequence[Path], *, spool: Path | None = None, spooled: Sequence[str] = ()) -> None:
@@ -119,10 +110,9 @@ class SourceTree:
 
         Args:
             sources: Folders, archives (.zip, .tar, .tgz, .tar.gz, .tar.bz2, .tar.xz), or single files.
-            spool: Folder for the wanted files of compressed tars, which cannot be read in place; hidden, beside the
-                output (see `spool_folder`).
-            spooled: The wanted ones: paths of files or folders, or parts of such, for example "dataset/cls". Empty:
-                compressed tars are passed over.
+            spool: Folder for the wanted files of compressed tars, which cannot be read in place (see `spool_folder`).
+            spooled: The wanted ones: paths of files or folders, or parts of such ("dataset/cls"). Empty: compressed
+                tars are passed over.
 
         Raises:
             UserError: A source is not there or cannot be read.
@@ -146,12 +136,12 @@ class SourceTree:
         """List the files of one folder.
 
         Args:
-            path: The folder's path, or the end of it: "train2017", "VOC2012/JPEGImages".
+            path: The folder's path, or the end of it: "VOC2012/JPEGImages".
             suffixes: Endings that count, lower case (".jpg",).
 
         Returns:
-            Entries directly in it by stem, sorted; empty where no folder of this path holds such files. A folder on
-            disk wins over one in an archive.
+            Entries directly in it by stem, sorted; empty: no folder of this path holds such files. A folder on disk
+            wins over one in an archive.
 
         Raises:
             UserError: Several different folders match, or two files differ only in their ending (both are named); an
@@ -171,13 +161,9 @@ class SourceTree:
         return _by_stem(next(iter(found.values()), []))
 
     def file(self, path: str) -> Entry | None:
-        """Find one file.
+        """Find one file by its path or the end of it ("Segmentation/train.txt"); None: there is none.
 
-        Args:
-            path: Its path, or the end of it: "ImageSets/Segmentation/train.txt".
-
-        Returns:
-            The entry; None where there is no such file. One on disk wins over one in an archive.
+        A file on disk wins over one in an archive.
 
         Raises:
             UserError: Several different files match; an archive that has to be opened is damaged.
@@ -193,7 +179,7 @@ class SourceTree:
 
     @property
     def places(self) -> str:
-        """What was searched, for messages."""
+        """The sources that were searched, for messages."""
         unreadable = f" (without {', '.join(self._unreadable)}, which cannot be read)" if self._unreadable else ""
         return f"{', '.join(map(str, self._sources))}{unreadable}"
 
@@ -243,12 +229,12 @@ def _own(names: Iterable[str]) -> list[str]:
 
 
 def _leads_up(folder: Path) -> bool:
-    """Say whether a folder is a link to one that it lies in."""
+    """Whether a folder is a link to one above it."""
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _ends(place: str, path: str) -> bool:
-    """Say whether a folder's path ends with the parts of another; every path ends with the empty one."""
+    """Whether a folder's path ends with the parts of another; every path ends with the empty one."""
     return not path or f"/{place}".endswith(f"/{path}")
 
 
@@ -263,8 +249,8 @@ def _refuse_several(path: str, found: Iterable[str]) -> None:
 
 def _by_stem(entries: Sequence[Entry]) -> dict[str, Entry]:
     found: dict[str, Entry] = {}
-    for entry in sorted(entries, key=lambda entry: entry.name):
+    for entry in sorted(entries, key=lambda entry: (entry.stem, entry.name)):
         other = found.setdefault(entry.stem, entry)
         if other is not entry:
             raise UserError(f"{other} and {entry} differ only in their ending; keep the one that is meant.")
-    return dict(sorted(found.items()))
+    return found

@@ -6,9 +6,9 @@ import gzip
 import io
 import os
 import random
+import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -150,22 +150,23 @@ def test_a_compressed_tar_is_unpacked_up_to_a_sane_length_only(tmp_path: Path) -
 
 
 def _good(tmp_path: Path, ending: str) -> Path:
-    folder = tmp_path / "x"
-    folder.mkdir()
+    """An archive of twenty files of noise, which nothing can compress, so that only checksums tell."""
+    (tmp_path / "x").mkdir()
     for index in range(20):
-        (folder / f"{index:02d}.png").write_bytes(_noise(3000 + index))
-    archive = pack(folder, tmp_path / f"a.{ending}")
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
+        (tmp_path / "x" / f"{index:02d}.png").write_bytes(_noise(3000 + index))
+    archive = pack(tmp_path / "x", tmp_path / f"a.{ending}")
+    shutil.rmtree(tmp_path / "x")
     return archive
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9])
-def test_truncated_archives(tmp_path: Path, ending: str, kept: float) -> None:
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, None])
+def test_truncated_archives_and_other_files_of_their_name(tmp_path: Path, ending: str, kept: float | None) -> None:
     path = _good(tmp_path, ending)
-    os.truncate(path, int(path.stat().st_size * kept))
+    if kept is None:
+        path.write_bytes(b"<html>The page was not found.</html>" * 100)
+    else:
+        os.truncate(path, int(path.stat().st_size * kept))
     _refused(path, r"is damaged or cut off \(.*\); download it again, or move it away\.")
 
 
@@ -176,42 +177,29 @@ def test_a_tar_that_ends_between_two_members_is_noticed(tmp_path: Path, more: by
     _refused(path, r"is damaged or cut off \(no header at byte 1,024\)")
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_other_files_under_an_archive_s_name(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    path.write_bytes(b"<html>The page was not found.</html>" * 100)
-    _refused(path, r"is damaged or cut off \(.*\); download it again")
-
-
-def _with_wrong_byte(path: Path, where: Callable[[bytes], int]) -> Path:
+def _with_wrong_byte(path: Path, place: int) -> Path:
     content = bytearray(path.read_bytes())
-    content[where(bytes(content))] ^= 0x10
+    content[place] ^= 0x10
     path.write_bytes(content)
     return path
 
 
-@pytest.mark.parametrize("ending", ["tgz", "tar.bz2", "tar.xz"])
-def test_wrong_bytes_in_a_compressed_tar_are_noticed_before_anything_is_used(tmp_path: Path, ending: str) -> None:
-    # Noise is stored rather than packed, so that only the checksum at the end can tell.
-    path = _with_wrong_byte(_good(tmp_path, ending), lambda content: len(content) // 2)
-    _refused(path, r"is damaged or cut off \(.*\); download it again")
+@pytest.mark.parametrize("ending", ["tgz", "tar.bz2", "tar.xz", "tar"])
+def test_wrong_bytes_are_noticed_before_anything_is_used(tmp_path: Path, ending: str) -> None:
+    path = _good(tmp_path, ending)
+    in_header = list_members(path)["x/07.png"][1] - 500 if ending == "tar" else None
+    _refused(
+        _with_wrong_byte(path, in_header or path.stat().st_size // 2), r"is damaged or cut off \(.*\); download it"
+    )
 
 
 def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path: Path) -> None:
     path = _good(tmp_path, "zip")
     offset = zipfile.ZipFile(path).getinfo("x/07.png").header_offset
-    entries = _open(_with_wrong_byte(path, lambda _: offset + 1000)).folder("x", (".png",))
+    entries = _open(_with_wrong_byte(path, offset + 1000)).folder("x", (".png",))
     assert entries["08"].read() == _noise(3008)
     with pytest.raises(UserError, match=r"a\.zip/x/07\.png is damaged or cut off \(.*\); download it again"):
         entries["07"].read()
-
-
-def test_a_wrong_byte_in_a_tar_s_header_is_noticed(tmp_path: Path) -> None:
-    path = _good(tmp_path, "tar")
-    offset = list_members(path)["x/07.png"][1]
-    _refused(
-        _with_wrong_byte(path, lambda _: offset - 500), r"is damaged or cut off \((bad checksum|no header at byte .*)\)"
-    )
 
 
 def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,12 +217,3 @@ def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.Mo
     tree = SourceTree([path], spool=tmp_path / "blocked", spooled=["x"])
     with pytest.raises(UserError, match=r"could not be written into .*blocked: File exists"):
         tree.folder("x", (".png",))
-
-
-def test_the_spool_holds_the_same_bytes_always(tmp_path: Path) -> None:
-    path = _good(tmp_path, "tgz")
-    contents = []
-    for _ in range(2):
-        with _open(path) as tree:
-            contents.append(tree.folder("x", (".png",))["03"].container.read_bytes())
-    assert contents[0] == contents[1]

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, IndexMasks, MaskLoader, colours_in_order
-from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.masks import ColourMasks, IndexMasks, colours_in_order
 from cascade_clip.preparation.source_tree import Entry
 
 
@@ -58,22 +57,3 @@ def test_colours_follow_the_classes() -> None:
     assert colours_in_order(["a", "b"], {"b": (1, 1, 1), "a": (2, 2, 2)}) == ((2, 2, 2), (1, 1, 1))
     with pytest.raises(UserError, match=r"no colour for b\. The colour table names c, which is no class"):
         colours_in_order(["a", "b"], {"a": (1, 1, 1), "c": (2, 2, 2)})
-
-
-def test_a_pair_must_have_one_size(tmp_path: Path) -> None:
-    image = tmp_path / "image.png"
-    Image.new("RGB", (3, 2)).save(image)
-    load = MaskLoader(IndexMasks(2))
-    good = ImageWithMask(Entry.of(image), _mask(tmp_path, [[0, 1, 1], [0, 0, 1]]))
-    content, label = load(ImageSource("x", good))
-    assert content == image.read_bytes()
-    assert label.tolist() == [[0, 1, 1], [0, 0, 1]]
-    with pytest.raises(UserError, match=r"turned\.png has 2 x 3 pixels, its image .*image\.png has 3 x 2"):
-        load(ImageSource("x", ImageWithMask(Entry.of(image), _mask(tmp_path, [[0, 1], [1, 1], [1, 1]], "turned.png"))))
-
-
-def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
-    mask = _mask(tmp_path, [[0]])
-    pair = ImageWithMask(Entry(tmp_path / "gone.jpg", None, (0, 0)), mask)
-    with pytest.raises(UserError, match=r"gone\.jpg cannot be read: No such file"):
-        MaskLoader(IndexMasks(2))(ImageSource("x", pair))

@@ -99,7 +99,7 @@ def test_colour_masks_without_a_table_say_what_to_give(source: Path) -> None:
     [
         ({"classes": ["a", ""]}, r"classes\[1\]\.name: the name is empty"),
         ({"classes": [f"c{i}" for i in range(256)]}, "there are 256; at most 255 fit into 8-bit labels"),
-        ({"ignore": ["no"]}, "--ignore takes a mask value of 0 to 255; got no"),
+        ({"ignore": ["no"]}, "--ignore takes mask values of 0 to 255; got no"),
         ({"ignore": ["256"]}, "--ignore takes mask values of 0 to 255; got 256"),
         ({"ignore": ["0"], "colours": {"sky": (0, 0, 1), "tree": (0, 1, 0)}}, "--ignore takes a colour such as"),
         ({"first_index": 254}, "first index 254 does not fit"),
@@ -215,7 +215,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, tmp_path / "none")
     with pytest.raises(UserError, match=r"The folder of masks, .*m, holds no image file"):
         pair_files(images, _touch(tmp_path / "m", "a.npy"))
-    with pytest.raises(UserError, match="they must lie in different folders"):
+    with pytest.raises(UserError, match="they must be in different folders"):
         pair_files(images, images)
 
 

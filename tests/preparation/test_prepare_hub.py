@@ -21,6 +21,7 @@ from foreign_data import (
     write_imagefolder,
     write_parquet,
 )
+from prepared_folder import digests, ids
 
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.images import decode_label
@@ -29,10 +30,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_hub import prepare_hub, row_ids
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _assert_pairs(folder: Path, part: Any, indices: list[int]) -> None:
@@ -54,7 +51,7 @@ def test_prepared_with_and_without_a_stream_to_the_same_bytes(write: Callable[[P
     _assert_pairs(tmp_path / "streamed", "train", list(range(9)))
     _assert_pairs(tmp_path / "streamed", "val", [100, 101, 102])
     prepare_hub(tmp_path / "plain", source=source, workers=2 if write is write_parquet else 1)
-    assert _files(tmp_path / "plain") == _files(tmp_path / "streamed")
+    assert digests(tmp_path / "plain") == digests(tmp_path / "streamed")
 
 
 def test_rows_are_named_after_their_files_or_numbered(tmp_path: Path) -> None:
@@ -66,6 +63,7 @@ def test_rows_are_named_after_their_files_or_numbered(tmp_path: Path) -> None:
     assert PreparedDataset.open(tmp_path / "b").read("train", 4).id == "train-000004"
     assert row_ids(["/x/a/1.png", "/x/b/1.png"], 2, "train") == ["a/1", "b/1"]
     assert row_ids(["zip://a/1.png::hf://x", "zip://a/2.png::hf://x"], 2, "train") == ["1", "2"]
+    assert row_ids(["zip://a/1.png::/x.zip", "/x/2.png"], 2, "train") == ["zip://a/1", "/x/2"]
     assert row_ids(["/x/1.png", "/x/1.jpg"], 2, "train") == ["train-000000", "train-000001"]
 
 
@@ -73,9 +71,8 @@ def test_without_a_validation_split_one_is_drawn(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "source", validation=0)
     info = prepare_hub(tmp_path / "out", source=source, val_fraction=0.3, seed=4)
     assert {part: content.images for part, content in info.parts.items()} == {"train": 6, "val": 3}
-    dataset = PreparedDataset.open(tmp_path / "out")
-    ids = [dataset.read(part, index).id for part, count in (("train", 6), ("val", 3)) for index in range(count)]
-    assert sorted(ids) == [f"train-{index:06d}" for index in range(9)]
+    found = ids(tmp_path / "out")
+    assert sorted(found["train"] + found["val"]) == [f"train-{index:06d}" for index in range(9)]
 
 
 def test_mask_values_that_mean_no_class(tmp_path: Path) -> None:
@@ -224,7 +221,7 @@ def test_a_lost_stream_continues_after_its_finished_shards_unless_the_source_cha
     os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     prepare_hub(tmp_path / "out", source=source, stream=True)
     assert started[:3] == [0, 32, 32]  # the first shard has 32 rows
-    assert _files(tmp_path / "out") == _files(tmp_path / "whole")
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_a_card_that_declares_other_counts(tmp_path: Path) -> None:
@@ -250,6 +247,6 @@ def test_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for source in ("org/folder", "hub:org/parquet@main"):
             for kind in ("streamed", "plain"):
                 info = prepare_hub(tmp_path / kind, source=source, stream=kind == "streamed", overwrite=True)
-            assert _files(tmp_path / "plain") == _files(tmp_path / "streamed")
+            assert digests(tmp_path / "plain") == digests(tmp_path / "streamed")
             _assert_pairs(tmp_path / "plain", "train", list(range(9)))
     assert (info.name, info.options["source"]) == ("parquet", f"hub:org/parquet@{COMMIT}")

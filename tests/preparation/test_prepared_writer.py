@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prepared_folder import digests
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
@@ -55,20 +55,11 @@ def write(output: Path, files: Path, **options: object) -> DatasetInfo:
     return write_prepared(output, **(arguments | options))  # type: ignore[arg-type]
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file."""
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path: Path) -> None:
     write(tmp_path / "one", files)
     write(tmp_path / "two", files, workers=2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    assert sorted(digests(tmp_path / "one")) == [
+    assert list(digests(tmp_path / "one")) == [
         "README.md",
         *(f"data/train-{i:05d}-of-00003.parquet" for i in range(3)),
         "dataset.json",
@@ -91,7 +82,7 @@ def test_counts_and_pixels_are_reported(files: Path, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from test_prepared_writer import write
 def stop(done, total, note):
     os.kill(os.getpid(), signal.SIGKILL)
