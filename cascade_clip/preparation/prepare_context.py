@@ -130,7 +130,7 @@ class _Split:
 
 
 @dataclass(frozen=True)
-class _Labels:
+class _ContextLabels:
     kind: Literal["json", "mat", "png"]
     where: str
     of: Mapping[str, Entry | RleLabel]
@@ -151,12 +151,12 @@ def _find_voc(tree: SourceTree) -> _Voc2010:
     return _Voc2010(tree.places, folder, images, tree.folder(f"{folder}/{_VOC_MASKS}", (".png",)))
 
 
-def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _Labels:
+def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _ContextLabels:
     file = tree.file(annotations.name if annotations and annotations.suffix.lower() == ".json" else _JSON)
     if file:
         parts = read_annotations(file)
         split = _Split(f"phase in {file.name}", {part: list(labels) for part, labels in parts.items()}, (file,))
-        return _Labels("json", str(file), {**parts["train"], **parts["val"]}, split)
+        return _ContextLabels("json", str(file), {**parts["train"], **parts["val"]}, split)
     # In a place that was named for the labels any folder will do that is the only one of its kind.
     anywhere = ("",) if annotations else ()
     folders_of: dict[Literal["mat", "png"], tuple[str, ...]] = {"mat": (_MAT, *anywhere), "png": (*_MASKS, *anywhere)}
@@ -164,7 +164,7 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
         for folder in folders:
             masks = tree.folder(folder, (f".{kind}",))
             if masks and masks != voc.masks:
-                return _Labels(kind, str(next(iter(masks.values()))).rpartition("/")[0], masks)
+                return _ContextLabels(kind, str(next(iter(masks.values()))).rpartition("/")[0], masks)
     raise UserError(
         f"The labels of PASCAL Context were not found in {tree.places}: there is neither {_JSON}, nor a folder {_MAT} "
         f"with .mat files (trainval.tar.gz), nor a folder {' or '.join(_MASKS)} with .png files. "
@@ -173,7 +173,7 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
 
 
 def _how_to_read(
-    labels: _Labels, voc: _Voc2010, class_order: ClassOrder | None
+    labels: _ContextLabels, voc: _Voc2010, class_order: ClassOrder | None
 ) -> tuple[MaskLoader, dict[str, str | int]]:
     """The loader of the labels, and the options that describe them in `dataset.json`."""
     if labels.kind == "png":
@@ -215,14 +215,14 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
     )
 
 
-def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _Labels) -> list[ImageSource]:
+def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _ContextLabels) -> list[ImageSource]:
     missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
     missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
     refuse(missing)
     return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
 
 
-def _describe(labels: _Labels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
+def _describe(labels: _ContextLabels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
     """The loose lists or annotation, and the archives, that the dataset is made from."""
     masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
     archives = describe_archives([*voc.images.values(), *masks, *split.files])

@@ -7,7 +7,8 @@ from itertools import count, islice
 
 import numpy as np
 
-Colour = tuple[int, int, int]
+from cascade_clip.data.class_list_file import Colour
+
 """RGB, 0..255."""
 
 PAPER: Colour = (250, 250, 248)
