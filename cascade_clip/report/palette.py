@@ -7,9 +7,7 @@ from itertools import count, islice
 
 import numpy as np
 
-from cascade_clip.data.class_list_file import Colour
-
-"""RGB, 0..255."""
+from cascade_clip.data.class_list_file import Colour as Colour
 
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (32, 34, 38)
