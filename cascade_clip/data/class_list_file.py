@@ -1,4 +1,4 @@
-"""The TOML files that list classes and splits: what may stand in them, and what is said when something else does."""
+"""The TOML files that list classes and splits: their keys, and the messages about mistakes in them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from cascade_clip.config.recipes import explain_mistakes
 from cascade_clip.config.section import Section
-from cascade_clip.data.benchmark import Benchmark, OfficialFile
+from cascade_clip.data.benchmark import Benchmark
 from cascade_clip.errors import UserError, closest
 
 MAX_CLASSES = 255
@@ -33,17 +34,7 @@ class ClassEntry:
 
 
 def parse_colour(given: object) -> Colour:
-    """Read a colour from "#rrggbb", "r,g,b" or three numbers.
-
-    Args:
-        given: The text or sequence.
-
-    Returns:
-        RGB, 0..255.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """Read an RGB colour, 0..255, from "#rrggbb", "r,g,b" or three numbers; raises ValueError for anything else."""
     values: list[int] = []
     try:
         if isinstance(given, str) and given.strip().startswith("#"):
@@ -70,13 +61,10 @@ def default_colour(index: int) -> Colour:
 
 
 def class_name_problems(names: Sequence[str]) -> list[str]:
-    """Find what is wrong with a list of class names: none at all, too many, empty or repeated ones.
-
-    Args:
-        names: Class names in label order.
+    """Find what is wrong with class names in label order: none at all, too many, empty or repeated ones.
 
     Returns:
-        A sentence for each problem, opening with the key `classes`; empty where all is well.
+        A sentence for each problem, beginning with the key `classes`.
     """
     problems = [] if names else ["classes: there is none; list at least one."]
     if len(names) > MAX_CLASSES:
@@ -85,7 +73,7 @@ def class_name_problems(names: Sequence[str]) -> list[str]:
         )
     problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not name.strip()]
     problems += [
-        f'classes: the name "{name}" stands there {names.count(name)} times; names must differ.'
+        f'classes: the name "{name}" is listed {names.count(name)} times; names must differ.'
         for name in _repeated(names)
         if name.strip()
     ]
@@ -145,7 +133,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The split file {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise _wrong(path, _explain(error)) from error
+        raise UserError(explain_mistakes(error, f"the split file {path}", _File)) from error
     if not parsed.classes and not known_classes(parsed.dataset):
         raise _wrong(path, [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.'])
     classes = known_classes(parsed.dataset) if not parsed.classes else _with_defaults(parsed.classes)
@@ -172,7 +160,7 @@ def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
             for name in section.unseen
             if name not in names
         ]
-        problems += [f'{key}: "{name}" stands there more than once.' for name in _repeated(section.unseen)]
+        problems += [f'{key}: "{name}" is listed more than once.' for name in _repeated(section.unseen)]
         if names and set(names) <= set(section.unseen):
             problems.append(f"{key}: every class is unseen; at least one must be seen.")
     return problems
@@ -181,25 +169,3 @@ def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
 def _wrong(path: Path, problems: Iterable[str]) -> UserError:
     lines = "\n".join(f"  {problem}" for problem in problems)
     return UserError(f"The split file {path} says something wrong:\n{lines}")
-
-
-def _explain(error: ValidationError) -> Iterable[str]:
-    """Turn pydantic's findings into lines "key: what is wrong", with the closest key where one is unknown."""
-    for finding in error.errors(include_url=False):
-        location = finding["loc"]
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-        if finding["type"] == "extra_forbidden":
-            yield f"{key}: there is no such key.{closest(str(location[-1]), _keys_beside(location))}"
-        elif finding["type"] == "missing":
-            yield f"{key}: it is missing."
-        else:
-            message = str(finding.get("ctx", {}).get("error", finding["msg"]))
-            yield f"{key}: {message[:1].lower()}{message[1:]}."
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> Iterable[str]:
-    if len(location) == 1:
-        return _File.model_fields
-    if location[0] == "benchmark":
-        return (OfficialFile if "files" in location[:-1] else Benchmark).model_fields
-    return (_ClassOfFile if location[0] == "classes" else _SplitOfFile).model_fields
