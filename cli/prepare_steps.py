@@ -132,7 +132,7 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
     title = catalogue.benchmark(name).title
     if source is None and not (download or mirror):
         raise UserError(
-            f"Say where {title} lies: --source FOLDER with the official files, packed or unpacked; or give --download "
+            f"Say where {title} is: --source FOLDER with the official files, packed or unpacked; or give --download "
             "to download them."
         )
     folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / name
@@ -154,7 +154,7 @@ def _agree(name: str, *, agreed: bool) -> None:
     if agreed:
         return
     if not sys.stdin.isatty():
-        raise UserError("Nobody can be asked whether these terms are accepted: give --yes to accept them.")
+        raise UserError("These terms cannot be confirmed without a terminal: give --yes to accept them.")
     if not typer.confirm("Download the files under these terms?", err=True):
         raise UserError("Nothing was downloaded, as the terms were not accepted.")
 

@@ -124,7 +124,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
         The content; classes without a prompt have their name as prompt, those without a colour a default one.
 
     Raises:
-        UserError: The file cannot be read, or says something wrong (file, key, closest name; all problems at once).
+        UserError: The file cannot be read or has mistakes (all of them in one message, with keys and closest names).
     """
     try:
         parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -168,4 +168,4 @@ def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
 
 def _wrong(path: Path, problems: Iterable[str]) -> UserError:
     lines = "\n".join(f"  {problem}" for problem in problems)
-    return UserError(f"The split file {path} says something wrong:\n{lines}")
+    return UserError(f"The split file {path} has mistakes:\n{lines}")

@@ -98,7 +98,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         get_split(path)
     assert str(caught.value).splitlines() == [
-        f"The split file {path} says something wrong:",
+        f"The split file {path} has mistakes:",
         "  classes[2].name: the name is empty.",
         '  classes: the name "road" is listed 2 times; names must differ.',
         '  splits.mine.unseen: "tre" is none of the classes. Did you mean "tree"?',

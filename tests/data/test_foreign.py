@@ -71,8 +71,7 @@ def test_rows_on_the_disk_come_in_the_order_of_a_prepared_dataset(tmp_path: Path
     _assert_same(_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), _batches(_open(source), start_step=0))
 
 
-@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
-@pytest.mark.parametrize("buffer", [4, 500])
+@pytest.mark.parametrize(("write", "buffer"), [(write_imagefolder, 500), (write_parquet, 4)])
 def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
 ) -> None:
