@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -134,12 +134,14 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
         raise UserError(f"The split file {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
         raise UserError(explain_mistakes(error, f"the split file {path}", _File)) from error
-    if not parsed.classes and not known_classes(parsed.dataset):
-        raise _wrong(path, [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.'])
-    classes = known_classes(parsed.dataset) if not parsed.classes else _with_defaults(parsed.classes)
-    problems = _name_problems(parsed, [entry.name for entry in classes])
+    classes = _with_defaults(parsed.classes) or known_classes(parsed.dataset)
+    if not classes:
+        problems = [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.']
+    else:
+        problems = _name_problems(parsed, [entry.name for entry in classes])
     if problems:
-        raise _wrong(path, problems)
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise UserError(f"The split file {path} has mistakes:\n{lines}")
     unseen = {split: frozenset(section.unseen) for split, section in parsed.splits.items()}
     return ClassList(parsed.dataset, classes, unseen, parsed.benchmark)
 
@@ -164,8 +166,3 @@ def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
         if names and set(names) <= set(section.unseen):
             problems.append(f"{key}: every class is unseen; at least one must be seen.")
     return problems
-
-
-def _wrong(path: Path, problems: Iterable[str]) -> UserError:
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    return UserError(f"The split file {path} has mistakes:\n{lines}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
@@ -47,7 +48,7 @@ def locate_dataset(
             return place
     if data and holds_rows(home):
         return dataset_folder(home, stream=stream, class_names=class_names)
-    looked = " and ".join(str(place) for place in places)
+    looked = " and ".join(map(str, places))
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '
@@ -134,17 +135,13 @@ def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
     link = RowsLink(
         place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
     )
+    unknown: dict[str, Any] = {"pixels": (), "ignored_pixels": 0, "smallest": None, "largest": None, "shards": {}}
     info = DatasetInfo(
         name=source.name,
         classes=tuple(classes),
         options={"from": str(source), "stream": source.stream},
         sources=(),
         tool=f"cascade-clip {cascade_clip.__version__}",
-        parts={
-            part: PartInfo(
-                images=rows.count(split), pixels=(), ignored_pixels=0, smallest=None, largest=None, shards={}
-            )
-            for part, split in splits.items()
-        },
+        parts={part: PartInfo(images=rows.count(split), **unknown) for part, split in splits.items()},
     )
     return write_link(link, info.model_dump_json(indent=1) + "\n")

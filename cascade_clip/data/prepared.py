@@ -54,11 +54,6 @@ class PreparedDataset:
         """Class names in label order."""
         return self.info.classes
 
-    @property
-    def ignore(self) -> int:
-        """Label value of ignored pixels: 255."""
-        return self.info.ignore
-
     def count(self, part: Part) -> int:
         """Number of images in "train" or "val"; 0 where the dataset has no such part."""
         content = self.info.parts.get(part)
