@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from cascade_clip.data import catalogue, dataset_info
+from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation import prepare_coco as preparation_prepare_coco
-from cascade_clip.preparation import prepare_context as preparation_prepare_context
-from cascade_clip.preparation import prepare_folder as preparation_prepare_folder
-from cascade_clip.preparation import prepare_hub as preparation_prepare_hub
-from cascade_clip.preparation import prepare_voc as preparation_prepare_voc
-from cascade_clip.preparation import source_files
+from cascade_clip.preparation import (
+    prepare_coco,
+    prepare_context,
+    prepare_folder,
+    prepare_hub,
+    prepare_voc,
+    source_files,
+)
 from cascade_clip.shapes import prepare as shapes_prepare
 from cascade_clip_cli import prepare_options as options
-from cascade_clip_cli.prepare_steps import Output, official_source, with_shared_options
-
-BENCHMARKS: dict[str, tuple[Callable[..., dataset_info.DatasetInfo], dict[str, Any]]] = {
-    "coco": (preparation_prepare_coco.prepare_coco, {}),
-    "voc": (preparation_prepare_voc.prepare_voc, {"sbd": options.Sbd}),
-    "context": (
-        preparation_prepare_context.prepare_context,
-        {"annotations": options.Annotations, "class_order": options.ClassOrder},
-    ),
-}
-"""Function that prepares a benchmark, and its options beside those of all benchmarks."""
+from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
+from cascade_clip_cli.prepare_steps import Shared, official_source
 
 
 class _Sources(TyperGroup):
@@ -49,14 +40,14 @@ class _Sources(TyperGroup):
 
     def _refuse_options_of_others(self, name: str, given: list[str]) -> None:
         for option in given:
-            having = [source for source, command in self.commands.items() if _has(command, option)]
+            having = [
+                source
+                for source, command in self.commands.items()
+                if any(option in parameter.opts for parameter in command.params)
+            ]
             if having and name not in having:
                 verb = "have" if having[1:] else "has"
                 raise UserError(f"prepare-data {name} has no {option}; only {', '.join(having)} {verb} it.")
-
-
-def _has(command: Any, option: str) -> bool:
-    return any(option in parameter.opts for parameter in command.params)
 
 
 app = typer.Typer(
@@ -68,29 +59,101 @@ app = typer.Typer(
 )
 
 
-def _benchmark(name: str, prepare: Callable[..., dataset_info.DatasetInfo]) -> Callable[..., dataset_info.DatasetInfo]:
-    """The function behind the command of a benchmark."""
-
-    def command(
-        output: Output,
-        *,
-        source: options.OfficialSource = None,
-        download: options.Download = False,
-        yes: options.Yes = False,
-        mirror: options.Mirror = None,
-        subset: options.Subset = None,
-        **own: Any,
-    ) -> dataset_info.DatasetInfo:
-        files = official_source(name, source, download=download, mirror=mirror, agreed=yes)
-        plain = {key: value.value if isinstance(value, Enum) else value for key, value in own.items()}
-        with output.writing(f"Preparing {catalogue.benchmark(name).title}") as shared:
-            return prepare(source=files, subset=subset, name=output.name, **plain, **shared)
-
-    return command
+def _help(text: str, name: str, example: str) -> str:
+    return f"{text}\n\nExample: cascade-clip prepare-data {name} {example}"
 
 
+def _benchmark_help(name: str) -> str:
+    facts, classes = catalogue.benchmark(name), catalogue.get_split(name).classes
+    counts = f"{len(classes)} classes, {facts.counts['train']:,} + {facts.counts['val']:,} images"
+    return _help(f"{facts.title}: {counts}.", name, f"--source official/{name}")
+
+
+@app.command("coco", help=_benchmark_help("coco"))
+def _coco(
+    *,
+    source: options.OfficialSource = None,
+    download: options.Download = False,
+    yes: options.Yes = False,
+    mirror: options.Mirror = None,
+    subset: options.Subset = None,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("coco", source)
+    files = official_source("coco", source, download=download, mirror=mirror, agreed=yes)
+    with target.writing("Preparing COCO-Stuff 164K") as arguments:
+        prepare_coco.prepare_coco(source=files, subset=subset, name=target.name, **arguments)
+
+
+@app.command("voc", help=_benchmark_help("voc"))
+def _voc(
+    *,
+    source: options.OfficialSource = None,
+    download: options.Download = False,
+    yes: options.Yes = False,
+    mirror: options.Mirror = None,
+    subset: options.Subset = None,
+    sbd: options.Sbd = None,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("voc", source)
+    files = official_source("voc", source, download=download, mirror=mirror, agreed=yes)
+    with target.writing("Preparing PASCAL VOC 2012") as arguments:
+        prepare_voc.prepare_voc(source=files, subset=subset, name=target.name, sbd=sbd, **arguments)
+
+
+@app.command("context", help=_benchmark_help("context"))
+def _context(
+    *,
+    source: options.OfficialSource = None,
+    download: options.Download = False,
+    yes: options.Yes = False,
+    mirror: options.Mirror = None,
+    subset: options.Subset = None,
+    annotations: options.Annotations = None,
+    class_order: options.ClassOrder = None,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("context", source)
+    files = official_source("context", source, download=download, mirror=mirror, agreed=yes)
+    with target.writing("Preparing PASCAL Context") as arguments:
+        prepare_context.prepare_context(
+            source=files, subset=subset, name=target.name, annotations=annotations, class_order=class_order, **arguments
+        )
+
+
+@app.command(
+    "folder",
+    help=_help("Images and masks of your own, in two folders.", "folder", "--source my-data --output prepared/mine"),
+)
 def _folder(
-    output: Output,
     *,
     source: options.FolderSource = None,
     images: options.Images = None,
@@ -104,8 +167,18 @@ def _folder(
     val_list: options.ValList = None,
     val_fraction: options.ValFraction = 0.2,
     seed: options.DrawSeed = 0,
-) -> dataset_info.DatasetInfo:
-    """The function behind `folder`."""
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("folder", source)
     place = source.expanduser() if source is not None else None
     table = source_files.read_colours(colours) if colours else None
     names = _given_classes(classes, classes_file)
@@ -113,9 +186,9 @@ def _folder(
         names = list(table)
     if names is None:
         names = source_files.read_lines(_inside(place, None, "classes.txt", "class names"), "list of classes")
-    with output.writing("Preparing images") as shared:
-        return preparation_prepare_folder.prepare_folder(
-            name=output.name,
+    with target.writing("Preparing images") as arguments:
+        prepare_folder.prepare_folder(
+            name=target.name,
             images=_inside(place, images, "images", "images"),
             masks=_inside(place, masks, "masks", "masks"),
             classes=names,
@@ -126,7 +199,7 @@ def _folder(
             val_list=val_list,
             val_fraction=val_fraction,
             seed=seed,
-            **shared,
+            **arguments,
         )
 
 
@@ -149,8 +222,13 @@ def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] 
     return source_files.read_lines(classes_file, "list of classes") if classes_file is not None else None
 
 
+@app.command(
+    "hub",
+    help=_help(
+        "A dataset of the Hugging Face Hub, or a folder in imagefolder or Parquet form.", "hub", "--source ORG/NAME"
+    ),
+)
 def _hub(
-    output: Output,
     *,
     source: options.HubSource = None,
     stream: options.Stream = False,
@@ -167,16 +245,26 @@ def _hub(
     ignore: options.Ignore = None,
     first_index: options.FirstIndex = 0,
     subset: options.Subset = None,
-) -> dataset_info.DatasetInfo:
-    """The function behind `hub`."""
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("hub", source)
     if source is None:
         raise UserError(
             "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."
         )
-    with output.writing("Preparing images") as shared:
-        return preparation_prepare_hub.prepare_hub(
+    with target.writing("Preparing images") as arguments:
+        prepare_hub.prepare_hub(
             source=source,
-            name=output.name,
+            name=target.name,
             stream=stream,
             revision=revision,
             config=config,
@@ -190,41 +278,49 @@ def _hub(
             ignore=tuple(ignore or ()),
             first_index=first_index,
             subset=subset,
-            **shared,
+            **arguments,
         )
 
 
-def _shapes(*, stuff: bool) -> Callable[..., dataset_info.DatasetInfo]:
-    """The function behind `shapes` and `shapes-things`."""
-
-    def command(
-        output: Output,
-        *,
-        train: options.TrainScenes = 2000,
-        val: options.ValScenes = 300,
-        seed: options.ScenesSeed = 0,
-    ) -> dataset_info.DatasetInfo:
-        with output.writing("Drawing scenes") as shared:
-            shapes_prepare.prepare_shapes(train=train, val=val, seed=seed, stuff=stuff, **shared)
-        return dataset_info.read_dataset_info(output.folder)
-
-    return command
-
-
-def _benchmark_help(name: str) -> str:
-    facts, classes = catalogue.benchmark(name), catalogue.get_split(name).classes
-    return f"{facts.title}: {len(classes)} classes, {facts.counts['train']:,} + {facts.counts['val']:,} images."
-
-
-def _add(name: str, prepare: Callable[..., dataset_info.DatasetInfo], text: str, example: str, **own: Any) -> None:
-    """Register a command; `own` are options that the signature of `prepare` does not show."""
-    help_text = f"{text}\n\nExample: cascade-clip prepare-data {name} {example}"
-    app.command(name, help=help_text)(with_shared_options(name, prepare, own))
+@app.command("shapes", help=_help("Scenes of drawn things and stuff, made in seconds.", "shapes", "--train 500"))
+def _shapes(
+    *,
+    train: options.TrainScenes = 2000,
+    val: options.ValScenes = 300,
+    seed: options.ScenesSeed = 0,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    with shared.check("shapes").writing("Drawing scenes") as arguments:
+        shapes_prepare.prepare_shapes(train=train, val=val, seed=seed, stuff=True, **arguments)
 
 
-for _name, (_prepare, _options) in BENCHMARKS.items():
-    _add(_name, _benchmark(_name, _prepare), _benchmark_help(_name), f"--source official/{_name}", **_options)
-_add("folder", _folder, "Images and masks of your own, in two folders.", "--source my-data --output prepared/mine")
-_add("hub", _hub, "A dataset of the Hugging Face Hub, or a folder in imagefolder or Parquet form.", "--source ORG/NAME")
-_add("shapes", _shapes(stuff=True), "Scenes of drawn things and stuff, made in seconds.", "--train 500")
-_add("shapes-things", _shapes(stuff=False), "The same scenes, only their things labelled.", "--train 500")
+@app.command(
+    "shapes-things", help=_help("The same scenes, only their things labelled.", "shapes-things", "--train 500")
+)
+def _shapes_things(
+    *,
+    train: options.TrainScenes = 2000,
+    val: options.ValScenes = 300,
+    seed: options.ScenesSeed = 0,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    with shared.check("shapes-things").writing("Drawing scenes") as arguments:
+        shapes_prepare.prepare_shapes(train=train, val=val, seed=seed, stuff=False, **arguments)

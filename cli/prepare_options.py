@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,15 +47,8 @@ Sbd = Annotated[
 Annotations = Annotated[Path | None, typer.Option(help="Labels, if not in --source: folder or file.")]
 
 
-class ClassOrderName(StrEnum):
-    """How converted masks of PASCAL Context number the classes."""
-
-    ALPHABETICAL = "alphabetical"
-    VOC_FIRST = "voc-first"
-
-
 ClassOrder = Annotated[
-    ClassOrderName | None,
+    Literal["alphabetical", "voc-first"] | None,
     typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
 ]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,88 +20,73 @@ from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, prepared_writer, push
-from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
 from cascade_clip_cli.tables import write_json
 
 
 @dataclass(frozen=True)
-class Output:
-    """Where and how the prepared dataset is written, as the shared options say."""
+class Shared:
+    """The options that every source has."""
 
+    output: Path | None
+    name: str | None
+    workers: int | None
+    overwrite: bool
+    push_to_hub: str | None
+    private: bool
+    rights_checked: bool
+    json_file: Path | None
+    quiet: bool
+
+    def check(self, source_name: str, source: str | Path | None = None) -> Target:
+        """Choose name and folder of the prepared dataset, and find what would stop the command later.
+
+        Args:
+            source_name: The word after `prepare-data`.
+            source: What was given with --source.
+
+        Raises:
+            UserError: The output folder holds something else, or the upload would not be allowed.
+        """
+        if self.quiet:
+            be_quiet()
+        show_log()
+        name = self.name or _default_name(source_name, self.output, source)
+        folder = self.output or data_folder() / name
+        prepared_writer.check_output(folder, overwrite=self.overwrite)
+        _check_upload(source_name, self.push_to_hub, private=self.private, rights_checked=self.rights_checked)
+        return Target(self, name, folder)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The dataset that is about to be written."""
+
+    shared: Shared
     name: str
     folder: Path
-    workers: int
-    overwrite: bool
 
     @contextmanager
     def writing(self, description: str) -> Iterator[dict[str, Any]]:
-        """Draw a progress bar while the block runs; gives the arguments that all preparation functions share."""
+        """Draw a progress bar while the block prepares the dataset; then print what it holds, and upload it.
+
+        Gives the arguments that all preparation functions share.
+        """
+        shared = self.shared
         with progress_bar(description) as report:
             yield {
                 "output": self.folder,
-                "workers": self.workers,
-                "overwrite": self.overwrite,
+                "workers": shared.workers or os.cpu_count() or 1,
+                "overwrite": shared.overwrite,
                 "progress": report,
             }
-
-
-def with_shared_options(
-    source_name: str, prepare: Callable[..., dataset_info.DatasetInfo], more: Mapping[str, Any]
-) -> Callable[..., None]:
-    """Make a command of a function that prepares one kind of source.
-
-    Args:
-        source_name: Word on the command line.
-        prepare: Takes `output` (an `Output`) and, as keywords, the options of this source alone.
-        more: Types of options that `prepare` takes as `**own`, by name; all are None by default.
-
-    Returns:
-        A function with the options of `prepare` and those that all sources share, for Typer to read.
-    """
-
-    def command(
-        *,
-        output: OutputOption = None,
-        name: options.Name = None,
-        workers: options.Workers = None,
-        overwrite: options.Overwrite = False,
-        push_to_hub: options.Push = None,
-        private: options.Private = False,
-        rights_checked: options.Rights = False,
-        json_file: JsonOption = None,
-        quiet: QuietOption = False,
-        **own: Any,
-    ) -> None:
-        if quiet:
-            be_quiet()
-        show_log()
-        final_name = name or _default_name(source_name, output, own.get("source"))
-        target = Output(final_name, output or data_folder() / final_name, workers or os.cpu_count() or 1, overwrite)
-        prepared_writer.check_output(target.folder, overwrite=overwrite)
-        _check_upload(source_name, push_to_hub, private=private, rights_checked=rights_checked)
-        info = prepare(target, **own)
-        _show_dataset(target.folder, info, json_file)
-        if push_to_hub is not None:
-            with stderr.status(f"uploading to {push_to_hub}"):
-                address = push.push_dataset(target.folder, push_to_hub, private=private, rights_checked=rights_checked)
+        _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder), shared.json_file)
+        if shared.push_to_hub is not None:
+            with stderr.status(f"uploading to {shared.push_to_hub}"):
+                address = push.push_dataset(
+                    self.folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
+                )
             stderr.print(f"Uploaded to {address}", markup=False, highlight=False)
-
-    only = inspect.Parameter.KEYWORD_ONLY
-    own_options = _keywords(prepare) + [
-        inspect.Parameter(key, only, default=None, annotation=more[key]) for key in more
-    ]
-    shown = [*own_options, *_keywords(command)]
-    # Typer reads the options from these two attributes.
-    command.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
-    return command
-
-
-def _keywords(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
-    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:
@@ -148,7 +132,7 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
     title = catalogue.benchmark(name).title
     if source is None and not (download or mirror):
         raise UserError(
-            f"Say where {title} lies: --source FOLDER with the official files, packed or unpacked; or give --download "
+            f"Say where {title} is: --source FOLDER with the official files, packed or unpacked; or give --download "
             "to download them."
         )
     folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / name
@@ -170,7 +154,7 @@ def _agree(name: str, *, agreed: bool) -> None:
     if agreed:
         return
     if not sys.stdin.isatty():
-        raise UserError("Nobody can be asked whether these terms are accepted: give --yes to accept them.")
+        raise UserError("These terms cannot be confirmed without a terminal: give --yes to accept them.")
     if not typer.confirm("Download the files under these terms?", err=True):
         raise UserError("Nothing was downloaded, as the terms were not accepted.")
 

@@ -123,16 +123,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 return
             if what in {None, "revision"}:
                 siblings = [{"rfilename": entry["path"]} for entry in _entries(folder) if entry["type"] == "file"]
-                self._json(
-                    {
-                        "id": repository,
-                        "sha": hub.commit,
-                        "private": False,
-                        "gated": False,
-                        "siblings": siblings,
-                        "tags": [],
-                    }
-                )
+                facts = {"private": False, "gated": False, "tags": []}
+                self._json({"id": repository, "sha": hub.commit, "siblings": siblings, **facts})
             elif what == "tree":
                 inside = f"{under}/" if under else ""
                 entries = [entry for entry in _entries(folder) if entry["path"].startswith(inside)]
@@ -140,10 +132,8 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                     entries = [entry for entry in entries if "/" not in entry["path"].removeprefix(inside)]
                 self._json(entries)
             elif what == "paths-info":
-                given = body.decode()
-                asked = (
-                    json.loads(given)["paths"] if given.startswith("{") else re.findall("paths=([^&]*)", unquote(given))
-                )
+                text = body.decode()
+                asked = json.loads(text)["paths"] if text[:1] == "{" else re.findall("paths=([^&]*)", unquote(text))
                 self._json([entry for entry in _entries(folder) if entry["path"] in asked])
             else:
                 self._error(404, "EntryNotFound")

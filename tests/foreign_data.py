@@ -72,16 +72,10 @@ def write_parquet(
 ) -> Path:
     """Parquet files as `Dataset.to_parquet` writes them, two files for the training split."""
     image, label = columns
-    features = {
-        image: datasets.Image(),
-        label: datasets.Image(),
-        "present": datasets.List(datasets.ClassLabel(names=NAMES)),
-    }
-    rows_of = {
-        "train-0": range(train // 2),
-        "train-1": range(train // 2, train),
-        "validation-0": range(100, 100 + validation),
-    }
+    present = datasets.List(datasets.ClassLabel(names=NAMES))
+    features = {image: datasets.Image(), label: datasets.Image(), "present": present}
+    halves = {"train-0": range(train // 2), "train-1": range(train // 2, train)}
+    rows_of = {**halves, "validation-0": range(100, 100 + validation)}
     (folder / "data").mkdir(parents=True)
     for name, indices in rows_of.items():
         if not indices:

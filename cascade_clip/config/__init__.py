@@ -1,1 +1,1 @@
-"""Configuration: what a recipe may say (`schema`) and how one is read (`recipes`)."""
+"""Configuration: the keys of a recipe (`schema`) and how one is read (`recipes`)."""

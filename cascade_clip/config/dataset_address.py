@@ -1,4 +1,4 @@
-"""Where a dataset lies, as the user writes it: a folder or an address."""
+"""Place of a dataset as the user writes it: a folder or an address."""
 
 from __future__ import annotations
 

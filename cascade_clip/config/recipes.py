@@ -66,7 +66,7 @@ def load_recipe(
     """Read a recipe and put `--set key=value` on top.
 
     Args:
-        name_or_file: A shipped recipe's name, a TOML file, or none for the defaults alone.
+        name_or_file: A shipped recipe's name or a TOML file; None: the defaults alone.
         overrides: `section.key=value` each; the value is read as TOML, and as plain text where that fails.
         changes: Keys and sections, laid out as in a recipe, that replace the file's; the overrides come on top.
         stored: The file was written by a run, perhaps of an earlier version: see `without_retired`.
@@ -133,7 +133,7 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
 
 
 def explain_mistakes(error: ValidationError, source: str, model: type[BaseModel]) -> str:
-    """Put what pydantic found into words: a count, then a line a mistake with its key, and the closest known key.
+    """Explain a validation error: a count, then one line for each mistake with its key and the closest known key.
 
     Args:
         error: What pydantic raised.
@@ -205,15 +205,16 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
         return f"unknown key.{closest(str(location[-1]), _keys_at(model, location[:-1]))}"
     message: str = item["msg"].removeprefix("Value error, ")
     # A rule over several keys names them itself; a whole section, or the whole recipe, would bury its sentence.
-    return message if isinstance(given, Mapping) else f"{message} (got {given!r})"
+    told = isinstance(given, Mapping) or f"got {given!r}" in message
+    return message if told else f"{message} (got {given!r})"
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Known keys of the section at a location; the numbers of list items tell nothing of the kind of section."""
+    """Known keys of the section at a location; numbers of list items and keys of tables are skipped."""
     for part in location:
-        if isinstance(part, int):
+        if part not in model.model_fields:
             continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        annotation = model.model_fields[str(part)].annotation
         sections = [
             kind
             for kind in (annotation, *get_args(annotation))

@@ -1,4 +1,4 @@
-"""What a recipe may say: one frozen model a topic, one sentence a field. Defaults are the released behaviour.
+"""The keys of a recipe: one frozen model a topic, one sentence a field. Defaults are the released behaviour.
 
 Blocks are counted as in the paper: 1-based, "after block i".
 """
@@ -175,7 +175,7 @@ class DataConfig(Section):
     dataset: Annotated[Path | str | None, BeforeValidator(as_location)] = None
     """A folder, `hub:ORG/NAME` or an address; unset: `$CASCADE_CLIP_DATA/NAME`, else the user's data folder."""
     stream: bool = False
-    """Read a dataset that lies elsewhere from there while training, keeping nothing on the disk."""
+    """Read a dataset at an address from there while training, keeping nothing on the disk."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Mean that is subtracted, RGB on 0..255; ImageNet's as released."""
     std: tuple[float, float, float] = IMAGENET_STD
@@ -204,7 +204,7 @@ class LossConfig(Section):
     dice: NonNegative = 1.0
     """Weight of the dice loss, or of SSIM in its place."""
     region: Literal["dice", "ssim"] | None = None
-    """What stands beside the focal loss: dice, or SSIM of logits and masks; unset: as the host has it (SSIM for
+    """Loss beside the focal loss: dice, or SSIM of logits and masks; unset: as the host has it (SSIM for
     `spt-seg`, else dice)."""
     ignored: Literal["negative", "masked"] = "negative"
     """`negative`: unlabelled pixels are negatives of every class, as released; `masked`: they do not count."""
@@ -344,7 +344,7 @@ class Recipe(Section):
 
     @property
     def region_loss(self) -> Literal["dice", "ssim"]:
-        """What stands beside the focal loss: as the recipe says, else as its host has it (SPEC section 16)."""
+        """Loss beside the focal loss: the recipe's, else its host's (SPEC section 16)."""
         if self.loss.region is not None:
             return self.loss.region
         of_host: Literal["dice", "ssim"] = HOSTS.load(self.model.host).region_loss

@@ -1,6 +1,6 @@
 """Facts about a benchmark: its published counts, its terms, its official files, and what was released for it.
 
-They stand in the section `[benchmark]` of `benchmarks/NAME.toml`, below the class list and the splits.
+They are the section `[benchmark]` of `benchmarks/NAME.toml`, below the class list and the splits.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Benchmark(Section):
     licence: str
     """What the terms are, two or three sentences, shown before anything is downloaded."""
     terms: tuple[_Address, ...]
-    """Where the terms stand."""
+    """Addresses of the terms."""
     files: tuple[OfficialFile, ...]
 
     @property

@@ -84,14 +84,7 @@ def benchmark_names() -> tuple[str, ...]:
 
 
 def benchmark(name: str) -> Benchmark:
-    """Look up the facts about a published dataset: counts, terms, official files.
-
-    Args:
-        name: Name of the dataset, for example "voc".
-
-    Raises:
-        UserError: There is no benchmark of that name.
-    """
+    """Look up the facts about a published dataset, for example "voc"; raises UserError where there is none."""
     found = find_benchmark(name)
     if found is None:
         raise UserError(f'There is no benchmark "{name}".{closest(name, benchmark_names())}')
@@ -114,12 +107,9 @@ def get_split(name_or_file: str | Path) -> Split:
     Args:
         name_or_file: A built-in name such as "coco-seen"; a TOML file; "FILE:NAME" for one of several splits in a file.
 
-    Returns:
-        The split.
-
     Raises:
-        UserError: The name is unknown (closest names are offered), or the file is not there or says something wrong
-            (file, key and closest name; all problems at once).
+        UserError: The name is unknown (closest names are offered), or the file does not exist or has mistakes (all
+            of them in one message, with keys and closest names).
 
     Example:
         >>> split = get_split("voc-seen")
@@ -135,7 +125,7 @@ def get_split(name_or_file: str | Path) -> Split:
     if not file.endswith(".toml"):
         known = closest(given, split_names())
         raise UserError(f'There is no split "{given}".{known} A split of your own is given as a TOML file.')
-    splits = _read_splits(Path(file))
+    splits = _splits_of(read_class_list(Path(file), _built_in_classes))
     if wanted and wanted not in splits:
         raise UserError(f'{file} holds no split "{wanted}".{closest(wanted, splits)}')
     first = next(iter(splits))
@@ -149,12 +139,7 @@ def get_split(name_or_file: str | Path) -> Split:
 def split_for_dataset_folder(folder: Path) -> Split:
     """Make the fully supervised split of a prepared dataset: the classes of its `dataset.json`, none unseen.
 
-    Args:
-        folder: A prepared dataset (cascade_clip/README.md, section 4.1).
-
-    Returns:
-        The split, named like the dataset. Prompts and colours are those of the built-in class list with the same names,
-        if any.
+    Its name is the dataset's; prompts and colours are those of the built-in class list with the same names, if any.
 
     Raises:
         UserError: The folder is no prepared dataset.
@@ -170,7 +155,7 @@ def split_for_dataset_folder(folder: Path) -> Split:
 
 @cache
 def _class_lists() -> dict[str, ClassList]:
-    contents = (read_class_list(file, _no_classes) for file in sorted(_FOLDER.glob("*.toml")))
+    contents = (read_class_list(file, lambda _: ()) for file in sorted(_FOLDER.glob("*.toml")))
     return {content.dataset: content for content in contents}
 
 
@@ -179,17 +164,9 @@ def _built_in() -> dict[str, Split]:
     return {name: split for content in _class_lists().values() for name, split in _splits_of(content).items()}
 
 
-def _read_splits(file: Path) -> dict[str, Split]:
-    return _splits_of(read_class_list(file, _built_in_classes))
-
-
 def _splits_of(content: ClassList) -> dict[str, Split]:
     return {name: Split(name, content.dataset, content.classes, unseen) for name, unseen in content.unseen.items()}
 
 
 def _built_in_classes(dataset: str) -> tuple[ClassEntry, ...]:
     return _class_lists()[dataset].classes if dataset in _class_lists() else ()
-
-
-def _no_classes(_dataset: str) -> tuple[ClassEntry, ...]:
-    return ()

@@ -1,17 +1,18 @@
-"""The TOML files that list classes and splits: what may stand in them, and what is said when something else does."""
+"""The TOML files that list classes and splits: their keys, and the messages about mistakes in them."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from cascade_clip.config.recipes import explain_mistakes
 from cascade_clip.config.section import Section
-from cascade_clip.data.benchmark import Benchmark, OfficialFile
+from cascade_clip.data.benchmark import Benchmark
 from cascade_clip.errors import UserError, closest
 
 MAX_CLASSES = 255
@@ -33,17 +34,7 @@ class ClassEntry:
 
 
 def parse_colour(given: object) -> Colour:
-    """Read a colour from "#rrggbb", "r,g,b" or three numbers.
-
-    Args:
-        given: The text or sequence.
-
-    Returns:
-        RGB, 0..255.
-
-    Raises:
-        ValueError: It is none of these.
-    """
+    """Read an RGB colour, 0..255, from "#rrggbb", "r,g,b" or three numbers; raises ValueError for anything else."""
     values: list[int] = []
     try:
         if isinstance(given, str) and given.strip().startswith("#"):
@@ -70,13 +61,10 @@ def default_colour(index: int) -> Colour:
 
 
 def class_name_problems(names: Sequence[str]) -> list[str]:
-    """Find what is wrong with a list of class names: none at all, too many, empty or repeated ones.
-
-    Args:
-        names: Class names in label order.
+    """Find what is wrong with class names in label order: none at all, too many, empty or repeated ones.
 
     Returns:
-        A sentence for each problem, opening with the key `classes`; empty where all is well.
+        A sentence for each problem, beginning with the key `classes`.
     """
     problems = [] if names else ["classes: there is none; list at least one."]
     if len(names) > MAX_CLASSES:
@@ -85,7 +73,7 @@ def class_name_problems(names: Sequence[str]) -> list[str]:
         )
     problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not name.strip()]
     problems += [
-        f'classes: the name "{name}" stands there {names.count(name)} times; names must differ.'
+        f'classes: the name "{name}" is listed {names.count(name)} times; names must differ.'
         for name in _repeated(names)
         if name.strip()
     ]
@@ -136,7 +124,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
         The content; classes without a prompt have their name as prompt, those without a colour a default one.
 
     Raises:
-        UserError: The file cannot be read, or says something wrong (file, key, closest name; all problems at once).
+        UserError: The file cannot be read or has mistakes (all of them in one message, with keys and closest names).
     """
     try:
         parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -145,13 +133,15 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"The split file {path} is not valid TOML: {error}.") from error
     except ValidationError as error:
-        raise _wrong(path, _explain(error)) from error
-    if not parsed.classes and not known_classes(parsed.dataset):
-        raise _wrong(path, [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.'])
-    classes = known_classes(parsed.dataset) if not parsed.classes else _with_defaults(parsed.classes)
-    problems = _name_problems(parsed, [entry.name for entry in classes])
+        raise UserError(explain_mistakes(error, f"the split file {path}", _File)) from error
+    classes = _with_defaults(parsed.classes) or known_classes(parsed.dataset)
+    if not classes:
+        problems = [f'classes: it is missing, and "{parsed.dataset}" is no built-in dataset that has them.']
+    else:
+        problems = _name_problems(parsed, [entry.name for entry in classes])
     if problems:
-        raise _wrong(path, problems)
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise UserError(f"The split file {path} has mistakes:\n{lines}")
     unseen = {split: frozenset(section.unseen) for split, section in parsed.splits.items()}
     return ClassList(parsed.dataset, classes, unseen, parsed.benchmark)
 
@@ -172,34 +162,7 @@ def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
             for name in section.unseen
             if name not in names
         ]
-        problems += [f'{key}: "{name}" stands there more than once.' for name in _repeated(section.unseen)]
+        problems += [f'{key}: "{name}" is listed more than once.' for name in _repeated(section.unseen)]
         if names and set(names) <= set(section.unseen):
             problems.append(f"{key}: every class is unseen; at least one must be seen.")
     return problems
-
-
-def _wrong(path: Path, problems: Iterable[str]) -> UserError:
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    return UserError(f"The split file {path} says something wrong:\n{lines}")
-
-
-def _explain(error: ValidationError) -> Iterable[str]:
-    """Turn pydantic's findings into lines "key: what is wrong", with the closest key where one is unknown."""
-    for finding in error.errors(include_url=False):
-        location = finding["loc"]
-        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
-        if finding["type"] == "extra_forbidden":
-            yield f"{key}: there is no such key.{closest(str(location[-1]), _keys_beside(location))}"
-        elif finding["type"] == "missing":
-            yield f"{key}: it is missing."
-        else:
-            message = str(finding.get("ctx", {}).get("error", finding["msg"]))
-            yield f"{key}: {message[:1].lower()}{message[1:]}."
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> Iterable[str]:
-    if len(location) == 1:
-        return _File.model_fields
-    if location[0] == "benchmark":
-        return (OfficialFile if "files" in location[:-1] else Benchmark).model_fields
-    return (_ClassOfFile if location[0] == "classes" else _SplitOfFile).model_fields

@@ -1,4 +1,4 @@
-"""What `dataset.json` of a prepared dataset says (cascade_clip/README.md, section 4.1)."""
+"""The file `dataset.json` of a prepared dataset (cascade_clip/README.md, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError
 
 FORMAT_VERSION = 1
-"""Raised when a reader of today could misread a folder of tomorrow."""
+"""Raised when older readers could misread a new folder."""
 
 INFO_FILE = "dataset.json"
 
@@ -72,14 +72,8 @@ class DatasetInfo(Section):
 def read_dataset_info(folder: Path) -> DatasetInfo:
     """Read `dataset.json` of a prepared dataset.
 
-    Args:
-        folder: The dataset's folder.
-
-    Returns:
-        Its content.
-
     Raises:
-        UserError: The folder is not there, is no prepared dataset, was made by a newer version, or its `dataset.json`
+        UserError: The folder does not exist, is no prepared dataset, was made by a newer version, or its `dataset.json`
             is damaged.
     """
     path = folder / INFO_FILE

@@ -1,7 +1,7 @@
-"""Links: folders through which a dataset is opened that lies elsewhere or is kept in another layout.
+"""Links: folders that stand for a dataset at an address or in another layout.
 
-A link is a folder in the user's cache that holds no images: a `dataset.json`, and a `link.json` that says where the
-records are. Whatever takes a prepared dataset's folder takes a link as well.
+A link is a folder in the user's cache that holds no images: a `dataset.json`, and a `link.json` with the place of the
+records. Whatever takes a prepared dataset's folder takes a link as well.
 """
 
 from __future__ import annotations
@@ -59,11 +59,7 @@ _READ_LINK: TypeAdapter[Link] = TypeAdapter(Annotated[Link, Field(discriminator=
 
 
 def read_link(folder: Path) -> Link | None:
-    """Read where the records of a folder are; None where they lie in the folder itself.
-
-    Raises:
-        UserError: The link is damaged.
-    """
+    """Read where the records of a folder are; None: in the folder itself. Raises UserError for a damaged link."""
     path = folder / LINK_FILE
     if not path.is_file():
         return None
@@ -84,7 +80,7 @@ def write_link(link: Link, info: str) -> Path:
         The link's folder; its name depends on the content alone.
 
     Raises:
-        UserError: The cache cannot be written.
+        UserError: The cache is not writable.
     """
     content = link.model_dump_json(indent=1) + "\n"
     name = re.sub(r"[^\w.-]+", "-", link.place).strip("-")[-60:]

@@ -1,10 +1,11 @@
-"""Finding the folder through which a dataset is opened, whatever it is and wherever it lies."""
+"""Finding the folder to open for a dataset: its own, or a link to one at an address or in another layout."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
@@ -23,20 +24,20 @@ _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 def locate_dataset(
     name: str, data: Path | str | None = None, *, stream: bool = False, class_names: Sequence[str] | None = None
 ) -> Path:
-    """Find the folder through which a dataset is opened.
+    """Find the folder to open for a dataset.
 
     Args:
         name: Name of the dataset, for example "voc".
-        data: The dataset's folder, or a folder that holds it under its name; None: `data_folder()` holds it.
-            Also whatever else `dataset_folder` takes: an address, a folder in `imagefolder` or Parquet form.
-        stream: Read a dataset that lies elsewhere from there; see `dataset_folder`.
-        class_names: Classes in label order, for a foreign dataset that does not name its own.
+        data: The dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
+            None: `data_folder()` holds it.
+        stream: As for `dataset_folder`.
+        class_names: As for `dataset_folder`.
 
     Returns:
         A folder with a `dataset.json`.
 
     Raises:
-        UserError: It is in none of these places; the message lists them and says how to prepare it.
+        UserError: It is in none of these places, which the message lists.
     """
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
@@ -47,7 +48,7 @@ def locate_dataset(
             return place
     if data and holds_rows(home):
         return dataset_folder(home, stream=stream, class_names=class_names)
-    looked = " and ".join(str(place) for place in places)
+    looked = " and ".join(map(str, places))
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '
@@ -56,21 +57,21 @@ def locate_dataset(
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
-    """Find the folder through which a dataset is opened that is given by its place.
+    """Find the folder to open for a dataset that is given by its place.
 
     Args:
         data: A prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
             layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset
             (`https://...`, `s3://...`).
-        stream: Read from where it lies, keeping nothing on the disk; without it, a dataset of the Hub is downloaded
-            into the Hub's cache.
+        stream: Read from the address, keeping nothing on the disk; without it, a dataset of the Hub is downloaded into
+            the Hub's cache.
         class_names: Classes in the order of the mask's values, for a dataset that does not name its own.
 
     Returns:
         A folder for `PreparedDataset.open`: the dataset's own, or a link in the user's cache.
 
     Raises:
-        UserError: It is nothing of all this, cannot be reached, or does not say its columns or classes.
+        UserError: It is none of these, cannot be reached, or its columns or classes are not clear.
     """
     address = HubAddress.parse(str(data))
     if address is not None:
@@ -134,17 +135,13 @@ def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
     link = RowsLink(
         place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
     )
+    unknown: dict[str, Any] = {"pixels": (), "ignored_pixels": 0, "smallest": None, "largest": None, "shards": {}}
     info = DatasetInfo(
         name=source.name,
         classes=tuple(classes),
         options={"from": str(source), "stream": source.stream},
         sources=(),
         tool=f"cascade-clip {cascade_clip.__version__}",
-        parts={
-            part: PartInfo(
-                images=rows.count(split), pixels=(), ignored_pixels=0, smallest=None, largest=None, shards={}
-            )
-            for part, split in splits.items()
-        },
+        parts={part: PartInfo(images=rows.count(split), **unknown) for part, split in splits.items()},
     )
     return write_link(link, info.model_dump_json(indent=1) + "\n")

@@ -45,16 +45,12 @@ class Columns:
 def choose_splits(
     found: Sequence[str], source: str, *, train: str = "train", val: str | None = None
 ) -> dict[Part, str]:
-    """Choose which splits of a dataset are for training and for validation.
+    """Choose which of the splits of a dataset are for training and for validation.
 
-    Args:
-        found: Names of its splits.
-        source: The dataset, for messages.
-        train: Name of the training split.
-        val: Name of the validation split; None: one of the usual names, or no validation split where there is none.
+    Without `val` it is a split with one of the usual names, and none where there is no such split.
 
     Raises:
-        UserError: A named split is not there.
+        UserError: A named split does not exist.
     """
     for given, option in ((train, "--train-split"), (val, "--val-split")):
         if given is not None and given not in found:
@@ -66,19 +62,16 @@ def choose_splits(
 def find_columns(
     features: Mapping[str, Any], source: str, *, image: str | None = None, label: str | None = None
 ) -> Columns:
-    """Find the columns of images and masks: by what the user says, else by type and usual names.
+    """Find the columns of images and masks: those that are named, else by type and usual names.
 
     Args:
         features: Features by column, as `datasets` gives them.
         source: The dataset, for messages.
-        image: Name of the image column.
-        label: Name of the mask column.
-
-    Returns:
-        The columns.
+        image: Name of the image column; None: find it.
+        label: Name of the mask column; None: find it.
 
     Raises:
-        UserError: A named column is not there or holds no images, or several columns could be meant.
+        UserError: A named column does not exist or holds no images, or several columns could be meant.
     """
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     for given, option in ((image, "--image-column"), (label, "--label-column")):
@@ -114,21 +107,17 @@ def _listed(features: Mapping[str, Any]) -> str:
 
 
 def find_class_names(features: Mapping[str, Any], source: RowSource) -> tuple[str, ...] | None:
-    """Find the class names that a dataset itself gives.
+    """Find the class names that a dataset itself has.
 
     Looked at in turn: `dataset.json` (`classes`), `id2label.json` ({"0": "sky", ...}), `classes.txt` (one a line), and
     a column that lists the classes of each image (a list of `ClassLabel`). A single `ClassLabel` an image does not
-    count: it tells what the whole image is, for example the kind of scene.
-
-    Args:
-        features: Features by column, as `datasets` gives them.
-        source: The dataset.
+    count: it classifies the whole image, for example by the kind of scene.
 
     Returns:
         Class names in the order of the mask's values; None where the dataset names none.
 
     Raises:
-        UserError: One of the files is there and says something else, or the names are repeated or empty.
+        UserError: One of the files holds something else, or the names are repeated or empty.
     """
     for name in CLASS_FILES:
         content = source.read_file(name)
@@ -177,8 +166,8 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
     Args:
         row: Values by column, images as dictionaries of `bytes` and `path`.
         columns: Which of them are used.
-        masks: What the mask's values mean.
-        where: What messages call the row.
+        masks: Meaning of the mask's values.
+        where: Name of the row in messages.
 
     Returns:
         The image file's bytes as they are stored, and the label (H, W) uint8: class index, 255 = ignored.
@@ -186,7 +175,7 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
     Raises:
         UserError: Image or mask is missing or broken, the mask is in colours or holds a value that is no class, or
             their sizes differ.
-        SourceLostError: Their files are elsewhere and cannot be read.
+        SourceLostError: They are at an address that cannot be read.
     """
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')
@@ -206,7 +195,7 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
 
 
 def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
-    """The bytes of an image that is stored in the row, or lies in a file or at an address."""
+    """The bytes of an image in the row itself, in a file or at an address."""
     if value is None or (value["bytes"] is None and value["path"] is None):
         raise UserError(missing)
     if value["bytes"] is not None:

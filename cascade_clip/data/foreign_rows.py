@@ -27,12 +27,12 @@ Row = Mapping[str, Any]
 
 
 class SourceLostError(UserError):
-    """The source cannot be read, or not any more: the network failed, files are gone, or they hold something else."""
+    """The source cannot be read (any more): the network failed, files were removed or replaced."""
 
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where a foreign dataset lies and how it is read."""
+    """Place of a foreign dataset, and how it is read."""
 
     place: Path | HubAddress
     """A folder by its absolute path, or a repository of the Hub."""
@@ -58,11 +58,11 @@ class RowSource:
         Args:
             source: A folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`.
             revision: Branch, tag or commit on the Hub.
-            config: Name of a configuration.
-            stream: Read without keeping anything on the disk.
+            config: See the field of this name.
+            stream: See the field of this name.
 
         Raises:
-            UserError: It is neither, or the Hub does not give it.
+            UserError: It is neither a folder nor a dataset that the Hub gives access to.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():
@@ -78,7 +78,7 @@ class RowSource:
         return cls(HubAddress(address.repo, revision or address.revision).pinned(), config, stream)
 
     def read_file(self, name: str) -> bytes | None:
-        """Read a small file that lies beside the data; None where there is none."""
+        """Read a small file beside the data; None where there is none."""
         path = self.place.file(name) if isinstance(self.place, HubAddress) else self.place / name
         return path.read_bytes() if path is not None and path.is_file() else None
 
@@ -110,7 +110,7 @@ class ForeignRows:
         return dict(self._split(split).features or {})
 
     def count(self, split: str) -> int:
-        """Number of rows; where a stream does not say it, Parquet footers do, or one pass that counts."""
+        """Number of rows; for a stream without a declared number, from Parquet footers or by a pass that counts."""
         if split not in self._counts:
             self._counts[split] = self._count(split) if self.source.stream else len(self._split(split))
         return self._counts[split]
@@ -120,7 +120,7 @@ class ForeignRows:
 
         Args:
             split: Name of the split.
-            index: 0 .. count(split) - 1. In a stream, a lower one than the last starts the stream anew.
+            index: 0 .. count(split) - 1. In a stream, a lower one than the last starts it again.
 
         Returns:
             Values by column; images are dictionaries of `bytes` and `path`.

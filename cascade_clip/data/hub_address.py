@@ -39,7 +39,7 @@ class HubAddress:
         """Read `hub:ORG/NAME[@REVISION]` or `hf://datasets/ORG/NAME[@REVISION]`; None for any other text.
 
         Raises:
-            UserError: It begins like an address on the Hub and is none.
+            UserError: It begins like an address on the Hub but is none.
         """
         prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
         if prefix is None:
@@ -87,16 +87,13 @@ class HubAddress:
             raise hub_error(error, self) from error
 
     def download(self, patterns: list[str]) -> Path:
-        """Fetch files into the Hub's cache, or find them there without a network.
+        """Fetch files into the Hub's cache, or find them there without a network; gives the folder of this revision.
 
         Args:
             patterns: Which files, for example ["dataset.json", "data/*.parquet"].
 
-        Returns:
-            The folder of this revision's files.
-
         Raises:
-            UserError: They are not in the cache and cannot be fetched.
+            UserError: As in `pinned`.
         """
         try:
             return Path(
@@ -125,7 +122,7 @@ _REASONS: dict[type[Exception], str] = {
 
 
 def hub_error(error: Exception, address: HubAddress) -> UserError:
-    """Say in one sentence why the Hub does not give a dataset, and the way out."""
+    """Explain in one sentence why the Hub refuses a dataset, and the way out."""
     for kind, text in _REASONS.items():
         if isinstance(error, kind):
             return UserError(text.format(address=address, repo=address.repo, revision=address.revision))

@@ -25,17 +25,7 @@ IMAGE_SUFFIXES = frozenset(
 """Endings of a folder's files that count as images; a file that is named outright is tried whatever its ending."""
 
 # Everything that Pillow's decoders are known to raise on broken files.
-_DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    IndexError,
-    KeyError,
-    TypeError,
-)
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
 _limit_lock = Lock()
 
@@ -54,8 +44,8 @@ def open_image(source: Path | str | bytes, name: str | None = None) -> NDArray[n
         (H, W, 3) uint8 RGB, contiguous.
 
     Raises:
-        UserError: There is no such file, it is no image, is cut off or broken, holds floating-point values, or has more
-            than a gigapixel.
+        UserError: The file is missing, no image, cut off or broken, holds floating-point values, or has more than a
+            gigapixel.
     """
     name = name or ("The image" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
@@ -80,13 +70,13 @@ def decode_label(
     Args:
         source: A file or the bytes of one: single-channel 1, 8 or 16 bits.
         name: What messages call the label map; None: the path.
-        for_colours: Sentence of the message about a colour image that says the way out.
+        for_colours: The way out, a sentence of the message about a colour image.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        UserError: Not there or broken as in `open_image`; several channels; or a value above 255.
+        UserError: Missing or broken as in `open_image`; several channels; or a value above 255.
     """
     name = name or ("The label map" if isinstance(source, bytes) else str(source))
     with _opened(source, name) as image:
@@ -142,11 +132,7 @@ def _without_bomb_limit() -> Iterator[None]:
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Convert any mode the way a viewer shows it: transparency over white, 16 bits scaled to 8.
-
-    Raises:
-        UserError: The image holds floating-point values.
-    """
+    """Convert any mode the way a viewer shows it; raises UserError for floating-point values."""
     if image.mode == "F":
         raise UserError(f"{name} holds floating-point values; save it with 8 or 16 bits a channel first.")
     if image.mode.startswith("I"):

@@ -1,4 +1,4 @@
-"""What the values of an index mask mean: from stored values to labels."""
+"""From the values of an index mask to labels."""
 
 from __future__ import annotations
 
@@ -24,18 +24,7 @@ class MaskValues:
     """Mask values that become 255; 255 always does."""
 
     def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
-        """Turn mask values into labels.
-
-        Args:
-            mask: (H, W) uint8 as stored.
-            where: What messages call the mask.
-
-        Returns:
-            (H, W) uint8: class index, 255 = ignored.
-
-        Raises:
-            UserError: A value is no class and not ignored.
-        """
+        """Turn a mask into labels; see `look_up`."""
         explanation = (
             f"the {self.class_count} classes have the values {self.first_index} to "
             f"{self.first_index + self.class_count - 1}. Values that mean no class are given with --ignore, "
@@ -50,14 +39,7 @@ class MaskValues:
 
 
 def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
-    """Make the table for `look_up`.
-
-    Args:
-        label_of: Label by stored value; 255 always stays 255.
-
-    Returns:
-        (256,) int16: label by stored value, -1 for values that are not there.
-    """
+    """Make the table for `look_up` from labels by stored value; 255 always stays 255."""
     table = np.full(256, -1, np.int16)
     for value, label in {**label_of, IGNORED: IGNORED}.items():
         table[value] = label
@@ -71,7 +53,7 @@ def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, expla
         mask: (H, W) uint8 as stored.
         table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
         where: What messages call the mask.
-        explanation: Which values there are, for the message.
+        explanation: Which values are allowed, for the message.
 
     Returns:
         (H, W) uint8: class index, 255 = ignored.

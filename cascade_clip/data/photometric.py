@@ -82,14 +82,7 @@ def rgb_to_hsv(image: Image) -> Image:
 
 
 def hsv_to_rgb(hsv: Image) -> Image:
-    """Turn OpenCV's 8-bit HSV into RGB, by the usual sextants in float32.
-
-    Args:
-        hsv: (H, W, 3) uint8: hue 0..179, saturation 0..255, value 0..255.
-
-    Returns:
-        (H, W, 3) uint8 RGB (SPEC section 1).
-    """
+    """Turn OpenCV's 8-bit HSV, as `rgb_to_hsv` gives it, into (H, W, 3) uint8 RGB, by sextants in float32."""
     hues, value = hsv[..., 0], np.ascontiguousarray(hsv[..., 2])
     share, level = _UNIT[hsv[..., 1]], _UNIT[value]
     low = np.rint(level * (1 - share) * 255).astype(np.uint8)

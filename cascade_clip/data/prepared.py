@@ -23,19 +23,15 @@ class PreparedDataset:
         self.folder = folder
         self.info = info
         self.place = place or str(folder)
-        """What messages call the dataset: its folder, or the address or folder where the records really are."""
+        """Name of the dataset in messages: its folder, or the address or folder that a link stands for."""
         self._reader = reader or LocalShards(folder, info)
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:
-        """Open a prepared dataset and check that its shards are there in full length.
+        """Open a prepared dataset and check that its shards are complete.
 
         Args:
-            folder: The dataset's folder, or a link to one that lies elsewhere (see `dataset_folder`); shards behind a
-                link are checked when they are read.
-
-        Returns:
-            The dataset.
+            folder: The dataset's folder, or a link (see `dataset_folder`), whose shards are checked when they are read.
 
         Raises:
             UserError: The folder is no prepared dataset, or a shard is missing or cut off.
@@ -58,26 +54,13 @@ class PreparedDataset:
         """Class names in label order."""
         return self.info.classes
 
-    @property
-    def ignore(self) -> int:
-        """Label value of ignored pixels: 255."""
-        return self.info.ignore
-
     def count(self, part: Part) -> int:
         """Number of images in "train" or "val"; 0 where the dataset has no such part."""
         content = self.info.parts.get(part)
         return content.images if content else 0
 
     def check_classes(self, class_names: Sequence[str], split: str) -> None:
-        """Make sure that the labels mean the classes of a split.
-
-        Args:
-            class_names: The split's class names in label order.
-            split: The split's name, for the message.
-
-        Raises:
-            UserError: The names or their order differ.
-        """
+        """Compare the classes with those of a split, in label order; raises UserError where they differ."""
         expected = tuple(class_names)
         if self.class_names == expected:
             return
@@ -89,14 +72,7 @@ class PreparedDataset:
         raise UserError(f'The dataset {self.place} does not hold the classes of the split "{split}": {difference}.')
 
     def read(self, part: Part, index: int) -> Record:
-        """Read one record.
-
-        Args:
-            part: "train" or "val".
-            index: 0 .. count(part) - 1.
-
-        Returns:
-            The record with its bytes as they were stored.
+        """Read the record of an index, 0 .. count(part) - 1.
 
         Raises:
             IndexError: The index is outside.
@@ -117,7 +93,7 @@ class PreparedDataset:
         Args:
             seed: Decides the order, together with the epoch.
             epoch: 0 or more.
-            place: 0 .. count("train") - 1; going back starts the stream anew.
+            place: 0 .. count("train") - 1; going back starts the stream again.
 
         Raises:
             UserError: The stream broke off or ended early, or the record cannot be used.

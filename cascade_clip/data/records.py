@@ -1,4 +1,4 @@
-"""Records of a dataset, and reading them from the Parquet shards of a prepared dataset wherever these lie."""
+"""Records of a dataset, and reading them from local or remote Parquet shards."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class RecordReader(Protocol):
     """Reads records by part and index; picklable, and may be used after a fork."""
 
     def read(self, part: Part, index: int) -> Record:
-        """Read one record; raises UserError where it cannot be had or is damaged."""
+        """Read one record; raises UserError where it is damaged or cannot be reached."""
 
 
 @runtime_checkable
 class StreamReader(RecordReader, Protocol):
-    """Reads records out of a stream: going forward is cheap, every step back starts the stream anew."""
+    """Reads records out of a stream: going forward is cheap, every step back starts the stream again."""
 
     def read_shuffled(self, seed: int, epoch: int, place: int) -> Record:
         """Read the training record at a place of an epoch, whose order (seed, epoch) decides."""
@@ -88,11 +88,7 @@ class LocalShards(_Shards):
         self.folder = folder
 
     def read(self, part: Part, index: int) -> Record:
-        """Read one record.
-
-        Raises:
-            UserError: The shard is damaged.
-        """
+        """Read one record; raises UserError where the shard is damaged."""
         name, size, row = self._find(part, index)
         try:
             file = self._file(name, size)
@@ -123,11 +119,7 @@ class RemoteShards(_Shards):
         return {**super().__getstate__(), "_groups": OrderedDict()}
 
     def read(self, part: Part, index: int) -> Record:
-        """Read one record.
-
-        Raises:
-            UserError: The shard is not there, cannot be reached, or is damaged.
-        """
+        """Read one record; raises UserError where the shard is missing, damaged or cannot be reached."""
         name, size, row = self._find(part, index)
         try:
             number, place = self.files.attempt(name, lambda: _group_and_place(self._file(name, size), row))
@@ -167,11 +159,7 @@ def _record(group: pa.Table, place: int) -> Record:
 
 
 def check_shard_files(folder: Path, info: DatasetInfo) -> None:
-    """Make sure that all shards are there in full length.
-
-    Raises:
-        UserError: A shard is missing or cut off.
-    """
+    """Raise UserError where a shard is missing or cut off."""
     for content in info.parts.values():
         for name, shard in content.shards.items():
             path = folder / name

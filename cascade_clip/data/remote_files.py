@@ -34,11 +34,7 @@ class RemoteFiles:
         return self.address
 
     def find(self, name: str) -> bytes | None:
-        """Read a small file; None where there is no such file.
-
-        Raises:
-            UserError: The address cannot be read (see `attempt`).
-        """
+        """Read a small file; None where there is no such file. Raises like `attempt`."""
         try:
             return self.attempt(name, lambda: self._read(name))
         except FileNotFoundError:
@@ -50,11 +46,11 @@ class RemoteFiles:
         return content
 
     def open(self, name: str, size: int) -> IO[bytes]:
-        """Open a file of a known size for random access; each read is one request for exactly these bytes.
+        """Open a file for random access; each read is one request for exactly these bytes.
 
         Args:
             name: Path below the address, with forward slashes.
-            size: Bytes of the file, which saves asking for them.
+            size: Bytes of the file; knowing them saves a request.
         """
         files, root = self._file_system()
         opened: IO[bytes] = files.open(f"{root}/{name}", "rb", cache_type="none", size=size)
@@ -77,14 +73,11 @@ class RemoteFiles:
 
         Args:
             name: The file's path below the address, for messages.
-            read: What reads it.
-
-        Returns:
-            What `read` returns.
+            read: Reads it; its result is returned.
 
         Raises:
             FileNotFoundError: There is no such file.
-            pyarrow.ArrowException: It holds something else than expected; also a plain OSError from Arrow.
+            pyarrow.ArrowException: It is damaged; also a plain OSError from Arrow.
             UserError: It may not be read, its server cannot send parts, or the network failed again and again.
         """
         retrying = Retrying(
@@ -144,6 +137,6 @@ def _is_damage(error: BaseException) -> bool:
 
 
 def _status(error: BaseException) -> int | None:
-    """HTTP status of an answer, as aiohttp or the Hub's client gives it."""
+    """HTTP status of an error of aiohttp or of the Hub's client."""
     status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None

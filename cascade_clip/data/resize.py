@@ -18,15 +18,8 @@ Box = tuple[int, int, int, int]
 def test_size(height: int, width: int, short: int) -> tuple[int, int]:
     """Size at which an image is segmented: the short side becomes exactly `short`, the aspect is kept.
 
-    The long side has no limit.
-
-    Args:
-        height: Height of the image.
-        width: Width of the image.
-        short: Length of the short side afterwards.
-
-    Returns:
-        (height, width), each floor(side x short / short side + 0.5) in exact arithmetic (SPEC section 1).
+    The long side has no limit. Gives (height, width), each floor(side x short / short side + 0.5) in exact arithmetic
+    (SPEC section 1).
     """
     return _scaled(height, width, Fraction(short, min(height, width)))
 
@@ -34,15 +27,8 @@ def test_size(height: int, width: int, short: int) -> tuple[int, int]:
 def train_size(height: int, width: int, long: int, short: int, ratio: float) -> tuple[int, int]:
     """Size of a training image: the largest that fits the target box (floor(long x ratio), floor(short x ratio)).
 
-    Args:
-        height: Height of the image.
-        width: Width of the image.
-        long: Long side of the box before the ratio.
-        short: Short side of the box before the ratio.
-        ratio: The drawn ratio.
-
-    Returns:
-        (height, width), rounded like `test_size` and never below 1 (SPEC section 1).
+    `long` and `short` are the sides of the box before the ratio. Gives (height, width), rounded like `test_size` and
+    never below 1 (SPEC section 1).
     """
     box_long, box_short = max(int(long * ratio), 1), max(int(short * ratio), 1)
     return _scaled(height, width, min(Fraction(box_long, max(height, width)), Fraction(box_short, min(height, width))))
@@ -115,14 +101,7 @@ def _blend_rows(
 def resize_nearest(label: NDArray[np.uint8], height: int, width: int, window: Box | None = None) -> NDArray[np.uint8]:
     """Resize a label map by nearest neighbour: position i reads floor(i x n_in / n_out) (SPEC section 1).
 
-    Args:
-        label: (H, W) uint8.
-        height: Height of the whole result.
-        width: Width of the whole result.
-        window: Compute only this part of the result. None: all of it.
-
-    Returns:
-        (height, width) uint8, or the size of the window.
+    Takes and gives (H, W) uint8; `height`, `width` and `window` as for `resize_bilinear`.
     """
     y1, x1, y2, x2 = window or (0, 0, height, width)
     rows = np.arange(y1, y2) * label.shape[0] // height

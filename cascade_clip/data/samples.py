@@ -48,7 +48,7 @@ class TrainSamples(Dataset[TrainSample]):
     def __init__(
         self, dataset: PreparedDataset, transform: TrainTransform, seed: int, *, hidden: Sequence[int] = ()
     ) -> None:
-        """Name where samples come from.
+        """Combine a dataset and an augmentation.
 
         Args:
             dataset: Prepared images; the training part counts.
@@ -71,7 +71,7 @@ class TrainSamples(Dataset[TrainSample]):
         return self.dataset.count("train")
 
     def index_at(self, position: int) -> int:
-        """Which image of the training part stands at a position."""
+        """Index of the training image at a position."""
         epoch, place = divmod(position, len(self))
         return int(_order(self.seed, epoch, len(self))[place])
 
@@ -80,9 +80,6 @@ class TrainSamples(Dataset[TrainSample]):
 
         Args:
             position: 0 or more; batch b of size B holds the positions b B .. (b + 1) B - 1.
-
-        Returns:
-            The sample.
 
         Raises:
             UserError: The shard or the image is damaged.

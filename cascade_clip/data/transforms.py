@@ -18,16 +18,7 @@ _CROP_CHECKS = 10
 def normalise(
     image: NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> NDArray[np.float32]:
-    """Subtract the mean and divide by the standard deviation of each channel.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        mean: RGB mean on 0..255.
-        std: RGB standard deviation on 0..255.
-
-    Returns:
-        (3, H, W) float32, contiguous.
-    """
+    """Normalise each channel of (H, W, 3) uint8 RGB, with mean and deviation on 0..255; gives (3, H, W) float32."""
     levels = np.arange(256, dtype=np.float32)
     out = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):
@@ -37,7 +28,7 @@ def normalise(
 
 
 class Crop(NamedTuple):
-    """What the training transform makes of an image."""
+    """Result of the training transform."""
 
     image: NDArray[np.float32]
     """(3, crop, crop), normalised, padded with 0 (the mean colour) at the bottom and right."""
@@ -101,15 +92,11 @@ class TrainTransform:
 
 
 def is_varied(label: NDArray[np.uint8], largest_class: float) -> bool:
-    """Say whether a crop is worth training on.
+    """Whether a crop has two classes or more, and the largest covers less than a share of the labelled pixels.
 
     Args:
         label: (H, W) uint8: class index, 255 = ignored.
-        largest_class: Share of the labelled pixels that no class may reach.
-
-    Returns:
-        True where at least two classes are in the crop and the largest covers less than `largest_class` of the labelled
-        pixels.
+        largest_class: The share, 0..1.
     """
     counts = np.bincount(label.ravel(), minlength=256)[:IGNORED]
     return bool(np.count_nonzero(counts) > 1 and counts.max() < largest_class * counts.sum())

@@ -7,7 +7,7 @@ from itertools import count, islice
 
 import numpy as np
 
-from cascade_clip.data.class_list_file import Colour as Colour
+from cascade_clip.data.class_list_file import Colour as Colour  # noqa: PLC0414  (palettes are given and taken in it)
 
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (32, 34, 38)

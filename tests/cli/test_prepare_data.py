@@ -94,9 +94,9 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
         (["folder", "--classes", "a"], "Say where the images are: --source FOLDER with images in it, or --images."),
         (["folder", "--classes", "a", "--classes-file", "b"], "with --classes or with --classes-file, not with both"),
-        (["voc"], "Say where PASCAL VOC 2012 lies: --source FOLDER with the official files, packed or unpacked; or"),
+        (["voc"], "Say where PASCAL VOC 2012 is: --source FOLDER with the official files, packed or unpacked; or"),
         (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], 'The images of "voc" belong to their photographers'),
-        (["voc", "--download", "--source", "VOC"], "Nobody can be asked whether these terms are accepted: give --yes"),
+        (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
         (["shapes", "--source", "x"], "prepare-data shapes has no --source; only coco, voc, context, folder, hub have"),
@@ -123,19 +123,6 @@ def test_a_bad_mask_is_named_even_when_quiet(source: Path, tmp_path: Path, capsy
     error = " ".join(capsys.readouterr().err.split())
     assert f"{source / 'images' / 'p3.jpg'} has no mask in {source / 'masks'}." in error
     assert not (tmp_path / "out").exists()
-
-
-def test_voc_subset(tmp_path: Path) -> None:
-    folder = tmp_path / "VOC2012"
-    for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
-        (folder / name).mkdir(parents=True)
-    for part in ("train", "val"):
-        (folder / "ImageSets" / "Segmentation" / f"{part}.txt").write_text(f"{part}1\n")
-        Image.new("RGB", (2, 2)).save(folder / "JPEGImages" / f"{part}1.jpg")
-        Image.fromarray(np.array([[0, 1], [20, 255]], np.uint8)).save(folder / "SegmentationClass" / f"{part}1.png")
-    options = ["--output", tmp_path / "voc", "--subset", 5, "--quiet", "--workers", 1]
-    assert _run("voc", "--source", tmp_path, *options) == 0
-    assert PreparedDataset.open(tmp_path / "voc").read("val", 0).present == [0, 19]
 
 
 @pytest.mark.parametrize(("name", "classes"), [("shapes", 44), ("shapes-things", 32)])

@@ -44,12 +44,8 @@ def test_every_recipe(name: str) -> None:
 def test_released_settings(name: str, tokens: int, templates: str, iterations: int, split: str) -> None:
     """SPEC section 11."""
     recipe = load_recipe(name)
-    assert (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations) == (
-        tokens,
-        templates,
-        iterations,
-    )
-    assert recipe.data.split == split
+    found = (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations, recipe.data.split)
+    assert found == (tokens, templates, iterations, split)
     assert recipe.train.batch == 16
     assert recipe.model.stages == ((6, 7, 8), (9, 10, 11), (12,))
     assert recipe.model.prompts.depth is None

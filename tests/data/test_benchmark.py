@@ -14,32 +14,23 @@ from cascade_clip.errors import UserError
 
 
 @pytest.mark.parametrize("name", benchmark_names())
-def test_every_benchmark_has_terms_and_every_file_an_address_or_a_reason(name: str) -> None:
+def test_every_benchmark_has_terms_and_files_that_can_be_fetched_and_checked(name: str) -> None:
     dataset = benchmark(name)
     assert "Flickr terms of use" in dataset.licence
     assert dataset.licence.endswith(".")
-    assert "\n" not in dataset.licence.strip()
     assert dataset.terms
-    assert all(file.addresses or file.unavailable for file in dataset.files)
     for file in dataset.files:
         assert all(address.endswith(f"/{file.name}") for address in file.addresses)
-        assert file.checksum or file.members or not file.addresses, "what is fetched can be checked"
-
-
-@pytest.mark.parametrize("name", benchmark_names())
-def test_one_file_of_every_choice_can_be_fetched(name: str) -> None:
-    for choice in benchmark(name).choices:
+        assert file.checksum or file.members or not file.addresses
+    for choice in dataset.choices:
         assert any(file.addresses for file in choice), [file.name for file in choice]
 
 
-def test_choices() -> None:
+def test_published_figures() -> None:
     assert [[file.name for file in choice] for choice in benchmark("voc").choices] == [
         ["VOCtrainval_11-May-2012.tar"],
         ["benchmark.tgz", "SegmentationClassAug.zip"],
     ]
-
-
-def test_published_figures() -> None:
     train, val, maps = benchmark("coco").files
     assert (train.bytes, val.bytes) == (19336861798, 815585330)
     assert train.checksum == ("sha256", "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929")
@@ -78,14 +69,13 @@ def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
     path.write_text('dataset = "voc"\n[splits.a]\n[benchmark]\ntitel = "x"\n[[benchmark.files]]\nmd4 = "x"\n')
     with pytest.raises(UserError) as caught:
         get_split(path)
-    assert 'benchmark.titel: there is no such key. Did you mean "title"?' in str(caught.value)
-    assert 'benchmark.files[0].md4: there is no such key. Did you mean "md5"?' in str(caught.value)
+    assert 'benchmark.titel: unknown key. Did you mean "title"?' in str(caught.value)
+    assert 'benchmark.files.0.md4: unknown key. Did you mean "md5"?' in str(caught.value)
 
 
 def test_unknown_benchmark() -> None:
-    with pytest.raises(UserError, match='There is no benchmark "cocoa"') as caught:
+    with pytest.raises(UserError, match=r'There is no benchmark "cocoa"\. Did you mean "coco"\?'):
         benchmark("cocoa")
-    assert 'Did you mean "coco"?' in str(caught.value)
 
 
 def test_a_file_needs_an_address_or_a_reason() -> None:

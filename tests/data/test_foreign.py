@@ -13,22 +13,19 @@ import torch
 from fake_hub import COMMIT, fake_hub
 from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
 from safetensors.torch import load_file
+from training_batches import assert_same_batches, load_batches
 
-from cascade_clip.config.schema import DataConfig, Recipe
+from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.data.samples import TrainSamples, train_loader
-from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.training.start import start_training
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
-
-CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
 
 
 def _open(source: Path, *, stream: bool = False, names: tuple[str, ...] | None = None) -> PreparedDataset:
@@ -52,27 +49,15 @@ def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path]
         dataset.read("val", 3)
 
 
-def _batches(dataset: PreparedDataset, **options: int) -> list[dict[str, torch.Tensor]]:
-    samples = TrainSamples(dataset, TrainTransform(CONFIG), seed=5)
-    return list(train_loader(samples, steps=6, batch=4, **options))  # type: ignore[arg-type]
-
-
-def _assert_same(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> None:
-    assert len(one) == len(other)
-    for first, second in zip(one, other, strict=True):
-        assert first["id"] == second["id"]
-        assert torch.equal(first["image"], second["image"])
-        assert torch.equal(first["label"], second["label"])
-
-
 def test_rows_on_the_disk_come_in_the_order_of_a_prepared_dataset(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "source")
     prepare_hub(tmp_path / "out", source=source)
-    _assert_same(_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), _batches(_open(source), start_step=0))
+    assert_same_batches(
+        load_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), load_batches(_open(source), start_step=0)
+    )
 
 
-@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
-@pytest.mark.parametrize("buffer", [4, 500])
+@pytest.mark.parametrize(("write", "buffer"), [(write_imagefolder, 500), (write_parquet, 4)])
 def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
 ) -> None:
@@ -82,11 +67,11 @@ def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     images = [draw_image(index) for index in range(9)]
     assert all(sorted(epoch) == sorted(images) for epoch in epochs)
     assert len({tuple(order) for order in (*epochs, images)}) == 4
-    whole = _batches(dataset, start_step=0)
-    _assert_same(whole, _batches(_open(tmp_path / "source", stream=True), start_step=0, workers=2))
+    whole = load_batches(dataset, start_step=0)
+    assert_same_batches(whole, load_batches(_open(tmp_path / "source", stream=True), start_step=0, workers=2))
     for start in (1, 3):
-        _assert_same(whole[start:], _batches(_open(tmp_path / "source", stream=True), start_step=start))
-    halves = [_batches(dataset, start_step=0, rank=rank, world=2) for rank in range(2)]
+        assert_same_batches(whole[start:], load_batches(_open(tmp_path / "source", stream=True), start_step=start))
+    halves = [load_batches(dataset, start_step=0, rank=rank, world=2) for rank in range(2)]
     assert [batch["id"] for batch in whole] == [a["id"] + b["id"] for a, b in zip(*halves, strict=True)]
 
 
@@ -129,7 +114,7 @@ def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path: Path) 
         with pytest.raises(
             UserError, match=r"^The mask of train-.* holds the value 7.*`cascade-clip prepare-data hub`\.$"
         ):
-            _batches(_open(source, stream=stream), start_step=0, workers=1)
+            load_batches(_open(source, stream=stream), start_step=0, workers=1)
 
 
 def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from cascade_clip.preparation.shards import ImageSource
 
 def test_records_are_what_was_given(squares: Path) -> None:
     dataset = PreparedDataset.open(squares)
-    assert (dataset.name, dataset.class_names, dataset.ignore) == ("squares", CLASSES, 255)
+    assert (dataset.name, dataset.class_names) == ("squares", CLASSES)
     assert (dataset.count("train"), dataset.count("val")) == (10, 3)
     for index in (9, 0, 8):  # 8 and 9 lie in the second row group
         image, label = draw(ImageSource("", index))

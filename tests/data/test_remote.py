@@ -15,6 +15,7 @@ import pytest
 import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
 from safetensors.torch import load_file
+from training_batches import assert_same_batches, load_batches
 
 from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.schema import DataConfig, Recipe
@@ -23,12 +24,9 @@ from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.remote_files import RemoteFiles
-from cascade_clip.data.samples import TrainSamples, train_loader
-from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.training.start import start_training
 
-CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
 SHARD = "data/train-00000-of-00001.parquet"
 
 
@@ -47,18 +45,6 @@ def address(hub: FakeHub) -> str:
 
 def _open(address: str, *, stream: bool = True) -> PreparedDataset:
     return PreparedDataset.open(dataset_folder(address, stream=stream))
-
-
-def _batches(dataset: PreparedDataset, **options: int) -> list[dict[str, torch.Tensor]]:
-    samples = TrainSamples(dataset, TrainTransform(CONFIG), seed=5)
-    return list(train_loader(samples, steps=5, batch=6, **options))  # type: ignore[arg-type]
-
-
-def _assert_equal(one: list[dict[str, torch.Tensor]], other: list[dict[str, torch.Tensor]]) -> None:
-    assert [batch["id"] for batch in one] == [batch["id"] for batch in other]
-    for first, second in zip(one, other, strict=True):
-        assert torch.equal(first["image"], second["image"])
-        assert torch.equal(first["label"], second["label"])
 
 
 @pytest.mark.parametrize("place", ["http", "memory"])
@@ -81,9 +67,9 @@ def test_records_equal_those_of_the_folder(squares: Path, address: str, place: s
 def test_samples_equal_those_of_the_folder_from_any_step_on(
     squares: Path, address: str, workers: int, start: int
 ) -> None:
-    local = _batches(PreparedDataset.open(squares), start_step=0)[start:]
-    remote = _batches(_open(address), start_step=start, workers=workers)
-    _assert_equal(local, remote)
+    local = load_batches(PreparedDataset.open(squares), start_step=0)[start:]
+    remote = load_batches(_open(address), start_step=start, workers=workers)
+    assert_same_batches(local, remote)
 
 
 def test_training_from_a_stream_gives_the_same_weights_and_resumes(
@@ -238,7 +224,7 @@ def test_datasets_of_the_hub_are_streamed_and_downloaded(
     assert streamed.place == f"hub:org/squares@{COMMIT}"
     assert downloaded.place.endswith(f"snapshots/{COMMIT}")
     assert _ids(streamed) == _ids(downloaded) == ["t9", "t0", "t4"]
-    _assert_equal(_batches(downloaded, start_step=0), _batches(streamed, start_step=0, workers=2))
+    assert_same_batches(load_batches(downloaded, start_step=0), load_batches(streamed, start_step=0, workers=2))
     whole = [path for path, part in hub.data_requests() if part is None]
     assert sorted(path.rpartition("/")[2][:3] for path in whole) == ["tra", "val"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

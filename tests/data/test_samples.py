@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_batches import TRANSFORM
 
-from cascade_clip.config.schema import DataConfig
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSamples, train_loader
-from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
-
-CONFIG = DataConfig(short_side=32, long_side=128, crop=32)
 
 
 @pytest.fixture
 def samples(squares: Path) -> TrainSamples:
-    return TrainSamples(PreparedDataset.open(squares), TrainTransform(CONFIG), seed=5)
+    return TrainSamples(PreparedDataset.open(squares), TRANSFORM, seed=5)
 
 
 def test_a_sample_has_the_promised_shapes(samples: TrainSamples) -> None:
@@ -91,7 +88,7 @@ def test_uneven_batches_and_no_images_are_refused(samples: TrainSamples, squares
     dataset = PreparedDataset.open(squares)
     dataset.info.parts.pop("train")
     with pytest.raises(UserError, match="has no training images"):
-        TrainSamples(dataset, TrainTransform(CONFIG), seed=0)
+        TrainSamples(dataset, TRANSFORM, seed=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -101,7 +98,7 @@ def test_a_damaged_shard_is_one_sentence_from_workers_too(squares: Path, tmp_pat
     content = bytearray(shard.read_bytes())
     content[2000] ^= 255
     shard.write_bytes(content)
-    samples = TrainSamples(PreparedDataset.open(folder), TrainTransform(CONFIG), seed=0)
+    samples = TrainSamples(PreparedDataset.open(folder), TRANSFORM, seed=0)
     with pytest.raises(UserError) as caught:
         list(train_loader(samples, start_step=0, steps=2, batch=10, workers=workers))
     assert str(caught.value).startswith(f"The shard {shard} is damaged (")

@@ -57,10 +57,8 @@ def test_small_images_are_padded_after_normalisation() -> None:
     out, out_label, extent = TrainTransform(config)(image, label, np.random.default_rng(0))
     assert extent == (8, 8)
     assert (out[:, :8, :8] == 1).all()
-    assert (out[:, 8:] == 0).all()
-    assert (out[:, :, 8:] == 0).all()
-    assert (out_label[8:] == 255).all()
-    assert (out_label[:, 8:] == 255).all()
+    assert out.sum() == 3 * 8 * 8
+    assert (out_label != 255).sum() == 8 * 8
     assert (out_label[:8, :8] != 255).all()
 
 
@@ -92,14 +90,3 @@ def test_crops_of_one_class_are_avoided() -> None:
         varied += is_varied(crop, 0.75)
     # 7 of 185 places pass the rule: a single draw would find one or two in 40, eleven draws about 14.
     assert 6 < varied < 30
-
-
-def test_the_same_generator_gives_the_same_sample() -> None:
-    config = DataConfig(short_side=24, long_side=96, crop=32)
-    image = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    first, second, other = (
-        TrainTransform(config)(image, image[..., 0] % 4, np.random.default_rng(s)) for s in (7, 7, 8)
-    )
-    assert np.array_equal(first[0], second[0])
-    assert np.array_equal(first[1], second[1])
-    assert not np.array_equal(first[0], other[0])

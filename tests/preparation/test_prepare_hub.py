@@ -105,7 +105,7 @@ def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path: Path) -
     for content, message in (
         ('{"1": "e"}', r'must map "0", "1", \.\.\. without a gap to names'),
         ("{", r"cannot be read \(.*Mend it, or give the names with --classes"),
-        ('{"0": "e", "1": "e"}', r': classes: the name "e" stands there 2 times'),
+        ('{"0": "e", "1": "e"}', r': classes: the name "e" is listed 2 times'),
     ):
         (source / "id2label.json").write_text(content)
         with pytest.raises(UserError, match=rf"id2label\.json:? ?{message.removeprefix(':').lstrip()}"):

@@ -172,7 +172,7 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
     ("changed", "message"),
     [
         ({"classes": []}, "classes: there is none"),
-        ({"classes": ["a", "a"]}, 'the name "a" stands there 2 times'),
+        ({"classes": ["a", "a"]}, 'the name "a" is listed 2 times'),
         ({"parts": {"train": []}}, "There is no image to prepare"),
         (
             {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
