@@ -13,7 +13,7 @@ from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import BASE, Table, TableRow
-from cascade_clip.training.self_training import self_training_recipe
+from cascade_clip.training.run_training import self_training_recipe
 
 
 @dataclass(frozen=True)

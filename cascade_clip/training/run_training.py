@@ -10,15 +10,16 @@ from pathlib import Path
 from cascade_clip.checkpoint.folder import CONFIG, recipe_of_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.config.recipes import change_recipe, load_recipe
-from cascade_clip.config.schema import Recipe
-from cascade_clip.data.catalogue import Split
+from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
+from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.training.loop import OnStep
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
-from cascade_clip.training.self_training import as_self_training
 from cascade_clip.training.start import start_training
+
+SUFFIX = "-self-training"
 
 
 @dataclass(frozen=True)
@@ -152,3 +153,51 @@ def recipe_for_self_training(
     base = load_recipe(recipe, settings) if recipe else change_recipe(own, settings)
     location = str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
     return change_recipe(as_self_training(base), [*overrides, f"self_training.init={json.dumps(location)}"])
+
+
+def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = None) -> Recipe:
+    """Derive self-training's own schedule as released: half the steps, VOC's larger batch, no bias at inference.
+
+    Args:
+        inductive: Recipe of the run that it starts from.
+        config: Teacher, threshold, location; unset: as released.
+
+    Raises:
+        UserError: The recipe's split is unknown.
+    """
+    dataset = get_split(inductive.data.split).dataset if inductive.data.split else None
+    facts = find_benchmark(dataset)
+    train = inductive.train
+    schedule = {
+        "iterations": max(1, train.iterations // 2),
+        "batch": train.batch * (facts.self_training_batch_factor if facts else 1),
+    }
+    return inductive.model_copy(
+        update={
+            "name": f"{inductive.name}{SUFFIX}",
+            "paper": inductive.paper if _is_transductive(inductive.paper) else None,
+            "train": train.model_copy(update=schedule),
+            "self_training": config or SelfTrainingConfig(),
+            "inference": inductive.inference.model_copy(update={"seen_bias": 0.0}),
+        }
+    )
+
+
+def as_self_training(recipe: Recipe) -> Recipe:
+    """Take a recipe of either kind for self-training.
+
+    One that has a section `self_training` keeps its schedule, and takes no bias from seen classes unless it says so.
+
+    Raises:
+        UserError: The recipe's split is unknown.
+    """
+    if recipe.self_training is None:
+        return self_training_recipe(recipe)
+    if "seen_bias" in recipe.inference.model_fields_set:
+        return recipe
+    return recipe.model_copy(update={"inference": recipe.inference.model_copy(update={"seen_bias": 0.0})})
+
+
+def _is_transductive(paper: PaperFigure | None) -> bool:
+    """Whether a figure of the paper is of self-training; an inductive one would stand beside the wrong result."""
+    return paper is not None and paper.table.endswith("/transductive")

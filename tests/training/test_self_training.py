@@ -35,7 +35,7 @@ from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training import step
 from cascade_clip.training.labelling import PseudoLabels, StudentPasses
-from cascade_clip.training.self_training import self_training_recipe
+from cascade_clip.training.run_training import self_training_recipe
 from cascade_clip.training.start import start_training
 
 MakeRecipe = Callable[..., Recipe]

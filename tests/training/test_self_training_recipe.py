@@ -9,7 +9,7 @@ import pytest
 from cascade_clip.config.recipes import change_recipe, load_recipe
 from cascade_clip.config.schema import PaperFigure, SelfTrainingConfig
 from cascade_clip.errors import UserError
-from cascade_clip.training.self_training import as_self_training, self_training_recipe
+from cascade_clip.training.run_training import as_self_training, self_training_recipe
 
 
 @pytest.mark.parametrize(
