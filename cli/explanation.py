@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.analysis import stage_masks as analysis_stage_masks
+from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.inference import predictor as inference_predictor
 from cascade_clip.inference import segmentation as inference_segmentation
@@ -54,7 +54,7 @@ class Explainer:
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:
             return None
-        masks = analysis_stage_masks.stage_masks(self._predictor, self._text[shown])
+        masks = stage_masks.stage_masks(self._predictor, self._text[shown])
         classes = [
             stage_grid.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
         ]

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.markup import escape
@@ -20,9 +20,6 @@ from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.evaluation import scores as evaluation_scores
 from cascade_clip.inference import segmentation as inference_segmentation
 from cascade_clip_cli.console import stdout
-
-if TYPE_CHECKING:
-    pass
 
 STDOUT = Path("-")
 MISSING = "–"
