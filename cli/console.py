@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,9 +21,12 @@ Report = Callable[[int, int, str], None]
 def be_quiet() -> None:
     """Show no progress and no log lines below warnings; results still go to stdout."""
     stderr.quiet = True
-    # Set before these libraries are imported, as they read it then.
+    # The variables serve a library that is imported later, the calls one that is imported already.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for module in ("huggingface_hub.utils", "datasets"):
+        if module in sys.modules:
+            sys.modules[module].disable_progress_bars()
     logging.getLogger("cascade_clip").setLevel(logging.WARNING)
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cascade_clip import runtime, segmenter
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation import evaluate as evaluation_evaluate
+from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_folder
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
@@ -82,12 +82,12 @@ def evaluate(
         return
     state, model = _load(checkpoint, device, precision)
     inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
-    chosen, dataset = evaluation_evaluate.find_dataset(model, split, data, stream=stream)
+    chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
     with progress_bar("evaluate") as progress:
-        result = evaluation_evaluate.evaluate(
+        result = evaluation.evaluate(
             model,
             chosen,
             dataset,

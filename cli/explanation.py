@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.analysis import stage_masks as analysis_stage_masks
+from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
-from cascade_clip.inference import predictor as inference_predictor
-from cascade_clip.inference import segmentation as inference_segmentation
+from cascade_clip.inference import predictor as predictors
+from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import map_grids, palette
 
 LARGEST_SHOWN = 4
@@ -22,8 +22,8 @@ class Explainer:
 
     def __init__(
         self,
-        predictor: inference_predictor.Predictor,
-        vocabulary: inference_predictor.Vocabulary,
+        predictor: predictors.Predictor,
+        vocabulary: predictors.Vocabulary,
         wanted: Sequence[str],
     ) -> None:
         """Check what is asked for before the first image.
@@ -47,14 +47,14 @@ class Explainer:
     def draw(
         self,
         image: NDArray[np.uint8],
-        segmentation: inference_segmentation.Segmentation,
+        segmentation: segmentations.Segmentation,
         colours: Sequence[palette.Colour],
     ) -> bytes | None:
         """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:
             return None
-        masks = analysis_stage_masks.stage_masks(self._predictor, self._text[shown])
+        masks = stage_masks.stage_masks(self._predictor, self._text[shown])
         classes = [
             map_grids.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
         ]

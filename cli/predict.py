@@ -13,7 +13,7 @@ from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
-from cascade_clip.report import gallery as report_gallery
+from cascade_clip.report import gallery as galleries
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
@@ -99,7 +99,7 @@ def predict(
     job = PredictionJob(predictor, vocabulary, choice.known_colours(), output, threshold, explainer)
     outcomes = _outcomes(job, paths, options)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
-    page = report_gallery.write_gallery(output, images_done) if gallery else None
+    page = galleries.write_gallery(output, images_done) if gallery else None
     _show(outcomes, output, page, model, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.data import images as data_images
+from cascade_clip.data import images as image_files
 from cascade_clip.errors import UserError
-from cascade_clip.inference import predictor as inference_predictor
-from cascade_clip.inference import segmentation as inference_segmentation
+from cascade_clip.inference import predictor as predictors
+from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import palette, prediction
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.explanation import Explainer
@@ -24,8 +24,8 @@ from cascade_clip_cli.tables import prediction_line, prediction_table
 class PredictionJob(NamedTuple):
     """What is the same for every image and video."""
 
-    predictor: inference_predictor.Predictor
-    vocabulary: inference_predictor.Vocabulary
+    predictor: predictors.Predictor
+    vocabulary: predictors.Vocabulary
     known: Mapping[str, palette.Colour]
     """Colours that are settled, by class name."""
     output: Path
@@ -33,7 +33,7 @@ class PredictionJob(NamedTuple):
     """Pixels whose best score is below it belong to no class."""
     explainer: Explainer | None = None
 
-    def segment(self, image: NDArray[np.uint8]) -> inference_segmentation.Segmentation:
+    def segment(self, image: NDArray[np.uint8]) -> segmentations.Segmentation:
         """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
         if self.explainer is None:
             return self.predictor.segment_image(image, self.vocabulary, self.threshold)
@@ -53,7 +53,7 @@ class Prediction(NamedTuple):
     """One image that was segmented and written."""
 
     source: Path
-    segmentation: inference_segmentation.Segmentation
+    segmentation: segmentations.Segmentation
     colours: tuple[palette.Colour, ...]
     files: prediction.PredictionFiles
 
@@ -80,7 +80,7 @@ def segmented_images(
         for done, (path, stem) in enumerate(images):
             progress(done, len(images), path.name)
             try:
-                image = data_images.open_image(path)
+                image = image_files.open_image(path)
                 segmentation = job.segment(image)
             except UserError as error:
                 yield path, error

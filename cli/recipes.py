@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
-from cascade_clip.config import recipes as config_recipes
+from cascade_clip.config import recipes as shipped
+from cascade_clip.config import schema
 from cascade_clip.errors import UserError
+from cascade_clip.evaluation import published
 from cascade_clip.reproduce import table_file
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.recipe_table import recipe_table
 
 
 def recipes(
@@ -25,16 +29,16 @@ def recipes(
     """
 
     if name is None:
-        stdout.print(recipe_table([(key, config_recipes.load_recipe(key)) for key in config_recipes.recipe_names()]))
+        stdout.print(_recipe_table([(key, shipped.load_recipe(key)) for key in shipped.recipe_names()]))
         stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}", highlight=False)
         return
     if copy_to is None:
-        stdout.print(config_recipes.dump_toml(config_recipes.load_recipe(name)), highlight=False, markup=False)
+        stdout.print(shipped.dump_toml(shipped.load_recipe(name)), highlight=False, markup=False)
         return
-    config_recipes.load_recipe(name)
+    shipped.load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    copy_to.write_text(_wherever_it_lies(config_recipes.recipe_file(name)), encoding="utf-8")
+    copy_to.write_text(_wherever_it_lies(shipped.recipe_file(name)), encoding="utf-8")
     stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
 
 
@@ -42,3 +46,20 @@ def _wherever_it_lies(recipe: Path) -> str:
     """A recipe's text with what it extends named in full, as the copy has no neighbours."""
     text = recipe.read_text(encoding="utf-8")
     return re.sub(r'^extends = "([^"/]+)\.toml"', rf'extends = "{recipe.parent.name}/\1"', text, flags=re.MULTILINE)
+
+
+def _recipe_table(recipes: Sequence[tuple[str, schema.Recipe]]) -> Table:
+    """Lay out name, the paper's seen / unseen / hIoU figures (percent), steps and split of recipes."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("paper: seen /\nunseen / hIoU", justify="right", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
+    table.add_column("split", overflow="fold")
+    for name, recipe in recipes:
+        split = recipe.data.split or "own"
+        figures = published.paper_figures(recipe.paper.table, recipe.paper.row, split) if recipe.paper else None
+        shown = [f"{figures[key]:.1f}" for key in ("miou_seen", "miou_unseen", "hiou")] if figures else ["–"]
+        if recipe.evaluation.split is not None:
+            split = f"{split}, scored on {recipe.evaluation.split}"
+        table.add_row(name, " / ".join(shown), f"{recipe.train.iterations:,}", split)
+    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -14,21 +14,27 @@ from rich.table import Table
 
 from cascade_clip import segmenter
 from cascade_clip.analysis import observed_model
-from cascade_clip.analysis import similarity as analysis_similarity
+from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, closest
 from cascade_clip.files import write_files
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
-from cascade_clip_cli.compared_point import ComparedPoint, check_point_options, chosen_point, class_point
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
 from cascade_clip_cli.tables import MISSING, STDOUT, plain_table, write_json
-from cascade_clip_cli.vocabulary import chosen_classes
+from cascade_clip_cli.vocabulary import ClassChoice, chosen_classes, own_classes
 
 BUNDLED = "bundled"
 DIGITS = 5
 """Decimals of the values in the JSON."""
+
+
+class ComparedPoint(NamedTuple):
+    """The pixel whose patch is compared with all others, and the (H, W) mask of the class that it is the centre of."""
+
+    point: patch_similarity.Point
+    mask: NDArray[np.bool_] | None = None
 
 
 def similarity(
@@ -66,15 +72,15 @@ def similarity(
     if quiet:
         be_quiet()
     show_log()
-    check_point_options(point, fraction, class_name, label, classes or split)
+    _check_point_options(point, fraction, class_name, label, classes or split)
     choice = chosen_classes(classes, None, split)
     pixels = images.open_image(image)
-    place = ComparedPoint(chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
+    place = ComparedPoint(_chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     names = list(dict.fromkeys(model or [BUNDLED]))
     with stderr.status("comparing patches"):
         segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
         if class_name is not None:
-            place = class_point(class_name, label, pixels, segmenters[names[0]], choice)
+            place = _class_point(class_name, label, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
@@ -87,8 +93,8 @@ def similarity(
 
 
 def _compare(
-    segmenters: dict[str, segmenter.CascadeCLIP], pixels: NDArray[np.uint8], point: analysis_similarity.Point
-) -> list[analysis_similarity.PatchSimilarity]:
+    segmenters: dict[str, segmenter.CascadeCLIP], pixels: NDArray[np.uint8], point: patch_similarity.Point
+) -> list[patch_similarity.PatchSimilarity]:
     """Each CLIP once, as it was before any training, then each trained model."""
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []
@@ -96,12 +102,12 @@ def _compare(
         own_look = model.recipe.data.model_copy(update={"mean": model.clip.mean, "std": model.clip.std})
         name = f"CLIP ({Path(model.clip.identity.architecture).name})"
         encoder = observed_model.plain_encoder(model.clip.visual)
-        compared.append(analysis_similarity.patch_similarity(name, encoder, pixels, point, own_look, model.device))
+        compared.append(patch_similarity.patch_similarity(name, encoder, pixels, point, own_look, model.device))
     for name, model in segmenters.items():
         if isinstance(model.network, network.CascadeNetwork):
             encoder = observed_model.encoder_of(model.network)
             compared.append(
-                analysis_similarity.patch_similarity(name, encoder, pixels, point, model.recipe.data, model.device)
+                patch_similarity.patch_similarity(name, encoder, pixels, point, model.recipe.data, model.device)
             )
     return compared
 
@@ -111,13 +117,13 @@ def _record(
     pixels: NDArray[np.uint8],
     place: ComparedPoint,
     class_name: str | None,
-    compared: list[analysis_similarity.PatchSimilarity],
+    compared: list[patch_similarity.PatchSimilarity],
 ) -> dict[str, Any]:
     models = []
     for model in compared:
         columns: dict[str, list[Any]] = {"mean": model.means()}
         if place.mask is not None:
-            inside = analysis_similarity.patches_of_mask(place.mask, model.cosine.shape[1:])
+            inside = patch_similarity.patches_of_mask(place.mask, model.cosine.shape[1:])
             columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
         columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
         blocks = [
@@ -164,3 +170,76 @@ def _table(record: dict[str, Any]) -> Table:
         ]
         table.add_row(str(number + 1), *(MISSING if value is None else f"{value:.2f}" for value in values))
     return table
+
+
+def _check_point_options(
+    point: str | None, fraction: str | None, class_name: str | None, label: Path | None, words: str | None
+) -> None:
+    """Make sure that at most one of the options names the point, and that the others belong to it.
+
+    Raises:
+        UserError: Several places at once, or a source of a class without --class.
+    """
+    given = {"--point": point, "--fraction": fraction, "--class": class_name}
+    used = [option for option, value in given.items() if value is not None]
+    if len(used) > 1:
+        raise UserError(f"Give only one of {' and '.join(used)}: each says which patch is meant.")
+    if class_name is None and (label is not None or words is not None):
+        option = "--label" if label is not None else "--classes or --split"
+        raise UserError(f"{option} needs --class NAME: it says where that class is looked up.")
+
+
+def _chosen_point(point: str | None, fraction: str | None, width: int, height: int) -> patch_similarity.Point:
+    """The pixel that the options name; without any, the centre of the image.
+
+    Raises:
+        UserError: Not two numbers, or a point outside of the image.
+    """
+    if point is not None:
+        try:
+            x, y = (int(part) for part in point.split(","))
+        except ValueError as error:
+            raise UserError(f'--point "{point}" is no pixel: give two whole numbers, for example 120,80.') from error
+        if not (0 <= x < width and 0 <= y < height):
+            raise UserError(
+                f"--point {x},{y} lies outside of the image, whose pixels go from 0,0 to {width - 1},{height - 1}."
+            )
+        return x, y
+    try:
+        across, down = (float(part) for part in (fraction or "0.5,0.5").split(","))
+    except ValueError as error:
+        raise UserError(f'--fraction "{fraction}" is no place: give two numbers, for example 0.3,0.5.') from error
+    if not (0 <= across <= 1 and 0 <= down <= 1):
+        raise UserError(f"--fraction {fraction} lies outside of the image: both numbers are between 0 and 1.")
+    return min(int(across * width), width - 1), min(int(down * height), height - 1)
+
+
+def _class_point(
+    name: str, label: Path | None, pixels: NDArray[np.uint8], model: segmenter.CascadeCLIP, choice: ClassChoice | None
+) -> ComparedPoint:
+    """The mask of a class, predicted by the first model or read from a label map, and its centre.
+
+    Raises:
+        UserError: A class that is not among those looked for, that is not in the image, or a label map of another size.
+    """
+    choice = choice or own_classes(model)
+    names = choice.spoken_names()
+    if name not in names:
+        raise UserError(f'"{name}" is none of the classes that are looked for.{closest(name, names)}')
+    if label is None:
+        segmentation = model.segment(pixels, choice.names, split=choice.split)[0]
+        labels, found = segmentation.labels, [share.name for share in segmentation.summary()]
+        source = "The model finds"
+    else:
+        labels = images.decode_label(label)
+        found = [names[index] for index in sorted({*labels.flat}) if index < len(names)]
+        source = f"{label} holds"
+    if labels.shape != pixels.shape[:2]:
+        raise UserError(
+            f"{label} is {labels.shape[1]} x {labels.shape[0]} pixels and does not belong to an image of"
+            f" {pixels.shape[1]} x {pixels.shape[0]}."
+        )
+    mask = labels == names.index(name)
+    if not mask.any():
+        raise UserError(f'{source} no "{name}" in the image.{closest(name, found)} Or give --point X,Y.')
+    return ComparedPoint(patch_similarity.centre_of_mask(mask), mask)

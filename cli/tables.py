@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.markup import escape
@@ -16,22 +16,17 @@ from rich.text import Text
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import details
-from cascade_clip.evaluation import published as evaluation_published
-from cascade_clip.evaluation import scores as evaluation_scores
-from cascade_clip.inference import segmentation as inference_segmentation
+from cascade_clip.evaluation import published as published_figures
+from cascade_clip.evaluation import scores as scoring
+from cascade_clip.inference import segmentation as segmentations
 from cascade_clip_cli.console import stdout
-
-if TYPE_CHECKING:
-    pass
 
 STDOUT = Path("-")
 MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
 
 
-def scores_table(
-    scores: evaluation_scores.Scores, paper: schema.PaperFigure | None, split: str, *, title: str
-) -> Table:
+def scores_table(scores: scoring.Scores, paper: schema.PaperFigure | None, split: str, *, title: str) -> Table:
     """The figures of one evaluation in percent, with the paper's below where it has some for the split.
 
     Args:
@@ -57,7 +52,7 @@ def scores_table(
         table.add_column(headings[column], justify="right")
     measured = {column: 100 * getattr(scores, column) for column in columns}
     table.add_row("[bold]here", *(f"[bold]{_figure(measured[column])}" for column in columns))
-    published = evaluation_published.paper_figures(paper.table, paper.row, split) if paper is not None else None
+    published = published_figures.paper_figures(paper.table, paper.row, split) if paper is not None else None
     if published is not None and paper is not None:
         table.add_row("paper", *(_figure(published.get(column, math.nan), 1) for column in columns))
         differences = (measured[column] - published.get(column, math.nan) for column in columns)
@@ -66,7 +61,7 @@ def scores_table(
     return table
 
 
-def per_class_table(scores: evaluation_scores.Scores) -> Table:
+def per_class_table(scores: scoring.Scores) -> Table:
     """IoU and accuracy of every class in percent; unseen classes are marked where the split has some."""
     table = plain_table("per class")
     table.add_column("class")
@@ -100,7 +95,7 @@ def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
     return table
 
 
-def comparison_table(scores: Mapping[str, evaluation_scores.Scores], *, title: str) -> Table:
+def comparison_table(scores: Mapping[str, scoring.Scores], *, title: str) -> Table:
     """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
     table = plain_table(title)
     table.add_column("")
@@ -113,7 +108,7 @@ def comparison_table(scores: Mapping[str, evaluation_scores.Scores], *, title: s
 
 
 def prediction_table(
-    segmentation: inference_segmentation.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
+    segmentation: segmentations.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
 ) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
     table = plain_table(escape(title))
@@ -134,7 +129,7 @@ def prediction_table(
 
 
 def prediction_line(
-    segmentation: inference_segmentation.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
+    segmentation: segmentations.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
 ) -> Text:
     """One image in one line, for runs over many: its largest classes with their share and mean score."""
     summary = segmentation.summary()

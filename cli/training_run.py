@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation import scores as evaluation_scores
+from cascade_clip.evaluation import scores as scoring
 from cascade_clip.training import meter, run_folder, run_training, start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
@@ -151,7 +151,7 @@ def _line(report: meter.TrainReport) -> str:
     )
 
 
-def _validation_line(scores: evaluation_scores.Scores) -> str:
+def _validation_line(scores: scoring.Scores) -> str:
     parts = [f"mIoU {100 * scores.miou:.1f}"]
     if scores.unseen:
         parts += [

@@ -111,3 +111,12 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(program, "app", lambda _arguments: _raise(ZeroDivisionError("defect")))
     with pytest.raises(ZeroDivisionError):
         main([])
+
+
+def test_quiet_reaches_libraries_that_are_imported_already() -> None:
+    script = (
+        "import datasets, huggingface_hub.utils as hub; from cascade_clip_cli.console import be_quiet; be_quiet();"
+        "print(hub.are_progress_bars_disabled(), datasets.are_progress_bars_disabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
