@@ -244,7 +244,7 @@ def _find_image_set(
     """Find the images that both models get.
 
     Args:
-        model: Its split is used where neither files nor a data set are named; if it has none, `FIRST_SPLIT`.
+        model: Its split is used where neither files nor a dataset are named; if it has none, `FIRST_SPLIT`.
         files: Values of --images.
         data: Value of --data.
         split: Value of --split.
@@ -252,7 +252,7 @@ def _find_image_set(
         limit: Only so many, spread evenly; 0: all.
 
     Raises:
-        UserError: Files and a data set at once, or no images.
+        UserError: Files and a dataset at once, or no images.
     """
     if files:
         if data is not None or split is not None:
@@ -263,5 +263,5 @@ def _find_image_set(
     _, dataset = evaluate.find_dataset(model, split, data, stream=stream)
     found = layer_tokens.dataset_images(dataset, limit=limit)
     if not found.count:
-        raise UserError(f'The data set "{dataset.name}" has no validation images; name image files with --images.')
+        raise UserError(f'The dataset "{dataset.name}" has no validation images; name image files with --images.')
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from cascade_clip.config import class_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError, closest
 from cascade_clip.preparation import (
@@ -219,7 +220,7 @@ def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] 
         raise UserError("Give the class names with --classes or with --classes-file, not with both.")
     if classes is not None:
         return [name.strip() for name in classes.split(",")]
-    return source_files.read_lines(classes_file, "list of classes") if classes_file is not None else None
+    return class_names.read_class_names(classes_file) if classes_file is not None else None
 
 
 @app.command(

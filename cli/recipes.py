@@ -15,6 +15,7 @@ from cascade_clip.config import recipes as shipped
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import published
+from cascade_clip.files import check_folder, write_files
 from cascade_clip.reproduce import table_file
 from cascade_clip_cli.console import stdout
 
@@ -38,11 +39,12 @@ def recipes(
     shipped.load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    copy_to.write_text(_wherever_it_lies(shipped.recipe_file(name)), encoding="utf-8")
+    check_folder(copy_to.parent, "--copy-to")
+    write_files({copy_to: _with_full_names(shipped.recipe_file(name)).encode()})
     stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
 
 
-def _wherever_it_lies(recipe: Path) -> str:
+def _with_full_names(recipe: Path) -> str:
     """A recipe's text with what it extends named in full, as the copy has no neighbours."""
     text = recipe.read_text(encoding="utf-8")
     return re.sub(r'^extends = "([^"/]+)\.toml"', rf'extends = "{recipe.parent.name}/\1"', text, flags=re.MULTILINE)

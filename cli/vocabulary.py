@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cascade_clip import segmenter
+from cascade_clip.config import class_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError
-from cascade_clip.inference import inputs, predictor
+from cascade_clip.inference import predictor
 from cascade_clip.model.clip import text
 from cascade_clip.report import palette
 
@@ -54,7 +55,7 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
     if split is not None:
         return ClassChoice(None, catalogue.get_split(split))
     if classes_file is not None:
-        names = inputs.read_class_file(classes_file)
+        names = class_names.read_class_names(classes_file)
     elif classes is not None:
         names = [name.strip() for name in classes.split(",")]
     else:

@@ -49,7 +49,7 @@ def dataset_images(dataset: PreparedDataset, part: Part = "val", *, limit: int =
 
     def read(number: int) -> NDArray[np.uint8]:
         record = dataset.read(part, chosen[number])
-        return open_image(record.image_bytes, f'Image "{record.id}" of the data set')
+        return open_image(record.image_bytes, f'Image "{record.id}" of the dataset')
 
     return ImageSet(f"{dataset.name} {part}", len(chosen), read)
 

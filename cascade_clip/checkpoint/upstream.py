@@ -102,7 +102,9 @@ def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tens
                 f'"{file}" pickles more than tensors and plain values ({unsafe[1]}), which could run any program on'
                 " loading. If you trust where it comes from, repeat the command with --trust-pickle."
             ) from error
-        raise UserError(f'"{file}" is no readable PyTorch checkpoint: {" ".join(str(error).split())[:200]}') from error
+        raise UserError(
+            f'"{file}" is no readable PyTorch checkpoint: it is broken, cut off or another kind of file.'
+        ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise UserError(f'"{file}" holds no "state_dict" of tensors; an mmcv checkpoint was expected.')

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from cascade_clip.config.class_names import spoken_form
 from cascade_clip.config.recipes import explain_mistakes
 from cascade_clip.config.section import Section
 from cascade_clip.data.benchmark import Benchmark
@@ -77,6 +78,11 @@ def class_name_problems(names: Sequence[str]) -> list[str]:
         for name in _repeated(names)
         if name.strip()
     ]
+    first: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = first.setdefault(spoken_form(name), name)
+        if name.strip() and other != name:
+            problems.append(f'classes: "{other}" and "{name}" are the same words to CLIP; names must differ.')
     return problems
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
+from cascade_clip.data.catalogue import benchmark_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import choose_splits, find_class_names, find_columns
@@ -52,8 +53,13 @@ def locate_dataset(
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '
-        f"{elsewhere} it with `cascade-clip prepare-data {name} --output {places[-1]}`."
+        f"{elsewhere} it with `cascade-clip prepare-data {_source(name)} --output {places[-1]}`."
     )
+
+
+def _source(name: str) -> str:
+    """What `prepare-data` takes to make a dataset of this name."""
+    return name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from datasets import ClassLabel, Image
 from numpy.typing import NDArray
 
+from cascade_clip.config.class_names import class_names_in
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.foreign_rows import ForeignRows, Row, RowSource, SourceLostError
@@ -138,19 +139,15 @@ def _inner(feature: Any) -> Any:
 def _names_in(name: str, content: bytes, where: str) -> tuple[str, ...] | None:
     try:
         text = content.decode("utf-8-sig")
-        if name == "classes.txt":
-            return _checked(tuple(line.strip() for line in text.strip().splitlines()), where)
+        if name != "dataset.json":
+            return _checked(tuple(class_names_in(text, where, as_json=name.endswith(".json"))), where)
         parsed = json.loads(text)
     except ValueError as error:
         raise UserError(f"{where} cannot be read ({error}). Mend it, or give the names with --classes.") from error
-    if name == "dataset.json":
-        names = parsed.get("classes") if isinstance(parsed, dict) else None
-        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-            return None
-        return _checked(tuple(names), where)
-    if not isinstance(parsed, dict) or sorted(parsed) != sorted(map(str, range(len(parsed)))):
-        raise UserError(f'{where} must map "0", "1", ... without a gap to names. Mend it, or use --classes.')
-    return _checked(tuple(str(parsed[str(index)]) for index in range(len(parsed))), where)
+    names = parsed.get("classes") if isinstance(parsed, dict) else None
+    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+        return None
+    return _checked(tuple(names), where)
 
 
 def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -81,6 +82,20 @@ class RowSource:
         """Read a small file beside the data; None where there is none."""
         path = self.place.file(name) if isinstance(self.place, HubAddress) else self.place / name
         return path.read_bytes() if path is not None and path.is_file() else None
+
+
+def _literal(folder: Path) -> str:
+    """A folder's path for `datasets`, which takes some characters for a pattern: "set [12]" would find "set 1".
+
+    Raises:
+        UserError: The path holds one of them.
+    """
+    if glob.has_magic(str(folder)):
+        raise UserError(
+            f'The path "{folder}" holds one of the characters [ * ?, which the library that reads such folders takes'
+            " for a pattern, so that it may read another folder: rename the folder."
+        )
+    return str(folder)
 
 
 class ForeignRows:
@@ -181,7 +196,7 @@ class ForeignRows:
             self._builder, self._splits, self._cursors, self._owner = None, {}, {}, os.getpid()
         if self._builder is None:
             place = self.source.place
-            repository, revision = (str(place), None) if isinstance(place, Path) else (place.repo, place.revision)
+            repository, revision = (_literal(place), None) if isinstance(place, Path) else (place.repo, place.revision)
             with _reading(self.source):
                 self._builder = load_dataset_builder(repository, name=self.source.config, revision=revision)
         return self._builder

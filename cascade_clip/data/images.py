@@ -27,6 +27,14 @@ IMAGE_SUFFIXES = frozenset(
 # Everything that Pillow's decoders are known to raise on broken files.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, zlib.error)
 
+_INEXACT = {
+    "JPEG": ((b"\xff\xd8\xff",), 0),
+    "JPEG 2000": ((b"\x00\x00\x00\x0cjP", b"\xff\x4f\xff\x51"), 0),
+    "GIF": ((b"GIF8",), 0),
+    "WebP": ((b"WEBP",), 8),
+    "AVIF or HEIF": ((b"ftyp",), 4),
+}
+"""Formats that do not keep the values of a mask: the bytes that tell them, and where."""
 _limit_lock = Lock()
 
 
@@ -79,6 +87,7 @@ def decode_label(
         UserError: Missing or broken as in `open_image`; several channels; or a value above 255.
     """
     name = name or ("The label map" if isinstance(source, bytes) else str(source))
+    check_exact(source, name)
     with _opened(source, name) as image:
         if len(image.getbands()) > 1:
             raise UserError(f"{name} is a colour image ({image.mode}); an index mask has one channel. {for_colours}")
@@ -88,6 +97,26 @@ def decode_label(
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 255:
         raise UserError(f"{name} holds values up to {values.max()}; an index mask holds whole numbers of 0 to 255.")
     return values.astype(np.uint8)
+
+
+def check_exact(source: Path | str | bytes, name: str) -> None:
+    """Refuse a mask in a format that does not keep its values.
+
+    Args:
+        source: A file or the bytes of one; a file that cannot be read is left to whatever decodes it.
+        name: What messages call the mask.
+
+    Raises:
+        UserError: JPEG and its relatives, lossy WebP, or GIF, whose writers renumber indices.
+    """
+    try:
+        head = source[:64] if isinstance(source, bytes) else Path(source).read_bytes()[:64]
+    except OSError:
+        return
+    for kind, (begins, offset) in _INEXACT.items():
+        if any(head.startswith(mark, offset) for mark in begins) and not (kind == "WebP" and b"VP8L" in head):
+            reason = "renumbers" if kind == "GIF" else "may change"
+            raise UserError(f"{name} is a {kind} file, a format that {reason} class numbers: save masks as PNG.")
 
 
 def encode_label(label: NDArray[np.uint8]) -> bytes:
@@ -116,8 +145,13 @@ def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
         raise UserError(f"{name} is a folder, an image file was expected.") from error
     except _DECODER_ERRORS as error:
         raise UserError(
-            f"{name} cannot be read: it is broken, cut off or no image of a known kind ({error})."
+            f"{name} cannot be read: it is broken, cut off or no image of a known kind{_reason(error)}."
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the decoder says, unless it names an object in memory."""
+    return "" if "object at 0x" in str(error) or not str(error) else f" ({error})"
 
 
 @contextmanager

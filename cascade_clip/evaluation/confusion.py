@@ -23,14 +23,14 @@ def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     if prediction.shape != label.shape:
         raise UserError(
             f"The label is {label.shape[1]} x {label.shape[0]} pixels but its image is "
-            f"{prediction.shape[1]} x {prediction.shape[0]}. Prepare the data set again from matching pairs."
+            f"{prediction.shape[1]} x {prediction.shape[0]}. Prepare the dataset again from matching pairs."
         )
     kept = label != IGNORED
     truth = label[kept].long()
     if truth.numel() and int(truth.max()) >= classes:
         raise UserError(
             f"The label holds class {int(truth.max())}, but the split has {classes} classes (0 to {classes - 1}). "
-            "Evaluate with the split that the data set was prepared for."
+            "Evaluate with the split that the dataset was prepared for."
         )
     pairs = truth * classes + prediction[kept].long()
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -131,6 +131,10 @@ def evaluate(
         >>> len(result.images), 0 < result.scores.hiou < 1
         (2, True)
     """
+    if isinstance(model, str | Path):
+        raise UserError(f'The model is the name "{model}": load it with CascadeCLIP.from_pretrained("{model}").')
+    if part not in get_args(Part):
+        raise UserError(f'"{part}" is no part of a dataset: give "val" or "train".')
     if isinstance(dataset, PreparedDataset):
         chosen = get_split(split) if isinstance(split, str) else split or model.split
         if chosen is None:
@@ -141,7 +145,7 @@ def evaluate(
     vocabulary = model.vocabulary(split=chosen, text_embeddings=text_embeddings, templates=templates)
     indices = chosen_images(dataset.count(part), limit)
     if not indices:
-        raise UserError(f'The data set has no images in its part "{part}", so there is nothing to evaluate.')
+        raise UserError(f'The dataset has no images in its part "{part}", so there is nothing to evaluate.')
     predictor = model.predictor(inference)
     rank, world = _place_among_processes()
     confusion, images = _measure(predictor, vocabulary, dataset, part, indices[rank::world], progress)
@@ -190,7 +194,9 @@ def find_dataset(
 
 def chosen_images(count: int, limit: int) -> list[int]:
     """Indices of the images to evaluate: all, or `limit` of them spread evenly over the set."""
-    if limit <= 0 or limit >= count:
+    if limit < 0:
+        raise UserError(f"The limit of {limit} images does not fit: give a number above 0, or 0 for all of them.")
+    if limit == 0 or limit >= count:
         return list(range(count))
     return [position * count // limit for position in range(limit)]
 
@@ -255,7 +261,7 @@ def _read_ahead(
     def read(index: int) -> tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]:
         record = dataset.read(part, index)
         label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
-        return record.id, index, open_image(record.image_bytes, f'Image "{record.id}" of the data set'), label
+        return record.id, index, open_image(record.image_bytes, f'Image "{record.id}" of the dataset'), label
 
     with ThreadPoolExecutor(max_workers=1) as reader:
         reads = (reader.submit(read, index) for index in indices)

@@ -48,24 +48,6 @@ def output_stems(images: Sequence[Path]) -> list[str]:
     return list(stems.values())
 
 
-def read_class_file(path: Path) -> list[str]:
-    """Read class names from a text file, one a line; blank lines and lines that start with # are left out.
-
-    Raises:
-        UserError: No such text file, or no name in it.
-    """
-    try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f'The class file "{path}" cannot be read: {error.strerror or error}.') from error
-    except UnicodeDecodeError as error:
-        raise UserError(f'The class file "{path}" is no UTF-8 text: write one class name a line.') from error
-    names = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not names:
-        raise UserError(f'The class file "{path}" holds no class name: write one a line.')
-    return names
-
-
 def _images_of(given: Path) -> list[Path]:
     if given.is_file():
         return [given]
@@ -111,4 +93,6 @@ def rgb_pixels(image: ImageInput) -> NDArray[np.uint8]:
                 f"An image array of shape {image.shape} and type {image.dtype} does not fit: (H, W, 3) uint8 is wanted."
             )
         return image
+    if not isinstance(image, str | Path):
+        raise UserError(f"An image is a path, a PIL image or an (H, W, 3) uint8 array; got {type(image).__name__}.")
     return open_image(image)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.class_list_file import Colour
-from cascade_clip.data.images import decode_label, image_size, open_image
+from cascade_clip.data.images import check_exact, decode_label, image_size, open_image
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
@@ -79,7 +79,9 @@ class ColourMasks:
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file."""
-        red, green, blue = np.moveaxis(open_image(entry.read(), str(entry)).astype(np.int32), -1, 0)
+        content = entry.read()
+        check_exact(content, str(entry))
+        red, green, blue = np.moveaxis(open_image(content, str(entry)).astype(np.int32), -1, 0)
         packed = red << 16 | green << 8 | blue
         codes, labels = self._codes
         place = np.searchsorted(codes, packed).clip(0, len(codes) - 1)

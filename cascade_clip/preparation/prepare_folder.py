@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
 
 import numpy as np
 
+from cascade_clip.config.class_names import read_class_names
 from cascade_clip.data.class_list_file import Colour, class_name_problems, parse_colour
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
@@ -31,6 +33,12 @@ from cascade_clip.preparation.source_tree import Entry
 _ROLE = re.compile(
     r"([_.-](mask|masks|gt|gtFine|label|labels|labelIds|labelTrainIds|seg|segmentation|annotation|L|image|img|leftImg8bit))+$"
 )
+
+
+_PART_FOLDERS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
 
 
 def prepare_folder(
@@ -105,7 +113,7 @@ def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> Data
     """
     defaults: dict[str, Any] = {"name": output.absolute().name, "images": source / "images", "masks": source / "masks"}
     if "classes" not in options:
-        defaults["classes"] = read_lines(source / "classes.txt", "list of classes")
+        defaults["classes"] = read_class_names(source / "classes.txt")
     return prepare_folder(output, **defaults | options)
 
 
@@ -176,12 +184,23 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
         raise UserError(f"The folder of {what}, {folder}, is not there.")
     paths = sorted(
         PurePosixPath(path.relative_to(folder).as_posix())
-        for path in folder.rglob("*")
+        for path in _files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
     if not paths:
         raise UserError(f"The folder of {what}, {folder}, holds no image file.")
     return paths
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
 
 
 Key = Callable[[PurePosixPath], str]
@@ -228,8 +247,8 @@ def choose_parts(
         train_list: File with the training ids, one a line, with or without folder and ending; None: all that `val_list`
             does not name.
         val_list: The same for validation.
-        val_fraction: Share of the images drawn for validation where neither list is given; at least one image of two or
-            more, unless 0.
+        val_fraction: Share of the images drawn for validation where neither list is given and the images are not in
+            folders named `train` and `val`; at least one image of two or more, unless 0.
         seed: Seed of the draw.
 
     Returns:
@@ -240,6 +259,8 @@ def choose_parts(
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")
+    if train_list is None and val_list is None and (by_folder := _parts_by_folder(ids)):
+        return by_folder
     if train_list is None and val_list is None:
         count = round(len(ids) * val_fraction)
         if val_fraction > 0 and len(ids) > 1:
@@ -254,6 +275,17 @@ def choose_parts(
     refuse([*problems, *(f'"{name}" is in both lists, for training and for validation.' for name in both)])
     rest = [name for name in ids if name not in {*(train or ()), *(val or ())}]
     return {"train": rest if train is None else train, "val": rest if val is None else val}
+
+
+def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]] | None:
+    """The parts that folders named `train` and `val` say; None where not all images are in such folders."""
+    parts: dict[Part, list[str]] = {"train": [], "val": []}
+    for name in ids:
+        part = _PART_FOLDERS.get(name.partition("/")[0].lower()) if "/" in name else None
+        if part is None:
+            return None
+        parts[part].append(name)
+    return parts if all(parts.values()) else None
 
 
 def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:

@@ -98,7 +98,7 @@ def picture_image(
         UserError: The image or its label cannot be read, or the two do not fit.
     """
     record = dataset.read("val", index)
-    image = open_image(record.image_bytes, f'Image "{record.id}" of the data set')
+    image = open_image(record.image_bytes, f'Image "{record.id}" of the dataset')
     label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
     predicted = predict(image)
     counts = confusion_matrix(torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(label), len(classes))

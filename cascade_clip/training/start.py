@@ -103,6 +103,8 @@ def start_training(
     run = RunFolder(output)
     if resume:
         recipe = run.recipe()
+    if not isinstance(recipe, Recipe | None):
+        raise UserError(f"The recipe is a Recipe, see load_recipe; got {type(recipe).__name__}.")
     if recipe is None:
         raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
     chosen = resolve_device(device)

@@ -132,3 +132,10 @@ def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(ForeignRows(source))).splits == ("train", "validation")
     with pytest.raises(UserError, match=r'has no split "trian"\. Did you mean "train"'):
         ForeignRows(source).count("trian")
+
+
+def test_a_path_that_would_be_a_pattern_is_refused(tmp_path: Path) -> None:
+    write_imagefolder(tmp_path / "set 1")
+    source = write_imagefolder(tmp_path / "set [12]")
+    with pytest.raises(UserError, match="takes for a pattern, so that it may read another folder: rename the folder"):
+        dataset_folder(source)

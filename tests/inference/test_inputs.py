@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.inputs import find_images, output_stems, read_class_file
+from cascade_clip.inference.inputs import find_images, output_stems
 
 
 @pytest.fixture
@@ -51,22 +51,3 @@ def test_stems_never_collide():
     stems = output_stems([Path(name) for name in names.split()])
     assert stems == ["photo", "y-photo", "Photo-png", "photo-webp", "photo-jpg", "photo-jpeg", "other"]
     assert len({stem.casefold() for stem in output_stems([Path("x/a.jpg")] * 6)}) == 6
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"\xef\xbb\xbfroad\n\n# a remark\n  sofa|couch  \n", ["road", "sofa|couch"]),
-        (b"\n# only\n", "holds no class name"),
-        (b"\xff\xfe\x00", "is no UTF-8 text"),
-        (None, r'class file ".*classes\.txt" cannot be read: No such file'),
-    ],
-)
-def test_class_files_hold_a_name_a_line(tmp_path: Path, content: bytes | None, expected: list[str] | str):
-    if content is not None:
-        (tmp_path / "classes.txt").write_bytes(content)
-    if isinstance(expected, list):
-        assert read_class_file(tmp_path / "classes.txt") == expected
-        return
-    with pytest.raises(UserError, match=expected):
-        read_class_file(tmp_path / "classes.txt")

@@ -274,3 +274,60 @@ def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r"none\.txt cannot be read"):
         _choose(tmp_path / "none.txt")
+
+
+def _pair(folder: Path, name: str, mask_ending: str = "png", **saving: object) -> None:
+    for what in ("images", "masks"):
+        (folder / what / name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 6), (9, 9, 9)).save(folder / "images" / f"{name}.png")
+    mask = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
+    mask.save(folder / "masks" / f"{name}.{mask_ending}", **saving)
+
+
+@pytest.mark.parametrize("links", [False, True])
+def test_folders_named_train_and_val_are_the_parts(tmp_path: Path, links: bool) -> None:
+    for name in ("train/a", "train/b", "train/c", "val/d"):
+        _pair(tmp_path / "real", name)
+    source = tmp_path / "real"
+    if links:
+        source = tmp_path / "linked"
+        for what in ("images", "masks"):
+            (source / what).mkdir(parents=True)
+            for part in ("train", "val"):
+                (source / what / part).symlink_to(tmp_path / "real" / what / part)
+            (source / what / "train" / "up").symlink_to(source / what, target_is_directory=True)
+    info = prepare_folder(
+        tmp_path / "out",
+        name="x",
+        images=source / "images",
+        masks=source / "masks",
+        classes=["a", "b"],
+        val_fraction=0.5,
+    )
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}
+
+
+@pytest.mark.parametrize(
+    ("ending", "saving", "message"),
+    [
+        ("jpg", {"quality": 95}, "is a JPEG file, a format that may change class numbers: save masks as PNG"),
+        ("webp", {"quality": 80}, "is a WebP file, a format that may change class numbers"),
+        ("gif", {}, "is a GIF file, a format that renumbers class numbers"),
+    ],
+)
+def test_masks_in_formats_that_change_values_are_refused(
+    tmp_path: Path, ending: str, saving: dict[str, object], message: str
+) -> None:
+    for name in ("a", "b"):
+        _pair(tmp_path, name, ending, **saving)
+    places = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
+    with pytest.raises(UserError, match=message):
+        prepare_folder(tmp_path / "out", name="x", classes=["a", "b"], **places)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_one_to_the_tokenizer_are_refused_with_both(tmp_path: Path) -> None:
+    _pair(tmp_path, "a")
+    places = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
+    with pytest.raises(UserError, match='"Road" and "road" are the same words to CLIP'):
+        prepare_folder(tmp_path / "out", name="x", classes=["Road", "road"], **places)

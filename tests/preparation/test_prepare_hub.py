@@ -103,12 +103,12 @@ def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path: Path) -
     assert classes(classes=["x", "y", "z"]) == ("x", "y", "z")
     (source / "dataset.json").write_text('{"classes": 3}')
     for content, message in (
-        ('{"1": "e"}', r'must map "0", "1", \.\.\. without a gap to names'),
-        ("{", r"cannot be read \(.*Mend it, or give the names with --classes"),
+        ('{"1": "e"}', r"numbers its classes 1, \.\.\.: they must count up by one from 0"),
+        ("{", r"is no valid JSON"),
         ('{"0": "e", "1": "e"}', r': classes: the name "e" is listed 2 times'),
     ):
         (source / "id2label.json").write_text(content)
-        with pytest.raises(UserError, match=rf"id2label\.json:? ?{message.removeprefix(':').lstrip()}"):
+        with pytest.raises(UserError, match=rf"id2label\.json:? {message.removeprefix(':').lstrip()}"):
             classes()
 
 
@@ -176,8 +176,7 @@ def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
         f'The mask of row 2 of split "train" of {source} has 6 x 5 pixels, its image 40 x 32; they must be equal'
         in said
     )
-    assert f'The mask of row 3 of split "train" of {source} is a colour image (RGB); an index mask has one' in said
-    assert "use `cascade-clip prepare-data folder --colours`" in said
+    assert f'The mask of row 3 of split "train" of {source} is a JPEG file, a format that may change' in said
     assert f'The mask of row 4 of split "train" of {source} cannot be read' in said
     assert not (tmp_path / "out").exists()
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.config.class_names import spoken_form
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import cache_folder, write_files
 from cascade_clip.model.clip.load import Clip
@@ -71,7 +72,7 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
     """Split every class into its synonyms, at least one each, and check the vocabulary; "sofa|couch" gives two.
 
     Raises:
-        UserError: No class, an empty name, or a name given twice (case does not matter).
+        UserError: No class, an empty name, or a name given twice (see `spoken_form`).
     """
     if not classes:
         raise UserError("No classes are given: name at least one, for example --classes road,tree,sky.")
@@ -81,7 +82,7 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
             raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
     first: dict[str, str] = {}
     for name, synonyms in zip(classes, words, strict=True):
-        for word in dict.fromkeys(synonym.casefold() for synonym in synonyms):
+        for word in dict.fromkeys(map(spoken_form, synonyms)):
             if word in first:
                 raise UserError(f'"{word}" is given twice, in "{first[word]}" and in "{name}": name every class once.')
             first[word] = name

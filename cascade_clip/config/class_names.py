@@ -1,0 +1,82 @@
+"""Class names as users write them: lists in files, and when two names are one to the tokenizer."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from cascade_clip.errors import UserError
+
+_NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
+_IGNORED_KEY = 255
+
+
+def spoken_form(name: str) -> str:
+    """A class name as CLIP's tokenizer sees it: Unicode composed, entities resolved, blanks single, lower case."""
+    plain = unicodedata.normalize("NFC", html.unescape(html.unescape(name)))
+    return " ".join(plain.split()).casefold()
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Read class names in label order.
+
+    A text file has one name a line; blank lines and lines that begin with # are left out. Where every line begins with
+    a number ("0: road"), the numbers must count up by one and are dropped. A JSON file maps numbers to names, as
+    `id2label` does, or lists the names; 255 means no class.
+
+    Raises:
+        UserError: The file cannot be read as text, or it holds no name or numbers with gaps.
+    """
+    try:
+        text = path.expanduser().read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f'The class file "{path}" cannot be read: {error.strerror or error}.') from error
+    except UnicodeDecodeError as error:
+        raise UserError(f'The class file "{path}" is no UTF-8 text: write one class name a line.') from error
+    return class_names_in(text, f'The class file "{path}"', as_json=path.suffix.lower() == ".json")
+
+
+def class_names_in(text: str, where: str, *, as_json: bool = False) -> list[str]:
+    """The class names in the text of such a file; `where` is what messages call it. Raises as `read_class_names`."""
+    if as_json:
+        return _names_in_json(text, where)
+    lines = [line.strip() for line in text.splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise UserError(f"{where} holds no class name: write one a line.")
+    numbered = [match for match in map(_NUMBERED.fullmatch, names) if match]
+    if len(numbered) < len(names):
+        return names
+    return _in_order(((int(match[1]), match[2]) for match in numbered), where)
+
+
+def _names_in_json(text: str, where: str) -> list[str]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{where} is no valid JSON ({error}).") from error
+    if isinstance(found, dict):
+        found = found.get("id2label", found)
+    if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
+        return found
+    keys_are_numbers = isinstance(found, dict) and all(str(key).isdecimal() for key in found)
+    if not keys_are_numbers or not found or not all(isinstance(name, str) for name in found.values()):
+        raise UserError(f'{where} must map "0", "1", ... to class names, or list the names.')
+    return _in_order(((int(key), name) for key, name in found.items() if int(key) != _IGNORED_KEY), where, sort=True)
+
+
+def _in_order(numbered: Iterable[tuple[int, str]], where: str, *, sort: bool = False) -> list[str]:
+    pairs = sorted(numbered) if sort else list(numbered)
+    numbers = [number for number, _ in pairs]
+    # The numbers of an id2label are values of the mask; a list that counts from 1 is still in the order of the labels.
+    starts = (0,) if sort else (0, 1)
+    if not numbers or numbers[0] not in starts or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        shown = ", ".join(map(str, numbers[:6]))
+        raise UserError(
+            f"{where} numbers its classes {shown}, ...: they must count up by one from {' or '.join(map(str, starts))}."
+        )
+    return [name for _, name in pairs]
