@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
+import signal
 import sys
 import uuid
 
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 
 
 def run_processes(processes: int, device: str) -> bool:
@@ -30,6 +34,7 @@ def run_processes(processes: int, device: str) -> bool:
         SystemExit: A process failed, which has reported why: 2 where it was the user's mistake, else 1.
     """
     if os.environ.get(CHILD):
+        _end_with_parent()
         return False
     # Late, as every command that has --nproc imports this file.
     import torch
@@ -60,3 +65,11 @@ def run_processes(processes: int, device: str) -> bool:
     finally:
         del os.environ[CHILD]
     return True
+
+
+def _end_with_parent() -> None:
+    """Have Linux end this process when the one that started it is killed: it would train on beside a resumed run."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:  # it was killed before
+            sys.exit(1)
