@@ -38,6 +38,7 @@ def run_processes(processes: int, device: str) -> bool:
         return False
     # Late, as every command that has --nproc imports this file.
     import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -62,6 +63,8 @@ def run_processes(processes: int, device: str) -> bool:
     except ChildFailedError as error:
         codes = {failure.exitcode for failure in error.failures.values()}
         sys.exit(2 if 2 in codes else 1)
+    except SignalException as error:
+        raise KeyboardInterrupt from error
     finally:
         del os.environ[CHILD]
     return True

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
@@ -138,6 +140,9 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 the user's mistake, 1 a defect of ours, 130 interrupted."""
+    if threading.current_thread() is threading.main_thread():
+        # Schedulers end a job by SIGTERM, which is to leave what Ctrl-C leaves.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(None if arguments is None else list(arguments))
     except UserError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -120,3 +122,12 @@ def test_quiet_reaches_libraries_that_are_imported_already() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True"]
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(program, "app", lambda _arguments: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+    try:
+        assert _exit_code() == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
