@@ -93,6 +93,9 @@ def rgb_pixels(image: ImageInput) -> NDArray[np.uint8]:
                 f"An image array of shape {image.shape} and type {image.dtype} does not fit: (H, W, 3) uint8 is wanted."
             )
         return image
-    if not isinstance(image, str | Path):
-        raise UserError(f"An image is a path, a PIL image or an (H, W, 3) uint8 array; got {type(image).__name__}.")
+    if not isinstance(image, str | Path | bytes):
+        raise UserError(
+            "An image is a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 array; got"
+            f" {type(image).__name__}."
+        )
     return open_image(image)
