@@ -34,7 +34,7 @@ def test_all_kinds_of_images_agree(tiny_model: CascadeCLIP, tmp_path: Path) -> N
     for result in results[1:]:
         assert np.array_equal(result.labels, results[0].labels)
         assert np.array_equal(result.scores, results[0].scores)
-    with pytest.raises(UserError, match="An image is a path, .* got int"):
+    with pytest.raises(UserError, match=r"An image is a path, .* got int"):
         tiny_model.segment(3, ["road"])
 
 
