@@ -69,14 +69,8 @@ def reproduce(
     if quiet:
         be_quiet()
     show_log()
-    plans = reproduce_plan.plan_tables(
-        _tables(table, split),
-        _absolute_if_file(split),
-        seeds=seeds,
-        output=output,
-        data=_dataset(data),
-        overrides=overrides or (),
-    )
+    tables, split, data = _tables(table, split), _absolute_if_file(split), _dataset(data)
+    plans = reproduce_plan.plan_tables(tables, split, seeds=seeds, output=output, data=data, overrides=overrides or ())
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
         with _only_one(output), _terminated_like_interrupted():
@@ -163,17 +157,14 @@ def _run(
 def _only_one(output: Path) -> Iterator[None]:
     """Keep a second `reproduce` from training in the same run folders."""
     output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(output / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
         ) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

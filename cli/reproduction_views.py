@@ -27,14 +27,8 @@ from cascade_clip_cli.console import stderr
 @contextmanager
 def reproduction_progress() -> Iterator[Callable[[runner.RunsState], None]]:
     """Draw a bar for all runs and for each under way; print a line when a run starts or ends."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    title, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}")
+    columns = (title, BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note)
     live = stderr.is_terminal and not stderr.quiet
     with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
         everything = bars.add_task("runs", total=None, note="")
@@ -89,7 +83,12 @@ def plan_table(result: results.TableResult) -> Table:
             table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
         for run in row.runs:
             count = f"{run.run.steps:,}" if run.run.steps else "–"
-            state = _state(run, result.plan.folder, f"{planned.short}/seed{run.seed}")
+            state = run.status
+            if state == "interrupted":
+                state += f", resumes at step {run.run.resumes_at:,}"
+            folder = run.folder(result.plan.folder)
+            if folder != f"{planned.short}/seed{run.seed}":
+                state += f", shared: {folder}"
             table.add_row(f"{name}, seed {run.seed}", planned.mode, count, escape(state))
     return table
 
@@ -107,21 +106,8 @@ def _position(run: runs.Run) -> tuple[int, str]:
     return newest["step"], f"loss {newest['loss']:.3f}  {newest['images_per_s']:.1f} img/s"
 
 
-def _state(result: results.RunResult, folder: Path, own: str) -> str:
-    state = result.status
-    if state == "interrupted":
-        state += f", resumes at step {result.run.resumes_at:,}"
-    there = result.folder(folder)
-    return state if there == own else f"{state}, shared: {there}"
-
-
 def _table(result: results.TableResult, caption: str) -> Table:
     title = escape(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption=escape(caption),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify = escape(caption), "left"
+    return table

@@ -21,7 +21,7 @@ class PlannedRow:
     """A row on one split.
 
     Attributes:
-        row: The row as it stands in the table.
+        row: The row as in the table.
         recipe: What is trained; None: the row is quoted or training-free. A transductive row's is that of the inductive
             run from which it starts, with the keys `self_training`; a supervised row trains on another split.
         figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent; None: it has none for this split.
@@ -38,14 +38,7 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """A table on one split.
-
-    Attributes:
-        table: The table.
-        split: Name of the split.
-        folder: `OUTPUT/TABLE-SPLIT`.
-        rows: Its rows in order, without quoted ones that have no figure for the split.
-    """
+    """A table on the split of this name, in the folder `OUTPUT/TABLE-SPLIT`; `rows` as from `table_rows`."""
 
     table: Table
     split: str
@@ -67,7 +60,7 @@ def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[s
     Args:
         table: The table.
         split: A split by name, or a TOML file. Supervised rows train on all classes of its dataset.
-        seed: Seed of every run.
+        seed: Seed of every recipe.
         overrides: `section.key=value` each, on top of every row, as for `load_recipe`.
 
     Returns:
@@ -102,7 +95,7 @@ def plan_tables(
     data: str | None = None,
     overrides: Sequence[str] = (),
 ) -> list[TablePlan]:
-    """Give every row and seed a folder: its own, or that of an equal run which is planned or lies under `output`.
+    """Give every row and seed a folder: its own, or that of an equal run which is planned or is under `output`.
 
     Args:
         tables: The tables.
@@ -128,7 +121,7 @@ class _Planner:
         self.overrides = [*overrides, *([f"data.dataset={json.dumps(data)}"] if data is not None else [])]
         self.scored = get_split(split)
         self.known: dict[str, Run] = {}
-        self.lying = _runs_under(output, self.scored.name)
+        self.existing = _runs_under(output, self.scored.name)
         self.problems: list[str] = []
 
     def plan(self, table: Table, seeds: int) -> TablePlan:
@@ -170,12 +163,11 @@ class _Planner:
         return self._placed(replace(run, recipe=derived, init=self._placed(inductive)))
 
     def _placed(self, run: Run) -> Run:
-        """An equal run that is planned or lies there already; otherwise this one."""
+        """An equal run that is planned or exists already; otherwise this one."""
         if run.key in self.known:
             return self.known[run.key]
-        lying = self.lying.get(settings_of(run.recipe)) if run.mode in {"inductive", "supervised"} else None
-        if lying is not None and not run.started:
-            run = replace(run, folder=lying)
+        if run.mode in {"inductive", "supervised"} and not run.started:
+            run = replace(run, folder=self.existing.get(settings_of(run.recipe), run.folder))
         try:
             run.check()
         except UserError as error:

@@ -19,13 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascade_clip.config.recipes import (
-    SUFFIX,
-    TABLES,
-    explain_mistakes,
-    read_toml,
-    recipes_folder,
-)
+from cascade_clip.config.recipes import SUFFIX, TABLES, explain_mistakes, read_toml, recipes_folder
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures
@@ -42,9 +36,9 @@ class TableRow(Section):
     name: str | None = None
     """Name of the row; unset: as in the paper."""
     section: str | None = None
-    """Part of the table that the row stands in, as keyed in `evaluation/published.json`."""
+    """Part of the table that the row belongs to, as keyed in `evaluation/published.json`."""
     paper: str | None = None
-    """Row of the paper whose figures stand beside; unset: none."""
+    """Row of the paper whose figures are shown beside; unset: none."""
     recipe: str = BASE
     """Recipe that the row starts from: a name in the dataset's folder, any shipped recipe, or a TOML file."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -132,9 +126,8 @@ def read_table(name_or_file: str) -> Table:
             f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
             f"{closest(name_or_file, table_names())}"
         )
-    content = {"name": file.stem, **read_toml(file, "table")}
     try:
-        table = Table.model_validate(content)
+        table = Table.model_validate({"name": file.stem, **read_toml(file, "table")})
     except ValidationError as error:
         raise UserError(explain_mistakes(error, f'table "{file}"', Table)) from error
     if problems := _problems(table):
