@@ -6,22 +6,12 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from filelock import FileLock, Timeout
-from rich import box
+from rich import box, progress
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from cascade_clip.data import catalogue, hub_address, prepared
@@ -181,11 +171,7 @@ def _only_one(output: Path) -> Iterator[None]:
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """Let a plain `kill` end the runs under way as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -202,12 +188,18 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
 @contextmanager
 def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
     """Draw a bar for all runs and for each under way; print a line when a run starts or ends."""
-    title, note = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[note]}")
-    columns = (title, BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), note)
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )
     live = stderr.is_terminal and not stderr.quiet
-    with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
+    with progress.Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
         everything = bars.add_task("runs", total=None, note="")
-        drawn: dict[Path, tuple[TaskID, str]] = {}
+        drawn: dict[Path, tuple[progress.TaskID, str]] = {}
 
         def watch(state: runner.RunsState) -> None:
             ended = state.done + len(state.failures)

@@ -142,9 +142,8 @@ class _Planner:
             return planned
         if row.mode == "transductive" and not self.scored.unseen:
             return replace(planned, reason=f'not run: "{self.scored.name}" has no unseen classes to guess')
-        if row.mode == "training-free":
-            seeded = seeded[:1]
-        runs = (self._run(folder, row, each.recipe, seed) for seed, each in enumerate(seeded))
+        recipes = [None] if row.mode == "training-free" else [each.recipe for each in seeded]
+        runs = (self._run(folder, row, recipe, seed) for seed, recipe in enumerate(recipes))
         return replace(planned, runs=tuple(enumerate(runs)))
 
     def _run(self, folder: Path, row: TableRow, recipe: Recipe | None, seed: int) -> Run:
@@ -152,13 +151,9 @@ class _Planner:
         run = Run(title, folder / row.short / f"seed{seed}", row.mode, recipe, row.model, self.split, self.data)
         if row.mode != "transductive" or recipe is None:
             return self._placed(run)
-        inductive = replace(
-            run,
-            title=f"{title}, inductive",
-            folder=run.folder.with_name(f"{run.folder.name}-init"),
-            mode="inductive",
-            recipe=recipe.model_copy(update={"self_training": None}),
-        )
+        start = recipe.model_copy(update={"self_training": None})
+        own_folder = run.folder.with_name(f"{run.folder.name}-init")
+        inductive = replace(run, title=f"{title}, inductive", folder=own_folder, mode="inductive", recipe=start)
         derived = self_training_recipe(recipe, recipe.self_training)
         return self._placed(replace(run, recipe=derived, init=self._placed(inductive)))
 
@@ -201,19 +196,16 @@ def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Seque
     # Overrides of self-training concern transductive rows only.
     usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
     base = load_recipe(name, usable, changes=row.set)
-    trained_on: str | None = split
-    inference = base.inference
+    published = row.paper if row.paper and table.figures(row, split) else None
+    changes: dict[str, object] = {
+        "name": f"{dataset}-{table.name}-{row.short}",
+        "paper": PaperFigure(table=table.published(row), row=published) if published else None,
+        "seed": seed,
+        "data": base.data.model_copy(update={"split": split}),
+    }
     if row.mode == "supervised":
         trained_on = dataset if dataset in split_names() else None
+        changes["data"] = base.data.model_copy(update={"split": trained_on})
         # All classes are trained on, so none of them may be held back by the bias on seen classes.
-        inference = inference.model_copy(update={"seen_bias": 0.0})
-    published = row.paper if row.paper and table.figures(row, split) else None
-    return base.model_copy(
-        update={
-            "name": f"{dataset}-{table.name}-{row.short}",
-            "paper": PaperFigure(table=table.published(row), row=published) if published else None,
-            "seed": seed,
-            "data": base.data.model_copy(update={"split": trained_on}),
-            "inference": inference,
-        }
-    )
+        changes["inference"] = base.inference.model_copy(update={"seen_bias": 0.0})
+    return base.model_copy(update=changes)

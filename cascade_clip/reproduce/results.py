@@ -141,8 +141,8 @@ def _row_result(plan: PlannedRow, failures: Mapping[Path, Failure]) -> RowResult
 
 
 def _row_cells(result: RowResult) -> list[str]:
-    paper = result.plan.figures
-    published = " / ".join(f"{paper[name]:.1f}" for name in FIGURES if name in paper) if paper else ""
+    paper = result.plan.figures or {}
+    published = " / ".join(f"{paper[name]:.1f}" for name in FIGURES if name in paper)
     figures = [_with_deviation(result.mean[name], result.deviation[name]) for name in FIGURES]
     return [result.plan.row.shown, *figures, published, "; ".join(result.notes)]
 

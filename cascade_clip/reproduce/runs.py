@@ -78,7 +78,7 @@ class Run:
 
     @property
     def resumes_at(self) -> int:
-        """Steps that need not be done again."""
+        """Steps that are done and saved."""
         state = RunFolder(self.folder).latest_state()
         return int(state.name.rpartition("-")[2]) if state is not None else 0
 
@@ -128,7 +128,7 @@ class Run:
         return ("eval", checkpoint, "--split", self.split, *data, "--output", str(self.folder))
 
     def write_recipe(self) -> None:
-        """Write the recipe that training starts with, unless training has started."""
+        """Write the recipe that training starts with, unless it has started."""
         if self.recipe is not None and not self.started:
             self.recipe_file.write_text(dump_toml(self.recipe), encoding="utf-8")
 
