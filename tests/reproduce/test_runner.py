@@ -55,10 +55,8 @@ def test_equal_runs_are_done_once(make_plan: Make, commands: QuickCommands) -> N
     run_all(plan.runs, [DEVICE], commands)
     other = make_plan(ONE_ROW, name="other", seeds=2)
     run_all(other.runs, [DEVICE], commands)
-    assert [_options(command)["--output"] for command in commands.commands] == [
-        str(plan.folder / "a" / "seed0"),
-        str(other.folder / "a" / "seed1"),
-    ]
+    folders = [str(plan.folder / "a" / "seed0"), str(other.folder / "a" / "seed1")]
+    assert [_options(command)["--output"] for command in commands.commands] == folders
     shared = collect(other, {}).to_dict()["rows"][0]["runs"][0]
     assert (shared["folder"], shared["status"]) == ("../mine-no-blue/a/seed0", "finished")
 
@@ -109,9 +107,8 @@ def test_a_validation_of_some_images_is_no_score(make_plan: Make, commands: Quic
 def test_training_free_rows_are_scored_once(make_plan: Make, commands: QuickCommands, squares: Path) -> None:
     text = 'title = "x"\nrows = [{ name = "free", mode = "training-free", model = "dense:bundled" }]\n'
     (run,) = make_plan(text, seeds=3).runs
-    assert run.next_command() == (
-        *("eval", "dense:bundled", "--split", run.split, "--data", str(squares), "--output", str(run.folder)),
-    )
+    options = ("--split", run.split, "--data", str(squares), "--output", str(run.folder))
+    assert run.next_command() == ("eval", "dense:bundled", *options)
     run.folder.mkdir(parents=True)
     (run.folder / "eval.json").write_text(json.dumps({"checkpoint": "dense-self:bundled"}))
     with pytest.raises(UserError, match='holds another run than the scores of "dense:bundled"'):
@@ -148,23 +145,15 @@ def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, command
         make_plan(TWO_MODES % "transductive", overrides=["train.lr=0.5"])
 
 
-WAYS = """
-title = "x"
-rows = [
-  { name = "a", recipe = "tiny.toml" },
-  { name = "b", recipe = "tiny.toml", mode = "transductive" },
-  { name = "c", recipe = "tiny.toml", mode = "transductive", set.self_training.teacher = "fixed" },
-]
-"""
-
-
 def test_ways_of_self_training_share_the_inductive_run(make_plan: Make) -> None:
-    inductive, released, fixed = make_plan(WAYS, seeds=1).runs
+    row = '{ name = "c", recipe = "tiny.toml", mode = "transductive", set.self_training.teacher = "fixed" }'
+    ways = TWO_MODES.replace("\n]", f"\n  {row},\n]") % "transductive"
+    inductive, released, fixed = make_plan(ways, seeds=1).runs
     assert released.init is fixed.init is inductive
     assert inductive.recipe.self_training is None
     assert inductive.recipe.inference.seen_bias == pytest.approx(0.1)
     assert [run.recipe.self_training.teacher for run in (released, fixed)] == ["self", "fixed"]
-    inductive, *others = make_plan(WAYS, seeds=1, overrides=["self_training.threshold=0.5"]).runs
+    inductive, *others = make_plan(ways, seeds=1, overrides=["self_training.threshold=0.5"]).runs
     assert inductive.recipe.self_training is None
     assert [run.recipe.self_training.threshold for run in others] == [0.5, 0.5]
 
@@ -176,25 +165,15 @@ def test_a_recipe_of_self_training_is_no_row(make_plan: Make, workplace: Path) -
         make_plan(ONE_ROW.replace("tiny.toml", "guess.toml"))
 
 
-def test_a_failing_run_does_not_stop_the_others(make_plan: Make, commands: QuickCommands) -> None:
+def test_a_killed_run_does_not_stop_the_others(make_plan: Make, commands: QuickCommands) -> None:
     quick = commands.act
-
-    def act(arguments: list[str], log: Path) -> int:
-        if "one-stage" not in arguments[-3]:
-            return quick(arguments, log)
-        with log.open("a") as file:
-            file.write("step 1\nError: The loss is not finite.\nSecond line.\n" if "seed0" in arguments[-3] else "x\n")
-        return 2 if "seed0" in arguments[-3] else -9
-
-    commands.act = act
+    commands.act = lambda arguments, log: -9 if "one-stage" in arguments[-3] else quick(arguments, log)
     plan = make_plan()
     failures = run_all(plan.runs, [DEVICE], commands)
-    messages = [(failure.message, failure.code) for failure in failures.values()]
-    assert messages[0] == ("The loss is not finite.\nSecond line.", 2)
-    assert messages[1][1] == -9
-    assert "ended by signal 9" in messages[1][0]
+    reason = "The run was ended by signal 9: too little memory is a usual cause."
+    assert [(failure.message, failure.code) for failure in failures.values()] == [(reason, -9)] * 2
     one_stage, three_stages = collect(plan, failures).rows
-    assert one_stage.notes[:2] == ["0 of 2 seeds", "seed 0 failed: The loss is not finite."]
+    assert one_stage.notes == ["0 of 2 seeds", f"seed 0 failed: {reason}", f"seed 1 failed: {reason}"]
     assert [run.status for run in (*one_stage.runs, *three_stages.runs)] == ["failed"] * 2 + ["finished"] * 2
 
 
