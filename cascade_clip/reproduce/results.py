@@ -28,8 +28,10 @@ class RunResult:
     @property
     def status(self) -> str:
         """`finished`, `failed`, `interrupted` or `to run`."""
-        if self.figures is not None or self.error is not None:
-            return "failed" if self.figures is None else "finished"
+        if self.figures is not None:
+            return "finished"
+        if self.error is not None:
+            return "failed"
         return "interrupted" if self.run.started else "to run"
 
     def folder(self, base: Path) -> str:
