@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from filelock import FileLock, Timeout
+from rich import box, progress
+from rich.markup import escape
+from rich.table import Table
 
 from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
@@ -19,7 +21,7 @@ from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
-from cascade_clip.training import start
+from cascade_clip.training import run_folder, start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     DataOption,
@@ -30,7 +32,6 @@ from cascade_clip_cli.options import (
     SetOption,
     absolute_location,
 )
-from cascade_clip_cli.reproduction_views import plan_table, reproduction_progress, result_table
 from cascade_clip_cli.tables import STDOUT, write_json, write_text
 
 ALL = "all"
@@ -69,14 +70,8 @@ def reproduce(
     if quiet:
         be_quiet()
     show_log()
-    plans = reproduce_plan.plan_tables(
-        _tables(table, split),
-        _absolute_if_file(split),
-        seeds=seeds,
-        output=output,
-        data=_dataset(data),
-        overrides=overrides or (),
-    )
+    tables, split, data = _tables(table, split), _absolute_if_file(split), _dataset(data)
+    plans = reproduce_plan.plan_tables(tables, split, seeds=seeds, output=output, data=data, overrides=overrides or ())
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
         with _only_one(output), _terminated_like_interrupted():
@@ -85,7 +80,7 @@ def reproduce(
     results = [reproduce_results.collect(each, failures) for each in plans]
     if STDOUT not in {json_file, markdown}:
         for result in results:
-            stdout.print(plan_table(result) if plan else result_table(result))
+            stdout.print(_plan_table(result) if plan else _result_table(result))
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
@@ -148,7 +143,7 @@ def _run(
     check_before_running(waiting)
     written = -1
 
-    with reproduction_progress() as draw:
+    with _progress() as draw:
 
         def watch(state: runner.RunsState) -> None:
             nonlocal written
@@ -163,27 +158,20 @@ def _run(
 def _only_one(output: Path) -> Iterator[None]:
     """Keep a second `reproduce` from training in the same run folders."""
     output.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(output / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(output / ".lock").acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
         ) from error
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """Let a plain `kill` end the runs under way as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
@@ -195,3 +183,98 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
         result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
         write_text(plan.folder / "results.md", result.to_markdown())
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
+    """Draw a bar for all runs and for each under way; print a line when a run starts or ends."""
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[note]}"),
+    )
+    live = stderr.is_terminal and not stderr.quiet
+    with progress.Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
+        everything = bars.add_task("runs", total=None, note="")
+        drawn: dict[Path, tuple[progress.TaskID, str]] = {}
+
+        def watch(state: runner.RunsState) -> None:
+            ended = state.done + len(state.failures)
+            bars.update(everything, completed=ended, total=state.total)
+            for run in state.active:
+                if run.folder not in drawn:
+                    drawn[run.folder] = bars.add_task(run.title, total=run.steps or None, note=""), run.title
+                    _say(f"{run.title}: {run.folder}")
+                if live:
+                    step, note = _position(run)
+                    bars.update(drawn[run.folder][0], completed=step, note=note)
+            for folder in drawn.keys() - {run.folder for run in state.active}:
+                task, title = drawn.pop(folder)
+                bars.remove_task(task)
+                _say(f"{title}: {'failed' if folder in state.failures else 'finished'} ({ended}/{state.total})")
+
+        yield watch
+
+
+def _result_table(result: reproduce_results.TableResult) -> Table:
+    """Mean and deviation of every row, beside the paper's figures where it has some."""
+    headings, rows = result.cells()
+    table = _table(result, result.caption)
+    for number, heading in enumerate(headings):
+        notes = number > len(reproduce_runs.FIGURES) and not heading
+        table.add_column(
+            heading, justify="right" if heading else "left", no_wrap=not notes, style="dim" if notes else None
+        )
+    for row in rows:
+        cells = [escape(cell) for cell in row]
+        table.add_row(*(cells if len(cells) > 1 else [f"[italic]{cells[0]}"]))
+    return table
+
+
+def _plan_table(result: reproduce_results.TableResult) -> Table:
+    """Every run of a table: how many steps it takes and how far it is."""
+    waiting = {run.run.folder: run.run for row in result.rows for run in row.runs if run.figures is None}
+    steps = sum(run.steps - run.resumes_at for run in waiting.values())
+    table = _table(result, f"{len(waiting)} runs to do, {steps:,} training steps, in {result.plan.folder}")
+    table.add_column("")
+    table.add_column("mode", no_wrap=True)
+    table.add_column("steps", justify="right", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    for row in result.rows:
+        planned = row.plan.row
+        name = escape(" ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part))
+        if not row.runs:
+            table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
+        for run in row.runs:
+            count = f"{run.run.steps:,}" if run.run.steps else "–"
+            state = run.status
+            if state == "interrupted":
+                state += f", resumes at step {run.run.resumes_at:,}"
+            folder = run.folder(result.plan.folder)
+            if folder != f"{planned.short}/seed{run.seed}":
+                state += f", shared: {folder}"
+            table.add_row(f"{name}, seed {run.seed}", planned.mode, count, escape(state))
+    return table
+
+
+def _say(line: str) -> None:
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _position(run: reproduce_runs.Run) -> tuple[int, str]:
+    """Steps done and the loss, from the newest line of the run's metrics."""
+    entries = reversed(run_folder.RunFolder(run.folder).log_entries())
+    newest = next((entry for entry in entries if "loss" in entry), None)
+    if newest is None:
+        return 0, ""
+    return newest["step"], f"loss {newest['loss']:.3f}  {newest['images_per_s']:.1f} img/s"
+
+
+def _table(result: reproduce_results.TableResult, caption: str) -> Table:
+    title = escape(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify = escape(caption), "left"
+    return table

@@ -21,7 +21,7 @@ class PlannedRow:
     """A row on one split.
 
     Attributes:
-        row: The row as it stands in the table.
+        row: The row as in the table.
         recipe: What is trained; None: the row is quoted or training-free. A transductive row's is that of the inductive
             run from which it starts, with the keys `self_training`; a supervised row trains on another split.
         figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent; None: it has none for this split.
@@ -38,14 +38,7 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """A table on one split.
-
-    Attributes:
-        table: The table.
-        split: Name of the split.
-        folder: `OUTPUT/TABLE-SPLIT`.
-        rows: Its rows in order, without quoted ones that have no figure for the split.
-    """
+    """A table on the split of this name, in the folder `OUTPUT/TABLE-SPLIT`; `rows` as from `table_rows`."""
 
     table: Table
     split: str
@@ -67,7 +60,7 @@ def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[s
     Args:
         table: The table.
         split: A split by name, or a TOML file. Supervised rows train on all classes of its dataset.
-        seed: Seed of every run.
+        seed: Seed of every recipe.
         overrides: `section.key=value` each, on top of every row, as for `load_recipe`.
 
     Returns:
@@ -102,7 +95,7 @@ def plan_tables(
     data: str | None = None,
     overrides: Sequence[str] = (),
 ) -> list[TablePlan]:
-    """Give every row and seed a folder: its own, or that of an equal run which is planned or lies under `output`.
+    """Give every row and seed a folder: its own, or that of an equal run which is planned or is under `output`.
 
     Args:
         tables: The tables.
@@ -128,7 +121,7 @@ class _Planner:
         self.overrides = [*overrides, *([f"data.dataset={json.dumps(data)}"] if data is not None else [])]
         self.scored = get_split(split)
         self.known: dict[str, Run] = {}
-        self.lying = _runs_under(output, self.scored.name)
+        self.existing = _runs_under(output, self.scored.name)
         self.problems: list[str] = []
 
     def plan(self, table: Table, seeds: int) -> TablePlan:
@@ -149,9 +142,8 @@ class _Planner:
             return planned
         if row.mode == "transductive" and not self.scored.unseen:
             return replace(planned, reason=f'not run: "{self.scored.name}" has no unseen classes to guess')
-        if row.mode == "training-free":
-            seeded = seeded[:1]
-        runs = (self._run(folder, row, each.recipe, seed) for seed, each in enumerate(seeded))
+        recipes = [None] if row.mode == "training-free" else [each.recipe for each in seeded]
+        runs = (self._run(folder, row, recipe, seed) for seed, recipe in enumerate(recipes))
         return replace(planned, runs=tuple(enumerate(runs)))
 
     def _run(self, folder: Path, row: TableRow, recipe: Recipe | None, seed: int) -> Run:
@@ -159,23 +151,18 @@ class _Planner:
         run = Run(title, folder / row.short / f"seed{seed}", row.mode, recipe, row.model, self.split, self.data)
         if row.mode != "transductive" or recipe is None:
             return self._placed(run)
-        inductive = replace(
-            run,
-            title=f"{title}, inductive",
-            folder=run.folder.with_name(f"{run.folder.name}-init"),
-            mode="inductive",
-            recipe=recipe.model_copy(update={"self_training": None}),
-        )
+        start = recipe.model_copy(update={"self_training": None})
+        own_folder = run.folder.with_name(f"{run.folder.name}-init")
+        inductive = replace(run, title=f"{title}, inductive", folder=own_folder, mode="inductive", recipe=start)
         derived = self_training_recipe(recipe, recipe.self_training)
         return self._placed(replace(run, recipe=derived, init=self._placed(inductive)))
 
     def _placed(self, run: Run) -> Run:
-        """An equal run that is planned or lies there already; otherwise this one."""
+        """An equal run that is planned or exists already; otherwise this one."""
         if run.key in self.known:
             return self.known[run.key]
-        lying = self.lying.get(settings_of(run.recipe)) if run.mode in {"inductive", "supervised"} else None
-        if lying is not None and not run.started:
-            run = replace(run, folder=lying)
+        if run.mode in {"inductive", "supervised"} and not run.started:
+            run = replace(run, folder=self.existing.get(settings_of(run.recipe), run.folder))
         try:
             run.check()
         except UserError as error:
@@ -209,19 +196,16 @@ def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Seque
     # Overrides of self-training concern transductive rows only.
     usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
     base = load_recipe(name, usable, changes=row.set)
-    trained_on: str | None = split
-    inference = base.inference
+    published = row.paper if row.paper and table.figures(row, split) else None
+    changes: dict[str, object] = {
+        "name": f"{dataset}-{table.name}-{row.short}",
+        "paper": PaperFigure(table=table.published(row), row=published) if published else None,
+        "seed": seed,
+        "data": base.data.model_copy(update={"split": split}),
+    }
     if row.mode == "supervised":
         trained_on = dataset if dataset in split_names() else None
+        changes["data"] = base.data.model_copy(update={"split": trained_on})
         # All classes are trained on, so none of them may be held back by the bias on seen classes.
-        inference = inference.model_copy(update={"seen_bias": 0.0})
-    published = row.paper if row.paper and table.figures(row, split) else None
-    return base.model_copy(
-        update={
-            "name": f"{dataset}-{table.name}-{row.short}",
-            "paper": PaperFigure(table=table.published(row), row=published) if published else None,
-            "seed": seed,
-            "data": base.data.model_copy(update={"split": trained_on}),
-            "inference": inference,
-        }
-    )
+        changes["inference"] = base.inference.model_copy(update={"seen_bias": 0.0})
+    return base.model_copy(update=changes)

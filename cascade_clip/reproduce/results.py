@@ -13,20 +13,12 @@ from cascade_clip.reproduce.plan import PlannedRow, TablePlan
 from cascade_clip.reproduce.runner import Failure
 from cascade_clip.reproduce.runs import FIGURES, Figures, Run
 
-_MISSING = "–"
 _HEADINGS = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU", "pixel_accuracy": "pixel acc."}
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run of a row.
-
-    Attributes:
-        seed: Its seed.
-        run: The run.
-        figures: `FIGURES` in percent; None: not finished.
-        error: Why it failed; None: it did not.
-    """
+    """One run of a row: `figures` are `FIGURES` in percent, None until it is finished; `error` is why it failed."""
 
     seed: int
     run: Run
@@ -49,19 +41,14 @@ class RunResult:
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row.
-
-    Attributes:
-        plan: The row and its runs.
-        runs: Their results.
-        mean: Mean over finished seeds, in percent; None: no seed has finished, or the figure does not exist.
-        deviation: Sample standard deviation over them (n - 1); None: fewer than two.
-    """
+    """One row and the results of its runs."""
 
     plan: PlannedRow
     runs: tuple[RunResult, ...]
     mean: Figures
+    """Mean over finished seeds, in percent; None: no seed has finished, or the figure does not exist."""
     deviation: Figures
+    """Sample standard deviation over them (n - 1); None: fewer than two."""
 
     @property
     def notes(self) -> list[str]:
@@ -80,12 +67,7 @@ class RowResult:
 
 @dataclass(frozen=True)
 class TableResult:
-    """One table.
-
-    Attributes:
-        plan: The table and its runs.
-        rows: Its rows in order.
-    """
+    """One table and the results of its rows, in order."""
 
     plan: TablePlan
     rows: tuple[RowResult, ...]
@@ -100,12 +82,10 @@ class TableResult:
         return f"Percent; {over}{trained}."
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
-        """The table as text.
+        """The table as text: headings, and a list of cells for each row.
 
-        Returns:
-            Headings, and a list of cells for each row; a section of the table begins with a row of one cell. Figures
-            read "41.1 ± 0.3" over seeds, "41.1" for a single one and "–" where there is none. The columns of the
-            paper's figures and of notes are left out where all their cells would be empty.
+        A section of the table begins with a row of one cell. Figures read "41.1 ± 0.3" over seeds, "41.1" for a single
+        one and "–" where there is none. Columns of the paper's figures and of notes are left out where all are empty.
         """
         rows = [_row_cells(row) for row in self.rows]
         headings = ["", *(_HEADINGS[name] for name in FIGURES), "paper: seen / unseen / hIoU", ""]
@@ -141,11 +121,7 @@ class TableResult:
 
 
 def collect(plan: TablePlan, failures: Mapping[Path, Failure]) -> TableResult:
-    """Read the results that lie in the run folders of a table.
-
-    Args:
-        plan: The table.
-        failures: Runs that have failed just now, by folder.
+    """Read the results in the run folders of a table; `failures` are the runs that have just failed, by folder.
 
     Raises:
         UserError: A file in a run folder cannot be read.
@@ -167,15 +143,15 @@ def _row_result(plan: PlannedRow, failures: Mapping[Path, Failure]) -> RowResult
 
 
 def _row_cells(result: RowResult) -> list[str]:
-    paper = result.plan.figures
-    published = " / ".join(f"{paper[name]:.1f}" for name in FIGURES if name in paper) if paper else ""
+    paper = result.plan.figures or {}
+    published = " / ".join(f"{paper[name]:.1f}" for name in FIGURES if name in paper)
     figures = [_with_deviation(result.mean[name], result.deviation[name]) for name in FIGURES]
     return [result.plan.row.shown, *figures, published, "; ".join(result.notes)]
 
 
 def _with_deviation(mean: float | None, deviation: float | None) -> str:
     if mean is None:
-        return _MISSING
+        return "–"
     return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 

@@ -30,12 +30,7 @@ _PROMPT = "$ cascade-clip"
 
 @dataclass(frozen=True)
 class RunDevice:
-    """Where one run at a time is computed.
-
-    Attributes:
-        options: Options that every command gets there.
-        environment: Variables that pin it to a device.
-    """
+    """Where one run at a time is computed: options of every command, and environment variables that pin it there."""
 
     options: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -43,13 +38,7 @@ class RunDevice:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run is not finished.
-
-    Attributes:
-        message: What its command said.
-        code: Its exit code.
-        log: File with everything that it said.
-    """
+    """Why a run is not finished: the message and exit code of its command, and the file with all of its output."""
 
     message: str
     code: int
@@ -58,14 +47,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunsState:
-    """How far all runs are.
-
-    Attributes:
-        active: Runs under way.
-        done: Number of runs that have finished.
-        failures: Runs that have failed, by folder.
-        total: Number of all runs.
-    """
+    """Progress of all runs: those under way, the number finished, those failed by folder, the number of all."""
 
     active: tuple[Run, ...]
     done: int
@@ -82,12 +64,7 @@ class Commands:
         self._stopped = False
 
     def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
-        """Run a command and wait for it.
-
-        Args:
-            arguments: Command and options.
-            log: File to whose end the command's output is appended.
-            environment: Variables on top of this process's.
+        """Run a command with variables on top of this process's, append its output to `log`, and wait for it.
 
         Returns:
             Its exit code, negative where a signal ended it.
@@ -135,14 +112,15 @@ def devices_for_runs(jobs: int | None, device: str, precision: str) -> list[RunD
         One entry for each run that may go on at the same time.
 
     Raises:
-        UserError: A device that is not there, or a precision that it does not have.
+        UserError: The device is missing, or does not support the precision.
     """
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
     options = ("--precision", precision, "--device")
     if chosen.type == "cuda" and device in {"auto", "cuda"}:
+        count = torch.cuda.device_count()
         visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-        names = visible[: torch.cuda.device_count()] or [str(number) for number in range(torch.cuda.device_count())]
+        names = visible[:count] or [str(number) for number in range(count)]
         pinned = [RunDevice((*options, "cuda"), {"CUDA_VISIBLE_DEVICES": name}) for name in names]
         return [pinned[number % len(pinned)] for number in range(jobs or len(pinned))]
     environment = {}
@@ -192,9 +170,8 @@ def run_all(
                 waiting = set(pending)
                 while waiting:
                     _, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-                    now = state()
                     if watch is not None:
-                        watch(now)
+                        watch(state())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             commands.stop()

@@ -53,7 +53,7 @@ class Run:
 
     @property
     def recipe_file(self) -> Path:
-        """The recipe that training starts with; it lies beside the folder, which must be empty when training starts."""
+        """The recipe that training starts with, beside the folder, which must be empty at the start."""
         return self.folder.with_name(f"{self.folder.name}.toml")
 
     @property
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def resumes_at(self) -> int:
-        """Steps that need not be done again."""
+        """Steps that are done and saved."""
         state = RunFolder(self.folder).latest_state()
         return int(state.name.rpartition("-")[2]) if state is not None else 0
 
@@ -119,20 +119,16 @@ class Run:
         if self.figures() is not None:
             return None
         if self.recipe is not None and not self.trained:
-            return self._training()
+            command = "self-train" if self.mode == "transductive" else "train"
+            init = ("--init", str(RunFolder(self.init.folder).half_way_model)) if self.init is not None else ()
+            start = ("--resume",) if self.started else ("--recipe", str(self.recipe_file), *init)
+            return (command, *start, "--output", str(self.folder))
         checkpoint = self.model or str(RunFolder(self.folder).model)
         data = ("--data", self.data) if self.data else ()
         return ("eval", checkpoint, "--split", self.split, *data, "--output", str(self.folder))
 
-    def _training(self) -> tuple[str, ...]:
-        command = "self-train" if self.mode == "transductive" else "train"
-        if self.started:
-            return (command, "--resume", "--output", str(self.folder))
-        init = ("--init", str(RunFolder(self.init.folder).half_way_model)) if self.init is not None else ()
-        return (command, "--recipe", str(self.recipe_file), *init, "--output", str(self.folder))
-
     def write_recipe(self) -> None:
-        """Write the recipe that training starts with, unless training has started."""
+        """Write the recipe that training starts with, unless it has started."""
         if self.recipe is not None and not self.started:
             self.recipe_file.write_text(dump_toml(self.recipe), encoding="utf-8")
 
@@ -149,14 +145,11 @@ class Run:
         record = _read_json(self.folder / "eval.json")
         if record is None or record["split"] != get_split(self.split).name:
             return None
-        if record["images"] != record["images_of_the_set"]:
-            return None
+        complete = record["images"] == record["images_of_the_set"]
         if self.recipe is not None:
             inference = RunFolder(self.folder).recipe().inference
-            if record["inference"] != inference.model_dump(mode="json"):
-                return None
-        scores: dict[str, Any] = record["scores"]
-        return scores
+            complete = complete and record["inference"] == inference.model_dump(mode="json")
+        return dict(record["scores"]) if complete else None
 
 
 def settings_of(recipe: Recipe | None) -> str:

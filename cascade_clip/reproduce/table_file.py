@@ -19,13 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascade_clip.config.recipes import (
-    SUFFIX,
-    TABLES,
-    explain_mistakes,
-    read_toml,
-    recipes_folder,
-)
+from cascade_clip.config.recipes import SUFFIX, TABLES, explain_mistakes, read_toml, recipes_folder
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures
@@ -33,7 +27,6 @@ from cascade_clip.evaluation.published import paper_figures
 Mode = Literal["inductive", "transductive", "supervised", "training-free"]
 BASE = "cascade-zegclip"
 """Recipe that a row starts from where it names none; a dataset without a folder of recipes uses `folder/`."""
-_ANY_SPLIT = "coco-seen"
 
 
 class TableRow(Section):
@@ -42,9 +35,9 @@ class TableRow(Section):
     name: str | None = None
     """Name of the row; unset: as in the paper."""
     section: str | None = None
-    """Part of the table that the row stands in, as keyed in `evaluation/published.json`."""
+    """Part of the table that the row belongs to, as keyed in `evaluation/published.json`."""
     paper: str | None = None
-    """Row of the paper whose figures stand beside; unset: none."""
+    """Row of the paper whose figures are shown beside; unset: none."""
     recipe: str = BASE
     """Recipe that the row starts from: a name in the dataset's folder, any shipped recipe, or a TOML file."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -132,9 +125,8 @@ def read_table(name_or_file: str) -> Table:
             f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
             f"{closest(name_or_file, table_names())}"
         )
-    content = {"name": file.stem, **read_toml(file, "table")}
     try:
-        table = Table.model_validate(content)
+        table = Table.model_validate({"name": file.stem, **read_toml(file, "table")})
     except ValidationError as error:
         raise UserError(explain_mistakes(error, f'table "{file}"', Table)) from error
     if problems := _problems(table):
@@ -163,7 +155,8 @@ def _problems(table: Table) -> list[str]:
             )
             continue
         try:
-            table.figures(row, _ANY_SPLIT)
+            # Raises for a row that the paper does not have, whatever the split.
+            table.figures(row, "coco-seen")
         except UserError as error:
             problems.append(f'Row "{row.shown}": {error}')
     return problems

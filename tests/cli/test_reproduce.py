@@ -80,11 +80,10 @@ def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickCommands, capsys: p
     assert quick.commands == []
     assert not Path("out").exists()
     reproduce("mine.toml", "--seeds", 1)
-    state = Path("out/mine-no-blue/one-stage/seed1")
-    (state / "state" / "step-00000001").mkdir(parents=True)
-    (state / "recipe.toml").write_text(
-        Path("out/mine-no-blue/one-stage/seed0/recipe.toml").read_text().replace("seed = 0", "seed = 1", 1)
-    )
+    row = Path("out/mine-no-blue/one-stage")
+    (row / "seed1" / "state" / "step-00000001").mkdir(parents=True)
+    recipe = (row / "seed0" / "recipe.toml").read_text()
+    (row / "seed1" / "recipe.toml").write_text(recipe.replace("seed = 0", "seed = 1", 1))
     capsys.readouterr()
     assert reproduce("mine.toml", "--plan", "--json", "plan.json") == 0
     printed = capsys.readouterr().out
@@ -129,8 +128,7 @@ def test_a_failing_row_is_shown_and_decides_the_exit_code(
     assert "one-stage/seed0.log: A crop that does not fit." in printed.err
     said, code = "KeyError: 'defect'", 1
     assert reproduce("mine.toml", "--seeds", 1) == 1
-    printed = capsys.readouterr()
-    assert "seed 0 failed: KeyError: 'defect'" in printed.out
+    assert "seed 0 failed: KeyError: 'defect'" in capsys.readouterr().out
     record = json.loads(Path("out/mine-no-blue/results.json").read_text())
     assert record["rows"][0]["runs"][0]["error"] == "KeyError: 'defect'"
 
@@ -169,12 +167,8 @@ def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_pat
     assert not left.value.code
     tables = json.loads(capsys.readouterr().out)["tables"]
     assert [table["table"] for table in tables][-4:] == ["table10", "sigma", "shapes", "self-training"]
-    folders = [
-        (tmp_path / f"{table['table']}-shapes-seen" / run["folder"]).resolve()
-        for table in tables
-        for row in table["rows"]
-        for run in row["runs"]
-    ]
+    runs = [(table["table"], run) for table in tables for row in table["rows"] for run in row["runs"]]
+    folders = [(tmp_path / f"{table}-shapes-seen" / run["folder"]).resolve() for table, run in runs]
     assert len(set(folders)) < len(folders)
     cascade = tmp_path / "table1-shapes-seen" / "cascade-clip" / "seed0"
     assert folders.count(cascade.resolve()) >= 9

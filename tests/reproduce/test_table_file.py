@@ -50,18 +50,15 @@ def test_rows_are_the_papers_in_its_order(name: str) -> None:
     assert [(row.section, row.paper) for row in table.rows] == published
 
 
-@pytest.mark.parametrize("section", ["decoders", "blocks_per_stage"])
-def test_stages_of_table_6_are_the_papers(section: str) -> None:
-    published = {row["name"]: row["stages"] for row in published_results()["table6_number"][section]}
-    rows = [row for row in table_rows(read_table("table6"), "coco-seen") if row.row.section == section]
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [("table5_block_split", None), ("table6_number", "decoders"), ("table6_number", "blocks_per_stage")],
+)
+def test_stages_are_the_papers(key: str, section: str | None) -> None:
+    published = {row["name"]: row["stages"] for row in published_results()[key][section or "rows"]}
+    table = read_table(key.partition("_")[0])
+    rows = [row for row in table_rows(table, "coco-seen") if row.row.section == section]
     assert {row.row.shown: [list(stage) for stage in row.recipe.model.stages] for row in rows} == published
-
-
-def test_stages_of_table_5_are_the_papers() -> None:
-    published = {row["name"]: row["stages"] for row in published_results()["table5_block_split"]["rows"]}
-    assert {
-        name: [list(stage) for stage in row.recipe.model.stages] for name, row in _rows("table5").items()
-    } == published
 
 
 def test_a_row_is_the_datasets_recipe_with_the_rows_keys() -> None:
@@ -94,11 +91,8 @@ def test_cascade_clip_is_the_same_run_in_every_table(split: str) -> None:
 
 
 def test_figures_belong_to_the_split() -> None:
-    assert _rows("table1", "voc-seen")["Multi-layer fusion"].figures == {
-        "miou_seen": 91.2,
-        "miou_unseen": 75.0,
-        "hiou": 82.3,
-    }
+    figures = _rows("table1", "voc-seen")["Multi-layer fusion"].figures
+    assert figures == {"miou_seen": 91.2, "miou_unseen": 75.0, "hiou": 82.3}
     assert _rows("table9", "voc-seen")["Shared text embedding"].figures is None
     assert all(row.recipe.paper is None for row in _rows("table9", "voc-seen").values())
     sigma = _rows("sigma")
@@ -116,23 +110,15 @@ def test_quoted_rows_are_shown_where_they_have_figures() -> None:
 
 
 def test_modes_decide_what_is_trained_on() -> None:
-    supervised, inductive = (
-        next(
-            row
-            for row in table_rows(read_table("table10"), "voc-seen")
-            if (row.row.shown, row.row.mode) == ("ZegCLIP", mode)
-        )
-        for mode in ("supervised", "inductive")
-    )
+    rows = table_rows(read_table("table10"), "voc-seen")
+    hosts = {row.row.mode: row for row in rows if row.row.shown == "ZegCLIP"}
+    supervised, inductive = hosts["supervised"], hosts["inductive"]
     assert (supervised.recipe.data.split, supervised.recipe.inference.seen_bias) == ("voc", 0.0)
     assert (inductive.recipe.data.split, inductive.recipe.inference.seen_bias) == ("voc-seen", 0.1)
     assert supervised.figures == {"miou_seen": 92.4, "miou_unseen": 90.9, "hiou": 91.6}
     transductive = _rows("table10", "voc-seen")["ZegCLIP+ST"]
     assert transductive.row.mode == "transductive"
     assert _settings(transductive.recipe) == _settings(inductive.recipe)
-
-
-def test_training_free_rows_name_a_model() -> None:
     free = _rows("shapes", "shapes-seen")["CLIP, training-free"]
     assert (free.row.mode, free.row.model, free.recipe) == ("training-free", "dense:bundled", None)
     assert free.row.short == "clip-training-free"
