@@ -248,16 +248,7 @@ def _estimator(
 
 @dataclass
 class _Comparison:
-    """One matrix under way.
-
-    Attributes:
-        tokens: Kind of tokens.
-        sides: Numbers of the models whose layers are rows and columns.
-        models: These models.
-        names: Names of their layers.
-        estimator: The form that is computed.
-        samples: Number of tokens.
-    """
+    """One matrix in progress; `sides` are the numbers of the models whose layers are its rows and columns."""
 
     tokens: TokenKind
     sides: tuple[int, int]
