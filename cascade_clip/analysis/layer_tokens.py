@@ -85,17 +85,13 @@ def token_batches(
     layers: Sequence[LayerKind],
     tokens: Sequence[TokenKind],
 ) -> Iterator[list[LayerTokens]]:
-    """Encode batch after batch; the next one is read while the models work on the present one.
+    """Encode `images` batch after batch; the next one is read while the models work on the present one.
 
     Args:
         models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
-        images: The images.
         batches: Numbers of the images of each batch.
         grid: Patches along a side.
-        patches: Patches that are drawn of each image.
-        seed: Decides which.
-        layers: Kinds of layers.
-        tokens: Patch tokens, class token or both.
+        patches: Patches that are drawn of each image, as `seed` decides.
 
     Yields:
         The tokens of every batch, model by model, on the models' devices: (images · patches, channels) patch tokens,

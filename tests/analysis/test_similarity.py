@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cascade_clip.analysis.observed_model import block_tokens, encoder_of, plain_encoder
+from cascade_clip.analysis.observed_model import block_tokens, encoder_of
 from cascade_clip.analysis.similarity import PatchSimilarity, centre_of_mask, patch_similarity, patches_of_mask
 from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.data.transforms import normalise
@@ -23,20 +23,6 @@ def test_cosines_of_the_raw_tokens_after_every_block(tiny_model: CascadeCLIP):
         expected = torch.cosine_similarity(tokens[0], tokens[0, 4], dim=-1).reshape(4, 6)
         np.testing.assert_allclose(cosine, expected.numpy(), atol=1e-5)
         assert cosine[0, 4] == pytest.approx(1, abs=1e-6)
-
-
-def test_equal_patches_are_alike_without_positions(tiny_model: CascadeCLIP):
-    encoder = plain_encoder(tiny_model.clip.visual)
-    halves = np.zeros((64, 64, 3), np.uint8)
-    halves[:, 32:] = (250, 30, 200)
-    positions = encoder.visual.positional_embedding.data.clone()
-    try:
-        encoder.visual.positional_embedding.data.zero_()
-        found = patch_similarity("tiny", encoder, halves, (0, 0), tiny_model.recipe.data, tiny_model.device)
-    finally:
-        encoder.visual.positional_embedding.data.copy_(positions)
-    np.testing.assert_allclose(found.cosine[:, :, :2], 1, atol=1e-5)
-    assert (found.cosine[:, :, 2:] < 0.999).all()
 
 
 @pytest.mark.parametrize("point", [(0, 0), (109, 0), (0, 69), (109, 69)])
