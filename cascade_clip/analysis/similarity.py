@@ -29,7 +29,6 @@ class PatchSimilarity:
     """Cosine similarity of every patch to one patch, after each of the L blocks of one model.
 
     Attributes:
-        model: Name of the model.
         cosine: (L, h, w) float32 in [-1, 1]; 1 at the patch itself.
         patch: Row and column of that patch.
     """

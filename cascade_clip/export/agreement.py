@@ -56,9 +56,9 @@ def compare_with_torch(
     """Compare both on the same random images and unit text embeddings.
 
     Args:
-        network: The network in PyTorch, on the CPU.
-        exported: The exported file: image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
-        joint: C.
+        network: On the CPU.
+        exported: Image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
+        joint: C, dimension of the text embeddings.
         cases: Sizes of the inputs.
 
     Raises:
