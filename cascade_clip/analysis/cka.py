@@ -78,13 +78,7 @@ def hsic1(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, *, fo
 
 @dataclass(frozen=True)
 class BatchHsic:
-    """HSIC_1 of one batch.
-
-    Attributes:
-        cross: (R, C) float64, rows with columns.
-        rows: (R,) float64, each row's layer with itself.
-        columns: (C,) float64, each column's layer with itself.
-    """
+    """HSIC_1 of one batch, float64: rows with columns (R, C), and each layer with itself, (R,) and (C,)."""
 
     cross: NDArray[np.float64]
     rows: NDArray[np.float64]

@@ -34,17 +34,8 @@ _BLOCK = "block "
 class LayerSimilarity:
     """Linear CKA between layers, as one matrix.
 
-    Attributes:
-        title: Title of the matrix.
-        row_model: Model whose layers are the rows.
-        column_model: Model whose layers are the columns.
-        rows: Names of the R rows: "block 1", "tap 6", "stage 6-8" and so on.
-        columns: Names of the C columns.
-        tokens: "patch" or "class".
-        estimator: "exact" or "unbiased".
-        images: Number of images.
-        samples: Number of tokens.
-        matrix: (R, C) float64.
+    The layers of the models are named "block 1", "tap 6", "stage 6-8" and so on; `tokens` is "patch" or "class",
+    `estimator` "exact" or "unbiased", `samples` the number of tokens, `matrix` (R, C) float64.
     """
 
     title: str
@@ -153,9 +144,7 @@ def layer_similarities(
     batch but its HSIC values.
 
     Args:
-        model: The model.
         images: Both models get the middle square of each image.
-        settings: Layers, tokens, estimator.
         other: Another model; its images are resized so that it has the same grid of patches.
         processes: This process among several. None: it is alone.
         progress: Called after every round of batches with images done, number of images, and a note.
@@ -248,16 +237,7 @@ def _estimator(
 
 @dataclass
 class _Comparison:
-    """One matrix under way.
-
-    Attributes:
-        tokens: Kind of tokens.
-        sides: Numbers of the models whose layers are rows and columns.
-        models: These models.
-        names: Names of their layers.
-        estimator: The form that is computed.
-        samples: Number of tokens.
-    """
+    """One matrix in progress; `sides` are the numbers of the models whose layers are its rows and columns."""
 
     tokens: TokenKind
     sides: tuple[int, int]
@@ -268,12 +248,8 @@ class _Comparison:
 
     def __post_init__(self) -> None:
         self._mean = MinibatchCka(len(self.names[0]), len(self.names[1]))
+        self._own = self.sides[0] == self.sides[1]
         self._held: list[tuple[list[NDArray[np.float32]], ...]] = []
-
-    @property
-    def _own(self) -> bool:
-        """Whether a model is compared with itself."""
-        return self.sides[0] == self.sides[1]
 
     def reduce(self, batch: Sequence[LayerTokens]) -> Any:
         """Reduce a batch to what leaves its process: HSIC, or for the exact form the samples of rows and columns."""
@@ -311,10 +287,8 @@ class _Comparison:
         )
 
     def _exact(self) -> NDArray[np.float64]:
-        sides = [
-            [torch.from_numpy(np.concatenate(parts)) for parts in zip(*batches, strict=True)]
-            for batches in zip(*self._held, strict=True)
-        ]
+        held = (zip(*batches, strict=True) for batches in zip(*self._held, strict=True))
+        sides = [[torch.from_numpy(np.concatenate(parts)) for parts in layers] for layers in held]
         matrix: NDArray[np.float64] = linear_cka(*sides).numpy()
         return matrix
 

@@ -61,32 +61,15 @@ def file_images(files: Sequence[Path], name: str, *, limit: int = 0) -> ImageSet
 
 
 def central_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Resize the short side as in inference (SPEC section 1, test resize) and crop the middle.
-
-    Args:
-        image: (H, W, 3) uint8 RGB of any size.
-        side: Side of the square in pixels.
-
-    Returns:
-        (side, side, 3) uint8 RGB.
-    """
+    """Resize (H, W, 3) uint8 RGB as in inference (SPEC section 1, test resize) and crop the middle (side, side, 3)."""
     height, width = test_size(image.shape[0], image.shape[1], side)
     top, left = (height - side) // 2, (width - side) // 2
     return resize_bilinear(image, height, width, (top, left, top + side, left + side))
 
 
 def drawn_patches(seed: int, number: int, *, grid: int, patches: int) -> NDArray[np.int64]:
-    """Draw patches of one image; they are the same for every model and however images are batched.
-
-    Args:
-        seed: Decides the draw, together with the number.
-        number: The image's number.
-        grid: Patches along a side.
-        patches: How many of the grid² patches are drawn, each at most once.
-
-    Returns:
-        (patches,) ascending, numbered row by row.
-    """
+    """Draw some of the grid² patches of an image by its number, alike for every model and batching: (patches,)
+    ascending, numbered row by row."""
     drawn = np.random.default_rng([seed, number]).choice(grid**2, patches, replace=False)
     return np.sort(drawn).astype(np.int64)
 
@@ -102,17 +85,13 @@ def token_batches(
     layers: Sequence[LayerKind],
     tokens: Sequence[TokenKind],
 ) -> Iterator[list[LayerTokens]]:
-    """Encode batch after batch; the next one is read while the models work on the present one.
+    """Encode `images` batch after batch; the next one is read while the models work on the present one.
 
     Args:
         models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
-        images: The images.
         batches: Numbers of the images of each batch.
         grid: Patches along a side.
-        patches: Patches that are drawn of each image.
-        seed: Decides which.
-        layers: Kinds of layers.
-        tokens: Patch tokens, class token or both.
+        patches: Patches that are drawn of each image, as `seed` decides.
 
     Yields:
         The tokens of every batch, model by model, on the models' devices: (images · patches, channels) patch tokens,
@@ -162,13 +141,10 @@ def _layer_tokens(
             encoded = block_tokens(model.encoder, image)
             for kind in tokens:
                 values = _layers(model, encoded, layers, kind)
-                parts[kind].append([(_at(x, index) if kind == "patch" else x).float() for x in values])
+                if kind == "patch":
+                    values = (x.take_along_dim(index, dim=1).flatten(0, 1) for x in values)
+                parts[kind].append([x.float() for x in values])
     return {kind: [torch.cat(layer) for layer in zip(*chunks, strict=True)] for kind, chunks in parts.items()}
-
-
-def _at(tokens: Tensor, index: Tensor) -> Tensor:
-    """Tokens (B·P, W) of (B, N, W) at patches (B, P, 1)."""
-    return tokens.gather(1, index.expand(-1, -1, tokens.shape[-1])).flatten(0, 1)
 
 
 def _layers(

@@ -54,11 +54,7 @@ def model_name(given: str) -> str:
 
 
 def encoder_of(network: nn.Module) -> ImageEncoder:
-    """The encoder of a network: a trained network's own, or plain CLIP's where nothing was trained.
-
-    Args:
-        network: A `CascadeNetwork`, or any module that holds open_clip's image tower as `visual`.
-    """
+    """Encoder of a `CascadeNetwork`, or plain CLIP's of any module that holds open_clip's image tower as `visual`."""
     if isinstance(network, CascadeNetwork):
         return network.encoder
     visual = network.visual
@@ -109,14 +105,12 @@ class ObservedModel:
     """A model whose layers are compared.
 
     Attributes:
-        name: Name of the model.
         title: Title of its matrix.
-        encoder: The encoder in evaluation mode.
+        encoder: In evaluation mode.
         head: Merges tapped blocks into stages. None: plain CLIP, which has no head.
         mean: Mean that is subtracted from images, RGB on 0..255.
         std: Standard deviation that divides them, RGB on 0..255.
         side: Default side of the image square in pixels.
-        device: Where it runs.
         dtype: Precision of its products.
     """
 

@@ -29,7 +29,6 @@ class PatchSimilarity:
     """Cosine similarity of every patch to one patch, after each of the L blocks of one model.
 
     Attributes:
-        model: Name of the model.
         cosine: (L, h, w) float32 in [-1, 1]; 1 at the patch itself.
         patch: Row and column of that patch.
     """
@@ -60,26 +59,30 @@ def patch_similarity(
     patches. Tokens are compared as the next block sees them, before any norm or projection.
 
     Args:
-        name: Name of the model.
         encoder: On `device`, in evaluation mode; see `encoder_of`.
         image: (H, W, 3) uint8 RGB.
         point: Inside the image.
         data: Length of the short side, mean and standard deviation.
-        device: Where the encoder runs.
 
     Raises:
         UserError: The image is so long and narrow that its patches are too many.
     """
     height, width = image.shape[:2]
-    grid = _grid(height, width, data.short_side, encoder.patch_size)
-    size = (grid[0] * encoder.patch_size, grid[1] * encoder.patch_size)
+    resized = test_size(height, width, data.short_side)
+    rows, columns = (max(1, round(side / encoder.patch_size)) for side in resized)
+    if rows * columns > MOST_PATCHES:
+        raise UserError(
+            f"The image is {width} x {height} pixels: with its short side at {data.short_side} it has"
+            f" {rows * columns:,} patches, at most {MOST_PATCHES:,} are compared. Cut out the part around the point."
+        )
+    size = (rows * encoder.patch_size, columns * encoder.patch_size)
     pixels = torch.from_numpy(normalise(resize_bilinear(image, *size), data.mean, data.std)).to(device)
-    patch = (_cell(point[1], height, grid[0]), _cell(point[0], width, grid[1]))
-    index = patch[0] * grid[1] + patch[1]
+    patch = (_cell(point[1], height, rows), _cell(point[0], width, columns))
+    index = patch[0] * columns + patch[1]
     cosines = []
     for tokens in block_tokens(encoder, pixels[None]).patch_tokens:
         units = F.normalize(tokens[0].float(), dim=-1)
-        cosines.append((units @ units[index]).unflatten(0, grid))
+        cosines.append((units @ units[index]).unflatten(0, (rows, columns)))
     return PatchSimilarity(name, torch.stack(cosines).clamp(-1, 1).cpu().numpy(), patch)
 
 
@@ -121,17 +124,6 @@ def _squares(sums: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
     filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     whole: NDArray[np.bool_] = filled == side * side
     return whole
-
-
-def _grid(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
-    resized = test_size(height, width, short_side)
-    rows, columns = (max(1, round(side / patch_size)) for side in resized)
-    if rows * columns > MOST_PATCHES:
-        raise UserError(
-            f"The image is {width} x {height} pixels: with its short side at {short_side} it has {rows * columns:,}"
-            f" patches, at most {MOST_PATCHES:,} are compared. Cut out the part around the point."
-        )
-    return rows, columns
 
 
 def _cell(position: int, length: int, cells: int) -> int:

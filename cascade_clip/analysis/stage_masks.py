@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascade_clip.analysis.observed_model import short_stage
 from cascade_clip.errors import UserError
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.model.network import CascadeNetwork
@@ -30,15 +30,7 @@ class StageMasks:
 
 
 def network_with_stages(network: object, name: str) -> CascadeNetwork:
-    """Make sure that a network has stages to look at.
-
-    Args:
-        network: Any network that segments.
-        name: What the user calls the model.
-
-    Raises:
-        UserError: It has none: it is training-free, or does not run in PyTorch.
-    """
+    """The network itself; raises `UserError` with the model's name if it has no stages: training-free, or ONNX."""
     if not isinstance(network, CascadeNetwork):
         raise UserError(f'"{name}" has no stages to explain: give --model a trained checkpoint, or "bundled".')
     return network
@@ -47,7 +39,7 @@ def network_with_stages(network: object, name: str) -> CascadeNetwork:
 def decoder_names(network: CascadeNetwork) -> tuple[str, ...]:
     """Name the decoders by the blocks of their stage, as the paper writes them; several of one stage are numbered."""
     stages, per_stage = network.head.stages, len(network.head.decoders) // len(network.head.stages)
-    names = [f"stage {{{_blocks(stage)}}}" for stage in stages]
+    names = [f"stage {{{short_stage(stage).replace(',', ', ')}}}" for stage in stages]
     if per_stage == 1:
         return tuple(names)
     return tuple(f"{name}, decoder {number + 1}" for name in names for number in range(per_stage))
@@ -70,11 +62,3 @@ def stage_masks(predictor: Predictor, text: Tensor) -> StageMasks:
     """
     by_class = predictor.stage_scores(text).transpose(0, 1).cpu().numpy()
     return StageMasks(decoder_names(predictor.cascade), by_class[:, :-1], by_class[:, -1])
-
-
-def _blocks(stage: Sequence[int]) -> str:
-    """Blocks as the paper writes them: "6-8" where they follow each other, else "3, 6, 9"."""
-    first, last = stage[0], stage[-1]
-    if len(stage) > 1 and list(stage) == list(range(first, last + 1)):
-        return f"{first}-{last}"
-    return ", ".join(str(block) for block in stage)

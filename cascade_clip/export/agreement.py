@@ -19,14 +19,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Case:
-    """The sizes of one input.
-
-    Attributes:
-        images: B, images at once.
-        classes: K, text embeddings.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-    """
+    """The sizes of one input: B images of height x width pixels, and K text embeddings."""
 
     images: int
     classes: int
@@ -63,9 +56,9 @@ def compare_with_torch(
     """Compare both on the same random images and unit text embeddings.
 
     Args:
-        network: The network in PyTorch, on the CPU.
-        exported: The exported file: image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
-        joint: C.
+        network: On the CPU.
+        exported: Image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
+        joint: C, dimension of the text embeddings.
         cases: Sizes of the inputs.
 
     Raises:
@@ -78,21 +71,16 @@ def compare_with_torch(
         text = F.normalize(torch.randn(case.classes, joint, generator=generator), dim=-1)
         with torch.no_grad():
             expected, given = network(image, text), exported(image, text)
-        result = _result(case, expected, given)
+        largest = expected.abs().max().item()
+        difference = (given - expected).abs().max().item() / max(largest, torch.finfo(torch.float32).tiny)
+        equal = (given.argmax(dim=1) == expected.argmax(dim=1)).float().mean().item()
         # Not `>`: a NaN must fail too.
-        if not result.difference <= TOLERANCE:
+        if not difference <= TOLERANCE:
             raise UserError(
                 f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"
-                f" {case.width} pixels and {case.classes} classes mask logits differ by {result.difference:.1e} of the"
+                f" {case.width} pixels and {case.classes} classes mask logits differ by {difference:.1e} of the"
                 f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
                 " version of torch and onnxruntime."
             )
-        results.append(result)
+        results.append(CaseResult(case, difference, largest, equal))
     return results
-
-
-def _result(case: Case, expected: Tensor, given: Tensor) -> CaseResult:
-    largest = expected.abs().max().item()
-    difference = (given - expected).abs().max().item() / max(largest, torch.finfo(torch.float32).tiny)
-    equal = (given.argmax(dim=1) == expected.argmax(dim=1)).float().mean().item()
-    return CaseResult(case, difference, largest, equal)

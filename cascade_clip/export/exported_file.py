@@ -72,13 +72,7 @@ def trace(network: CascadeNetwork, joint: int, side: int | None) -> ExportedProg
 
 
 def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]) -> None:
-    """Write a traced network as ONNX; above 2 GB its weights lie in a second file beside it.
-
-    Args:
-        program: The graph that `trace` returned.
-        file: Where to write.
-        metadata: Key-value pairs that are written into the file.
-    """
+    """Write a traced network as ONNX with pairs `metadata`; above 2 GB its weights are in a second file beside it."""
     if _attends_beyond_four_axes(program):
         program = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
     with _without_folding_warnings():

@@ -31,10 +31,7 @@ CARD = "README.md"
 class ExportedModel:
     """What `export_model` wrote.
 
-    Attributes:
-        folder: The folder.
-        record: The content of `export.json`.
-        results: The comparison with PyTorch, case by case.
+    `record` is the content of `export.json`, `results` the comparison with PyTorch, case by case.
     """
 
     folder: Path
@@ -97,10 +94,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") ->
 def load_exported(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> CascadeCLIP:
     """Load a model that `export_model` wrote as ONNX, to run in onnxruntime.
 
-    Args:
-        folder: The folder.
-        device: `auto`, `cpu` or `cuda`.
-        precision: `fp32`, which the file was written in.
+    `device` is `auto`, `cpu` or `cuda`; `precision` can only be `fp32`, which the file was written in.
 
     Raises:
         UserError: No ONNX export there, a damaged one, or a device or precision that cannot be had.

@@ -62,16 +62,6 @@ def test_all_patches_of_all_images_are_compared(tiny_model: CascadeCLIP, trained
     assert (similarity.title, similarity.row_model, similarity.column_model) == ("after", "run", "run")
 
 
-@pytest.mark.parametrize("estimator", ["exact", "unbiased"])
-def test_identity_symmetry_and_range(trained: ObservedModel, estimator: str):
-    settings = SimilaritySettings(tokens=("patch", "class"), estimator=estimator, batch=8)
-    for similarity in layer_similarities(trained, noise(20), settings):
-        assert np.allclose(similarity.matrix, similarity.matrix.T, atol=1e-12)
-        assert np.allclose(similarity.matrix.diagonal(), 1)
-        assert similarity.matrix.min() > -0.2
-        assert similarity.matrix.max() <= 1.2 if estimator == "unbiased" else 1 + 1e-12
-
-
 def test_before_stands_before_after_and_the_crossed_matrix_last(trained: ObservedModel, before: ObservedModel):
     settings = SimilaritySettings(tokens=("patch", "class"), estimator="unbiased", cross=True)
     found = layer_similarities(trained, noise(12), settings, other=before)
@@ -190,28 +180,36 @@ def test_progress_counts_images(trained: ObservedModel):
     assert told == [(7, 13, "batch 1 of 2"), (13, 13, "batch 2 of 2")]
 
 
-def test_clip_has_no_head(trained: ObservedModel, before: ObservedModel):
-    with pytest.raises(
-        UserError, match='"CLIP" has no taps of patch tokens: CLIP as it is and the class token have only'
-    ):
-        layer_similarities(before, noise(6), SimilaritySettings(layers=("taps",)))
-    with pytest.raises(UserError, match='"run" has no stages of class tokens'):
-        layer_similarities(trained, noise(6), SimilaritySettings(layers=("stages",), tokens=("class",)))
+GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
 
 
-def test_too_few_too_many_and_too_equal_images_are_refused(trained: ObservedModel, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match="3 images give 3 class tokens, from which no similarity can be estimated"):
-        layer_similarities(trained, noise(3), SimilaritySettings(tokens=("class",)))
-    with pytest.raises(UserError, match="A square of 10 pixels is smaller than a patch of 16"):
-        layer_similarities(trained, noise(6), SimilaritySettings(side=10))
-    grey = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
-    with pytest.raises(UserError, match="class tokens of block 1 hardly differ on these 6 images"):
-        layer_similarities(trained, grey, SimilaritySettings(tokens=("class",)))
+@pytest.mark.parametrize(
+    ("model", "images", "settings", "message"),
+    [
+        ("before", noise(6), {"layers": ("taps",)}, '"CLIP" has no taps of patch tokens: CLIP as it is and the class'),
+        ("trained", noise(6), {"layers": ("stages",), "tokens": ("class",)}, '"run" has no stages of class tokens'),
+        ("trained", noise(3), {"tokens": ("class",)}, "3 images give 3 class tokens, from which no similarity can"),
+        ("trained", noise(6), {"side": 10}, "A square of 10 pixels is smaller than a patch of 16"),
+        ("trained", GREY, {"tokens": ("class",)}, "class tokens of block 1 hardly differ on these 6 images"),
+        (
+            "trained",
+            noise(6),
+            {"estimator": "exact"},
+            r"would hold 96 tokens of 4 layers, 0\.0 GiB: take --estimator unb",
+        ),
+    ],
+)
+def test_refusals(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    images: ImageSet,
+    settings: dict[str, Any],
+    message: str,
+):
     monkeypatch.setattr(layer_similarity, "MOST_EXACT_VALUES", 1000)
-    with pytest.raises(
-        UserError, match=r"The exact form would hold 96 tokens of 4 layers, 0\.0 GiB: take --estimator unb"
-    ):
-        layer_similarities(trained, noise(6), SimilaritySettings(estimator="exact"))
+    with pytest.raises(UserError, match=message):
+        layer_similarities(request.getfixturevalue(model), images, SimilaritySettings(**settings))
 
 
 def test_images_of_a_dataset_and_of_files(squares: Path, tmp_path: Path):

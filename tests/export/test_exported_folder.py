@@ -24,6 +24,7 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 
+NEWER = {"format_version": 99, "tool": "cascade-clip 9", "format": "onnx", "file": "m", "patch_size": 16}
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 
 
@@ -202,22 +203,17 @@ def test_formats_and_precisions_that_are_refused(exported: ExportedModel, model:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (
-            lambda folder: (folder / "model.onnx").write_bytes(b"x"),
-            r"model\.onnx\" cannot be read .*export the model again",
-        ),
-        (lambda folder: (folder / "model.onnx").unlink(), r"holds no model\.onnx: copy the folder again"),
-        (lambda folder: (folder / "export.json").write_text("{}"), "is damaged: export the model again"),
-        (
-            lambda folder: (folder / "export.json").write_text(
-                '{"format_version": 99, "tool": "cascade-clip 9", "format": "onnx", "file": "m", "patch_size": 16}'
-            ),
-            "was exported by cascade-clip 9: update with",
-        ),
+        ({"model.onnx": "x"}, r"model\.onnx\" cannot be read .*export the model again"),
+        ({"model.onnx": None}, r"holds no model\.onnx: copy the folder again"),
+        ({"export.json": "{}"}, "is damaged: export the model again"),
+        ({"export.json": json.dumps(NEWER)}, "was exported by cascade-clip 9: update with"),
     ],
 )
-def test_damaged_folders(damage: object, message: str, exported: ExportedModel, tmp_path: Path) -> None:
+def test_damaged_folders(damage: dict[str, str | None], message: str, exported: ExportedModel, tmp_path: Path) -> None:
     folder = shutil.copytree(exported.folder, tmp_path / "copy")
-    damage(folder)
+    for name, content in damage.items():
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_text(content)
     with pytest.raises(UserError, match=message):
         load_exported(folder, device="cpu")
