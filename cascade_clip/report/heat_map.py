@@ -1,10 +1,11 @@
-"""Layer similarity as heat maps: side by side, the last block's row framed, neighbours marked (paper, Figure 4)."""
+"""Layer similarity as heat maps, in files and in a page: the last block framed, neighbours marked (paper, Figure 4)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import numpy as np
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.report.charts import Spec, chart_png, isolated, matrix_chart, printable
+from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
+from cascade_clip.report.page import flattened, render_page, write_page
 from cascade_clip.report.palette import BOTH, HIGHLIGHT
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
 """Colours of the frames."""
+TOKENS = {"patch": "Patch tokens", "class": "Class token"}
 LONGEST_NAME = 40
 _BLOCK = "block "
 
@@ -147,3 +150,52 @@ def _axis_name(names: Sequence[str], model: str, similarity: LayerSimilarity) ->
 def _shortened(text: str) -> str:
     """A text whose end says most, as a path's."""
     return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
+
+
+def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: Mapping[str, Any]) -> Path:
+    """Write the page, whole or not at all.
+
+    Args:
+        folder: Folder of the page; made where it does not exist.
+        matrices: In the order in which they are shown; those of the same tokens stand side by side.
+        record: What the JSON says beside the matrices: model, images, settings.
+
+    Returns:
+        folder/index.html, one file with everything inside.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    kinds = dict.fromkeys(matrix.tokens for matrix in matrices)
+    groups = [
+        {
+            "heading": TOKENS.get(kind, kind),
+            "matrices": [_shown(matrix, k) for k, matrix in enumerate(matrices) if matrix.tokens == kind],
+        }
+        for kind in kinds
+    ]
+    html = render_page(
+        "cka.html.jinja",
+        title=_heading(matrices),
+        images=max((matrix.images for matrix in matrices), default=0),
+        groups=groups,
+        settings=flattened(record),
+    )
+    return write_page(folder / "index.html", html)
+
+
+def _heading(matrices: Sequence[LayerSimilarity]) -> str:
+    models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
+    return f"How alike the layers are: {', '.join(models)}" if models else "How alike the layers are"
+
+
+def _shown(similarity: LayerSimilarity, number: int) -> dict[str, Any]:
+    """One matrix with the figures that sum it up."""
+    neighbours, last_row = similarity.mean_of_neighbours, similarity.mean_of_last_row
+    return {
+        "similarity": similarity,
+        "chart": chart_svg(similarity_chart(similarity), f"CKA: {similarity.title}", name=f"matrix-{number}"),
+        "neighbours": "" if math.isnan(neighbours) else f"{neighbours:.2f}",
+        "framed": "" if similarity.last_block is None else similarity.rows[similarity.last_block],
+        "framed_mean": "" if math.isnan(last_row) else f"{last_row:.2f}",
+    }

@@ -5,7 +5,7 @@ from report_pages import layer_similarities
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from cascade_clip.report.cka_page import write_cka_report
+from cascade_clip.report.heat_map import write_cka_report
 
 
 @pytest.fixture(scope="module")

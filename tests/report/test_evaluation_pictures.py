@@ -6,8 +6,7 @@ from report_pages import evaluation_page
 
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import ImageResult
-from cascade_clip.report.evaluation_page import EvaluationPage
-from cascade_clip.report.evaluation_pictures import write_evaluation_pictures
+from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation_pictures
 
 
 def page(*groups: str) -> EvaluationPage:

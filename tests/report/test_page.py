@@ -10,9 +10,9 @@ from report_pages import HOSTILE, evaluation_page, layer_similarities, written_p
 from selenium.webdriver.support.ui import WebDriverWait
 
 from cascade_clip.errors import UserError
-from cascade_clip.report.cka_page import write_cka_report
 from cascade_clip.report.evaluation_page import write_evaluation_report
 from cascade_clip.report.gallery import write_gallery
+from cascade_clip.report.heat_map import write_cka_report
 from cascade_clip.report.page import data_uri, flattened, page_jpeg, write_page
 
 
