@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from cascade_clip.errors import UserError
@@ -80,6 +79,11 @@ class EvaluationPage:
     pictures: Sequence[PicturedImage]
     log: Log
 
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Names of the unseen classes."""
+        return frozenset(self.scores.classes[index] for index in self.scores.unseen)
+
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     """Write the page, whole or not at all.
@@ -94,7 +98,7 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     Raises:
         UserError: The folder cannot be written to.
     """
-    scores = page.scores
+    scores, known = page.scores, [image for image in page.images if not math.isnan(image.miou)]
     html = render_page(
         "evaluation.html.jinja",
         title=page.title,
@@ -105,13 +109,10 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         has_unseen=bool(scores.unseen),
         scores=scores,
         colours=page.colours,
-        bars=_bars(scores),
-        charts=_curves(page.log),
-        confusion=_confusion(page),
+        **_charts(page),
         confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
         pairs=page.pairs,
-        histogram=_histogram(page.images),
-        lowest=_lowest(page.images),
+        lowest=sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES],
         pictures=page.pictures,
         examples=[
             (heading, [p for p in page.pictures if p.group == group]) for group, heading in GROUP_HEADINGS.items()
@@ -121,29 +122,24 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     return write_page(folder / "index.html", html)
 
 
-def _curves(log: Log) -> list[Markup]:
-    panels = [panel for panel in curve_panels(log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
-    return [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)]
-
-
-def _bars(scores: Scores) -> list[Markup]:
-    summary = "IoU of the classes, sorted; the values are in the table below."
-    return [chart_svg(one, summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))]
-
-
-def _confusion(page: EvaluationPage) -> Markup | None:
-    unseen = {page.scores.classes[index] for index in page.scores.unseen}
-    chart = confusion_chart(page.confusion, page.scores.classes, page.pairs, unseen)
-    summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
-    return None if chart is None else chart_svg(chart, summary, name="confusion")
-
-
-def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
-    drawn = histogram_chart(images)
-    if drawn is None:
-        return None
-    chart, words = drawn
-    return {"chart": chart_svg(chart, f"How many images have which mIoU: {words}.", name="images"), "words": words}
+def _charts(page: EvaluationPage) -> dict[str, Any]:
+    """The drawings of the page, by the names that the template has for them."""
+    scores, histogram = page.scores, histogram_chart(page.images)
+    bars_summary = "IoU of the classes, sorted; the values are in the table below."
+    panels = [panel for panel in curve_panels(page.log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
+    confusion = confusion_chart(page.confusion, scores.classes, page.pairs, page.unseen)
+    confusion_summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
+    drawn: dict[str, Any] = {
+        "bars": [chart_svg(one, bars_summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))],
+        "charts": [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)],
+        "confusion": confusion and chart_svg(confusion, confusion_summary, name="confusion"),
+        "histogram": None,
+    }
+    if histogram:
+        chart, words = histogram
+        svg = chart_svg(chart, f"How many images have which mIoU: {words}.", name="images")
+        drawn["histogram"] = {"chart": svg, "words": words}
+    return drawn
 
 
 def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, str]]:
@@ -165,11 +161,6 @@ def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, 
     return cards
 
 
-def _lowest(images: Sequence[ImageResult]) -> list[ImageResult]:
-    known = [image for image in images if not math.isnan(image.miou)]
-    return sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES]
-
-
 def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     """Write all pictures of an evaluation, or none where one fails.
 
@@ -184,10 +175,9 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     Raises:
         UserError: The folder cannot be written to.
     """
-    unseen = frozenset(page.scores.classes[index] for index in page.scores.unseen)
     contents = {
         "confusion.png": confusion_figure(
-            page.confusion, page.scores.classes, page.pairs, unseen=unseen, title=page.title
+            page.confusion, page.scores.classes, page.pairs, unseen=page.unseen, title=page.title
         ),
         "classes.png": class_iou_figure(page.scores, title=page.title),
         "images.csv": _table(page.images),
@@ -195,7 +185,7 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     for group in GROUPS:
         for number, pictured in enumerate((one for one in page.pictures if one.group == group), start=1):
             encoded = io.BytesIO()
-            picture_sheet([pictured], unseen).save(encoded, "JPEG", quality=QUALITY)
+            picture_sheet([pictured], page.unseen).save(encoded, "JPEG", quality=QUALITY)
             contents[f"{group}-{number}.jpg"] = encoded.getvalue()
     files = {folder / name: content for name, content in contents.items()}
     try:

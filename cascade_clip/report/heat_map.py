@@ -67,18 +67,11 @@ def similarity_csv(similarities: Sequence[LayerSimilarity]) -> str:
 
 
 def heat_map_png(similarities: Sequence[LayerSimilarity]) -> bytes:
-    """Draw matrices with one colour scale from 0 to 1, those of one kind of tokens in one row.
-
-    Args:
-        similarities: At least one.
-
-    Returns:
-        A PNG.
-    """
+    """Draw at least one matrix as PNG with one colour scale from 0 to 1, those of one kind of tokens in one row."""
     rows = []
     for kind in dict.fromkeys(similarity.tokens for similarity in similarities):
-        beside = [_titled(similarity) for similarity in similarities if similarity.tokens == kind]
-        rows.append({"hconcat": beside, "spacing": 30})
+        beside = [one for one in similarities if one.tokens == kind]
+        rows.append({"hconcat": [{**similarity_chart(one), "title": _heading(one)} for one in beside], "spacing": 30})
     notes = []
     if any(similarity.last_block is not None for similarity in similarities):
         notes.append("orange frame: last block with all layers")
@@ -97,16 +90,16 @@ def similarity_chart(similarity: LayerSimilarity) -> Spec:
         ]
         for row, values in zip(similarity.rows, similarity.matrix, strict=True)
     ]
+    crossed = similarity.row_model != similarity.column_model
+    rows, row_axis = _axis(similarity.rows, similarity.row_model if crossed else "")
+    columns, column_axis = _axis(similarity.columns, similarity.column_model if crossed else "")
     return matrix_chart(
         similarity.matrix,
-        _short_names(similarity.rows),
-        _short_names(similarity.columns),
+        rows,
+        columns,
         texts=texts,
         says=says,
-        axes=(
-            _axis_name(similarity.rows, similarity.row_model, similarity),
-            _axis_name(similarity.columns, similarity.column_model, similarity),
-        ),
+        axes=(row_axis, column_axis),
         legend={"title": "linear CKA", "format": ".1f"},
         frames=[(row, column, NEIGHBOURS) for row, column in similarity.neighbours],
         framed_row=None if similarity.last_block is None else (similarity.last_block, LAST_BLOCK),
@@ -121,30 +114,17 @@ def short_value(value: float) -> str:
     return "1" if rounded == "1.00" else "0" if rounded in {"0.00", "-0.00"} else rounded.replace("0.", ".", 1)
 
 
-def _titled(similarity: LayerSimilarity) -> Spec:
-    heading = {
-        "text": _shortened(printable(similarity.title)),
-        "subtitle": similarity.basis,
-        "fontSize": 12,
-        "offset": 10,
-        "subtitlePadding": 4,
-    }
-    return {**similarity_chart(similarity), "title": heading}
+def _heading(similarity: LayerSimilarity) -> Spec:
+    text = {"text": _shortened(printable(similarity.title)), "subtitle": similarity.basis}
+    return {**text, "fontSize": 12, "offset": 10, "subtitlePadding": 4}
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
-    """Numbers alone where all layers are blocks; the axis says so."""
-    return [name.removeprefix(_BLOCK) for name in names] if _only_blocks(names) else list(names)
-
-
-def _only_blocks(names: Sequence[str]) -> bool:
-    return all(name.startswith(_BLOCK) for name in names)
-
-
-def _axis_name(names: Sequence[str], model: str, similarity: LayerSimilarity) -> str:
-    kind = "block" if _only_blocks(names) else "layer"
-    crossed = similarity.row_model != similarity.column_model
-    return f"{kind} of {_shortened(printable(model))}" if crossed else kind
+def _axis(names: Sequence[str], model: str) -> tuple[list[str], str]:
+    """Names and title of an axis: numbers alone where all layers are blocks, and the model where it is given."""
+    blocks = all(name.startswith(_BLOCK) for name in names)
+    kind = "block" if blocks else "layer"
+    title = f"{kind} of {_shortened(printable(model))}" if model else kind
+    return [name.removeprefix(_BLOCK) for name in names] if blocks else list(names), title
 
 
 def _shortened(text: str) -> str:
@@ -166,27 +146,22 @@ def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: 
     Raises:
         UserError: The folder cannot be written to.
     """
-    kinds = dict.fromkeys(matrix.tokens for matrix in matrices)
+    models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
     groups = [
         {
             "heading": TOKENS.get(kind, kind),
             "matrices": [_shown(matrix, k) for k, matrix in enumerate(matrices) if matrix.tokens == kind],
         }
-        for kind in kinds
+        for kind in dict.fromkeys(matrix.tokens for matrix in matrices)
     ]
     html = render_page(
         "cka.html.jinja",
-        title=_heading(matrices),
+        title="How alike the layers are" + (f": {', '.join(models)}" if models else ""),
         images=max((matrix.images for matrix in matrices), default=0),
         groups=groups,
         settings=flattened(record),
     )
     return write_page(folder / "index.html", html)
-
-
-def _heading(matrices: Sequence[LayerSimilarity]) -> str:
-    models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
-    return f"How alike the layers are: {', '.join(models)}" if models else "How alike the layers are"
 
 
 def _shown(similarity: LayerSimilarity, number: int) -> dict[str, Any]:
