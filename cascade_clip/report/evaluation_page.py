@@ -86,14 +86,7 @@ class EvaluationPage:
 
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
-    """Write the page, whole or not at all.
-
-    Args:
-        folder: Folder of the page; made where it does not exist.
-        page: What it shows.
-
-    Returns:
-        folder/index.html, one file with everything inside.
+    """Write folder/index.html, one file with everything inside, whole or not at all.
 
     Raises:
         UserError: The folder cannot be written to.

@@ -140,9 +140,6 @@ def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: 
         matrices: In the order in which they are shown; those of the same tokens stand side by side.
         record: What the JSON says beside the matrices: model, images, settings.
 
-    Returns:
-        folder/index.html, one file with everything inside.
-
     Raises:
         UserError: The folder cannot be written to.
     """
