@@ -14,9 +14,8 @@ from cascade_clip.analysis import layer_similarity, layer_tokens, observed_model
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
-from cascade_clip.report import cka_page, heat_map
+from cascade_clip.report import heat_map
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.heat_map import heat_maps, summary_table
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
     DataOption,
@@ -29,6 +28,7 @@ from cascade_clip_cli.options import (
     StreamOption,
 )
 from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -188,7 +188,7 @@ def _write(
         stdout.print(summary_table(similarities))
         stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
     if report is not None:
-        page = cka_page.write_cka_report(report, similarities, record)
+        page = heat_map.write_cka_report(report, similarities, record)
         if json_file != STDOUT:
             stdout.print(f"report written to {page}", highlight=False, markup=False)
     if json_file is not None:

@@ -12,7 +12,7 @@ from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import predictor as inference_predictor
-from cascade_clip.report import evaluation_page, evaluation_pictures, palette, picture_sheets
+from cascade_clip.report import evaluation_page, palette, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
@@ -95,7 +95,7 @@ def write_pictures_and_report(
         return []
     page, written = _page(evaluation, checkpoint), []
     if pictures is not None:
-        evaluation_pictures.write_evaluation_pictures(pictures, page)
+        evaluation_page.write_evaluation_pictures(pictures, page)
         written.append(pictures)
     if report is not None:
         written.append(evaluation_page.write_evaluation_report(report, page))

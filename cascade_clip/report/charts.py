@@ -58,20 +58,9 @@ _CONFIG = {
 
 
 def chart_png(spec: Spec, title: str = "", *, notes: Sequence[str] = ()) -> bytes:
-    """Draw a chart as PNG; equal charts give equal bytes.
-
-    Args:
-        spec: The chart.
-        title: Its heading; a long one is broken into lines.
-        notes: Lines below the heading.
-    """
-    heading = {
-        "text": wrap(printable(title), LONGEST_LINE),
-        "subtitle": list(notes),
-        "fontSize": 13,
-        "offset": 14,
-        "subtitlePadding": 5,
-    }
+    """Draw a chart as PNG under its title, broken into lines, and notes; equal charts give equal bytes."""
+    text = {"text": wrap(printable(title), LONGEST_LINE), "subtitle": list(notes)}
+    heading = {**text, "fontSize": 13, "offset": 14, "subtitlePadding": 5}
     whole = {"title": heading, **spec, "background": hex_colour(PAPER), "padding": 14, "config": _CONFIG}
     drawn = Image.open(io.BytesIO(vl_convert.vegalite_to_png(json.dumps(whole, allow_nan=False), scale=PNG_SCALE)))
     png = io.BytesIO()

@@ -14,18 +14,10 @@ Log = Sequence[Mapping[str, Any]]
 `validation`, fractions 0..1 or None. Lines that hold neither are passed over."""
 Points = list[tuple[float, float]]
 
-LOSSES: tuple[tuple[str, str, Colour], ...] = (
-    ("loss", "loss", INK),
-    ("focal", "focal", FIRST_COLOURS[0]),
-    ("dice", "dice", FIRST_COLOURS[1]),
-    ("ssim", "SSIM", FIRST_COLOURS[1]),
-)
-"""Terms of the loss as the log names them, as readers know them, and their colours."""
-VALIDATION: tuple[tuple[str, str, Colour], ...] = (
-    ("miou_seen", "seen mIoU", SEEN),
-    ("miou_unseen", "unseen mIoU", UNSEEN),
-    ("hiou", "hIoU", BOTH),
-)
+LOSSES = {"loss": INK, "focal": FIRST_COLOURS[0], "dice": FIRST_COLOURS[1], "SSIM": FIRST_COLOURS[1]}
+"""Terms of the loss as readers know them, and their colours; the log names them in small letters."""
+VALIDATION = {"seen mIoU": ("miou_seen", SEEN), "unseen mIoU": ("miou_unseen", UNSEEN), "hIoU": ("hiou", BOTH)}
+"""Scores as readers know them, their names in the log, and their colours."""
 DASHES = ([1, 0], [7, 3], [2, 2.5])
 """Strokes of a panel's curves, which tell them apart without colour too."""
 WIDE_RANGE = 20
@@ -40,15 +32,7 @@ WIDE, HIGH = 620, 160
 
 
 def curves_figure(log: Log, *, title: str = "") -> bytes:
-    """Draw what a run has logged so far.
-
-    Args:
-        log: Lines of metrics.jsonl.
-        title: Names the run.
-
-    Returns:
-        A PNG with three panels; one without values says so.
-    """
+    """Draw what a run has logged so far as PNG with three panels; one without values says so."""
     panels = curve_panels(log, WIDE, HIGH)
     drawn = [spec or _empty_panel(heading) for heading, spec in panels.items()]
     apart = {"scale": {"color": "independent", "strokeDash": "independent"}}
@@ -56,17 +40,11 @@ def curves_figure(log: Log, *, title: str = "") -> bytes:
 
 
 def curve_panels(log: Log, width: int, height: int) -> dict[str, Spec | None]:
-    """The panels of a run, by their heading; None where the log holds no value for one.
-
-    Args:
-        log: Lines of metrics.jsonl.
-        width: Of a panel, in pixels.
-        height: Of a panel, in pixels.
-    """
-    scores = {name: (_points(log, key, "validation"), colour) for key, name, colour in VALIDATION}
+    """The panels of a run, of a size in pixels, by their heading; None where the log holds no value for one."""
+    scores = {name: (_points(log, key, "validation"), colour) for name, (key, colour) in VALIDATION.items()}
     if not scores["unseen mIoU"][0]:  # fully supervised: one figure over all classes
         scores = {"mIoU": (_points(log, "miou", "validation"), SEEN)}
-    losses = {name: (_points(log, key), colour) for key, name, colour in LOSSES}
+    losses = {name: (_points(log, name.lower()), colour) for name, colour in LOSSES.items()}
     rates = {"learning rate": (_points(log, "lr"), FIRST_COLOURS[2])}
     values = [value for points, _ in losses.values() for _, value in points]
     wide = bool(values) and min(values) > 0 and max(values) > WIDE_RANGE * min(values)
@@ -84,12 +62,7 @@ def curve_summary(spec: Spec) -> str:
 
 
 def _panel(
-    heading: str,
-    curves: Mapping[str, tuple[Points, Colour]],
-    width: int,
-    height: int,
-    *,
-    logarithmic: bool = False,
+    heading: str, curves: Mapping[str, tuple[Points, Colour]], width: int, height: int, *, logarithmic: bool = False
 ) -> Spec | None:
     drawn = {name: (points, colour) for name, (points, colour) in curves.items() if points}
     if not drawn:
@@ -105,7 +78,7 @@ def _panel(
         for most in (MOST_POINTS, MOST_DOTS)
     )
     few = all(len(points) <= MOST_DOTS for points, _ in drawn.values())
-    dot = {"type": "circle", "size": 36, "opacity": 1} if few else {"type": "circle", "size": 140, "opacity": 0}
+    dot = {"type": "circle", "size": 36 if few else 140, "opacity": 1 if few else 0}
     colours = {"domain": list(labels.values()), "range": [hex_colour(colour) for _, colour in drawn.values()]}
     strokes = {"domain": list(labels.values()), "range": DASHES[: len(labels)]}
     dashes = {"field": "curve", "type": "nominal", "scale": strokes, "legend": LEGEND}

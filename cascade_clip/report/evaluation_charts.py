@@ -26,12 +26,7 @@ HISTOGRAM_BINS = 20
 
 
 def class_iou_figure(scores: Scores, *, title: str = "") -> bytes:
-    """Draw the bars of `class_iou_columns` side by side as PNG.
-
-    Args:
-        scores: What was measured.
-        title: Says on what.
-    """
+    """Draw the bars of `class_iou_columns` side by side as PNG; `title` says what was measured."""
     columns = class_iou_columns(scores) or [text_chart(["Nothing is labelled."])]
     return chart_png({"hconcat": columns, "spacing": 24}, title, notes=["IoU of every class; dashed: mIoU"])
 
@@ -39,11 +34,7 @@ def class_iou_figure(scores: Scores, *, title: str = "") -> bytes:
 def class_iou_columns(scores: Scores) -> list[Spec]:
     """Draw a bar for every class that has an IoU, the best first; unseen ones in their colour and with a star.
 
-    Args:
-        scores: What was measured.
-
-    Returns:
-        Charts of at most 40 classes, to stand side by side; the first has the legend with the means.
+    Each chart has at most 40 classes, to stand side by side; the first has the legend with the means.
     """
     order = sorted((i for i, iou in enumerate(scores.iou) if not math.isnan(iou)), key=lambda i: (-scores.iou[i], i))
     count = max(1, -(-len(order) // CLASSES_OF_A_COLUMN))
@@ -161,9 +152,6 @@ def confusion_chart(
 
 def histogram_chart(images: Sequence[ImageResult]) -> tuple[Spec, str] | None:
     """Draw how many images have which mIoU, in twenty equal steps.
-
-    Args:
-        images: How every image fares.
 
     Returns:
         The chart and what it says in words; None where no image has an mIoU.

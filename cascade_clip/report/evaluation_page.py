@@ -1,34 +1,42 @@
-"""The page of one evaluation: scores beside the paper's, classes, curves, confusion, examples."""
+"""The page and the pictures of one evaluation: scores beside the paper's, classes, curves, confusion, examples."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
-from cascade_clip.evaluation.details import ConfusedPair, ImageResult, largest_classes
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
+from cascade_clip.files import write_files
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
 from cascade_clip.report.evaluation_charts import (
     MOST_CONFUSION_CLASSES,
     class_iou_columns,
+    class_iou_figure,
     confusion_chart,
+    confusion_figure,
     histogram_chart,
 )
 from cascade_clip.report.page import MISSING, flattened, render_page, write_page
 from cascade_clip.report.palette import NOT_COUNTED, RIGHT, WRONG, Colour
-from cascade_clip.report.picture_sheets import PicturedImage
+from cascade_clip.report.picture_sheets import PicturedImage, picture_sheet
 
 CURVES_WIDTH, CURVES_HEIGHT = 300, 180
 """Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
+QUALITY = 92
+_EXAMPLE = re.compile(rf"({'|'.join(GROUPS)})-\d+\.jpg")
 CARDS = (
     ("miou_seen", "Seen mIoU", "seen"),
     ("miou_unseen", "Unseen mIoU", "unseen"),
@@ -71,21 +79,19 @@ class EvaluationPage:
     pictures: Sequence[PicturedImage]
     log: Log
 
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Names of the unseen classes."""
+        return frozenset(self.scores.classes[index] for index in self.scores.unseen)
+
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
-    """Write the page, whole or not at all.
-
-    Args:
-        folder: Folder of the page; made where it does not exist.
-        page: What it shows.
-
-    Returns:
-        folder/index.html, one file with everything inside.
+    """Write folder/index.html, one file with everything inside, whole or not at all.
 
     Raises:
         UserError: The folder cannot be written to.
     """
-    scores = page.scores
+    scores, known = page.scores, [image for image in page.images if not math.isnan(image.miou)]
     html = render_page(
         "evaluation.html.jinja",
         title=page.title,
@@ -96,13 +102,10 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         has_unseen=bool(scores.unseen),
         scores=scores,
         colours=page.colours,
-        bars=_bars(scores),
-        charts=_curves(page.log),
-        confusion=_confusion(page),
+        **_charts(page),
         confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
         pairs=page.pairs,
-        histogram=_histogram(page.images),
-        lowest=_lowest(page.images),
+        lowest=sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES],
         pictures=page.pictures,
         examples=[
             (heading, [p for p in page.pictures if p.group == group]) for group, heading in GROUP_HEADINGS.items()
@@ -112,29 +115,24 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     return write_page(folder / "index.html", html)
 
 
-def _curves(log: Log) -> list[Markup]:
-    panels = [panel for panel in curve_panels(log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
-    return [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)]
-
-
-def _bars(scores: Scores) -> list[Markup]:
-    summary = "IoU of the classes, sorted; the values are in the table below."
-    return [chart_svg(one, summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))]
-
-
-def _confusion(page: EvaluationPage) -> Markup | None:
-    unseen = {page.scores.classes[index] for index in page.scores.unseen}
-    chart = confusion_chart(page.confusion, page.scores.classes, page.pairs, unseen)
-    summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
-    return None if chart is None else chart_svg(chart, summary, name="confusion")
-
-
-def _histogram(images: Sequence[ImageResult]) -> dict[str, Any] | None:
-    drawn = histogram_chart(images)
-    if drawn is None:
-        return None
-    chart, words = drawn
-    return {"chart": chart_svg(chart, f"How many images have which mIoU: {words}.", name="images"), "words": words}
+def _charts(page: EvaluationPage) -> dict[str, Any]:
+    """The drawings of the page, by the names that the template has for them."""
+    scores, histogram = page.scores, histogram_chart(page.images)
+    bars_summary = "IoU of the classes, sorted; the values are in the table below."
+    panels = [panel for panel in curve_panels(page.log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
+    confusion = confusion_chart(page.confusion, scores.classes, page.pairs, page.unseen)
+    confusion_summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
+    drawn: dict[str, Any] = {
+        "bars": [chart_svg(one, bars_summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))],
+        "charts": [chart_svg(panel, curve_summary(panel), name=f"curves-{k}") for k, panel in enumerate(panels)],
+        "confusion": confusion and chart_svg(confusion, confusion_summary, name="confusion"),
+        "histogram": None,
+    }
+    if histogram:
+        chart, words = histogram
+        svg = chart_svg(chart, f"How many images have which mIoU: {words}.", name="images")
+        drawn["histogram"] = {"chart": svg, "words": words}
+    return drawn
 
 
 def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, str]]:
@@ -156,6 +154,49 @@ def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, 
     return cards
 
 
-def _lowest(images: Sequence[ImageResult]) -> list[ImageResult]:
-    known = [image for image in images if not math.isnan(image.miou)]
-    return sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES]
+def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
+    """Write all pictures of an evaluation, or none where one fails.
+
+    Args:
+        folder: Made where it does not exist. Examples of an earlier evaluation in it are removed.
+        page: The evaluation.
+
+    Returns:
+        `best-1.jpg` and so on, `median-1.jpg`, `worst-1.jpg` (image, label, prediction, errors), `confusion.png`,
+        `classes.png` (IoU of seen and unseen classes) and `images.csv` (every image's own figures).
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    contents = {
+        "confusion.png": confusion_figure(
+            page.confusion, page.scores.classes, page.pairs, unseen=page.unseen, title=page.title
+        ),
+        "classes.png": class_iou_figure(page.scores, title=page.title),
+        "images.csv": _table(page.images),
+    }
+    for group in GROUPS:
+        for number, pictured in enumerate((one for one in page.pictures if one.group == group), start=1):
+            encoded = io.BytesIO()
+            picture_sheet([pictured], page.unseen).save(encoded, "JPEG", quality=QUALITY)
+            contents[f"{group}-{number}.jpg"] = encoded.getvalue()
+    files = {folder / name: content for name, content in contents.items()}
+    try:
+        write_files(files)
+        for file in set(folder.iterdir()).difference(files):
+            if _EXAMPLE.fullmatch(file.name):
+                file.unlink()
+    except OSError as error:
+        raise UserError(f'The pictures cannot be written to "{folder}": {error.strerror or error}.') from error
+    return list(files)
+
+
+def _table(images: Sequence[ImageResult]) -> bytes:
+    """CSV of the images in the order of the dataset; figures are fractions, empty where they do not exist."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "id", "miou", "pixel_accuracy"])
+    for one in images:
+        figures = ("" if math.isnan(value) else repr(value) for value in (one.miou, one.pixel_accuracy))
+        writer.writerow([one.index, one.id, *figures])
+    return text.getvalue().encode()

@@ -1,10 +1,11 @@
-"""Layer similarity as heat maps: side by side, the last block's row framed, neighbours marked (paper, Figure 4)."""
+"""Layer similarity as heat maps, in files and in a page: the last block framed, neighbours marked (paper, Figure 4)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import numpy as np
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
-from cascade_clip.report.charts import Spec, chart_png, isolated, matrix_chart, printable
+from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
+from cascade_clip.report.page import flattened, render_page, write_page
 from cascade_clip.report.palette import BOTH, HIGHLIGHT
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
 """Colours of the frames."""
+TOKENS = {"patch": "Patch tokens", "class": "Class token"}
 LONGEST_NAME = 40
 _BLOCK = "block "
 
@@ -64,18 +67,11 @@ def similarity_csv(similarities: Sequence[LayerSimilarity]) -> str:
 
 
 def heat_map_png(similarities: Sequence[LayerSimilarity]) -> bytes:
-    """Draw matrices with one colour scale from 0 to 1, those of one kind of tokens in one row.
-
-    Args:
-        similarities: At least one.
-
-    Returns:
-        A PNG.
-    """
+    """Draw at least one matrix as PNG with one colour scale from 0 to 1, those of one kind of tokens in one row."""
     rows = []
     for kind in dict.fromkeys(similarity.tokens for similarity in similarities):
-        beside = [_titled(similarity) for similarity in similarities if similarity.tokens == kind]
-        rows.append({"hconcat": beside, "spacing": 30})
+        beside = [one for one in similarities if one.tokens == kind]
+        rows.append({"hconcat": [{**similarity_chart(one), "title": _heading(one)} for one in beside], "spacing": 30})
     notes = []
     if any(similarity.last_block is not None for similarity in similarities):
         notes.append("orange frame: last block with all layers")
@@ -94,16 +90,16 @@ def similarity_chart(similarity: LayerSimilarity) -> Spec:
         ]
         for row, values in zip(similarity.rows, similarity.matrix, strict=True)
     ]
+    crossed = similarity.row_model != similarity.column_model
+    rows, row_axis = _axis(similarity.rows, similarity.row_model if crossed else "")
+    columns, column_axis = _axis(similarity.columns, similarity.column_model if crossed else "")
     return matrix_chart(
         similarity.matrix,
-        _short_names(similarity.rows),
-        _short_names(similarity.columns),
+        rows,
+        columns,
         texts=texts,
         says=says,
-        axes=(
-            _axis_name(similarity.rows, similarity.row_model, similarity),
-            _axis_name(similarity.columns, similarity.column_model, similarity),
-        ),
+        axes=(row_axis, column_axis),
         legend={"title": "linear CKA", "format": ".1f"},
         frames=[(row, column, NEIGHBOURS) for row, column in similarity.neighbours],
         framed_row=None if similarity.last_block is None else (similarity.last_block, LAST_BLOCK),
@@ -118,32 +114,60 @@ def short_value(value: float) -> str:
     return "1" if rounded == "1.00" else "0" if rounded in {"0.00", "-0.00"} else rounded.replace("0.", ".", 1)
 
 
-def _titled(similarity: LayerSimilarity) -> Spec:
-    heading = {
-        "text": _shortened(printable(similarity.title)),
-        "subtitle": similarity.basis,
-        "fontSize": 12,
-        "offset": 10,
-        "subtitlePadding": 4,
-    }
-    return {**similarity_chart(similarity), "title": heading}
+def _heading(similarity: LayerSimilarity) -> Spec:
+    text = {"text": _shortened(printable(similarity.title)), "subtitle": similarity.basis}
+    return {**text, "fontSize": 12, "offset": 10, "subtitlePadding": 4}
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
-    """Numbers alone where all layers are blocks; the axis says so."""
-    return [name.removeprefix(_BLOCK) for name in names] if _only_blocks(names) else list(names)
-
-
-def _only_blocks(names: Sequence[str]) -> bool:
-    return all(name.startswith(_BLOCK) for name in names)
-
-
-def _axis_name(names: Sequence[str], model: str, similarity: LayerSimilarity) -> str:
-    kind = "block" if _only_blocks(names) else "layer"
-    crossed = similarity.row_model != similarity.column_model
-    return f"{kind} of {_shortened(printable(model))}" if crossed else kind
+def _axis(names: Sequence[str], model: str) -> tuple[list[str], str]:
+    """Names and title of an axis: numbers alone where all layers are blocks, and the model where it is given."""
+    blocks = all(name.startswith(_BLOCK) for name in names)
+    kind = "block" if blocks else "layer"
+    title = f"{kind} of {_shortened(printable(model))}" if model else kind
+    return [name.removeprefix(_BLOCK) for name in names] if blocks else list(names), title
 
 
 def _shortened(text: str) -> str:
     """A text whose end says most, as a path's."""
     return text if len(text) <= LONGEST_NAME else f"…{text[1 - LONGEST_NAME :]}"
+
+
+def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: Mapping[str, Any]) -> Path:
+    """Write the page, whole or not at all.
+
+    Args:
+        folder: Folder of the page; made where it does not exist.
+        matrices: In the order in which they are shown; those of the same tokens stand side by side.
+        record: What the JSON says beside the matrices: model, images, settings.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
+    groups = [
+        {
+            "heading": TOKENS.get(kind, kind),
+            "matrices": [_shown(matrix, k) for k, matrix in enumerate(matrices) if matrix.tokens == kind],
+        }
+        for kind in dict.fromkeys(matrix.tokens for matrix in matrices)
+    ]
+    html = render_page(
+        "cka.html.jinja",
+        title="How alike the layers are" + (f": {', '.join(models)}" if models else ""),
+        images=max((matrix.images for matrix in matrices), default=0),
+        groups=groups,
+        settings=flattened(record),
+    )
+    return write_page(folder / "index.html", html)
+
+
+def _shown(similarity: LayerSimilarity, number: int) -> dict[str, Any]:
+    """One matrix with the figures that sum it up."""
+    neighbours, last_row = similarity.mean_of_neighbours, similarity.mean_of_last_row
+    return {
+        "similarity": similarity,
+        "chart": chart_svg(similarity_chart(similarity), f"CKA: {similarity.title}", name=f"matrix-{number}"),
+        "neighbours": "" if math.isnan(neighbours) else f"{neighbours:.2f}",
+        "framed": "" if similarity.last_block is None else similarity.rows[similarity.last_block],
+        "framed_mean": "" if math.isnan(last_row) else f"{last_row:.2f}",
+    }

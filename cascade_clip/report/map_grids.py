@@ -43,6 +43,21 @@ RESOLUTION = 160
 """Pixels an inch."""
 SCALE, SCALE_LABELS = 0.16, 0.65
 """Width of the colour scale and of its labels."""
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlelocation": "left",
+    "axes.labelcolor": hex_colour(INK),
+    "axes.facecolor": hex_colour(PAPER),
+    "figure.facecolor": hex_colour(PAPER),
+    "text.color": hex_colour(INK),
+    "ytick.color": hex_colour(PALE_INK),
+    "ytick.labelcolor": hex_colour(INK),
+    "image.cmap": "cividis",
+    "image.interpolation": "nearest",
+    # Class names come from users: a dollar sign in them is no formula.
+    "text.parse_math": False,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +102,7 @@ def render_similarity_grid(
             for axes in grid.cells[row][: 1 + len(maps)]:
                 for width, colour in _visible_line(HIGHLIGHT):
                     axes.plot(*point, "o", markersize=6, mfc="none", mew=width, mec=colour)
-        grid.add_scale("cosine similarity")
-        return png_bytes(grid.figure)
+        return grid.png("cosine similarity")
 
 
 def render_stage_grid(image: NDArray[np.uint8], classes: Sequence[ExplainedClass], masks: StageMasks) -> bytes:
@@ -108,8 +122,7 @@ def render_stage_grid(image: NDArray[np.uint8], classes: Sequence[ExplainedClass
             grid.show_image(row, explained.name, f"predicted: {percent(float(explained.predicted.mean()))}")
             _outline(grid.cells[row][0], explained)
             grid.show_maps(row, [*stages, total][: len(headings)], headings)
-        grid.add_scale("mask (sigmoid of the logits)")
-        return png_bytes(grid.figure)
+        return grid.png("mask (sigmoid of the logits)")
 
 
 def _outline(axes: Axes, explained: ExplainedClass) -> None:
@@ -160,14 +173,17 @@ class _MapGrid:
         for axes in places[len(headings) :]:
             axes.set_axis_off()
 
-    def add_scale(self, label: str) -> None:
-        """Put the one colour scale of all maps at the right."""
+    def png(self, label: str) -> bytes:
+        """Put the one colour scale of all maps at the right and draw; equal figures give equal bytes."""
         width, height = self.figure.get_size_inches()
         left, tall = width - MARGIN - SCALE_LABELS - SCALE, height - 2 * MARGIN - HEADING
         place = self.figure.add_axes((left / width, MARGIN / height, SCALE / width, tall / height))
         scale = self.figure.colorbar(self.cells[0][1].images[0], cax=place, label=label)
         scale.outline.set_visible(False)
         place.tick_params(labelsize=8)
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata={"Software": None})
+        return drawn.getvalue()
 
     def _show(self, axes: Axes, shown: NDArray[np.uint8] | NDArray[np.float32], heading: str, **options: Any) -> None:
         height, width = self.image.shape[:2]
@@ -180,20 +196,16 @@ class _MapGrid:
 
 @contextmanager
 def _map_grid(image: NDArray[np.uint8], rows: int, maps: int, limits: tuple[float, float]) -> Iterator[_MapGrid]:
-    """Open a figure of rows of an image and its maps, in the style of all figures inside the block.
+    """Open a figure of rows of an image and at most `maps` maps each; `limits` are the ends of the colour scale."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        rows: Number of rows.
-        maps: Most maps of a row.
-        limits: Values of the darkest and the brightest colour.
-    """
     cell_width, cell_height = _cell_size(image.shape[1] / image.shape[0])
     left, right = NAMES, NAMES + (1 + maps) * (cell_width + GAP)
     width, height = right + SCALE + SCALE_LABELS + MARGIN, 2 * MARGIN + rows * (HEADING + cell_height + GAP) - GAP
-    with new_figure(width, height) as figure:
-        # All sizes are known: arranging dozens of axes by their contents would take seconds.
-        figure.set_layout_engine("none")
+    with mpl.rc_context(STYLE):
+        # All sizes are known: a layout engine that arranges dozens of axes by their contents would take seconds.
+        figure = Figure(figsize=(width, height))
         places = {"left": left / width, "right": (right - GAP) / width}
         places |= {"bottom": MARGIN / height, "top": 1 - (MARGIN + HEADING) / height}
         places |= {"wspace": GAP / cell_width, "hspace": (HEADING + GAP) / cell_height}
@@ -207,49 +219,3 @@ def _map_grid(image: NDArray[np.uint8], rows: int, maps: int, limits: tuple[floa
 def _cell_size(aspect: float) -> tuple[float, float]:
     """Width and height in inches of a cell for pictures of an aspect (width over height)."""
     return max(SMALLEST_CELL, CELL * min(1.0, aspect)), max(SMALLEST_CELL, CELL / max(1.0, aspect))
-
-
-@contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """Open an empty figure in the style of the house; everything drawn inside the block has it.
-
-    No display is needed and nothing global is changed.
-
-    Args:
-        width: In inches.
-        height: In inches.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    style: dict[Any, Any] = {
-        "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "axes.titlesize": 10,
-        "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": hex_colour(PALE_INK),
-        "axes.labelcolor": hex_colour(INK),
-        "axes.facecolor": hex_colour(PAPER),
-        "figure.facecolor": hex_colour(PAPER),
-        "text.color": hex_colour(INK),
-        "xtick.color": hex_colour(PALE_INK),
-        "ytick.color": hex_colour(PALE_INK),
-        "xtick.labelcolor": hex_colour(INK),
-        "ytick.labelcolor": hex_colour(INK),
-        "image.cmap": "cividis",
-        "image.interpolation": "nearest",
-        # Class names come from users: a dollar sign in them is no formula.
-        "text.parse_math": False,
-    }
-    with mpl.rc_context(style):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """Draw a figure as PNG; equal figures give equal bytes."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=RESOLUTION, metadata={"Software": None})
-    return drawn.getvalue()

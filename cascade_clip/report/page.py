@@ -41,7 +41,8 @@ def render_page(template: str, *, pictures_beside: bool = False, **content: Any)
     Returns:
         The HTML page.
     """
-    style, script = _asset("page.css"), _asset("page.js")
+    templates = Path(__file__).with_name("templates")
+    style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = [
         "default-src 'none'",
         f"script-src {_source_hash(script)}",
@@ -67,14 +68,7 @@ def render_page(template: str, *, pictures_beside: bool = False, **content: Any)
 
 
 def write_page(file: Path, html: str) -> Path:
-    """Write a page, whole or not at all.
-
-    Args:
-        file: Where; its folder is made where it does not exist.
-        html: The page.
-
-    Returns:
-        The file.
+    """Write a page, whole or not at all, and the folder it needs; give its file back.
 
     Raises:
         UserError: It cannot be written.
@@ -142,11 +136,6 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"hundredths": _hundredths, "count_of": "{:,}".format, "share": percent, "hex": hex_colour}
     environment.filters["data_uri"] = data_uri
     return environment
-
-
-@cache
-def _asset(name: str) -> str:
-    return Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8")
 
 
 def _source_hash(text: str) -> str:

@@ -45,17 +45,8 @@ hardest: with normal, red-blind or green-blind sight (simulated after Viénot, B
 to black, which means no class, or to white, which means paper."""
 FIRST_COLOURS = CLASS_COLOURS[:11]
 """Colours of lines and bars of figures."""
-SEQUENTIAL: tuple[Colour, ...] = (
-    (0, 34, 78),
-    (26, 56, 111),
-    (67, 78, 108),
-    (97, 101, 111),
-    (125, 124, 120),
-    (155, 148, 118),
-    (188, 174, 108),
-    (222, 201, 88),
-    (254, 232, 56),
-)
+_CIVIDIS = (0x00224E, 0x1A386F, 0x434E6C, 0x61656F, 0x7D7C78, 0x9B9476, 0xBCAE6C, 0xDEC958, 0xFEE838)
+SEQUENTIAL: tuple[Colour, ...] = tuple(_colour(code) for code in _CIVIDIS)
 """Nine even steps of the colour map cividis (Nuñez, Anderton and Renslow, 2018), for values from low to high: made to
 look alike to readers with and without red-green blindness."""
 SEEN, UNSEEN, BOTH = FIRST_COLOURS[0], FIRST_COLOURS[5], FIRST_COLOURS[2]

@@ -126,10 +126,7 @@ def error_map(
         image: (H, W, 3) uint8 RGB.
         label: (H, W) true class, 255 = ignored.
         predicted: (H, W) predicted class.
-        size: Width and height of the picture in pixels.
-
-    Returns:
-        An RGB picture of that size.
+        size: Width and height of the RGB picture in pixels.
     """
     states = np.where(label == IGNORED, 2, label != predicted).astype(np.uint8)
     return coloured_image(image, states, [colour for _, colour in STATES], size)
@@ -160,16 +157,7 @@ def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = (
 
 
 def images_with_unseen_classes(dataset: PreparedDataset, split: Split, count: int = 4) -> tuple[int, ...]:
-    """Choose the validation images with most unseen classes; of equal ones the first.
-
-    Args:
-        dataset: Prepared images.
-        split: Says which classes are unseen.
-        count: How many images at most.
-
-    Returns:
-        Indices into the part "val".
-    """
+    """Indices of at most `count` images of the part "val" with most unseen classes; of equal ones the first."""
     unseen = set(split.unseen_indices)
     present = [len(unseen.intersection(dataset.read("val", i).present)) for i in range(dataset.count("val"))]
     return tuple(sorted(range(len(present)), key=lambda i: -present[i])[:count])

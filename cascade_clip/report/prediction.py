@@ -17,7 +17,7 @@ from cascade_clip.files import write_files
 from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.overlay import LegendEntry, render_overlay
-from cascade_clip.report.palette import Colour, png_palette
+from cascade_clip.report.palette import Colour, hex_colour, png_palette
 
 
 class PredictionFiles(NamedTuple):
@@ -58,9 +58,12 @@ def write_prediction(
     """
     files = PredictionFiles(*(folder / f"{stem}{ending}" for ending in (".labels.png", ".overlay.png", ".json")))
     record = prediction_record(segmentation, colours, source)
+    legend = [LegendEntry(share.name, share.share, colours[share.index]) for share in segmentation.summary()]
+    if unassigned := record["no_class"]["share"]:
+        legend.append(LegendEntry("no class", unassigned, None))
     contents = {
         files.labels: labels_png(segmentation, colours),
-        files.overlay: _png(render_overlay(image, segmentation.labels, colours, _legend(segmentation, colours))),
+        files.overlay: _png(render_overlay(image, segmentation.labels, colours, legend)),
         files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     if explanation is not None:
@@ -99,7 +102,7 @@ def prediction_record(
             {
                 "class": share.name,
                 "index": share.index,
-                "colour": "#{:02x}{:02x}{:02x}".format(*colours[share.index]),
+                "colour": hex_colour(colours[share.index]),
                 "pixels": share.pixels,
                 "share": share.share,
                 "mean_score": share.mean_score,
@@ -113,15 +116,6 @@ def prediction_record(
         },
         "names": list(segmentation.classes),
     }
-
-
-def _legend(segmentation: Segmentation, colours: Sequence[Colour]) -> list[LegendEntry]:
-    summary = segmentation.summary()
-    entries = [LegendEntry(share.name, share.share, colours[share.index]) for share in summary]
-    unassigned = segmentation.labels.size - sum(share.pixels for share in summary)
-    if unassigned:
-        entries.append(LegendEntry("no class", unassigned / segmentation.labels.size, None))
-    return entries
 
 
 def _png(picture: Image.Image) -> bytes:

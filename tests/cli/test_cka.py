@@ -15,7 +15,7 @@ from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.cka import chosen_layers, cka
-from cascade_clip_cli.heat_map import heat_map, heat_maps, summary_table
+from cascade_clip_cli.terminal_heat_map import heat_map, heat_maps, summary_table
 
 
 @pytest.fixture(scope="module")

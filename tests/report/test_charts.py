@@ -46,7 +46,7 @@ def test_frames_are_drawn_and_ids_are_the_charts_own():
     assert 'id="gradient' not in svg
 
 
-@pytest.mark.parametrize("size", [1, 14, 15, 41, 171])
+@pytest.mark.parametrize("size", [1, 15, 41, 100])
 def test_matrices_of_any_size_stay_within_a_page(size: int):
     spec = matrix(np.eye(size), ["name"] * size, ["name"] * size)
     assert Image.open(io.BytesIO(chart_png(spec))).width < 2 * 1150

@@ -34,10 +34,7 @@ def test_bars_are_sorted_and_unseen_classes_marked():
     (column,) = class_iou_columns(scores)
     assert said(column) == ["b (unseen): 90.0 %", "a (seen): 50.0 %"]  # c occurs nowhere
     assert '["* b", "a"]' in column["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
-    assert column["encoding"]["color"]["scale"]["domain"] == [
-        "seen: mIoU 50.0 %",
-        "* unseen: mIoU 90.0 %",
-    ]
+    assert column["encoding"]["color"]["scale"]["domain"] == ["seen: mIoU 50.0 %", "* unseen: mIoU 90.0 %"]
 
 
 def test_a_fully_supervised_result_has_one_kind():

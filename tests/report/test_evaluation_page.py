@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,10 @@ from report_pages import CLASSES, HOSTILE, UNSEEN, confusion, evaluation_page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from cascade_clip.errors import UserError
+from cascade_clip.evaluation.details import ImageResult
 from cascade_clip.evaluation.scores import scores_from_confusion
-from cascade_clip.report.evaluation_page import write_evaluation_report
+from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation_pictures, write_evaluation_report
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +105,6 @@ def test_the_confusion_matrix_says_its_values_on_hover_and_by_arrow_keys(report:
     page.window.switch_to.active_element.send_keys(Keys.END, Keys.ARROW_RIGHT)
     assert readout.text.startswith("labelled \u2068* tree\u2069, predicted \u2068all other classes\u2069: 0 %")
     assert page.run("document.querySelectorAll('#confusion [tabindex=\"0\"]').length") == 1
-
-
-def test_every_chart_says_its_values_on_hover(report: Path, opened):
-    page = opened(report)
     titles = {name: page.texts(f"{name} svg [role=img] > title") for name in ("#classes", "#training", "#images")}
     assert titles["#classes"][0].startswith("\u2068road\u2069 (seen): ")
     assert "loss, step 20: 2.00" in titles["#training"]
@@ -137,3 +136,29 @@ def test_without_log_images_and_pictures_their_sections_are_left_out(tmp_path: P
     assert page.texts("main h2") == ["Scores", "Classes", "Confusion", "How it was measured"]
     assert "paper" not in page.one("#scores").text
     assert page.console() == []
+
+
+def examples(*groups: str) -> EvaluationPage:
+    return evaluation_page(
+        images=[ImageResult('1, "x"', 0, 0.1 + 0.2, 0.5), ImageResult("2", 1, float("nan"), float("nan"))],
+        pictures=[replace(evaluation_page().pictures[0], group=group) for group in groups],
+    )
+
+
+def test_each_group_is_counted_and_what_an_earlier_evaluation_left_is_removed(tmp_path: Path):
+    write_evaluation_pictures(tmp_path, examples("best", "best", "worst"))
+    written = write_evaluation_pictures(tmp_path, examples("best", "median"))
+    names = {"best-1.jpg", "median-1.jpg", "confusion.png", "classes.png", "images.csv"}
+    assert {file.name for file in tmp_path.iterdir()} == names == {file.name for file in written}
+
+
+def test_the_table_keeps_figures_to_the_last_digit_and_quotes_names(tmp_path: Path):
+    write_evaluation_pictures(tmp_path, examples())
+    rows = (tmp_path / "images.csv").read_text(encoding="utf-8").splitlines()
+    assert rows == ["index,id,miou,pixel_accuracy", f'0,"1, ""x""",{0.1 + 0.2!r},0.5', "1,2,,"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r'The pictures cannot be written to ".*file": '):
+        write_evaluation_pictures(tmp_path / "file", examples("best"))

@@ -26,6 +26,8 @@ def test_pictures_and_files_lie_beside_the_page(gallery: Path, opened):
     )
     assert "photo # 0.overlay.png" in links
     assert all((gallery.parent / link).is_file() for link in links)
+    assert page.texts(".failures li b") == ["broken.jpg"]
+    assert "1 left out" in page.one(".facts").text
     assert page.console() == []
 
 
@@ -53,12 +55,6 @@ def test_cards_are_found_by_class_the_largest_first_and_by_name(gallery: Path, o
     assert page.texts(shown) == ["photo # 0.png", "photo # 1.png", "photo # 2.png"]
     page.one("input[type=search]").send_keys("# 2")
     assert page.texts(shown) == ["photo # 2.png"]
-
-
-def test_what_was_left_out_is_told(gallery: Path, opened):
-    page = opened(gallery)
-    assert page.texts(".failures li b") == ["broken.jpg"]
-    assert "1 left out" in page.one(".facts").text
 
 
 def test_a_second_gallery_replaces_the_first_and_touches_nothing_else(tmp_path: Path):

@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from report_pages import layer_similarities
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
@@ -15,6 +18,7 @@ from cascade_clip.report.heat_map import (
     heat_map_png,
     short_value,
     similarity_csv,
+    write_cka_report,
     write_heat_map,
 )
 
@@ -74,3 +78,32 @@ def test_three_files_or_none(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r'cannot be written to ".*file": .* Choose another --output'):
         write_heat_map(tmp_path / "file", [similarity()], {})
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    record = {"model": "bundled", "seed": 0, "matrices": [{"rows": []}], "stages": [[1, 2], [3]]}
+    return write_cka_report(tmp_path_factory.mktemp("cka"), layer_similarities(), record)
+
+
+def test_values_are_said_in_all_matrices_side_by_side(report: Path, opened):
+    page = opened(report)
+    readouts = page.all("[data-readout]")
+    cells = page.all("[data-matrix] [role=img]")
+    ActionChains(page.window).move_to_element(cells[7]).perform()
+    assert readouts[0].text == "\u2068block 2\u2069 × \u2068block 4\u2069: CKA 0.8000"
+    assert readouts[1].text.endswith("CKA 0.4000")
+    assert "Point at a cell" in readouts[2].text
+    page.run("arguments[0].focus()", cells[0])
+    page.window.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    assert readouts[1].text.endswith("block 2\u2069: CKA 0.7000")
+
+
+def test_each_matrix_is_summed_up_under_its_tokens_and_the_record_gives_the_settings(report: Path, opened):
+    page = opened(report)
+    facts = page.one(".matrix-card").text
+    assert "1,200 images, 9,600 tokens, estimator exact" in facts
+    assert "neighbouring blocks (green frames): mean 0.90" in facts
+    assert "block 4 (orange frame) with the other blocks: mean 0.80" in facts
+    assert page.texts("main h2") == ["Patch tokens", "Class token", "How it was measured"]
+    assert page.texts(".settings dt") == ["model", "seed", "stages"]

@@ -61,15 +61,6 @@ def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
 
 
-def test_a_second_prediction_replaces_the_first_and_leaves_nothing_behind(tmp_path: Path):
-    segmentation, image = small()
-    write_prediction(segmentation, image, tmp_path, "photo", COLOURS)
-    other = Segmentation(np.zeros((2, 3), np.uint8), segmentation.scores, segmentation.classes)
-    write_prediction(other, image, tmp_path, "photo", COLOURS)
-    assert json.loads((tmp_path / "photo.json").read_text(encoding="utf-8"))["classes"][0]["pixels"] == 6
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.json", "photo.labels.png", "photo.overlay.png"]
-
-
 def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     segmentation, image = small()
     write = Path.write_bytes
