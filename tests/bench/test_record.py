@@ -22,6 +22,8 @@ from cascade_clip.bench.workloads import build_workload
 from cascade_clip.errors import UserError
 from cascade_clip.losses.criterion import segmentation_loss
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 def test_predict_record(tiny_settings: BenchSettings) -> None:
     record = run_bench(replace(tiny_settings, plain=True), memory=False)
@@ -152,7 +154,6 @@ def test_labels_of_low_precision_are_compared(tiny_settings: BenchSettings) -> N
     assert "labels_equal_to_fp32" not in build_workload(tiny_settings, Path()).facts()
 
 
-@pytest.mark.slow
 def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
     """What this process holds, 1 GiB more than a fresh one, must not count."""
     ballast = torch.ones(2**28)

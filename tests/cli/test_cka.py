@@ -17,6 +17,8 @@ from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.cka import chosen_layers, cka
 from cascade_clip_cli.terminal_heat_map import heat_map, heat_maps, summary_table
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 @pytest.fixture(scope="module")
 def run_folder(tiny_model: CascadeCLIP, squares_recipe: Recipe, squares: Path, tmp_path_factory) -> Path:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from two_blocks import two_block_model
 
@@ -13,6 +14,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.export.exported_folder import ExportedModel
 from cascade_clip_cli.export import export
 from cascade_clip_cli.predict import predict
+
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
 
 def test_export(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:

@@ -22,6 +22,8 @@ from PIL import Image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip_cli.main import main
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 SIZE = (96, 128)
 # The real recipes on the CLIP that is at hand, small and short.
 SMALL = [

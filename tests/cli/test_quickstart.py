@@ -10,6 +10,8 @@ from PIL import Image
 
 from cascade_clip_cli.main import main
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 SMALLEST = ["--steps", "1", "--train", "8", "--val", "3", "--device", "cpu", "--quiet"]
 
 

@@ -14,6 +14,8 @@ from tiny_data import write_tiny_dataset
 from cascade_clip.config.schema import Recipe
 from cascade_clip_cli.main import main
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 Reproduce = Callable[..., int]
 
 

@@ -14,6 +14,8 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.training.run_training import recipe_for_self_training
 from cascade_clip_cli.main import main
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 def _run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as left:

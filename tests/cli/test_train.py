@@ -17,6 +17,8 @@ from cascade_clip_cli.main import main
 from cascade_clip_cli.train import resolve_recipe
 from cascade_clip_cli.training_run import default_folder
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 def _run(*arguments: object) -> None:
     """Run the program; Typer leaves with code 0, which is no error here."""

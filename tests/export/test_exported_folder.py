@@ -20,6 +20,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.export.exported_folder import ExportedModel, export_model, load_exported
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
@@ -119,7 +121,6 @@ def test_the_readme_runs_without_the_toolkit(
         photo.unlink()
 
 
-@pytest.mark.slow
 def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path) -> None:
     # Another grid than that of the windows: the filter is resized in the graph.
     spectral = tiny_recipe.model.spectral.model_copy(update={"grid": 6})

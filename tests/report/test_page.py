@@ -15,6 +15,8 @@ from cascade_clip.report.gallery import write_gallery
 from cascade_clip.report.heat_map import write_cka_report
 from cascade_clip.report.page import data_uri, flattened, page_jpeg, write_page
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

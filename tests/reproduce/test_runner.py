@@ -22,6 +22,8 @@ from cascade_clip.reproduce.results import collect
 from cascade_clip.reproduce.runner import Commands, RunDevice, RunsState, devices_for_runs, run_all
 from cascade_clip.reproduce.runs import Run
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 DEVICE = RunDevice(("--device", "cpu"))
 Make = Callable[..., TablePlan]
 ONE_ROW = 'title = "x"\nrows = [{ name = "a", recipe = "tiny.toml" }]\n'

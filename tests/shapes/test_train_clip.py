@@ -11,6 +11,8 @@ import torch
 import train_clip as script
 from pairs import CurriculumStage
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 if not hasattr(torch.optim, "Muon"):
     pytest.skip("the script needs PyTorch 2.9 or newer", allow_module_level=True)
 

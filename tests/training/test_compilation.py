@@ -12,6 +12,8 @@ from trained_runs import Weights, assert_close_weights, changed, log_lines, trai
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 @pytest.fixture
 def compile_with(monkeypatch: pytest.MonkeyPatch) -> object:

@@ -32,6 +32,8 @@ from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training import step
 from cascade_clip.training.start import start_training
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 def test_run_folder(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe) -> None:
     folder, _ = uninterrupted
@@ -98,7 +100,6 @@ def test_gradient_accumulation_keeps_the_batch(squares_recipe: Recipe, tmp_path:
     assert_close_weights(whole, train_to_weights(changed(plain, micro_batch=3), tmp_path / "parts"))
 
 
-@pytest.mark.slow
 def test_two_processes_reach_the_same_weights(squares_recipe: Recipe, tmp_path: Path) -> None:
     """One of the two writes the log and draws the pictures."""
     plain = changed(without_dropout(squares_recipe), iterations=4, pictures=1)

@@ -18,6 +18,8 @@ from cascade_clip.training.pictures import shown_images
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 def sheets(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.glob("pictures/*"))

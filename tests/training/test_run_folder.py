@@ -17,6 +17,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 
 @pytest.fixture(scope="module")
 def stopped(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -38,6 +38,8 @@ from cascade_clip.training.labelling import PseudoLabels, StudentPasses
 from cascade_clip.training.run_training import self_training_recipe
 from cascade_clip.training.start import start_training
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 MakeRecipe = Callable[..., Recipe]
 
 
@@ -212,7 +214,6 @@ def test_accumulation(inductive: Recipe, make_recipe: MakeRecipe, tmp_path: Path
     assert_close_weights(whole, train_to_weights(changed(recipe, micro_batch=3), tmp_path / "parts"), within=1e-5)
 
 
-@pytest.mark.slow
 def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive: Recipe, tmp_path: Path) -> None:
     """By `accelerate launch`, and where each accumulates: guesses are made ahead of the passes that are trained."""
     recipe = changed(make_recipe(without_dropout(inductive)), micro_batch=1, iterations=3)
@@ -261,7 +262,6 @@ def test_nothing_leaks_where_the_location_is_unknown(
     assert same(train_to_weights(recipe, tmp_path / "with"), train_to_weights(without, tmp_path / "without")) is equal
 
 
-@pytest.mark.slow
 def test_learns_the_unseen_class(squares_recipe: Recipe, red_seen: str, tmp_path: Path) -> None:
     """Of a single unseen class every guess is right, so that it is learnt as if it were labelled."""
     file = tmp_path / "no-green.toml"

@@ -13,6 +13,8 @@ from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import LossConfig, Recipe
 from cascade_clip.segmenter import CascadeCLIP
 
+pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
+
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 NAMES = ["red", "green", "blue"]
 
