@@ -157,6 +157,7 @@ class Trainer:
 
     def save_state(self) -> None:
         """Write what resuming needs, unless the state of this step lies there already."""
+        self._check_finite()
         save_state(self.accelerator, self.run, self.recipe, self.state, self.labeller.kept)
 
     def _prepare(self) -> TrainStep:
@@ -200,6 +201,8 @@ class Trainer:
         """Validate, log, report, save and draw whatever is due after this step; the scores, where it was validated."""
         config, step, last = self.recipe.train, self.state.step, self.finished
         save = last or step % config.save_every == 0
+        if self._is_stop():
+            self._check_finite()
         scores = self._validate() if last or _is_due(step, config.validate_every) else None
         report = meter.report(step, config.iterations, lr, scores)
         if last or step % config.log_every == 0:
@@ -208,8 +211,6 @@ class Trainer:
         if self.watch is not None and self.accelerator.is_main_process:
             self.watch(report)
         # What belongs to a step is written before its state, which says that the step is done.
-        if save:
-            self._check_finite()
         if step == config.iterations // 2 and self.accelerator.is_main_process:
             self.model.save_pretrained(self.run.half_way_model)
         if save or scores is not None:

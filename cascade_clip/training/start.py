@@ -129,13 +129,17 @@ def start_training(
     if accelerator.is_main_process:
         run.hold()
         keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
-        if not resume:
-            _check_inputs_elsewhere(output, recipe, data)
-            run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
-        else:
-            run.drop_replaced()
-            if keep_start is not None and not (run.start_model / CONFIG).is_file():
-                keep_start()
+        try:
+            if not resume:
+                _check_inputs_elsewhere(output, recipe, data)
+                run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
+            else:
+                run.drop_replaced()
+                if keep_start is not None and not (run.start_model / CONFIG).is_file():
+                    keep_start()
+        except BaseException:
+            run.release()
+            raise
     accelerator.wait_for_everyone()
     if track:
         accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(model.recipe.model_dump(mode="json"))})

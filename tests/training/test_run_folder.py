@@ -14,6 +14,8 @@ from trained_runs import changed, interrupt
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, split_for_dataset_folder
 from cascade_clip.errors import UserError
+from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
 
@@ -164,12 +166,30 @@ def test_another_dataset_or_split_is_refused(
         train(None, tmp_path / "run", device="cpu", resume=True)
 
 
-def test_weights_that_are_not_finite_are_not_saved(squares_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = changed(squares_recipe, lr=1e38, warmup=0, iterations=1, save_every=1)
-    with pytest.raises(UserError, match=r"not finite.*--set train.lr=|not finite|not a finite"):
-        train(recipe, tmp_path / "run", device="cpu")
-    assert not (tmp_path / "run" / "model").exists()
-    assert not (tmp_path / "run" / "state").exists()
+@pytest.mark.parametrize(
+    ("settings", "steps"), [({"save_every": 5}, None), ({"save_every": 5, "validate_every": 2}, None), ({}, 1)]
+)
+def test_weights_that_are_not_finite_are_not_saved(
+    settings: dict[str, int], steps: int | None, squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as the half-way model, nor as the best, nor in a state that a limit of steps asks for."""
+
+    def poison(_labeller: SeenLabels, network: CascadeNetwork) -> None:
+        for tensor in network.own_tensors().values():
+            tensor.fill_(float("nan"))
+
+    monkeypatch.setattr(SeenLabels, "follow", poison)
+    monkeypatch.setattr("cascade_clip.training.loop.Meter.add", lambda *_args, **_options: None)
+    with pytest.raises(UserError, match=r"the weights .* hold values that are not finite .*--set train\.lr="):
+        train(changed(squares_recipe, **settings), tmp_path / "run", device="cpu", steps=steps)
+    assert not [*(tmp_path / "run").glob("model*"), *(tmp_path / "run").glob("state/step*")]
+
+
+def test_a_refused_start_leaves_the_folder_free(run: RunFolder, squares_recipe: Recipe) -> None:
+    with pytest.raises(UserError, match="A run lies in") as refused:
+        train(squares_recipe, run.folder, device="cpu")
+    assert refused.value.__traceback__ is not None  # holds the refused run's lock, if nothing released it
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
 def test_the_half_way_model_comes_before_the_state_that_says_so(
