@@ -109,10 +109,14 @@ def check_exact(source: Path | str | bytes, name: str) -> None:
     Raises:
         UserError: JPEG and its relatives, lossy WebP, or GIF, whose writers renumber indices.
     """
-    try:
-        head = source[:64] if isinstance(source, bytes) else Path(source).read_bytes()[:64]
-    except OSError:
-        return
+    if isinstance(source, bytes):
+        head = source[:64]
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                head = file.read(64)
+        except OSError:
+            return
     for kind, (begins, offset) in _INEXACT.items():
         if any(head.startswith(mark, offset) for mark in begins) and not (kind == "WebP" and b"VP8L" in head):
             reason = "renumbers" if kind == "GIF" else "may change"

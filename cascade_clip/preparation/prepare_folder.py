@@ -194,12 +194,9 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-    seen = set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
         yield from (Path(place, name) for name in names)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -27,11 +28,14 @@ from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
 from cascade_clip.files import cache_folder, write_files
 
+logger = logging.getLogger(__name__)
 STATES_KEPT = 2
 _OWN_ENTRIES = {
     *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
     *("model", "model-half", "model-best", "model-start"),
 }
+_START_ENTRIES = {"environment.json", "metrics.jsonl", "model-start"}
+"""What a start writes before the recipe."""
 _PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "pillow", "safetensors")
 
 
@@ -92,21 +96,40 @@ class RunFolder:
             UserError: There is a run in the folder and `overwrite` is off, or there are other files; or the folder
                 cannot be replaced because it contains the working folder.
         """
-        if self.recipe_file.exists():
+        if self.recipe_file.exists() and self.environment_file.exists():
             self._move_aside(overwrite=overwrite)
-        elif foreign := self._foreign_entries(self.folder):
-            raise UserError(
-                f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
-            )
         elif self.folder.exists():
-            for entry in self.folder.iterdir():
-                _delete(entry)
+            self._clear_interrupted_start()
         environment = json.dumps(_environment(dataset, split), indent=2)
         write_files({self.environment_file: f"{environment}\n".encode(), self.metrics_file: b""})
         if before is not None:
             before()
         write_files({self.recipe_file: dump_toml(recipe).encode()})
         self.drop_replaced()
+
+    def _clear_interrupted_start(self) -> None:
+        """Empty the folder of what an interrupted start left; a folder with anything else is the user's."""
+        entries = sorted(self.folder.iterdir())
+        foreign = [entry.name for entry in entries if entry.name not in _START_ENTRIES and not _is_partial(entry.name)]
+        # These names are common ones: an environment.json of another program is no start of a run.
+        if not foreign and self.environment_file.exists() and "dataset_sha256" not in self._begun_with():
+            foreign = [self.environment_file.name]
+        if not foreign and not self.environment_file.exists():
+            foreign = [entry.name for entry in entries if not _is_partial(entry.name)]
+        if foreign:
+            raise UserError(
+                f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
+            )
+        for entry in entries:
+            _delete(entry)
+
+    def _begun_with(self) -> dict[str, Any]:
+        """What environment.json holds; empty where it is missing or cannot be read."""
+        try:
+            begun = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return begun if isinstance(begun, dict) else {}
 
     def _move_aside(self, *, overwrite: bool) -> None:
         if not overwrite:
@@ -135,9 +158,9 @@ class RunFolder:
 
     @staticmethod
     def _foreign_entries(folder: Path) -> list[str]:
-        """Names in a folder that no run writes; none in a folder that does not exist."""
-        names = [entry.name for entry in folder.iterdir()] if folder.exists() else []
-        return sorted(name for name in names if name not in _OWN_ENTRIES and not _is_partial(name))
+        """Names in the folder of a run that no run writes."""
+        names = sorted(entry.name for entry in folder.iterdir())
+        return [name for name in names if name not in _OWN_ENTRIES and not _is_partial(name)]
 
     def hold(self) -> None:
         """Keep other processes of this machine from training in the folder, until `release` or this process ends.
@@ -148,14 +171,16 @@ class RunFolder:
         name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
         # Not in the folder, which is moved aside when it is replaced, nor beside it, where the file would stay.
         place = cache_folder() / "locks" / f"{name}.lock"
-        place.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(place, timeout=0)
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout as error:
             raise UserError(
                 f'Another process is training in "{self.folder}": wait for it, or stop it first.'
             ) from error
+        except OSError as error:
+            logger.warning("The run is not locked, as %s cannot be written: %s", place, error.strerror or error)
 
     def release(self) -> None:
         """Let other processes train in the folder."""
@@ -168,7 +193,9 @@ class RunFolder:
         Raises:
             UserError: One of them was changed since.
         """
-        begun = json.loads(self.environment_file.read_text(encoding="utf-8"))
+        begun = self._begun_with()
+        if not begun:
+            logger.warning("%s is missing or damaged: dataset and split are not compared.", self.environment_file)
         if begun.get("dataset_sha256") not in {None, _dataset_sha256(dataset)}:
             raise UserError(
                 f'The dataset in "{dataset}" is not the one that the run in "{self.folder}" began with: its'

@@ -93,7 +93,7 @@ def save_state(
     if accelerator.is_main_process:
         if teacher is not None:
             save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
-        files = {path.name: _sha256(path.read_bytes()) for path in sorted(partial.iterdir())}
+        files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
         progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
         (partial / PROGRESS).write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}), encoding="utf-8")
         partial.rename(final)
@@ -156,8 +156,8 @@ def _damage(folder: Path) -> str | None:
         step, files, own = progress["step"], progress.get("files"), progress.pop("sha256", None)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{PROGRESS} cannot be read: {error}"
-    if folder.name != f"step-{step:08d}" if isinstance(step, int) else True:
-        return f"{PROGRESS} speaks of step {step}"
+    if not isinstance(step, int) or folder.name != f"step-{step:08d}":
+        return f"{PROGRESS} is that of step {step}"
     if files is None:
         return None
     if own != _record_sha256(progress):
@@ -166,7 +166,7 @@ def _damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path.read_bytes()) != expected:
+        if _file_sha256(path) != expected:
             return f"{name} is not what was saved"
     return None
 
@@ -175,7 +175,8 @@ def _check_recipe(run: RunFolder, saved: dict[str, Any] | None, recipe: Recipe) 
     if saved is None:
         return
     before, now = _flat(saved), _flat(recipe.model_dump(mode="json"))
-    changed = [f"{key} was {before.get(key)}, is {now.get(key)}" for key in now if before.get(key) != now[key]]
+    # A key that is not in both was added or removed by another version of the toolkit.
+    changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
     if changed:
         raise UserError(
             f'"{run.recipe_file}" was changed since the run was interrupted ({"; ".join(changed[:3])}): put it back,'
@@ -191,9 +192,10 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record_sha256(record: Mapping[str, Any]) -> str:
-    return _sha256(json.dumps(record, sort_keys=True).encode())
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

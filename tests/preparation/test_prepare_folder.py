@@ -307,6 +307,16 @@ def test_folders_named_train_and_val_are_the_parts(tmp_path: Path, links: bool) 
     assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}
 
 
+def test_two_links_to_one_folder_are_both_read_and_a_circle_ends(tmp_path: Path) -> None:
+    _pair(tmp_path / "real", "a")
+    for what in ("images", "masks"):
+        for name in ("one", "two"):
+            (tmp_path / "source" / what / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "source" / what / name).symlink_to(tmp_path / "real" / what)
+    (tmp_path / "real" / "images" / "circle").symlink_to(tmp_path / "source" / "images")
+    assert list(pair_files(tmp_path / "source" / "images", tmp_path / "source" / "masks")) == ["one/a", "two/a"]
+
+
 @pytest.mark.parametrize(
     ("ending", "saving", "message"),
     [

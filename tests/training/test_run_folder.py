@@ -18,6 +18,7 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
+from cascade_clip.training.state import _record_sha256
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -65,6 +66,41 @@ def test_a_folder_with_other_files_is_left_alone(
     with pytest.raises(UserError, match=r'is not empty and holds no run \(there is "notes.txt"\): choose another'):
         RunFolder(tmp_path).start(squares_recipe, squares, split, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pictures", "model", "model-start", "state", "recipe.toml", "environment.json", "metrics.jsonl"]
+)
+def test_names_that_a_run_uses_too_do_not_make_a_folder_one(
+    name: str, squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
+) -> None:
+    if "." in name:
+        (tmp_path / name).write_text("{}")
+    else:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.jpg").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=rf'holds no run \(there is "{name}"\)'):
+            RunFolder(tmp_path).start(squares_recipe, squares, split, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "mine.jpg").exists() or "." in name
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("cascade_clip.training.run_folder.cache_folder", lambda: tmp_path / "file")
+    (run.folder / "environment.json").unlink()  # nor does one without a record of its dataset
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
+
+
+def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder) -> None:
+    file = run.state_folder(4) / "progress.json"
+    progress = json.loads(file.read_text())
+    del progress["sha256"], progress["recipe"]["train"]["power"]
+    file.write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}))
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
 def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
@@ -128,7 +164,7 @@ def test_a_damaged_state_is_refused_and_a_sound_one_named(
 
 def test_a_state_under_another_steps_name_is_refused(run: RunFolder) -> None:
     run.state_folder(4).rename(run.state_folder(5))
-    with pytest.raises(UserError, match=r"progress\.json speaks of step 4"):
+    with pytest.raises(UserError, match=r"progress\.json is that of step 4"):
         train(None, run.folder, device="cpu", resume=True)
 
 
