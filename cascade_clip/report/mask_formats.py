@@ -125,7 +125,7 @@ class CvatWriter:
         """See `MaskWriter`."""
         self._folder = folder / "cvat"
         self._stems: list[str] = []
-        shades = distinct_colours(colours)
+        shades = unique_colours(colours)
         self._palette = np.array([*shades, (0, 0, 0)], dtype=np.uint8)
         rows = [f"{_one_line(name)}:{r},{g},{b}::" for name, (r, g, b) in zip(classes, shades, strict=True)]
         self._map = "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows, ""])
@@ -249,7 +249,7 @@ def _with_holes(mask: NDArray[np.bool_], ring: Polygon, holes: Sequence[Polygon]
     return ring
 
 
-def distinct_colours(colours: Sequence[Colour]) -> list[Colour]:
+def unique_colours(colours: Sequence[Colour]) -> list[Colour]:
     """The same colours, with the blue of those that are black or repeated changed until each is its own."""
     taken: list[Colour] = [(0, 0, 0)]
     for red, green, blue in colours:

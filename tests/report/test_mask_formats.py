@@ -13,7 +13,7 @@ from PIL import Image
 
 from cascade_clip.errors import UserError
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.mask_formats import MASK_FORMATS, distinct_colours, polygons
+from cascade_clip.report.mask_formats import MASK_FORMATS, polygons, unique_colours
 
 CLASSES = ("road", "tree: old", 'a "wide" sky')
 COLOURS = ((10, 20, 30), (10, 20, 30), (0, 0, 0))
@@ -143,4 +143,4 @@ def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_colours_are_distinct() -> None:
-    assert distinct_colours(COLOURS) == [(10, 20, 30), (10, 20, 31), (0, 0, 1)]
+    assert unique_colours(COLOURS) == [(10, 20, 30), (10, 20, 31), (0, 0, 1)]
