@@ -12,7 +12,7 @@ from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import predictor as inference_predictor
-from cascade_clip.report import evaluation_page, palette, picture_sheets
+from cascade_clip.report import evaluation_page, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
@@ -109,7 +109,7 @@ def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.Evaluation
         title=evaluation.title,
         record=evaluation.record,
         scores=result.scores,
-        colours=palette.class_colours(result.split.class_names),
+        colours=result.split.colours,
         paper=published,
         paper_source=f'{paper.table}, "{paper.row}"' if paper and published else None,
         confusion=result.confusion,
@@ -126,7 +126,7 @@ def _examples(evaluation: Evaluation) -> list[picture_sheets.PicturedImage]:
     predictor = evaluation.model.predictor(result.inference)
     groups = details.example_images(result.images, EXAMPLES)
     chosen = [(group, one) for group, images in groups.items() for one in images]
-    pictured, colours = [], palette.class_colours(names)
+    pictured, colours = [], result.split.colours
     with progress_bar("pictures") as progress:
         for done, (group, one) in enumerate(chosen):
             progress(done, len(chosen), one.id)

@@ -67,6 +67,7 @@ COMMANDS = {
         "similarity:similarity",
         "Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.",
     ),
+    "demo": Command("demo:demo", "Open a page on which one drops photographs and types words, with an HTTP interface."),
     "bench": Command(
         "bench:bench", "Measure prediction, evaluation, training or preparation beside the bare CLIP tower."
     ),

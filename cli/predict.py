@@ -14,6 +14,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
 from cascade_clip.report import gallery as galleries
+from cascade_clip.report import mask_formats, palette
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
@@ -27,6 +28,7 @@ USER_MISTAKE = 2
 RUNTIMES = ("torch", "onnx")
 PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 """What segments when no model is named: the paper's CLIP, training-free."""
+LABELS = ("palette", "grey")
 MOST_TABLES = 3
 """From more images on, each has a line instead of a table."""
 
@@ -54,6 +56,13 @@ def predict(
     explain_classes: Annotated[
         str | None, typer.Option("--explain-classes", metavar="A,B", help="Explain these classes.")
     ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", metavar="A,B", help="Also write all masks as coco, yolo, cvat or labelstudio."),
+    ] = None,
+    labels: Annotated[
+        str, typer.Option("--labels", help="Label maps as palette (in colours) or grey (plain indices) PNG.")
+    ] = "palette",
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1,
     start: Annotated[float, typer.Option("--start", min=0.0, help="Videos: second to start at.")] = 0.0,
@@ -86,6 +95,9 @@ def predict(
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)
+    writers = _writers(formats)
+    if labels not in LABELS:
+        raise UserError(f'--labels "{labels}" is not known.{closest(labels, LABELS)}')
     segmenter = _load(model, device, precision, runtime)
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
@@ -96,11 +108,16 @@ def predict(
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:
         compile_network(segmenter, vocabulary.text)
-    job = PredictionJob(predictor, vocabulary, choice.known_colours(), output, threshold, explainer)
+    known = choice.known_colours()
+    colours = palette.class_colours(vocabulary.names, known)
+    masks = [writer(output, vocabulary.names, colours) for writer in writers]
+    grey = labels == "grey"
+    job = PredictionJob(predictor, vocabulary, known, output, threshold, explainer, masks=masks, grey=grey)
     outcomes = _outcomes(job, paths, options)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
-    page = galleries.write_gallery(output, images_done) if gallery else None
-    _show(outcomes, output, page, model, json_file)
+    pages = [galleries.write_gallery(output, images_done)] if gallery else []
+    pages += [writer.finish() for writer in masks if images_done]
+    _show(outcomes, output, pages, model, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
 
@@ -121,7 +138,7 @@ def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) 
     return outcomes
 
 
-def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: str, json_file: Path | None) -> None:
+def _show(outcomes: Sequence[Outcome], output: Path, pages: Sequence[Path], model: str, json_file: Path | None) -> None:
     if json_file != STDOUT:
         for outcome in outcomes:
             if outcome.shown is not None:
@@ -130,10 +147,20 @@ def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: s
         left = f", {failures} left out" if failures else ""
         written = len(outcomes) - failures
         stdout.print(f"{written} of {len(outcomes)} written to {output}{left}", highlight=False, markup=False)
-        if page is not None:
-            stdout.print(f"gallery: {page}", highlight=False, markup=False)
+        for page in pages:
+            stdout.print(f"also {page}", highlight=False, markup=False)
     if json_file is not None:
         write_json(json_file, {"model": model, "predictions": [outcome.record for outcome in outcomes]})
+
+
+def _writers(formats: str | None) -> list[type[mask_formats.MaskWriter]]:
+    """Look up the formats that `--format` names."""
+    known = mask_formats.MASK_FORMATS
+    names = [name.strip() for name in formats.split(",")] if formats is not None else []
+    for name in names:
+        if name not in known:
+            raise UserError(f'--format "{name}" is not known.{closest(name, known)}')
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 def _load(model: str, device: str, precision: str, runtime: str) -> segmenter_module.CascadeCLIP:

@@ -15,7 +15,7 @@ from cascade_clip.data import images as image_files
 from cascade_clip.errors import UserError
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
-from cascade_clip.report import palette, prediction
+from cascade_clip.report import mask_formats, palette, prediction
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.tables import prediction_line, prediction_table
@@ -32,6 +32,10 @@ class PredictionJob(NamedTuple):
     threshold: float | None
     """Pixels whose best score is below it belong to no class."""
     explainer: Explainer | None = None
+    masks: Sequence[mask_formats.MaskWriter] = ()
+    """Collect the masks of all images in other formats."""
+    grey: bool = False
+    """Label maps are PNGs without a palette."""
 
     def segment(self, image: NDArray[np.uint8]) -> segmentations.Segmentation:
         """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
@@ -88,8 +92,17 @@ def segmented_images(
             colours = palette.class_colours(segmentation.classes, job.known)
             explanation = job.explainer.draw(image, segmentation, colours) if job.explainer is not None else None
             files = prediction.write_prediction(
-                segmentation, image, job.output, stem, colours, source=str(path), explanation=explanation
+                segmentation,
+                image,
+                job.output,
+                stem,
+                colours,
+                source=str(path),
+                explanation=explanation,
+                grey=job.grey,
             )
+            for writer in job.masks:
+                writer.add(path, stem, segmentation)
             yield path, Prediction(path, segmentation, colours, files)
 
 

@@ -12,6 +12,7 @@ from cascade_clip.config import class_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError, closest
 from cascade_clip.preparation import (
+    prepare_annotations,
     prepare_coco,
     prepare_context,
     prepare_folder,
@@ -196,6 +197,54 @@ def _folder(
             colours=table,
             ignore=tuple(ignore or ()),
             first_index=first_index,
+            train_list=train_list,
+            val_list=val_list,
+            val_fraction=val_fraction,
+            seed=seed,
+            **arguments,
+        )
+
+
+@app.command(
+    "annotations",
+    help=_help(
+        "Images labelled in COCO JSON, YOLO polygons, CVAT or Label Studio.",
+        "annotations",
+        "--source instances.json --images photos",
+    ),
+)
+def _annotations(
+    *,
+    source: options.AnnotationSource = None,
+    images: options.AnnotatedImages = None,
+    classes: options.Classes = None,
+    classes_file: options.ClassesFile = None,
+    background: options.Background = None,
+    train_list: options.TrainList = None,
+    val_list: options.ValList = None,
+    val_fraction: options.ValFraction = 0.2,
+    seed: options.DrawSeed = 0,
+    output: OutputOption = None,
+    name: options.Name = None,
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    push_to_hub: options.Push = None,
+    private: options.Private = False,
+    rights_checked: options.Rights = False,
+    json_file: JsonOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+    target = shared.check("annotations", source)
+    if source is None:
+        raise UserError("Say where the annotations are: --source FILE.json, or the folder that the tool exported.")
+    with target.writing("Preparing images") as arguments:
+        prepare_annotations.prepare_annotations(
+            source=source.expanduser(),
+            name=target.name,
+            images=images,
+            classes=_given_classes(classes, classes_file),
+            background=background,
             train_list=train_list,
             val_list=val_list,
             val_fraction=val_fraction,

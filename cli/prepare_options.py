@@ -52,6 +52,16 @@ ClassOrder = Annotated[
     typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
 ]
 
+# --- annotations ----------------------------------------------------------------------------------------------------
+
+AnnotationSource = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="JSON of COCO or Label Studio; folder of YOLO or CVAT.")
+]
+AnnotatedImages = Annotated[Path | None, typer.Option(help="Folder of the images; default: beside the annotations.")]
+Background = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A class for pixels in no region; default: they are ignored.")
+]
+
 # --- folder ---------------------------------------------------------------------------------------------------------
 
 FolderSource = Annotated[

@@ -90,8 +90,8 @@ class Target:
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:
-    """The benchmark's name; for `folder` and `hub` that of the output folder, else of the source."""
-    if source_name not in ("folder", "hub"):
+    """The benchmark's name; for data of the user's own that of the output folder, else of the source."""
+    if source_name not in ("annotations", "folder", "hub"):
         return source_name
     if output is not None:
         return output.absolute().name

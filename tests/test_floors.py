@@ -24,7 +24,7 @@ FLOORS = (
     {"report"},
     {"training"},
     {"shapes"},
-    {"export", "bench", "reproduce"},
+    {"export", "bench", "reproduce", "demo"},
     {"cli"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

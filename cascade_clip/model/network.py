@@ -92,6 +92,25 @@ class EveryDecoder:
         return torch.cat([*logits, torch.stack(logits).sum(dim=0)], dim=1)
 
 
+class ChosenDecoders:
+    """A cascade in which only some decoders' mask logits are summed, as in the paper's Figure 6."""
+
+    def __init__(self, network: CascadeNetwork, chosen: Sequence[int]) -> None:
+        """`chosen` are positions among the D decoders, shallow to deep, at least one."""
+        self.network = network
+        self.patch_size = network.patch_size
+        self._chosen = tuple(chosen)
+
+    def encode(self, image: Tensor) -> ImageFeatures:
+        """See `CascadeNetwork.encode`."""
+        return self.network.encode(image)
+
+    def __call__(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
+        """Mask logits (B, K, h, w), the sum over the chosen decoders."""
+        logits = self.network.stage_logits(image, text)
+        return torch.stack([logits[index] for index in self._chosen]).sum(dim=0)
+
+
 def list_mismatches(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
     """Put names into words: "2 missing (a, b); 1 unexpected (c)", at most ten names of a kind."""
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}

@@ -114,8 +114,8 @@ def colours_in_order(classes: Sequence[str], colours: Mapping[str, Colour]) -> t
     return tuple(colours[name] for name in classes)
 
 
-def import_extra(module: str, files: str) -> Any:
-    """Import a module that the extra `data` brings; raises UserError where it is not installed.
+def import_extra(module: str, files: str, extra: str = "data") -> Any:
+    """Import a module that an extra brings; raises UserError where it is not installed.
 
     Asked before a preparation begins, it spares one message an image.
     """
@@ -123,7 +123,7 @@ def import_extra(module: str, files: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise UserError(f"{files} need {package}: pip install 'cascade-clip[data]'.") from error
+        raise UserError(f"{files} need {package}: pip install 'cascade-clip[{extra}]'.") from error
 
 
 def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from cascade_clip.report.overlay import (
     stacked,
     wrapped,
 )
-from cascade_clip.report.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour, class_colours
+from cascade_clip.report.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour
 
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""
@@ -181,7 +181,7 @@ def compare_predictions(
         UserError: An image or its label cannot be read.
     """
     names = tuple(f"{name} *" if name in split.unseen else name for name in split.class_names)
-    colours = class_colours(names)
+    colours = split.colours
 
     def overlay(image: NDArray[np.uint8], labels: LabelMap) -> Image.Image:
         shares = Segmentation(labels, np.zeros(labels.shape, np.float32), names).summary()

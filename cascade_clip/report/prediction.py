@@ -38,6 +38,7 @@ def write_prediction(
     *,
     source: str | None = None,
     explanation: bytes | None = None,
+    grey: bool = False,
 ) -> PredictionFiles:
     """Write STEM.labels.png, STEM.overlay.png, STEM.json and, where there is one, STEM.explain.png.
 
@@ -49,6 +50,8 @@ def write_prediction(
         colours: A colour for each of the K classes.
         source: Where the image came from, kept in the JSON.
         explanation: A PNG of what each stage saw.
+        grey: Whether the label map is a grey PNG, whose indices every reader gives; a palette's OpenCV turns into
+            colours or luminance.
 
     Returns:
         The files.
@@ -62,7 +65,7 @@ def write_prediction(
     if unassigned := record["no_class"]["share"]:
         legend.append(LegendEntry("no class", unassigned, None))
     contents = {
-        files.labels: labels_png(segmentation, colours),
+        files.labels: labels_png(segmentation, None if grey else colours),
         files.overlay: _png(render_overlay(image, segmentation.labels, colours, legend)),
         files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
     }
@@ -79,10 +82,10 @@ def write_prediction(
     return files
 
 
-def labels_png(segmentation: Segmentation, colours: Sequence[Colour]) -> bytes:
-    """Encode labels: an indexed 8-bit PNG with the classes' colours, or 16-bit grey above 255 classes."""
+def labels_png(segmentation: Segmentation, colours: Sequence[Colour] | None) -> bytes:
+    """Encode labels: a PNG with the classes' colours as its palette; without them or above 255 classes a grey one."""
     picture = Image.fromarray(segmentation.labels)
-    if len(segmentation.classes) <= EIGHT_BIT_CLASSES:
+    if colours is not None and len(segmentation.classes) <= EIGHT_BIT_CLASSES:
         picture.putpalette(png_palette(colours))
     return _png(picture)
 

@@ -292,7 +292,13 @@ class Trainer:
         network.eval()
         vocabulary = self.model.vocabulary(split=validation.split, templates=validation.templates)
         write_validation_sheet(
-            self.run, self.state.step, self.model.predictor(), vocabulary, validation.dataset, recipe
+            self.run,
+            self.state.step,
+            self.model.predictor(),
+            vocabulary,
+            validation.dataset,
+            recipe,
+            validation.split.colours,
         )
         network.train()
 

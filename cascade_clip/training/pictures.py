@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import random
+from collections.abc import Sequence
 
 from numpy import uint8
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from cascade_clip.files import write_files
 from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.curves import curves_figure
-from cascade_clip.report.palette import class_colours
+from cascade_clip.report.palette import Colour
 from cascade_clip.report.picture_sheets import picture_image, picture_sheet
 from cascade_clip.training.run_folder import RunFolder
 
@@ -38,6 +39,7 @@ def write_validation_sheet(
     vocabulary: Vocabulary,
     dataset: PreparedDataset,
     recipe: Recipe,
+    colours: Sequence[Colour],
 ) -> None:
     """Segment the run's fixed images and write image, label, prediction and errors of each as one sheet.
 
@@ -50,6 +52,7 @@ def write_validation_sheet(
         vocabulary: The classes of the dataset, and which of them are seen.
         dataset: Its part "val" is shown.
         recipe: How many images, and the seed that chooses them.
+        colours: K colours of the classes.
 
     Raises:
         UserError: An image or a label cannot be read.
@@ -60,7 +63,6 @@ def write_validation_sheet(
         return predictor.segment_image(image, vocabulary).labels
 
     chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)
-    colours = class_colours(names)
     unseen = {name for name, seen in zip(names, vocabulary.seen.tolist(), strict=True) if not seen}
     sheet = picture_sheet([picture_image(dataset, index, names, colours, predict) for index in chosen], unseen)
     encoded = io.BytesIO()

@@ -99,6 +99,23 @@ def test_threshold_leaves_pixels_without_a_class(photos: Path, colour_model, run
     assert "no class" in result.stdout
 
 
+def test_other_formats_lie_beside_the_predictions(photos: Path, colour_model, run_command):
+    result = run_command(
+        predict, photos, "-m", "ckpt", "-c", "red,blue", "--format", "coco,yolo,cvat,labelstudio", "--labels", "grey"
+    )
+    assert result.exit_code == 0, result.exception
+    for name in ("coco.json", "yolo/data.yaml", "labelstudio.json"):
+        assert Path("predictions", name).is_file()
+        assert f"also {Path('predictions', name)}" in result.stdout
+    annotations = json.loads(Path("predictions/coco.json").read_text(encoding="utf-8"))["annotations"]
+    record = json.loads(Path("predictions/one.json").read_text(encoding="utf-8"))
+    assert [entry["area"] for entry in annotations[:2]] == [entry["pixels"] for entry in record["classes"]]
+    assert Path("predictions/cvat/ImageSets/Segmentation/default.txt").read_text(encoding="utf-8") == "one\ntwo\n"
+    with Image.open("predictions/one.labels.png") as labels:
+        assert labels.mode == "L"
+        assert np.asarray(labels)[20, 0] == 0
+
+
 def test_json_on_stdout_is_alone_there(photos: Path, colour_model, run_command):
     result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,blue", "--json", "-")
     record = json.loads(result.stdout)
@@ -127,6 +144,8 @@ def test_classes_of_a_file_and_of_the_model(photos: Path, colour_model, run_comm
         (["-c", ""], "is empty"),
         (["-c", "red", "--split", "coco-seen"], "only one of --classes and --split"),
         (["--split", "coco-sen"], 'no split "coco-sen". Did you mean "coco-seen"'),
+        (["-c", "red", "--format", "coco,yollo"], '--format "yollo" is not known. Did you mean "yolo"'),
+        (["-c", "red", "--labels", "gray"], '--labels "gray" is not known. Did you mean "grey"'),
         (["-c", "red", "nowhere.png"], 'There is no file or folder "nowhere.png"'),
     ],
 )

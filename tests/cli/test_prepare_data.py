@@ -99,7 +99,10 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
-        (["shapes", "--source", "x"], "prepare-data shapes has no --source; only coco, voc, context, folder, hub have"),
+        (
+            ["shapes", "--source", "x"],
+            "prepare-data shapes has no --source; only coco, voc, context, folder, annotations, hub have",
+        ),
         (["coco", "--sbd=x"], "prepare-data coco has no --sbd; only voc has it."),
         (["coco", "--sdb", "x"], "No such option: --sdb"),
         (["context", "--source", "x", "--class-order", "alphabetic"], "'alphabetic' is not one of 'alphabetical'"),

@@ -93,7 +93,7 @@ def test_values_are_said_in_all_matrices_side_by_side(report: Path, opened):
     ActionChains(page.window).move_to_element(cells[7]).perform()
     assert readouts[0].text == "\u2068block 2\u2069 × \u2068block 4\u2069: CKA 0.8000"
     assert readouts[1].text.endswith("CKA 0.4000")
-    assert "Point at a cell" in readouts[2].text
+    assert "Point at or tap a cell" in readouts[2].text
     page.run("arguments[0].focus()", cells[0])
     page.window.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert readouts[1].text.endswith("block 2\u2069: CKA 0.7000")

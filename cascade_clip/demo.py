@@ -1,0 +1,320 @@
+"""A page on which one drops a photograph, types words and sees masks, and its HTTP interface (extra `demo`, Gradio)."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial, wraps
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cascade_clip.analysis.observed_model import plain_encoder
+from cascade_clip.analysis.similarity import patch_similarity
+from cascade_clip.analysis.stage_masks import decoder_names
+from cascade_clip.data.images import image_size, open_image
+from cascade_clip.errors import UserError, first_line
+from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.model.network import CascadeNetwork, ChosenDecoders
+from cascade_clip.report.palette import Colour, class_colours, hex_colour, sequential_colour
+from cascade_clip.report.prediction import prediction_record
+from cascade_clip.segmenter import CascadeCLIP
+
+LARGEST_UPLOAD = "20mb"
+LARGEST_SIDE = 2048
+"""Larger photographs are shrunk to this side first, so that a page answers in seconds."""
+SMALLEST_MAP = 512
+"""Long side in pixels that similarity maps have at least."""
+_KEPT_IMAGES = 4
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Demo:
+    """What the page does with its models, without the page.
+
+    One call computes at a time, and the encodings of the last images are kept: other words, other stages and other
+    points of one photograph do not encode it again.
+    """
+
+    def __init__(self, models: Mapping[str, CascadeCLIP]) -> None:
+        """`models` by the names that the page shows, at least one."""
+        self.models = dict(models)
+        self._lock = threading.Lock()
+        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Predictor] = OrderedDict()
+
+    def own_words(self, model: str) -> str:
+        """The classes that a model was trained on, comma-separated; "" for a training-free one."""
+        split = self.models[model].split
+        return ", ".join(split.class_names) if split is not None else ""
+
+    def stages(self, model: str) -> list[str]:
+        """Names of a model's decoders, shallow to deep; empty for a model without stages."""
+        network = self.models[model].network
+        return list(decoder_names(network)) if isinstance(network, CascadeNetwork) else []
+
+    def blocks(self, model: str) -> int:
+        """Number of blocks of a model's CLIP."""
+        return len(self.models[model].clip.visual.transformer.resblocks)
+
+    def segment(
+        self, model: str, photograph: str, words: str, stages: Sequence[str] | None = None
+    ) -> tuple[NDArray[np.uint8], Segmentation]:
+        """Segment an image file into comma-separated words.
+
+        Args:
+            model: Its name on the page.
+            photograph: Path of the image file.
+            words: "sky, tree, sofa|couch"; empty: the classes that the model was trained on.
+            stages: Decoders whose masks are summed, by name; None: all.
+
+        Returns:
+            The image (H, W, 3) uint8 RGB, with a long side of at most `LARGEST_SIDE`, and its labels.
+
+        Raises:
+            UserError: No model, image or stage of that name, or words that cannot be embedded.
+        """
+        with self._lock:
+            image = _shrunk(photograph)
+            predictor = self._predictor(model, photograph, image, stages)
+            return image, predictor.segment(self._vocabulary(model, words))
+
+    def similar_patches(self, model: str, photograph: str, point: Sequence[int]) -> dict[int, Image.Image]:
+        """How alike all patches are to the one at a pixel (x, y) of the file, after each block of CLIP (Figure 1).
+
+        Returns:
+            Block, from 1 -> its map in the image's proportions, from the least similar patch in the first colour to
+            the most similar in the last.
+        """
+        with self._lock:
+            chosen = self._model(model)
+            image, data = _shrunk(photograph), chosen.recipe.data
+            whole = image_size(Path(photograph).read_bytes(), photograph)
+            x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
+            look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
+            found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)
+        table = np.array([sequential_colour(value / 255) for value in range(256)], dtype=np.uint8)
+        maps = {}
+        for number, cosine in enumerate(found.cosine, start=1):
+            low, high = float(cosine.min()), float(cosine.max())
+            places = np.rint(255 * (cosine - low) / max(high - low, 1e-6)).astype(np.uint8)
+            picture = Image.fromarray(table[places])
+            scale = max(1.0, SMALLEST_MAP / max(image.shape))
+            size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+            maps[number] = picture.resize(size, Image.Resampling.BICUBIC)
+        return maps
+
+    def colours(self, names: Sequence[str]) -> dict[str, str]:
+        """Colour "#rrggbb" of each class: that of a trained model's own classes, and distinct ones for other words."""
+        colours = class_colours(names, self._known_colours())
+        return {name: hex_colour(colour) for name, colour in zip(names, colours, strict=True)}
+
+    def record(self, photograph: str | None, words: str, model: str) -> dict[str, Any]:
+        """What the HTTP interface answers: the JSON of `cascade-clip predict`, with the labels as rows of indices."""
+        if photograph is None:
+            raise UserError("No image was sent.")
+        _, found = self.segment(model, photograph, words)
+        colours = class_colours(found.classes, self._known_colours())
+        record = prediction_record(found, colours)
+        del record["image"]  # The file's name on this machine means nothing to the caller.
+        return {**record, "model": model, "labels": found.labels.tolist()}
+
+    def _known_colours(self) -> dict[str, Colour]:
+        """Colours of the classes that any model was trained on: a word has one colour in all pictures."""
+        splits = [model.split for model in self.models.values() if model.split is not None]
+        return {entry.name: entry.colour for split in splits for entry in split.classes}
+
+    def _model(self, name: str) -> CascadeCLIP:
+        if name not in self.models:
+            raise UserError(f'There is no model "{name}" here; there are {", ".join(self.models)}.')
+        return self.models[name]
+
+    def _vocabulary(self, model: str, words: str) -> Vocabulary:
+        chosen = self._model(model)
+        names = [name.strip() for name in words.split(",") if name.strip()]
+        if names:
+            return chosen.vocabulary(names)
+        if chosen.split is None:
+            raise UserError('Type the words to look for, for example "road, tree, sky".')
+        return chosen.vocabulary(split=chosen.split)
+
+    def _predictor(
+        self, model: str, photograph: str, image: NDArray[np.uint8], stages: Sequence[str] | None
+    ) -> Predictor:
+        chosen = self._model(model)
+        # The page names a file by the digest of its content, so that a name stands for one image.
+        key = (model, photograph, tuple(stages or ()))
+        if key not in self._encoded:
+            predictor = chosen.predictor()
+            if stages and isinstance(chosen.network, CascadeNetwork):
+                known = self.stages(model)
+                unknown = [name for name in stages if name not in known]
+                if unknown:
+                    raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
+                network = ChosenDecoders(chosen.network, [known.index(name) for name in stages])
+                predictor = Predictor(
+                    network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
+                )
+            predictor.set_image(image)
+            self._encoded[key] = predictor
+            if len(self._encoded) > _KEPT_IMAGES:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(key)
+        return self._encoded[key]
+
+
+def check_installed() -> None:
+    """Raise UserError where Gradio is not installed."""
+    if find_spec("gradio") is None:
+        raise UserError("The page needs Gradio: pip install 'cascade-clip[demo]'.")
+
+
+def launch(page: Any, host: str, port: int | None, opened: Callable[[str], None]) -> None:
+    """Serve a page of `build_page` until it is interrupted.
+
+    Args:
+        page: The page.
+        host: Address to listen on.
+        port: Port; None: the first free one from 7860.
+        opened: Called with the page's address once it answers.
+
+    Raises:
+        UserError: The address is taken, or is none of this machine's.
+    """
+    try:
+        _, url, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            max_file_size=LARGEST_UPLOAD,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=["api"],
+        )
+    except OSError as error:
+        where = f"{host}:{port}" if port is not None else host
+        raise UserError(
+            f"The page cannot listen on {where} ({first_line(error)}): choose --host and --port."
+        ) from error
+    opened(url)
+    page.block_thread()
+
+
+def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
+    """Build the page, a `gradio.Blocks`, whose HTTP interface has the call `/segment`.
+
+    Args:
+        demo: The models.
+        examples: Image files to offer.
+
+    Raises:
+        UserError: Gradio is not installed.
+    """
+    check_installed()
+    import gradio
+
+    def told(call: Callable[_P, _R]) -> Callable[_P, _R]:
+        """Show the sentence of a `UserError` on the page."""
+
+        @wraps(call)
+        def wrapped(*given: _P.args, **named: _P.kwargs) -> _R:
+            try:
+                return call(*given, **named)
+            except UserError as error:
+                raise gradio.Error(str(error), duration=None, print_exception=False) from error
+
+        return wrapped
+
+    names = list(demo.models)
+    with gradio.Blocks(title="Cascade-CLIP") as page:
+        gradio.Markdown("# Cascade-CLIP\nDrop a photograph, type words, and see where they are.")
+        with gradio.Row():
+            with gradio.Column():
+                photograph = gradio.Image(type="filepath", label="Photograph: click a point for patches like it")
+                words = gradio.Textbox(
+                    demo.own_words(names[0]), label="Words, comma-separated", placeholder="road, tree, sky, sofa|couch"
+                )
+                button = gradio.Button("Segment", variant="primary")
+                if examples:
+                    gradio.Examples([str(path) for path in examples], photograph, label="Examples")
+                blocks = demo.blocks(names[0])
+                similar = gradio.Image(
+                    label=f"Patches like the one clicked ({names[0]})",
+                    interactive=False,
+                    type="pil",
+                    buttons=["download"],
+                )
+                block = gradio.Slider(1, blocks, value=blocks, step=1, label="After block of CLIP")
+            for name in names:
+                with gradio.Column():
+                    masks = gradio.AnnotatedImage(label=name)
+                    scores = gradio.Dataframe(headers=["class", "share", "mean score"], interactive=False)
+                    known = demo.stages(name)
+                    stages = gradio.CheckboxGroup(known, value=known, label="Stages", visible=bool(known))
+                show = told(partial(_shown, gradio, demo, name))
+                for event in (button.click, words.submit, stages.input):
+                    event(
+                        show,
+                        [photograph, words, stages],
+                        [masks, scores],
+                        trigger_mode="always_last",
+                        concurrency_id="model",
+                        api_visibility="private",
+                    )
+        maps = gradio.State({})
+
+        def click(path: str, event: gradio.SelectData) -> tuple[Any, ...]:
+            found = demo.similar_patches(names[0], path, event.index)
+            return found, blocks, found[blocks]
+
+        # Gradio reads what a function takes from its annotations, which are strings in this file.
+        click.__annotations__["event"] = gradio.SelectData
+        photograph.select(
+            told(click), photograph, [maps, block, similar], concurrency_id="model", api_visibility="private"
+        )
+        block.release(lambda found, number: found.get(int(number)), [maps, block], similar, api_visibility="private")
+        _add_call(gradio, demo, told(demo.record))
+    return page
+
+
+def _shown(
+    gradio: Any, demo: Demo, model: str, photograph: str | None, words: str, stages: Sequence[str]
+) -> tuple[Any, list[list[str]]]:
+    """The masks and the rows of the table of one model."""
+    if photograph is None:
+        raise UserError("Drop a photograph first.")
+    if demo.stages(model) and not stages:
+        raise UserError("Choose at least one stage.")
+    every = len(stages) == len(demo.stages(model))
+    image, found = demo.segment(model, photograph, words, None if every else stages)
+    shares = found.summary()
+    masks = [((found.labels == share.index), share.name) for share in shares]
+    colours = demo.colours(found.classes)
+    picture = gradio.AnnotatedImage((image, masks), color_map=colours, label=model)
+    return picture, [[share.name, f"{100 * share.share:.1f} %", f"{share.mean_score:.2f}"] for share in shares]
+
+
+def _add_call(gradio: Any, demo: Demo, call: Callable[..., Any]) -> None:
+    """Add `/segment` to the HTTP interface, by components that nobody sees.
+
+    The picture component checks that a path is one that was uploaded: no other file of the machine can be read.
+    """
+    model = gradio.Textbox(next(iter(demo.models)), visible=False, label="model")
+    photograph = gradio.Image(type="filepath", visible=False, label="image")
+    words = gradio.Textbox("", visible=False, label="words")
+    answer = gradio.JSON(visible=False, label="labels")
+    gradio.Button(visible=False).click(
+        call, [photograph, words, model], answer, api_name="segment", concurrency_id="model"
+    )
+
+
+def _shrunk(photograph: str | Path) -> NDArray[np.uint8]:
+    """Read an image with its long side brought down to `LARGEST_SIDE`."""
+    image = Image.fromarray(open_image(Path(photograph)))
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)

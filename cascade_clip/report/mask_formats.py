@@ -1,0 +1,282 @@
+"""Predicted masks in the files that annotation tools and other libraries read (extra `formats`)."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cascade_clip.errors import UserError
+from cascade_clip.files import write_files
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.report.palette import Colour, hex_colour
+
+Polygon = NDArray[np.int32]
+"""(P, 2) x and y of the pixels on the border of a region."""
+
+
+class MaskWriter(Protocol):
+    """Collects the masks of many images under one list of classes."""
+
+    def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
+        """`folder` is that of all predictions; K `classes` and their `colours`.
+
+        Raises:
+            UserError: A library that the format needs is missing, or the folder holds masks of other classes.
+        """
+
+    def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
+        """Take the labels (H, W) of an image file; `stem` is unique among the images."""
+
+    def finish(self) -> Path:
+        """Write what belongs to all images, and return the file to open or the folder to import."""
+
+
+class CocoWriter:
+    """`coco.json`: one annotation for each class of each image, its mask as a compressed run-length code.
+
+    Categories are numbered from 1, since many readers take 0 for the background.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
+        """See `MaskWriter`."""
+        _require("pycocotools", "coco")
+        self._file = folder / "coco.json"
+        self._categories = [{"id": index + 1, "name": name, "supercategory": ""} for index, name in enumerate(classes)]
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
+        """See `MaskWriter`."""
+        from pycocotools import mask as run_lengths
+
+        height, width = segmentation.labels.shape
+        number = len(self._images) + 1
+        self._images.append({"id": number, "file_name": str(image), "width": width, "height": height})
+        for found in segmentation.summary():
+            code = run_lengths.encode(np.asfortranarray(segmentation.labels == found.index, dtype=np.uint8))
+            self._annotations.append({
+                "id": len(self._annotations) + 1,
+                "image_id": number,
+                "category_id": found.index + 1,
+                "iscrowd": 0,
+                "segmentation": {"size": [height, width], "counts": code["counts"].decode("ascii")},
+                "area": found.pixels,
+                "bbox": run_lengths.toBbox(code).tolist(),
+                "score": found.mean_score,
+            })  # fmt: skip
+
+    def finish(self) -> Path:
+        """See `MaskWriter`."""
+        record = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
+        return _write_json(self._file, record)
+
+
+class YoloWriter:
+    """`yolo/`: a data set as ultralytics trains on, images copied, and regions as polygons in `labels/STEM.txt`.
+
+    A region with holes becomes one polygon whose holes are reached by lines of no width, as usual for this format.
+    Pixels of no class are in no polygon.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
+        """See `MaskWriter`."""
+        _require("cv2", "yolo")
+        self._folder = folder / "yolo"
+        names = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(classes))
+        # A path would be that of this machine: ultralytics takes the folder of the file where there is none.
+        self._settings = f"train: images\nval: images\nnames:\n{names}"
+        _check_same(self._folder / "data.yaml", self._settings)
+
+    def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
+        """See `MaskWriter`."""
+        height, width = segmentation.labels.shape
+        lines = []
+        for found in segmentation.summary():
+            for polygon in polygons(segmentation.labels == found.index):
+                # Readers cut coordinates off to whole pixels (ultralytics) or round them (supervision).
+                places = (polygon + 0.25) / (width, height)
+                lines.append(f"{found.index} " + " ".join(f"{value:.7g}" for value in places.ravel()) + "\n")
+        write_files({self._folder / "labels" / f"{stem}.txt": "".join(lines).encode()})
+        copy = self._folder / "images" / f"{stem}{image.suffix}"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image, copy)
+
+    def finish(self) -> Path:
+        """See `MaskWriter`."""
+        write_files({self._folder / "data.yaml": self._settings.encode()})
+        return self._folder / "data.yaml"
+
+
+class CvatWriter:
+    """`cvat/`: CVAT's "Segmentation mask 1.1", colour pictures in the layout of PASCAL VOC; zip it to upload it."""
+
+    def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
+        """See `MaskWriter`."""
+        self._folder = folder / "cvat"
+        self._stems: list[str] = []
+        shades = unique_colours(colours)
+        self._palette = np.array([*shades, (0, 0, 0)], dtype=np.uint8)
+        rows = [f"{_one_line(name)}:{r},{g},{b}::" for name, (r, g, b) in zip(classes, shades, strict=True)]
+        self._map = "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows, ""])
+        _check_same(self._folder / "labelmap.txt", self._map)
+
+    def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
+        """See `MaskWriter`."""
+        self._stems.append(stem)
+        encoded = io.BytesIO()
+        nothing = len(self._palette) - 1
+        labels = np.where(segmentation.labels == segmentation.no_class, nothing, segmentation.labels)
+        Image.fromarray(self._palette[labels]).save(encoded, "PNG")
+        folders = ("SegmentationClass", "SegmentationObject")
+        write_files({self._folder / name / f"{stem}.png": encoded.getvalue() for name in folders})
+
+    def finish(self) -> Path:
+        """See `MaskWriter`."""
+        stems = "".join(f"{stem}\n" for stem in self._stems)
+        write_files({
+            self._folder / "labelmap.txt": self._map.encode(),
+            self._folder / "ImageSets" / "Segmentation" / "default.txt": stems.encode(),
+        })  # fmt: skip
+        return self._folder
+
+
+class LabelStudioWriter:
+    """`labelstudio.json`: tasks with brush masks as predictions; `labelstudio.xml`: the project's labelling interface.
+
+    Images are named as Label Studio's local storage does with `LOCAL_FILES_DOCUMENT_ROOT=/`.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
+        """See `MaskWriter`."""
+        _require("label_studio_converter", "labelstudio")
+        self._folder = folder
+        self._tasks: list[dict[str, Any]] = []
+        labels = "".join(
+            f"    <Label value={quoteattr(name)} background={quoteattr(hex_colour(colour))}/>\n"
+            for name, colour in zip(classes, colours, strict=True)
+        )
+        self._interface = (
+            '<View>\n  <Image name="image" value="$image" zoom="true"/>\n'
+            f'  <BrushLabels name="classes" toName="image">\n{labels}  </BrushLabels>\n</View>\n'
+        )
+
+    def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
+        """See `MaskWriter`."""
+        from label_studio_converter.brush import mask2rle
+
+        height, width = segmentation.labels.shape
+        regions = [
+            {
+                "id": f"{stem}-{found.index}",
+                "type": "brushlabels",
+                "from_name": "classes",
+                "to_name": "image",
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": {
+                    "format": "rle",
+                    "rle": mask2rle(np.where(segmentation.labels == found.index, 255, 0).astype(np.uint8)),
+                    "brushlabels": [found.name],
+                },
+                "score": found.mean_score,
+            }
+            for found in segmentation.summary()
+        ]
+        place = quote(image.absolute().as_posix().lstrip("/"))
+        task = {"data": {"image": f"/data/local-files/?d={place}"}, "predictions": [{"result": regions}]}
+        self._tasks.append(task)
+
+    def finish(self) -> Path:
+        """See `MaskWriter`."""
+        write_files({self._folder / "labelstudio.xml": self._interface.encode()})
+        return _write_json(self._folder / "labelstudio.json", self._tasks)
+
+
+MASK_FORMATS: Mapping[str, type[MaskWriter]] = {
+    "coco": CocoWriter,
+    "yolo": YoloWriter,
+    "cvat": CvatWriter,
+    "labelstudio": LabelStudioWriter,
+}
+
+
+def polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
+    """Outline the connected regions of a mask (H, W), each as one polygon of at least three points.
+
+    Points are pixels of the region, so that `cv2.fillPoly` paints the mask again, holes included.
+    """
+    import cv2
+
+    outlines, tree = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not outlines:
+        return []
+    rings: list[Polygon] = [np.asarray(outline, dtype=np.int32).reshape(-1, 2) for outline in outlines]
+    parents = tree[0, :, 3]
+    joined = []
+    for number in np.flatnonzero(parents < 0):
+        ring = _with_holes(mask, rings[number], [rings[hole] for hole in np.flatnonzero(parents == number)])
+        steps = np.roll(ring, -1, axis=0) - ring
+        ring = ring[(steps != np.roll(steps, 1, axis=0)).any(axis=1)] if len(ring) > 3 else ring
+        # A region of one or two pixels has as many points; its last one is repeated.
+        joined.append(np.concatenate([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)]))
+    return joined
+
+
+def _with_holes(mask: NDArray[np.bool_], ring: Polygon, holes: Sequence[Polygon]) -> Polygon:
+    """Join each hole to what lies to its left, by a line there and back within the region.
+
+    From left to right: whatever a hole meets on its left is then part of the outline already.
+    """
+    for hole in sorted(holes, key=lambda points: int(points[:, 0].min())):
+        first = int(hole[:, 0].argmin())
+        x, y = hole[first]
+        met = x - int(np.argmin(mask[y, x::-1])) + 1 if not mask[y, x::-1].all() else 0
+        here = int(np.flatnonzero((ring == (met, y)).all(axis=1))[0])
+        around = np.roll(hole, -first, axis=0)
+        ring = np.concatenate([ring[: here + 1], around, around[:1], ring[here:]])
+    return ring
+
+
+def unique_colours(colours: Sequence[Colour]) -> list[Colour]:
+    """The same colours, with the blue of those that are black or repeated changed until each is its own."""
+    taken: list[Colour] = [(0, 0, 0)]
+    for red, green, blue in colours:
+        shades: Iterator[Colour] = ((red, green, (blue + step) % 256) for step in range(256))
+        taken.append(next(shade for shade in shades if shade not in taken))
+    return taken[1:]
+
+
+def _require(module: str, name: str) -> None:
+    if find_spec(module) is None:
+        raise UserError(f'--format {name} needs the extra `formats`: pip install "cascade-clip[formats]".')
+
+
+def _check_same(file: Path, content: str) -> None:
+    """Refuse a folder whose masks count other classes: together they would mean two things by one number."""
+    if file.exists() and file.read_bytes() != content.encode():
+        raise UserError(
+            f'"{file.parent}" holds masks of other classes, as "{file.name}" says: choose another --output, or remove'
+            " the folder."
+        )
+
+
+def _one_line(name: str) -> str:
+    """A class name for `labelmap.txt`, whose fields end at colons."""
+    return " ".join(name.replace(":", " ").split())
+
+
+def _write_json(file: Path, record: object) -> Path:
+    write_files({file: json.dumps(record, ensure_ascii=False, allow_nan=False).encode()})
+    return file

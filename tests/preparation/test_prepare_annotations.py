@@ -1,0 +1,167 @@
+"""Annotations of other tools become labels: each form read back pixel for pixel, and what is wrong with one named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.data.images import decode_label
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import UserError
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.labels import IGNORED, LabelMap
+from cascade_clip.preparation.prepare_annotations import prepare_annotations
+from cascade_clip.report.mask_formats import MASK_FORMATS
+
+SIZE = (24, 32)
+CLASSES = ("sky", "tree", "road")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, stem in enumerate(("a", "b", "c")):
+        Image.new("RGB", SIZE[::-1], (40 * number, 90, 20)).save(folder / f"{stem}.png")
+    return folder
+
+
+def drawn(number: int) -> LabelMap:
+    labels = np.full(SIZE, IGNORED, np.uint8)
+    labels[2:20, 3:25] = 2
+    labels[6 + number : 12 + number, 8:14] = 1
+    labels[20:22, 26:30] = 0
+    return labels
+
+
+def labels_of(folder: Path) -> dict[str, LabelMap]:
+    dataset = PreparedDataset.open(folder)
+    found = {}
+    for part in ("train", "val"):
+        for index in range(dataset.count(part)):
+            record = dataset.read(part, index)
+            found[record.id] = decode_label(record.label_bytes, record.id)
+    return found
+
+
+@pytest.mark.parametrize("name", list(MASK_FORMATS))
+def test_what_predict_writes_is_read_again(tmp_path: Path, photos: Path, name: str) -> None:
+    writer = MASK_FORMATS[name](tmp_path / "masks", CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    for number, path in enumerate(sorted(photos.iterdir())):
+        writer.add(path, path.stem, Segmentation(drawn(number), np.ones(SIZE, np.float32), CLASSES))
+    written = writer.finish()
+    source = written.parent if name == "yolo" else written
+    own = None if name == "yolo" else photos
+    info = prepare_annotations(tmp_path / "out", name="mine", source=source, images=own, classes=CLASSES)
+    assert info.classes == CLASSES
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 2, "val": 1}
+    found = {Path(one).name: labels for one, labels in labels_of(tmp_path / "out").items()}
+    for number, stem in enumerate("abc"):
+        np.testing.assert_array_equal(found[stem], drawn(number))
+
+
+def coco(photos: Path, **changes: Any) -> Path:
+    """Two categories in falling order of their ids, a polygon over a run-length region, and an image without any."""
+    counts = [0, SIZE[0] * 10, SIZE[0] * (SIZE[1] - 10)]
+    content = {
+        "images": [{"id": 7, "file_name": "a.png"}, {"id": 9, "file_name": "some/where/b.png"}],
+        "categories": [{"id": 5, "name": "tree"}, {"id": 2, "name": "sky"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 5, "segmentation": [[2, 4, 6, 4, 6, 10, 2, 10]]},
+            {"id": 2, "image_id": 7, "category_id": 2, "segmentation": {"size": list(SIZE), "counts": counts}},
+        ],
+    }
+    file = photos.parent / "instances.json"
+    file.write_text(json.dumps({**content, **changes}), encoding="utf-8")
+    return file
+
+
+def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(tmp_path: Path, photos: Path) -> None:
+    prepare_annotations(tmp_path / "out", name="mine", source=coco(photos), images=photos, val_fraction=0)
+    expected = np.full(SIZE, IGNORED, np.uint8)
+    expected[:, :10] = 0
+    expected[4:10, 2:6] = 1
+    found = labels_of(tmp_path / "out")
+    np.testing.assert_array_equal(found["a"], expected)
+    assert (found["b"] == IGNORED).all()
+    info = prepare_annotations(
+        tmp_path / "rest", name="mine", source=coco(photos), images=photos, background="rest", val_fraction=0
+    )
+    assert info.classes == ("rest", "sky", "tree")
+    np.testing.assert_array_equal(labels_of(tmp_path / "rest")["a"], np.where(expected == IGNORED, 0, expected + 1))
+
+
+def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
+    for part, stems in {"train": "ab", "valid": "c"}.items():
+        (tmp_path / "set" / part / "images").mkdir(parents=True)
+        (tmp_path / "set" / part / "labels").mkdir()
+        for stem in stems:
+            (photos / f"{stem}.png").rename(tmp_path / "set" / part / "images" / f"{stem}.png")
+            line = "1 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n"
+            (tmp_path / "set" / part / "labels" / f"{stem}.txt").write_text(line if stem != "b" else "\n")
+    settings = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['sky', 'tree']\n"
+    (tmp_path / "set" / "data.yaml").write_text(settings)
+    prepare_annotations(tmp_path / "out", name="mine", source=tmp_path / "set")
+    found = labels_of(tmp_path / "out")
+    assert PreparedDataset.open(tmp_path / "out").count("val") == 1
+    expected = np.full(SIZE, IGNORED, np.uint8)
+    expected[6:13, 8:17] = 1
+    np.testing.assert_array_equal(found["valid/images/c"], expected)
+    assert (found["train/images/b"] == IGNORED).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"annotations": [{"id": 3, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]}]}, "annotation 3 has a box"),
+        ({"annotations": [{"id": 3, "image_id": 8, "category_id": 5, "segmentation": [[1, 1, 2, 2, 3, 1]]}]}, "8 is"),
+        ({"annotations": [{"id": 3, "image_id": 7, "category_id": 6, "segmentation": [[1, 1, 2, 2, 3, 1]]}]}, "6 is"),
+        ({"images": [{"id": 7, "file_name": "nowhere.png"}], "annotations": []}, 'image "nowhere.png" is not in'),
+        (
+            {"annotations": [{"id": 3, "image_id": 7, "category_id": 5, "segmentation": {"size": [9, 9]}}]},
+            "it is of an image of 9 x 9 pixels, this one has 32 x 24",
+        ),
+        ({"annotations": [{"id": 3, "image_id": 7, "category_id": 5, "segmentation": [["x"]]}]}, "a.png"),
+        ({"categories": 3}, "COCO's JSON"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        prepare_annotations(tmp_path / "out", name="mine", source=coco(photos, **changes), images=photos)
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("0 0.5 0.5 0.2 0.2", "is a box"), ("7 0 0 1 0 1 1", "class 7 is none of the 2"), ("x 0 0 1 0 1 1", "'x'")],
+)
+def test_what_is_wrong_with_yolo_is_named(tmp_path: Path, photos: Path, line: str, message: str) -> None:
+    photos.rename(tmp_path / "images")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "b.txt").write_text(f"{line}\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: {0: sky, 1: tree}\n")
+    with pytest.raises(UserError) as caught:
+        prepare_annotations(tmp_path / "out", name="mine", source=tmp_path)
+    assert message in str(caught.value)
+    assert "b.txt" in str(caught.value)
+
+
+def test_files_of_no_known_tool_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "y.json").write_text("[" * 100_000)
+    for source in (tmp_path / "x.json", tmp_path / "y.json", tmp_path, tmp_path / "nowhere.json"):
+        with pytest.raises(UserError):
+            prepare_annotations(tmp_path / "out", name="mine", source=source)
+
+
+def test_an_image_that_is_there_twice_is_not_guessed(tmp_path: Path, photos: Path) -> None:
+    (photos / "more").mkdir()
+    (photos / "more" / "a.png").write_bytes((photos / "a.png").read_bytes())
+    with pytest.raises(UserError, match=r'image "a\.png" is there more than once'):
+        prepare_annotations(tmp_path / "out", name="mine", source=coco(photos), images=photos)
