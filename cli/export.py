@@ -20,6 +20,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the exported model.")],
     file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
+    text: Annotated[bool, typer.Option("--text/--no-text", help="ONNX: also the text tower and its tokenizer.")] = True,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -37,7 +38,7 @@ def export(
         exported_folder.check_export(output, file_format)
         model = segmenter.CascadeCLIP.from_pretrained(checkpoint, device="cpu")
     with stderr.status(f"exporting as {file_format} and comparing with PyTorch"):
-        exported = exported_folder.export_model(model, output, file_format)
+        exported = exported_folder.export_model(model, output, file_format, text=text)
     record, cases = exported.record, [result.case for result in exported.results]
     if json_file != STDOUT:
         side = record["image_side"]

@@ -9,6 +9,7 @@ import typer
 from cascade_clip.config import recipes, schema
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError
+from cascade_clip.training import run_training
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -34,6 +35,10 @@ def train(
     stream: StreamOption = False,
     recipe: RecipeOption = None,
     overrides: SetOption = None,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="CHECKPOINT", help="Start from its weights, on whatever classes and data."),
+    ] = None,
     output: OutputOption = None,
     seed: SeedOption = None,
     device: DeviceOption = "auto",
@@ -48,18 +53,19 @@ def train(
     """Train on the seen classes of a split (on all classes where it has no unseen ones).
 
     The run's folder holds its resolved recipe, environment, metrics, states and models. Without --recipe, the
-    dataset's own recipe for Cascade-CLIP is used; without --split, the classes of the dataset in --data.
+    dataset's own recipe for Cascade-CLIP is used; without --split, the classes of the dataset in --data. With --init,
+    the model is the checkpoint's and the schedule the dataset's: fine-tuning.
 
     Example: cascade-clip train --split shapes-seen --set train.iterations=2000 --output runs/mine
     """
     start_output(quiet)
     # Before any process is started, so that a mistake is reported once.
     if resume:
-        given = bool(recipe or overrides or split or data or stream or seed is not None)
-        options = "--recipe, --set, --split, --data, --stream and --seed"
+        given = bool(recipe or overrides or split or data or stream or init or seed is not None)
+        options = "--recipe, --set, --init, --split, --data, --stream and --seed"
         folder, chosen = run_to_resume(output, given=given, options=options)
     else:
-        chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream)
+        chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream, init=init)
         folder = output or default_folder(chosen)
     if chosen.self_training is not None:
         raise UserError(f'"{chosen.name}" is self-training: use `cascade-clip self-train`.')
@@ -84,14 +90,19 @@ def resolve_recipe(
     seed: int | None,
     *,
     stream: bool = False,
+    init: str | None = None,
 ) -> schema.Recipe:
     """Read the recipe, the dataset's own where none is named, and put the options on top.
+
+    With `init`, only the schedule is the dataset's own: the model is the checkpoint's.
 
     Raises:
         UserError: No such recipe, split or key, or values that do not fit.
     """
-    name = recipe or _default_recipe(split, data)
-    return recipes.load_recipe(name, [*(overrides or []), *data_settings(split, data, seed, stream=stream)])
+    name, settings = recipe or _default_recipe(split, data), data_settings(split, data, seed, stream=stream)
+    if init is not None:
+        return run_training.recipe_for_fine_tuning(init, recipe, name, [*(overrides or []), *settings])
+    return recipes.load_recipe(name, [*(overrides or []), *settings])
 
 
 def _default_recipe(split: str | None, data: str | None) -> str:

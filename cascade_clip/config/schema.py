@@ -213,6 +213,8 @@ class LossConfig(Section):
 class TrainConfig(Section):
     """The training loop."""
 
+    init: str | None = None
+    """Checkpoint whose weights training starts from (`--init`). Unset: weights are drawn."""
     iterations: PositiveInt = 80_000
     """Optimiser steps."""
     batch: PositiveInt = 16

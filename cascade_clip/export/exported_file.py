@@ -23,7 +23,7 @@ IMAGE, TEXT, MASK_LOGITS = "image", "text", "mask_logits"
 """Names of the two inputs and the output in the exported file."""
 METADATA = "export.json"
 """Where a pt2 file holds its metadata."""
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tokenizers")
 
 
 def check_packages() -> None:
@@ -85,6 +85,7 @@ def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]
     # Each node's metadata name files and lines of this machine.
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()
+    _refuse_broken_patches(exported.model.graph, int(metadata["patch_size"]))
     exported.model.metadata_props.update(metadata)
     exported.save(file)
 
@@ -130,6 +131,26 @@ def _name_axes(graph: Any) -> None:
         for index, axis in enumerate(shape):
             if not isinstance(axis, int) and axis.value is not None:
                 shape[index] = re.sub(r"\bs\d+\b", lambda found: by_number.get(found[0], found[0]), axis.value)
+
+
+def _refuse_broken_patches(graph: Any, patch: int) -> None:
+    """Let the file fail on images whose sides are no multiples of the patch, which CLIP's convolution would cut off.
+
+    The image is reshaped to its size in whole patches: no runtime can do that where a rest is left.
+    """
+    import onnx_ir
+
+    image, first = graph.inputs[0], graph[0]
+    tape = onnx_ir.tape.Tape()
+    sides = tape.initializer(onnx_ir.tensor([1, 1, patch, patch], name="patch_sides"))
+    rounded = tape.op("Mul", [tape.op("Div", [tape.op("Shape", [image]), sides]), sides])
+    checked = tape.op("Reshape", [image, rounded])
+    users = [(node, index) for node, index in image.uses() if node not in tape.nodes]
+    for node, index in users:
+        node.replace_input_with(index, checked)
+    checked.shape, checked.type = image.shape, image.type
+    graph.initializers[sides.name] = sides
+    graph.insert_before(first, tape.nodes)
 
 
 def _attention(

@@ -18,7 +18,9 @@ from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description,
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
+from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
+from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
 
@@ -44,16 +46,18 @@ class ExportedModel:
         return max(result.difference for result in self.results)
 
 
-def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") -> ExportedModel:
+def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *, text: bool = True) -> ExportedModel:
     """Write a model as one file that takes images and text embeddings, and check it against PyTorch.
 
     The folder holds `model.onnx` or `model.pt2`, `export.json`, a README, `config.json` with CLIP's weights where they
-    cannot be had by name (they embed class names), and `text_embeddings.npy` (K, C) float32 of the model's own classes.
+    cannot be had by name (they embed class names), and `text_embeddings.npy` (K, C) float32 of the model's own classes;
+    as ONNX also `text.onnx` and `tokenizer.json`, with which any words are embedded without PyTorch.
 
     Args:
         model: A model on the CPU.
         folder: Where to write; an earlier export there is replaced as a whole.
         file_format: `onnx` or `pt2` (PyTorch's own, for `torch.export.load` and ahead-of-time compilation).
+        text: Whether to write the text tower too, where it is a plain one of CLIP's kind.
 
     Raises:
         UserError: An unknown format, missing packages, other files in the folder, a model that is training-free or not
@@ -74,6 +78,9 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") ->
     # the traced grid.
     any_size = file_format == "onnx" and network.encoder.spectral is None
     record = _record(model, file_format, None if any_size else side)
+    if text and file_format == "onnx" and has_text_files(model.clip):
+        record["text_file"], record["tokenizer"] = TEXT_TOWER, TOKENIZER
+        record["templates"] = list(templates_of(model.recipe.text.templates))
     program = trace(network, joint, None if any_size else side)
     with replaced_folder(folder) as partial:
         file = partial / str(record["file"])
@@ -82,6 +89,8 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") ->
         cases = agreement_cases(side, patch, any_size=any_size)
         results = tuple(compare_with_torch(network, exported, joint, cases))
         record["bytes"] = sum(part.stat().st_size for part in partial.iterdir())
+        if "text_file" in record:
+            write_text_files(model.clip, partial)
         record["check"] = {"tolerance": TOLERANCE, "cases": [asdict(result) for result in results]}
         write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
         if model.split is not None and model.clip.identity.has_text:

@@ -19,7 +19,7 @@ from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
 
-SUFFIX = "-self-training"
+SUFFIX, FINE_TUNED = "-self-training", "-fine-tuned"
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,33 @@ def train(
         trainer.run.model if trainer.finished else None,
         trainer.accelerator.is_main_process,
     )
+
+
+def recipe_for_fine_tuning(
+    init: str | Path, recipe: str | None, schedule: str, overrides: Sequence[str] = ()
+) -> Recipe:
+    """Derive the recipe of a run that starts from a checkpoint's weights, on whatever classes and data.
+
+    Args:
+        init: `bundled`, a checkpoint folder, or `ORG/NAME` on the Hub.
+        recipe: A recipe's name or file, whose model may differ in parts; None: model, CLIP, images, text and inference
+            are those of the checkpoint.
+        schedule: Recipe whose section `train` is taken where `recipe` is None: that of the data.
+        overrides: `section.key=value` each, on top of everything.
+
+    Raises:
+        UserError: No checkpoint, no such recipe, or values that do not fit.
+    """
+    folder = checkpoint_folder(init)
+    location = str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
+    if recipe is not None:
+        base = load_recipe(recipe)
+    else:
+        own, train_like = recipe_of_checkpoint(folder), load_recipe(schedule)
+        data = own.data.model_copy(update={"dataset": train_like.data.dataset, "split": train_like.data.split})
+        changes = {"train": train_like.train, "data": data, "paper": None, "self_training": None}
+        base = own.model_copy(update={**changes, "name": f"{own.name}{FINE_TUNED}"})
+    return change_recipe(base, [*overrides, f"train.init={json.dumps(location)}"])
 
 
 def recipe_for_self_training(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
+from torch import Tensor
 
 from cascade_clip.checkpoint.folder import CONFIG
 from cascade_clip.config.schema import Recipe
@@ -29,6 +32,7 @@ from cascade_clip.training.loop import Trainer, Validation
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
 
+_LOG = logging.getLogger(__name__)
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -48,7 +52,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _Start:
-    """What self-training starts from: a model, and its network, which may become the teacher."""
+    """What training starts from: a model, and its network, which may become self-training's teacher."""
 
     model: CascadeCLIP
     network: CascadeNetwork
@@ -148,35 +152,54 @@ def start_training(
 
 def _check_inputs_elsewhere(output: Path, recipe: Recipe, data: TrainingData) -> None:
     """Refuse an output folder that holds what the run reads, which replacing the run would delete."""
-    init = recipe.self_training.init if recipe.self_training is not None else None
-    for name, place in (("dataset", data.folder), ("checkpoint", init), ("split", recipe.data.split)):
+    places = (("dataset", data.folder), ("checkpoint", _init_of(recipe)), ("split", recipe.data.split))
+    for name, place in places:
         if place is not None and Path(place).exists() and Path(place).resolve().is_relative_to(output.resolve()):
             raise UserError(f'--output "{output}" holds the {name} that is trained on or from: choose another folder.')
 
 
+def _init_of(recipe: Recipe) -> str | None:
+    """Checkpoint that training starts from; None: none is named."""
+    return recipe.train.init if recipe.self_training is None else recipe.self_training.init
+
+
 def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -> _Start | None:
-    """Load the model that self-training starts from; None for inductive training.
+    """Load the model that training starts from; None for inductive training from drawn weights.
 
     Raises:
-        UserError: No checkpoint is named or found there, the split leaves nothing to guess, or the checkpoint was
-            trained on other classes, or on labels of classes that the split calls unseen.
+        UserError: No checkpoint is named or found there. In self-training: the split leaves nothing to guess, or the
+            checkpoint was trained on other classes, or on labels of classes that the split calls unseen.
     """
-    if recipe.self_training is None:
+    if recipe.self_training is None and recipe.train.init is None:
         return None
-    if not split.unseen:
+    if recipe.self_training is not None and not split.unseen:
         raise UserError(
             f'The split "{split.name}" has no unseen classes, so there is nothing for self-training to guess: choose'
             " another --split, or train on all labels with `cascade-clip train`."
         )
     kept = run.start_model
-    source = str(kept) if resume and (kept / CONFIG).is_file() else recipe.self_training.init
+    source = str(kept) if resume and (kept / CONFIG).is_file() else _init_of(recipe)
     if source is None:
         raise UserError("Self-training starts from a checkpoint: name its folder with --init.")
     model = CascadeCLIP.from_pretrained(source)
     if not isinstance(model.network, CascadeNetwork):
-        raise UserError(f'"{source}" is training-free: self-training starts from a model that `train` made.')
-    _check_classes(model.split, split, source)
+        raise UserError(f'"{source}" is training-free: --init takes a model that `train` made.')
+    if recipe.self_training is not None:
+        _check_classes(model.split, split, source)
+    elif known := sorted(_labelled(model.split) & split.unseen):
+        _LOG.warning(
+            "%s was trained with labels of %s, which the split %s calls unseen: scores of unseen classes will not be"
+            " zero-shot.",
+            source,
+            ", ".join(known),
+            split.name,
+        )
     return _Start(model, model.network)
+
+
+def _labelled(split: Split | None) -> set[str]:
+    """Classes that a model saw labels of; none where its split is not known."""
+    return set(split.class_names) - split.unseen if split is not None else set()
 
 
 def _check_classes(trained: Split | None, split: Split, source: str) -> None:
@@ -203,13 +226,32 @@ def _model_to_train(recipe: Recipe, start: _Start | None, split: Split, *, devic
     licence = OWN_LICENCE
     if start is not None:
         recipe, licence = recipe.model_copy(update={"clip": start.model.recipe.clip}), start.model.licence
+        tensors = start.network.own_tensors()
+        if recipe.self_training is None:
+            tensors = _fitting_tensors(network.own_tensors(), tensors)
         try:
-            network.load_own_tensors(start.network.own_tensors())
+            network.load_own_tensors(tensors)
         except UserError as error:
             raise UserError(
                 f"The checkpoint of --init does not fit the recipe's model; leave --recipe out to take its own. {error}"
             ) from error
     return CascadeCLIP(network, clip, recipe, split, licence=licence, device=device, precision=precision)
+
+
+def _fitting_tensors(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint where they fit, drawn ones elsewhere; those that do not fit are logged by name."""
+    fitting = {name: given[name] for name, own in drawn.items() if name in given and given[name].shape == own.shape}
+    if left := sorted(drawn.keys() - fitting.keys()):
+        _LOG.warning(
+            "%d of %d tensors are drawn, as --init has none that fit: %s", len(left), len(drawn), _listed(left)
+        )
+    if unused := sorted(given.keys() - drawn.keys()):
+        _LOG.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), _listed(unused))
+    return {**drawn, **fitting}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> Labeller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from two_blocks import NAMES, SPLIT, two_block_model
 
 from cascade_clip import CascadeCLIP
 from cascade_clip.config.schema import Recipe
+from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.export.exported_folder import ExportedModel, export_model, load_exported
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
-pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+Tokenizer = pytest.importorskip("tokenizers", reason="the extra onnx is not installed").Tokenizer
 
 NEWER = {"format_version": 99, "tool": "cascade-clip 9", "format": "onnx", "file": "m", "patch_size": 16}
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
@@ -77,7 +80,8 @@ def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: Exp
 def test_what_lies_in_the_folder(model: CascadeCLIP, exported: ExportedModel) -> None:
     names = {file.name for file in exported.folder.iterdir()}
     # The tiny CLIP cannot be had by name, so that its weights come along to embed class names.
-    assert names == {"README.md", "clip.safetensors", "config.json", "export.json", "model.onnx", "text_embeddings.npy"}
+    described = {"README.md", "clip.safetensors", "config.json", "export.json", "text_embeddings.npy"}
+    assert names == {*described, "model.onnx", "text.onnx", "tokenizer.json"}
     record = json.loads((exported.folder / "export.json").read_text(encoding="utf-8"))
     assert record == exported.record
     assert (record["classes"], record["unseen"]) == (list(NAMES), ["blue"])
@@ -108,24 +112,52 @@ def test_the_file_says_what_it_is_and_nothing_of_this_machine(exported: Exported
 def test_the_readme_runs_without_the_toolkit(
     model: CascadeCLIP, exported: ExportedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = (exported.folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    text = (exported.folder / "README.md").read_text(encoding="utf-8")
+    any_words, own_classes = (part.split("```")[0] for part in text.split("```python\n")[1:])
     picture = Image.fromarray(PIXELS[:64, :64])
     photo = exported.folder / "photo.jpg"
     picture.save(photo, quality=100, subsampling=0)
     try:
         monkeypatch.chdir(exported.folder)
-        exec(code, {})
+        exec(own_classes, {})
         shown = capsys.readouterr().out.strip()
         assert shown == model.segment(photo, split=SPLIT)[0].summary()[0].name
+        exec(any_words, {})
+        shares = ast.literal_eval(capsys.readouterr().out)
+        pixels = normalise(np.asarray(Image.open(photo)), model.recipe.data.mean, model.recipe.data.std)
+        with torch.no_grad():
+            logits = model.network(torch.from_numpy(pixels)[None], model.embed(["road", "tree", "sky"]))[0]
+        expected = torch.bincount(logits.argmax(dim=0).ravel(), minlength=3) / logits[0].numel()
+        assert shares == pytest.approx(dict(zip(("road", "tree", "sky"), expected.tolist(), strict=True)), abs=0.07)
     finally:
         photo.unlink()
+
+
+def test_text_is_embedded_as_by_pytorch(model: CascadeCLIP, exported: ExportedModel) -> None:
+    tokenizer = Tokenizer.from_file(str(exported.folder / "tokenizer.json"))
+    words = ["it's a DOG's life", "wall-concrete", "  two   blanks ", "naïve Straße 木", "<end_of_text>", "e\u0301cole"]
+    ids = np.array([one.ids for one in tokenizer.encode_batch(words)])
+    np.testing.assert_array_equal(ids, model.clip.tokenize(words).numpy())
+    session = onnxruntime.InferenceSession(str(exported.folder / "text.onnx"))
+    (found,) = session.run(None, {"tokens": ids})
+    with torch.no_grad():
+        expected = F.normalize(model.clip.model.encode_text(torch.from_numpy(ids)), dim=-1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_images_of_broken_patches_are_refused_by_the_file(exported: ExportedModel) -> None:
+    session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"))
+    image, text = inputs(1, 2, 64, 70)
+    with pytest.raises(Exception, match=r"requested shape:\{1,3,64,64\}"):
+        session.run(None, {"image": image.numpy(), "text": text.numpy()})
 
 
 def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path) -> None:
     # Another grid than that of the windows: the filter is resized in the graph.
     spectral = tiny_recipe.model.spectral.model_copy(update={"grid": 6})
     model = two_block_model(tiny_recipe, tmp_path, host="spt-seg", spectral=spectral, stages=((2,),))
-    exported = export_model(model, tmp_path / "onnx")
+    exported = export_model(model, tmp_path / "onnx", text=False)
+    assert not (tmp_path / "onnx" / "text.onnx").exists()
     assert exported.record["image_side"] == 64
     loaded = load_exported(tmp_path / "onnx", device="cpu")
     plain, other = model.segment(PIXELS, list(NAMES))[0], loaded.segment(PIXELS, list(NAMES))[0]
