@@ -78,6 +78,20 @@ class DenseNetwork(nn.Module):
         logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2).unflatten(-1, encoded.grid)
         return logits
 
+    def cosines(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
+        """Cosines (B, Q, h, w) float32 of every patch and every query, on the grid of patches (logit scale 1).
+
+        Args:
+            image: (B, 3, H, W) float, normalised, or the result of `encode`.
+            text: (Q, C) text embeddings of the queries, unit vectors.
+
+        Raises:
+            UserError: A side is no multiple of the patch size.
+        """
+        encoded = self.encode(image) if isinstance(image, Tensor) else image
+        cosines: Tensor = (text.float() @ encoded.tokens.float().transpose(1, 2)).unflatten(-1, encoded.grid)
+        return cosines
+
     def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patch tokens (B, N, C) in the joint space, not normalised."""
         visual = self.visual

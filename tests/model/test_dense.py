@@ -46,6 +46,17 @@ def test_scores_are_probabilities(tiny_clip: Clip, classes: int) -> None:
     torch.testing.assert_close(logits.sigmoid().sum(dim=1), torch.ones(2, 4, 6), rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_cosines_are_those_of_patches_and_queries(tiny_clip: Clip) -> None:
+    text = torch.nn.functional.normalize(torch.randn(3, 32), dim=-1)
+    network = DenseNetwork(tiny_clip.visual)
+    cosines, encoded = network.cosines(IMAGE, text), network.encode(IMAGE)
+    assert cosines.shape == (2, 3, 4, 6)
+    expected = torch.nn.functional.cosine_similarity(encoded.tokens[1, 8], text[2], dim=-1)
+    torch.testing.assert_close(cosines[1, 2, 1, 2], expected)
+    assert torch.equal(network.cosines(encoded, text), cosines)
+
+
 def test_models_by_name(tiny_clip_file: Path) -> None:
     model = CascadeCLIP.from_pretrained(f"dense-self:{tiny_clip_file}:random:3")
     assert isinstance(model.network, DenseNetwork)
