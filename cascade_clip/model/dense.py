@@ -88,7 +88,7 @@ class DenseNetwork(nn.Module):
     def cosines(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
         """Cosines (B, Q, h, w) float32 of every patch and every query, on the grid of patches (logit scale 1).
 
-        The refined MaskCLIP gives probabilities in their place.
+        The refined MaskCLIP gives smoothed probabilities in their place, see `refined_scores`.
 
         Args:
             image: (B, 3, H, W) float, normalised, or the result of `encode`.
@@ -145,14 +145,17 @@ class DenseName(NamedTuple):
         Raises:
             UserError: An unknown option or method.
         """
-        if name.startswith(SELF_SELF_PREFIX):
-            return cls(name.removeprefix(SELF_SELF_PREFIX), METHODS["self_self"])
-        clip, option, value = name.removeprefix(PREFIX), None, ""
-        if match := re.fullmatch(r"(.*)\?([^?=/]*)=([^?]*)", clip):
-            clip, option, value = match.groups()
-            if option != "method":
-                raise UserError(f'"{name}" sets "{option}", which is no option.{closest(option, ["method"])}')
-        return cls(clip, method_named(value) if option else None)
+        prefix = SELF_SELF_PREFIX if name.startswith(SELF_SELF_PREFIX) else PREFIX
+        given = name.removeprefix(prefix)
+        match = re.fullmatch(r"(.*)\?([^?=/]*)=([^?]*)", given)
+        if match is None:
+            return cls(given, METHODS["self_self"] if prefix == SELF_SELF_PREFIX else None)
+        clip, option, value = match.groups()
+        if prefix == SELF_SELF_PREFIX:
+            raise UserError(f'"{name}" takes no {option or "option"}: write {PREFIX}{given}.')
+        if option != "method":
+            raise UserError(f'"{name}" sets "{option}", which is no option.{closest(option, ["method"])}')
+        return cls(clip, method_named(value))
 
 
 def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:

@@ -34,8 +34,9 @@ def refined_scores(
         block: Whose keys are compared.
         cosines: Of patches and queries.
         text: Not read.
-        key_smoothing: Patches whose highest probability is below it take those of patches with similar keys; the result
-            are probabilities then, no cosines. As released, keys are divided by their length along the patches.
+        key_smoothing: Patches whose highest probability is below it take a sum of all patches' probabilities, weighted
+            by products of keys; the result are such sums and probabilities, no cosines. As released, every channel of
+            the keys is divided by its length along the patches, and the sums are not normalised.
         prompt_denoising: Queries whose highest probability anywhere is below it get -100 everywhere.
     """
     if prompt_denoising > 0:

@@ -63,7 +63,7 @@ class Method:
         blocks = visual.transformer.resblocks
         if len(blocks) < self.blocks:
             raise UserError(
-                f"{self.title} reads blocks by number and needs a CLIP of at least {self.blocks}; this one has"
+                f"{self.title} reads blocks by number and needs a CLIP of at least {self.blocks} blocks; this one has"
                 f' {len(blocks)}: choose another method, for example "?method=naclip".'
             )
         if not all(isinstance(getattr(block, "attn", None), nn.MultiheadAttention) for block in blocks):

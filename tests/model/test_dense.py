@@ -55,3 +55,48 @@ def test_the_bundled_clip_keeps_its_own_scale() -> None:
     assert recipe.data.short_side == clip.visual.image_size[0] == recipe.inference.crop
     assert recipe.data.mean == pytest.approx((123.675, 116.28, 103.53), rel=1e-3)
     assert network.method is METHODS["scclip"]
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("dense:{}:random:3", "naclip"),
+        ("dense:{}:random:3?method=clearclip", "clearclip"),
+        ("dense:{}:random:3?method=maskclip", "maskclip"),
+        ("dense:bundled", "scclip"),
+        ("dense:bundled?method=value", "value"),
+        ("dense-self:bundled", "self_self"),
+        ("dense-self:{}:random:3", "self_self"),
+    ],
+)
+def test_a_name_tells_the_method(tiny_clip_file: Path, name: str, method: str) -> None:
+    network, clip, recipe = load_dense(name.format(tiny_clip_file))
+    assert network.method is METHODS[method]
+    assert (clip.visual is network.visual) == (network.method.tower is None)
+    assert recipe.name == name.format(tiny_clip_file)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("dense:bundled?method=naclp", '"naclp" is no training-free method. Did you mean "naclip"'),
+        ("dense:bundled?method=", '"" is no training-free method'),
+        ("dense:bundled?methd=naclip", 'sets "methd", which is no option. Did you mean "method"'),
+        ("dense:bundled?method=naclip&sigma=3", '"naclip&sigma=3" is no training-free method'),
+        ("dense:{}:random:3?method=scclip", "SC-CLIP reads blocks by number and needs a CLIP of at least 11 blocks"),
+        ("dense-self:bundled?method=naclip", "takes no method: write dense:bundled?method=naclip"),
+        ("dense:", "open_clip knows no architecture"),
+    ],
+)
+def test_a_wrong_name_is_told_in_a_sentence(tiny_clip_file: Path, name: str, problem: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_dense(name.format(tiny_clip_file))
+    assert problem in str(raised.value)
+
+
+@torch.no_grad()
+def test_logits_are_of_what_the_method_scores(tiny_clip: Clip) -> None:
+    text = torch.nn.functional.normalize(torch.randn(3, 32), dim=-1)
+    network = DenseNetwork(tiny_clip.visual, METHODS["maskclip_refined"])
+    scores = network.cosines(IMAGE, text)
+    torch.testing.assert_close(network(IMAGE, text).sigmoid(), (100 * scores).softmax(dim=1), rtol=0, atol=1e-5)

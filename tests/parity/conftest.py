@@ -95,21 +95,6 @@ def _load(folder: Path) -> GoldenModel:
     )
 
 
-TRAINING_FREE = (
-    "clip",
-    "maskclip",
-    "sclip",
-    "clearclip",
-    "naclip",
-    "scclip",
-    "gem",
-    "resclip",
-    "ablations",
-    "gaussian",
-)
-"""Files of golden tensors of the methods; every tensor is a test."""
-
-
 def _training_free(given: Path) -> Path | None:
     """The folder with the training-free cases, known by its CLIP: the one given, or its folder `training_free`."""
     folders = (given, given / "training_free")
@@ -117,15 +102,16 @@ def _training_free(given: Path) -> Path | None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of every tensor of the training-free cases."""
+    """Make a test of every tensor in the module's FILES, as far as the folder has them."""
     if not {"file", "key"} <= set(metafunc.fixturenames):
         return
     given: Path = metafunc.config.getoption("--golden")
     folder, tensors = _training_free(given), []
-    for file in TRAINING_FREE if folder is not None else ():
-        with safe_open(folder / f"{file}.safetensors", "pt") as opened:
+    paths = [] if folder is None else [folder / f"{file}.safetensors" for file in metafunc.module.FILES]
+    for path in filter(Path.is_file, paths):
+        with safe_open(path, "pt") as opened:
             keys = [key for key in opened.keys() if not key.endswith(".image")]  # noqa: SIM118
-            tensors += [pytest.param(file, key, id=f"{file}-{key}") for key in keys]
+        tensors += [pytest.param(path.stem, key, id=f"{path.stem}-{key}") for key in keys]
     missing = pytest.param("", "", marks=pytest.mark.skip(f"--golden {given} has no training-free cases"))
     metafunc.parametrize(("file", "key"), tensors or [missing])
 
