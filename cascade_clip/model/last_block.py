@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -52,12 +52,14 @@ class LastBlock:
         grid: (h, w) of the patches, N = h·w, row by row.
         inputs: Block (0-based) -> tokens (B, 1 + N, W) at its input: of the last block and of those a method reads.
             The input of block i + 1 is the output of block i.
+        kept: What a method of several passes keeps for the next one, by a name of its own.
     """
 
     visual: VisionTransformer
     image: Tensor
     grid: tuple[int, int]
     inputs: Mapping[int, Tensor]
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def blocks(self) -> Sequence[ResidualAttentionBlock]:

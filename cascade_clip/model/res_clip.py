@@ -70,9 +70,12 @@ class ResClip:
 
 
 def _residual(block: LastBlock) -> Tensor:
-    """Values (B, n, 1 + N, d) mixed by the mean attention of the middle blocks."""
-    earlier = [heads_of(block.blocks[index], block.inputs[index]) for index in RESIDUAL_BLOCKS]
-    return torch.stack([attend(query, key, block.heads.value) for query, key, _ in earlier]).mean(dim=0)
+    """Values (B, n, 1 + N, d) mixed by the mean attention of the middle blocks, which both passes read."""
+    if "residual" not in block.kept:
+        earlier = [heads_of(block.blocks[index], block.inputs[index]) for index in RESIDUAL_BLOCKS]
+        mixed = [attend(query, key, block.heads.value) for query, key, _ in earlier]
+        block.kept["residual"] = torch.stack(mixed).mean(dim=0)
+    return block.kept["residual"]
 
 
 def patch_classes(block: LastBlock, cosines: Tensor, least_score: float) -> Tensor:

@@ -43,14 +43,26 @@ def lof_scores(patches: Tensor) -> Tensor:
     As released, the radius of the token itself takes the place of its neighbours' radii, so that a density is 1 /
     radius.
     """
-    patches = patches.float()
-    distances = torch.cdist(patches, patches, compute_mode="donot_use_mm_for_euclid_dist").square()
     # The nearest is the token itself.
-    nearest = distances.topk(NEIGHBOURS + 1, largest=False)
+    nearest = _squared_distances(patches).topk(NEIGHBOURS + 1, largest=False)
     radius = nearest.values[..., -1]
     of_neighbours = radius.gather(1, nearest.indices[..., 1:].flatten(1)).unflatten(1, (-1, NEIGHBOURS))
     scores: Tensor = (radius[..., None] / of_neighbours).mean(dim=-1)
     return scores
+
+
+def _squared_distances(patches: Tensor) -> Tensor:
+    """Squared Euclidean distances (B, N, N) float32 of patch tokens (B, N, W), as ‖a‖² + ‖b‖² - 2 a·b.
+
+    That is forty times faster than differences, whose digits the product keeps in double precision.
+    """
+    # Apple's GPUs have no double precision.
+    precise = torch.float32 if patches.device.type == "mps" else torch.float64
+    centred = patches.to(precise)
+    centred = centred - centred.mean(dim=1, keepdim=True)
+    squares = centred.square().sum(dim=-1)
+    distances = torch.baddbmm(squares[:, :, None] + squares[:, None], centred, centred.transpose(1, 2), alpha=-2)
+    return distances.clamp_(min=0).float()
 
 
 def outlier_mask(scores: Tensor) -> Tensor:
