@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_name
 from cascade_clip.model.clip.open_clip_model import use_lean_activations
 from cascade_clip.model.last_block import LastBlock, patch_cosines, run_to_last_block
@@ -147,14 +147,14 @@ class DenseName(NamedTuple):
         """
         prefix = SELF_SELF_PREFIX if name.startswith(SELF_SELF_PREFIX) else PREFIX
         given = name.removeprefix(prefix)
-        match = re.fullmatch(r"(.*)\?([^?=/]*)=([^?]*)", given)
+        match = re.fullmatch(r"(.*)\?([^?=/.]*)(?:=([^?]*))?", given)
         if match is None:
             return cls(given, METHODS["self_self"] if prefix == SELF_SELF_PREFIX else None)
-        clip, option, value = match.groups()
+        clip, option, value = match.groups(default="")
         if prefix == SELF_SELF_PREFIX:
-            raise UserError(f'"{name}" takes no {option or "option"}: write {PREFIX}{given}.')
+            raise UserError(f'"{name}" takes no option: write {PREFIX}{given}.')
         if option != "method":
-            raise UserError(f'"{name}" sets "{option}", which is no option.{closest(option, ["method"])}')
+            raise UserError(f'"{name}" sets "{option}", which is no option: write {PREFIX}{clip}?method=NAME.')
         return cls(clip, method_named(value))
 
 

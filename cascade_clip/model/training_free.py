@@ -178,7 +178,9 @@ def method_named(name: str) -> Method:
         UserError: Unknown name, with the closest ones.
     """
     if name not in METHODS:
-        raise UserError(f'"{name}" is no training-free method.{closest(name, METHODS)} All: {", ".join(METHODS)}.')
+        near = closest(name, METHODS)
+        hint = near if near.startswith(" Did you mean") else ""
+        raise UserError(f'"{name}" is no training-free method.{hint} Known: {", ".join(METHODS)}.')
     return METHODS[name]
 
 
