@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from cascade_clip.data.images import IMAGE_SUFFIXES, open_image, to_rgb
+from cascade_clip.data.images import IMAGE_SUFFIXES, check_shape, open_image, rgb_of
 from cascade_clip.errors import UserError
 
 
@@ -75,6 +76,8 @@ def _possible_stems(image: Path) -> Iterator[str]:
         yield f"{image.stem}-{number}"
 
 
+log = logging.getLogger(__name__)
+
 ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
 """A file, its bytes, a PIL image, or an (H, W, 3) uint8 RGB array."""
 
@@ -86,16 +89,17 @@ def rgb_pixels(image: ImageInput) -> NDArray[np.uint8]:
         UserError: A file that cannot be read, or an array of another shape or type.
     """
     if isinstance(image, Image.Image):
-        return np.array(to_rgb(ImageOps.exif_transpose(image), "The PIL image"))
+        return rgb_of(image, "The PIL image")
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(
                 f"An image array of shape {image.shape} and type {image.dtype} does not fit: (H, W, 3) uint8 is wanted."
             )
+        check_shape(image.shape[0], image.shape[1], "The image array")
         return image
     if not isinstance(image, str | Path | bytes):
         raise UserError(
             "An image is a path, the bytes of a file, a PIL image or an (H, W, 3) uint8 array; got"
             f" {type(image).__name__}."
         )
-    return open_image(image)
+    return open_image(image, hint=log.warning)

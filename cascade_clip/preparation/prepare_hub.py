@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
@@ -18,7 +15,8 @@ from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_folder import choose_parts, index_masks
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
+from cascade_clip.preparation.shards import ImageSource, Loaded
 
 
 def prepare_hub(
@@ -130,14 +128,20 @@ class RowSampleLoader:
     columns: Columns
     masks: MaskValues
 
-    def __call__(self, sample: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
-        """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
+    def __call__(self, sample: ImageSource) -> Loaded:
+        """Load the image file's bytes and the label; see `cascade_clip.preparation.shards.Loader`."""
         place: RowPlace = sample.payload
         where = f'row {place.index} of split "{place.split}" of {self.rows.source}'
         try:
-            return convert_row(self.rows.row(place.split, place.index), self.columns, self.masks, where)
+            row = convert_row(self.rows.row(place.split, place.index), self.columns, self.masks, where)
         except SourceLostError as error:
             raise InterruptedSourceError(str(error)) from error
+        remarks = [
+            *remarks_on_image(row.checked, f"The image of {where}"),
+            *([remark_on_turned_mask(f"the mask of {where}")] if row.assumed else []),
+            *remarks_on_palette(row.mask, self.masks.stored_values(row.label), where),
+        ]
+        return Loaded(row.image, row.label, remarks)
 
 
 def _samples(
