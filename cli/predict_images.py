@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.data import images as image_files
 from cascade_clip.errors import UserError
+from cascade_clip.inference import inputs
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import palette, prediction
@@ -80,7 +80,7 @@ def segmented_images(
         for done, (path, stem) in enumerate(images):
             progress(done, len(images), path.name)
             try:
-                image = image_files.open_image(path)
+                image = inputs.rgb_pixels(path)
                 segmentation = job.segment(image)
             except UserError as error:
                 yield path, error

@@ -215,7 +215,7 @@ def _highest_of_small_range(image: OpenedImage) -> int | None:
         highest = int(np.asarray(pixels).max())
     elif ";16" in image.raw_mode:  # Pillow keeps the upper eight bits of each channel
         colours = [band for name, band in zip(pixels.getbands(), pixels.split(), strict=True) if name != "A"]
-        highest = 256 * max(int(band.getextrema()[1]) for band in colours) + 255
+        highest = 256 * max(int(np.asarray(band).max()) for band in colours) + 255
     else:
         return None
     return highest if 0 < highest < _SMALL_RANGE else None
@@ -226,7 +226,8 @@ def _check_values(image: Image.Image, name: str) -> None:
     if image.mode == "F":
         raise UserError(f"{name} holds floating-point values; save it with 8 or 16 bits a channel first.")
     if image.mode == "I":
-        low, high = (int(value) for value in image.getextrema())
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise UserError(
                 f"{name} holds values from {low:,} to {high:,}; 0 to 65,535 are read. Save it with 8 or 16 bits first."

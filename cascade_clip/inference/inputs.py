@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cascade_clip.data.image_file import readable
 from cascade_clip.data.images import IMAGE_SUFFIXES, check_shape, open_image, rgb_of
 from cascade_clip.errors import UserError
 
@@ -20,7 +22,8 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and globs into image files.
 
     Args:
-        inputs: Files (as they are), folders (their images, not those of subfolders), globs ("**" for any depth).
+        inputs: Files (as they are), folders (their images, not those of subfolders), globs ("**" for any depth). What
+            exists is taken as it is: in "set [12]/*.png" only the "*" is a pattern where there is a folder "set [12]".
 
     Returns:
         The files in the order of the inputs, those of a folder or glob sorted; each file once.
@@ -28,10 +31,10 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     Raises:
         UserError: An input does not exist, or no image was found in it.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}
     for given in inputs:
         for path in _images_of(Path(given).expanduser()):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
@@ -50,23 +53,48 @@ def output_stems(images: Sequence[Path]) -> list[str]:
 
 
 def _images_of(given: Path) -> list[Path]:
-    if given.is_file():
+    kind = _kind_of(given)
+    if kind == "file":
         return [given]
-    if given.is_dir():
-        where, paths = f'was found in the folder "{given}"', list(given.iterdir())
-    elif glob.has_magic(str(given)):
-        matches = glob.glob(str(given), recursive=True)  # noqa: PTH207  (absolute patterns)
-        where, paths = f'matches "{given}"', [Path(match) for match in matches]
+    if kind == "folder":
+        where, paths = f'was found in the folder "{readable(given)}"', _inside(given)
+    elif pattern := _pattern(given):
+        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  (absolute patterns)
+        where, paths = f'matches "{readable(given)}"', [Path(match) for match in matches]
     else:
-        raise UserError(f'There is no file or folder "{given}".')
-    images = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+        raise UserError(f'There is no file or folder "{readable(given)}".')
+    images = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
     if not images:
         raise UserError(f"No image {where}. Known are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
     return images
 
 
+def _kind_of(given: Path) -> str:
+    """Whether an input is a "file" (or a pipe or broken link, of which is said later what it is), a "folder" or ""."""
+    try:
+        return "folder" if given.is_dir() else "file" if given.is_symlink() or given.exists() else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f'"{readable(given)}" cannot be read: {getattr(error, "strerror", None) or error}.') from error
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise UserError(f'The folder "{readable(folder)}" cannot be read: {error.strerror}.') from error
+
+
+def _pattern(given: Path) -> str:
+    """A glob in which the part of a path that exists stands for itself; empty where the rest is no pattern."""
+    exists = next((parent for parent in given.parents if parent.exists()), Path())
+    rest = given.relative_to(exists)
+    if not glob.has_magic(str(rest)):
+        return ""
+    return str(Path(glob.escape(str(exists)), rest)) if exists.parts else str(rest)
+
+
 def _possible_stems(image: Path) -> Iterator[str]:
-    parent, suffix = image.resolve().parent.name, image.suffix.lstrip(".")
+    parent, suffix = Path(os.path.realpath(image)).parent.name, image.suffix.lstrip(".")
     yield image.stem
     if parent:
         yield f"{parent}-{image.stem}"
