@@ -134,8 +134,36 @@ def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
         ForeignRows(source).count("trian")
 
 
-def test_a_path_that_would_be_a_pattern_is_refused(tmp_path: Path) -> None:
-    write_imagefolder(tmp_path / "set 1")
-    source = write_imagefolder(tmp_path / "set [12]")
-    with pytest.raises(UserError, match="takes for a pattern, so that it may read another folder: rename the folder"):
-        dataset_folder(source)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
+@pytest.mark.parametrize(
+    ("name", "neighbour"),
+    [("set [12]", "set 1"), ("lot?", "lots"), ("a*b", "a-b"), ("[a]/b [!c]", "a/b d"), ("x#1", "x")],
+)
+def test_characters_of_patterns_in_a_path_are_literal(
+    write: Callable[..., Path], tmp_path: Path, name: str, neighbour: str, stream: bool
+) -> None:
+    write(tmp_path / neighbour, train=1, validation=1)
+    source = write(tmp_path / name, train=3, validation=2)
+    # A card with patterns of its own is read literally, too.
+    if write is write_parquet:
+        card = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n"
+        (source / "README.md").write_text(f"---\n{card}  - split: validation\n    path: data/validation-*\n---\n")
+    dataset = _open(source, stream=stream)
+    assert (dataset.count("train"), dataset.count("val")) == (3, 2)
+    assert dataset.read("val", 1).image_bytes == draw_image(101)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_with_characters_of_patterns_are_literal(tmp_path: Path, stream: bool) -> None:
+    source = write_imagefolder(tmp_path / "source", train=2, validation=1)
+    folder = source / "train"
+    for what, index in (("images/p0.jpg", 0), ("images/p1.jpg", 1)):
+        (folder / what).rename(folder / f"images/p [{index}].jpg")
+    (folder / "images" / "p 0.jpg").write_bytes(draw_image(7))
+    lines = (folder / "metadata.jsonl").read_text()
+    (folder / "metadata.jsonl").write_text(
+        lines.replace("images/p0.", "images/p [0].").replace("images/p1.", "images/p [1].")
+    )
+    dataset = _open(source, stream=stream)
+    assert [dataset.read("train", index).image_bytes for index in range(2)] == [draw_image(0), draw_image(1)]
