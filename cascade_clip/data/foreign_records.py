@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
+
+# Masks that are looked at to find out whether 255 is a class.
+_ROWS_LOOKED_AT = 8
 
 _VALIDATION_SPLITS = ("validation", "val", "valid", "dev")
 
@@ -212,6 +216,26 @@ def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
     except Exception as error:  # each kind of address has exceptions of its own
         kind = SourceLostError if "://" in place else UserError
         raise kind(f"{place} cannot be read: {error}.") from error
+
+
+def check_values(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str]) -> None:
+    """Refuse masks in black and white, 0 and 255, of which 255 would be read as no class.
+
+    Only the first rows are looked at, and only where there are one or two classes.
+
+    Raises:
+        UserError: They hold 255 and one class at most.
+    """
+    values: set[int] = set()
+    for index in range(min(rows.count(split), _ROWS_LOOKED_AT) if len(classes) <= 2 else 0):
+        with suppress(UserError):  # what is wrong with a row is said where it is used
+            values.update(np.unique(decode_label(_content(rows.row(split, index)[columns.label], ""))).tolist())
+    if IGNORED in values and len(values) == 2:
+        raise UserError(
+            f"The masks of {rows.source} hold {' and '.join(map(str, sorted(values)))} only, and {IGNORED} means no "
+            f"class. Prepare it with `cascade-clip prepare-data hub` and say what the values are: --mask-values "
+            f"0,{IGNORED} if {IGNORED} is a class, --ignore {IGNORED} if not."
+        )
 
 
 class ForeignRecords:

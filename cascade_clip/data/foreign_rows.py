@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ def _literal_folders() -> Iterator[None]:
 
     It offers no way to say so. Every pattern that it looks up goes through the one function that is replaced here.
     """
-    resolve = data_files.resolve_pattern
+    resolve: Callable[..., list[str]] = data_files.resolve_pattern
 
     def resolve_literally(pattern: str, base_path: str, *arguments: Any, **options: Any) -> list[str]:
         base = base_path if "://" in base_path else glob.escape(base_path)

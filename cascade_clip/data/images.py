@@ -25,12 +25,11 @@ IMAGE_SUFFIXES = frozenset(
 """Endings of a folder's files that count as images; a file that is named outright is tried whatever its ending."""
 
 _INEXACT = {
-    "JPEG": "JPEG",
-    "MPO": "JPEG",
-    "JPEG2000": "JPEG 2000",
-    "GIF": "GIF",
-    "AVIF": "AVIF",
-    **dict.fromkeys(("TIFF jpeg", "TIFF tiff_jpeg", "TIFF webp"), "TIFF with lossy compression"),
+    **dict.fromkeys(("JPEG", "MPO"), "a JPEG file"),
+    **dict.fromkeys(("TIFF jpeg", "TIFF tiff_jpeg", "TIFF webp"), "a TIFF file with lossy compression"),
+    "AVIF": "an AVIF file",
+    "GIF": "a GIF file",
+    "JPEG2000": "a JPEG 2000 file",
 }
 """Formats that do not keep the values of a mask, by what Pillow calls them."""
 
@@ -197,10 +196,10 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
 def _opened_mask(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
     """Open a mask, turned upright; refuse formats that do not keep its values."""
     with opened_image(source, name) as image:
-        kind = "WebP" if image.kind == "WEBP" and _is_lossy_webp(source) else _INEXACT.get(image.kind)
+        kind = "a WebP file" if image.kind == "WEBP" and _is_lossy_webp(source) else _INEXACT.get(image.kind)
         if kind is not None:
-            reason = "renumbers" if kind == "GIF" else "may change"
-            raise UserError(f"{name} is a {kind} file, a format that {reason} class numbers: save masks as PNG.")
+            reason = "renumbers" if image.kind == "GIF" else "may change"
+            raise UserError(f"{name} is {kind}, a format that {reason} class numbers: save masks as PNG.")
         yield image.pixels
 
 

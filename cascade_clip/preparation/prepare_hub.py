@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -13,7 +14,8 @@ from cascade_clip.data.foreign_records import Columns, choose_splits, convert_ro
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepare_folder import choose_parts, index_masks
+from cascade_clip.preparation.own_masks import index_masks, options_of_masks, review_classes
+from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
 from cascade_clip.preparation.shards import ImageSource, Loaded
@@ -36,6 +38,7 @@ def prepare_hub(
     classes: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     first_index: int = 0,
+    mask_values: Sequence[int] | None = None,
     subset: int | None = None,
     **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
@@ -61,6 +64,7 @@ def prepare_hub(
         classes: Class names in label order; None: the dataset's own (see `find_class_names`).
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
+        mask_values: Mask value of each class, as 0 and 255; None: they count up from `first_index`.
         subset: Take only so many images of each part.
         writing: `workers` (a stream is read by one), `overwrite` and `progress`, see `WriteOptions`.
 
@@ -81,25 +85,25 @@ def prepare_hub(
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
-    load = RowSampleLoader(rows, columns, index_masks(names, ignore, first_index))
+    masks = index_masks(names, ignore, first_index, mask_values)
     try:
         return write_prepared(
             output,
             name=name or found.name,
             classes=names,
             parts={part: samples[:subset] for part, samples in parts.items()},
-            load=load,
+            load=RowSampleLoader(rows, columns, masks),
             options={
                 "from": "hub",
                 "source": found.name if isinstance(found.place, Path) else str(found),
                 "config": config,
                 "columns": [columns.image, columns.label],
                 "splits": [splits[part] for part in splits],
-                "first_index": first_index,
-                "ignore": list(ignore),
+                **options_of_masks(first_index, mask_values, ignore),
                 "subset": subset,
                 **drawn,
             },
+            review=partial(review_classes, masks=masks),
             **writing | ({"workers": 1} if stream else {}),
         )
     except InterruptedSourceError as error:

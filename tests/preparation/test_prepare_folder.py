@@ -261,6 +261,42 @@ def test_lists_in_any_spelling(tmp_path: Path) -> None:
     assert flat["val"] == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\xef\xbb\xbfday/1\r\n\r\nnight/5.JPG\r\n", ["day/1", "night/5"]),
+        (b"  day/1.png\t\n\n\n/data/images/night/3.png", ["day/1", "night/3"]),
+        (b"./day/2.jpeg\nC:\\photos\\night\\4.tif\n", ["day/2", "night/4"]),
+        (b"images/day/1\n../set [12]/day/2.png", ["day/1", "day/2"]),
+    ],
+)
+def test_lists_as_programs_write_them(tmp_path: Path, content: bytes, found: list[str]) -> None:
+    path = tmp_path / "train.txt"
+    path.write_bytes(content)
+    assert _choose(path)["train"] == found
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n\t"])
+@pytest.mark.parametrize("which", ["train", "val"])
+def test_empty_lists_are_refused(source: Path, which: str, content: bytes) -> None:
+    path = source / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"list\.txt: the list is empty; write the names of images into it"):
+        _prepare(source, **{f"{which}_list": path})
+    assert not (source.parent / "out").exists()
+
+
+@pytest.mark.parametrize("line", ["none/1.jpg", "day/3", "a/day/3.png", "/data/1.jpg", "*", "day/"])
+def test_what_a_list_must_not_find(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UserError, match="is none of the images"):
+        _choose(_list(tmp_path, "train.txt", line))
+
+
+def test_a_list_that_leaves_no_image_for_training_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert _choose(val=_list(tmp_path, "val.txt", *IDS))["train"] == []
+    assert "val.txt names every image: none is left for training" in caplog.text
+
+
 def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
     train = _list(tmp_path, "train.txt", "day/1", "day/1.jpg", "nigth/3")
     val = _list(tmp_path, "val.txt", "1")
