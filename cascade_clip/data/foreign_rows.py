@@ -20,7 +20,7 @@ from datasets import Image, IterableDataset, data_files, load_dataset_builder
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from cascade_clip.data.hub_address import HubAddress, hub_error
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, readable
 
 SHUFFLE_BUFFER = 500
 """Rows that are shuffled at once in a stream, which is never shuffled as a whole."""
@@ -51,7 +51,7 @@ class RowSource:
     @property
     def name(self) -> str:
         """The folder's name, or the repository's without its owner."""
-        return self.place.name if isinstance(self.place, Path) else self.place.repo.rpartition("/")[2]
+        return readable(self.place.name) if isinstance(self.place, Path) else self.place.repo.rpartition("/")[2]
 
     @classmethod
     def find(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -98,11 +97,6 @@ def orientation_in(image: Image.Image) -> int:
     except Exception:  # what a viewer shows of an image does not depend on the rest of its EXIF
         return 1
     return found if found in range(1, 9) else 1
-
-
-def readable(path: Path | str) -> str:
-    """A path as text for people: bytes of a name that are no UTF-8 appear as "\\xff"."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _check_file(path: Path | str, name: str) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cascade_clip.data.image_file import OpenedImage, one_sentence, opened_image, orientation_in, readable
-from cascade_clip.errors import UserError
+from cascade_clip.data.image_file import OpenedImage, one_sentence, opened_image, orientation_in
+from cascade_clip.errors import UserError, readable
 
 MAX_ASPECT = 100
 """Images are refused whose longer side is more than so many times the shorter one: the shorter side is enlarged to some

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cascade_clip.data.image_file import readable
 from cascade_clip.data.images import IMAGE_SUFFIXES, check_shape, open_image, rgb_of
 from cascade_clip.errors import UserError
 
@@ -57,12 +56,12 @@ def _images_of(given: Path) -> list[Path]:
     if kind == "file":
         return [given]
     if kind == "folder":
-        where, paths = f'was found in the folder "{readable(given)}"', _inside(given)
+        where, paths = f'was found in the folder "{given}"', _inside(given)
     elif pattern := _pattern(given):
         matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  (absolute patterns)
-        where, paths = f'matches "{readable(given)}"', [Path(match) for match in matches]
+        where, paths = f'matches "{given}"', [Path(match) for match in matches]
     else:
-        raise UserError(f'There is no file or folder "{readable(given)}".')
+        raise UserError(f'There is no file or folder "{given}".')
     images = sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir())
     if not images:
         raise UserError(f"No image {where}. Known are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
@@ -74,14 +73,14 @@ def _kind_of(given: Path) -> str:
     try:
         return "folder" if given.is_dir() else "file" if given.is_symlink() or given.exists() else ""
     except (OSError, ValueError) as error:
-        raise UserError(f'"{readable(given)}" cannot be read: {getattr(error, "strerror", None) or error}.') from error
+        raise UserError(f'"{given}" cannot be read: {getattr(error, "strerror", None) or error}.') from error
 
 
 def _inside(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise UserError(f'The folder "{readable(folder)}" cannot be read: {error.strerror}.') from error
+        raise UserError(f'The folder "{folder}" cannot be read: {error.strerror}.') from error
 
 
 def _pattern(given: Path) -> str:

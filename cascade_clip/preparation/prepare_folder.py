@@ -17,7 +17,7 @@ from cascade_clip.config.class_names import read_class_names
 from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, readable
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
 from cascade_clip.preparation.own_masks import mask_reader, options_of_masks, review_classes
 from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
@@ -113,7 +113,11 @@ def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> Data
         options: Any arguments of `prepare_folder`, in place of what is in the folder; `name` is the output's by
             default.
     """
-    defaults: dict[str, Any] = {"name": output.absolute().name, "images": source / "images", "masks": source / "masks"}
+    defaults: dict[str, Any] = {
+        "name": readable(output.absolute().name),
+        "images": source / "images",
+        "masks": source / "masks",
+    }
     if "classes" not in options:
         defaults["classes"] = read_class_names(source / "classes.txt")
     return prepare_folder(output, **defaults | options)
@@ -146,7 +150,7 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in images_of]
     refuse(problems)
     return {
-        _with_folders(path): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
+        readable(_with_folders(path)): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
         for path in image_files
     }
 
@@ -157,7 +161,7 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
     paths = sorted(
         PurePosixPath(path.relative_to(folder).as_posix())
         for path in _files_below(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
     if not paths:
         raise UserError(f"The folder of {what}, {folder}, holds no image file.")
@@ -166,7 +170,11 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
         folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
         yield from (Path(place, name) for name in names)

@@ -13,7 +13,7 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 from cascade_clip.preparation.own_masks import index_masks, options_of_masks, review_classes
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
@@ -170,5 +170,5 @@ def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
         return numbered
     files = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
     shared = len(os.path.commonprefix([file[:-1] for file in files]))  # noqa: RUF071  # of parts, not of characters
-    ids = ["/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]]) for file in files]
+    ids = [readable("/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]])) for file in files]
     return ids if len(set(ids)) == len(ids) else numbered

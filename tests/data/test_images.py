@@ -14,9 +14,8 @@ import pytest
 from PIL import BmpImagePlugin, Image
 
 from cascade_clip.data import image_file
-from cascade_clip.data.image_file import readable
 from cascade_clip.data.images import check_image, decode_label, encode_label, open_image
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 
 
 def _encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +219,40 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, _touch(tmp_path / "m", "a.npy"))
     with pytest.raises(UserError, match="they must be in different folders"):
         pair_files(images, images)
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for what in ("images", "masks"):
+        (source / what / "p9.png").symlink_to(source / "gone.png")
+    with pytest.raises(UserError, match=r"p9\.png cannot be read: No such file"):
+        _prepare(source)
+    (source / "images" / "p9.png").unlink()
+    os.mkfifo(source / "images" / "p9.png")
+    with pytest.raises(UserError, match=r"p9\.png cannot be read: it is a pipe, socket or device"):
+        _prepare(source)
+    (source / "images" / "p9.png").unlink()
+    (source / "images" / "shut").mkdir()
+    scan = os.scandir
+
+    def guarded_scan(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded_scan)
+    with pytest.raises(UserError, match=r"The folder .*shut cannot be read: Permission denied\."):
+        _prepare(source)
+
+
+def test_names_that_are_no_utf_8(source: Path) -> None:
+    name = os.fsdecode(b"gr\xfcn")
+    (source / "images" / "p1.jpg").rename(source / "images" / f"{name}.jpg")
+    (source / "masks" / "p1.png").rename(source / "masks" / f"{name}.png")
+    assert _prepare(source, val_fraction=0.0).parts["train"].images == 5
+    assert PreparedDataset.open(source.parent / "out").read("train", 0).id == "gr\\xfcn"
+    (source / "masks" / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"gr\\xfcn\.png cannot be read"):
+        _prepare(source, overwrite=True)
 
 
 IDS = ["day/1", "day/2", "night/3", "night/4", "night/5"]
