@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 from cascade_clip.inference import inputs
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
@@ -97,7 +97,7 @@ def image_outcome(path: Path, result: Prediction | UserError, *, single: bool, b
     """Keep of one result what is printed and written at the end; the only image's error is the command's."""
     if isinstance(result, Prediction):
         show = prediction_line if brief else prediction_table
-        return Outcome(result.record(), show(result.segmentation, result.colours, title=str(path)))
+        return Outcome(result.record(), show(result.segmentation, result.colours, title=readable(path)))
     return left_out("image", path, result, single=single)
 
 

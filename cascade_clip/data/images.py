@@ -33,6 +33,8 @@ _INEXACT = {
 }
 """Formats that do not keep the values of a mask, by what Pillow calls them."""
 
+_WHOLE_NUMBERS = "an index mask holds whole numbers of 0 to 255. Save it with 8 bits first."
+
 _SMALL_RANGE = 1 << 14
 """16-bit images without any value from here on get a hint: they hold 14 bits or fewer, as cameras and scanners do."""
 
@@ -141,11 +143,9 @@ def decode_label(
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype.kind == "f":
-        raise UserError(f"{name} holds floating-point values; an index mask holds whole numbers of 0 to 255.")
+        raise UserError(f"{name} holds floating-point values; {_WHOLE_NUMBERS}")
     if values.min() < 0 or values.max() > 255:
-        raise UserError(
-            f"{name} holds values from {values.min()} to {values.max()}; an index mask holds whole numbers of 0 to 255."
-        )
+        raise UserError(f"{name} holds values from {values.min()} to {values.max()}; {_WHOLE_NUMBERS}")
     return values.astype(np.uint8)
 
 
