@@ -86,7 +86,7 @@ def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Seque
         return _at_an_address(str(data).rstrip("/"), stream)
     folder = Path(data).expanduser()
     if not (folder / INFO_FILE).is_file() and holds_rows(folder):
-        return _link_rows(RowSource(folder.resolve(), stream=stream), class_names)
+        return _link_rows(RowSource.find(folder, stream=stream), class_names)
     return folder
 
 

@@ -66,13 +66,20 @@ class RowSource:
             stream: See the field of this name.
 
         Raises:
-            UserError: It is neither a folder nor a dataset that the Hub gives access to.
+            UserError: It is neither a folder nor a dataset that the Hub gives access to, or a folder whose path the
+                library `datasets` cannot take.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():
             if revision:
                 raise UserError(f'The folder {folder} has no revisions; --revision "{revision}" is for the Hub.')
-            return cls(folder.resolve(), config, stream)
+            place = folder.resolve()
+            if "::" in str(place) or not str(place).isprintable():
+                raise UserError(
+                    f'The path "{place}" holds "::" or a character that cannot be printed, with which the library that '
+                    "reads such folders cannot open files: rename the folder."
+                )
+            return cls(place, config, stream)
         text = str(source)
         address = HubAddress.parse(text)
         if address is None and text.count("/") == 1 and not text.startswith((".", "/", "~")):

@@ -59,6 +59,8 @@ def opened_image(source: Path | str | bytes, name: str) -> Iterator[OpenedImage]
     """
     if not isinstance(source, bytes):
         _check_file(source, name)
+    elif not source:
+        raise UserError(f"{name} cannot be read: it is empty (0 bytes).")
     with one_sentence(name):
         with _without_bomb_limit():
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,14 @@ def test_characters_of_patterns_in_a_path_are_literal(
     dataset = _open(source, stream=stream)
     assert (dataset.count("train"), dataset.count("val")) == (3, 2)
     assert dataset.read("val", 1).image_bytes == draw_image(101)
+
+
+@pytest.mark.parametrize("name", ["a::b", "new\nline", os.fsdecode(b"gr\xfcn")])
+def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_imagefolder(tmp_path / name, train=1, validation=1)
+    for find in (dataset_folder, RowSource.find):
+        with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):
+            find(source)
 
 
 @pytest.mark.parametrize("stream", [False, True])

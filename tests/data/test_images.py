@@ -90,7 +90,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         open_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="is a folder, an image file was expected"):
         open_image(tmp_path)
-    with pytest.raises(UserError, match="photo 3 cannot be read"):
+    with pytest.raises(UserError, match=r"photo 3 cannot be read: it is empty \(0 bytes\)"):
         open_image(b"", name="photo 3")
 
 
