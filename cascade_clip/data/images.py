@@ -235,11 +235,10 @@ def _check_values(image: Image.Image, name: str) -> None:
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert any mode the way a viewer shows it."""
-    if not image.has_transparency_data:
-        return _without_transparency(image, name)
-    layered = image.convert("RGBA")
-    white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, layered).convert("RGB")
+    if image.has_transparency_data and not image.mode.startswith("I"):
+        layered = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layered.size, (255, 255, 255, 255)), layered)
+    return _without_transparency(image, name)
 
 
 def _without_transparency(image: Image.Image, name: str) -> Image.Image:
@@ -247,4 +246,5 @@ def _without_transparency(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    # By way of RGBA, as Pillow warns where the transparency of a palette is dropped.
+    return (image.convert("RGBA") if image.has_transparency_data else image).convert("RGB")

@@ -62,7 +62,7 @@ def prepare_folder(
         output: Folder of the prepared dataset.
         name: Name of the dataset.
         images: Folder of images, sub-folders included.
-        masks: Folder of masks, matched by name (see `pair_files`).
+        masks: Folder of masks, matched by name (see `pair_files`) and turned as their images are (see `fit_label`).
         classes: Class names in label order, 1 to 255.
         colours: RGB of each class where the masks are in colours; None: masks hold indices.
         ignore: Mask values ("0") that mean no class; with `colours`, colours ("#000000"). 255 is always ignored in

@@ -75,7 +75,13 @@ def warnings_about(remarks: Remarks) -> list[str]:
             f"Masks without an EXIF orientation were turned as their images are, {turned['']} for one. If they were "
             "drawn on the upright images, save these upright, without EXIF orientation, and prepare them again."
         )
-    for index, colours in remarks.get(_COLOUR, {}).items():
+    colours_of = remarks.get(_COLOUR, {})
+    if (white := colours_of.get("0", {}).get("#ffffff")) and "#000000" in colours_of.get("1", {}):
+        told.append(
+            f"In the palette of {white} white has the index 0 and black the index 1. The indices were taken for the "
+            "classes. If white is the second class, give --mask-values 1,0."
+        )
+    for index, colours in colours_of.items():
         if len(colours) > 1:
             (one, first), (other, second), *_ = colours.items()
             told.append(_palettes_disagree(f"the index {index} is {one} in {first} and {other} in {second}"))

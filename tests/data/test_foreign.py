@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ import pytest
 import torch
 from fake_hub import COMMIT, fake_hub
 from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
+from PIL import Image
 from safetensors.torch import load_file
 from training_batches import assert_same_batches, load_batches
 
@@ -20,7 +22,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
-from cascade_clip.data.images import decode_label
+from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_hub import prepare_hub
@@ -153,6 +155,21 @@ def test_characters_of_patterns_in_a_path_are_literal(
     dataset = _open(source, stream=stream)
     assert (dataset.count("train"), dataset.count("val")) == (3, 2)
     assert dataset.read("val", 1).image_bytes == draw_image(101)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_masks_are_turned_as_their_images_are(tmp_path: Path, stream: bool) -> None:
+    source = write_imagefolder(tmp_path / "source", train=2, validation=0)
+    exif = Image.Exif()
+    for index, orientation in enumerate((3, 6)):
+        exif[0x0112] = orientation
+        file = source / "train" / "images" / f"p{index}.jpg"
+        Image.open(io.BytesIO(draw_image(index))).save(file, exif=exif)
+    dataset = _open(source, stream=stream)
+    for index, turns in enumerate((2, 3)):
+        record = dataset.read("train", index)
+        assert np.array_equal(decode_label(record.label_bytes), np.rot90(draw_label(index), turns))
+        assert open_image(record.image_bytes).shape[:2] == np.rot90(draw_label(index), turns).shape
 
 
 @pytest.mark.parametrize("name", ["a::b", "new\nline", os.fsdecode(b"gr\xfcn")])

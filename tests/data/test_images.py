@@ -77,6 +77,12 @@ def test_modes(image: Image.Image, kind: str, expected: list[list[int]]) -> None
     assert pixels[0].tolist() == expected
 
 
+def test_16_bits_with_a_transparent_grey() -> None:
+    image = _sixteen_bit()
+    content = _encoded(image, transparency=257)
+    assert open_image(content).tolist() == open_image(_encoded(image)).tolist()
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = _encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
     cut = tmp_path / "cut.jpg"

@@ -164,6 +164,13 @@ def test_palettes_that_disagree_are_told(
     assert said is None or re.match(f"Palettes of the masks disagree: the {said}", caplog.messages[0])
 
 
+def test_white_as_the_first_index_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _prepare(tmp_path, lambda label, path: _palette(label, path, "#ffffff #000000"), "bmp")
+    (said,) = caplog.messages
+    assert "0.bmp white has the index 0 and black the index 1." in said
+    assert "--mask-values 1,0" in said
+
+
 def test_one_colour_under_two_indices_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def save(label: NDArray[np.uint8], path: Path) -> None:
         moved = path.stem == "2"
