@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+from pathlib import Path
+
+# What Python makes of a byte of a file's name that is no UTF-8; no stream and no file takes it.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -12,6 +17,14 @@ class UserError(Exception):
     The message is one or more whole sentences with the value given, what was expected and the way out. The command line
     prints it without a traceback and exits with code 2; from Python it is an ordinary exception.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(readable(message))
+
+
+def readable(text: Path | str) -> str:
+    """A path, or a text with paths in it, for people: bytes of a file's name that are no UTF-8 appear as "\\xff"."""
+    return _LONE_SURROGATE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(text))
 
 
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:

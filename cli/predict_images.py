@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.data import images as image_files
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
+from cascade_clip.inference import inputs
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import mask_formats, palette, prediction
@@ -84,7 +84,7 @@ def segmented_images(
         for done, (path, stem) in enumerate(images):
             progress(done, len(images), path.name)
             try:
-                image = image_files.open_image(path)
+                image = inputs.rgb_pixels(path)
                 segmentation = job.segment(image)
             except UserError as error:
                 yield path, error
@@ -110,7 +110,7 @@ def image_outcome(path: Path, result: Prediction | UserError, *, single: bool, b
     """Keep of one result what is printed and written at the end; the only image's error is the command's."""
     if isinstance(result, Prediction):
         show = prediction_line if brief else prediction_table
-        return Outcome(result.record(), show(result.segmentation, result.colours, title=str(path)))
+        return Outcome(result.record(), show(result.segmentation, result.colours, title=readable(path)))
     return left_out("image", path, result, single=single)
 
 

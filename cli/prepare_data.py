@@ -165,6 +165,7 @@ def _folder(
     colours: options.Colours = None,
     ignore: options.Ignore = None,
     first_index: options.FirstIndex = 0,
+    mask_values: options.MaskValues = None,
     train_list: options.TrainList = None,
     val_list: options.ValList = None,
     val_fraction: options.ValFraction = 0.2,
@@ -197,6 +198,7 @@ def _folder(
             colours=table,
             ignore=tuple(ignore or ()),
             first_index=first_index,
+            mask_values=_given_values(mask_values),
             train_list=train_list,
             val_list=val_list,
             val_fraction=val_fraction,
@@ -263,6 +265,18 @@ def _inside(source: Path | None, given: Path | None, name: str, what: str) -> Pa
     return source / name
 
 
+def _given_values(mask_values: str | None) -> list[int] | None:
+    """Numbers from --mask-values; None: not given."""
+    if mask_values is None:
+        return None
+    given = [value.strip() for value in mask_values.split(",")]
+    if not all(value.isdecimal() and value.isascii() for value in given):
+        raise UserError(
+            f'--mask-values takes numbers of 0 to 255, one for each class, as in 0,255; got "{mask_values}".'
+        )
+    return [int(value) for value in given]
+
+
 def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] | None:
     """Class names from --classes or --classes-file; None: neither was given."""
     if classes is not None and classes_file is not None:
@@ -294,6 +308,7 @@ def _hub(
     classes_file: options.ClassesFile = None,
     ignore: options.Ignore = None,
     first_index: options.FirstIndex = 0,
+    mask_values: options.MaskValues = None,
     subset: options.Subset = None,
     output: OutputOption = None,
     name: options.Name = None,
@@ -327,6 +342,7 @@ def _hub(
             classes=_given_classes(classes, classes_file),
             ignore=tuple(ignore or ()),
             first_index=first_index,
+            mask_values=_given_values(mask_values),
             subset=subset,
             **arguments,
         )

@@ -27,6 +27,9 @@ ClassesFile = Annotated[
 ]
 Ignore = Annotated[list[str] | None, typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.")]
 FirstIndex = Annotated[int, typer.Option(help="Mask value of the first class.")]
+MaskValues = Annotated[
+    str | None, typer.Option(metavar="N,N,...", help="Mask value of each class, if they do not count up: 0,255.")
+]
 ValFraction = Annotated[
     float, typer.Option(min=0, max=0.99, help="Share for validation where the source does not say.")
 ]

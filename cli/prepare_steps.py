@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cascade_clip import progress
 from cascade_clip.data import catalogue, dataset_info
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, prepared_writer, push
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
@@ -51,7 +51,7 @@ class Shared:
         if self.quiet:
             be_quiet()
         show_log()
-        name = self.name or _default_name(source_name, self.output, source)
+        name = self.name or readable(_default_name(source_name, self.output, source))
         folder = self.output or data_folder() / name
         prepared_writer.check_output(folder, overwrite=self.overwrite)
         _check_upload(source_name, self.push_to_hub, private=self.private, rights_checked=self.rights_checked)

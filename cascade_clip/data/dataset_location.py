@@ -12,7 +12,7 @@ from cascade_clip.config.dataset_address import is_address
 from cascade_clip.data.catalogue import benchmark_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
-from cascade_clip.data.foreign_records import choose_splits, find_class_names, find_columns
+from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.remote_files import RemoteFiles
@@ -86,7 +86,7 @@ def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Seque
         return _at_an_address(str(data).rstrip("/"), stream)
     folder = Path(data).expanduser()
     if not (folder / INFO_FILE).is_file() and holds_rows(folder):
-        return _link_rows(RowSource(folder.resolve(), stream=stream), class_names)
+        return _link_rows(RowSource.find(folder, stream=stream), class_names)
     return folder
 
 
@@ -138,6 +138,7 @@ def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
             f"{source} does not name its classes: give --split NAME, add a classes.txt with one name a line, or use "
             "`cascade-clip prepare-data hub --classes A,B,...`."
         )
+    check_values(rows, splits["train"], columns, classes)
     link = RowsLink(
         place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
@@ -17,11 +18,15 @@ from cascade_clip.config.class_names import class_names_in
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.foreign_rows import ForeignRows, Row, RowSource, SourceLostError
-from cascade_clip.data.images import decode_label, encode_label, image_size
+from cascade_clip.data.images import CheckedImage, check_image, decode_label, encode_label, orientation_of
+from cascade_clip.data.mask_orientation import fit_label
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
+
+# Masks that are looked at to find out whether 255 is a class.
+_ROWS_LOOKED_AT = 8
 
 _VALIDATION_SPLITS = ("validation", "val", "valid", "dev")
 
@@ -157,7 +162,21 @@ def _checked(names: tuple[str, ...], where: str) -> tuple[str, ...]:
     return names
 
 
-def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tuple[bytes, NDArray[np.uint8]]:
+class ConvertedRow(NamedTuple):
+    """A row that can be used."""
+
+    image: bytes
+    """The image file as it is stored."""
+    label: NDArray[np.uint8]
+    """(H, W): class index, 255 = ignored."""
+    checked: CheckedImage
+    mask: bytes
+    """The mask file as it is stored."""
+    assumed: bool
+    """See `FittedLabel`."""
+
+
+def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> ConvertedRow:
     """Check the image of a row, read its mask, and compare their sizes.
 
     Args:
@@ -166,9 +185,6 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
         masks: Meaning of the mask's values.
         where: Name of the row in messages.
 
-    Returns:
-        The image file's bytes as they are stored, and the label (H, W) uint8: class index, 255 = ignored.
-
     Raises:
         UserError: Image or mask is missing or broken, the mask is in colours or holds a value that is no class, or
             their sizes differ.
@@ -176,19 +192,15 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> tu
     """
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')
-    size = image_size(image, f"The image of {where}")
+    checked = check_image(image, f"The image of {where}")
     values = decode_label(
         mask,
         f"The mask of {where}",
         for_colours="Save images and masks as files and use `cascade-clip prepare-data folder --colours`.",
     )
     label = masks.to_labels(values, f"The mask of {where}")
-    if label.shape != size:
-        raise UserError(
-            f"The mask of {where} has {label.shape[1]} x {label.shape[0]} pixels, its image {size[1]} x {size[0]}; "
-            "they must be equal."
-        )
-    return image, label
+    label, assumed = fit_label(label, checked, lambda: orientation_of(mask), f"The mask of {where}", "its image")
+    return ConvertedRow(image, label, checked, mask, assumed)
 
 
 def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
@@ -204,6 +216,26 @@ def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
     except Exception as error:  # each kind of address has exceptions of its own
         kind = SourceLostError if "://" in place else UserError
         raise kind(f"{place} cannot be read: {error}.") from error
+
+
+def check_values(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str]) -> None:
+    """Refuse masks in black and white, 0 and 255, of which 255 would be read as no class.
+
+    Only the first rows are looked at, and only where there are one or two classes.
+
+    Raises:
+        UserError: They hold 255 and one class at most.
+    """
+    values: set[int] = set()
+    for index in range(min(rows.count(split), _ROWS_LOOKED_AT) if len(classes) <= 2 else 0):
+        with suppress(UserError):  # what is wrong with a row is said where it is used
+            values.update(np.unique(decode_label(_content(rows.row(split, index)[columns.label], ""))).tolist())
+    if IGNORED in values and len(values) == 2:
+        raise UserError(
+            f"The masks of {rows.source} hold {' and '.join(map(str, sorted(values)))} only, and {IGNORED} means no "
+            f"class. Prepare it with `cascade-clip prepare-data hub` and say what the values are: --mask-values "
+            f"0,{IGNORED} if {IGNORED} is a class, --ignore {IGNORED} if not."
+        )
 
 
 class ForeignRecords:
@@ -224,15 +256,15 @@ class ForeignRecords:
         file = (row[self.columns.image] or {}).get("path")
         shown = f"{name} ({PurePosixPath(file.partition('::')[0]).name})" if file else name
         try:
-            image, label = convert_row(row, self.columns, self.masks, f"{shown} of {self.rows.source}")
+            converted = convert_row(row, self.columns, self.masks, f"{shown} of {self.rows.source}")
         except SourceLostError:
             raise
         except UserError as error:
             raise UserError(
                 f"{error} A dataset that needs options or mending is prepared first: `cascade-clip prepare-data hub`."
             ) from error
-        present = [int(value) for value in np.unique(label) if value != IGNORED]
-        return Record(shown, image, encode_label(label), present)
+        present = [int(value) for value in np.unique(converted.label) if value != IGNORED]
+        return Record(shown, converted.image, encode_label(converted.label), present)
 
 
 class ForeignStream(ForeignRecords):

@@ -5,26 +5,29 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from weakref import finalize
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import Image, IterableDataset, load_dataset_builder
+from datasets import Image, IterableDataset, data_files, load_dataset_builder
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from cascade_clip.data.hub_address import HubAddress, hub_error
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, readable
 
 SHUFFLE_BUFFER = 500
 """Rows that are shuffled at once in a stream, which is never shuffled as a whole."""
 
 Row = Mapping[str, Any]
+
+_pattern_lock = Lock()
 
 
 class SourceLostError(UserError):
@@ -48,7 +51,7 @@ class RowSource:
     @property
     def name(self) -> str:
         """The folder's name, or the repository's without its owner."""
-        return self.place.name if isinstance(self.place, Path) else self.place.repo.rpartition("/")[2]
+        return readable(self.place.name) if isinstance(self.place, Path) else self.place.repo.rpartition("/")[2]
 
     @classmethod
     def find(
@@ -63,13 +66,20 @@ class RowSource:
             stream: See the field of this name.
 
         Raises:
-            UserError: It is neither a folder nor a dataset that the Hub gives access to.
+            UserError: It is neither a folder nor a dataset that the Hub gives access to, or a folder whose path the
+                library `datasets` cannot take.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():
             if revision:
                 raise UserError(f'The folder {folder} has no revisions; --revision "{revision}" is for the Hub.')
-            return cls(folder.resolve(), config, stream)
+            place = folder.resolve()
+            if "::" in str(place) or not str(place).isprintable():
+                raise UserError(
+                    f'The path "{place}" holds "::" or a character that cannot be printed, with which the library that '
+                    "reads such folders cannot open files: rename the folder."
+                )
+            return cls(place, config, stream)
         text = str(source)
         address = HubAddress.parse(text)
         if address is None and text.count("/") == 1 and not text.startswith((".", "/", "~")):
@@ -84,18 +94,24 @@ class RowSource:
         return path.read_bytes() if path is not None and path.is_file() else None
 
 
-def _literal(folder: Path) -> str:
-    """A folder's path for `datasets`, which takes some characters for a pattern: "set [12]" would find "set 1".
+@contextmanager
+def _literal_folders() -> Iterator[None]:
+    """Let `datasets` take folders as they are named: it reads [ * ? in them as a pattern, so "set [12]" finds "set 1".
 
-    Raises:
-        UserError: The path holds one of them.
+    It offers no way to say so. Every pattern that it looks up goes through the one function that is replaced here.
     """
-    if glob.has_magic(str(folder)):
-        raise UserError(
-            f'The path "{folder}" holds one of the characters [ * ?, which the library that reads such folders takes'
-            " for a pattern, so that it may read another folder: rename the folder."
-        )
-    return str(folder)
+    resolve: Callable[..., list[str]] = data_files.resolve_pattern
+
+    def resolve_literally(pattern: str, base_path: str, *arguments: Any, **options: Any) -> list[str]:
+        base = base_path if "://" in base_path else glob.escape(base_path)
+        return resolve(pattern, base, *arguments, **options)
+
+    with _pattern_lock:
+        data_files.resolve_pattern = resolve_literally
+        try:
+            yield
+        finally:
+            data_files.resolve_pattern = resolve
 
 
 class ForeignRows:
@@ -196,8 +212,8 @@ class ForeignRows:
             self._builder, self._splits, self._cursors, self._owner = None, {}, {}, os.getpid()
         if self._builder is None:
             place = self.source.place
-            repository, revision = (_literal(place), None) if isinstance(place, Path) else (place.repo, place.revision)
-            with _reading(self.source):
+            repository, revision = (str(place), None) if isinstance(place, Path) else (place.repo, place.revision)
+            with _reading(self.source), _literal_folders() if isinstance(place, Path) else nullcontext():
                 self._builder = load_dataset_builder(repository, name=self.source.config, revision=revision)
         return self._builder
 

@@ -21,27 +21,38 @@ class MaskValues:
     first_index: int = 0
     """Mask value of the first class."""
     ignore: frozenset[int] = frozenset()
-    """Mask values that become 255; 255 always does."""
+    """Mask values that become 255; 255 always does, unless it is the value of a class."""
+    values: tuple[int, ...] | None = None
+    """Mask value of each class, as 0 and 255; None: they count up from `first_index`."""
 
     def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         """Turn a mask into labels; see `look_up`."""
+        values = self._values
+        counted = f"{values[0]} to {values[-1]}" if self.values is None else ", ".join(map(str, values))
         explanation = (
-            f"the {self.class_count} classes have the values {self.first_index} to "
-            f"{self.first_index + self.class_count - 1}. Values that mean no class are given with --ignore, "
-            "and --first-index 1 counts from 1."
+            f"the {self.class_count} classes have the values {counted}. Values that mean no class are given with "
+            "--ignore, those of the classes with --first-index or --mask-values."
         )
         return look_up(mask, self._table, where, explanation)
 
+    def stored_values(self, label: NDArray[np.uint8]) -> list[int]:
+        """The mask values of the classes in a label (H, W) uint8."""
+        return [self._values[index] for index in np.unique(label).tolist() if index < self.class_count]
+
+    @cached_property
+    def _values(self) -> tuple[int, ...]:
+        return self.values or tuple(range(self.first_index, self.first_index + self.class_count))
+
     @cached_property
     def _table(self) -> NDArray[np.int16]:
-        label_of = {value: label for label, value in enumerate(range(self.first_index, IGNORED)[: self.class_count])}
+        label_of = {value: label for label, value in enumerate(self._values)}
         return value_table(label_of | dict.fromkeys(self.ignore, IGNORED))
 
 
 def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
-    """Make the table for `look_up` from labels by stored value; 255 always stays 255."""
+    """Make the table for `look_up` from labels by stored value; 255 stays 255 unless it has a label of its own."""
     table = np.full(256, -1, np.int16)
-    for value, label in {**label_of, IGNORED: IGNORED}.items():
+    for value, label in {IGNORED: IGNORED, **label_of}.items():
         table[value] = label
     return table
 

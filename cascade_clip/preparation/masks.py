@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.class_list_file import Colour
-from cascade_clip.data.images import check_exact, decode_label, image_size, open_image
+from cascade_clip.data.images import check_image, decode_label, mask_colours, orientation_of
+from cascade_clip.data.mask_orientation import fit_label
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
+from cascade_clip.preparation.shards import ImageSource, Loaded
 from cascade_clip.preparation.source_tree import Entry
 
 ReadMask = Callable[[Entry], NDArray[np.uint8]]
@@ -46,18 +48,23 @@ class MaskLoader:
 
     read_mask: Callable[[Any], NDArray[np.uint8]]
 
-    def __call__(self, source: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
-        """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
+    def __call__(self, source: ImageSource) -> Loaded:
+        """Load the image file's bytes and the label; see `cascade_clip.preparation.shards.Loader`."""
         pair: ImageWithMask = source.payload
         content = pair.image.read()
-        height, width = image_size(content, str(pair.image))
+        image_name, mask_name = str(pair.image), str(pair.mask)
+        image = check_image(content, image_name)
         label = self.read_mask(pair.mask)
-        if label.shape != (height, width):
-            raise UserError(
-                f"{pair.mask} has {label.shape[1]} x {label.shape[0]} pixels, "
-                f"its image {pair.image} has {width} x {height}; they must be equal."
-            )
-        return content, label
+        label, assumed = fit_label(label, image, lambda: _orientation(pair.mask), mask_name, f"its image {image_name}")
+        remarks = [*remarks_on_image(image, image_name), *([remark_on_turned_mask(mask_name)] if assumed else [])]
+        # The palettes of a benchmark's masks are known.
+        if type(self.read_mask) is IndexMasks:
+            remarks += remarks_on_palette(pair.mask.read(), self.read_mask.stored_values(label), mask_name)
+        return Loaded(content, label, remarks)
+
+
+def _orientation(mask: Any) -> int:
+    return orientation_of(mask.read()) if isinstance(mask, Entry) else 1
 
 
 class IndexMasks(MaskValues):
@@ -79,9 +86,7 @@ class ColourMasks:
 
     def __call__(self, entry: Entry) -> NDArray[np.uint8]:
         """Read one mask file."""
-        content = entry.read()
-        check_exact(content, str(entry))
-        red, green, blue = np.moveaxis(open_image(content, str(entry)).astype(np.int32), -1, 0)
+        red, green, blue = np.moveaxis(mask_colours(entry.read(), str(entry)).astype(np.int32), -1, 0)
         packed = red << 16 | green << 8 | blue
         codes, labels = self._codes
         place = np.searchsorted(codes, packed).clip(0, len(codes) - 1)

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
 
 import numpy as np
 
 from cascade_clip.config.class_names import read_class_names
-from cascade_clip.data.class_list_file import Colour, class_name_problems, parse_colour
+from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
-from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation.masks import (
-    ColourMasks,
-    ImageWithMask,
-    IndexMasks,
-    MaskLoader,
-    ReadMask,
-    colours_in_order,
-)
+from cascade_clip.errors import UserError, closest, readable
+from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
+from cascade_clip.preparation.own_masks import mask_reader, options_of_masks, review_classes
 from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry
+
+log = logging.getLogger(__name__)
 
 # What programs append to the stem of a mask, or of the image it belongs to.
 _ROLE = re.compile(
@@ -51,6 +49,7 @@ def prepare_folder(
     colours: Mapping[str, Colour] | None = None,
     ignore: Sequence[str] = (),
     first_index: int = 0,
+    mask_values: Sequence[int] | None = None,
     train_list: Path | None = None,
     val_list: Path | None = None,
     val_fraction: float = 0.2,
@@ -63,12 +62,13 @@ def prepare_folder(
         output: Folder of the prepared dataset.
         name: Name of the dataset.
         images: Folder of images, sub-folders included.
-        masks: Folder of masks, matched by name (see `pair_files`).
+        masks: Folder of masks, matched by name (see `pair_files`) and turned as their images are (see `fit_label`).
         classes: Class names in label order, 1 to 255.
         colours: RGB of each class where the masks are in colours; None: masks hold indices.
         ignore: Mask values ("0") that mean no class; with `colours`, colours ("#000000"). 255 is always ignored in
             index masks.
         first_index: Value of the first class in index masks.
+        mask_values: Value of each class in index masks, as 0 and 255; None: they count up from `first_index`.
         train_list: File with the ids for training (see `choose_parts`).
         val_list: File with the ids for validation.
         val_fraction: Share drawn for validation where there is no list, 0 to below 1.
@@ -88,6 +88,7 @@ def prepare_folder(
     pairs = pair_files(images, masks)
     chosen = choose_parts(list(pairs), train_list=train_list, val_list=val_list, val_fraction=val_fraction, seed=seed)
     lists = [path for path in (train_list, val_list) if path]
+    reader = mask_reader(classes, colours, ignore, first_index, mask_values)
     drawn: dict[str, float | int] = {} if lists else {"val_fraction": val_fraction, "seed": seed}
     return write_prepared(
         output,
@@ -95,9 +96,10 @@ def prepare_folder(
         classes=classes,
         colours=colours_in_order(classes, colours) if colours else None,
         parts={part: [ImageSource(image_id, pairs[image_id]) for image_id in ids] for part, ids in chosen.items()},
-        load=MaskLoader(mask_reader(classes, colours, ignore, first_index)),
-        options={"from": "folder", "first_index": first_index, "ignore": list(ignore), **drawn},
+        load=MaskLoader(reader),
+        options={"from": "folder", **options_of_masks(first_index, mask_values, ignore), **drawn},
         sources=[describe_file(path) for path in lists],
+        review=partial(review_classes, masks=reader if isinstance(reader, IndexMasks) else None),
         **writing,
     )
 
@@ -111,40 +113,14 @@ def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> Data
         options: Any arguments of `prepare_folder`, in place of what is in the folder; `name` is the output's by
             default.
     """
-    defaults: dict[str, Any] = {"name": output.absolute().name, "images": source / "images", "masks": source / "masks"}
+    defaults: dict[str, Any] = {
+        "name": readable(output.absolute().name),
+        "images": source / "images",
+        "masks": source / "masks",
+    }
     if "classes" not in options:
         defaults["classes"] = read_class_names(source / "classes.txt")
     return prepare_folder(output, **defaults | options)
-
-
-def mask_reader(
-    classes: Sequence[str], colours: Mapping[str, Colour] | None, ignore: Sequence[str], first_index: int
-) -> ReadMask:
-    """Choose how masks are read: by index, or by colour where there is a colour table.
-
-    Raises:
-        UserError: `ignore` holds something else than mask values or colours, or the classes do not fit into 8 bits.
-    """
-    if not colours:
-        return index_masks(classes, ignore, first_index)
-    try:
-        return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
-    except ValueError as error:
-        raise UserError(
-            f'--ignore takes a colour such as "#000000", because there is a colour table; got {", ".join(ignore)}.'
-        ) from error
-
-
-def index_masks(classes: Sequence[str], ignore: Sequence[str], first_index: int) -> IndexMasks:
-    """Masks of class indices; raises UserError where `ignore` or the classes do not fit into 8 bits."""
-    values = frozenset(int(given) if given.strip().isdecimal() else -1 for given in ignore)
-    if not all(0 <= value <= 255 for value in values):
-        raise UserError(f"--ignore takes mask values of 0 to 255; got {', '.join(ignore)}.")
-    if not 0 <= first_index <= 255 - len(classes):
-        raise UserError(
-            f"The first index {first_index} does not fit: {len(classes)} classes from there on must end below 255."
-        )
-    return IndexMasks(len(classes), first_index, values)
 
 
 def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
@@ -174,7 +150,7 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in images_of]
     refuse(problems)
     return {
-        _with_folders(path): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
+        readable(_with_folders(path)): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
         for path in image_files
     }
 
@@ -185,7 +161,7 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
     paths = sorted(
         PurePosixPath(path.relative_to(folder).as_posix())
         for path in _files_below(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
     if not paths:
         raise UserError(f"The folder of {what}, {folder}, holds no image file.")
@@ -194,7 +170,11 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-    for place, folders, names in os.walk(folder, followlinks=True):
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
         folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
         yield from (Path(place, name) for name in names)
@@ -252,7 +232,8 @@ def choose_parts(
         Ids of "train" and "val": lists keep their order, a draw keeps that of `ids`.
 
     Raises:
-        UserError: A list names unknown ids, an id twice, or one that is in the other list too; the share is impossible.
+        UserError: A list names no ids, unknown ones, an id twice, or one that is in the other list too; the share is
+            impossible.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")
@@ -270,7 +251,10 @@ def choose_parts(
     val = _read_ids(val_list, ids, problems) if val_list else None
     both = sorted(set(train or ()) & set(val or ()))
     refuse([*problems, *(f'"{name}" is in both lists, for training and for validation.' for name in both)])
-    rest = [name for name in ids if name not in {*(train or ()), *(val or ())}]
+    listed = {*(train or ()), *(val or ())}
+    rest = [name for name in ids if name not in listed]
+    if train is None and not rest:
+        log.warning("%s names every image: none is left for training, the dataset can only be evaluated on.", val_list)
     return {"train": rest if train is None else train, "val": rest if val is None else val}
 
 
@@ -290,13 +274,17 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
     # Ids by themselves, and by file name alone where that is unique.
     names = Counter(name.rpartition("/")[2] for name in ids)
     known = {short: name for name in ids if names[short := name.rpartition("/")[2]] == 1} | {name: name for name in ids}
-    # Folders in the list mean nothing for an image without one, but a wrong folder must not find an image in another.
-    flat = {name: name for name in ids if "/" not in name}
-    found: dict[str, None] = {}
-    for line in filter(None, read_lines(path, "list of images")):
+    every, found = set(ids), dict[str, None]()
+    lines = [line for line in read_lines(path, "list of images") if line]
+    if not lines:
+        problems.append(f"{path}: the list is empty; write the names of images into it, one a line.")
+    for line in lines:
         entry = PurePosixPath(line.replace("\\", "/"))
         bare = str(entry.with_suffix("")) if entry.suffix.lower() in IMAGE_SUFFIXES else str(entry)
-        name = known.get(bare) or flat.get(bare.rpartition("/")[2])
+        # What stands before an image's own folders means nothing; a wrong folder must not find an image in another.
+        parts = bare.split("/")
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        name = known.get(bare) or next((end for end in ends if end in every), None)
         if name is None:
             problems.append(f'{path}: "{line}" is none of the images.{closest(bare, known)}')
         elif name in found:

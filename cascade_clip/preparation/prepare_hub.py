@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Unpack
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
-from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepare_folder import choose_parts, index_masks
+from cascade_clip.errors import UserError, readable
+from cascade_clip.preparation.own_masks import index_masks, options_of_masks, review_classes
+from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
+from cascade_clip.preparation.shards import ImageSource, Loaded
 
 
 def prepare_hub(
@@ -38,6 +38,7 @@ def prepare_hub(
     classes: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     first_index: int = 0,
+    mask_values: Sequence[int] | None = None,
     subset: int | None = None,
     **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
@@ -63,6 +64,7 @@ def prepare_hub(
         classes: Class names in label order; None: the dataset's own (see `find_class_names`).
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
+        mask_values: Mask value of each class, as 0 and 255; None: they count up from `first_index`.
         subset: Take only so many images of each part.
         writing: `workers` (a stream is read by one), `overwrite` and `progress`, see `WriteOptions`.
 
@@ -83,25 +85,25 @@ def prepare_hub(
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
-    load = RowSampleLoader(rows, columns, index_masks(names, ignore, first_index))
+    masks = index_masks(names, ignore, first_index, mask_values)
     try:
         return write_prepared(
             output,
             name=name or found.name,
             classes=names,
             parts={part: samples[:subset] for part, samples in parts.items()},
-            load=load,
+            load=RowSampleLoader(rows, columns, masks),
             options={
                 "from": "hub",
                 "source": found.name if isinstance(found.place, Path) else str(found),
                 "config": config,
                 "columns": [columns.image, columns.label],
                 "splits": [splits[part] for part in splits],
-                "first_index": first_index,
-                "ignore": list(ignore),
+                **options_of_masks(first_index, mask_values, ignore),
                 "subset": subset,
                 **drawn,
             },
+            review=partial(review_classes, masks=masks),
             **writing | ({"workers": 1} if stream else {}),
         )
     except InterruptedSourceError as error:
@@ -130,14 +132,20 @@ class RowSampleLoader:
     columns: Columns
     masks: MaskValues
 
-    def __call__(self, sample: ImageSource) -> tuple[bytes, NDArray[np.uint8]]:
-        """Load the image file's bytes and the label (H, W) uint8; see `cascade_clip.preparation.shards.Loader`."""
+    def __call__(self, sample: ImageSource) -> Loaded:
+        """Load the image file's bytes and the label; see `cascade_clip.preparation.shards.Loader`."""
         place: RowPlace = sample.payload
         where = f'row {place.index} of split "{place.split}" of {self.rows.source}'
         try:
-            return convert_row(self.rows.row(place.split, place.index), self.columns, self.masks, where)
+            row = convert_row(self.rows.row(place.split, place.index), self.columns, self.masks, where)
         except SourceLostError as error:
             raise InterruptedSourceError(str(error)) from error
+        remarks = [
+            *remarks_on_image(row.checked, f"The image of {where}"),
+            *([remark_on_turned_mask(f"the mask of {where}")] if row.assumed else []),
+            *remarks_on_palette(row.mask, self.masks.stored_values(row.label), where),
+        ]
+        return Loaded(row.image, row.label, remarks)
 
 
 def _samples(
@@ -162,5 +170,5 @@ def row_ids(paths: Sequence[str] | None, count: int, split: str) -> list[str]:
         return numbered
     files = [path.partition("::")[0].replace("\\", "/").split("/") for path in paths]
     shared = len(os.path.commonprefix([file[:-1] for file in files]))  # noqa: RUF071  # of parts, not of characters
-    ids = ["/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]]) for file in files]
+    ids = [readable("/".join([*file[shared:-1], file[-1].rpartition(".")[0] or file[-1]])) for file in files]
     return ids if len(set(ids)) == len(ids) else numbered

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from math import ceil
 from pathlib import Path
 from typing import TypedDict
@@ -22,6 +23,7 @@ from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInf
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.remarks import Remarks, listed, merge_remarks, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
 
@@ -42,6 +44,8 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.ENAMETOOLONG}
 _PROBLEMS_SHOWN = 10
 
+log = logging.getLogger(__name__)
+
 
 def write_prepared(
     output: Path,
@@ -56,6 +60,7 @@ def write_prepared(
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
+    review: Callable[[DatasetInfo], None] | None = None,
 ) -> DatasetInfo:
     """Write a prepared dataset from any source.
 
@@ -77,6 +82,8 @@ def write_prepared(
         workers: Processes that load and write; 1 works in this process.
         overwrite: Replace what is in `output`, and start over an unfinished run of other input.
         progress: Called after each shard with (images done, images in all, file).
+        review: Called with what the dataset holds before it is moved into place; a UserError that it raises stops that,
+            and nothing is written.
 
     Returns:
         The content of `dataset.json`.
@@ -100,10 +107,8 @@ def write_prepared(
             done += len(job.images)
             if progress:
                 progress(done, sum(map(len, parts.values())), job.path.name)
-        problems = sorted(problem for report in reports.values() for problem in report.problems)
-        if problems:
-            shutil.rmtree(working)
-            refuse(problems)
+        with _nothing_left_of(working):
+            refuse(sorted(problem for report in reports.values() for problem in report.problems))
         info = DatasetInfo(
             name=name,
             classes=classes,
@@ -113,13 +118,35 @@ def write_prepared(
             tool=f"cascade-clip {cascade_clip.__version__}",
             parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
         )
+        with _nothing_left_of(working):
+            if review is not None:
+                review(info)
         _finish(working, output, info)
     except OSError as error:
         explained = _explain_os_error(error, output, working)
         if explained is None:
             raise
         raise explained from error
+    _tell_remarks(reports.values())
     return info
+
+
+@contextmanager
+def _nothing_left_of(working: Path) -> Iterator[None]:
+    """Remove what was made of a dataset that is refused in the block."""
+    try:
+        yield
+    except UserError:
+        shutil.rmtree(working)
+        raise
+
+
+def _tell_remarks(reports: Iterable[ShardReport]) -> None:
+    remarks: Remarks = {}
+    for report in reports:
+        merge_remarks(remarks, listed(report.remarks))
+    for warning in warnings_about(remarks):
+        log.warning(warning)
 
 
 def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSource]]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.remarks import Remark, Remarks, merge_remarks
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
 # heavy.
@@ -51,9 +52,20 @@ class ImageSource:
     """What the loader needs: picklable and small; a resumed run compares its `repr`."""
 
 
-Loader = Callable[[ImageSource], tuple[bytes, NDArray[np.uint8]]]
-"""Gives the image file's bytes and the label (H, W) uint8: class index, 255 = ignored. Raises UserError, naming the
-file, for an image that must not enter the dataset. Picklable where several processes work."""
+class Loaded(NamedTuple):
+    """One image with its label."""
+
+    image: bytes
+    """The image file."""
+    label: NDArray[np.uint8]
+    """(H, W): class index, 255 = ignored."""
+    remarks: Sequence[Remark] = ()
+    """What is odd about them."""
+
+
+Loader = Callable[[ImageSource], Loaded | tuple[bytes, NDArray[np.uint8]]]
+"""Loads an image and its label, with or without remarks. Raises UserError, naming the file, for an image that must not
+enter the dataset. Picklable where several processes work."""
 
 
 @dataclass
@@ -69,6 +81,7 @@ class ShardReport:
     largest: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
     """A sentence for each image that was refused; if there is any, the shard was not written."""
+    remarks: Remarks = field(default_factory=dict)
 
     def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
         """Count an image of this size (height, width) with so many pixels (256,) of every label value."""
@@ -172,7 +185,7 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
     rows: list[dict[str, object]] = []
     for image in job.images:
         try:
-            content, label = job.load(image)
+            content, label, remarks = Loaded(*job.load(image))
             pixels = np.bincount(label.ravel(), minlength=256)
             present = np.flatnonzero(pixels[:IGNORED]).tolist()
             _check_indices(image, present, job.class_count)
@@ -180,6 +193,7 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
             report.problems.append(str(error))
             continue
         report.add((label.shape[0], label.shape[1]), pixels)
+        merge_remarks(report.remarks, remarks)
         images = {"image": {"bytes": content, "path": None}, "label": {"bytes": encode_label(label), "path": None}}
         rows.append({**images, "id": image.id, "present": present})
         if len(rows) == _ROWS_A_GROUP:

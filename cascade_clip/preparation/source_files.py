@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import Part, SourceFile
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 from cascade_clip.preparation.source_tree import Entry
 
 _HASHED_BYTES = 64 << 20
@@ -93,7 +93,7 @@ def describe_file(file: Path | Entry) -> SourceFile:
     entry = file if isinstance(file, Entry) else Entry.of(file)
     length = entry.state[0]
     digest = hashlib.sha256(entry.read()).hexdigest() if length <= _HASHED_BYTES else ""
-    return SourceFile(name=entry.name, bytes=length, sha256=digest)
+    return SourceFile(name=readable(entry.name), bytes=length, sha256=digest)
 
 
 def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:

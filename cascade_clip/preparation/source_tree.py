@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable
 from cascade_clip.preparation.archives import (
     ARCHIVE_SUFFIXES,
     MemberState,
@@ -44,11 +45,13 @@ class Entry:
 
     @classmethod
     def of(cls, path: Path) -> Entry:
-        """The entry of a file in a folder; raises UserError where it is not there or cannot be reached."""
+        """The entry of a file in a folder; raises UserError where it is not there, cannot be reached or is no file."""
         try:
             about = path.stat()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        if not stat.S_ISREG(about.st_mode) and not stat.S_ISDIR(about.st_mode):
+            raise UserError(f"{path} cannot be read: it is a pipe, socket or device.")
         return cls(path, None, (about.st_size, about.st_mtime_ns))
 
     @property
@@ -85,7 +88,7 @@ class Entry:
     def __str__(self) -> str:
         """The path for messages: "/data/train2017.zip/train2017/000000000009.jpg"."""
         shown = self.archive or self.container
-        return str(shown if self.member is None else shown / inner_path(self.member))
+        return readable(shown if self.member is None else shown / inner_path(self.member))
 
     @property
     def _path(self) -> PurePosixPath:

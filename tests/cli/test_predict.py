@@ -1,4 +1,6 @@
+import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +84,35 @@ def test_a_broken_image_among_many_is_reported_and_the_others_are_done(photos: P
     assert ["error" in entry for entry in predictions] == [True, False, False]
     assert predictions[1]["files"]["labels"] == str(Path("predictions") / "one.labels.png")
     assert not list(Path("predictions").glob("broken*"))
+
+
+def test_no_kind_of_bad_image_costs_the_others(
+    photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch
+):
+    picture = Image.open(photos / "one.png").convert("RGB")
+    encoded = io.BytesIO()
+    picture.save(encoded, "AVIF")
+    for name, content in {
+        "cut.avif": encoded.getvalue()[:-100],
+        "swapped.avif": encoded.getvalue()[:200] + encoded.getvalue()[200::-1],
+        "empty.png": b"",
+        "page.png": b"<html>404</html>",
+        "header.tif": b"II*\0" + b"\xff" * 200,
+    }.items():
+        (photos / name).write_bytes(content)
+    Image.new("L", (1, 5000)).save(photos / "thin.png")
+    Image.new("F", (4, 4)).save(photos / "float.tif")
+    (photos / "loop.png").symlink_to("loop.png")
+    os.mkfifo(photos / "pipe.png")
+    (photos / "folder.png").mkdir()
+    # Above Pillow's own limit, which a TIFF meets while it is decoded.
+    picture.save(photos / "large.tif", compression="tiff_lzw")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", picture.width * picture.height // 3)
+    result = run_command(predict, photos, "-m", "ckpt", "-c", "red,blue")
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert "3 of 12 written to predictions, 9 left out" in result.stdout
+    assert result.stderr.count("Left out: ") == 9
+    assert Path("predictions/large.json").exists()
 
 
 def test_a_single_broken_image_is_the_error_itself(photos: Path, colour_model, run_command):

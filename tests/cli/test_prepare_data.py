@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip_cli.main import main
@@ -47,6 +48,20 @@ def test_folder_reports_pairs_sizes_and_pixels(
     assert "train: 4 images, 4 x 3 to 4 x 3 pixels" in lines
     assert "val: 1 images, 4 x 3 to 4 x 3 pixels" in lines
     assert PreparedDataset.open(tmp_path / "mine").name == "mine"
+
+
+def test_values_of_the_classes_are_given_in_order(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--mask-values"]
+    for given in ("0;255", "0,x", "-1,255", "", "0,²"):
+        assert _run(*command, given) == 2
+        assert f'--mask-values takes numbers of 0 to 255, one for each class, as in 0,255; got "{given}"' in " ".join(
+            capsys.readouterr().err.split()
+        )
+    assert _run(*command, "1, 255", "--ignore", 0) == 0
+    record = PreparedDataset.open(tmp_path / "mine").read("train", 0)
+    assert decode_label(record.label_bytes)[0].tolist() == [255, 0, 0, 1]
 
 
 def test_json_is_all_that_goes_to_stdout(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,9 +187,18 @@ OWN_OPTIONS = {
     "voc": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
     "context": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations", "--class-order"},
     "folder": {"--source", "--images", "--masks", "--classes", "--classes-file", "--colours", "--ignore"}
-    | {"--first-index", "--train-list", "--val-list", "--val-fraction", "--seed"},
+    | {"--first-index", "--mask-values", "--train-list", "--val-list", "--val-fraction", "--seed"},
     "hub": {"--source", "--stream", "--revision", "--config", "--image-column", "--label-column", "--train-split"}
-    | {"--val-split", "--val-fraction", "--seed", "--classes", "--classes-file", "--ignore", "--first-index"}
+    | {
+        "--val-split",
+        "--val-fraction",
+        "--seed",
+        "--classes",
+        "--classes-file",
+        "--ignore",
+        "--first-index",
+        "--mask-values",
+    }
     | {"--subset"},
     "shapes": {"--train", "--val", "--seed"},
     "shapes-things": {"--train", "--val", "--seed"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 from fake_hub import COMMIT, fake_hub
 from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
+from PIL import Image
 from safetensors.torch import load_file
 from training_batches import assert_same_batches, load_batches
 
@@ -19,7 +22,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
-from cascade_clip.data.images import decode_label
+from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_hub import prepare_hub
@@ -134,8 +137,59 @@ def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
         ForeignRows(source).count("trian")
 
 
-def test_a_path_that_would_be_a_pattern_is_refused(tmp_path: Path) -> None:
-    write_imagefolder(tmp_path / "set 1")
-    source = write_imagefolder(tmp_path / "set [12]")
-    with pytest.raises(UserError, match="takes for a pattern, so that it may read another folder: rename the folder"):
-        dataset_folder(source)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
+@pytest.mark.parametrize(
+    ("name", "neighbour"),
+    [("set [12]", "set 1"), ("lot?", "lots"), ("a*b", "a-b"), ("[a]/b [!c]", "a/b d"), ("x#1", "x")],
+)
+def test_characters_of_patterns_in_a_path_are_literal(
+    write: Callable[..., Path], tmp_path: Path, name: str, neighbour: str, stream: bool
+) -> None:
+    write(tmp_path / neighbour, train=1, validation=1)
+    source = write(tmp_path / name, train=3, validation=2)
+    # A card with patterns of its own is read literally, too.
+    if write is write_parquet:
+        card = "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/train-*\n"
+        (source / "README.md").write_text(f"---\n{card}  - split: validation\n    path: data/validation-*\n---\n")
+    dataset = _open(source, stream=stream)
+    assert (dataset.count("train"), dataset.count("val")) == (3, 2)
+    assert dataset.read("val", 1).image_bytes == draw_image(101)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_masks_are_turned_as_their_images_are(tmp_path: Path, stream: bool) -> None:
+    source = write_imagefolder(tmp_path / "source", train=2, validation=0)
+    exif = Image.Exif()
+    for index, orientation in enumerate((3, 6)):
+        exif[0x0112] = orientation
+        file = source / "train" / "images" / f"p{index}.jpg"
+        Image.open(io.BytesIO(draw_image(index))).save(file, exif=exif)
+    dataset = _open(source, stream=stream)
+    for index, turns in enumerate((2, 3)):
+        record = dataset.read("train", index)
+        assert np.array_equal(decode_label(record.label_bytes), np.rot90(draw_label(index), turns))
+        assert open_image(record.image_bytes).shape[:2] == np.rot90(draw_label(index), turns).shape
+
+
+@pytest.mark.parametrize("name", ["a::b", "new\nline", os.fsdecode(b"gr\xfcn")])
+def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> None:
+    source = write_imagefolder(tmp_path / name, train=1, validation=1)
+    for find in (dataset_folder, RowSource.find):
+        with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):
+            find(source)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_files_with_characters_of_patterns_are_literal(tmp_path: Path, stream: bool) -> None:
+    source = write_imagefolder(tmp_path / "source", train=2, validation=1)
+    folder = source / "train"
+    for what, index in (("images/p0.jpg", 0), ("images/p1.jpg", 1)):
+        (folder / what).rename(folder / f"images/p [{index}].jpg")
+    (folder / "images" / "p 0.jpg").write_bytes(draw_image(7))
+    lines = (folder / "metadata.jsonl").read_text()
+    (folder / "metadata.jsonl").write_text(
+        lines.replace("images/p0.", "images/p [0].").replace("images/p1.", "images/p [1].")
+    )
+    dataset = _open(source, stream=stream)
+    assert [dataset.read("train", index).image_bytes for index in range(2)] == [draw_image(0), draw_image(1)]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import BmpImagePlugin, Image
 
-from cascade_clip.data import images
-from cascade_clip.data.images import decode_label, encode_label, image_size, open_image
-from cascade_clip.errors import UserError
+from cascade_clip.data import image_file
+from cascade_clip.data.images import check_image, decode_label, encode_label, open_image
+from cascade_clip.errors import UserError, readable
 
 
 def _encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -26,7 +30,7 @@ def test_rgb_by_path_and_by_bytes(tmp_path: Path) -> None:
     path.write_bytes(_encoded(Image.fromarray(pixels)))
     assert np.array_equal(open_image(path), pixels)
     assert np.array_equal(open_image(path.read_bytes()), pixels)
-    assert image_size(path) == (4, 6)
+    assert check_image(path) == ((4, 6), 1, None)
 
 
 def test_orientation_is_applied() -> None:
@@ -37,7 +41,7 @@ def test_orientation_is_applied() -> None:
     content = _encoded(image, exif=exif)
     turned = open_image(content)
     assert turned.shape == (6, 4, 3)
-    assert image_size(content) == (6, 4)
+    assert check_image(content) == ((6, 4), 6, None)
     assert turned[0, 3].tolist() == [255, 0, 0]
 
 
@@ -73,6 +77,12 @@ def test_modes(image: Image.Image, kind: str, expected: list[list[int]]) -> None
     assert pixels[0].tolist() == expected
 
 
+def test_16_bits_with_a_transparent_grey() -> None:
+    image = _sixteen_bit()
+    content = _encoded(image, transparency=257)
+    assert open_image(content).tolist() == open_image(_encoded(image)).tolist()
+
+
 def test_broken_files_are_named(tmp_path: Path) -> None:
     whole = _encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
     cut = tmp_path / "cut.jpg"
@@ -86,13 +96,154 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         open_image(tmp_path / "none.png")
     with pytest.raises(UserError, match="is a folder, an image file was expected"):
         open_image(tmp_path)
-    with pytest.raises(UserError, match="photo 3 cannot be read"):
+    with pytest.raises(UserError, match=r"photo 3 cannot be read: it is empty \(0 bytes\)"):
         open_image(b"", name="photo 3")
 
 
-def test_floating_point_is_refused() -> None:
-    with pytest.raises(UserError, match="floating-point values"):
-        open_image(_encoded(Image.new("F", (2, 2)), "TIFF"))
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (Image.new("F", (2, 2)), "holds floating-point values"),
+        (Image.fromarray(np.array([[0, 70000]], np.int32)), "holds values from 0 to 70,000; 0 to 65,535 are read"),
+        (Image.fromarray(np.array([[-1, 5]], np.int32)), "holds values from -1 to 5; 0 to 65,535 are read"),
+    ],
+)
+def test_values_that_are_not_8_or_16_bits_are_refused_by_whoever_reads_them(image: Image.Image, said: str) -> None:
+    content = _encoded(image, "TIFF")
+    for read in (open_image, check_image):
+        with pytest.raises(UserError, match=said):
+            read(content)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "highest"),
+    [
+        (Image.fromarray(np.array([[0, 4095]], np.uint16)), "PNG", 4095),
+        (Image.fromarray(np.array([[0, 4095]], np.uint16)), "TIFF", 4095),
+        (Image.fromarray(np.array([[0, 200]], np.int32)), "TIFF", 200),
+        (Image.fromarray(np.array([[0, 16384]], np.uint16)), "PNG", None),
+        (Image.fromarray(np.array([[0, 0]], np.uint16)), "PNG", None),
+        (Image.fromarray(np.array([[0, 200]], np.uint8)), "PNG", None),
+    ],
+)
+def test_16_bits_of_which_few_are_used_get_a_hint(image: Image.Image, kind: str, highest: int | None) -> None:
+    content = _encoded(image, kind)
+    assert check_image(content).highest == highest
+    hints: list[str] = []
+    open_image(content, "scan.png", hint=hints.append)
+    assert [hint.partition(". ")[0] for hint in hints] == (
+        [] if highest is None else [f"scan.png has 16 bits a channel but no value above {highest:,}"]
+    )
+
+
+def test_16_bit_colours_of_which_few_bits_are_used_get_a_hint() -> None:
+    def png(value: int) -> bytes:
+        row = b"\0" + value.to_bytes(2, "big") * 6
+        chunks = [
+            (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(row)),
+            (b"IEND", b""),
+        ]
+        body = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
+        return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+    assert check_image(png(4095)).highest == 4095
+    assert check_image(png(40000)).highest is None
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"), [(1, 5000, False), (101, 1, False), (1, 100, True), (300, 3, True)]
+)
+def test_images_that_are_too_long_for_their_width_are_refused(width: int, height: int, fits: bool) -> None:
+    content = _encoded(Image.new("L", (width, height)))
+    for read in (open_image, check_image):
+        if fits:
+            read(content)
+        else:
+            with pytest.raises(
+                UserError, match=r"may have at most 100 times as many as the shorter one.* Cut the image"
+            ):
+                read(content)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        *(
+            (kind("odd"), r"it is broken, cut off or no image of a known kind \(odd\)")
+            for kind in (
+                RuntimeError,
+                struct.error,
+                OverflowError,
+                zlib.error,
+                SyntaxError,
+                AssertionError,
+                NotImplementedError,
+                Image.DecompressionBombError,
+                ZeroDivisionError,
+                RecursionError,
+                BufferError,
+            )
+        ),
+        (MemoryError(), "does not fit into memory; shrink it"),
+        (OSError(errno.EIO, "Input/output error"), r"cannot be read: Input/output error\."),
+    ],
+    ids=repr,
+)
+def test_whatever_a_decoder_raises_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def load(_: object) -> None:
+        raise error
+
+    content = _encoded(Image.new("RGB", (2, 2)), "BMP")
+    monkeypatch.setattr(BmpImagePlugin.BmpImageFile, "load", load)
+    for read in (open_image, check_image, decode_label):
+        with pytest.raises(UserError, match=f"^a.bmp .*{said}"):
+            read(content, "a.bmp")
+
+
+def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {name: tmp_path / name for name in ("empty.png", "pipe.png", "loop.png", "dangling.png", "secret.png")}
+    places["empty.png"].touch()
+    os.mkfifo(places["pipe.png"])
+    places["loop.png"].symlink_to(places["loop.png"])
+    places["dangling.png"].symlink_to(tmp_path / "gone.png")
+    places["secret.png"].write_bytes(_encoded(Image.new("RGB", (2, 2))))
+    real_open = Path.open
+
+    def guarded_open(path: Path, *arguments: object, **options: object) -> object:
+        if path.name == "secret.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_open(path, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", guarded_open)
+    for path, said in {
+        places["empty.png"]: "cannot be read: it is empty",
+        places["pipe.png"]: "is a pipe, socket or device, an image file was expected",
+        places["loop.png"]: "it is a link that leads back to itself",
+        places["dangling.png"]: r"^There is no image .*\. It is a link to a file that is not there\.",
+        places["secret.png"]: "may not be read: permission denied",
+        places["secret.png"] / "below.png": "cannot be read: Not a directory",
+        tmp_path / ("n" * 300): "cannot be read: File name too long",
+        tmp_path / "nul\0.png": "is no path: embedded null byte",
+    }.items():
+        for read in (open_image, check_image, decode_label):
+            with pytest.raises(UserError, match=said):
+                read(path)
+
+
+def test_names_that_are_no_utf_8_are_shown_readably(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"gr\xfcn.png")
+    with pytest.raises(UserError, match=r"There is no image .*gr\\xfcn\.png\.") as caught:
+        open_image(path)
+    assert str(caught.value).isascii()
+    assert readable("gr\u00fcn.png") == "gr\u00fcn.png"
+
+
+def test_damaged_exif_does_not_cost_the_image() -> None:
+    content = _encoded(Image.new("RGB", (2, 3)), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\0")
+    assert open_image(content).shape == (3, 2, 3)
 
 
 def test_very_large_images_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +251,7 @@ def test_very_large_images_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert open_image(content).shape == (30, 40, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(image_file, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="has 40 x 30 pixels, at most 1,000 are read"):
         open_image(content)
 
@@ -119,7 +270,7 @@ def test_labels_survive_encoding() -> None:
 def test_labels_of_other_kinds() -> None:
     assert decode_label(_encoded(Image.fromarray(np.array([[3, 255]], np.uint16)))).tolist() == [[3, 255]]
     assert decode_label(_encoded(Image.fromarray(np.array([[True, False]])))).tolist() == [[1, 0]]
-    with pytest.raises(UserError, match="values up to 300"):
+    with pytest.raises(UserError, match="holds values from 3 to 300; an index mask"):
         decode_label(_encoded(Image.fromarray(np.array([[3, 300]], np.uint16))))
     with pytest.raises(UserError, match=r"is a colour image \(RGB\)"):
         decode_label(_encoded(Image.new("RGB", (2, 2))))

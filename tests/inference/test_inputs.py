@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.inputs import find_images, output_stems
+from cascade_clip.inference.inputs import find_images, output_stems, rgb_pixels
 
 
 @pytest.fixture
@@ -44,6 +47,36 @@ def test_nothing_found_is_said(photos: Path, given: str, message: str):
     (photos / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_images([photos / given])
+
+
+@pytest.mark.parametrize("name", ["set [12]", "a*b", "what?", "[examples]"])
+def test_what_exists_is_no_pattern(tmp_path: Path, name: str) -> None:
+    for folder in (name, "set 1", "a-b", "whats", "e"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(b"")
+    own = [tmp_path / name / "x.png"]
+    assert find_images([tmp_path / name]) == find_images([tmp_path / name / "*.png"]) == find_images(own) == own
+    with pytest.raises(UserError, match=r'^There is no file or folder ".*y\.png"'):
+        find_images([tmp_path / name / "y.png"])
+
+
+def test_what_is_no_file_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert [path.name for path in find_images([tmp_path])] == ["loop.png", "pipe.png"]
+    assert output_stems(find_images([tmp_path])) == ["loop", "pipe"]
+    with pytest.raises(UserError, match=r"cannot be read: File name too long\."):
+        find_images([tmp_path / ("n" * 300)])
+
+
+def test_open_images_and_arrays_keep_the_rules_of_files() -> None:
+    with pytest.raises(UserError, match="The PIL image holds floating-point values"):
+        rgb_pixels(Image.new("F", (2, 2)))
+    for image in (Image.new("L", (1, 500)), np.zeros((500, 1, 3), np.uint8)):
+        with pytest.raises(UserError, match="has 1 x 500 pixels: the longer side may have"):
+            rgb_pixels(image)
+    assert rgb_pixels(Image.new("LA", (2, 1), (0, 0))).tolist() == [[[255] * 3] * 2]
 
 
 def test_stems_never_collide():

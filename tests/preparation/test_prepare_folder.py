@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +86,7 @@ def test_every_bad_file_is_named_and_nothing_is_written(source: Path) -> None:
     assert f"{masks / 'p0.png'} has 2 x 2 pixels, its image {images / 'p0.jpg'} has 3 x 2; they must be equal." in text
     assert f"{masks / 'p1.png'} holds the value 2, which is no class" in text
     assert f"{images / 'p2.jpg'} cannot be read: it is broken" in text
-    assert f"{masks / 'p3.png'} cannot be read: it is broken" in text
+    assert f"{masks / 'p3.png'} cannot be read: it is empty (0 bytes)" in text
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
@@ -219,6 +221,40 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, images)
 
 
+def test_what_cannot_be_read_in_a_folder_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for what in ("images", "masks"):
+        (source / what / "p9.png").symlink_to(source / "gone.png")
+    with pytest.raises(UserError, match=r"p9\.png cannot be read: No such file"):
+        _prepare(source)
+    (source / "images" / "p9.png").unlink()
+    os.mkfifo(source / "images" / "p9.png")
+    with pytest.raises(UserError, match=r"p9\.png cannot be read: it is a pipe, socket or device"):
+        _prepare(source)
+    (source / "images" / "p9.png").unlink()
+    (source / "images" / "shut").mkdir()
+    scan = os.scandir
+
+    def guarded_scan(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded_scan)
+    with pytest.raises(UserError, match=r"The folder .*shut cannot be read: Permission denied\."):
+        _prepare(source)
+
+
+def test_names_that_are_no_utf_8(source: Path) -> None:
+    name = os.fsdecode(b"gr\xfcn")
+    (source / "images" / "p1.jpg").rename(source / "images" / f"{name}.jpg")
+    (source / "masks" / "p1.png").rename(source / "masks" / f"{name}.png")
+    assert _prepare(source, val_fraction=0.0).parts["train"].images == 5
+    assert PreparedDataset.open(source.parent / "out").read("train", 0).id == "gr\\xfcn"
+    (source / "masks" / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"gr\\xfcn\.png cannot be read"):
+        _prepare(source, overwrite=True)
+
+
 IDS = ["day/1", "day/2", "night/3", "night/4", "night/5"]
 
 
@@ -259,6 +295,42 @@ def test_lists_in_any_spelling(tmp_path: Path) -> None:
         ["a", "b"], train_list=None, val_list=_list(tmp_path, "v", "JPEG/b.jpg"), val_fraction=0, seed=0
     )
     assert flat["val"] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\xef\xbb\xbfday/1\r\n\r\nnight/5.JPG\r\n", ["day/1", "night/5"]),
+        (b"  day/1.png\t\n\n\n/data/images/night/3.png", ["day/1", "night/3"]),
+        (b"./day/2.jpeg\nC:\\photos\\night\\4.tif\n", ["day/2", "night/4"]),
+        (b"images/day/1\n../set [12]/day/2.png", ["day/1", "day/2"]),
+    ],
+)
+def test_lists_as_programs_write_them(tmp_path: Path, content: bytes, found: list[str]) -> None:
+    path = tmp_path / "train.txt"
+    path.write_bytes(content)
+    assert _choose(path)["train"] == found
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n\t"])
+@pytest.mark.parametrize("which", ["train", "val"])
+def test_empty_lists_are_refused(source: Path, which: str, content: bytes) -> None:
+    path = source / "list.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"list\.txt: the list is empty; write the names of images into it"):
+        _prepare(source, **{f"{which}_list": path})
+    assert not (source.parent / "out").exists()
+
+
+@pytest.mark.parametrize("line", ["none/1.jpg", "day/3", "a/day/3.png", "/data/1.jpg", "*", "day/"])
+def test_what_a_list_must_not_find(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UserError, match="is none of the images"):
+        _choose(_list(tmp_path, "train.txt", line))
+
+
+def test_a_list_that_leaves_no_image_for_training_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert _choose(val=_list(tmp_path, "val.txt", *IDS))["train"] == []
+    assert "val.txt names every image: none is left for training" in caplog.text
 
 
 def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:

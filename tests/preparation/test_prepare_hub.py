@@ -173,7 +173,7 @@ def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     assert said.startswith("4 problems were found; nothing was written:")
     assert f'row 1 of split "train" of {source} has no mask in its column "annotation".' in said
     assert (
-        f'The mask of row 2 of split "train" of {source} has 6 x 5 pixels, its image 40 x 32; they must be equal'
+        f'The mask of row 2 of split "train" of {source} has 6 x 5 pixels, its image has 40 x 32; they must be equal'
         in said
     )
     assert f'The mask of row 3 of split "train" of {source} is a JPEG file, a format that may change' in said
