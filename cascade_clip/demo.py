@@ -17,7 +17,7 @@ from PIL import Image
 from cascade_clip.analysis.observed_model import plain_encoder
 from cascade_clip.analysis.similarity import patch_similarity
 from cascade_clip.analysis.stage_masks import decoder_names
-from cascade_clip.data.images import image_size, open_image
+from cascade_clip.data.images import check_image, open_image
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.inference.predictor import Predictor, Vocabulary
 from cascade_clip.inference.segmentation import Segmentation
@@ -95,7 +95,7 @@ class Demo:
         with self._lock:
             chosen = self._model(model)
             image, data = _shrunk(photograph), chosen.recipe.data
-            whole = image_size(Path(photograph).read_bytes(), photograph)
+            whole = check_image(Path(photograph)).size
             x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
             look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
             found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)

@@ -9,7 +9,7 @@ from typing import Any
 from cascade_clip import segmenter
 from cascade_clip.config import schema
 from cascade_clip.data import prepared
-from cascade_clip.evaluation import details, evaluate
+from cascade_clip.evaluation import details, evaluate, published_training_free
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import predictor as inference_predictor
 from cascade_clip.report import evaluation_page, picture_sheets
@@ -54,6 +54,15 @@ class Evaluation:
         own = self.model.split
         return self.model.recipe.paper if own is not None and own.name == self.result.split.name else None
 
+    @property
+    def published(self) -> tuple[published_training_free.PublishedMethod, ...]:
+        """Published figures of the same training-free method, CLIP and benchmark; empty for a trained model."""
+        method = getattr(self.model.network, "method", None)
+        clip, split = self.model.recipe.clip, self.result.split.name
+        if method is None:
+            return ()
+        return published_training_free.published_methods(method.name, clip.architecture, clip.weights, split=split)
+
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Print the tables."""
@@ -61,7 +70,10 @@ def show_evaluation(evaluation: Evaluation) -> None:
     stdout.print(per_class_table(result.scores))
     if result.confused:
         stdout.print(confused_table(result.confused[:PAIRS_SHOWN]))
-    stdout.print(scores_table(result.scores, evaluation.paper, result.split.name, title=evaluation.title))
+    table = scores_table(
+        result.scores, evaluation.paper, result.split.name, title=evaluation.title, others=evaluation.published
+    )
+    stdout.print(table)
 
 
 def write_record(record: dict[str, Any], checkpoint: str, output: Path | None, json_file: Path | None) -> None:

@@ -11,19 +11,11 @@ from typer.core import TyperGroup
 from cascade_clip.config import class_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation import (
-    prepare_annotations,
-    prepare_coco,
-    prepare_context,
-    prepare_folder,
-    prepare_hub,
-    prepare_voc,
-    source_files,
-)
+from cascade_clip.preparation import prepare_annotations, prepare_dataset, prepare_folder, prepare_hub, source_files
 from cascade_clip.shapes import prepare as shapes_prepare
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.options import JsonOption, OutputOption, QuietOption
-from cascade_clip_cli.prepare_steps import Shared, official_source
+from cascade_clip_cli.prepare_steps import Shared, Target, official_source
 
 
 class _Sources(TyperGroup):
@@ -68,87 +60,107 @@ def _help(text: str, name: str, example: str) -> str:
 def _benchmark_help(name: str) -> str:
     facts, classes = catalogue.benchmark(name), catalogue.get_split(name).classes
     counts = f"{len(classes)} classes, {facts.counts['train']:,} + {facts.counts['val']:,} images"
-    return _help(f"{facts.title}: {counts}.", name, f"--source official/{name}")
+    return _help(f"{facts.title}: {counts}.", name, f"--source official/{facts.files_of or name}")
 
 
-@app.command("coco", help=_benchmark_help("coco"))
-def _coco(
-    *,
-    source: options.OfficialSource = None,
-    download: options.Download = False,
-    yes: options.Yes = False,
-    mirror: options.Mirror = None,
-    subset: options.Subset = None,
-    output: OutputOption = None,
-    name: options.Name = None,
-    workers: options.Workers = None,
-    overwrite: options.Overwrite = False,
-    push_to_hub: options.Push = None,
-    private: options.Private = False,
-    rights_checked: options.Rights = False,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
-    target = shared.check("coco", source)
-    files = official_source("coco", source, download=download, mirror=mirror, agreed=yes)
-    with target.writing("Preparing COCO-Stuff 164K") as arguments:
-        prepare_coco.prepare_coco(source=files, subset=subset, name=target.name, **arguments)
+def _prepare(benchmark: str, target: Target, source: Path, **own: Any) -> None:
+    """Prepare a benchmark; `own` are the options of its preparation."""
+    with target.writing(f"Preparing {catalogue.benchmark(benchmark).title}") as arguments:
+        prepare_dataset.prepare(benchmark, source, name=target.name, **own, **arguments)
 
 
-@app.command("voc", help=_benchmark_help("voc"))
-def _voc(
-    *,
-    source: options.OfficialSource = None,
-    download: options.Download = False,
-    yes: options.Yes = False,
-    mirror: options.Mirror = None,
-    subset: options.Subset = None,
-    sbd: options.Sbd = None,
-    output: OutputOption = None,
-    name: options.Name = None,
-    workers: options.Workers = None,
-    overwrite: options.Overwrite = False,
-    push_to_hub: options.Push = None,
-    private: options.Private = False,
-    rights_checked: options.Rights = False,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
-    target = shared.check("voc", source)
-    files = official_source("voc", source, download=download, mirror=mirror, agreed=yes)
-    with target.writing("Preparing PASCAL VOC 2012") as arguments:
-        prepare_voc.prepare_voc(source=files, subset=subset, name=target.name, sbd=sbd, **arguments)
+def _add_benchmark(benchmark: str) -> None:
+    """Add the command of a benchmark that has no options of its own."""
+
+    @app.command(benchmark, help=_benchmark_help(benchmark))
+    def _command(
+        *,
+        source: options.OfficialSource = None,
+        download: options.Download = False,
+        yes: options.Yes = False,
+        mirror: options.Mirror = None,
+        subset: options.Subset = None,
+        output: OutputOption = None,
+        name: options.Name = None,
+        workers: options.Workers = None,
+        overwrite: options.Overwrite = False,
+        push_to_hub: options.Push = None,
+        private: options.Private = False,
+        rights_checked: options.Rights = False,
+        json_file: JsonOption = None,
+        quiet: QuietOption = False,
+    ) -> None:
+        shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+        target = shared.check(benchmark, source)
+        files = official_source(benchmark, source, download=download, mirror=mirror, agreed=yes)
+        _prepare(benchmark, target, files, subset=subset)
 
 
-@app.command("context", help=_benchmark_help("context"))
-def _context(
-    *,
-    source: options.OfficialSource = None,
-    download: options.Download = False,
-    yes: options.Yes = False,
-    mirror: options.Mirror = None,
-    subset: options.Subset = None,
-    annotations: options.Annotations = None,
-    class_order: options.ClassOrder = None,
-    output: OutputOption = None,
-    name: options.Name = None,
-    workers: options.Workers = None,
-    overwrite: options.Overwrite = False,
-    push_to_hub: options.Push = None,
-    private: options.Private = False,
-    rights_checked: options.Rights = False,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
-    target = shared.check("context", source)
-    files = official_source("context", source, download=download, mirror=mirror, agreed=yes)
-    with target.writing("Preparing PASCAL Context") as arguments:
-        prepare_context.prepare_context(
-            source=files, subset=subset, name=target.name, annotations=annotations, class_order=class_order, **arguments
-        )
+def _add_voc(benchmark: str) -> None:
+    """Add a command that prepares VOC 2012."""
+
+    @app.command(benchmark, help=_benchmark_help(benchmark))
+    def _command(
+        *,
+        source: options.OfficialSource = None,
+        download: options.Download = False,
+        yes: options.Yes = False,
+        mirror: options.Mirror = None,
+        subset: options.Subset = None,
+        sbd: options.Sbd = None,
+        output: OutputOption = None,
+        name: options.Name = None,
+        workers: options.Workers = None,
+        overwrite: options.Overwrite = False,
+        push_to_hub: options.Push = None,
+        private: options.Private = False,
+        rights_checked: options.Rights = False,
+        json_file: JsonOption = None,
+        quiet: QuietOption = False,
+    ) -> None:
+        shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+        target = shared.check(benchmark, source)
+        files = official_source(benchmark, source, download=download, mirror=mirror, agreed=yes)
+        _prepare(benchmark, target, files, subset=subset, sbd=sbd)
+
+
+def _add_context(benchmark: str) -> None:
+    """Add a command that prepares PASCAL Context."""
+
+    @app.command(benchmark, help=_benchmark_help(benchmark))
+    def _command(
+        *,
+        source: options.OfficialSource = None,
+        download: options.Download = False,
+        yes: options.Yes = False,
+        mirror: options.Mirror = None,
+        subset: options.Subset = None,
+        annotations: options.Annotations = None,
+        class_order: options.ClassOrder = None,
+        output: OutputOption = None,
+        name: options.Name = None,
+        workers: options.Workers = None,
+        overwrite: options.Overwrite = False,
+        push_to_hub: options.Push = None,
+        private: options.Private = False,
+        rights_checked: options.Rights = False,
+        json_file: JsonOption = None,
+        quiet: QuietOption = False,
+    ) -> None:
+        shared = Shared(output, name, workers, overwrite, push_to_hub, private, rights_checked, json_file, quiet)
+        target = shared.check(benchmark, source)
+        files = official_source(benchmark, source, download=download, mirror=mirror, agreed=yes)
+        _prepare(benchmark, target, files, subset=subset, annotations=annotations, class_order=class_order)
+
+
+_add_benchmark("coco")
+_add_voc("voc")
+_add_context("context")
+_add_benchmark("coco-object")
+_add_voc("voc-background")
+_add_context("context-background")
+_add_benchmark("ade20k")
+_add_benchmark("cityscapes")
 
 
 @app.command(

@@ -129,13 +129,13 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
         UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
             cannot be downloaded.
     """
-    title = catalogue.benchmark(name).title
+    facts = catalogue.benchmark(name)
     if source is None and not (download or mirror):
         raise UserError(
-            f"Say where {title} is: --source FOLDER with the official files, packed or unpacked; or give --download "
-            "to download them."
+            f"Say where {facts.title} is: --source FOLDER with the official files, packed or unpacked; or give "
+            "--download to download them."
         )
-    folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / name
+    folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / (facts.files_of or name)
     if download or mirror:
         if folder.is_file():
             raise UserError(f"--download puts files into a folder; {folder} is a file.")

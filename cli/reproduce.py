@@ -16,10 +16,11 @@ from rich.table import Table
 
 from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
+from cascade_clip.evaluation import published_training_free
 from cascade_clip.model.clip import load
+from cascade_clip.reproduce import benchmark_table, runner, table_file
 from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
-from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
@@ -35,14 +36,25 @@ from cascade_clip_cli.options import (
 from cascade_clip_cli.tables import STDOUT, write_json, write_text
 
 ALL = "all"
+DEFAULT_SPLIT = "shapes-seen"
 DEFECT = 1
 
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="table1 … table10, sigma, shapes, all, or a TOML file of your own.")
+        str,
+        typer.Argument(
+            metavar="TABLE", help="table1 … table10, sigma, shapes, training-free, all, or a TOML file of your own."
+        ),
     ],
-    split: Annotated[str, typer.Option("--split", help="A split by name, or a TOML file.")] = "shapes-seen",
+    splits: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            help="A split by name, or a TOML file; repeatable. With training-free, all: the eight benchmarks.",
+            show_default="shapes-seen",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row, with seeds 0, 1, …")] = 3,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("runs/reproduce"),
     data: DataOption = None,
@@ -63,15 +75,22 @@ def reproduce(
 
     What is finished is not run again and what was interrupted is resumed, so the same command continues; runs that
     several tables share are done once. OUTPUT/TABLE-SPLIT holds a run folder for each row and seed, results.json and
-    results.md. A row that fails does not stop the others.
+    results.md. A row that fails does not stop the others. The table training-free trains nothing: it compares methods
+    on benchmarks that `cascade-clip prepare-data` makes, with published figures beside ours.
 
     Example: cascade-clip reproduce table5 --split shapes-seen --seeds 3
     """
     if quiet:
         be_quiet()
     show_log()
-    tables, split, data = _tables(table, split), _absolute_if_file(split), _dataset(data)
-    plans = reproduce_plan.plan_tables(tables, split, seeds=seeds, output=output, data=data, overrides=overrides or ())
+    data = _dataset(data)
+    plans = [
+        plan
+        for split in _splits(splits or [DEFAULT_SPLIT], table)
+        for plan in reproduce_plan.plan_tables(
+            _tables(table, split), split, seeds=seeds, output=output, data=data, overrides=overrides or ()
+        )
+    ]
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
         with _only_one(output), _terminated_like_interrupted():
@@ -80,17 +99,25 @@ def reproduce(
     results = [reproduce_results.collect(each, failures) for each in plans]
     if STDOUT not in {json_file, markdown}:
         for result in results:
-            stdout.print(_plan_table(result) if plan else _result_table(result))
+            if plan or not result.plan.table.training_free:
+                stdout.print(_plan_table(result) if plan else _result_table(result))
+        for benchmarks in _benchmark_tables(results) if not plan else []:
+            stdout.print(_method_table(benchmarks))
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
-        write_text(markdown, "\n\n".join(result.to_markdown() for result in results))
+        trained = [result.to_markdown() for result in results if not result.plan.table.training_free]
+        benchmark_tables = [each.to_markdown() for each in _benchmark_tables(results)]
+        write_text(markdown, "\n\n".join([*trained, *benchmark_tables]))
     stderr.quiet = stderr.quiet and not failures
     for failure in failures.values():
         stderr.print(f"Failed, see {failure.log}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
     if failures:
         mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
         raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
+    methods = [row for result in results if result.plan.table.training_free for row in result.rows]
+    if methods and all(row.plan.reason for row in methods):
+        raise typer.Exit(runner.USER_MISTAKE)
 
 
 def check_before_running(runs: Sequence[reproduce_runs.Run]) -> None:
@@ -110,12 +137,37 @@ def check_before_running(runs: Sequence[reproduce_runs.Run]) -> None:
         load.load_clip(clip.architecture, clip.weights)
 
 
+def _splits(given: Sequence[str], table: str) -> list[str]:
+    """The splits to score on, each once; "all" stands for the benchmarks of training-free methods.
+
+    Raises:
+        UserError: All benchmarks for a table that trains.
+    """
+    if ALL in given and (table == ALL or not table_file.read_table(table).training_free):
+        raise UserError(f'"--split {ALL}" is for tables that train nothing, such as training-free: name the split.')
+    benchmarks = published_training_free.published_table().benchmarks
+    named = [split for each in given for split in (benchmarks if each == ALL else [each])]
+    return list(dict.fromkeys(map(_absolute_if_file, named)))
+
+
+def _benchmark_tables(
+    results: Sequence[reproduce_results.TableResult],
+) -> list[benchmark_table.BenchmarkTable]:
+    """The results of each table that trains nothing, on all splits together."""
+    by_table: dict[str, list[reproduce_results.TableResult]] = {}
+    for result in results:
+        if result.plan.table.training_free:
+            by_table.setdefault(result.plan.table.name, []).append(result)
+    return [benchmark_table.BenchmarkTable(tuple(each)) for each in by_table.values()]
+
+
 def _tables(name: str, split: str) -> list[table_file.Table]:
-    """The table of this name or file; for "all", every shipped one that is for the split's dataset."""
+    """The table of this name or file; for "all", every shipped one that trains and is for the split's dataset."""
     if name != ALL:
         return [table_file.read_table(name)]
     dataset = catalogue.get_split(split).dataset
-    return [table for table in map(table_file.read_table, table_file.table_names()) if table.dataset in {None, dataset}]
+    tables = map(table_file.read_table, table_file.table_names())
+    return [table for table in tables if table.dataset in {None, dataset} and not table.training_free]
 
 
 def _absolute_if_file(split: str) -> str:
@@ -182,7 +234,8 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
     for plan in plans:
         result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
-        write_text(plan.folder / "results.md", result.to_markdown())
+        shown = benchmark_table.BenchmarkTable((result,)) if plan.table.training_free else result
+        write_text(plan.folder / "results.md", shown.to_markdown())
 
 
 @contextmanager
@@ -231,6 +284,18 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
     for row in rows:
         cells = [escape(cell) for cell in row]
         table.add_row(*(cells if len(cells) > 1 else [f"[italic]{cells[0]}"]))
+    return table
+
+
+def _method_table(benchmarks: benchmark_table.BenchmarkTable) -> Table:
+    """Methods x benchmarks; published figures are dim."""
+    headings, rows = benchmarks.cells()
+    table = Table(title=escape(benchmarks.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify = escape(benchmarks.caption), "left"
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    for row in rows:
+        table.add_row(*map(escape, row), style="dim" if row[0].startswith(" ") else None)
     return table
 
 

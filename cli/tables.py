@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation import details
+from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
 from cascade_clip.evaluation import scores as scoring
 from cascade_clip.inference import segmentation as segmentations
@@ -26,7 +26,14 @@ MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
 
 
-def scores_table(scores: scoring.Scores, paper: schema.PaperFigure | None, split: str, *, title: str) -> Table:
+def scores_table(
+    scores: scoring.Scores,
+    paper: schema.PaperFigure | None,
+    split: str,
+    *,
+    title: str,
+    others: Sequence[published_training_free.PublishedMethod] = (),
+) -> Table:
     """The figures of one evaluation in percent, with the paper's below where it has some for the split.
 
     Args:
@@ -34,6 +41,7 @@ def scores_table(scores: scoring.Scores, paper: schema.PaperFigure | None, split
         paper: Which figure of the paper the recipe reproduces.
         split: The split that was evaluated.
         title: Heading of the table.
+        others: Published figures of the same training-free method, which have one for the split.
     """
 
     table = plain_table(title)
@@ -58,6 +66,11 @@ def scores_table(scores: scoring.Scores, paper: schema.PaperFigure | None, split
         differences = (measured[column] - published.get(column, math.nan) for column in columns)
         table.add_row("[dim]difference", *(f"[dim]{_figure(value, 1, sign=True)}" for value in differences))
         table.caption = escape(f'paper: {paper.table}, "{paper.row}"')
+    for row in others:
+        figures = (_figure(row.miou[split] if column == "miou" else math.nan, 1) for column in columns)
+        table.add_row(escape(f"published: {row.shown}"), *figures)
+    if others:
+        table.caption = escape("\n".join(published_training_free.sources_of(others)))
     return table
 
 

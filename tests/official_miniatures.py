@@ -189,9 +189,9 @@ def _jpeg(size: tuple[int, ...], seed: int, mode: str) -> bytes:
     return buffer.getvalue()
 
 
-def _png(mask: Mask) -> bytes:
+def _png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(mask, mode="L").save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -204,6 +204,46 @@ def _put(place: Path, name: str, content: bytes) -> None:
         return
     with zipfile.ZipFile(place, "a") as archive:
         archive.writestr(name, content)
+
+
+# --- ADE20K (scene parsing challenge) ---------------------------------------------------------------------------------
+
+
+def write_ade20k(folder: Path, *, train: Mapping[str, Mask], val: Mapping[str, Mask]) -> Path:
+    """The folder ADEChallengeData2016 as its zip unpacks it, from raw masks (0 = no class, 1..150)."""
+    release = folder / "ADEChallengeData2016"
+    for name, masks in (("training", train), ("validation", val)):
+        for seed, (stem, mask) in enumerate(masks.items()):
+            write_jpeg(release / "images" / name / f"{stem}.jpg", (mask.shape[0], mask.shape[1]), seed)
+            _put(release, f"annotations/{name}/{stem}.png", _png(mask))
+    write_lines(release / "objectInfo150.txt", ["Idx\tRatio\tTrain\tVal\tStuff\tName"])
+    write_lines(release / "sceneCategories.txt", [f"{stem} street" for stem in [*train, *val]])
+    return release
+
+
+# --- Cityscapes -------------------------------------------------------------------------------------------------------
+
+
+def write_cityscapes(folder: Path, *, train: Mapping[str, Mask], val: Mapping[str, Mask]) -> list[Path]:
+    """The folders leftImg8bit and gtFine as their zips unpack, from masks of ids (0..33) by CITY_000000_000019.
+
+    Each image has the four files of its annotation; the part "test" has one image with an empty annotation.
+    """
+    images, labels = folder / "leftImg8bit", folder / "gtFine"
+    test = {"berlin_000000_000019": np.zeros((8, 16), np.uint8)}
+    for part, masks in (("train", train), ("val", val), ("test", test)):
+        for seed, (stem, mask) in enumerate(masks.items()):
+            city = stem.partition("_")[0]
+            pixels = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+            _put(images, f"{part}/{city}/{stem}_leftImg8bit.png", _png(pixels))
+            for kind, content in (
+                ("labelIds", mask),
+                ("color", pixels),
+                ("instanceIds", mask.astype(np.uint16) * 1000),
+            ):
+                _put(labels, f"{part}/{city}/{stem}_gtFine_{kind}.png", _png(content))
+            _put(labels, f"{part}/{city}/{stem}_gtFine_polygons.json", b'{"objects": []}')
+    return [images, labels]
 
 
 # --- PASCAL Context ---------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ two orders and from 0 or 1 (`Reading`).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class ConvertedMasks:
     """Reads PNG masks of the 59 classes; a `ReadMask`."""
 
     reading: Reading
+    background: bool = False
+    """Make background class 0, before the 59; then 255 is ignored only where 0 means no class."""
 
     def __call__(self, mask: Entry) -> NDArray[np.uint8]:
         """Read one mask; raises UserError where the file is broken, or holds a value that is no class."""
@@ -47,7 +49,21 @@ class ConvertedMasks:
         explanation = (
             f"these masks number the 59 classes from {first} to {first + len(CONTEXT_IDS) - 1}, and 255 is ignored."
         )
-        return look_up(decode_label(mask.read(), str(mask)), _table_of_values(self.reading), str(mask), explanation)
+        table = _table_of_values(self.reading, self.background)
+        return look_up(decode_label(mask.read(), str(mask)), table, str(mask), explanation)
+
+
+@dataclass(frozen=True)
+class BehindBackground:
+    """Reads labels of the 59 classes behind a background of all other pixels; a `ReadMask`."""
+
+    read: Callable[[Any], NDArray[np.uint8]]
+    """Gives labels 0..58, and 255 for all other pixels."""
+
+    def __call__(self, mask: Any) -> NDArray[np.uint8]:
+        """Read one label (H, W) uint8: 0 = background, 1..59 = classes; raises as `read` does."""
+        labels = self.read(mask)
+        return np.where(labels == IGNORED, 0, labels + 1).astype(np.uint8)
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
@@ -70,10 +86,12 @@ def _labels_of_full_ids() -> NDArray[np.uint8]:
 
 
 @cache
-def _table_of_values(reading: Reading) -> NDArray[np.int16]:
-    label_of = {name: label for label, name in enumerate(get_split("context").class_names)}
-    no_class = {0: IGNORED} if reading.first_index else {}
-    return value_table(no_class | {v: label_of[name] for v, name in enumerate(reading.names, reading.first_index)})
+def _table_of_values(reading: Reading, background: bool) -> NDArray[np.int16]:
+    label_of = {name: label for label, name in enumerate(get_split("context").class_names, int(background))}
+    table = value_table({v: label_of[name] for v, name in enumerate(reading.names, reading.first_index)})
+    no_class = 0 if reading.first_index else IGNORED
+    table[no_class] = 0 if background else IGNORED
+    return table
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.dataset_info import DatasetInfo, Part
-from cascade_clip.data.images import IMAGE_SUFFIXES, image_size
+from cascade_clip.data.images import IMAGE_SUFFIXES, check_image
 from cascade_clip.errors import UserError, closest, first_line
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.masks import ColourMasks, import_extra
@@ -85,7 +85,7 @@ class AnnotationLoader:
         """Load the image file's bytes and its label; see `cascade_clip.preparation.shards.Loader`."""
         found: AnnotatedImage = source.payload
         content = found.image.read()
-        height, width = image_size(content, str(found.image))
+        height, width = check_image(content, str(found.image)).size
         if found.mask is not None and self.read_mask is not None:
             label = self.read_mask(found.mask)
             if label.shape != (height, width):

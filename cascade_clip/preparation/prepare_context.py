@@ -1,4 +1,4 @@
-"""Preparing PASCAL Context: 59 classes on the images of VOC 2010, from any encoding in which its labels circulate."""
+"""Preparing PASCAL Context: its 59 classes, or 60 with background, from any encoding in which the labels circulate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     RUN_LENGTHS,
+    BehindBackground,
     ConvertedMasks,
     RleLabel,
     paint_rle_label,
@@ -52,7 +53,8 @@ def prepare_context(
     annotations: Path | None = None,
     class_order: ClassOrder | None = None,
     subset: int | None = None,
-    name: str = "context",
+    background: bool = False,
+    name: str | None = None,
     **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare PASCAL Context from VOC 2010 and its labels, packed or unpacked.
@@ -60,8 +62,9 @@ def prepare_context(
     Labels are taken from the first of these that is there: `trainval_merged.json` (run lengths of the 459 classes;
     where annotations overlap, the later one wins); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
-    0..58 in the alphabetical order of the split `context`, and everything else 255. The order of converted masks is
-    compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
+    0..58 in the alphabetical order of the split `context`, and everything else 255; with `background` they become
+    1..59, and everything else 0 (only 255 in converted masks that count from 1 stays ignored). The order of converted
+    masks is compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
 
     The split is the JSON's own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
     `ImageSets/Main/{train,val}.txt`, which is the same.
@@ -74,7 +77,8 @@ def prepare_context(
         class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
             alphabetical elsewhere.
         subset: Take only so many images of each part, and do not compare counts.
-        name: Name of the dataset.
+        background: Make background class 0, for the split `context-background`.
+        name: Name of the dataset; None: "context", or "context-background".
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
@@ -93,21 +97,21 @@ def prepare_context(
             label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
         voc = _find_voc(tree)
         labels = _find_labels(label_tree, voc, annotations)
-        load, how = _how_to_read(labels, voc, class_order)
+        load, how = _how_to_read(labels, voc, class_order, background)
         split = labels.split or _listed_split([label_tree, tree], voc)
         if subset is None:
             check_counts(split.where, {part: len(stems) for part, stems in split.ids.items()}, _COUNTS, _OTHER_LIST)
         parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
         counts = {f"{part}_images": len(images) for part, images in parts.items()}
-        classes = get_split("context")
+        classes = get_split("context-background" if background else "context")
         return write_prepared(
             output,
-            name=name,
+            name=name or classes.dataset,
             classes=classes.class_names,
             colours=classes.colours,
             parts=parts,
             load=load,
-            options={"from": "context", "split": split.where, "subset": subset, **how, **counts},
+            options={"from": classes.dataset, "split": split.where, "subset": subset, **how, **counts},
             sources=_describe(labels, split, voc),
             **writing,
         )
@@ -173,14 +177,14 @@ def _find_labels(tree: SourceTree, voc: _Voc2010, annotations: Path | None) -> _
 
 
 def _how_to_read(
-    labels: _ContextLabels, voc: _Voc2010, class_order: ClassOrder | None
+    labels: _ContextLabels, voc: _Voc2010, class_order: ClassOrder | None, background: bool
 ) -> tuple[MaskLoader, dict[str, str | int]]:
     """The loader of the labels, and the options that describe them in `dataset.json`."""
     if labels.kind == "png":
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
         reading, confirmed_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
-        return MaskLoader(ConvertedMasks(reading)), {
+        return MaskLoader(ConvertedMasks(reading, background)), {
             "labels": "png",
             "class_order": reading.order,
             "first_index": reading.first_index,
@@ -192,7 +196,8 @@ def _how_to_read(
             f"{labels.where}, which name them. Leave it out, or give the folder of the masks with --annotations."
         )
     import_extra(RUN_LENGTHS if labels.kind == "json" else MATLAB, f"The labels in {labels.where}")
-    return MaskLoader(paint_rle_label if labels.kind == "json" else read_mat_label), {"labels": labels.kind}
+    read = paint_rle_label if labels.kind == "json" else read_mat_label
+    return MaskLoader(BehindBackground(read) if background else read), {"labels": labels.kind}
 
 
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:

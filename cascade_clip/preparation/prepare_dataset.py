@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError, closest
-from cascade_clip.preparation.prepare_coco import prepare_coco
+from cascade_clip.preparation.prepare_ade20k import prepare_ade20k
+from cascade_clip.preparation.prepare_cityscapes import prepare_cityscapes
+from cascade_clip.preparation.prepare_coco import prepare_coco, prepare_coco_object
 from cascade_clip.preparation.prepare_context import prepare_context
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
 from cascade_clip.preparation.prepare_voc import prepare_voc
 
 SOURCES: dict[str, Callable[..., DatasetInfo]] = {
+    "ade20k": prepare_ade20k,
+    "cityscapes": prepare_cityscapes,
     "coco": prepare_coco,
+    "coco-object": prepare_coco_object,
     "context": prepare_context,
+    "context-background": partial(prepare_context, background=True),
     "folder": prepare_source_folder,
     "voc": prepare_voc,
+    "voc-background": partial(prepare_voc, background=True),
 }
 """Makes a prepared dataset, by the kind of source. A new one is a file with such a function and a line here."""
 
@@ -28,8 +36,9 @@ def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -
         prepare("voc", "downloads", "prepared/voc", workers=4)
 
     Args:
-        kind: "coco" (COCO-Stuff 164K), "context" (PASCAL Context), "voc" (VOC 2012), or "folder" (own images and
-            masks).
+        kind: A benchmark, "ade20k", "cityscapes", "coco" (COCO-Stuff 164K), "coco-object", "context" (PASCAL Context,
+            59 classes), "context-background" (60), "voc" (VOC 2012, 20 classes) or "voc-background" (21); or "folder"
+            (own images and masks).
         source: The folder or archive to read.
         output: Folder of the prepared dataset; empty or new, unless `overwrite=True` is given.
         options: What the function in `SOURCES` takes besides.

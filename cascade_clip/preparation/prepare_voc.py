@@ -1,4 +1,4 @@
-"""Preparing PASCAL VOC 2012: 20 classes, background and borders ignored, with or without the SBD additions."""
+"""Preparing PASCAL VOC 2012: 20 classes, or 21 with background, with or without the SBD additions."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def prepare_voc(
     source: Path,
     sbd: Path | None = None,
     subset: int | None = None,
-    name: str = "voc",
+    background: bool = False,
+    name: str | None = None,
     **writing: Unpack[WriteOptions],
 ) -> DatasetInfo:
     """Prepare VOC 2012 from its official files, packed or unpacked.
 
     The training list is VOC's own; with the SBD additions it is (VOC train + SBD train + SBD val) minus VOC val,
     sorted. Where both have a mask, VOC's is taken. Stored 0 (background) and 255 (border) become 255, 1..20 become
-    0..19 (SPEC section 1).
+    0..19 (SPEC section 1); with `background`, 0..20 stay as they are, and only the border is ignored.
 
     Args:
         output: Folder of the prepared dataset.
@@ -53,7 +54,8 @@ def prepare_voc(
         sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
             one of these. None: used if in `source`.
         subset: Take only so many images of each part, and do not compare counts.
-        name: Name of the dataset.
+        background: Make background class 0, for the split `voc-background`.
+        name: Name of the dataset; None: "voc", or "voc-background".
         writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
     Returns:
@@ -77,15 +79,16 @@ def prepare_voc(
         if additions and not images.keys() >= set(chosen["train"]):
             images = _sbd_images(additions, sbd or source, spool) | images
         parts = _image_sources(voc, additions, chosen, images)
-        classes = get_split("voc")
+        classes = get_split("voc-background" if background else "voc")
+        no_class = frozenset[int]() if background else frozenset({0})
         return write_prepared(
             output,
-            name=name,
+            name=name or classes.dataset,
             classes=classes.class_names,
             colours=classes.colours,
             parts=parts,
-            load=MaskLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
-            options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
+            load=MaskLoader(VocMasks(len(classes.classes), first_index=len(no_class), ignore=no_class)),
+            options={"from": classes.dataset, "sbd": additions.kind if additions else None, "subset": subset},
             sources=_sources(voc, additions, parts),
             **writing,
         )

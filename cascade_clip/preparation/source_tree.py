@@ -163,6 +163,16 @@ class SourceTree:
         _refuse_several(path, found)
         return _by_stem(next(iter(found.values()), []))
 
+    def subfolders(self, path: str) -> list[str]:
+        """Names of the folders with files in a folder, sorted; `path` and what is searched are as for `folder`."""
+
+        def names(places: Iterable[str]) -> set[str]:
+            parents = ((PurePosixPath(place), PurePosixPath(place).parent.as_posix()) for place in places)
+            return {place.name for place, parent in parents if _ends(parent, path)}
+
+        on_disk = names(place for place, files in self._names.items() if files)
+        return sorted(on_disk or names(place for _, place in self._packed))
+
     def file(self, path: str) -> Entry | None:
         """Find one file by its path or the end of it ("Segmentation/train.txt"); None: there is none.
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cascade_clip.config.dataset_address import is_address
 from cascade_clip.config.recipes import load_recipe, recipe_names
 from cascade_clip.config.schema import PaperFigure, Recipe
 from cascade_clip.data.catalogue import get_split, split_names
+from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.errors import UserError
+from cascade_clip.evaluation.published_training_free import PublishedMethod, published_methods
+from cascade_clip.model.clip.load import split_clip_name
+from cascade_clip.model.dense import DEFAULT_WEIGHTS
 from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import BASE, Table, TableRow
 from cascade_clip.training.run_training import self_training_recipe
+
+_CLIP, _CLIP_KEYS = "{clip}", "clip."
+_METHOD = re.compile(r"dense:(?P<clip>.+)\?method=(?P<method>[\w-]+)")
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class PlannedRow:
         figures: `miou_seen`, `miou_unseen`, `hiou` of the paper in percent; None: it has none for this split.
         runs: Seed and run of each; empty for quoted rows and those that cannot be run.
         reason: Why it cannot be run; None: it can, or it is quoted.
+        published: Published figures of a training-free method with this CLIP, on whichever benchmarks.
     """
 
     row: TableRow
@@ -34,6 +44,7 @@ class PlannedRow:
     figures: dict[str, float] | None
     runs: tuple[tuple[int, Run], ...] = ()
     reason: str | None = None
+    published: tuple[PublishedMethod, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,9 @@ def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[s
         except UserError as error:
             problems.append(f'Row "{row.shown}" of {table.name}: {error}')
             continue
-        if figures is not None or not row.quoted:
+        if row.model is not None:
+            planned.append(_training_free_row(row, figures, split, overrides))
+        elif figures is not None or not row.quoted:
             planned.append(PlannedRow(row, recipe, figures))
     if problems:
         raise UserError("\n".join(problems))
@@ -118,11 +131,14 @@ def plan_tables(
 class _Planner:
     def __init__(self, split: str, output: Path, data: str | None, overrides: Sequence[str]) -> None:
         self.split, self.output, self.data = split, output, data
+        self.given = overrides
         self.overrides = [*overrides, *([f"data.dataset={json.dumps(data)}"] if data is not None else [])]
         self.scored = get_split(split)
         self.known: dict[str, Run] = {}
         self.existing = _runs_under(output, self.scored.name)
         self.problems: list[str] = []
+        self.missing: str | None = None
+        """Why no row of the table can be run."""
 
     def plan(self, table: Table, seeds: int) -> TablePlan:
         split = self.scored
@@ -131,7 +147,14 @@ class _Planner:
                 f'The table "{table.name}" is for the dataset "{table.dataset}", and the split "{split.name}" belongs'
                 f' to "{split.dataset}": choose another --split.'
             )
+        unused = [key for key in self.given if table.training_free and not key.startswith(_CLIP_KEYS)]
+        if unused:
+            raise UserError(
+                f'The table "{table.name}" trains nothing, so that {", ".join(unused)} would change nothing: of a'
+                " recipe's keys, only those of the section clip can be set."
+            )
         folder = self.output / f"{table.name}-{split.name}"
+        self.missing = self._missing_data() if table.training_free else None
         by_seed = [table_rows(table, self.split, seed=seed, overrides=self.overrides) for seed in range(seeds)]
         return TablePlan(table, split.name, folder, tuple(self._row(folder, row) for row in zip(*by_seed, strict=True)))
 
@@ -142,13 +165,16 @@ class _Planner:
             return planned
         if row.mode == "transductive" and not self.scored.unseen:
             return replace(planned, reason=f'not run: "{self.scored.name}" has no unseen classes to guess')
+        if self.missing is not None:
+            return replace(planned, reason=self.missing)
         recipes = [None] if row.mode == "training-free" else [each.recipe for each in seeded]
         runs = (self._run(folder, row, recipe, seed) for seed, recipe in enumerate(recipes))
         return replace(planned, runs=tuple(enumerate(runs)))
 
     def _run(self, folder: Path, row: TableRow, recipe: Recipe | None, seed: int) -> Run:
         title = " ".join(part for part in (row.section, row.shown) if part) + f", seed {seed}"
-        run = Run(title, folder / row.short / f"seed{seed}", row.mode, recipe, row.model, self.split, self.data)
+        own_folder = folder / row.short / f"seed{seed}"
+        run = Run(title, own_folder, row.mode, recipe, row.model, self.split, self.data, refine=row.refine)
         if row.mode != "transductive" or recipe is None:
             return self._placed(run)
         start = recipe.model_copy(update={"self_training": None})
@@ -156,6 +182,15 @@ class _Planner:
         inductive = replace(run, title=f"{title}, inductive", folder=own_folder, mode="inductive", recipe=start)
         derived = self_training_recipe(recipe, recipe.self_training)
         return self._placed(replace(run, recipe=derived, init=self._placed(inductive)))
+
+    def _missing_data(self) -> str | None:
+        """What to do where the prepared dataset is not on this machine; None: it is, or `data` is an address."""
+        try:
+            if not is_address(self.data or ""):
+                locate_dataset(self.scored.dataset, self.data, class_names=self.scored.class_names)
+        except UserError as error:
+            return str(error)
+        return None
 
     def _placed(self, run: Run) -> Run:
         """An equal run that is planned or exists already; otherwise this one."""
@@ -184,11 +219,33 @@ def _runs_under(output: Path, split: str) -> dict[str, Path]:
     return found
 
 
+def _training_free_row(
+    row: TableRow, figures: dict[str, float] | None, split: str, overrides: Sequence[str]
+) -> PlannedRow:
+    """A row with the CLIP of the dataset's recipes in its model's name, and the published figures of its method."""
+    model = row.model or ""
+    if _CLIP in model:
+        chosen = [key for key in overrides if key.startswith(_CLIP_KEYS)]
+        clip = load_recipe(_recipe_name(get_split(split).dataset, BASE), chosen).clip
+        parts = split_clip_name(clip.architecture, default=clip.weights)
+        model = model.replace(_CLIP, ":".join(part for part in parts if part))
+    published: tuple[PublishedMethod, ...] = ()
+    if match := _METHOD.fullmatch(model):
+        published = published_methods(match["method"], *split_clip_name(match["clip"], default=DEFAULT_WEIGHTS))
+    shown = tuple(entry for entry in published if row.refine is None or entry.pamr == row.refine)
+    return PlannedRow(row.model_copy(update={"model": model}), None, figures, published=shown)
+
+
+def _recipe_name(dataset: str, recipe: str) -> str:
+    """A recipe of the dataset's folder, of `folder/` where the dataset has none, or as it is given."""
+    folder = dataset if f"{dataset}/{BASE}" in recipe_names() else "folder"
+    return f"{folder}/{recipe}" if f"{folder}/{recipe}" in recipe_names() else recipe
+
+
 def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Sequence[str]) -> Recipe:
     """The recipe of a row: that of its name for the split's dataset, the row's keys, the overrides."""
     dataset = get_split(split).dataset
-    folder = dataset if f"{dataset}/{BASE}" in recipe_names() else "folder"
-    name = f"{folder}/{row.recipe}" if f"{folder}/{row.recipe}" in recipe_names() else row.recipe
+    name = _recipe_name(dataset, row.recipe)
     if load_recipe(name).self_training is not None:
         raise UserError(
             f'"{row.recipe}" is a recipe for self-training: name that of the inductive run, with mode = "transductive".'

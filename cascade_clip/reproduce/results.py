@@ -160,9 +160,12 @@ def _row_to_dict(result: RowResult, folder: Path) -> dict[str, Any]:
     return {
         "name": row.shown,
         "section": row.section,
+        "model": row.model,
         "mode": None if row.quoted else row.mode,
         "quoted": row.quoted,
         "paper": result.plan.figures,
+        "published": [entry.model_dump(mode="json") for entry in result.plan.published],
+        "miou": result.runs[0].run.miou() if result.runs else None,
         "mean": result.mean if result.runs else None,
         "standard_deviation": result.deviation if result.runs else None,
         "notes": result.notes,

@@ -34,6 +34,7 @@ class Run:
         split: What it is scored on, by name or as a file.
         data: Prepared dataset; None: where the recipe says.
         init: The inductive run whose half-way checkpoint a transductive one starts from; None for all others.
+        refine: Whether a training-free model's scores are refined; None: as its method was released.
     """
 
     title: str
@@ -44,12 +45,13 @@ class Run:
     split: str
     data: str | None = None
     init: Run | None = None
+    refine: bool | None = None
 
     @property
     def key(self) -> str:
         """Equal for runs that give the same figures, in whichever table and row."""
         kind = self.mode if self.mode in {"transductive", "training-free"} else "trained"
-        return "\n".join([kind, self.split, self.model or settings_of(self.recipe)])
+        return "\n".join([kind, self.split, self.model or settings_of(self.recipe), *self._refinement])
 
     @property
     def recipe_file(self) -> Path:
@@ -125,7 +127,17 @@ class Run:
             return (command, *start, "--output", str(self.folder))
         checkpoint = self.model or str(RunFolder(self.folder).model)
         data = ("--data", self.data) if self.data else ()
-        return ("eval", checkpoint, "--split", self.split, *data, "--output", str(self.folder))
+        return ("eval", checkpoint, "--split", self.split, *data, *self._refinement, "--output", str(self.folder))
+
+    def miou(self) -> float | None:
+        """Mean IoU over all classes of a training-free run in percent; None: it is not finished."""
+        scores = self._evaluated() if self.model is not None else None
+        return None if scores is None or scores.get("miou") is None else 100 * float(scores["miou"])
+
+    @property
+    def _refinement(self) -> tuple[str, ...]:
+        """The option of `eval`, where the row says it."""
+        return () if self.refine is None else ("--refine",) if self.refine else ("--no-refine",)
 
     def write_recipe(self) -> None:
         """Write the recipe that training starts with, unless it has started."""

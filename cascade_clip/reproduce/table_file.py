@@ -47,7 +47,10 @@ class TableRow(Section):
     recipe, as its keys `self_training` say; `supervised`: trained on all classes and scored as the others;
     `training-free`: the row's model is scored as it is."""
     model: str | None = None
-    """Model of a training-free row, for example "dense:bundled"; unset for all others."""
+    """Model of a training-free row, for example "dense:bundled"; unset for all others. `{clip}` in it stands for the
+    CLIP of the dataset's recipes."""
+    refine: bool | None = None
+    """Whether a training-free row's scores are refined with PAMR; unset: as its method was released."""
     quoted: bool = False
     """A system of another paper: its figures are quoted, nothing is run."""
 
@@ -71,6 +74,8 @@ class TableRow(Section):
             raise ValueError('mode = "training-free" and a model, for example model = "dense:bundled", go together')
         if "self_training" in self.set and self.mode != "transductive":
             raise ValueError('keys of self_training need mode = "transductive"')
+        if self.refine is not None and self.model is None:
+            raise ValueError("only the scores of a training-free row are refined: leave refine out")
         if self.model is not None and (self.quoted or self.set or self.recipe != BASE):
             raise ValueError("a training-free row names a model and neither a recipe nor keys to set")
         return self
@@ -89,6 +94,11 @@ class Table(Section):
     """Table of the paper as keyed in `evaluation/published.json`; unset: the rows have no published figures."""
     rows: Annotated[tuple[TableRow, ...], Field(min_length=1)]
     """The rows."""
+
+    @property
+    def training_free(self) -> bool:
+        """Whether nothing is trained: such a table compares methods on several benchmarks."""
+        return all(row.mode == "training-free" for row in self.rows)
 
     def figures(self, row: TableRow, split: str) -> dict[str, float] | None:
         """Published figures of a row on a split, in percent (see `paper_figures`); None: there are none.

@@ -103,7 +103,7 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Say first what to prepare: cascade-clip prepare-data NAME, which is one of coco, voc, context, folder,"),
+        ([], "Say first what to prepare: cascade-clip prepare-data NAME, which is one of coco, voc, context, coco-"),
         (["--source", "x"], "Say first what to prepare: cascade-clip prepare-data NAME"),
         (["foldr"], 'There is no dataset "foldr" to prepare. Did you mean "folder"?'),
         (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
@@ -114,11 +114,8 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
-        (
-            ["shapes", "--source", "x"],
-            "prepare-data shapes has no --source; only coco, voc, context, folder, annotations, hub have",
-        ),
-        (["coco", "--sbd=x"], "prepare-data coco has no --sbd; only voc has it."),
+        (["shapes", "--source", "x"], "prepare-data shapes has no --source; only coco, voc, context, coco-object, "),
+        (["coco", "--sbd=x"], "prepare-data coco has no --sbd; only voc, voc-background have it."),
         (["coco", "--sdb", "x"], "No such option: --sdb"),
         (["context", "--source", "x", "--class-order", "alphabetic"], "'alphabetic' is not one of 'alphabetical'"),
     ],
@@ -171,6 +168,34 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
     assert asked == [("context", tmp_path, "http://mirror.example/files")]
 
 
+def test_benchmarks_of_the_same_files_are_downloaded_into_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CASCADE_CLIP_DATA", str(tmp_path))
+    folders: list[Path] = []
+
+    def fetch(name: str, folder: Path, **_: object) -> None:
+        folders.append(folder)
+        raise UserError("stop")
+
+    monkeypatch.setattr("cascade_clip.preparation.official_files.fetch_dataset", fetch)
+    for name in ("coco", "coco-object", "voc-background", "context-background", "ade20k"):
+        assert _run(name, "--download", "--yes", "--quiet") == 2
+    assert [folder.name for folder in folders] == ["coco", "coco", "voc", "context", "ade20k"]
+
+
+def test_how_to_get_cityscapes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--download", "--yes", "--quiet", "--source", tmp_path / "files", "--output", tmp_path / "out"]
+    assert _run("cityscapes", *options) == 2
+    said = capsys.readouterr().err
+    assert "Cityscapes. Cityscapes has a licence of its own: non-commercial use" in said
+    for archive in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"):
+        assert f"{archive} (" in said
+        assert f"csDownload {archive}" in said
+    assert "register at https://www.cityscapes-dataset.com/register/" in said
+    assert f"Put it into {tmp_path / 'files'}." in said
+
+
 def test_a_taken_output_is_refused_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,8 +211,16 @@ OWN_OPTIONS = {
     "coco": {"--source", "--download", "--yes", "--mirror", "--subset"},
     "voc": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
     "context": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations", "--class-order"},
+    "coco-object": {"--source", "--download", "--yes", "--mirror", "--subset"},
+    "voc-background": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
+    "context-background": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations"}
+    | {"--class-order"},
+    "ade20k": {"--source", "--download", "--yes", "--mirror", "--subset"},
+    "cityscapes": {"--source", "--download", "--yes", "--mirror", "--subset"},
     "folder": {"--source", "--images", "--masks", "--classes", "--classes-file", "--colours", "--ignore"}
     | {"--first-index", "--mask-values", "--train-list", "--val-list", "--val-fraction", "--seed"},
+    "annotations": {"--source", "--images", "--classes", "--classes-file", "--background"}
+    | {"--train-list", "--val-list", "--val-fraction", "--seed"},
     "hub": {"--source", "--stream", "--revision", "--config", "--image-column", "--label-column", "--train-split"}
     | {
         "--val-split",

@@ -16,7 +16,8 @@ from cascade_clip.data.images import open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import prepare_coco as module
-from cascade_clip.preparation.prepare_coco import prepare_coco, read_coco_mask
+from cascade_clip.preparation.prepare_coco import prepare_coco, read_coco_mask, read_object_mask
+from cascade_clip.preparation.prepare_dataset import prepare
 from cascade_clip.preparation.source_tree import Entry
 
 # Value in the published masks (number in labels.txt minus one) and label, written down by hand: at both sides of every
@@ -217,3 +218,84 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
     assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 2}
     assert info.options["subset"] == 3
     assert list(_by_id(tmp_path / "out")) == [*list(TRAIN)[:3], *VAL]
+
+
+# --- COCO-Object ------------------------------------------------------------------------------------------------------
+
+# Value in the published masks and label, written down by hand: the first and last thing, both sides of gaps, stuff.
+# fmt: off
+OBJECTS = {
+    "person": (0, 1), "bicycle": (1, 2), "fire hydrant": (10, 11), "stop sign": (12, 12), "giraffe": (24, 24),
+    "backpack": (26, 25), "handbag": (30, 27), "suitcase": (32, 29), "bottle": (43, 40), "wine glass": (45, 41),
+    "bed": (64, 60), "dining table": (66, 61), "toilet": (69, 62), "tv": (71, 63), "refrigerator": (81, 73),
+    "book": (83, 74), "toothbrush": (89, 80),
+}
+# fmt: on
+STUFF = (91, 99, 123, 171, 181, 255)
+
+
+def _expected_objects(mask: np.ndarray) -> np.ndarray:
+    label_of = dict.fromkeys([*COCO_VALUES, 255], 0) | {value: rank for rank, value in enumerate(COCO_VALUES[:80], 1)}
+    return np.vectorize(label_of.get)(mask)
+
+
+def test_things_are_objects_and_all_else_is_background(tmp_path: Path) -> None:
+    names = get_split("coco-object").class_names
+    values, by_hand = zip(*OBJECTS.values(), strict=True)
+    assert [names[label] for label in by_hand] == list(OBJECTS)
+    source = _write(tmp_path / "source")
+    _replace_pair(source, Image.fromarray(np.array([[*values, *STUFF]], np.uint8)))
+    prepare("coco-object", source, tmp_path / "out", subset=1)
+    assert _by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, *(0 for _ in STUFF)]]
+
+
+@pytest.mark.parametrize("layout", COCO_LAYOUTS)
+def test_objects_are_prepared_pixel_for_pixel_from_every_layout(tmp_path: Path, layout: str) -> None:
+    info = prepare("coco-object", _write(tmp_path / "source", layout), tmp_path / "out")
+    assert (info.name, info.classes) == ("coco-object", get_split("coco-object").class_names)
+    assert info.options == {"from": "coco-object", "subset": None}
+    assert {content.ignored_pixels for content in info.parts.values()} == {0}
+    found = _by_id(tmp_path / "out")
+    for stem, mask in (TRAIN | VAL).items():
+        assert np.array_equal(found[stem], _expected_objects(mask))
+
+
+def _write_objects(source: Path, *, keep: bool) -> None:
+    """Write masks of the 81 classes as released converters name them, beside the published ones or in their place."""
+    for part, masks in (("train", TRAIN), ("val", VAL)):
+        folder = source / "annotations" / f"{part}2017"
+        for stem, mask in masks.items():
+            converted = _expected_objects(mask).astype(np.uint8)
+            Image.fromarray(converted).save(folder / f"{stem}_instanceTrainIds.png")
+            if not keep:
+                (folder / f"{stem}.png").unlink()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_converted_objects_are_read_where_there_are_no_published_masks(tmp_path: Path, keep: bool) -> None:
+    source = _write(tmp_path / "source")
+    prepare("coco-object", source, tmp_path / "expected")
+    _write_objects(source, keep=keep)
+    prepare("coco-object", source, tmp_path / "out")
+    assert digests(tmp_path / "out", "data/*") == digests(tmp_path / "expected", "data/*")
+
+
+def test_converted_objects_are_no_masks_of_coco_stuff(tmp_path: Path) -> None:
+    source = _write(tmp_path / "source")
+    _write_objects(source, keep=True)
+    prepare_coco(tmp_path / "out", source=source)
+    found = _by_id(tmp_path / "out")
+    for stem, mask in (TRAIN | VAL).items():
+        assert np.array_equal(found[stem], _expected(mask))
+    for path in source.rglob("*[0-9].png"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"no masks of train2017 \(stuffthingmaps_trainval2017\.zip\)"):
+        prepare_coco(tmp_path / "none", source=source)
+
+
+@pytest.mark.parametrize("value", [81, 255])
+def test_a_converted_object_mask_with_another_value_is_named(tmp_path: Path, value: int) -> None:
+    path = tmp_path / "000000000009_instanceTrainIds.png"
+    Image.fromarray(np.array([[80, value]], np.uint8)).save(path)
+    with pytest.raises(UserError, match=rf"holds the value {value}, .*hold 0 to 80, and no pixel is ignored"):
+        read_object_mask(Entry.of(path))

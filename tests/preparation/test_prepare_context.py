@@ -30,6 +30,7 @@ from cascade_clip.preparation import context_classes
 from cascade_clip.preparation import prepare_context as module
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, VOC_FIRST, ClassOrder, choose_reading
 from cascade_clip.preparation.prepare_context import prepare_context
+from cascade_clip.preparation.prepare_dataset import prepare
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
 A, B, V = "2008_000002", "2008_000003", "2008_000007"
@@ -134,6 +135,39 @@ def test_every_encoding_gives_the_labels_drawn_by_hand(
     assert (info.name, info.classes) == ("context", get_split("context").class_names)
     counts = {"from": "context", "subset": None, "train_images": 2, "val_images": 1}
     assert info.options == counts | options
+
+
+@pytest.mark.parametrize("write", [_as_json, _as_mats, _as_masks])
+def test_everything_else_is_background_in_every_encoding(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    write(_images(tmp_path / "source"))
+    info = prepare("context-background", tmp_path / "source", tmp_path / "out")
+    assert (info.name, info.options["from"]) == ("context-background", "context-background")
+    assert info.classes == get_split("context-background").class_names
+    assert ids(tmp_path / "out") == PARTS
+    for found in labels(tmp_path / "out").values():
+        for stem, label in found.items():
+            np.testing.assert_array_equal(label, ALPHABETICAL[stem], err_msg=stem)
+
+
+@pytest.mark.parametrize("order", ["alphabetical", "voc-first"])
+def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, order: ClassOrder) -> None:
+    masks = ALPHABETICAL if order == "alphabetical" else VOC_CLASSES_FIRST
+    reduced = {stem: (mask - 1).astype(np.uint8) for stem, mask in masks.items()}
+    folder = write_context_masks(tmp_path / "masks", reduced)
+    options = {"annotations": folder, "class_order": order, "background": True}
+    prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), **options)
+    for found in labels(tmp_path / "out").values():
+        for stem, label in found.items():
+            np.testing.assert_array_equal(label, ALPHABETICAL[stem], err_msg=stem)
+
+
+def test_255_stays_ignored_in_converted_masks_whose_background_is_0(tmp_path: Path) -> None:
+    masks = {stem: np.where(np.arange(SIZE[1]) < 5, 255, mask).astype(np.uint8) for stem, mask in ALPHABETICAL.items()}
+    folder = write_context_masks(tmp_path / "masks", masks)
+    prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), annotations=folder, background=True)
+    for found in labels(tmp_path / "out").values():
+        for stem, label in found.items():
+            np.testing.assert_array_equal(label, masks[stem], err_msg=stem)
 
 
 def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import prepare_voc as module
+from cascade_clip.preparation.prepare_dataset import prepare
 from cascade_clip.preparation.prepare_voc import prepare_voc
 
 PUBLISHED = module._COUNTS
@@ -333,3 +334,23 @@ def test_a_half_download_beside_the_unpacked_files_matters_only_where_it_could_b
     prepare_voc(tmp_path / "out", source=devkit.parent, sbd=release, subset=1)
     with pytest.raises(UserError, match=r"benchmark\.zip is damaged or cut off .*; download it again, or move it away"):
         prepare_voc(tmp_path / "other", source=devkit.parent, subset=1)
+
+
+def test_background_is_a_class_and_only_the_border_is_ignored(tmp_path: Path, devkit: Path) -> None:
+    info = prepare("voc-background", pack(devkit, tmp_path / "voc.tar"), tmp_path / "out")
+    assert (info.name, info.classes) == ("voc-background", get_split("voc-background").class_names)
+    assert info.colours == get_split("voc-background").colours
+    assert (info.options["from"], info.options["sbd"]) == ("voc-background", None)
+    assert _by_id(tmp_path / "out") == {stem: mask.tolist() for stem, mask in (TRAIN | VAL).items()}
+
+
+def test_background_of_the_additions_is_a_class_too(tmp_path: Path, devkit: Path, release: Path) -> None:
+    prepare_voc(tmp_path / "out", source=devkit, sbd=release, background=True)
+    assert ids(tmp_path / "out")["train"] == ["2007_a", "2007_b", "2008_x", "2008_y"]
+    assert _by_id(tmp_path / "out")["2008_x"] == OTHER.tolist()
+
+
+def test_a_value_beyond_the_classes_is_named_with_background(tmp_path: Path, devkit: Path) -> None:
+    write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_b.png", np.full((3, 4), 21, np.uint8))
+    with pytest.raises(UserError, match=r"2007_b\.png holds the value 21, .*: the 21 classes have the values 0 to 20"):
+        prepare_voc(tmp_path / "out", source=devkit, background=True)
