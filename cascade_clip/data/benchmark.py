@@ -71,11 +71,26 @@ class Benchmark(Section):
     """By how much released self-training multiplies the batch of inductive training (SPEC section 11)."""
     may_be_published: bool
     """Whether anybody may pass the images on."""
-    licence: str
+    files_of: str | None = None
+    """Another benchmark that is made from the same files: they, the licence and the terms are its."""
+    only: tuple[str, ...] = ()
+    """Names of those of its files that are needed; empty: all of them."""
+    licence: str = ""
     """What the terms are, two or three sentences, shown before anything is downloaded."""
-    terms: tuple[_Address, ...]
+    terms: tuple[_Address, ...] = ()
     """Addresses of the terms."""
-    files: tuple[OfficialFile, ...]
+    files: tuple[OfficialFile, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_files_and_licence(self) -> Benchmark:
+        if bool(self.files_of) == bool(self.files and self.licence):
+            raise ValueError("give files and licence, or the benchmark that has them as files_of")
+        return self
+
+    def with_files_of(self, other: Benchmark) -> Benchmark:
+        """This benchmark with the licence, the terms and the needed files of another one."""
+        files = tuple(file for file in other.files if file.name in self.only or not self.only)
+        return self.model_copy(update={"licence": other.licence, "terms": other.terms, "files": files})
 
     @property
     def choices(self) -> tuple[tuple[OfficialFile, ...], ...]:

@@ -93,7 +93,8 @@ def benchmark(name: str) -> Benchmark:
 
 def find_benchmark(dataset: str | None) -> Benchmark | None:
     """Look up the facts about a dataset where it is a published one; None: it is not."""
-    return _class_lists()[dataset].benchmark if dataset in _class_lists() else None
+    found = _class_lists()[dataset].benchmark if dataset in _class_lists() else None
+    return found.with_files_of(benchmark(found.files_of)) if found and found.files_of else found
 
 
 def split_names() -> tuple[str, ...]:
@@ -155,7 +156,9 @@ def split_for_dataset_folder(folder: Path) -> Split:
 
 @cache
 def _class_lists() -> dict[str, ClassList]:
-    contents = (read_class_list(file, lambda _: ()) for file in sorted(_FOLDER.glob("*.toml")))
+    contents = (
+        read_class_list(file, lambda _: ()) for file in sorted(_FOLDER.glob("*.toml"), key=lambda file: file.stem)
+    )
     return {content.dataset: content for content in contents}
 
 

@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ClassEntry:
-    """One class: the dataset's own name, a text that reads better, and a colour."""
+    """One class: the dataset's own name, a text that reads better, a colour, and query words."""
 
     name: str
     """The dataset's own string; the released text embeddings were made from it."""
@@ -32,6 +32,13 @@ class ClassEntry:
     """Text for the prompt, the name where nothing better is known; synonyms are separated by "|"."""
     colour: Colour
     """RGB, 0..255."""
+    words: tuple[str, ...] = ()
+    """Synonyms that published training-free figures were made with; empty: the name."""
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Words of which the best counts for the class: `words`, else the name."""
+        return self.words or (self.name,)
 
 
 def parse_colour(given: object) -> Colour:
@@ -93,6 +100,7 @@ def _repeated(names: Sequence[str]) -> list[str]:
 class _ClassOfFile(Section):
     name: str
     prompt: str | None = None
+    words: tuple[Annotated[str, Field(pattern=r"\S")], ...] = ()
     colour: Annotated[Colour | None, BeforeValidator(parse_colour)] = None
 
 
@@ -154,7 +162,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
 
 def _with_defaults(classes: Sequence[_ClassOfFile]) -> tuple[ClassEntry, ...]:
     return tuple(
-        ClassEntry(entry.name, entry.prompt or entry.name, entry.colour or default_colour(index))
+        ClassEntry(entry.name, entry.prompt or entry.name, entry.colour or default_colour(index), entry.words)
         for index, entry in enumerate(classes)
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from cascade_clip.data import catalogue
-from cascade_clip.data.benchmark import OfficialFile
+from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.errors import UserError
 
@@ -16,14 +17,15 @@ from cascade_clip.errors import UserError
 @pytest.mark.parametrize("name", benchmark_names())
 def test_every_benchmark_has_terms_and_files_that_can_be_fetched_and_checked(name: str) -> None:
     dataset = benchmark(name)
-    assert "Flickr terms of use" in dataset.licence
+    assert re.search("Flickr terms of use|non-commercial", dataset.licence)
     assert dataset.licence.endswith(".")
     assert dataset.terms
     for file in dataset.files:
         assert all(address.endswith(f"/{file.name}") for address in file.addresses)
         assert file.checksum or file.members or not file.addresses
     for choice in dataset.choices:
-        assert any(file.addresses for file in choice), [file.name for file in choice]
+        served = any(file.addresses for file in choice)
+        assert served or "registered users" in (choice[0].unavailable or ""), [file.name for file in choice]
 
 
 def test_published_figures() -> None:
@@ -41,6 +43,35 @@ def test_published_figures() -> None:
     assert benchmark("context").counts == {"train": 4998, "val": 5105}
     labels = benchmark("context").files[1]
     assert labels.checksum == ("sha1", "169325d9f7e9047537fedca7b04de4dddf10b881")
+
+
+def test_published_figures_of_the_benchmarks_that_are_only_evaluated() -> None:
+    counts = {name: (benchmark(name).counts["train"], benchmark(name).counts["val"]) for name in benchmark_names()}
+    assert counts["ade20k"] == (20210, 2000)
+    assert counts["cityscapes"] == (2975, 500)
+    assert counts["coco-object"] == counts["coco"]
+    assert counts["context-background"] == counts["context"]
+    assert counts["voc-background"] == counts["voc"]
+    assert benchmark("ade20k").files[0].checksum == ("sha1", "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7")
+    images, labels = benchmark("cityscapes").files
+    assert images.checksum == ("md5", "0a6e97e94b616a514066c9e2adb0c97f")
+    assert labels.checksum == ("md5", "4237c19de34c8a376e9ba46b495d6f66")
+
+
+def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:
+    for name, other in (("coco-object", "coco"), ("context-background", "context"), ("voc-background", "voc")):
+        assert benchmark(name).licence == benchmark(other).licence
+        assert benchmark(name).terms == benchmark(other).terms
+        assert all(file in benchmark(other).files for file in benchmark(name).files)
+    assert benchmark("coco-object").files == benchmark("coco").files
+    assert [file.name for file in benchmark("voc-background").files] == ["VOCtrainval_11-May-2012.tar"]
+
+
+def test_a_benchmark_has_files_or_says_whose() -> None:
+    facts = {"title": "Street", "counts": {"train": 1, "val": 1}, "may_be_published": True}
+    for more in ({}, {"files_of": "voc", "licence": "CC0.", "files": benchmark("voc").files}):
+        with pytest.raises(ValidationError, match="give files and licence, or the benchmark that has them"):
+            Benchmark.model_validate({**facts, **more})
 
 
 def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

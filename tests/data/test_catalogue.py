@@ -11,6 +11,7 @@ from cascade_clip.data.catalogue import default_colour, get_split, split_for_dat
 from cascade_clip.data.class_list_file import parse_colour
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
+from cascade_clip.model.clip.text import class_synonyms
 
 COUNTS = {"coco": (171, 15), "voc": (20, 5), "context": (59, 10)}
 
@@ -44,6 +45,42 @@ def test_names_that_read_badly_have_a_prompt_that_reads_well() -> None:
     assert prompts["pottedplant"] == "potted plant"
     assert prompts["grass"] == "grass"
     assert not any("-" in prompt for prompt in prompts.values())
+
+
+@pytest.mark.parametrize("dataset", ["voc", "context"])
+def test_classes_behind_a_background_are_those_without_it(dataset: str) -> None:
+    background, *others = get_split(f"{dataset}-background").classes
+    assert (background.name, background.prompt, background.colour) == ("background", "background", (0, 0, 0))
+    assert tuple(others) == get_split(dataset).classes
+
+
+def test_classes_of_coco_object_are_the_things_of_coco_stuff() -> None:
+    things = get_split("coco").classes[:80]
+    others = get_split("coco-object").classes[1:]
+    assert [(entry.name, entry.prompt, entry.colour) for entry in others] == [
+        (entry.name, entry.prompt, entry.colour) for entry in things
+    ]
+
+
+SIZES = {"voc-background": 21, "context-background": 60, "coco-object": 81, "ade20k": 150, "cityscapes": 19}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_benchmarks_for_evaluation_hide_no_class(name: str) -> None:
+    split = get_split(name)
+    assert (split.dataset, len(split.classes), split.unseen) == (name, SIZES[name], frozenset())
+    assert len(set(split.colours)) == len(split.classes)
+    assert class_synonyms(split.prompts)  # no word stands for two classes
+
+
+def test_words_of_a_class_are_read(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path, 'dataset = "a"\nclasses = [{ name = "tv", words = ["tv", "screen"] }, { name = "b" }]\n[splits.a]\n'
+    )
+    assert [entry.queries for entry in get_split(path).classes] == [("tv", "screen"), ("b",)]
+    wrong = _write(tmp_path, 'dataset = "a"\nclasses = [{ name = "tv", words = ["tv", " "] }]\n[splits.a]\n')
+    with pytest.raises(UserError, match=r"classes\.0\.words\.1"):
+        get_split(wrong)
 
 
 def test_voc_has_its_official_palette() -> None:

@@ -1,0 +1,152 @@
+"""Settings and words of the published training-free figures, compared with those read off the released code."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from cascade_clip.data import training_free
+from cascade_clip.data.catalogue import benchmark_names, get_split
+from cascade_clip.data.training_free import TrainingFreeSettings, query_words, released_settings
+
+METHODS = ("sclip", "naclip", "clearclip", "sc-clip", "resclip", "maskclip", "gem")
+
+# Method, dataset: scale, crop, stride, short side, probability threshold, area threshold.
+# fmt: off
+RELEASED = [
+    ("sclip", "voc-background", 65, 224, 112, 336, 0.1, 0.1),
+    ("sclip", "context-background", 50, 224, 112, 336, 0.1, None),
+    ("sclip", "coco-object", 50, 224, 112, 336, 0.1, None),
+    ("sclip", "voc", 40, 224, 112, 336, 0.0, None),
+    ("sclip", "cityscapes", 40, 224, 112, 560, 0.0, None),
+    ("sclip", "context", 40, 224, 112, 336, 0.0, None),
+    ("sclip", "ade20k", 40, 224, 112, 336, 0.0, None),
+    ("sclip", "coco", 40, 224, 112, 448, 0.0, None),
+    ("naclip", "voc-background", 40, 0, 112, 336, 0.1, None),
+    ("naclip", "context-background", 40, 224, 112, 336, 0.1, None),
+    ("naclip", "coco-object", 40, 224, 112, 336, 0.1, None),
+    ("naclip", "voc", 40, 0, 112, 336, 0.0, None),
+    ("naclip", "cityscapes", 40, 224, 112, 560, 0.0, None),
+    ("naclip", "coco", 40, 224, 112, 336, 0.0, None),
+    ("clearclip", "voc-background", 50, 448, 224, 448, 0.5, None),
+    ("clearclip", "context-background", 50, 448, 224, 448, 0.15, None),
+    ("clearclip", "coco-object", 50, 448, 224, 448, 0.4, None),
+    ("clearclip", "cityscapes", 50, 224, 224, 448, 0.0, None),
+    ("clearclip", "ade20k", 50, 448, 224, 448, 0.0, None),
+    ("sc-clip", "voc-background", 50, 224, 112, 336, 0.15, 0.1),
+    ("sc-clip", "context-background", 40, 224, 112, 336, 0.15, None),
+    ("sc-clip", "coco-object", 55, 224, 112, 336, 0.35, None),
+    ("sc-clip", "cityscapes", 40, 224, 112, 560, 0.0, None),
+    ("resclip", "voc-background", 40, 0, 112, 336, 0.1, None),
+    ("resclip", "voc", 40, 0, 112, 336, 0.0, None),
+    ("resclip", "cityscapes", 40, 224, 112, 560, 0.0, None),
+]
+RESCLIP = {
+    "voc-background": (0.5, (2.2, 0.7), 0.3), "context-background": (0.3, (1.8, 0.7), 0.3),
+    "coco-object": (0.11, (1.8, 0.7), 0.4), "voc": (0.1, (2.1, 0.6), 0.6), "cityscapes": (0.1, (2.1, 0.6), 0.2),
+    "context": (0.25, (1.8, 0.7), 0.4), "ade20k": (0.25, (2.1, 0.7), 0.3), "coco": (0.11, (1.8, 0.7), 0.4),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize(("method", "dataset", "scale", "crop", "stride", "short", "probability", "area"), RELEASED)
+def test_settings_are_the_released_ones(
+    method: str, dataset: str, scale: float, crop: int, stride: int, short: int, probability: float, area: float | None
+) -> None:
+    found = released_settings(method, dataset)
+    assert (found.logit_scale, found.crop, found.stride, found.short_side) == (scale, crop, stride, short)
+    assert (found.probability_threshold, found.area_threshold) == (probability, area)
+    assert found.long_side == 2048
+    assert found.pad_windows == (method == "clearclip")
+    assert found.pamr_steps == (10 if method == "naclip" else 0)
+
+
+def test_resclip_has_four_numbers_for_each_benchmark() -> None:
+    assert set(RESCLIP) == set(benchmark_names())
+    for dataset, (threshold, feedback, share) in RESCLIP.items():
+        numbers = released_settings("resclip", dataset).resclip
+        assert numbers is not None
+        assert (numbers.temporary_threshold, numbers.feedback, numbers.mixing) == (threshold, feedback, (2.0, share))
+    assert released_settings("naclip", "voc").resclip is None
+
+
+def test_maskclip_takes_whole_images_as_its_own_code_does() -> None:
+    boxes = {"voc": (512, 2048), "coco": (512, 2048), "context": (520, 520), "cityscapes": (512, 1024)}
+    for dataset, box in boxes.items():
+        found = released_settings("maskclip", dataset)
+        assert (found.short_side, found.long_side, found.crop, found.logit_scale) == (*box, 0, 1)
+        assert found.mean == (123.675, 116.28, 103.53)
+
+
+def test_methods_and_datasets_without_an_entry_take_what_the_released_code_has_in_common() -> None:
+    assert released_settings("maskclip_full", "voc-background") == released_settings(
+        "resclip", "voc-background"
+    ).model_copy(update={"crop": 224, "resclip": None})
+    assert released_settings("clearclip", "my-photos") == released_settings("clearclip")
+    assert released_settings("clearclip").crop == 448
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str) -> None:
+    for dataset in benchmark_names():
+        split = get_split(dataset)
+        assert set(released_settings(method, dataset).words) <= set(split.class_names)
+        assert len(query_words(split, method)) == len(split.classes)
+    known = training_free._content()
+    assert set(known.methods) <= set(METHODS)
+    for layer in (known.common, *known.methods.values()):
+        assert set(layer.get("datasets", {})) <= set(benchmark_names())
+
+
+# Queries of all classes, and the words of some classes.
+QUERIES = {
+    "voc-background": (56, {"boat": ("ship",), "diningtable": ("table",), "aeroplane": ("aeroplane",)}),
+    "voc": (30, {"tvmonitor": ("television monitor", "tv monitor", "monitor", "television", "screen")}),
+    "context-background": (60, {"background": ("background",), "pottedplant": ("pottedplant",)}),
+    "context": (59, {"tvmonitor": ("tvmonitor",)}),
+    "coco-object": (113, {"bed": ("bed",), "traffic light": ("traffic light",)}),
+    "coco": (171, {"traffic light": ("trafficlight",), "wall-concrete": ("wall-concrete",)}),
+    "cityscapes": (19, {"traffic light": ("trafficlight",), "traffic sign": ("trafficsign",)}),
+    "ade20k": (150, {"chest of drawers": ("chestofdrawers",), "crt screen": ("crtscreen",), "wall": ("wall",)}),
+}
+
+
+@pytest.mark.parametrize("dataset", QUERIES)
+def test_words_are_those_of_the_published_figures(dataset: str) -> None:
+    count, some = QUERIES[dataset]
+    split = get_split(dataset)
+    words = dict(zip(split.class_names, query_words(split, "sclip"), strict=True))
+    assert sum(map(len, words.values())) == count
+    assert {name: words[name] for name in some} == some
+
+
+def test_background_is_26_words_and_person_has_one_more_in_coco_object() -> None:
+    background, person = query_words(get_split("coco-object"), "naclip")[:2]
+    assert len(background) == 26
+    assert background[:3] + background[-2:] == ("sky", "wall", "tree", "rail", "fence")
+    assert "bed" in background
+    assert background == query_words(get_split("voc-background"), "naclip")[0]
+    assert person[-1] == "body"
+    assert person[:-1] == query_words(get_split("voc"), "naclip")[14]
+
+
+def test_clearclip_and_maskclip_have_words_of_their_own() -> None:
+    words = query_words(get_split("voc-background"), "clearclip")
+    assert (words[0], words[4], words[15], words[20]) == (("background",), ("ship",), ("person",), ("tvmonitor",))
+    words = query_words(get_split("voc"), "maskclip")
+    assert (words[0], words[10], words[15], words[19]) == (
+        ("airplane",),
+        ("dining table",),
+        ("potted plant",),
+        ("tv monitor",),
+    )
+
+
+def test_readable_prompts_do_not_change_with_the_words() -> None:
+    split = get_split("voc")
+    assert dict(zip(split.class_names, split.prompts, strict=True))["boat"] == "boat"
+
+
+def test_a_wrong_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="logit_scal"):
+        TrainingFreeSettings.model_validate({"logit_scal": 40})
