@@ -1,8 +1,9 @@
-"""Training-free segmentation: patch tokens of CLIP's last block through its value path (MaskCLIP, Zhou et al. 2022)."""
+"""Training-free segmentation: CLIP's patch tokens by one of several methods, compared with text embeddings."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import re
+from typing import NamedTuple
 
 import torch
 from open_clip.transformer import VisionTransformer
@@ -10,11 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
-from cascade_clip.errors import UserError
-from cascade_clip.model.clip.image_encoder import embed_patches, patch_grid
+from cascade_clip.errors import UserError, closest
 from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_name
+from cascade_clip.model.clip.open_clip_model import use_lean_activations
+from cascade_clip.model.last_block import LastBlock, patch_cosines, run_to_last_block
+from cascade_clip.model.training_free import METHODS, Method, default_method, method_named
 
-DenseAttention = Literal["value", "self-self"]
 _CERTAIN = 1e-6
 
 
@@ -25,42 +27,81 @@ class DenseTokens(NamedTuple):
     """(B, N, C) patch tokens, unit vectors in the joint space."""
     grid: tuple[int, int]
     """(h, w) of the patches, N = h·w, row by row."""
+    block: LastBlock | None
+    """The images in the tower, for methods that look at them once more when the queries are known; None: not needed."""
 
 
 class DenseNetwork(nn.Module):
-    """Image and text embeddings in, mask logits out, without any training.
+    """Image and text embeddings in, cosines or mask logits out, without any training.
 
-    The last block's attention is replaced: `value` lets every patch keep its own value (MaskCLIP); `self-self` lets
-    patches attend to those of similar queries and of similar keys (the average of q·q and k·k attention, as in CLIP
-    Surgery and SCLIP). Its residual branch and feed-forward part are left out, as they hold what the class token needs.
+    Attributes:
+        method: How the tower's last block is computed.
+        visual: open_clip's ViT, as the method changes it.
+        scale: CLIP's logit scale, by which cosines are multiplied before a softmax over classes.
     """
 
-    def __init__(self, visual: VisionTransformer, *, attention: DenseAttention = "value", scale: float = 100.0) -> None:
-        """Wrap open_clip's ViT; cosines times `scale`, CLIP's logit scale, go through a softmax over classes.
+    def __init__(self, visual: VisionTransformer, method: Method, *, scale: float = 100.0) -> None:
+        """Wrap open_clip's ViT, whose weights are shared.
 
         Raises:
-            UserError: The last block's attention is not PyTorch's own, so that its values cannot be read.
+            UserError: The method cannot run on this tower.
         """
         super().__init__()
-        if not isinstance(getattr(visual.transformer.resblocks[-1], "attn", None), nn.MultiheadAttention):
-            raise UserError("This CLIP's blocks are open_clip's custom ones, whose value path cannot be read.")
-        self.visual = visual
-        self.attention: DenseAttention = attention
+        method.check_tower(visual)
+        self.method = method
+        self.visual = visual if method.tower is None else method.tower(visual)
         self.scale = scale
 
     @property
     def patch_size(self) -> int:
-        """Side of a patch in pixels; image sides are multiples of it."""
+        """Side of a patch in pixels."""
         return int(self.visual.patch_size[0])
 
     def encode(self, image: Tensor) -> DenseTokens:
-        """Encode images (B, 3, H, W) once; `forward` compares the result with any number of vocabularies.
+        """Encode images (B, 3, H, W) once; `cosines` compares the result with any number of vocabularies.
+
+        Sides that are no multiples of the patch size: most methods do not see the pixels beyond the last whole patch,
+        some fill the images up with 0 at the right and bottom, see `Method.pads`.
 
         Raises:
-            UserError: A side is no multiple of the patch size.
+            UserError: Fewer patches than the method needs.
         """
-        grid = patch_grid(image, self.patch_size)
-        return DenseTokens(F.normalize(self.patch_tokens(image, grid), dim=-1), grid)
+        block = self.last_block(image)
+        tokens = F.normalize(block.project(self.method.patch_tokens(block)), dim=-1)
+        return DenseTokens(tokens, block.grid, None if self.method.scores is None else block)
+
+    def last_block(self, image: Tensor) -> LastBlock:
+        """Run images (B, 3, H, W) up to the last block; otherwise as `encode`."""
+        method, patch = self.method, self.patch_size
+        height, width = image.shape[-2:]
+        if method.pads:
+            image = F.pad(image, (0, -width % patch, 0, -height % patch))
+        patches = (image.shape[-2] // patch) * (image.shape[-1] // patch)
+        if patches < method.patches:
+            least = "a patch" if method.patches == 1 else f"{method.patches} patches"
+            raise UserError(
+                f"An image of {height} x {width} pixels holds {patches} patches of {patch} x {patch}, but"
+                f" {method.title} needs at least {least}: give a larger image or choose another method."
+            )
+        return run_to_last_block(self.visual, image, method.positions, method.reads)
+
+    def cosines(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
+        """Cosines (B, Q, h, w) float32 of every patch and every query, on the grid of patches (logit scale 1).
+
+        The refined MaskCLIP gives probabilities in their place.
+
+        Args:
+            image: (B, 3, H, W) float, normalised, or the result of `encode`.
+            text: (Q, C) text embeddings of the queries, unit vectors.
+
+        Raises:
+            UserError: Fewer patches than the method needs.
+        """
+        encoded = self.encode(image) if isinstance(image, Tensor) else image
+        cosines = patch_cosines(encoded.tokens, text, encoded.grid)
+        if self.method.scores is None or encoded.block is None:
+            return cosines
+        return self.method.scores(encoded.block, cosines, text)
 
     def forward(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
         """Mask logits (B, K, h, w) on the grid of patches; their sigmoid is the probability of a class among all given.
@@ -70,37 +111,15 @@ class DenseNetwork(nn.Module):
             text: (K, C) text embeddings, unit vectors.
 
         Raises:
-            UserError: A side is no multiple of the patch size.
+            UserError: Fewer patches than the method needs.
         """
-        encoded = self.encode(image) if isinstance(image, Tensor) else image
         # In half precision the largest probability would be 1, whose logit is infinite.
-        probability = (self.scale * encoded.tokens.float() @ text.float().T).float().softmax(dim=-1)
-        logits: Tensor = torch.special.logit(probability, eps=_CERTAIN).transpose(1, 2).unflatten(-1, encoded.grid)
+        probability = (self.scale * self.cosines(image, text)).float().softmax(dim=1)
+        logits: Tensor = torch.special.logit(probability, eps=_CERTAIN)
         return logits
 
-    def patch_tokens(self, image: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Patch tokens (B, N, C) in the joint space, not normalised."""
-        visual = self.visual
-        tokens = embed_patches(visual, image, grid, class_embeddings=1, position_resize="bicubic-antialias")
-        *earlier, last = visual.transformer.resblocks
-        for block in earlier:
-            tokens = block(tokens)
-        attended = self._attend(last.attn, last.ln_1(tokens))[:, 1:]
-        projected: Tensor = visual.ln_post(attended) @ visual.proj
-        return projected
 
-    def _attend(self, attention: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
-        """Output (B, 1 + N, W) of the last block's attention, replaced as `self.attention` says."""
-        query, key, value = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
-        if self.attention == "self-self":
-            by_head = [x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value)]
-            mixed = [F.scaled_dot_product_attention(x, x, by_head[2]) for x in by_head[:2]]
-            value = ((mixed[0] + mixed[1]) / 2).transpose(1, 2).flatten(2)
-        output: Tensor = attention.out_proj(value)
-        return output
-
-
-PREFIXES: dict[str, DenseAttention] = {"dense:": "value", "dense-self:": "self-self"}
+PREFIX, SELF_SELF_PREFIX = "dense:", "dense-self:"
 DEFAULT_WEIGHTS = "openai"
 _SIDE = 512
 _OVERLAP = 426 / 512
@@ -108,26 +127,53 @@ _OVERLAP = 426 / 512
 
 def is_dense(name: str) -> bool:
     """Whether a model's name is that of a training-free one."""
-    return name.startswith(tuple(PREFIXES))
+    return name.startswith((PREFIX, SELF_SELF_PREFIX))
+
+
+class DenseName(NamedTuple):
+    """The name of a training-free model, taken apart."""
+
+    clip: str
+    """Name of its CLIP."""
+    method: Method | None
+    """None: the default."""
+
+    @classmethod
+    def of(cls, name: str) -> DenseName:
+        """Take `dense:CLIP`, `dense:CLIP?method=NAME` or `dense-self:CLIP` apart.
+
+        Raises:
+            UserError: An unknown option or method.
+        """
+        if name.startswith(SELF_SELF_PREFIX):
+            return cls(name.removeprefix(SELF_SELF_PREFIX), METHODS["self_self"])
+        clip, option, value = name.removeprefix(PREFIX), None, ""
+        if match := re.fullmatch(r"(.*)\?([^?=/]*)=([^?]*)", clip):
+            clip, option, value = match.groups()
+            if option != "method":
+                raise UserError(f'"{name}" sets "{option}", which is no option.{closest(option, ["method"])}')
+        return cls(clip, method_named(value) if option else None)
 
 
 def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
     """Load a training-free model: its network, its CLIP, and a recipe with CLIP's own normalisation and no bias.
 
     Args:
-        name: `dense:NAME` reads the last block's value path, `dense-self:NAME` lets patches attend to similar ones.
-            NAME is `bundled`, an open_clip name with `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
+        name: `dense:CLIP` takes the default method, see `default_method`; `dense:CLIP?method=NAME` one of `METHODS`;
+            `dense-self:CLIP` is short for `dense:CLIP?method=self_self`. CLIP is `bundled`, an open_clip name with
+            `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
 
     Raises:
-        UserError: A CLIP that cannot be loaded.
+        UserError: A CLIP that cannot be loaded, an unknown method, or one that cannot run on this CLIP.
     """
-    prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
-    architecture, weights = split_clip_name(name.removeprefix(prefix), default=DEFAULT_WEIGHTS)
+    parts = DenseName.of(name)
+    architecture, weights = split_clip_name(parts.clip, default=DEFAULT_WEIGHTS)
     clip = load_clip(architecture, weights)
-    network = DenseNetwork(clip.visual, attention=PREFIXES[prefix])
-    own_side = int(clip.visual.image_size[0])
+    use_lean_activations(clip.visual)
+    patch = int(clip.visual.patch_size[0])
     # The bundled CLIP knows a small world at its own scale; photographs are taken at the size of the paper.
-    side = own_side if architecture == BUNDLED else _SIDE // network.patch_size * network.patch_size
+    side = int(clip.visual.image_size[0]) if architecture == BUNDLED else _SIDE // patch * patch
+    method = parts.method or default_method(clip.visual, patches=(side // patch) ** 2)
     recipe = Recipe(
         name=name,
         clip=ClipConfig(architecture=architecture, weights=weights or DEFAULT_WEIGHTS),
@@ -135,4 +181,4 @@ def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
         data=DataConfig(mean=clip.mean, std=clip.std, short_side=side, crop=side),
         inference=InferenceConfig(crop=side, stride=max(1, round(side * _OVERLAP)), seen_bias=0.0),
     )
-    return network, clip, recipe
+    return DenseNetwork(clip.visual, method), clip, recipe

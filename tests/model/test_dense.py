@@ -11,45 +11,38 @@ import torch
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.dense import DenseNetwork, load_dense
+from cascade_clip.model.training_free import METHODS
 from cascade_clip.segmenter import CascadeCLIP
 
+NACLIP = METHODS["naclip"]
 IMAGE = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-
-
-@torch.no_grad()
-def test_value_path_is_attention_of_each_token_to_itself(tiny_clip: Clip) -> None:
-    network = DenseNetwork(tiny_clip.visual)
-    attention = tiny_clip.visual.transformer.resblocks[-1].attn
-    tokens = torch.randn(1, 5, 48)
-    alone = tokens.transpose(0, 1)  # five sequences of one token
-    expected = attention(alone, alone, alone, need_weights=False)[0].transpose(0, 1)
-    torch.testing.assert_close(network._attend(attention, tokens), expected)
-
-
-@torch.no_grad()
-def test_self_self_attention_of_equal_tokens_is_the_value_path(tiny_clip: Clip) -> None:
-    attention = tiny_clip.visual.transformer.resblocks[-1].attn
-    equal = torch.randn(1, 1, 48).expand(1, 7, 48)
-    plain, mixed = (DenseNetwork(tiny_clip.visual, attention=kind) for kind in ("value", "self-self"))
-    torch.testing.assert_close(mixed._attend(attention, equal), plain._attend(attention, equal))
-    varied = torch.randn(1, 7, 48)
-    assert not torch.allclose(mixed._attend(attention, varied), plain._attend(attention, varied))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("classes", [1, 2, 9])
 def test_scores_are_probabilities(tiny_clip: Clip, classes: int) -> None:
     text = torch.nn.functional.normalize(torch.randn(classes, 32), dim=-1)
-    logits = DenseNetwork(tiny_clip.visual)(IMAGE, text)
+    logits = DenseNetwork(tiny_clip.visual, NACLIP)(IMAGE, text)
     assert logits.shape == (2, classes, 4, 6)
     assert bool(logits.isfinite().all())
     torch.testing.assert_close(logits.sigmoid().sum(dim=1), torch.ones(2, 4, 6), rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_cosines_are_those_of_patches_and_queries(tiny_clip: Clip) -> None:
+    text = torch.nn.functional.normalize(torch.randn(3, 32), dim=-1)
+    network = DenseNetwork(tiny_clip.visual, NACLIP)
+    cosines, encoded = network.cosines(IMAGE, text), network.encode(IMAGE)
+    assert cosines.shape == (2, 3, 4, 6)
+    expected = torch.nn.functional.cosine_similarity(encoded.tokens[1, 8], text[2], dim=-1)
+    torch.testing.assert_close(cosines[1, 2, 1, 2], expected)
+    assert torch.equal(network.cosines(encoded, text), cosines)
+
+
 def test_models_by_name(tiny_clip_file: Path) -> None:
     model = CascadeCLIP.from_pretrained(f"dense-self:{tiny_clip_file}:random:3")
     assert isinstance(model.network, DenseNetwork)
-    assert model.network.attention == "self-self"
+    assert model.network.method is METHODS["self_self"]
     assert model.recipe.inference.seen_bias == 0
     result = model.segment(np.zeros((64, 64, 3), np.uint8), ["road", "tree"])[0]
     assert result.labels.shape == (64, 64)
@@ -61,4 +54,4 @@ def test_the_bundled_clip_keeps_its_own_scale() -> None:
     network, clip, recipe = load_dense("dense:bundled")
     assert recipe.data.short_side == clip.visual.image_size[0] == recipe.inference.crop
     assert recipe.data.mean == pytest.approx((123.675, 116.28, 103.53), rel=1e-3)
-    assert network.attention == "value"
+    assert network.method is METHODS["scclip"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -92,6 +93,59 @@ def _load(folder: Path) -> GoldenModel:
         load_file(folder / "loss.safetensors"),
         _import(state, config),
     )
+
+
+TRAINING_FREE = (
+    "clip",
+    "maskclip",
+    "sclip",
+    "clearclip",
+    "naclip",
+    "scclip",
+    "gem",
+    "resclip",
+    "ablations",
+    "gaussian",
+)
+"""Files of golden tensors of the methods; every tensor is a test."""
+
+
+def _training_free(given: Path) -> Path | None:
+    """The folder with the training-free cases, known by its CLIP: the one given, or its folder `training_free`."""
+    folders = (given, given / "training_free")
+    return next((folder for folder in folders if (folder / "tiny_clip").is_dir()), None)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of every tensor of the training-free cases."""
+    if not {"file", "key"} <= set(metafunc.fixturenames):
+        return
+    given: Path = metafunc.config.getoption("--golden")
+    folder, tensors = _training_free(given), []
+    for file in TRAINING_FREE if folder is not None else ():
+        with safe_open(folder / f"{file}.safetensors", "pt") as opened:
+            keys = [key for key in opened.keys() if not key.endswith(".image")]  # noqa: SIM118
+            tensors += [pytest.param(file, key, id=f"{file}-{key}") for key in keys]
+    missing = pytest.param("", "", marks=pytest.mark.skip(f"--golden {given} has no training-free cases"))
+    metafunc.parametrize(("file", "key"), tensors or [missing])
+
+
+@pytest.fixture(scope="session")
+def training_free(request: pytest.FixtureRequest) -> Path:
+    """The folder with the golden tensors of training-free methods."""
+    given: Path = request.config.getoption("--golden")
+    folder = _training_free(given)
+    if folder is None:
+        pytest.skip(f"--golden {given} has no training-free cases")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden(golden: Path) -> Path:
+    """The folder with the golden models, as far as the one given is not one of training-free cases alone."""
+    if (golden / "tiny_clip").is_dir():
+        pytest.skip(f"--golden {golden} has training-free cases only")
+    return golden
 
 
 def _skip_what_is_missing(item: pytest.Item) -> Generator[None, object, object]:

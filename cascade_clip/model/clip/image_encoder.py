@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,10 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
-PositionResize = Literal["bilinear", "bicubic-antialias"]
+_FACTOR_OFFSET = 0.1
+"""Added to the wanted grid so that the product with the factor never rounds down to one row less."""
+PositionResize = Literal["bilinear", "bicubic", "bicubic-factor", "bicubic-antialias"]
+"""How positions are resized to another grid, see `resize_positions`."""
 
 
 @dataclass(frozen=True)
@@ -229,12 +233,20 @@ def resize_positions(
         positions: (1 + h·w, W) float, the class token's position first, then row by row.
         source: Grid (h, w) of the table; the table itself is returned where it equals `target`.
         target: Grid (h', w') of the result, (1 + h'·w', W).
-        mode: `bilinear` without antialiasing, as released; `bicubic-antialias` as open_clip does.
+        mode: `bilinear` without antialiasing, as the released Cascade-CLIP; `bicubic-antialias` as open_clip does;
+            `bicubic` without antialiasing, as MaskCLIP; `bicubic-factor` likewise, by the factor (h' + 0.1) / h, as
+            SCLIP and most later training-free methods. As released, the last two compare numbers of tokens only: a
+            4 x 16 grid takes the table of 8 x 8 unchanged.
     """
-    if source == target:
+    by_number = mode in {"bicubic", "bicubic-factor"}
+    if source == target or (by_number and math.prod(source) == math.prod(target)):
         return positions
     spatial = positions[1:].float().reshape(1, *source, -1).permute(0, 3, 1, 2)
-    kind, _, antialias = mode.partition("-")
-    spatial = F.interpolate(spatial, size=target, mode=kind, antialias=bool(antialias), align_corners=False)
+    kind, _, variant = mode.partition("-")
+    if variant == "factor":
+        factors = [(wanted + _FACTOR_OFFSET) / given for wanted, given in zip(target, source, strict=True)]
+        spatial = F.interpolate(spatial, scale_factor=factors, mode=kind, align_corners=False)
+    else:
+        spatial = F.interpolate(spatial, size=target, mode=kind, antialias=variant == "antialias", align_corners=False)
     spatial = spatial.permute(0, 2, 3, 1).reshape(target[0] * target[1], -1)
     return torch.cat([positions[:1], spatial.to(positions.dtype)])
