@@ -169,13 +169,6 @@ def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
 
 
 @pytest.fixture(scope="session")
-def training_free(golden: Path) -> Path:
-    """Folder of the training-free methods' tensors: part of the committed data, or given itself with --golden."""
-    part = golden / "training_free"
-    return part if part.is_dir() else golden
-
-
-@pytest.fixture(scope="session")
 def spt(golden: Path) -> GoldenModel:
     """SPT-SEG, whose golden folder has other files and another loss."""
     return _load(golden / "spt_tiny")
