@@ -17,6 +17,7 @@ from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_che
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import InferenceConfig, Recipe
+from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
@@ -207,9 +208,9 @@ class CascadeCLIP:
             text_embeddings: (K, C) unit vectors in place of the text tower's; alone, the classes are called "class 0",
                 "class 1" and so on.
             templates: Template set or file for class names; None: the recipe's.
-            background: Of training-free models: pixels won by one of these words belong to no class. True: the 26
-                `BACKGROUND` words without those that are classes; False: no background; None: True for a single
-                class, else False. With False, too, scores are measured against the 26 words (`TrainingFreeConfig`).
+            background: Of training-free models: pixels won by one of these words belong to no class. True: the
+                recipe's (26 such as sky, wall, tree) without those that are classes; False: no background; None: True
+                for a single class, else False. With False, too, scores are measured against these words.
 
         Of synonyms, a training-free model takes the one that fits a pixel best, a trained one their mean.
 
@@ -307,7 +308,7 @@ class CascadeCLIP:
         background: Sequence[str] | bool | None,
     ) -> Vocabulary:
         """`vocabulary` of a training-free model: a query a word."""
-        settings, free = self.recipe.text, self.recipe.inference.training_free
+        settings = self.recipe.text
         words: Sequence[Sequence[str]]
         if split is not None:
             readable = [prompt.split("|") for prompt in split.prompts]
@@ -318,9 +319,10 @@ class CascadeCLIP:
                 if classes is None and given is not None
                 else class_synonyms(classes or ())
             )
-        chosen = background_words(background, words)
+        free = self.recipe.inference.training_free or TrainingFreeConfig()
+        chosen = background_words(background, words, free.background)
         # Words of a benchmark are scored among themselves, and given embeddings may be those of another text tower.
-        unscored = given is not None or (free is not None and free.score == "softmax")
+        unscored = given is not None or free.score == "softmax"
         sentences = templates_of(templates or settings.templates)
 
         def embed(some: Sequence[str]) -> Tensor:

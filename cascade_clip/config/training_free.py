@@ -8,6 +8,13 @@ from pydantic import Field
 
 from cascade_clip.config.section import Section
 
+BACKGROUND = (
+    *("sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands", "desk", "bed", "building"),
+    *("cloud", "lamp", "door", "window", "wardrobe", "ceiling", "shelf", "curtain", "stair", "floor", "hill", "rail"),
+    "fence",
+)
+"""The 26 words that published figures take for the background of PASCAL VOC and COCO-Object."""
+
 _Positive = Annotated[int, Field(ge=1)]
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -20,6 +27,8 @@ class TrainingFreeConfig(Section):
     score: Literal["background", "softmax"] = "background"
     """`background`: a pixel's score is the probability of its class against background words alone, whatever the other
     classes; `softmax`: as released, its probability among all queries."""
+    background: Annotated[tuple[str, ...], Field(min_length=1)] = BACKGROUND
+    """Background words: scores are measured against them, and pixels that they win may belong to no class."""
     long_side: _Positive = 2048
     """Longest that the long side of an image may become by resizing; the short side is then below `data.short_side`."""
     keep_aspect: bool = True

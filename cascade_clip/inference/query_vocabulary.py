@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from cascade_clip.config.class_names import spoken_form
+from cascade_clip.config.training_free import BACKGROUND
 from cascade_clip.errors import UserError
-from cascade_clip.inference.vocabulary import BACKGROUND, Queries
+from cascade_clip.inference.vocabulary import Queries
 
 Embed = Callable[[Sequence[str]], Tensor]
 """Q words to their text embeddings (Q, C)."""
@@ -25,19 +26,22 @@ class BackgroundWords(NamedTuple):
     """Whether pixels that they win belong to no class."""
 
 
-def background_words(given: Sequence[str] | bool | None, classes: Sequence[Sequence[str]]) -> BackgroundWords:
+def background_words(
+    given: Sequence[str] | bool | None, classes: Sequence[Sequence[str]], usual: Sequence[str] = BACKGROUND
+) -> BackgroundWords:
     """Decide on the background of classes, each with its words.
 
     Args:
-        given: Words; True: `BACKGROUND`; False: these, but only to measure scores; None: True for a single class, which
-            would win every pixel without, else False.
-        classes: Words of each class. Those of `BACKGROUND` that are a class's are the class's.
+        given: Words; True: the usual ones; False: these, but only to measure scores; None: True for a single class,
+            which would win every pixel without, else False.
+        classes: Words of each class. Usual background words that are a class's are the class's.
+        usual: The model's own background words.
 
     Raises:
         UserError: No word, an empty or repeated one, or a word given that is a class's.
     """
     if given is None or isinstance(given, bool):
-        return BackgroundWords(BACKGROUND, len(classes) == 1 if given is None else given)
+        return BackgroundWords(tuple(usual), len(classes) == 1 if given is None else given)
     if isinstance(given, str):
         raise UserError(f'background is one string, "{given}": give a list of words, for example ["sky", "wall"].')
     words, own = [spoken_form(word) for word in given], {spoken_form(word) for words in classes for word in words}

@@ -16,6 +16,11 @@ from cascade_clip.model.training_free import Method
 
 GENERAL_SCALE = 40.0
 """Logit scale of most methods; without any, as some were released, a score would say nothing."""
+BUNDLED_BACKGROUND = (
+    *("grass", "sand", "water", "snow", "brick wall", "wooden floor", "tiled floor", "gravel", "cobblestones"),
+    *("marble", "cloudy sky", "lava"),
+)
+"""What scenes of the bundled CLIP's world are filled with; of most other words it knows nothing."""
 TEMPLATES = {"maskclip": "maskclip", "gem": "gem"}
 """Template sets of methods that were published with other sentences than the 80 for ImageNet."""
 
@@ -23,11 +28,11 @@ TEMPLATES = {"maskclip": "maskclip", "gem": "gem"}
 def general_recipe(recipe: Recipe, method: Method) -> Recipe:
     """A training-free model's recipe for images of users: windows of the method, scores against background words.
 
-    The bundled CLIP, which knows a small world at its own scale, keeps its windows.
+    The bundled CLIP, which knows a small world at its own scale, keeps its windows, and its background are the
+    textures of that world.
     """
-    free = TrainingFreeConfig(logit_scale=GENERAL_SCALE)
     if recipe.clip.architecture == BUNDLED:
-        return _with(recipe, free)
+        return _with(recipe, TrainingFreeConfig(logit_scale=GENERAL_SCALE, background=BUNDLED_BACKGROUND))
     settings = released_settings(method.name)
     scale = GENERAL_SCALE if settings.logit_scale == 1 else settings.logit_scale
     return _configured(recipe, settings, _free(settings).model_copy(update={"logit_scale": scale}))

@@ -12,13 +12,6 @@ from torch import Tensor
 from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 
-BACKGROUND = (
-    *("sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands", "desk", "bed", "building"),
-    *("cloud", "lamp", "door", "window", "wardrobe", "ceiling", "shelf", "curtain", "stair", "floor", "hill", "rail"),
-    "fence",
-)
-"""The 26 words that published figures take for background, see `training_free/SPEC.md` section 5."""
-
 
 @dataclass(frozen=True, eq=False)
 class Queries:
