@@ -74,7 +74,7 @@ def released_settings(method: str, dataset: str | None = None) -> TrainingFreeSe
     """Look up the settings of a method on a dataset.
 
     Args:
-        method: Name of the method, for example "sc-clip"; one without settings of its own takes the common ones.
+        method: Name of the method, for example "scclip"; one without settings of its own takes the common ones.
         dataset: Name of the dataset, for example "voc-background" (`Split.dataset`); one without settings, and None,
             takes those of the method.
 
@@ -83,8 +83,10 @@ def released_settings(method: str, dataset: str | None = None) -> TrainingFreeSe
         >>> settings.logit_scale, settings.crop, settings.probability_threshold, settings.area_threshold
         (65.0, 224, 0.1, 0.1)
     """
+    methods = _content().methods
+    own = methods.get(method, {})
     merged: dict[str, Any] = {}
-    for layer in (_content().common, _content().methods.get(method, {})):
+    for layer in (_content().common, methods[own["like"]] if "like" in own else own):
         merged |= {key: value for key, value in layer.items() if key != "datasets"}
         merged |= layer.get("datasets", {}).get(dataset, {})
     return TrainingFreeSettings.model_validate(merged)

@@ -9,7 +9,7 @@ from cascade_clip.data import training_free
 from cascade_clip.data.catalogue import benchmark_names, get_split
 from cascade_clip.data.training_free import TrainingFreeSettings, query_words, released_settings
 
-METHODS = ("sclip", "naclip", "clearclip", "sc-clip", "resclip", "maskclip", "gem")
+METHODS = ("sclip", "naclip", "clearclip", "scclip", "resclip", "maskclip", "gem")
 
 # Method, dataset: scale, crop, stride, short side, probability threshold, area threshold.
 # fmt: off
@@ -33,10 +33,10 @@ RELEASED = [
     ("clearclip", "coco-object", 50, 448, 224, 448, 0.4, None),
     ("clearclip", "cityscapes", 50, 224, 224, 448, 0.0, None),
     ("clearclip", "ade20k", 50, 448, 224, 448, 0.0, None),
-    ("sc-clip", "voc-background", 50, 224, 112, 336, 0.15, 0.1),
-    ("sc-clip", "context-background", 40, 224, 112, 336, 0.15, None),
-    ("sc-clip", "coco-object", 55, 224, 112, 336, 0.35, None),
-    ("sc-clip", "cityscapes", 40, 224, 112, 560, 0.0, None),
+    ("scclip", "voc-background", 50, 224, 112, 336, 0.15, 0.1),
+    ("scclip", "context-background", 40, 224, 112, 336, 0.15, None),
+    ("scclip", "coco-object", 55, 224, 112, 336, 0.35, None),
+    ("scclip", "cityscapes", 40, 224, 112, 560, 0.0, None),
     ("resclip", "voc-background", 40, 0, 112, 336, 0.1, None),
     ("resclip", "voc", 40, 0, 112, 336, 0.0, None),
     ("resclip", "cityscapes", 40, 224, 112, 560, 0.0, None),
@@ -59,6 +59,16 @@ def test_settings_are_the_released_ones(
     assert found.long_side == 2048
     assert found.pad_windows == (method == "clearclip")
     assert found.pamr_steps == (10 if method == "naclip" else 0)
+
+
+@pytest.mark.parametrize(
+    ("variant", "method"),
+    [("maskclip_refined", "maskclip"), ("clearclip_residual", "clearclip"), ("resclip_sclip", "resclip")],
+)
+def test_variants_are_measured_like_their_method(variant: str, method: str) -> None:
+    for dataset in ("voc-background", "cityscapes", "my-photos"):
+        assert released_settings(variant, dataset) == released_settings(method, dataset)
+    assert released_settings(variant, "voc-background") != released_settings("maskclip_full", "voc-background")
 
 
 def test_resclip_has_four_numbers_for_each_benchmark() -> None:
@@ -93,7 +103,7 @@ def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str) -> No
         assert set(released_settings(method, dataset).words) <= set(split.class_names)
         assert len(query_words(split, method)) == len(split.classes)
     known = training_free._content()
-    assert set(known.methods) <= set(METHODS)
+    assert {entry.get("like", name) for name, entry in known.methods.items()} <= set(METHODS)
     for layer in (known.common, *known.methods.values()):
         assert set(layer.get("datasets", {})) <= set(benchmark_names())
 
