@@ -19,8 +19,9 @@ from cascade_clip.analysis.similarity import patch_similarity
 from cascade_clip.analysis.stage_masks import decoder_names
 from cascade_clip.data.images import check_image, open_image
 from cascade_clip.errors import UserError, first_line
-from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.network import CascadeNetwork, ChosenDecoders
 from cascade_clip.report.palette import Colour, class_colours, hex_colour, sequential_colour
 from cascade_clip.report.prediction import prediction_record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -16,17 +17,23 @@ from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_che
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import InferenceConfig, Recipe
+from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
+from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
-from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.predictor import Predictor
+from cascade_clip.inference.query_vocabulary import background_words, embedded_queries
+from cascade_clip.inference.released_settings import benchmark_method, benchmark_recipe, general_recipe, with_refinement
 from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import TextCache, embed_classes, templates_of
+from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_classes, embed_words, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.model.training_free import Method
 from cascade_clip.runtime import resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
@@ -101,7 +108,8 @@ class CascadeCLIP:
             UserError: No checkpoint there, one that does not fit, or a device that is not available.
         """
         if is_dense(str(folder_or_hub_id)):
-            return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
+            dense, clip, recipe = load_dense(str(folder_or_hub_id))
+            return cls(dense, clip, general_recipe(recipe, dense.method), device=device, precision=precision)
         found = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
         # Every weight comes from the checkpoint: those that are drawn must not disturb the caller's random state.
         with torch.random.fork_rng(devices=[]), init_empty_weights():
@@ -189,6 +197,7 @@ class CascadeCLIP:
         split: str | Split | None = None,
         text_embeddings: Tensor | None = None,
         templates: str | None = None,
+        background: Sequence[str] | bool | None = None,
     ) -> Vocabulary:
         """Classes to look for: give `classes`, `split` or `text_embeddings`, the last also beside one of the others.
 
@@ -199,10 +208,15 @@ class CascadeCLIP:
             text_embeddings: (K, C) unit vectors in place of the text tower's; alone, the classes are called "class 0",
                 "class 1" and so on.
             templates: Template set or file for class names; None: the recipe's.
+            background: Of training-free models: pixels won by one of these words belong to no class. True: the
+                recipe's (26 such as sky, wall, tree) without those that are classes; False: no background; None: True
+                for a single class, else False. With False, too, scores are measured against these words.
+
+        Of synonyms, a training-free model takes the one that fits a pixel best, a trained one their mean.
 
         Raises:
-            UserError: None of the three, classes and split together, names that cannot be embedded, or embeddings of
-                another shape than (K, C).
+            UserError: None of the three, classes and split together, names that cannot be embedded, embeddings of
+                another shape than (K, C), or a background for a trained model, whose scores need none.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
@@ -211,8 +225,15 @@ class CascadeCLIP:
                 "Say what to look for: give either classes=[…] or split=…, or text_embeddings=… alone or beside them."
             )
         given = None if text_embeddings is None else self._checked(text_embeddings)
-        if split is not None:
-            chosen = split if isinstance(split, Split) else get_split(split)
+        chosen = get_split(split) if isinstance(split, str) else split
+        if isinstance(self.network, DenseNetwork):
+            return self._query_vocabulary(self.network.method, classes, chosen, given, templates, background)
+        if background is not None and background is not False:
+            raise UserError(
+                "A background is for training-free models: this one is trained, and its scores do not depend on the"
+                " other classes. Give a threshold instead: pixels whose score is below it belong to no class."
+            )
+        if chosen is not None:
             text = self.text_embeddings_for(chosen, templates=templates) if given is None else given
             return Vocabulary.of_split(chosen, text)
         if given is not None:
@@ -220,12 +241,32 @@ class CascadeCLIP:
         names = [name.split("|")[0].strip() for name in classes or ()]
         return Vocabulary.of_names(names, self.embed(classes or (), templates=templates))
 
-    def predictor(self, inference: InferenceConfig | None = None) -> Predictor:
+    def for_benchmark(self, split: Split) -> Self:
+        """The model as it is evaluated on a split: a training-free one with the settings of its published figures.
+
+        Where the split is not of a published benchmark, only its scores are the released ones; a trained model stays
+        as it is.
+        """
+        if not isinstance(self.network, DenseNetwork):
+            return self
+        chosen, method = copy(self), benchmark_method(self.network.method, split)
+        chosen.recipe = benchmark_recipe(self.recipe, method, split)
+        if method is not self.network.method:
+            chosen.network = DenseNetwork(self.network.visual, method).eval()
+        return chosen
+
+    def predictor(self, inference: InferenceConfig | None = None, *, refine: bool | None = None) -> Predictor:
         """A `Predictor` for this model; its `set_image` encodes one image for several vocabularies.
 
-        `inference` gives crop, stride, bias, mirrored averaging and windows a forward pass; None: the recipe's.
+        Args:
+            inference: Crop, stride, bias, mirrored averaging and windows a forward pass; None: the recipe's.
+            refine: Whether a training-free model's scores are refined along the edges of the image (PAMR); None: as its
+                method was released.
+
+        Raises:
+            UserError: Refinement of a trained model.
         """
-        chosen = inference or self.recipe.inference
+        chosen = with_refinement(inference or self.recipe.inference, refine)
         return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype)
 
     def segment(
@@ -236,6 +277,8 @@ class CascadeCLIP:
         split: str | Split | None = None,
         text_embeddings: Tensor | None = None,
         threshold: float | None = None,
+        background: Sequence[str] | bool | None = None,
+        refine: bool | None = None,
     ) -> list[Segmentation]:
         """Segment images of any size into classes: one `Segmentation` an image, at its original size.
 
@@ -245,13 +288,53 @@ class CascadeCLIP:
             split: See there.
             text_embeddings: See there.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
+            background: As for `vocabulary`.
+            refine: As for `predictor`.
 
         Raises:
             UserError: A vocabulary that `vocabulary` refuses, or an image that cannot be read.
         """
-        vocabulary = self.vocabulary(classes, split=split, text_embeddings=text_embeddings)
-        predictor, several = self.predictor(), images if isinstance(images, list | tuple) else [images]
+        vocabulary = self.vocabulary(classes, split=split, text_embeddings=text_embeddings, background=background)
+        predictor, several = self.predictor(refine=refine), images if isinstance(images, list | tuple) else [images]
         return [predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several]
+
+    def _query_vocabulary(
+        self,
+        method: Method,
+        classes: Sequence[str] | None,
+        split: Split | None,
+        given: Tensor | None,
+        templates: str | None,
+        background: Sequence[str] | bool | None,
+    ) -> Vocabulary:
+        """`vocabulary` of a training-free model: a query a word."""
+        settings = self.recipe.text
+        words: Sequence[Sequence[str]]
+        if split is not None:
+            readable = [prompt.split("|") for prompt in split.prompts]
+            words = readable if settings.readable else query_words(split, method.name)
+        else:
+            words = (
+                [[f"class {index}"] for index in range(len(given))]
+                if classes is None and given is not None
+                else class_synonyms(classes or ())
+            )
+        free = self.recipe.inference.training_free or TrainingFreeConfig()
+        chosen = background_words(background, words, free.background)
+        # Words of a benchmark are scored among themselves, and given embeddings may be those of another text tower.
+        unscored = given is not None or free.score == "softmax"
+        sentences = templates_of(templates or settings.templates)
+
+        def embed(some: Sequence[str]) -> Tensor:
+            text = embed_words(
+                self.clip, [[word] for word in some], sentences, half=settings.half, cache=self._text_cache
+            )
+            return text.to(self.device)
+
+        text, queries = embedded_queries(words, embed, chosen if chosen.wins or not unscored else None, given)
+        if split is not None:
+            return Vocabulary.of_split(split, text, queries)
+        return Vocabulary.of_names([synonyms[0] for synonyms in words], text, queries)
 
     def _checked(self, text: Tensor) -> Tensor:
         joint = self.clip.visual.proj.shape[1]

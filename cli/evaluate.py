@@ -26,6 +26,7 @@ from cascade_clip_cli.options import (
     PrecisionOption,
     ProcessesOption,
     QuietOption,
+    RefineOption,
     SplitOption,
     StreamOption,
 )
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint folder, or ORG/NAME on the Hub.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CKPT", help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP.")
+    ],
     split: SplitOption = None,
     data: DataOption = None,
     stream: StreamOption = False,
@@ -49,6 +52,7 @@ def evaluate(
     templates: Annotated[
         str | None, typer.Option("--templates", help="Sentences for class names; default: the model's.")
     ] = None,
+    refine: RefineOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
@@ -70,6 +74,9 @@ def evaluate(
     Without --split the classes the model was trained on count. The record is written as eval.json beside the
     checkpoint folder, or into --output.
 
+    A training-free model (dense:CLIP) is evaluated on a published benchmark as its method was released: sizes, query
+    words, thresholds.
+
     Example: cascade-clip eval runs/mine/model --split shapes-seen
     """
     if quiet:
@@ -81,8 +88,10 @@ def evaluate(
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)
-    inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
+    model = model.for_benchmark(chosen)
+    inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
+    inference = model.predictor(inference, refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None

@@ -11,7 +11,7 @@ from cascade_clip.config import schema
 from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate, published_training_free
 from cascade_clip.evaluation import published as evaluation_published
-from cascade_clip.inference import predictor as inference_predictor
+from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import evaluation_page, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
@@ -37,7 +37,7 @@ class Evaluation:
 
     model: segmenter.CascadeCLIP
     dataset: prepared.PreparedDataset
-    vocabulary: inference_predictor.Vocabulary
+    vocabulary: vocabularies.Vocabulary
     result: evaluate.EvaluationResult
     record: dict[str, Any]
 

@@ -11,6 +11,7 @@ from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
+from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import map_grids, palette
 
 LARGEST_SHOWN = 4
@@ -23,7 +24,7 @@ class Explainer:
     def __init__(
         self,
         predictor: predictors.Predictor,
-        vocabulary: predictors.Vocabulary,
+        vocabulary: vocabularies.Vocabulary,
         wanted: Sequence[str],
     ) -> None:
         """Check what is asked for before the first image.

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import zip_longest
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -20,6 +21,8 @@ from cascade_clip_cli.console import stderr
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+OPTIONAL_VALUES = {"--background": "default"}
+"""Options that may stand without a value, which Typer does not know, and the value they then have."""
 _USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -91,7 +94,22 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed and load_command(str(listed.name)), rest
+        return name, listed and load_command(str(listed.name)), with_optional_values(rest)
+
+
+def with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """Give options of `OPTIONAL_VALUES` that end the line or stand before another option their value.
+
+    Example:
+        >>> with_optional_values(["a.jpg", "--background", "--classes", "cat"])
+        ['a.jpg', '--background', 'default', '--classes', 'cat']
+    """
+    completed: list[str] = []
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
+        completed.append(argument)
+        if argument in OPTIONAL_VALUES and following.startswith("-"):
+            completed.append(OPTIONAL_VALUES[argument])
+    return completed
 
 
 def load_command(name: str) -> Any:

@@ -33,6 +33,14 @@ DataOption = Annotated[
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="Read a dataset of the Hub from there, keeping nothing on the disk.")
 ]
+RefineOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--refine/--no-refine",
+        help="Training-free models: refine scores along the edges of the image (PAMR). Default: as the method has it.",
+        show_default=False,
+    ),
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,22 +13,35 @@ from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
+from cascade_clip.inference import predictor as predictors
+from cascade_clip.inference import vocabulary as vocabularies
+from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats, palette
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
-from cascade_clip_cli.options import CompileOption, DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
+from cascade_clip_cli.options import (
+    CompileOption,
+    DeviceOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    RefineOption,
+    SplitOption,
+)
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import STDOUT, write_json
-from cascade_clip_cli.vocabulary import chosen_classes, own_classes
+from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
 
 USER_MISTAKE = 2
 RUNTIMES = ("torch", "onnx")
 PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 """What segments when no model is named: the paper's CLIP, training-free."""
 LABELS = ("palette", "grey")
+MOST_WORDS = 3
+"""So many words of the background are shown."""
 MOST_TABLES = 3
 """From more images on, each has a line instead of a table."""
 
@@ -50,6 +63,19 @@ def predict(
         float | None,
         typer.Option("--threshold", min=0.0, max=1.0, help="Pixels whose best score is below it belong to no class."),
     ] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            "--background",
+            metavar="[WORDS]",
+            help="Training-free models: pixels that one of these words fits best belong to no class. Comma-separated;"
+            " without words 26 such as sky,wall,tree. On by default for a single class.",
+        ),
+    ] = None,
+    no_background: Annotated[
+        bool, typer.Option("--no-background", help="Every pixel belongs to a class, also to a single one.")
+    ] = False,
+    refine: RefineOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what each stage of the cascade sees of the largest classes.")
     ] = False,
@@ -81,7 +107,9 @@ def predict(
 
     The classes are those of --classes, --classes-file or --split; without any, those the model was trained on.
 
-    Without --model, the paper's CLIP is used as it is, without training (downloaded on first use).
+    Without --model, the paper's CLIP is used as it is, without training (downloaded on first use). Of synonyms such a
+    model takes the one that fits a pixel best; its scores are probabilities against 26 background words, whatever the
+    other classes.
 
     A video becomes an overlay video and a JSON with the classes of every second (needs the extra `video`, PyAV).
 
@@ -91,6 +119,7 @@ def predict(
         be_quiet()
     show_log()
     choice = chosen_classes(classes, classes_file, split)
+    wanted_background = background_of(background, no_background, model, choice)
     paths = inputs.find_images(images)
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
@@ -102,7 +131,7 @@ def predict(
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
-    vocabulary, predictor = choice.embedded(segmenter), segmenter.predictor()
+    vocabulary, predictor = choice.embedded(segmenter, wanted_background), segmenter.predictor(refine=refine)
     segmenter.release_text_tower()
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
@@ -117,7 +146,8 @@ def predict(
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
     pages = [galleries.write_gallery(output, images_done)] if gallery else []
     pages += [writer.finish() for writer in masks if images_done]
-    _show(outcomes, output, pages, model, json_file)
+    about = training_free_facts(segmenter, vocabulary, predictor)
+    _show(outcomes, output, pages, {"model": model, **about}, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
 
@@ -138,8 +168,36 @@ def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) 
     return outcomes
 
 
-def _show(outcomes: Sequence[Outcome], output: Path, pages: Sequence[Path], model: str, json_file: Path | None) -> None:
+def training_free_facts(
+    segmenter: segmenter_module.CascadeCLIP, vocabulary: vocabularies.Vocabulary, predictor: predictors.Predictor
+) -> dict[str, Any]:
+    """What the result says of a training-free model: its method, refinement and background; of others nothing."""
+    network, free = segmenter.network, predictor.inference.training_free
+    if not isinstance(network, dense.DenseNetwork) or free is None:
+        return {}
+    return {
+        "method": network.method.title,
+        "refined": bool(free.pamr_steps),
+        "background": list(vocabulary.background),
+    }
+
+
+def _method_line(about: dict[str, Any]) -> str:
+    """The method of a training-free model and its background in a sentence."""
+    refined, words = " with PAMR" if about["refined"] else "", about["background"]
+    line = f"{about['method']}{refined} (training-free, {about['model']})"
+    if not words:
+        return line
+    shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
+    return f"{line}; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+
+
+def _show(
+    outcomes: Sequence[Outcome], output: Path, pages: Sequence[Path], about: dict[str, Any], json_file: Path | None
+) -> None:
     if json_file != STDOUT:
+        if "method" in about:
+            stdout.print(_method_line(about), highlight=False, markup=False)
         for outcome in outcomes:
             if outcome.shown is not None:
                 stdout.print(outcome.shown)
@@ -150,7 +208,7 @@ def _show(outcomes: Sequence[Outcome], output: Path, pages: Sequence[Path], mode
         for page in pages:
             stdout.print(f"also {page}", highlight=False, markup=False)
     if json_file is not None:
-        write_json(json_file, {"model": model, "predictions": [outcome.record for outcome in outcomes]})
+        write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})
 
 
 def _writers(formats: str | None) -> list[type[mask_formats.MaskWriter]]:

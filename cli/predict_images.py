@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError, readable
 from cascade_clip.inference import inputs
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
+from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import mask_formats, palette, prediction
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.explanation import Explainer
@@ -25,7 +26,7 @@ class PredictionJob(NamedTuple):
     """What is the same for every image and video."""
 
     predictor: predictors.Predictor
-    vocabulary: predictors.Vocabulary
+    vocabulary: vocabularies.Vocabulary
     known: Mapping[str, palette.Colour]
     """Colours that are settled, by class name."""
     output: Path

@@ -9,7 +9,9 @@ from cascade_clip import segmenter
 from cascade_clip.config import class_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError
-from cascade_clip.inference import predictor
+from cascade_clip.inference import query_vocabulary
+from cascade_clip.inference import vocabulary as vocabularies
+from cascade_clip.model import dense
 from cascade_clip.model.clip import text
 from cascade_clip.report import palette
 
@@ -26,13 +28,15 @@ class ClassChoice(NamedTuple):
             return self.split.class_names
         return tuple(name.split("|")[0].strip() for name in self.names or ())
 
-    def embedded(self, model: segmenter.CascadeCLIP) -> predictor.Vocabulary:
-        """What the model looks for.
+    def embedded(
+        self, model: segmenter.CascadeCLIP, background: tuple[str, ...] | bool | None = None
+    ) -> vocabularies.Vocabulary:
+        """What the model looks for, with a `background` as of `background_of`.
 
         Raises:
-            UserError: Names that the model's text tower cannot embed.
+            UserError: Names that the model's text tower cannot embed, or a background that does not fit them.
         """
-        return model.vocabulary(self.names, split=self.split)
+        return model.vocabulary(self.names, split=self.split, background=background)
 
     def known_colours(self) -> dict[str, palette.Colour]:
         """Colours that a split gives its classes, by name."""
@@ -62,6 +66,42 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
         return None
     text.class_synonyms(names)
     return ClassChoice(tuple(names), None)
+
+
+def background_of(
+    given: str | None, without: bool, model: str, choice: ClassChoice | None
+) -> tuple[str, ...] | bool | None:
+    """Read and check --background WORDS and --no-background before anything slow is loaded.
+
+    Args:
+        given: Words, comma-separated; "default": the toolkit's own.
+        without: Whether no background is wanted.
+        model: Name of the model.
+        choice: The classes.
+
+    Returns:
+        As `CascadeCLIP.vocabulary` takes it: words; True: the toolkit's; False: none; None: as suits the classes.
+
+    Raises:
+        UserError: Both options, a model that is trained, or words that do not fit.
+    """
+    if given is None:
+        return False if without else None
+    if without:
+        raise UserError("--background and --no-background contradict each other: give one of them.")
+    if not dense.is_dense(model):
+        raise UserError(
+            f'--background is for training-free models (dense:CLIP), but "{model}" is trained: give --threshold 0.5,'
+            " for example, so that pixels with a lower score belong to no class."
+        )
+    if given == "default":
+        return True
+    if Path(given).is_file():
+        raise UserError(f'--background took "{given}", a file, for its words: write --background default.')
+    words = tuple(word.strip() for word in given.split(","))
+    classes = text.class_synonyms(choice.names) if choice is not None and choice.names is not None else []
+    query_vocabulary.background_words(words, classes)
+    return words
 
 
 def own_classes(model: segmenter.CascadeCLIP) -> ClassChoice:

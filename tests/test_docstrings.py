@@ -16,7 +16,7 @@ PUBLIC = (
     "data.catalogue:get_split",
     "evaluation.evaluate:evaluate",
     "inference.predictor:Predictor",
-    "inference.predictor:Vocabulary",
+    "inference.vocabulary:Vocabulary",
     "inference.segmentation:Segmentation",
     "segmenter:CascadeCLIP",
     "training.run_training:train",

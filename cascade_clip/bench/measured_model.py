@@ -20,7 +20,8 @@ from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.predictor import Predictor
+from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.image_encoder import resize_positions
 from cascade_clip.model.clip.load import load_clip

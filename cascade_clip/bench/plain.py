@@ -26,7 +26,7 @@ def plain_labels(measured: BenchModel, image: NDArray[np.uint8]) -> Tensor:
     """Labels (H, W) of an image (H, W, 3) uint8, from the scores of all classes at all pixels, a window at a time."""
     model, device = measured.model, measured.model.device
     inference = model.recipe.inference.model_copy(update={"window_batch": 1})
-    pixels = torch.from_numpy(prepare_image(image, model.recipe.data)).to(device)
+    pixels = torch.from_numpy(prepare_image(image, model.recipe.data, inference.training_free)).to(device)
     scores = slide_scores(
         measured.network, pixels, measured.text, measured.vocabulary.seen.to(device), inference, dtype=model.dtype
     )

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cascade_clip.config.dataset_address import as_location
 from cascade_clip.config.section import Section
+from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -296,6 +297,8 @@ class InferenceConfig(Section):
     """Average the scores with those of the mirrored image."""
     window_batch: PositiveInt = 4
     """Windows that run through the network at once."""
+    training_free: TrainingFreeConfig | None = None
+    """How cosines become labels; unset: the network is trained and gives mask logits."""
 
     @model_validator(mode="after")
     def _check_stride(self) -> Self:

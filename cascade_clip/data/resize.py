@@ -15,13 +15,14 @@ Box = tuple[int, int, int, int]
 """A window (y1, x1, y2, x2); y2 and x2 are outside."""
 
 
-def test_size(height: int, width: int, short: int) -> tuple[int, int]:
-    """Size at which an image is segmented: the short side becomes exactly `short`, the aspect is kept.
+def test_size(height: int, width: int, short: int, long: int | None = None) -> tuple[int, int]:  # noqa: PT028  (no test)
+    """Size at which an image is segmented: the short side becomes `short`, the aspect is kept.
 
-    The long side has no limit. Gives (height, width), each floor(side x short / short side + 0.5) in exact arithmetic
-    (SPEC section 1).
+    Where the long side would then exceed `long`, it becomes `long` and the short side less; None: no limit. Gives
+    (height, width), each floor(side x scale + 0.5) in exact arithmetic (SPEC section 1).
     """
-    return _scaled(height, width, Fraction(short, min(height, width)))
+    scale = Fraction(short, min(height, width))
+    return _scaled(height, width, scale if long is None else min(scale, Fraction(long, max(height, width))))
 
 
 def train_size(height: int, width: int, long: int, short: int, ratio: float) -> tuple[int, int]:

@@ -28,7 +28,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import ConfusedPair, ImageResult, image_result, most_confused
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
-from cascade_clip.inference.predictor import Predictor, Vocabulary
+from cascade_clip.inference.predictor import Predictor
+from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.progress import Progress
 from cascade_clip.segmenter import CascadeCLIP
 
@@ -82,7 +83,7 @@ class EvaluationResult:
             "dataset": self.dataset,
             "images": len(self.images),
             "images_of_the_set": self.images_of_the_set,
-            "inference": self.inference.model_dump(mode="json"),
+            "inference": self.inference.model_dump(mode="json", exclude_none=True),
             "templates": self.templates,
             "processes": self.processes,
             "seconds": round(self.seconds, 2),
@@ -115,7 +116,8 @@ def evaluate(
         dataset: A prepared dataset, its folder, one that holds it under its name, or an address; None: the one that the
             model was trained on, else the split's in `$CASCADE_CLIP_DATA` or the user's data folder.
         part: "val" or "train".
-        inference: Crop, stride, bias, mirrored averaging, windows a forward pass; None: the model's own.
+        inference: Crop, stride, bias, mirrored averaging, windows a forward pass; None: the model's own, of a
+            training-free one those of `CascadeCLIP.for_benchmark`.
         templates: Template set or file for class names; None: the model's own.
         text_embeddings: (K, C) unit vectors of the split's classes, for a model without a text tower.
         limit: Evaluate only this many images, spread evenly over the set; 0: all of them.
@@ -141,6 +143,7 @@ def evaluate(
             raise UserError("The model does not say what it was trained on: give the split.")
     else:
         chosen, dataset = find_dataset(model, split, dataset)
+    model = model.for_benchmark(chosen)
     started = time.perf_counter()
     vocabulary = model.vocabulary(split=chosen, text_embeddings=text_embeddings, templates=templates)
     indices = chosen_images(dataset.count(part), limit)

@@ -62,6 +62,15 @@ def resample(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
     return down.add_(across.index_select(1, rows.upper).mul_(rows.upper_weight[:, None]))
 
 
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize maps (S, h, w) float32 bilinearly to `size` (H, W)."""
+    rows, columns = (
+        taps(source, target, torch.arange(target), maps.device)
+        for source, target in zip(maps.shape[1:], size, strict=True)
+    )
+    return resample(maps, rows, columns)
+
+
 class Winners(NamedTuple):
     """The winning class at every pixel."""
 
@@ -121,11 +130,7 @@ def labels_from_scores(scores: Tensor, size: tuple[int, int], threshold: float |
         size: Height and width (H, W) of the image and of the result.
         threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
     """
-    rows, columns = (
-        taps(source, target, torch.arange(target), scores.device)
-        for source, target in zip(scores.shape[1:], size, strict=True)
-    )
-    best, labels = resample(scores, rows, columns).max(dim=0)
+    best, labels = resize_maps(scores, size).max(dim=0)
     labels = labels.to(label_dtype(len(scores)))
     if threshold is not None:
         labels[best < threshold] = no_class(len(scores))

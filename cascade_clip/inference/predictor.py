@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade_clip.config.schema import DataConfig, InferenceConfig
-from cascade_clip.data.catalogue import Split
+from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
 from cascade_clip.inference.class_scores import Winners
+from cascade_clip.inference.query_labels import QueryLabels, class_probabilities
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.sliding_window import (
     EncodingNetwork,
@@ -25,65 +25,21 @@ from cascade_clip.inference.sliding_window import (
     WindowBatch,
     WindowBox,
     WindowLogits,
+    averaged_cosines,
     averaged_scores,
+    boxes_of,
     encoded_batches,
     window_batches,
-    window_boxes,
     window_logits,
 )
 from cascade_clip.inference.tile_labels import TileLabels
+from cascade_clip.inference.vocabulary import Queries, Vocabulary
 from cascade_clip.model.network import CascadeNetwork, EveryDecoder
 
 LARGEST_LOGITS = 2**28
 """Most mask logits of an image's windows: 1 GiB. Only extremely long and narrow images come near it."""
 MOST_ENCODED_WINDOWS = 16
 """Most windows whose encoding `set_image` keeps: about 250 MB with ViT-B/16 and windows of 512 x 512 pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """The K classes that are looked for.
-
-    Attributes:
-        names: K names, as results show them.
-        text: (K, C) float32 text embeddings, unit vectors.
-        seen: (K,) bool, classes that were trained with labels: the bias is subtracted from their scores.
-
-    Raises:
-        UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
-
-    Example:
-        >>> from cascade_clip import CascadeCLIP
-        >>> model = CascadeCLIP.from_pretrained("dense:bundled")
-        >>> vocabulary = model.vocabulary(["wood", "water|pond"])
-        >>> vocabulary.names, tuple(vocabulary.text.shape), vocabulary.seen.tolist()
-        (('wood', 'water'), (2, 128), [False, False])
-    """
-
-    names: tuple[str, ...]
-    text: Tensor
-    seen: Tensor
-
-    def __post_init__(self) -> None:
-        if self.text.ndim != 2 or not len(self.names) == len(self.text) == len(self.seen):
-            raise UserError(
-                f"{len(self.names)} classes are named, but text embeddings of shape {tuple(self.text.shape)} given:"
-                f" ({len(self.names)}, channels) is expected."
-            )
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @classmethod
-    def of_split(cls, split: Split, text: Tensor) -> Self:
-        """The classes of a split with their text embeddings (K, C)."""
-        return cls(split.class_names, text, torch.tensor([name not in split.unseen for name in split.class_names]))
-
-    @classmethod
-    def of_names(cls, names: Sequence[str] | None, text: Tensor) -> Self:
-        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on."""
-        given = tuple(names) if names is not None else tuple(f"class {index}" for index in range(len(text)))
-        return cls(given, text, torch.zeros(len(given), dtype=torch.bool))
 
 
 class _Prepared(NamedTuple):
@@ -172,11 +128,11 @@ class Predictor:
         self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None
     ) -> Segmentation:
         """Segment an image (H, W, 3) uint8 RGB without keeping its encoding; otherwise as `segment`."""
-        return self._segment(self._prepare(image, len(vocabulary)), vocabulary, threshold)
+        return self._segment(self._prepare(image, len(vocabulary.text)), vocabulary, threshold)
 
     def label_image(self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None) -> Winners:
         """Labels and winning scores (H, W) on the device of an image (H, W, 3) uint8 RGB; otherwise as `segment`."""
-        return self._label(self._prepare(image, len(vocabulary)), vocabulary, threshold)
+        return self._label(self._prepare(image, len(vocabulary.text)), vocabulary, threshold)
 
     def label_maps(
         self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
@@ -187,9 +143,9 @@ class Predictor:
         """
         stream = iter(images)
         while some := list(islice(stream, together or self.images_together)):
-            prepared = [self._prepare(image, len(vocabulary)) for image in some]
+            prepared = [self._prepare(image, len(vocabulary.text)) for image in some]
             for image, windows in zip(prepared, self._logits(prepared, vocabulary.text), strict=True):
-                yield self._tiles(image, windows, vocabulary).write()
+                yield self._labels(image, windows, vocabulary).write()
 
     @property
     def images_together(self) -> int:
@@ -199,9 +155,13 @@ class Predictor:
     def scores(self, vocabulary: Vocabulary) -> Tensor:
         """Scores (K, h, w) float32 in [-bias, 1] of every class for the image of `set_image`, on the device.
 
-        Their size is that at which the image is segmented: its short side is `data.short_side`. Errors as of `segment`.
+        Their size is that at which the image is segmented: its short side is `data.short_side`. Of a training-free
+        model they are the probabilities of `class_probabilities`, without refinement. Errors as of `segment`.
         """
         (windows,) = self._logits([self._current()], vocabulary.text)
+        if (free := self.inference.training_free) is not None:
+            queries, maps = _queries_of(vocabulary), averaged_cosines(windows)
+            return class_probabilities(maps, queries, len(vocabulary), free.logit_scale)
         return averaged_scores(windows, vocabulary.seen.to(self.device), self.inference.seen_bias)
 
     def stage_scores(self, text: Tensor) -> Tensor:
@@ -235,7 +195,7 @@ class Predictor:
 
     def _prepare(self, image: NDArray[np.uint8], classes: int = 1) -> _Prepared:
         self._check_logits_fit((image.shape[0], image.shape[1]), classes)
-        pixels = torch.from_numpy(prepare_image(image, self.data)).to(self.device)
+        pixels = torch.from_numpy(prepare_image(image, self.data, self.inference.training_free)).to(self.device)
         return _Prepared((image.shape[0], image.shape[1]), pixels)
 
     def _segment(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Segmentation:
@@ -248,9 +208,12 @@ class Predictor:
         """Labels and scores of `labels_from_scores(scores)`, without its work for classes that cannot win."""
         (windows,) = self._logits([image], vocabulary.text)
         best = torch.empty(image.size, device=self.device)
-        return Winners(self._tiles(image, windows, vocabulary).write(best, threshold), best)
+        return Winners(self._labels(image, windows, vocabulary).write(best, threshold), best)
 
-    def _tiles(self, image: _Prepared, windows: WindowLogits, vocabulary: Vocabulary) -> TileLabels:
+    def _labels(self, image: _Prepared, windows: WindowLogits, vocabulary: Vocabulary) -> TileLabels | QueryLabels:
+        if (free := self.inference.training_free) is not None:
+            maps = windows.logits[0] if free.whole_image and free.direct else averaged_cosines(windows)
+            return QueryLabels(maps, image.size, _queries_of(vocabulary), len(vocabulary), free, image.pixels)
         return TileLabels(windows, image.size, vocabulary.seen.to(self.device), self.inference.seen_bias)
 
     def _logits(
@@ -269,7 +232,7 @@ class Predictor:
         )
 
     def _boxes(self, size: tuple[int, int]) -> list[WindowBox]:
-        return window_boxes(*test_size(*size, self.data.short_side), self.inference.crop, self.inference.stride)
+        return boxes_of(input_size(size, self.data, self.inference.training_free), self.inference)
 
     def _check_logits_fit(self, size: tuple[int, int], classes: int) -> None:
         boxes, patch = self._boxes(size), self.network.patch_size
@@ -278,12 +241,25 @@ class Predictor:
         if classes * len(boxes) * patches > LARGEST_LOGITS:
             raise UserError(
                 f"The image is {size[1]} x {size[0]} pixels: with its short side at {self.data.short_side} its long"
-                f" side has {max(test_size(*size, self.data.short_side))}, and the mask logits of {classes} classes do"
+                f" side has {max(boxes[-1][2:])}, and the mask logits of {classes} classes do"
                 " not fit into memory. Cut it into pieces or give fewer classes."
             )
 
 
-def prepare_image(image: NDArray[np.uint8], data: DataConfig) -> NDArray[np.float32]:
-    """Resize an image (H, W, 3) uint8 to `data.short_side` and normalise it: (3, h, w) float32 (SPEC section 1)."""
-    height, width = test_size(image.shape[0], image.shape[1], data.short_side)
+def prepare_image(
+    image: NDArray[np.uint8], data: DataConfig, free: TrainingFreeConfig | None = None
+) -> NDArray[np.float32]:
+    """Resize an image (H, W, 3) uint8 to its `input_size` and normalise it: (3, h, w) float32 (SPEC section 1)."""
+    height, width = input_size((image.shape[0], image.shape[1]), data, free)
     return normalise(resize_bilinear(image, height, width), data.mean, data.std)
+
+
+def input_size(size: tuple[int, int], data: DataConfig, free: TrainingFreeConfig | None = None) -> tuple[int, int]:
+    """Height and width to which an image of `size` is resized; `free` bounds them for training-free models."""
+    if free is not None and not free.keep_aspect:
+        return data.short_side, data.short_side
+    return test_size(*size, data.short_side, None if free is None else free.long_side)
+
+
+def _queries_of(vocabulary: Vocabulary) -> Queries:
+    return vocabulary.queries or Queries.of_classes(range(len(vocabulary)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, repeat
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import InferenceConfig
-from cascade_clip.inference.class_scores import class_scores
+from cascade_clip.inference.class_scores import class_scores, resize_maps
 from cascade_clip.runtime import products_in
 
 WindowBox = tuple[int, int, int, int]
@@ -60,6 +60,7 @@ class WindowLogits:
         logits: (W, K, h, w) float32, the mask logits of each window on its grid of patches.
         mirrored: Those of the mirrored windows; None where scores are not averaged with them.
         padded: Height and width of the window, filled up to whole patches.
+        offset: Row and column at which the window begins in what was filled up.
     """
 
     size: tuple[int, int]
@@ -67,6 +68,7 @@ class WindowLogits:
     logits: Tensor
     mirrored: Tensor | None
     padded: tuple[int, int]
+    offset: tuple[int, int] = (0, 0)
 
 
 def window_boxes(height: int, width: int, crop: int, stride: int) -> list[WindowBox]:
@@ -85,13 +87,21 @@ def window_boxes(height: int, width: int, crop: int, stride: int) -> list[Window
     ]
 
 
+def boxes_of(size: tuple[int, int], inference: InferenceConfig) -> list[WindowBox]:
+    """The windows of a resized image of `size` (height, width), or the whole of it where the settings say so."""
+    free = inference.training_free
+    if free is not None and free.whole_image:
+        return [(0, 0, *size)]
+    return window_boxes(*size, inference.crop, inference.stride)
+
+
 def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> Iterator[WindowBatch]:
     """Cut the windows of images (3, H, W); windows of one size share batches, whichever image they are from.
 
-    They are filled up to multiples of the patch size with 0, the mean colour after normalisation, and come in the order
-    of the images and of each image's `window_boxes`.
+    They are filled up to multiples of the patch size with 0, the mean colour after normalisation (see `_fill` for
+    training-free models), and come in the order of the images and of each image's `boxes_of`.
     """
-    of_all = [(image, box) for image in images for box in _boxes(image, inference)]
+    of_all = [(image, box) for image in images for box in boxes_of(_image_size(image), inference)]
     for _, alike in groupby(of_all, key=lambda window: _size(window[1])):
         crops = [image[:, y1:y2, x1:x2] for image, (y1, x1, y2, x2) in alike]
         for first in range(0, len(crops), inference.window_batch):
@@ -129,7 +139,7 @@ def window_logits(
     batches = window_batches(images, inference, patch_size) if batches is None else batches
     with torch.inference_mode(), products_in(dtype, images[0].device):
         windows = chain.from_iterable(_logits(network, batch, text) for batch in batches)
-        return [_of_image(image, _boxes(image, inference), windows, patch_size) for image in images]
+        return [_of_image(_image_size(image), windows, inference, patch_size) for image in images]
 
 
 def slide_scores(
@@ -144,8 +154,11 @@ def slide_scores(
     """Average the scores of all windows that cover a pixel: (K, H, W) float32 in [-bias, 1] on the image's device.
 
     The bias is subtracted from the scores of classes that are `seen`, (K,) bool; for the others see `window_logits`.
+    Those of a training-free network are its cosines.
     """
     (windows,) = window_logits(network, [image], text, inference, dtype=dtype)
+    if inference.training_free is not None:
+        return averaged_cosines(windows)
     return averaged_scores(windows, seen, inference.seen_bias)
 
 
@@ -155,14 +168,25 @@ def averaged_scores(windows: WindowLogits, seen: Tensor, bias: float) -> Tensor:
 
     `bias` is subtracted from the scores of classes that are `seen`, (K,) bool.
     """
+    return _averaged(windows, lambda logits: class_scores(logits[None], windows.padded, seen, bias)[0])
+
+
+@torch.inference_mode()
+def averaged_cosines(windows: WindowLogits) -> Tensor:
+    """Cosines (Q, H, W) float32 of every query, at the size at which an image's windows were cut."""
+    return _averaged(windows, lambda cosines: resize_maps(cosines, windows.padded))
+
+
+def _averaged(windows: WindowLogits, upsampled: Callable[[Tensor], Tensor]) -> Tensor:
+    """Mean (K, H, W) over windows of maps that `upsampled` takes from (K, h, w) to the size of a filled window."""
     total = torch.zeros(windows.logits.shape[1], *windows.size, device=windows.logits.device)
     coverage = torch.zeros(windows.size, device=total.device)
+    top, left = windows.offset
     for number, (y1, x1, y2, x2) in enumerate(windows.boxes):
-        height, width = y2 - y1, x2 - x1
-        scores = class_scores(windows.logits[number, None], windows.padded, seen, bias)[0, :, :height, :width]
+        inside = (..., slice(top, top + y2 - y1), slice(left, left + x2 - x1))
+        scores = upsampled(windows.logits[number])[inside]
         if windows.mirrored is not None:
-            mirrored = class_scores(windows.mirrored[number, None], windows.padded, seen, bias)
-            scores = (scores + mirrored[0, :, :height, :width].flip(-1)) / 2
+            scores = (scores + upsampled(windows.mirrored[number])[inside].flip(-1)) / 2
         total[:, y1:y2, x1:x2] += scores
         coverage[y1:y2, x1:x2] += 1
     return total.div_(coverage)
@@ -173,15 +197,29 @@ def _starts(length: int, crop: int, stride: int) -> list[int]:
     return [max(min(i * stride, length - crop), 0) for i in range(count)]
 
 
-def _boxes(image: Tensor, inference: InferenceConfig) -> list[WindowBox]:
-    return window_boxes(image.shape[-2], image.shape[-1], inference.crop, inference.stride)
+def _image_size(image: Tensor) -> tuple[int, int]:
+    return image.shape[-2], image.shape[-1]
 
 
 def _stacked(crops: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> WindowBatch:
-    height, width = crops[0].shape[-2:]
-    fill = (0, -width % patch_size, 0, -height % patch_size)
+    fill = _fill(_image_size(crops[0]), inference, patch_size)
     stacked = torch.stack(list(crops))
     return WindowBatch(F.pad(stacked, fill), F.pad(stacked.flip(-1), fill) if inference.flip else None)
+
+
+def _fill(size: tuple[int, int], inference: InferenceConfig, patch_size: int) -> tuple[int, int, int, int]:
+    """Columns left and right and rows above and below that fill a window of `size` up.
+
+    Windows of training-free models are filled up on all sides or not at all: most methods leave pixels unseen that make
+    no whole patch, and scores of the others are stretched over the window.
+    """
+    height, width = (-side % patch_size for side in size)
+    free = inference.training_free
+    if free is None:
+        return 0, width, 0, height
+    if free.whole_image or not free.pad_windows:
+        return 0, 0, 0, 0
+    return width // 2, width - width // 2, height // 2, height - height // 2
 
 
 def _logits(network: MaskNetwork, batch: WindowBatch, text: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -191,17 +229,23 @@ def _logits(network: MaskNetwork, batch: WindowBatch, text: Tensor) -> Iterator[
 
 
 def _of_image(
-    image: Tensor, boxes: Sequence[WindowBox], windows: Iterator[tuple[Tensor, Tensor | None]], patch_size: int
+    size: tuple[int, int],
+    windows: Iterator[tuple[Tensor, Tensor | None]],
+    inference: InferenceConfig,
+    patch_size: int,
 ) -> WindowLogits:
-    """Take an image's windows off the stream of all windows."""
+    """Take the windows of a resized image of `size` off the stream of all windows."""
+    boxes = boxes_of(size, inference)
     height, width = _size(boxes[0])
+    left, right, above, below = _fill((height, width), inference, patch_size)
     logits, mirrored = zip(*(next(windows) for _ in boxes), strict=True)
     return WindowLogits(
-        size=(image.shape[-2], image.shape[-1]),
+        size=size,
         boxes=boxes,
         logits=torch.stack(logits),
         mirrored=None if mirrored[0] is None else torch.stack(mirrored),
-        padded=(height + -height % patch_size, width + -width % patch_size),
+        padded=(above + height + below, left + width + right),
+        offset=(above, left),
     )
 
 

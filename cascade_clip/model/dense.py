@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -16,8 +15,6 @@ from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_na
 from cascade_clip.model.clip.open_clip_model import use_lean_activations
 from cascade_clip.model.last_block import LastBlock, patch_cosines, run_to_last_block
 from cascade_clip.model.training_free import METHODS, Method, default_method, method_named
-
-_CERTAIN = 1e-6
 
 
 class DenseTokens(NamedTuple):
@@ -32,15 +29,14 @@ class DenseTokens(NamedTuple):
 
 
 class DenseNetwork(nn.Module):
-    """Image and text embeddings in, cosines or mask logits out, without any training.
+    """Image and text embeddings in, cosines out, without any training.
 
     Attributes:
         method: How the tower's last block is computed.
         visual: open_clip's ViT, as the method changes it.
-        scale: CLIP's logit scale, by which cosines are multiplied before a softmax over classes.
     """
 
-    def __init__(self, visual: VisionTransformer, method: Method, *, scale: float = 100.0) -> None:
+    def __init__(self, visual: VisionTransformer, method: Method) -> None:
         """Wrap open_clip's ViT, whose weights are shared.
 
         Raises:
@@ -50,7 +46,6 @@ class DenseNetwork(nn.Module):
         method.check_tower(visual)
         self.method = method
         self.visual = visual if method.tower is None else method.tower(visual)
-        self.scale = scale
 
     @property
     def patch_size(self) -> int:
@@ -104,19 +99,8 @@ class DenseNetwork(nn.Module):
         return self.method.scores(encoded.block, cosines, text)
 
     def forward(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
-        """Mask logits (B, K, h, w) on the grid of patches; their sigmoid is the probability of a class among all given.
-
-        Args:
-            image: (B, 3, H, W) float, normalised, or the result of `encode`.
-            text: (K, C) text embeddings, unit vectors.
-
-        Raises:
-            UserError: Fewer patches than the method needs.
-        """
-        # In half precision the largest probability would be 1, whose logit is infinite.
-        probability = (self.scale * self.cosines(image, text)).float().softmax(dim=1)
-        logits: Tensor = torch.special.logit(probability, eps=_CERTAIN)
-        return logits
+        """The `cosines`, where a trained network gives mask logits."""
+        return self.cosines(image, text)
 
 
 PREFIX, SELF_SELF_PREFIX = "dense:", "dense-self:"

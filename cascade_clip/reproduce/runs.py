@@ -160,7 +160,7 @@ class Run:
         complete = record["images"] == record["images_of_the_set"]
         if self.recipe is not None:
             inference = RunFolder(self.folder).recipe().inference
-            complete = complete and record["inference"] == inference.model_dump(mode="json")
+            complete = complete and record["inference"] == inference.model_dump(mode="json", exclude_none=True)
         return dict(record["scores"]) if complete else None
 
 

@@ -17,7 +17,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.evaluation.evaluate import EvaluationResult, chosen_images, evaluate
-from cascade_clip.inference.predictor import Vocabulary
+from cascade_clip.inference.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
 DATA = DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))

@@ -11,8 +11,9 @@ from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.errors import UserError
 from cascade_clip.inference import predictor as predictor_module
 from cascade_clip.inference.class_scores import labels_from_scores
-from cascade_clip.inference.predictor import Predictor, Vocabulary, prepare_image
+from cascade_clip.inference.predictor import Predictor, prepare_image
 from cascade_clip.inference.sliding_window import MaskNetwork, slide_scores
+from cascade_clip.inference.vocabulary import Vocabulary
 
 DATA = DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5))
 INFERENCE = InferenceConfig(crop=32, stride=24, seen_bias=0.1)

@@ -114,7 +114,22 @@ def embed_classes(
     Raises:
         UserError: A vocabulary that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
     """
-    words = class_synonyms(classes)
+    return embed_words(clip, class_synonyms(classes), templates, half=half, cache=cache)
+
+
+def embed_words(
+    clip: Clip,
+    words: Sequence[Sequence[str]],
+    templates: Sequence[str],
+    *,
+    half: bool = True,
+    cache: TextCache | None = None,
+) -> Tensor:
+    """Embed words as `embed_classes` does: one row (K, C) for each of K groups of words, which may repeat.
+
+    Raises:
+        UserError: A CLIP without text tower, or words that are longer than fits.
+    """
     key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
     text = cache.get(key) if cache else None
     if text is None:
@@ -215,10 +230,26 @@ MULTI = (
 """The 15 sentences released for COCO-Stuff and PASCAL Context (SPEC section 2)."""
 
 
+SCENE = (
+    "there is a {} in the scene.",
+    "there is the {} in the scene.",
+    "this is a {} in the scene.",
+    "this is the {} in the scene.",
+    "this is one {} in the scene.",
+)
+"""What MaskCLIP adds to the 80 sentences for ImageNet."""
+
+
+def _imagenet() -> tuple[str, ...]:
+    return tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES)
+
+
 TEMPLATE_SETS: dict[str, Callable[[], tuple[str, ...]]] = {
     "single": lambda: SINGLE,
     "multi": lambda: MULTI,
-    "imagenet": lambda: tuple(template("{}") for template in open_clip.OPENAI_IMAGENET_TEMPLATES),
+    "imagenet": _imagenet,
+    "maskclip": lambda: (*_imagenet(), *SCENE),
+    "gem": lambda: ("a photo of a {}.",),
 }
 
 
@@ -226,7 +257,8 @@ def templates_of(name_or_file: str) -> tuple[str, ...]:
     """Look up a set of sentences, each with one {} where the class name goes.
 
     Args:
-        name_or_file: `single`, `multi`, `imagenet` (open_clip's 80), or a text file with a sentence a line.
+        name_or_file: `single`, `multi`, `imagenet` (open_clip's 80), `maskclip` (85), `gem` (1), or a text file with a
+            sentence a line.
 
     Raises:
         UserError: No such set or file, or a line without exactly one {}.
