@@ -14,6 +14,7 @@ from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
+from cascade_clip.training.interruption import interruption_after_step
 from cascade_clip.training.loop import OnStep
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
@@ -87,6 +88,7 @@ def train(
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
             resume, a recipe that does not fit CLIP or the dataset, or a loss that is not finite. Nothing is written
             where the mistake is found before the first step.
+        KeyboardInterrupt: Ctrl-C, once the step is finished and its state saved; at once when it comes again.
 
     Example:
         >>> from cascade_clip import load_recipe, train
@@ -106,9 +108,10 @@ def train(
         watch=watch,
     )
     try:
-        scores = trainer.train(resume=resume, steps=steps, on_step=on_step)
-        if not trainer.finished:
-            trainer.save_state()
+        with interruption_after_step() as interruption:
+            scores = trainer.train(resume=resume, steps=steps, on_step=on_step, asked_to_stop=interruption)
+            if not trainer.finished:
+                trainer.save_state()
         trainer.accelerator.end_training()
     finally:
         trainer.run.release()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class TrainState:
         step: Optimiser steps done; it also is the position in the stream of samples.
         best: Best validation score so far (fraction); None before the first.
         processes: Processes that the random states belong to.
+        unlogged: Focal and region term of each step since the last line of the log, which the next line averages.
     """
 
     step: int = 0
     best: float | None = None
     processes: int = 1
+    unlogged: list[tuple[float, float]] = field(default_factory=list)
 
 
 def keep_clip_out(accelerator: Accelerator) -> None:
@@ -124,7 +126,8 @@ def load_state(
     progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     _check_recipe(run, progress.get("recipe"), recipe)
     try:
-        state = TrainState(progress["step"], progress["best"], progress["processes"])
+        unlogged = [(focal, region) for focal, region in progress.get("unlogged", [])]
+        state = TrainState(progress["step"], progress["best"], progress["processes"], unlogged)
         if state.processes != accelerator.num_processes:
             raise UserError(
                 f"The run was trained by {state.processes} processes, whose random states do not fit"
