@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
+from cascade_clip.data.loader_processes import explained_loss
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
@@ -139,7 +140,7 @@ class Trainer:
         """Run all steps and keep the last model and, where validated, the best.
 
         Args:
-            resume: Continue from the newest state, to the same weights as an uninterrupted run.
+            resume: Continue from the newest state, to the same weights as an uninterrupted run of as many processes.
             steps: Stop after so many steps of this call, as if interrupted: nothing is written beyond what was due.
                 None: go on to the end.
             on_step: Called after every step, before anything is logged, validated or saved.
@@ -151,14 +152,16 @@ class Trainer:
             the run was finished.
 
         Raises:
-            UserError: A loss that is not finite, damaged data, or a network that cannot be compiled.
+            UserError: A loss that is not finite, damaged data, a loader process that was killed, or a network that
+                cannot be compiled.
         """
         train_step = self._prepare()
         if resume:
             self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
-        scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
+        with explained_loss():
+            scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
         if not self.finished:
             return None
         if scores is None:
@@ -242,7 +245,7 @@ class Trainer:
             if not tensor.isfinite().all():
                 raise UserError(
                     f"After step {self.state.step} the weights {name} hold values that are not finite and are not"
-                    f" saved. Lower the rate: --set train.lr={self.recipe.train.lr / 10:g}."
+                    f" saved. Start anew with a lower rate: --set train.lr={min(self.recipe.train.lr / 10, 1e-4):g}."
                 )
 
     def _is_stop(self) -> bool:

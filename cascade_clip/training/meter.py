@@ -174,7 +174,7 @@ class Meter:
             raise UserError(
                 f"The loss is not finite at step {terms.step} (focal {focal}, {self.region_loss} {region}; images:"
                 f" {', '.join(terms.names)})."
-                " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
+                " Start anew with a lower rate (--set train.lr=1e-5), or continue with --resume --precision fp32."
             )
         return focal, region
 

@@ -90,16 +90,21 @@ def save_state(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if teacher is not None:
-            save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
-        files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
-        progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
-        (partial / PROGRESS).write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}), encoding="utf-8")
-        partial.rename(final)
-        run.prune_states()
+    try:
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if teacher is not None:
+                save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
+            files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
+            progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
+            record = json.dumps(progress | {"sha256": _record_sha256(progress)})
+            (partial / PROGRESS).write_text(record, encoding="utf-8")
+            partial.rename(final)
+            run.prune_states()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def load_state(
