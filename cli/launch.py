@@ -7,13 +7,24 @@ import logging
 import os
 import signal
 import sys
+import tempfile
+import time
 import uuid
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
+"""Set in the processes that `run_processes` starts: the folder in which they leave the mistakes that they found."""
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent ends."""
+_END_BY_LAUNCHER_S = 3.0
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers end a job; it leaves what Ctrl-C leaves."""
 
 
 def run_processes(processes: int, device: str) -> bool:
@@ -30,10 +41,11 @@ def run_processes(processes: int, device: str) -> bool:
         True in the parent, when all are done; False in each of them.
 
     Raises:
-        UserError: More processes than CUDA devices.
-        SystemExit: A process failed, which has reported why: 2 where it was the user's mistake, else 1.
+        UserError: More processes than CUDA devices, or what any of the processes raised, each sentence once.
+        KeyboardInterrupt: This process was interrupted, and has ended the others; `Terminated` where it was by SIGTERM.
+        SystemExit: A process failed and has reported why.
     """
-    if os.environ.get(CHILD):
+    if is_child():
         _end_with_parent()
         return False
     # Late, as every command that has --nproc imports this file.
@@ -46,8 +58,8 @@ def run_processes(processes: int, device: str) -> bool:
     if on_cuda and processes > torch.cuda.device_count():
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
     # The process that failed has reported why; the launcher would add a page about exit codes.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ[CHILD] = "1"
+    for name in ("agent.server.api", "multiprocessing.api"):  # each has a level of its own
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -58,16 +70,55 @@ def run_processes(processes: int, device: str) -> bool:
         run_id=uuid.uuid4().hex,
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "cascade_clip_cli", *sys.argv[1:])
-    except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        sys.exit(2 if 2 in codes else 1)
-    except SignalException as error:
-        raise KeyboardInterrupt from error
-    finally:
-        del os.environ[CHILD]
+    with tempfile.TemporaryDirectory() as reports:
+        os.environ[CHILD] = reports
+        try:
+            elastic_launch(config, sys.executable)("-m", "cascade_clip_cli", *sys.argv[1:])
+        except ChildFailedError:
+            mistakes = [file.read_text(encoding="utf-8") for file in sorted(Path(reports).iterdir())]
+            if mistakes:
+                raise UserError("\n".join(dict.fromkeys(mistakes))) from None
+            sys.exit(1)
+        except SignalException as error:
+            raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
+        finally:
+            del os.environ[CHILD]
     return True
+
+
+def is_child() -> bool:
+    """Whether this is one of the processes that `run_processes` starts."""
+    return bool(os.environ.get(CHILD))
+
+
+def report_to_parent(message: str) -> bool:
+    """Leave a user's mistake for the process that started this one, which says it once; False: there is none."""
+    folder = os.environ.get(CHILD)
+    if not folder or not Path(folder).is_dir():
+        return False
+    Path(folder, f"{os.environ.get('LOCAL_RANK', '0'):>05}").write_text(message, encoding="utf-8")
+    return True
+
+
+def wait_to_be_ended() -> None:
+    """In a process of several, leave the launcher time to end it.
+
+    When one process fails, the others fail in turn as they cannot reach it, and their tracebacks say nothing.
+    """
+    if is_child():
+        time.sleep(_END_BY_LAUNCHER_S)
+
+
+def leave_process_group() -> None:
+    """Leave the group of processes, if there is one: its threads abort a process that ends while they run."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def raise_terminated(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Handle SIGTERM."""
+    raise Terminated
 
 
 def _end_with_parent() -> None:

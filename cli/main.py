@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import zip_longest
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from rich.markup import escape
@@ -18,11 +18,20 @@ from typer.core import TyperCommand, TyperGroup
 from cascade_clip import __version__
 from cascade_clip.errors import UserError
 from cascade_clip_cli.console import stderr
+from cascade_clip_cli.launch import (
+    Terminated,
+    is_child,
+    leave_process_group,
+    raise_terminated,
+    report_to_parent,
+    wait_to_be_ended,
+)
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 OPTIONAL_VALUES = {"--background": "default"}
 """Options that may stand without a value, which Typer does not know, and the value they then have."""
+TERMINATED = 143
 _USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -96,6 +105,13 @@ class _Commands(TyperGroup):
         name, listed, rest = super().resolve_command(ctx, args)
         return name, listed and load_command(str(listed.name)), with_optional_values(rest)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Typer would end an interrupted command without a word, and with the same code for every signal."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            _end_interrupted(interrupt)
+
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:
     """Give options of `OPTIONAL_VALUES` that end the line or stand before another option their value.
@@ -158,10 +174,11 @@ def _root(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 the user's mistake, 1 a defect of ours, 130 interrupted."""
-    if threading.current_thread() is threading.main_thread():
-        # Schedulers end a job by SIGTERM, which is to leave what Ctrl-C leaves.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line and exit.
+
+    0 done, 2 the user's mistake, 1 a defect of ours, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+    """
+    _handle_signals()
     try:
         app(None if arguments is None else list(arguments))
     except UserError as error:
@@ -171,18 +188,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         place = error.filename or "the output"
         _fail(f'Cannot write "{place}": {error.strerror}. Free some space or choose another --output.')
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        _end_interrupted(interrupt)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
+            wait_to_be_ended()
             raise
         _fail(
             "The device's memory is full: use fewer images at once (--set train.micro_batch=1 or"
             " --set inference.window_batch=1) or --precision bf16."
         )
+    finally:
+        leave_process_group()
 
 
-def _fail(message: str) -> None:
+def _handle_signals() -> None:
+    """Let SIGTERM, by which schedulers end a job, leave what Ctrl-C leaves.
+
+    A process that `run_processes` started ends at once by either: what it waits for in a collective may never come, and
+    its parent says why. `run_training.train` keeps both until a step's end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if is_child():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        return
+    signal.signal(signal.SIGTERM, raise_terminated)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
     stderr.quiet = False
-    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    stderr.print(escape(str(interrupt) or "Interrupted."), soft_wrap=True, highlight=False)
+    sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+
+
+def _fail(message: str) -> NoReturn:
+    if not report_to_parent(message):
+        stderr.quiet = False
+        stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
     sys.exit(USER_MISTAKE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,23 +85,52 @@ def train_and_show(
     Raises:
         UserError: Whatever keeps the run from starting or going on.
     """
-    if nproc > 1:
-        start.find_training_data(recipe)
-        if run_processes(nproc, device):
-            return
-    with training_progress() as watch:
-        result = run_training.train(
-            recipe,
-            folder,
-            device=device,
-            precision=precision,
-            resume=resume,
-            overwrite=overwrite,
-            track=track,
-            watch=watch,
-        )
+    options = {"--device": device, "--precision": precision, "--nproc": str(nproc), "--track": track}
+    with _continued_by_resume(recipe, folder, options):
+        if nproc > 1:
+            start.find_training_data(recipe)
+            if run_processes(nproc, device):
+                return
+        with training_progress() as watch:
+            result = run_training.train(
+                recipe,
+                folder,
+                device=device,
+                precision=precision,
+                resume=resume,
+                overwrite=overwrite,
+                track=track,
+                watch=watch,
+            )
     if result.is_main_process:
         _show_result(result, json_file)
+
+
+@contextmanager
+def _continued_by_resume(recipe: schema.Recipe, folder: Path, options: Mapping[str, str | None]) -> Iterator[None]:
+    """Add to an interrupt how far the run is and the command that continues it, where it has begun.
+
+    Args:
+        recipe: The run's recipe.
+        folder: The run's folder.
+        options: What the recipe does not hold, and the command needs again.
+    """
+    run = run_folder.RunFolder(folder)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not run.recipe_file.exists():
+            raise
+        command = ["train" if recipe.self_training is None else "self-train", "--resume", "--output", str(folder)]
+        for option, value in options.items():
+            if value not in {None, "auto", "fp32", "1"}:
+                command += [option, str(value)]
+        kept = run.latest_state()
+        step = 0 if kept is None else int(kept.name.rpartition("-")[2])
+        raise type(interrupt)(
+            f"Interrupted; {step} of {recipe.train.iterations} steps are kept. To continue:"
+            f" cascade-clip {shlex.join(command)}"
+        ) from interrupt
 
 
 @contextmanager

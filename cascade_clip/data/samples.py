@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.loader_processes import BATCHES_AHEAD, prepare_process, processes_with_room
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.records import Record
 from cascade_clip.data.transforms import TrainTransform
@@ -20,6 +21,8 @@ from cascade_clip.labels import IGNORED
 
 # Keeps the order of images apart from the augmentation, which is seeded with (seed, position).
 _ORDER_STREAM = 1
+_PIXEL_BYTES = 3 * 4 + 1
+"""Of a sample: three float32 of its image and one byte of its label."""
 
 
 class TrainSample(TypedDict):
@@ -187,8 +190,8 @@ def train_loader(
         rank: This process, 0 .. world - 1.
         world: Number of processes.
         micro_batch: Most images at once; None: the whole share.
-        workers: Loader processes; 0 loads in this process. A foreign dataset that is streamed takes one at most: each
-            would have to read the whole stream.
+        workers: Loader processes, of which those are used that have room (see `processes_with_room`); 0 loads in this
+            process. A foreign dataset that is streamed takes one at most: each would have to read the whole stream.
 
     Returns:
         A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
@@ -201,13 +204,16 @@ def train_loader(
         raise UserError(
             f"The batch of {batch} images cannot be split evenly over {world} processes; choose a multiple of {world}."
         )
-    positions = _MicroBatches(
-        range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=micro_batch or batch // world
-    )
+    together = min(micro_batch or batch, batch // world)
+    positions = _MicroBatches(range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=together)
+    workers = min(workers, 1) if samples.dataset.streams else workers
+    workers = processes_with_room(workers, together * _PIXEL_BYTES * samples.transform.config.crop**2, world)
     return _TrainLoader(
         _Batches(samples),
         batch_sampler=positions,
-        num_workers=min(workers, 1) if samples.dataset.streams else workers,
+        num_workers=workers,
+        prefetch_factor=BATCHES_AHEAD if workers else None,
+        worker_init_fn=prepare_process,
         pin_memory=torch.cuda.is_available(),
         collate_fn=_collate,
         # Without a generator of its own the loader would draw from torch's global one, and dropout would differ after

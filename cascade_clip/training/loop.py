@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
+from cascade_clip.data.loader_processes import explained_loss
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
@@ -33,6 +34,10 @@ from cascade_clip.training.step import TrainStep
 
 OnStep = Callable[[int], None]
 """Called with the number of steps done, right after the weights were changed, in every process."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -124,28 +129,39 @@ class Trainer:
         self.model.text_embeddings_for(scored.split, templates=scored.templates)
         self._loader()
 
-    def train(self, *, resume: bool = False, steps: int | None = None, on_step: OnStep | None = None) -> Scores | None:
+    def train(
+        self,
+        *,
+        resume: bool = False,
+        steps: int | None = None,
+        on_step: OnStep | None = None,
+        asked_to_stop: Callable[[], bool] = _never,
+    ) -> Scores | None:
         """Run all steps and keep the last model and, where validated, the best.
 
         Args:
-            resume: Continue from the newest state, to the same weights as an uninterrupted run.
+            resume: Continue from the newest state, to the same weights as an uninterrupted run of as many processes.
             steps: Stop after so many steps of this call, as if interrupted: nothing is written beyond what was due.
                 None: go on to the end.
             on_step: Called after every step, before anything is logged, validated or saved.
+            asked_to_stop: Asked before every step; where it says yes in any process, the call ends after that step, on
+                a GPU after the next, as with `steps`.
 
         Returns:
-            Scores of the last validation; None where the dataset has no validation part, or where `steps` ended the
-            call before the run was finished.
+            Scores of the last validation; None where the dataset has no validation part, or where the call ended before
+            the run was finished.
 
         Raises:
-            UserError: A loss that is not finite, damaged data, or a network that cannot be compiled.
+            UserError: A loss that is not finite, damaged data, a loader process that was killed, or a network that
+                cannot be compiled.
         """
         train_step = self._prepare()
         if resume:
             self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
-        scores = self._run_steps(train_step, steps, on_step)
+        with explained_loss():
+            scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
         if not self.finished:
             return None
         if scores is None:
@@ -174,19 +190,21 @@ class Trainer:
             self.accelerator, network, optimizer, text, self.labeller, self.recipe.loss, self.recipe.region_loss
         )
 
-    def _run_steps(self, train_step: TrainStep, steps: int | None, on_step: OnStep | None) -> Scores | None:
+    def _run_steps(
+        self, train_step: TrainStep, steps: int | None, on_step: OnStep | None, asked_to_stop: Callable[[], bool]
+    ) -> Scores | None:
         """Train up to the last step, or `steps` steps; scores of the last step, where it was validated."""
         config = self.recipe.train
         stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
         behind = self.accelerator.device.type == "cuda"
-        meter = Meter(config.batch, self.recipe.region_loss, behind=behind)
+        meter = Meter(config.batch, self.recipe.region_loss, behind=behind, unlogged=self.state.unlogged)
         batches, compiles, scores = self._batches(stop), config.compile, None
         train_step.network.train()
-        while self.state.step < stop:
+        while self.state.step < stop and not meter.asked_to_stop:
             lr = set_learning_rate(train_step.optimizer, self.state.step, config)
             with meter.compiled_step() if compiles else nullcontext():
                 batch = next(batches)
-                terms = train_step(batch)
+                terms = train_step(batch, asked_to_stop=asked_to_stop())
                 self.labeller.follow(self.network)
                 self.state.step += 1
                 if on_step is not None:
@@ -195,6 +213,7 @@ class Trainer:
                 meter.add(self.state.step, terms, names, wait=self._is_stop() or self.state.step == stop)
             compiles = False
             scores = self._after_step(meter, lr)
+        meter.read()
         return scores
 
     def _after_step(self, meter: Meter, lr: float) -> Scores | None:
@@ -208,6 +227,7 @@ class Trainer:
         if last or step % config.log_every == 0:
             self._log(meter.line(lr))
             meter.restart()
+        self.state.unlogged = meter.unlogged
         if self.watch is not None and self.accelerator.is_main_process:
             self.watch(report)
         # What belongs to a step is written before its state, which says that the step is done.
@@ -225,7 +245,7 @@ class Trainer:
             if not tensor.isfinite().all():
                 raise UserError(
                     f"After step {self.state.step} the weights {name} hold values that are not finite and are not"
-                    f" saved. Lower the rate: --set train.lr={self.recipe.train.lr / 10:g}."
+                    f" saved. Start anew with a lower rate: --set train.lr={min(self.recipe.train.lr / 10, 1e-4):g}."
                 )
 
     def _is_stop(self) -> bool:

@@ -55,7 +55,7 @@ Watch = Callable[[TrainReport], None]
 
 @dataclass(frozen=True)
 class _Terms:
-    """Focal and region term (2,) of a step, perhaps still on their way from the GPU."""
+    """What a step returned (3,), perhaps still on its way from the GPU."""
 
     step: int
     values: Tensor
@@ -70,27 +70,34 @@ class Meter:
     launched. There the terms of a step are read while the device is at the next one.
     """
 
-    def __init__(self, batch: int, region_loss: str, *, behind: bool) -> None:
+    def __init__(
+        self, batch: int, region_loss: str, *, behind: bool, unlogged: Sequence[tuple[float, float]] = ()
+    ) -> None:
         """Start the clock.
 
         Args:
             batch: Images of a step over all processes.
             region_loss: What stands beside the focal loss, `dice` or `ssim`.
             behind: Leave the newest step's terms unread until the next step, unless `add` is told to wait.
+            unlogged: Terms of steps before, which the next line counts too.
         """
         self.batch, self.region_loss, self.behind = batch, region_loss, behind
         self.latest = (math.nan, math.nan)
         """Focal and region term that were read last."""
         self._unread: deque[_Terms] = deque()
         self._compile_seconds: float | None = None
+        self.asked_to_stop = False
+        """Whether any process was, at the step that was read last."""
         self.restart()
+        self.unlogged.extend(unlogged)
 
     def add(self, step: int, terms: Tensor, names: Sequence[str], *, wait: bool = False) -> None:
         """Count a step and read the terms that have arrived.
 
         Args:
             step: Its number, counted from 1.
-            terms: (2,) float, its weighted focal and region term, on any device.
+            terms: (3,) float, its weighted focal and region term and whether a process was asked to stop (above 0), on
+                any device.
             names: Names of its images, for the message.
             wait: Read this step's terms now.
 
@@ -103,9 +110,13 @@ class Meter:
             arrived.record()
         self._unread.append(_Terms(step, host, arrived, names))
         self._steps += 1
-        while len(self._unread) > (1 if self.behind and not wait else 0):
+        self.read(leave=1 if self.behind and not wait else 0)
+
+    def read(self, *, leave: int = 0) -> None:
+        """Read all terms but the newest `leave`; errors are those of `add`."""
+        while len(self._unread) > leave:
             self.latest = self._read(self._unread.popleft())
-            self._read_since_restart.append(self.latest)
+            self.unlogged.append(self.latest)
 
     @contextmanager
     def compiled_step(self) -> Iterator[None]:
@@ -130,7 +141,7 @@ class Meter:
 
         The first line after `compiled_step` says how many seconds that took, as `compile_s`.
         """
-        focal, region = (sum(terms) / len(terms) for terms in zip(*self._read_since_restart, strict=True))
+        focal, region = (sum(terms) / len(terms) for terms in zip(*self.unlogged, strict=True))
         means = {"loss": focal + region, "focal": focal, self.region_loss: region}
         values = {**means, "lr": lr, "images_per_s": self.rate(), "memory_mib": _memory()}
         if self._compile_seconds is not None:
@@ -146,7 +157,8 @@ class Meter:
 
     def restart(self) -> None:
         """Forget all but the latest terms, and start the clock anew."""
-        self._read_since_restart: list[tuple[float, float]] = []
+        self.unlogged: list[tuple[float, float]] = []
+        """Focal and region terms since the last line of the log."""
         self._restart_clock()
 
     def _restart_clock(self) -> None:
@@ -156,12 +168,13 @@ class Meter:
     def _read(self, terms: _Terms) -> tuple[float, float]:
         if terms.arrived is not None:
             terms.arrived.synchronize()
-        focal, region = terms.values.tolist()
+        focal, region, asked = terms.values.tolist()
+        self.asked_to_stop = asked > 0
         if not math.isfinite(focal + region):
             raise UserError(
                 f"The loss is not finite at step {terms.step} (focal {focal}, {self.region_loss} {region}; images:"
                 f" {', '.join(terms.names)})."
-                " Lower the rate (--set train.lr=1e-5) or use --precision fp32; the last state can be resumed."
+                " Start anew with a lower rate (--set train.lr=1e-5), or continue with --resume --precision fp32."
             )
         return focal, region
 

@@ -24,7 +24,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.dataset_info import INFO_FILE
+from cascade_clip.data.dataset_info import INFO_FILE, read_dataset_info
 from cascade_clip.errors import UserError
 from cascade_clip.files import cache_folder, write_files
 
@@ -187,8 +187,16 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
 
-    def check_unchanged(self, dataset: Path, split: Split) -> None:
+    def check_unchanged(self, dataset: Path, split: Split, place: str) -> None:
         """Compare dataset and split with those that the run began with.
+
+        A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
+        counts, sources and shards are.
+
+        Args:
+            dataset: Folder of the dataset.
+            split: The split.
+            place: What the user calls the dataset.
 
         Raises:
             UserError: One of them was changed since.
@@ -196,10 +204,14 @@ class RunFolder:
         begun = self._begun_with()
         if not begun:
             logger.warning("%s is missing or damaged: dataset and split are not compared.", self.environment_file)
-        if begun.get("dataset_sha256") not in {None, _dataset_sha256(dataset)}:
+        # Runs of earlier versions recorded the whole file, the tool's version in it too.
+        key, now = "dataset_content_sha256", _dataset_content_sha256(dataset)
+        if key not in begun:
+            key, now = "dataset_sha256", _dataset_sha256(dataset)
+        if begun.get(key) not in {None, now}:
             raise UserError(
-                f'The dataset in "{dataset}" is not the one that the run in "{self.folder}" began with: its'
-                " dataset.json has changed. Put the earlier dataset there again, or start a new run."
+                f'The dataset {place} is not the one that the run in "{self.folder}" began with: its dataset.json names'
+                " other classes, images or shards. Put the earlier dataset there again, or start a new run."
             )
         if begun.get("split") not in {None, split.name} or begun.get("classes") not in (None, _class_record(split)):
             raise UserError(
@@ -265,15 +277,27 @@ class RunFolder:
         return saved[-1] if saved else None
 
     def prune_states(self) -> None:
-        """Keep the newest states and drop what an interrupted save left."""
-        for old in sorted(self.states.glob("step-*"))[:-STATES_KEPT]:
+        """Keep the newest states."""
+        for old in self.saved_states()[:-STATES_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
-        for partial in self.states.glob(".step-*"):
-            shutil.rmtree(partial, ignore_errors=True)
+
+    def drop_interrupted(self) -> None:
+        """Delete what a killed process left of what it was writing or deleting; nothing else may write meanwhile."""
+        self.drop_replaced()
+        for folder in (self.folder, self.pictures, self.states):
+            for entry in [*folder.iterdir()] if folder.is_dir() else []:
+                if _is_partial(entry.name):
+                    _delete(entry)
+        self.prune_states()
 
 
 def _dataset_sha256(dataset: Path) -> str:
     return hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest()
+
+
+def _dataset_content_sha256(dataset: Path) -> str:
+    content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _class_record(split: Split) -> dict[str, Any]:
@@ -282,7 +306,7 @@ def _class_record(split: Split) -> dict[str, Any]:
 
 def _is_partial(name: str) -> bool:
     """Whether a file or folder is one that an interrupted write left."""
-    return name.startswith(".") and (name.endswith(".part") or name.startswith(".model"))
+    return name.startswith(".") and (name.endswith(".part") or name.startswith((".model-", ".step-")))
 
 
 def _delete(entry: Path) -> None:
@@ -304,6 +328,7 @@ def _environment(dataset: Path, split: Split) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "dataset": str(dataset),
         "dataset_sha256": _dataset_sha256(dataset),
+        "dataset_content_sha256": _dataset_content_sha256(dataset),
         "split": split.name,
         "classes": _class_record(split),
     }

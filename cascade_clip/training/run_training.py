@@ -14,6 +14,8 @@ from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
+from cascade_clip.training.full_disk import explained_full_disk
+from cascade_clip.training.interruption import interruption_after_step
 from cascade_clip.training.loop import OnStep
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
@@ -63,7 +65,9 @@ def train(
 
     A recipe with a section `self_training` trains on from a checkpoint with pseudo labels for the unseen classes
     (`recipe_for_self_training` derives one). Under `accelerate launch` or torch's elastic launch each process calls
-    this alike; the batch is split over them.
+    this alike; the batch is split over them. Recipe, seed, precision, device and number of processes decide the weights.
+    Each process draws dropout masks of its own, so that two give other weights than one; without dropout they differ by
+    rounding (at most 1e-3 after 30 steps).
 
     Args:
         recipe: What to train, see `load_recipe`; None with `resume`, where the run folder's own recipe counts.
@@ -71,7 +75,8 @@ def train(
             section 4.4).
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; with several processes each takes its own CUDA device.
         precision: `fp32`, `bf16` or `fp16` of the network's products; weights stay fp32.
-        resume: Continue the run that lies in `output`, to the same weights as an uninterrupted run.
+        resume: Continue the run that lies in `output`, with as many processes, to the same weights as an uninterrupted
+            run.
         overwrite: Replace the run that lies in `output`.
         track: An experiment tracker that Accelerate knows, one of `cascade_clip.training.start.TRACKERS`.
         watch: Called on the main process after every step with a `TrainReport`: loss, rate, speed, scores.
@@ -85,8 +90,9 @@ def train(
 
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
-            resume, a recipe that does not fit CLIP or the dataset, or a loss that is not finite. Nothing is written
-            where the mistake is found before the first step.
+            resume, a recipe that does not fit CLIP or the dataset, a loss that is not finite, a killed loader process
+            or a full disk. Nothing is written where the mistake is found before the first step.
+        KeyboardInterrupt: Ctrl-C, once the step is finished and its state saved; at once when it comes again.
 
     Example:
         >>> from cascade_clip import load_recipe, train
@@ -95,23 +101,25 @@ def train(
         >>> str(result.model)
         'runs/mine/model'
     """
-    trainer = start_training(
-        recipe,
-        Path(output),
-        device=device,
-        precision=precision,
-        resume=resume,
-        overwrite=overwrite,
-        track=track,
-        watch=watch,
-    )
-    try:
-        scores = trainer.train(resume=resume, steps=steps, on_step=on_step)
-        if not trainer.finished:
-            trainer.save_state()
-        trainer.accelerator.end_training()
-    finally:
-        trainer.run.release()
+    with explained_full_disk(RunFolder(Path(output))):
+        trainer = start_training(
+            recipe,
+            Path(output),
+            device=device,
+            precision=precision,
+            resume=resume,
+            overwrite=overwrite,
+            track=track,
+            watch=watch,
+        )
+        try:
+            with interruption_after_step() as interruption:
+                scores = trainer.train(resume=resume, steps=steps, on_step=on_step, asked_to_stop=interruption)
+                if not trainer.finished:
+                    trainer.save_state()
+            trainer.accelerator.end_training()
+        finally:
+            trainer.run.release()
     return TrainingResult(
         trainer.recipe,
         trainer.split,

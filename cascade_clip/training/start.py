@@ -129,7 +129,7 @@ def start_training(
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch)
     trainer.check()
     if resume:
-        run.check_unchanged(data.folder, data.split)
+        run.check_unchanged(data.folder, data.split, dataset.place)
     if accelerator.is_main_process:
         run.hold()
         keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
@@ -138,7 +138,7 @@ def start_training(
                 _check_inputs_elsewhere(output, recipe, data)
                 run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
             else:
-                run.drop_replaced()
+                run.drop_interrupted()
                 if keep_start is not None and not (run.start_model / CONFIG).is_file():
                     keep_start()
         except BaseException:

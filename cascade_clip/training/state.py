@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class TrainState:
         step: Optimiser steps done; it also is the position in the stream of samples.
         best: Best validation score so far (fraction); None before the first.
         processes: Processes that the random states belong to.
+        unlogged: Focal and region term of each step since the last line of the log, which the next line averages.
     """
 
     step: int = 0
     best: float | None = None
     processes: int = 1
+    unlogged: list[tuple[float, float]] = field(default_factory=list)
 
 
 def keep_clip_out(accelerator: Accelerator) -> None:
@@ -88,16 +90,21 @@ def save_state(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if teacher is not None:
-            save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
-        files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
-        progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
-        (partial / PROGRESS).write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}), encoding="utf-8")
-        partial.rename(final)
-        run.prune_states()
+    try:
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if teacher is not None:
+                save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
+            files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
+            progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
+            record = json.dumps(progress | {"sha256": _record_sha256(progress)})
+            (partial / PROGRESS).write_text(record, encoding="utf-8")
+            partial.rename(final)
+            run.prune_states()
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def load_state(
@@ -124,7 +131,8 @@ def load_state(
     progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
     _check_recipe(run, progress.get("recipe"), recipe)
     try:
-        state = TrainState(progress["step"], progress["best"], progress["processes"])
+        unlogged = [(focal, region) for focal, region in progress.get("unlogged", [])]
+        state = TrainState(progress["step"], progress["best"], progress["processes"], unlogged)
         if state.processes != accelerator.num_processes:
             raise UserError(
                 f"The run was trained by {state.processes} processes, whose random states do not fit"

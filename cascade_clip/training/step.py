@@ -41,19 +41,22 @@ class TrainStep:
     loss: LossConfig
     region_loss: RegionLoss
 
-    def __call__(self, batch: Sequence[TrainSample]) -> Tensor:
+    def __call__(self, batch: Sequence[TrainSample], *, asked_to_stop: bool = False) -> Tensor:
         """Change the weights by one step.
 
         Args:
             batch: The micro-batches of this process; their gradients are accumulated.
+            asked_to_stop: Whether this process was; all of them learn it.
 
         Returns:
-            (2,) float32 on the device: weighted focal term, and dice or SSIM, as means over all processes.
+            (3,) float32 on the device: weighted focal term, dice or SSIM, and the share of processes that were asked to
+            stop, as means over all processes.
         """
         images = [to_device(micro["image"], self.accelerator.device) for micro in batch]
         passes = StudentPasses(self.network, images, self.text)
         labels = self.labeller.label(batch, passes)
-        terms: Tensor = self.accelerator.reduce(self._backward(passes, labels), "mean")
+        asked = torch.full((1,), float(asked_to_stop), device=self.accelerator.device)
+        terms: Tensor = self.accelerator.reduce(torch.cat([self._backward(passes, labels), asked]), "mean")
         self.optimizer.step()
         self.optimizer.zero_grad()
         return terms

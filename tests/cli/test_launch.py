@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import distributed
+
+from cascade_clip_cli.launch import CHILD as CHILD_VARIABLE
+from cascade_clip_cli.main import main
 
 CHILD = "import time; from cascade_clip_cli.launch import _end_with_parent; _end_with_parent(); print(1, flush=True)"
 PARENT = """
@@ -32,3 +36,38 @@ def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
         if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
             return
     pytest.fail(f"process {child} lives on")
+
+
+def test_a_command_leaves_its_process_group(tmp_path: Path) -> None:
+    """Threads of a group that is still there abort the process at its end, after a correct result."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    for arguments in (["--version"], ["recipes", "no-such"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert not distributed.is_initialized()
+
+
+def test_a_mistake_is_left_for_the_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(CHILD_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("cascade_clip_cli.main._handle_signals", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        main(["recipes", "no-such"])
+    assert left.value.code == 2
+    assert '"no-such"' in (tmp_path / "00001").read_text()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow  # it starts processes
+def test_two_processes_say_their_mistake_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cascade_clip_cli", "eval", tmp_path / "none", "--device", "cpu", "--nproc", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f'Error: "{tmp_path / "none"}" is no checkpoint folder: it does not exist.']

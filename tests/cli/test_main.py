@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip_cli import main as program
+from cascade_clip_cli.launch import Terminated
 from cascade_clip_cli.main import COMMANDS, main
 
 
@@ -97,7 +98,9 @@ def _raise(error: BaseException) -> None:
     [
         (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, 'Cannot write "runs/x": No space left.'),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, 'Cannot write "/x": Permission denied'),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+        (KeyboardInterrupt("To continue: this"), 130, "To continue: this"),
+        (Terminated(), 143, "Interrupted."),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2, "The device's memory is full"),
     ],
 )
@@ -124,10 +127,17 @@ def test_quiet_reaches_libraries_that_are_imported_already() -> None:
     assert done.stdout.split() == ["True", "True"]
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(program, "app", lambda _arguments: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_command_with_one_line(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr(program, "load_command", lambda _name: os.kill(os.getpid(), number) or time.sleep(5))
     try:
-        assert _exit_code() == 130
+        with pytest.raises(SystemExit) as left:
+            main(["recipes"])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert left.value.code == code
+    assert capsys.readouterr().err.split() == ["Interrupted."]

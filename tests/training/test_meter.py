@@ -18,8 +18,8 @@ from cascade_clip.training.meter import Meter
 def test_means_and_rate() -> None:
     meter = Meter(4, "dice", behind=False)
     assert math.isnan(meter.latest[0])
-    meter.add(1, torch.tensor([1.0, 2.0]), ["a"])
-    meter.add(2, torch.tensor([3.0, 6.0]), ["b"])
+    meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
+    meter.add(2, torch.tensor([3.0, 6.0, 0.0]), ["b"])
     assert meter.latest == (3.0, 6.0)
     line = meter.line(0.1)
     assert {name: line[name] for name in ("loss", "focal", "dice", "lr")} == {
@@ -36,11 +36,11 @@ def test_means_and_rate() -> None:
 def test_behind() -> None:
     """The newest terms wait for the next step, or until they are waited for."""
     meter = Meter(4, "dice", behind=True)
-    meter.add(1, torch.tensor([1.0, 2.0]), ["a"])
+    meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
     assert math.isnan(meter.latest[0])
-    meter.add(2, torch.tensor([3.0, 4.0]), ["b"])
+    meter.add(2, torch.tensor([3.0, 4.0, 0.0]), ["b"])
     assert meter.latest == (1.0, 2.0)
-    meter.add(3, torch.tensor([5.0, 6.0]), ["c"], wait=True)
+    meter.add(3, torch.tensor([5.0, 6.0, 0.0]), ["c"], wait=True)
     assert meter.latest == (5.0, 6.0)
     assert meter.line(0.1)["focal"] == 3
 
@@ -48,7 +48,7 @@ def test_behind() -> None:
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 @pytest.mark.parametrize("behind", [False, True])
 def test_not_finite(broken: float, behind: bool) -> None:
-    meter, terms = Meter(4, "ssim", behind=behind), torch.tensor([broken, 1.0])
+    meter, terms = Meter(4, "ssim", behind=behind), torch.tensor([broken, 1.0, 0.0])
     if behind:
         meter.add(7, terms, ["a", "b"])
     step, names = (8, ["c"]) if behind else (7, ["a", "b"])
@@ -61,7 +61,11 @@ def test_training_is_the_same(
 ) -> None:
     """As on a GPU: the terms are logged under the same steps, and the weights are the same."""
     config = squares_recipe.train.model_copy(update={"log_every": 3, "save_every": 5})
-    monkeypatch.setattr(loop, "Meter", lambda batch, region, *, behind: Meter(batch, region, behind=not behind))
+    monkeypatch.setattr(
+        loop,
+        "Meter",
+        lambda batch, region, *, behind, unlogged: Meter(batch, region, behind=not behind, unlogged=unlogged),
+    )
     weights = train_to_weights(squares_recipe.model_copy(update={"train": config}), tmp_path / "run")
     assert_same_weights(uninterrupted[1], weights)
     at_once = [line["loss"] for line in log_lines(uninterrupted[0])]

@@ -18,6 +18,7 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
+from cascade_clip.training.start import start_training
 from cascade_clip.training.state import _record_sha256
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
@@ -196,9 +197,14 @@ def test_another_dataset_or_split_is_refused(
     with pytest.raises(UserError, match="its classes, or which of them are unseen, have changed"):
         train(None, tmp_path / "run", device="cpu", resume=True)
     file.write_text(file.read_text().replace('unseen = ["blue"]', "unseen = []"))
+    info = dataset / "dataset.json"
+    content = info.read_text()
+    assert '"tool": "' in content
+    info.write_text(content.replace('"tool": "', '"tool": "later '))
+    assert start_training(None, tmp_path / "run", device="cpu", resume=True)  # only another version prepared it
     shutil.rmtree(dataset)
     write_tiny_dataset(dataset, train=11)
-    with pytest.raises(UserError, match=r"is not the one that the run in .* began with: its dataset.json has changed"):
+    with pytest.raises(UserError, match=r"is not the one that the run in .* began with: its dataset.json names other"):
         train(None, tmp_path / "run", device="cpu", resume=True)
 
 
