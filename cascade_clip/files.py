@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -24,6 +27,24 @@ def cache_folder() -> Path:
     """Folder of files that can be made again: `$CASCADE_CLIP_CACHE`, else the user's cache folder of the system."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
+
+
+def json_text(record: Any, *, indent: int | None = 2) -> str:
+    """Write values as JSON with a last line's end; NaN and infinity, which JSON does not have, become null.
+
+    Args:
+        record: Tables, lists, text, numbers, truth values and None.
+        indent: Blanks a level; None: all on one line.
+    """
+    return json.dumps(_without_infinities(record), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_infinities(one) for key, one in value.items()}
+    return [_without_infinities(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

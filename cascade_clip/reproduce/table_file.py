@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascade_clip.config.recipes import SUFFIX, TABLES, explain_mistakes, read_toml, recipes_folder
+from cascade_clip.config.mistakes import explain_mistakes
+from cascade_clip.config.recipes import SUFFIX, TABLES, read_toml, recipes_folder
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures

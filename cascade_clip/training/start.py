@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 
-from cascade_clip.checkpoint.folder import CONFIG
+from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset

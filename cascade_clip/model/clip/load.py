@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cascade_clip.errors import UserError, closest, first_line
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
+from cascade_clip.model.weights import check_weights
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
+    check_weights(model.state_dict(), f'"{file}"')
     return model
 
 
