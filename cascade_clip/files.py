@@ -36,7 +36,11 @@ def json_text(record: Any, *, indent: int | None = 2) -> str:
         record: Tables, lists, text, numbers, truth values and None.
         indent: Blanks a level; None: all on one line.
     """
-    return json.dumps(_without_infinities(record), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    values = _without_infinities(record)
+    text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    # Names of files that are no UTF-8 cannot be written as they are.
+    broken = any("\ud800" <= character <= "\udfff" for character in text)
+    return (json.dumps(values, indent=indent, allow_nan=False) if broken else text) + "\n"
 
 
 def _without_infinities(value: Any) -> Any:

@@ -18,6 +18,7 @@ from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description,
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
+from cascade_clip.files import json_text
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
@@ -86,7 +87,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx") ->
         write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
         if model.split is not None and model.clip.identity.has_text:
             np.save(partial / EMBEDDINGS, model.text_embeddings_for(model.split).cpu().numpy())
-        (partial / EXPORT).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / EXPORT).write_text(json_text(record), encoding="utf-8")
         (partial / CARD).write_text(_card(record), encoding="utf-8")
     return ExportedModel(folder, record, results)
 
