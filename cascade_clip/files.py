@@ -29,15 +29,16 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
 
 
-def json_text(record: Any, *, indent: int | None = 2) -> str:
+def json_text(record: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
     """Write values as JSON with a last line's end; NaN and infinity, which JSON does not have, become null.
 
     Args:
         record: Tables, lists, text, numbers, truth values and None.
         indent: Blanks a level; None: all on one line.
+        ascii_only: Escape all other characters.
     """
     values = _without_infinities(record)
-    text = json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
     # Names of files that are no UTF-8 cannot be written as they are.
     broken = any("\ud800" <= character <= "\udfff" for character in text)
     return (json.dumps(values, indent=indent, allow_nan=False) if broken else text) + "\n"

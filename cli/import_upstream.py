@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascade_clip.checkpoint import upstream
+from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
+
+MOST_BLOCKS = 1000
+"""More than any CLIP has."""
+LONGEST_PART = 20
+"""Characters of a stage; Python refuses to read thousands of digits."""
 
 
 def import_upstream(
@@ -54,7 +60,8 @@ def import_upstream(
     options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
     recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
-    imported = upstream.import_state_dict(upstream.read_state_dict(file, trust_pickle=trust_pickle), options)
+    state = upstream_file.read_state_dict(file, trust_pickle=trust_pickle)
+    imported = upstream.import_state_dict(state, options)
     upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
@@ -78,8 +85,9 @@ def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
         return None
     stages = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or int(last or first) < int(first):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip(), re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match and len(part) < LONGEST_PART else (0, 0)
+        if not 1 <= first <= last <= MOST_BLOCKS:
             raise UserError(f'--stages "{text}" is not understood at "{part.strip()}": write blocks like 6-8,9-11,12.')
-        stages.append(tuple(range(int(first), int(last or first) + 1)))
+        stages.append(tuple(range(first, last + 1)))
     return tuple(stages)
