@@ -27,7 +27,7 @@ from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.text import TextCache, embed_classes, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import resolve_device, resolve_precision
+from cascade_clip.runtime import check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
 
@@ -155,6 +155,10 @@ class CascadeCLIP:
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
         inference, patch = self.recipe.inference, self.network.patch_size
         side = -(-inference.crop // patch) * patch
+        windows = f"{inference.window_batch:,} windows of {side:,} x {side:,} pixels"
+        check_memory(
+            3 * 4 * side**2 * inference.window_batch, windows, "lower inference.crop or inference.window_batch"
+        )
         return warm_up(self.network, text.to(self.device), side=side, batches=inference.window_batch, dtype=self.dtype)
 
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -84,7 +85,7 @@ def parse_size(given: str) -> tuple[int, int]:
     Raises:
         UserError: Not two positive numbers.
     """
-    sides = given.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+    sides = re.fullmatch(r"([1-9]\d{0,8})x([1-9]\d{0,8})", given.lower(), re.ASCII)
+    if sides is None:
         raise UserError(f'--size is HEIGHTxWIDTH in pixels, for example 480x640; got "{given}".')
-    return int(sides[0]), int(sides[1])
+    return int(sides[1]), int(sides[2])

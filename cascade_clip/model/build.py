@@ -18,7 +18,9 @@ from cascade_clip.model.head.aggregation import SingleBlock
 from cascade_clip.model.head.cascade import CascadeHead
 from cascade_clip.model.hosts import Host
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.runtime import check_memory
 
+_WAY_OUT = "lower model.prompts.tokens, model.decoders_per_stage, model.decoder.layers or model.decoder.expansion"
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +31,11 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
     unless the recipe trains them (SPEC section 8); its activations are replaced by equal ones that keep less memory.
 
     Raises:
-        UserError: Stages or prompts beyond the tower's blocks, decoder heads that do not divide the joint dimension, or
-            a host or aggregation of another package that cannot be loaded.
+        UserError: A model beyond this machine's memory, stages or prompts beyond the tower's blocks, decoder heads that
+            do not divide the joint dimension, or a host or aggregation of another package that cannot be loaded.
     """
     host: Host = HOSTS.load(config.host)
+    check_memory(_least_bytes(config, visual), "The recipe's model", _WAY_OUT)
     visual.requires_grad_(False)
     use_lean_activations(visual)
     encoder = host.encoder(config, visual)
@@ -48,6 +51,17 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
             tap.copy_from_clip(visual)
         tap.requires_grad_(config.stage_projection.train)
     return CascadeNetwork(encoder, _build_head(config, host, visual.proj.shape[1]))
+
+
+def _least_bytes(config: ModelConfig, visual: VisionTransformer) -> int:
+    """Bytes of the weights whose number the recipe decides, fewer than the network has."""
+    width, joint = (int(side) for side in visual.proj.shape)
+    depth = config.prompts.depth or len(visual.transformer.resblocks)
+    prompts = depth * config.prompts.tokens * width
+    decoders = len(config.stages) * config.decoders_per_stage
+    hidden = decoders * config.decoder.layers * config.decoder.expansion * joint**2
+    spectral = config.spectral.grid**2 * width if config.host == "spt-seg" else 0
+    return 4 * (prompts + hidden + spectral)
 
 
 def scaled_stages(stages: Sequence[Sequence[int]], depth: int) -> list[list[int]]:
