@@ -29,6 +29,15 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
 
 
+def existing_file(given: str | Path) -> Path | None:
+    """The file at a path as the user wrote it, `~` resolved; None: there is none, or the path is one of no file."""
+    try:
+        file = Path(given).expanduser()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):
+        return None
+
+
 def json_text(record: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
     """Write values as JSON with a last line's end; NaN and infinity, which JSON does not have, become null.
 

@@ -58,7 +58,7 @@ class ClipDescription(Section):
     weights: _Text | None
     settings: Annotated[dict[str, Any], Field(alias="model_config"), AfterValidator(_has_towers)]
     """open_clip's settings; the key in the file is `model_config`."""
-    settings_sha256: Annotated[_Sha256 | None, Field(alias="model_config_sha256")] = None
+    settings_sha256: Annotated[_Sha256, Field(alias="model_config_sha256")] = ""
     """Hash of the settings, whose defaults would silently stand in for what is deleted there."""
     sha256: _Sha256
     """Hash of the weights."""
@@ -69,7 +69,7 @@ class ClipDescription(Section):
 
     @model_validator(mode="after")
     def _check_settings(self) -> Self:
-        if self.settings_sha256 not in {None, hash_of_settings(self.settings)}:
+        if self.settings_sha256 not in {"", hash_of_settings(self.settings)}:
             raise ValueError("model_config is not what was written here, as its model_config_sha256 tells")
         return self
 
@@ -95,6 +95,8 @@ class SplitDescription(Section):
         names = [entry.name for entry in self.classes]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f'classes: "{repeated[0]}" is listed more than once')
+        if len(set(self.unseen)) < len(self.unseen):
+            raise ValueError("unseen: a class is listed more than once")
         if unknown := [name for name in self.unseen if name not in names]:
             raise ValueError(f'unseen: "{unknown[0]}" is none of the classes.{closest(unknown[0], names)}')
         if set(names) == set(self.unseen):
@@ -144,7 +146,7 @@ def read_config(folder: Path) -> Description:
         content["recipe"] = without_retired(content["recipe"], any_value=True)
     source = f'"{file}", which is damaged or of another version'
     try:
-        description = Description.model_validate_json(json.dumps(content), strict=True)
+        description = Description.model_validate_json(json.dumps(content, ensure_ascii=False), strict=True)
     except ValidationError as error:
         raise UserError(explain_mistakes(error, source, Description)) from error
     if missing := [f"{key}: is missing" for key in _left_out(description)]:
@@ -164,7 +166,8 @@ def _content(folder: Path) -> dict[str, Any]:
         hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else ""
         raise UserError(f'"{folder}" is no checkpoint folder: it {found}.{hint}')
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
         raise UserError(f'"{file}" cannot be read: {error.strerror or error}.') from error
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError, closest
+from cascade_clip.files import existing_file
 
 SUFFIX = ".toml"
 TABLES = "tables"
@@ -25,6 +26,7 @@ RETIRED = {("data", "views"): None, ("train", "cache_features"): False}
 DEEPEST = 50
 """Most levels of tables and lists in a file; recipes have five."""
 _TOO_DEEP = f"its values are nested more than {DEEPEST} levels deep"
+_TOO_LONG = "a whole number in it has more than 64 bits"
 
 
 def recipes_folder() -> Path:
@@ -53,8 +55,8 @@ def recipe_file(name_or_file: str) -> Path:
     shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
     if name_or_file in recipe_names():
         return shipped
-    file = Path(name_or_file).expanduser()
-    if not file.is_file():
+    file = existing_file(name_or_file)
+    if file is None:
         raise UserError(
             f'There is no recipe "{name_or_file}", neither by name nor as a file.'
             f"{closest(name_or_file, recipe_names())}"
@@ -154,10 +156,12 @@ def _parse_toml(text: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     except ValueError as error:
-        raise ValueError("a whole number in it has thousands of digits") from error
+        raise ValueError(_TOO_LONG) from error
     level: list[Any] = [content]
     for _ in range(DEEPEST):
         level = [child for value in level for child in _children(value)]
+        if any(isinstance(value, int) and value.bit_length() > 64 for value in level):
+            raise ValueError(_TOO_LONG)
     if level:
         raise ValueError(_TOO_DEEP)
     return content
@@ -172,8 +176,8 @@ def _read_with_base(file: Path) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    beside = file.parent / str(base)
-    below = read_toml(beside if beside.is_file() else recipe_file(str(base)), "recipe")
+    beside = existing_file(file.parent / str(base))
+    below = read_toml(beside or recipe_file(str(base)), "recipe")
     if "extends" in below:
         raise UserError(f'"{file}" extends "{base}", which extends another recipe itself: one level is allowed.')
     # Which figure of the paper a recipe reproduces is its own claim: what extends it changes something.

@@ -209,6 +209,8 @@ def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp
         (("recipe", "train", "lr"), -1, "recipe.train.lr: more than 0.0 is expected (got -1)"),
         (("recipe", "train", "batch"), True, "recipe.train.batch: a number is expected (got True)"),
         (("recipe", "data", "mean", 0), float("nan"), "recipe.data.mean.0: a finite number is expected (got nan)"),
+        (("split", "unseen"), ["red circle", "red circle"], "split: unseen: a class is listed more than once"),
+        (("clip", "model_config_sha256"), None, "clip.model_config_sha256: text is expected"),
         (("clip", "extra"), 1, "clip.extra: unknown key."),
         (("clip", "model_config", "quick_gelu"), False, "model_config is not what was written here"),
     ],

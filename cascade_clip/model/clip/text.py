@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.class_names import spoken_form
 from cascade_clip.errors import UserError, closest
-from cascade_clip.files import cache_folder, write_files
+from cascade_clip.files import cache_folder, existing_file, write_files
 from cascade_clip.model.clip.load import Clip
 
 log = logging.getLogger(__name__)
@@ -239,8 +239,8 @@ def templates_of(name_or_file: str) -> tuple[str, ...]:
     """
     if name_or_file in TEMPLATE_SETS:
         return TEMPLATE_SETS[name_or_file]()
-    file = Path(name_or_file).expanduser()
-    if not file.is_file():
+    file = existing_file(name_or_file)
+    if file is None:
         raise UserError(
             f'"{name_or_file}" is neither a set of text templates nor a file.{closest(name_or_file, TEMPLATE_SETS)}'
         )
