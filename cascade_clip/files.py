@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path, user_data_path
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 
 DATA_VARIABLE = "CASCADE_CLIP_DATA"
 CACHE_VARIABLE = "CASCADE_CLIP_CACHE"
@@ -27,15 +28,6 @@ def cache_folder() -> Path:
     """Folder of files that can be made again: `$CASCADE_CLIP_CACHE`, else the user's cache folder of the system."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given).expanduser() if given else user_cache_path("cascade-clip", appauthor=False)
-
-
-def existing_file(given: str | Path) -> Path | None:
-    """The file at a path as the user wrote it, `~` resolved; None: there is none, or the path is one of no file."""
-    try:
-        file = Path(given).expanduser()
-        return file if file.is_file() else None
-    except (OSError, RuntimeError):
-        return None
 
 
 def json_text(record: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
@@ -80,6 +72,30 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in waiting.values():
             temporary.unlink(missing_ok=True)
+
+
+def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:
+    """Take a path as the user wrote it, with `~` resolved. It need not exist.
+
+    Args:
+        given: The path.
+        what: How a message begins: an option of the command line, or "The recipe".
+        beside: Gives another path, which must be usable too.
+
+    Raises:
+        UserError: It is empty, or no path that this system can look up: a name that is too long, a folder that may not
+            be looked into, links in a circle, `~NAME` of nobody.
+    """
+    if not str(given).strip():
+        raise UserError(f"{what} is empty: give a path.")
+    try:
+        path = Path(given).expanduser()
+        for looked_up in (path, *([beside(path)] if beside else [])):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                looked_up.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f'{what} "{given}" cannot be used: {reason_of(error)}.') from error
+    return path
 
 
 def check_folder(folder: Path, option: str) -> None:

@@ -47,7 +47,7 @@ def bench(
     ] = None,
     images: Annotated[int | None, typer.Option("--images", min=1, help="Images of eval and prepare.")] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds that count.")] = 7,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="PyTorch's threads.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's threads.")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of prepare.")] = 1,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",

@@ -100,7 +100,7 @@ def cka(
     batch: Annotated[
         int, typer.Option("--batch", min=FEWEST_IMAGES, help="Images a batch of the unbiased estimator.")
     ] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**31 - 1, help="Decides which patches are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which patches are drawn.")] = 0,
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",

@@ -13,10 +13,8 @@ from cascade_clip.errors import UserError
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
-MOST_BLOCKS = 1000
-"""More than any CLIP has."""
-LONGEST_PART = 20
-"""Characters of a stage; Python refuses to read thousands of digits."""
+_BLOCK = re.compile(r"[1-9][0-9]{0,2}")
+"""Number of a block; no tower has a thousand."""
 
 
 def import_upstream(
@@ -85,9 +83,8 @@ def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
         return None
     stages = []
     for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip(), re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match and len(part) < LONGEST_PART else (0, 0)
-        if not 1 <= first <= last <= MOST_BLOCKS:
+        first, _, last = part.strip().partition("-")
+        if not (_BLOCK.fullmatch(first) and _BLOCK.fullmatch(last or first) and int(first) <= int(last or first)):
             raise UserError(f'--stages "{text}" is not understood at "{part.strip()}": write blocks like 6-8,9-11,12.')
-        stages.append(tuple(range(first, last + 1)))
+        stages.append(tuple(range(int(first), int(last or first) + 1)))
     return tuple(stages)

@@ -34,7 +34,7 @@ StreamOption = Annotated[
     bool, typer.Option("--stream", help="Read a dataset of the Hub from there, keeping nothing on the disk.")
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=2**31 - 1, help="One seed decides everything.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, check_folder, data_folder, existing_file, json_text, write_files
+from cascade_clip.files import cache_folder, check_folder, data_folder, json_text, write_files
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
@@ -66,10 +66,3 @@ def test_json_has_neither_nan_nor_infinity(tmp_path: Path):
     assert "straße" in text
     assert json_text({"a": [1]}, indent=None) == '{"a": [1]}\n'
     assert json.loads(json_text({"file": "\udcff.png"}).encode()) == {"file": "\udcff.png"}
-
-
-def test_a_path_that_cannot_be_one_is_no_file(tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    assert existing_file(str(tmp_path / "file")) == tmp_path / "file"
-    for given in ("", "n" * 300, "a\0b", "~nobody/file", tmp_path, tmp_path / "file" / "x", tmp_path / "none"):
-        assert existing_file(given) is None

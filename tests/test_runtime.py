@@ -14,7 +14,7 @@ from cascade_clip import runtime
 from cascade_clip.analysis.layer_similarity import SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet
 from cascade_clip.analysis.observed_model import observed_model
-from cascade_clip.bench.settings import BenchSettings, parse_size
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe
@@ -99,13 +99,6 @@ def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> No
 def test_measurements_beyond_the_memory(settings: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes at least"):
         build_workload(BenchSettings("predict", **settings), tmp_path)
-
-
-def test_sizes_that_are_none() -> None:
-    assert parse_size("480x640") == (480, 640)
-    for given in ("", "480", "0x1", "-1x1", "²x3", "1x2x3", "9" * 5000 + "x1", "1.5x2"):
-        with pytest.raises(UserError, match="--size is HEIGHTxWIDTH"):
-            parse_size(given)
 
 
 def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import existing_file
+from cascade_clip.files import usable_path
 
 
 def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tens
     Raises:
         UserError: No file, a file that needs `trust_pickle`, or one without a state dict.
     """
-    if existing_file(file) is None:
+    if not usable_path(file, "The checkpoint").is_file():
         raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')
     state = _read_safetensors(file) if _is_safetensors(file) else _read_pickle(file, trust_pickle=trust_pickle)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.schema import Recipe
-from cascade_clip.errors import UserError, closest
-from cascade_clip.files import existing_file
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import usable_path
 
 SUFFIX = ".toml"
 TABLES = "tables"
@@ -55,8 +55,8 @@ def recipe_file(name_or_file: str) -> Path:
     shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
     if name_or_file in recipe_names():
         return shipped
-    file = existing_file(name_or_file)
-    if file is None:
+    file = usable_path(name_or_file, "The recipe")
+    if not file.is_file():
         raise UserError(
             f'There is no recipe "{name_or_file}", neither by name nor as a file.'
             f"{closest(name_or_file, recipe_names())}"
@@ -140,7 +140,7 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
             raise UserError(f'The {what} "{file}" cannot be read: it is {"a folder" if file.is_dir() else "no file"}.')
         return _parse_toml(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f'The {what} "{file}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'The {what} "{file}" cannot be read: {reason_of(error)}.') from error
     except UnicodeDecodeError as error:
         raise UserError(f'The {what} "{file}" is no UTF-8 text: save it in this encoding.') from error
     except ValueError as error:
@@ -176,8 +176,8 @@ def _read_with_base(file: Path) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    beside = existing_file(file.parent / str(base))
-    below = read_toml(beside or recipe_file(str(base)), "recipe")
+    beside = usable_path(file.parent / str(base), "The extended recipe")
+    below = read_toml(beside if beside.is_file() else recipe_file(str(base)), "recipe")
     if "extends" in below:
         raise UserError(f'"{file}" extends "{base}", which extends another recipe itself: one level is allowed.')
     # Which figure of the paper a recipe reproduces is its own claim: what extends it changes something.

@@ -23,7 +23,7 @@ from cascade_clip.config.recipes import SUFFIX, TABLES, read_toml, recipes_folde
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures
-from cascade_clip.files import existing_file
+from cascade_clip.files import usable_path
 
 Mode = Literal["inductive", "transductive", "supervised", "training-free"]
 BASE = "cascade-zegclip"
@@ -120,8 +120,9 @@ def read_table(name_or_file: str) -> Table:
             in one message, each with its row).
     """
     shipped = name_or_file in table_names()
-    file = existing_file(recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else name_or_file)
-    if file is None:
+    place = recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else name_or_file
+    file = usable_path(place, "The table")
+    if not file.is_file():
         raise UserError(
             f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
             f"{closest(name_or_file, table_names())}"
@@ -133,7 +134,9 @@ def read_table(name_or_file: str) -> Table:
     if problems := _problems(table):
         raise UserError("\n".join([f'The table "{file}" cannot be used:', *(f"  {line}" for line in problems)]))
     rows = tuple(
-        row.model_copy(update={"recipe": str(beside)}) if (beside := existing_file(file.parent / row.recipe)) else row
+        row.model_copy(update={"recipe": str(beside)})
+        if (beside := usable_path(file.parent / row.recipe, "The recipe of a row")).is_file()
+        else row
         for row in table.rows
     )
     return table.model_copy(update={"rows": rows})

@@ -19,7 +19,7 @@ from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
-from cascade_clip.files import existing_file
+from cascade_clip.files import usable_path
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
@@ -239,7 +239,7 @@ def _with_lasting_places(recipe: Recipe) -> Recipe:
     changes = {}
     if (address := HubAddress.parse(str(recipe.data.dataset))) is not None:
         changes["dataset"] = str(address.pinned())
-    if recipe.data.split is not None and (file := existing_file(recipe.data.split)) is not None:
+    if recipe.data.split is not None and (file := usable_path(recipe.data.split, "The split")).is_file():
         changes["split"] = str(file.resolve())
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}) if changes else recipe
 

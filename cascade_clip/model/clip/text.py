@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.class_names import spoken_form
-from cascade_clip.errors import UserError, closest
-from cascade_clip.files import cache_folder, existing_file, write_files
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import cache_folder, usable_path, write_files
 from cascade_clip.model.clip.load import Clip
 
 log = logging.getLogger(__name__)
@@ -239,17 +239,15 @@ def templates_of(name_or_file: str) -> tuple[str, ...]:
     """
     if name_or_file in TEMPLATE_SETS:
         return TEMPLATE_SETS[name_or_file]()
-    file = existing_file(name_or_file)
-    if file is None:
+    file = usable_path(name_or_file, "The templates")
+    if not file.is_file():
         raise UserError(
             f'"{name_or_file}" is neither a set of text templates nor a file.{closest(name_or_file, TEMPLATE_SETS)}'
         )
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f'The template file "{file}" cannot be read: {error.strerror or error}.') from error
-    except UnicodeDecodeError as error:
-        raise UserError(f'The template file "{file}" is no UTF-8 text: write a sentence with {{}} a line.') from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'The template file "{file}" cannot be read as text: {reason_of(error)}.') from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
         if line.count("{}") != 1:

@@ -131,7 +131,7 @@ def test_template_sets(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='Did you mean "multi"'):
         templates_of("mutli")
     own.write_bytes("a photo of a {}".encode("utf-16"))
-    with pytest.raises(UserError, match="is no UTF-8 text: write a sentence"):
+    with pytest.raises(UserError, match="cannot be read as text: 'utf-8' codec"):
         templates_of(str(own))
 
 
