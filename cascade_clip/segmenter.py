@@ -206,7 +206,7 @@ class CascadeCLIP:
 
         Raises:
             UserError: None of the three, classes and split together, names that cannot be embedded, or embeddings of
-                another shape than (K, C).
+                another shape than (K, C) or with values that are not finite.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
@@ -261,4 +261,6 @@ class CascadeCLIP:
         joint = self.clip.visual.proj.shape[1]
         if text.ndim != 2 or text.shape[1] != joint or not len(text):
             raise UserError(f"Text embeddings of shape {tuple(text.shape)} do not fit: (classes, {joint}) is expected.")
+        if not text.isfinite().all():
+            raise UserError("Text embeddings hold values that are NaN or infinite: give finite ones.")
         return text.float().to(self.device)

@@ -56,7 +56,7 @@ class DatasetInfo(Section):
     name: str
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...] | None = None
-    ignore: int = 255
+    ignore: Literal[255] = 255
     options: dict[str, str | int | float | bool | list[str] | None]
     """How the dataset was made, for the reader's information."""
     sources: tuple[SourceFile, ...]
