@@ -56,6 +56,11 @@ def repr_name(name: str) -> str:
     return f'"{name}"'
 
 
+def reason_of(error: BaseException) -> str:
+    """Why the system refused: "Permission denied" of an `OSError`, else the first line of the message."""
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """First line of another library's message, at most 200 characters, or the name of the error where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

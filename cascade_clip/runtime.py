@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import platform
 import random
+import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import psutil
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -19,6 +22,8 @@ from cascade_clip.errors import UserError, closest
 
 logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
+_MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says how much memory a container may use."""
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -34,9 +39,11 @@ def resolve_device(name: str = "auto") -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (index and not index.isdigit()):
-        raise UserError(f'"{name}" is no device.{closest(name, ["auto", "cpu", "cuda", "mps"])}')
+    parts = re.fullmatch(r"(?:cpu|mps)|(cuda)(?::(\d{1,4}))?", name, re.ASCII)
+    if parts is None:
+        hint = " Only CUDA devices have numbers." if name.startswith(("cpu:", "mps:")) else ""
+        raise UserError(f'"{name}" is no device.{hint or closest(name, ["auto", "cpu", "cuda", "cuda:0", "mps"])}')
+    kind, index = parts[1] or name, parts[2]
     if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count() if cuda else 0):
         raise UserError(
             f'The device "{name}" is not available: PyTorch sees {count} CUDA devices. Use --device auto or cpu.'
@@ -82,6 +89,33 @@ def _warn_of_slow_bf16() -> None:
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     if x86 and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         logger.warning("This processor has no instructions for bf16: --precision fp32 is faster here.")
+
+
+def check_memory(needed: int, what: str, way_out: str) -> None:
+    """Refuse work that cannot fit into the memory of this machine, before any of it is allocated.
+
+    Args:
+        needed: Bytes that it takes at least.
+        what: What takes them, as a sentence begins with it.
+        way_out: What to give instead.
+
+    Raises:
+        UserError: The machine, or the container, has fewer bytes.
+    """
+    if needed > (available := _memory()):
+        raise UserError(
+            f"{what} takes at least {needed / 1e9:,.1f} GB of memory, and this machine has {available / 1e9:,.1f} GB:"
+            f" {way_out}."
+        )
+
+
+def _memory() -> int:
+    """Bytes of memory of the machine, or of the container where that may use less."""
+    limits = [int(psutil.virtual_memory().total)]
+    for file in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):
+            limits.append(int(file.read_text(encoding="ascii")))
+    return min(limits)
 
 
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

@@ -34,7 +34,7 @@ from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_classe
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.training_free import Method
-from cascade_clip.runtime import resolve_device, resolve_precision
+from cascade_clip.runtime import check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
 
@@ -163,6 +163,10 @@ class CascadeCLIP:
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
         inference, patch = self.recipe.inference, self.network.patch_size
         side = -(-inference.crop // patch) * patch
+        windows = f"{inference.window_batch:,} windows of {side:,} x {side:,} pixels"
+        check_memory(
+            3 * 4 * side**2 * inference.window_batch, windows, "lower inference.crop or inference.window_batch"
+        )
         return warm_up(self.network, text.to(self.device), side=side, batches=inference.window_batch, dtype=self.dtype)
 
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:
@@ -216,7 +220,8 @@ class CascadeCLIP:
 
         Raises:
             UserError: None of the three, classes and split together, names that cannot be embedded, embeddings of
-                another shape than (K, C), or a background for a trained model, whose scores need none.
+                another shape than (K, C) or with values that are not finite, or a background for a trained model, whose
+                scores need none.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
@@ -340,4 +345,6 @@ class CascadeCLIP:
         joint = self.clip.visual.proj.shape[1]
         if text.ndim != 2 or text.shape[1] != joint or not len(text):
             raise UserError(f"Text embeddings of shape {tuple(text.shape)} do not fit: (classes, {joint}) is expected.")
+        if not text.isfinite().all():
+            raise UserError("Text embeddings hold values that are NaN or infinite: give finite ones.")
         return text.float().to(self.device)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cascade_clip.checkpoint import upstream
+from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
+
+_BLOCK = re.compile(r"[1-9][0-9]{0,2}")
+"""Number of a block; no tower has a thousand."""
 
 
 def import_upstream(
@@ -54,7 +58,8 @@ def import_upstream(
     options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
     recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
-    imported = upstream.import_state_dict(upstream.read_state_dict(file, trust_pickle=trust_pickle), options)
+    state = upstream_file.read_state_dict(file, trust_pickle=trust_pickle)
+    imported = upstream.import_state_dict(state, options)
     upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
@@ -79,7 +84,7 @@ def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
     stages = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or int(last or first) < int(first):
+        if not (_BLOCK.fullmatch(first) and _BLOCK.fullmatch(last or first) and int(first) <= int(last or first)):
             raise UserError(f'--stages "{text}" is not understood at "{part.strip()}": write blocks like 6-8,9-11,12.')
         stages.append(tuple(range(int(first), int(last or first) + 1)))
     return tuple(stages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
 from cascade_clip.evaluation import scores as scoring
+from cascade_clip.files import json_text
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip_cli.console import stdout
 
@@ -164,8 +164,8 @@ def swatch(colour: tuple[int, int, int]) -> Text:
 
 
 def write_json(path: Path, record: Any) -> None:
-    """Write a result as JSON, as `write_text` does; NaN is not JSON and is refused."""
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    """Write a result as JSON, as `write_text` does; NaN and infinity become null."""
+    write_text(path, json_text(record).rstrip("\n"))
 
 
 def write_text(path: Path, text: str) -> None:

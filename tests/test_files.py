@@ -1,3 +1,5 @@
+import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, check_folder, data_folder, write_files
+from cascade_clip.files import cache_folder, check_folder, data_folder, json_text, write_files
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
@@ -50,3 +52,17 @@ def test_a_folder_of_others_is_told(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="you may not write in"):
         check_folder(tmp_path / "x", "--report")
+
+
+def test_json_has_neither_nan_nor_infinity(tmp_path: Path):
+    record = {"loss": math.nan, "all": [1.5, -math.inf, (math.inf, "NaN")], "name": "straße", 3: None}
+    text = json_text(record)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "loss": None,
+        "all": [1.5, None, [None, "NaN"]],
+        "name": "straße",
+        "3": None,
+    }
+    assert "straße" in text
+    assert json_text({"a": [1]}, indent=None) == '{"a": [1]}\n'
+    assert json.loads(json_text({"file": "\udcff.png"}).encode()) == {"file": "\udcff.png"}

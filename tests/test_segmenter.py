@@ -91,6 +91,7 @@ def test_devices_and_precisions_that_are_refused(tiny_model: CascadeCLIP, given:
         ({"classes": ["a", "A"]}, '"a" is given twice'),
         ({"split": "vok"}, 'Did you mean "voc"'),
         ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
+        ({"text_embeddings": torch.full((2, 32), torch.nan)}, "hold values that are NaN or infinite"),
         ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but text embeddings of shape"),
     ],
 )

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade_clip.analysis.cka import FEWEST_SAMPLES, BatchHsic, MinibatchCka, batch_hsic, linear_cka
-from cascade_clip.analysis.layer_tokens import ImageSet, LayerTokens, token_batches
+from cascade_clip.analysis.layer_tokens import IMAGES_AT_ONCE, ImageSet, LayerTokens, token_batches
 from cascade_clip.analysis.observed_model import LayerKind, ObservedModel, TokenKind
 from cascade_clip.errors import UserError
 from cascade_clip.progress import Progress
+from cascade_clip.runtime import check_memory
 
 Estimator = Literal["exact", "unbiased"]
 
@@ -159,6 +160,7 @@ def layer_similarities(
     processes = processes or ProcessGroup()
     models = (model,) if other is None else (model, other)
     grid = _grid(model, settings)
+    _check_memory(models, images, settings, grid)
     patches = min(settings.patches or grid**2, grid**2)
     comparisons = [c for tokens in settings.tokens for c in _comparisons(models, settings, tokens, images, patches)]
     batches = np.array_split(np.arange(images.count), max(1, images.count // settings.batch))
@@ -184,6 +186,18 @@ def layer_similarities(
             done = min(start + processes.world, len(batches))
             progress(int(batches[done - 1][-1]) + 1, images.count, f"batch {done} of {len(batches)}")
     return [c.similarity(images.count) for c in comparisons] if processes.rank == 0 else []
+
+
+def _check_memory(models: Sequence[ObservedModel], images: ImageSet, settings: SimilaritySettings, grid: int) -> None:
+    """Compare the pixels of a batch, and of the images that are encoded at once, with this machine's memory."""
+    batch = min(images.count, settings.batch)
+    pixels = sum((grid * model.encoder.patch_size) ** 2 for model in models)
+    side = settings.side or models[0].side
+    check_memory(
+        3 * pixels * (batch + 4 * min(batch, IMAGES_AT_ONCE)),
+        f"A batch of {batch:,} images of {side:,} x {side:,} pixels",
+        "give a smaller --size or --batch",
+    )
 
 
 def _grid(model: ObservedModel, settings: SimilaritySettings) -> int:

@@ -11,7 +11,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.checkpoint.folder import CONFIG
+from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.image_encoder import ImageEncoder, ImageFeatures
 from cascade_clip.model.clip.load import BUNDLED, model_config_of

@@ -34,6 +34,7 @@ from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.sliding_window import window_boxes
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.runtime import check_memory
 
 TOWER, COPY = "bare tower", "plain copy"
 PLAIN, COMPILED = ", plain", ", compiled"
@@ -83,6 +84,10 @@ def build_workload(settings: BenchSettings, folder: Path) -> Workload:
     Raises:
         UserError: A model, size, device or precision that cannot be had.
     """
+    (height, width), batch = settings.size, settings.batch or 1
+    images = f"A batch of {batch:,} images of {height:,} x {width:,} pixels"
+    check_memory(3 * 4 * batch * height * width, images, "give a smaller --size or --batch")
+    check_memory(4 * 2**8 * settings.class_count, f"A vocabulary of {settings.class_count:,} classes", "give fewer")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return _WORKLOADS[settings.kind](settings, folder)

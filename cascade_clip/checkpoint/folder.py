@@ -5,31 +5,34 @@ See cascade_clip/README.md, section 4.5.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jinja2
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import cascade_clip
-from cascade_clip.config.recipes import explain_mistakes, without_retired
+from cascade_clip.checkpoint.description import (
+    ClipDescription,
+    Description,
+    SplitDescription,
+    hash_of_settings,
+    read_config,
+    write_config,
+)
 from cascade_clip.config.schema import Recipe
-from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
+from cascade_clip.model.weights import check_weights
 
-FORMAT_VERSION = 1
-CONFIG = "config.json"
 MODEL = "model.safetensors"
 CLIP = "clip.safetensors"
 CARD = "README.md"
@@ -85,22 +88,23 @@ def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: boo
     identity = checkpoint.clip.identity
     # The bundled CLIP's name is enough: it comes with every installation, and its hash is checked on loading.
     stored = include_clip if include_clip is not None else not (identity.by_name or identity.architecture == BUNDLED)
-    config = {
-        "format_version": FORMAT_VERSION,
-        "tool": f"cascade-clip {cascade_clip.__version__}",
-        "licence": checkpoint.licence,
-        "clip": {
-            "architecture": identity.architecture,
-            "weights": identity.weights,
-            "model_config": identity.model_config,
-            "sha256": identity.sha256,
-            "text": identity.has_text,
-            "stored": stored,
-        },
-        "split": _split_to_json(checkpoint.split),
-        "recipe": checkpoint.recipe.model_dump(mode="json"),
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    clip = ClipDescription(
+        architecture=identity.architecture,
+        weights=identity.weights,
+        settings=identity.model_config,
+        settings_sha256=hash_of_settings(identity.model_config),
+        sha256=identity.sha256,
+        text=identity.has_text,
+        stored=stored,
+    )
+    description = Description(
+        tool=f"cascade-clip {cascade_clip.__version__}",
+        licence=checkpoint.licence,
+        clip=clip,
+        split=None if checkpoint.split is None else SplitDescription.of(checkpoint.split),
+        recipe=checkpoint.recipe,
+    )
+    write_config(folder, description)
     if stored:
         _save_clip(checkpoint.clip, folder)
 
@@ -117,85 +121,50 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             " checkpoint that it was exported from."
         )
     description = read_description(folder)
-    try:
-        return replace(description, tensors=load_file(folder / MODEL))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'"{folder / MODEL}" cannot be read ({error}): copy the checkpoint again.') from error
+    return replace(description, tensors=_read_tensors(folder / MODEL))
 
 
 def read_description(folder: Path) -> Checkpoint:
     """Read the result of `write_description`, a checkpoint without tensors; errors as of `load_checkpoint`."""
-    config = _read_config(folder)
-    try:
-        recipe = _stored_recipe(config)
-        split = _split_from_json(config["split"])
-        clip = _load_clip(folder, config["clip"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise _damaged(folder, error) from error
-    except (SafetensorError, OSError) as error:
-        raise UserError(f'"{folder / CLIP}" cannot be read ({error}): copy the folder again.') from error
-    return Checkpoint(recipe, clip, {}, split, str(config.get("licence", "unknown")))
+    config = read_config(folder)
+    clip = _load_clip(folder, config.clip)
+    split = None if config.split is None else config.split.split()
+    return Checkpoint(config.recipe, clip, {}, split, config.licence)
 
 
 def recipe_of_checkpoint(folder: Path) -> Recipe:
     """Read only the recipe that a checkpoint was trained with; errors as of `load_checkpoint`."""
-    config = _read_config(folder)
-    try:
-        return _stored_recipe(config)
-    except (KeyError, ValidationError) as error:
-        raise _damaged(folder, error) from error
+    return read_config(folder).recipe
 
 
-def _stored_recipe(config: Mapping[str, Any]) -> Recipe:
-    return Recipe.model_validate(without_retired(config["recipe"], any_value=True))
-
-
-def _damaged(folder: Path, error: Exception) -> UserError:
-    if isinstance(error, ValidationError):
-        return UserError(
-            explain_mistakes(error, f'"{folder / CONFIG}", which is damaged or of another version', Recipe)
-        )
-    return UserError(f'"{folder / CONFIG}" is damaged: {" ".join(str(error).split())[:200]}.')
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / CONFIG
-    if not file.is_file():
-        found = "has no config.json" if folder.is_dir() else "does not exist"
-        hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else ""
-        raise UserError(f'"{folder}" is no checkpoint folder: it {found}.{hint}')
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        version = int(config["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'"{file}" is not a checkpoint of Cascade-CLIP: no "format_version" can be read.') from error
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f'"{folder}" has checkpoint format {version}, written by {config.get("tool", "a newer version")}; this'
-            f" version reads up to {FORMAT_VERSION}: update with `pip install --upgrade cascade-clip`."
-        )
-    return dict(config)
-
-
-def _load_clip(folder: Path, entry: Mapping[str, Any]) -> Clip:
-    if entry["stored"]:
+def _load_clip(folder: Path, entry: ClipDescription) -> Clip:
+    if entry.stored:
         vocabulary = folder / VOCABULARY_FILE
         clip = from_parts(
-            entry["architecture"],
-            entry["weights"],
-            entry["model_config"],
-            load_file(folder / CLIP),
+            entry.architecture,
+            entry.weights,
+            entry.settings,
+            _read_tensors(folder / CLIP),
             vocabulary=vocabulary if vocabulary.exists() else None,
         )
     else:
-        clip = load_clip(entry["architecture"], entry["weights"])
-    if clip.identity.sha256 != entry["sha256"]:
+        clip = load_clip(entry.architecture, entry.weights)
+    if clip.identity.sha256 != entry.sha256:
         raise UserError(
-            f'The CLIP weights found for "{entry["architecture"]}" are not those that "{folder}" was trained on'
-            f" (hash {clip.identity.sha256[:12]}…, expected {entry['sha256'][:12]}…): the masks would be wrong. Delete"
+            f'The CLIP weights found for "{entry.architecture}" are not those that "{folder}" was trained on'
+            f" (hash {clip.identity.sha256[:12]}…, expected {entry.sha256[:12]}…): the masks would be wrong. Delete"
             " the cached download and let it be fetched again, or use the toolkit's version that trained the model."
         )
     return clip
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'"{file}" cannot be read ({error}): copy the checkpoint again.') from error
+    check_weights(tensors, f'"{file}"')
+    return tensors
 
 
 def _save_clip(clip: Clip, folder: Path) -> None:
@@ -231,17 +200,6 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _split_to_json(split: Split | None) -> dict[str, Any] | None:
-    return None if split is None else asdict(split) | {"unseen": sorted(split.unseen)}
-
-
-def _split_from_json(entry: Mapping[str, Any] | None) -> Split | None:
-    if entry is None:
-        return None
-    classes = tuple(ClassEntry(c["name"], c["prompt"], tuple(c["colour"])) for c in entry["classes"])
-    return Split(entry["name"], entry["dataset"], classes, frozenset(entry["unseen"]))
 
 
 def _model_card(checkpoint: Checkpoint, scores: Mapping[str, float]) -> str:

@@ -1,8 +1,7 @@
-"""Import of checkpoints of the released Cascade-CLIP, ZegCLIP and SPT-SEG (mmcv pickles), which execute nothing."""
+"""Import of the released Cascade-CLIP's, ZegCLIP's and SPT-SEG's checkpoints, every tensor accounted for."""
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
@@ -31,7 +29,9 @@ from cascade_clip.data.catalogue import find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip, from_parts, load_clip, split_clip_name
+from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork, list_mismatches
+from cascade_clip.model.weights import check_weights
 
 LICENCE = "cc-by-nc-4.0"
 """The released weights' licence: no commercial use."""
@@ -40,6 +40,20 @@ SPECTRAL = "backbone.complex_weight"
 """The tensor that only SPT-SEG has; its first axis is the side of the grid."""
 HIGH_FREQUENCIES = r"decode_head\..*layers\.0\.hlfs\.h_qkv\.weight"
 """Query, key and value of SPT-SEG's one head for high frequencies, stacked: three times the head's width in rows."""
+LINEAR = r"decode_head\..*layers\.0\.linear1\.weight"
+"""The hidden layer of a decoder's first feed-forward part."""
+_AXES = {
+    r"backbone\.conv1\.weight": 4,
+    r"backbone\.(positional_embedding|proj)": 2,
+    r"backbone\.(deep_)?prompt_embeddings": 3,
+    re.escape(TAP_PROJECTIONS): 3,
+    re.escape(SPECTRAL): 4,
+    HIGH_FREQUENCIES: 2,
+    LINEAR: 2,
+    r"decode_head\.weights_s\d+": 1,
+    r"text_encoder\.(token_embedding\.weight|positional_embedding)": 2,
+}
+"""How many axes the tensors have that the architecture is read from."""
 
 
 @dataclass(frozen=True)
@@ -80,57 +94,47 @@ class ImportedModel:
     dropped_numbers: int
 
 
-def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """Read the tensors of an mmcv pickle `{meta, state_dict, optimizer}` or of a safetensors file.
-
-    Args:
-        file: The released `.pth`.
-        trust_pickle: Let the file execute what it pickles; only for files whose source is trusted.
-
-    Raises:
-        UserError: No file, a file that needs `trust_pickle`, or one without a state dict.
-    """
-    if not file.is_file():
-        raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
-    except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) and (unsafe := re.search(r"GLOBAL (\S+)", str(error))):
-            raise UserError(
-                f'"{file}" pickles more than tensors and plain values ({unsafe[1]}), which could run any program on'
-                " loading. If you trust where it comes from, repeat the command with --trust-pickle."
-            ) from error
-        raise UserError(
-            f'"{file}" is no readable PyTorch checkpoint: it is broken, cut off or another kind of file.'
-        ) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not state or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise UserError(f'"{file}" holds no "state_dict" of tensors; an mmcv checkpoint was expected.')
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
-
-
 def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None = None) -> ImportedModel:
     """Build the network of a released state dict (names of SPEC section 8) and load it, every tensor accounted for.
 
     Raises:
-        UserError: Missing, unexpected or misshapen tensors (all listed), or heads that cannot be determined.
+        UserError: Missing, unexpected or misshapen tensors (all listed), numbers that cannot be weights, or heads that
+            cannot be determined or do not fit.
     """
     options = options or ImportOptions()
     needed = ("backbone.conv1.weight", "backbone.positional_embedding", "backbone.proj", *PROMPTS)
     if missing := [name for name in needed if name not in state]:
         raise UserError(_mismatch(missing, []))
+    _check_axes(state)
     config = _model_config(state, options)
     layout = _layout(state, config)
     clip_state, own_state, dropped, unexpected = _sort_tensors(state, layout)
     if unexpected:
         raise UserError(_mismatch([], sorted(unexpected)))
+    check_weights({name: tensor for name, tensor in state.items() if name not in dropped}, "The file")
     clip = _clip(clip_state, state, options)
     network = build_network(config, clip.visual)
     network.load_own_tensors(own_state)
     numbers = sum(state[name].numel() for name in dropped)
     return ImportedModel(network.eval(), clip, config, tuple(sorted(dropped)), numbers)
+
+
+def _check_axes(state: Mapping[str, Tensor]) -> None:
+    """Check the tensors that the architecture is read from; all others are compared with it later."""
+    wrong = [
+        f"{name}: {tuple(tensor.shape)}, {axes} {'axes' if axes > 1 else 'axis'} expected"
+        for name, tensor in state.items()
+        for pattern, axes in _AXES.items()
+        if re.fullmatch(pattern, name) and (tensor.ndim != axes or not tensor.numel())
+    ]
+    if wrong:
+        raise UserError(f"The file's tensors have other shapes than released ones: {'; '.join(wrong[:10])}.")
+    prompts, deep, positions = (state[name] for name in (*PROMPTS, "backbone.positional_embedding"))
+    if len(prompts) != 1 or prompts.shape[1:] != deep.shape[1:]:
+        shapes = f"{tuple(prompts.shape)} and {tuple(deep.shape)}"
+        raise UserError(f"The file's visual prompts do not belong together: {' and '.join(PROMPTS)} are {shapes}.")
+    if len(positions) < 2 or round((len(positions) - 1) ** 0.5) ** 2 != len(positions) - 1:
+        raise UserError(f"The file has {len(positions)} position embeddings: one and a square number are expected.")
 
 
 def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelConfig:
@@ -146,10 +150,11 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
     spectral = SPECTRAL in state
     joint = state["backbone.proj"].shape[1]
     if spectral:
-        heads = 3 * joint // len(state[_first(state, HIGH_FREQUENCIES)])
+        name = _first(state, HIGH_FREQUENCIES)
+        heads = _quotient(3 * joint, len(state[name]), f"three times the joint dimension and {name}")
     else:
-        heads = options.decoder_heads or _heads(joint, "decoder-heads", "joint dimension")
-    hidden = state[_first(state, r"decode_head\..*layers\.0\.linear1\.weight")].shape[0]
+        heads = _heads(joint, options.decoder_heads, "decoder-heads", "joint dimension")
+    hidden = state[_first(state, LINEAR)].shape[0]
     return ModelConfig(
         host="spt-seg" if spectral else "zegclip",
         stages=stages,
@@ -158,7 +163,7 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
         decoder=DecoderConfig(
             layers=_count(state, r"decode_head\..*?layers\.(\d+)\."),
             heads=heads,
-            expansion=hidden // joint,
+            expansion=_quotient(hidden, joint, "the decoders' hidden layer and the joint dimension"),
         ),
     )
 
@@ -167,6 +172,8 @@ def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
     blocks = _count(state, r"backbone\.transformer\.resblocks\.(\d+)\.")
     taps = tuple(block for stage in config.stages for block in stage if block != blocks)
     given = len(state[TAP_PROJECTIONS]) if TAP_PROJECTIONS in state else 0
+    if len(set(taps)) < len(taps):
+        raise UserError(f"The stages {config.stages} name a block twice, which released models do not.")
     if given != len(taps):
         raise UserError(f"The file projects {given} tapped blocks, but the stages {config.stages} name {len(taps)}.")
     return UpstreamLayout(taps, config.decoder.layers, config.host == "spt-seg")
@@ -215,7 +222,7 @@ def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: I
             "image_size": grid * patch,
             "layers": _count(state, r"backbone\.transformer\.resblocks\.(\d+)\."),
             "width": width,
-            "head_width": width // (options.vision_heads or _heads(width, "vision-heads", "image tower's width")),
+            "head_width": width // _heads(width, options.vision_heads, "vision-heads", "image tower's width"),
             "patch_size": patch,
         },
         "text_cfg": None,
@@ -226,7 +233,7 @@ def _clip(clip_state: dict[str, Tensor], state: Mapping[str, Tensor], options: I
             "context_length": clip_state["positional_embedding"].shape[0],
             "vocab_size": vocabulary,
             "width": text_width,
-            "heads": options.text_heads or _heads(text_width, "text-heads", "text tower's width"),
+            "heads": _heads(text_width, options.text_heads, "text-heads", "text tower's width"),
             "layers": _count(clip_state, r"transformer\.resblocks\.(\d+)\."),
         }
     elif options.text_from:
@@ -244,11 +251,11 @@ def _mismatch(missing: Sequence[str], unexpected: Sequence[str]) -> str:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many numbered parts match: one more than the largest number in the pattern's group."""
-    numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
-    if not numbers:
-        raise UserError(_mismatch([pattern], []))
-    return 1 + max(numbers)
+    """How many parts match, numbered in the pattern's group from 0 without a gap."""
+    numbers = {int(match[1]) for name in state if (match := re.match(pattern, name))}
+    if not numbers or max(numbers) != len(numbers) - 1:
+        raise UserError(_mismatch([pattern.replace(r"(\d+)", str(len(numbers))).replace("\\", "")], []))
+    return len(numbers)
 
 
 def _first(state: Mapping[str, Tensor], pattern: str) -> str:
@@ -258,12 +265,20 @@ def _first(state: Mapping[str, Tensor], pattern: str) -> str:
     raise UserError(_mismatch([pattern], []))
 
 
-def _heads(width: int, option: str, what: str) -> int:
-    if width % HEAD_WIDTH:
+def _heads(width: int, given: int | None, option: str, what: str) -> int:
+    if given is not None and (given < 1 or width % given):
+        raise UserError(f"--{option} {given} does not divide the {what}, which is {width}.")
+    if given is None and width % HEAD_WIDTH:
         raise UserError(
             f"The {what} is {width}, no multiple of {HEAD_WIDTH}, so its heads cannot be determined: give --{option} N."
         )
-    return width // HEAD_WIDTH
+    return given or width // HEAD_WIDTH
+
+
+def _quotient(whole: int, part: int, what: str) -> int:
+    if whole % part:
+        raise UserError(f"The file's shapes do not belong together: {what} ({whole}, {part}).")
+    return whole // part
 
 
 def recipe_of_import(
@@ -278,10 +293,11 @@ def recipe_of_import(
         self_trained: A transductive model, with no bias on seen classes (SPEC section 5).
 
     Raises:
-        UserError: An unknown split.
+        UserError: An unknown split or template set.
     """
     facts = find_benchmark(get_split(split).dataset) if split else None
     chosen = templates or (facts.templates if facts else "multi")
+    templates_of(chosen)
     return Recipe(
         name=name,
         clip=ClipConfig(architecture="imported"),

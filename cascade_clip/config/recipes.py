@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.schema import Recipe
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import usable_path
 
 SUFFIX = ".toml"
 TABLES = "tables"
 """Folder beside the recipes' that holds tables of runs; see `cascade_clip.reproduce.table_file`."""
 RETIRED = {("data", "views"): None, ("train", "cache_features"): False}
 """Keys of earlier versions, which their run folders and checkpoints still hold, and the default that each had."""
+
+DEEPEST = 50
+"""Most levels of tables and lists in a file; recipes have five."""
+_TOO_DEEP = f"its values are nested more than {DEEPEST} levels deep"
+_TOO_LONG = "a whole number in it has more than 64 bits"
 
 
 def recipes_folder() -> Path:
@@ -47,7 +55,7 @@ def recipe_file(name_or_file: str) -> Path:
     shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
     if name_or_file in recipe_names():
         return shipped
-    file = Path(name_or_file).expanduser()
+    file = usable_path(name_or_file, "The recipe")
     if not file.is_file():
         raise UserError(
             f'There is no recipe "{name_or_file}", neither by name nor as a file.'
@@ -124,25 +132,43 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     """Read a TOML file; `what` ("recipe", "table") names its kind in the error.
 
     Raises:
-        UserError: Invalid TOML.
+        UserError: No file, one that cannot be read, or invalid TOML.
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # A pipe would be waited for without end.
+        if file.exists() and not file.is_file():
+            raise UserError(f'The {what} "{file}" cannot be read: it is {"a folder" if file.is_dir() else "no file"}.')
+        return _parse_toml(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f'The {what} "{file}" cannot be read: {reason_of(error)}.') from error
+    except UnicodeDecodeError as error:
+        raise UserError(f'The {what} "{file}" is no UTF-8 text: save it in this encoding.') from error
+    except ValueError as error:
         raise UserError(f'The {what} "{file}" is no valid TOML: {error}.') from error
 
 
-def explain_mistakes(error: ValidationError, source: str, model: type[BaseModel]) -> str:
-    """Explain a validation error: a count, then one line for each mistake with its key and the closest known key.
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; a ValueError says what is wrong, values nested too deeply for any recipe included."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    except ValueError as error:
+        raise ValueError(_TOO_LONG) from error
+    level: list[Any] = [content]
+    for _ in range(DEEPEST):
+        level = [child for value in level for child in _children(value)]
+        if any(isinstance(value, int) and value.bit_length() > 64 for value in level):
+            raise ValueError(_TOO_LONG)
+    if level:
+        raise ValueError(_TOO_DEEP)
+    return content
 
-    Args:
-        error: What pydantic raised.
-        source: Where the values come from, for example `recipe "voc/zegclip"`.
-        model: The model that was read.
-    """
-    lines = [f"  {_where(item['loc'])}: {_problem(item, model)}" for item in error.errors(include_url=False)]
-    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-    return f"There {'is' if len(lines) == 1 else 'are'} {count} in {source}:\n" + "\n".join(lines)
+
+def _children(value: Any) -> Collection[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _read_with_base(file: Path) -> dict[str, Any]:
@@ -150,7 +176,7 @@ def _read_with_base(file: Path) -> dict[str, Any]:
     base = content.pop("extends", None)
     if base is None:
         return content
-    beside = file.parent / str(base)
+    beside = usable_path(file.parent / str(base), "The extended recipe")
     below = read_toml(beside if beside.is_file() else recipe_file(str(base)), "recipe")
     if "extends" in below:
         raise UserError(f'"{file}" extends "{base}", which extends another recipe itself: one level is allowed.')
@@ -179,12 +205,16 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _parse_override(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    if not equals or not key.strip():
+    if not equals or not all(part.strip() for part in key.split(".")):
         raise UserError(f'--set needs key=value, for example --set train.batch=8; got "{override}".')
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in override):
+        raise UserError(f"--set takes one line of text, got {override!r}.")
     try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+        return key.strip(), _parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), text.strip()
+    except ValueError as error:
+        raise UserError(f'--set "{key}" cannot be read: {error}.') from error
 
 
 def _set(content: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
@@ -193,34 +223,3 @@ def _set(content: dict[str, Any], path: Sequence[str], value: Any, override: str
         if not isinstance(content, dict):
             raise UserError(f'--set {override}: "{part}" is a value, not a section.')
     content[path[-1]] = value
-
-
-def _where(location: Iterable[str | int]) -> str:
-    return ".".join(str(part) for part in location) or "recipe"
-
-
-def _problem(item: Any, model: type[BaseModel]) -> str:
-    location, given = item["loc"], item["input"]
-    if item["type"] == "extra_forbidden":
-        return f"unknown key.{closest(str(location[-1]), _keys_at(model, location[:-1]))}"
-    message: str = item["msg"].removeprefix("Value error, ")
-    # A rule over several keys names them itself; a whole section, or the whole recipe, would bury its sentence.
-    told = isinstance(given, Mapping) or f"got {given!r}" in message
-    return message if told else f"{message} (got {given!r})"
-
-
-def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """Known keys of the section at a location; numbers of list items and keys of tables are skipped."""
-    for part in location:
-        if part not in model.model_fields:
-            continue
-        annotation = model.model_fields[str(part)].annotation
-        sections = [
-            kind
-            for kind in (annotation, *get_args(annotation))
-            if isinstance(kind, type) and issubclass(kind, BaseModel)
-        ]
-        if not sections:
-            return []
-        model = sections[0]
-    return list(model.model_fields)

@@ -8,16 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from cascade_clip.config.dataset_address import as_location
-from cascade_clip.config.section import Section
+from cascade_clip.config.section import Integer, Number, Section
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 
-PositiveInt = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-NonNegative = Annotated[float, Field(ge=0.0)]
+PositiveInt = Annotated[Integer, Field(ge=1, lt=2**31)]
+Positive = Annotated[Number, Field(gt=0.0)]
+Fraction = Annotated[Number, Field(ge=0.0, lt=1.0)]
+NonNegative = Annotated[Number, Field(ge=0.0)]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -92,7 +93,7 @@ class AggregationConfig(Section):
     tokens of a location, then their mean (paper, Table 8)."""
     formula: Literal["released", "paper"] = "released"
     """`released`: exp(-(d - l)^2 / 2 sigma^2); `paper`: Equation 4 with its (d - l + 1)."""
-    sigma: Annotated[float, Field(gt=0)] = 1.0
+    sigma: Positive = 1.0
     """Width of the Gaussian that gives the starting weights."""
     train: bool = True
     """Let the weights be trained, as released; false keeps them at the Gaussian, or at one each for `sum`."""
@@ -173,25 +174,25 @@ class DataConfig(Section):
 
     split: str | None = None
     """A split by name, or a TOML file of an own one; unset: the dataset's own classes, all of them seen."""
-    dataset: Annotated[Path | str | None, BeforeValidator(as_location)] = None
+    dataset: Annotated[Path | str | None, PlainValidator(as_location)] = None
     """A folder, `hub:ORG/NAME` or an address; unset: `$CASCADE_CLIP_DATA/NAME`, else the user's data folder."""
     stream: bool = False
     """Read a dataset at an address from there while training, keeping nothing on the disk."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    mean: tuple[Number, Number, Number] = IMAGENET_MEAN
     """Mean that is subtracted, RGB on 0..255; ImageNet's as released."""
-    std: tuple[float, float, float] = IMAGENET_STD
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     """Standard deviation that divides, RGB on 0..255; ImageNet's as released."""
     short_side: PositiveInt = 512
     """Length of the short side before the ratio is drawn, and in inference."""
     long_side: PositiveInt = 2048
     """Length of the long side of the training target box before the ratio is drawn."""
-    ratio: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.5, 2.0)
+    ratio: tuple[Positive, Positive] = (0.5, 2.0)
     """Range of the training resize."""
     crop: PositiveInt = 512
     """Side of the square training crop."""
-    largest_class: Annotated[float, Field(gt=0, le=1)] = 0.75
+    largest_class: Annotated[Number, Field(gt=0, le=1)] = 0.75
     """A crop in which one class covers this share or more of the labelled pixels is redrawn."""
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    flip: Annotated[Number, Field(ge=0, le=1)] = 0.5
     """Probability of a horizontal flip."""
     photometric: bool = True
     """Brightness, contrast, saturation and hue distortion."""
@@ -222,19 +223,19 @@ class TrainConfig(Section):
     """Images a step over all processes; kept when the number of processes changes."""
     micro_batch: PositiveInt | None = None
     """Most images a process runs through the network at once; the rest is gradient accumulation. Unset: no limit."""
-    lr: Annotated[float, Field(gt=0)] = 2e-5
+    lr: Positive = 2e-5
     """Base learning rate of AdamW."""
-    encoder_lr_factor: Annotated[float, Field(gt=0)] = 10.0
+    encoder_lr_factor: Positive = 10.0
     """Multiplier of the base rate for what trains in the encoder (prompts and their norm)."""
-    head_lr_factor: Annotated[float, Field(gt=0)] = 10.0
+    head_lr_factor: Positive = 10.0
     """Multiplier of the base rate for the head."""
     weight_decay: NonNegative = 0.01
     """Decoupled weight decay."""
     decay_norms: bool = True
     """Decay norms and biases too, as released (SPEC section 9); false exempts one-dimensional tensors."""
-    warmup: Annotated[int, Field(ge=0)] = 1500
+    warmup: Annotated[Integer, Field(ge=0)] = 1500
     """Steps of linear warm-up."""
-    warmup_ratio: Annotated[float, Field(gt=0, le=1)] = 1e-6
+    warmup_ratio: Annotated[Number, Field(gt=0, le=1)] = 1e-6
     """Factor of the rate at the first step of the warm-up."""
     power: NonNegative = 0.9
     """Power of the polynomial decay."""
@@ -245,13 +246,13 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
     then draws other masks, so that weights differ from those of a run without it."""
-    workers: Annotated[int, Field(ge=0)] = 4
+    workers: Annotated[Integer, Field(ge=0, le=1024)] = 4
     """Processes that read and augment images, each training process."""
-    validate_every: Annotated[int, Field(ge=0)] = 0
+    validate_every: Annotated[Integer, Field(ge=0)] = 0
     """Steps between validations; 0: only after the last step (the released code never validates)."""
-    validate_images: Annotated[int, Field(ge=0)] = 0
+    validate_images: Annotated[Integer, Field(ge=0)] = 0
     """Images of each validation, spread over the set; 0: all of them."""
-    pictures: Annotated[int, Field(ge=0)] = 4
+    pictures: Annotated[Integer, Field(ge=0)] = 4
     """Validation images, always the same, whose predictions each validation pictures beside their labels; 0: none, and
     no curves either. They change no weight and no random draw."""
     save_every: PositiveInt = 1000
@@ -326,7 +327,7 @@ class Recipe(Section):
     """Name that tables and run folders show."""
     paper: PaperFigure | None = None
     """The figure of the paper that this recipe reproduces."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[Integer, Field(ge=0, lt=2**31)] = 0
     """One seed decides initial weights, order of images, augmentation and dropout."""
     clip: ClipConfig = ClipConfig()
     """Which CLIP is used."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from cascade_clip.config.class_names import spoken_form
-from cascade_clip.config.recipes import explain_mistakes
+from cascade_clip.config.mistakes import explain_mistakes
+from cascade_clip.config.recipes import read_toml
 from cascade_clip.config.section import Section
 from cascade_clip.data.benchmark import Benchmark
 from cascade_clip.errors import UserError, closest
@@ -79,7 +79,7 @@ def class_name_problems(names: Sequence[str]) -> list[str]:
         problems.append(
             f"classes: there are {len(names)}; at most {MAX_CLASSES} fit into 8-bit labels, in which 255 means ignored."
         )
-    problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not name.strip()]
+    problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not spoken_form(name)]
     problems += [
         f'classes: the name "{name}" is listed {names.count(name)} times; names must differ.'
         for name in _repeated(names)
@@ -141,11 +141,7 @@ def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry,
         UserError: The file cannot be read or has mistakes (all of them in one message, with keys and closest names).
     """
     try:
-        parsed = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UserError(f"The split file {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"The split file {path} is not valid TOML: {error}.") from error
+        parsed = _File.model_validate(read_toml(path, "split file"))
     except ValidationError as error:
         raise UserError(explain_mistakes(error, f"the split file {path}", _File)) from error
     classes = _with_defaults(parsed.classes) or known_classes(parsed.dataset)
@@ -169,6 +165,11 @@ def _with_defaults(classes: Sequence[_ClassOfFile]) -> tuple[ClassEntry, ...]:
 
 def _name_problems(parsed: _File, names: Sequence[str]) -> list[str]:
     problems = class_name_problems(names)
+    problems += [
+        f"classes[{i}].prompt: a text, or one of its synonyms, is empty: name the class in words or leave the key out."
+        for i, entry in enumerate(parsed.classes)
+        if entry.prompt is not None and not all(map(spoken_form, entry.prompt.split("|")))
+    ]
     for split, section in parsed.splits.items():
         key = f"splits.{split}.unseen"
         problems += [

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError
 
@@ -55,7 +56,7 @@ class DatasetInfo(Section):
     name: str
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...] | None = None
-    ignore: int = 255
+    ignore: Literal[255] = 255
     options: dict[str, str | int | float | bool | list[str] | None]
     """How the dataset was made, for the reader's information."""
     sources: tuple[SourceFile, ...]
@@ -82,7 +83,7 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
         raise UserError(f"The dataset folder {folder} {found}. Make one with `cascade-clip prepare-data`.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read ({error}). Prepare the dataset again.") from error
     version = content.get("format") if isinstance(content, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
@@ -91,8 +92,7 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
             "Update Cascade-CLIP or prepare the dataset again."
         )
     try:
-        return DatasetInfo.model_validate(content)
+        return DatasetInfo.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is damaged: {where}: {first['msg']}. Prepare the dataset again.") from error
+        source = f"{path}, which is damaged: prepare the dataset again"
+        raise UserError(explain_mistakes(error, source, DatasetInfo)) from error

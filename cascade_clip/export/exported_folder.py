@@ -19,6 +19,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
+from cascade_clip.files import json_text
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork
@@ -95,7 +96,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
         if model.split is not None and model.clip.identity.has_text:
             np.save(partial / EMBEDDINGS, model.text_embeddings_for(model.split).cpu().numpy())
-        (partial / EXPORT).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / EXPORT).write_text(json_text(record), encoding="utf-8")
         (partial / CARD).write_text(_card(record), encoding="utf-8")
     return ExportedModel(folder, record, results)
 

@@ -35,6 +35,7 @@ from cascade_clip.inference.sliding_window import (
 from cascade_clip.inference.tile_labels import TileLabels
 from cascade_clip.inference.vocabulary import Queries, Vocabulary
 from cascade_clip.model.network import CascadeNetwork, EveryDecoder
+from cascade_clip.runtime import check_memory
 
 LARGEST_LOGITS = 2**28
 """Most mask logits of an image's windows: 1 GiB. Only extremely long and narrow images come near it."""
@@ -235,6 +236,9 @@ class Predictor:
         return boxes_of(input_size(size, self.data, self.inference.training_free), self.inference)
 
     def _check_logits_fit(self, size: tuple[int, int], classes: int) -> None:
+        height, width = test_size(*size, self.data.short_side)
+        resized = f"The image of {size[1]:,} x {size[0]:,} pixels, resized to {width:,} x {height:,},"
+        check_memory(3 * 4 * height * width, resized, "lower data.short_side, or cut the image into pieces")
         boxes, patch = self._boxes(size), self.network.patch_size
         y1, x1, y2, x2 = boxes[0]
         patches = -(-(y2 - y1) // patch) * -(-(x2 - x1) // patch)

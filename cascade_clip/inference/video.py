@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -31,7 +32,10 @@ CUT_OFF = 0.9
 """A file that ends before this share of the length it claims was cut off."""
 COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
 """Sound that an MP4 file holds as it is; other sound is left out."""
-QUALITY = {"libx264": {"crf": "20", "preset": "medium"}, "mpeg4": {"q": "3"}}
+WIDEST_PIXEL = Fraction(8)
+"""A pixel's sides of a larger ratio are a mistake in the file, and taken for equal."""
+QUALITY = {"libx264": {"crf": "20", "preset": "medium", "bf": "0"}, "mpeg4": {"q": "3"}}
+"""With frames that refer to later ones (`bf`), FFmpeg writes too short a length where times are uneven."""
 
 Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 """A frame (H, W, 3) uint8 RGB and its time in seconds -> the frame to write, of the same size."""
@@ -45,7 +49,7 @@ class VideoFacts:
         width: Of the frames as a player shows them.
         height: Of the frames as a player shows them.
         rate: Frames a second, on average.
-        seconds: Length; None: the file does not say.
+        seconds: End of its pictures; None: the file does not say.
         audio: Codec of its sound; None: it has no sound.
     """
 
@@ -69,14 +73,12 @@ def video_facts(source: Path) -> VideoFacts:
     """
     require_pyav()
     with _opened(source) as container:
-        if not container.streams.video:
-            raise UserError(f"{source} holds no pictures that can be read: it is no video, or it is broken or cut off.")
-        stream = container.streams.video[0]
+        stream = _video_stream(container, source)
         frame, _ = next(_frames(container, [stream], source), (None, None))
         if frame is None:
             raise UserError(f"{source} holds no frame that can be read: it is broken or cut off.")
-        height, width = _pixels(frame).shape[:2]
-        length = container.duration / av.time_base if container.duration else None
+        height, width = _pixels(frame, _aspect(stream)).shape[:2]
+        length = _length(container, stream)
         audio = next((sound.codec_context.name for sound in container.streams.audio), None)
         return VideoFacts(width, height, stream.average_rate or stream.base_rate or Fraction(25), length, audio)
 
@@ -116,18 +118,20 @@ def rewrite_video(
     try:
         with ExitStack() as stack:
             container = stack.enter_context(_opened(source))
-            writer = stack.enter_context(VideoWriter(waiting, container, (facts.width, facts.height), facts.rate))
+            stream, size = _video_stream(container, source), (facts.width, facts.height)
+            writer = stack.enter_context(VideoWriter(waiting, container, stream, size, facts.rate))
             for item, seconds in _frames(container, writer.read, source, start, end):
                 if not isinstance(item, av.VideoFrame):
                     writer.copy(item, start)
                     continue
-                writer.write(paint(_pixels(item, facts), seconds), seconds - start)
+                writer.write(paint(_pixels(item, _aspect(stream), size), seconds), seconds - start)
                 written, reached = written + 1, seconds
                 if progress is not None:
                     progress(written, max(written, expected), source.name)
             if not written:
-                length = "" if facts.seconds is None else f": it is {facts.seconds:.1f} seconds long"
-                raise UserError(f"{source} has no frame from second {start:g} on{length}.")
+                length = "" if facts.seconds is None else f": its pictures end after {facts.seconds:.1f} seconds"
+                until = "on" if end is None else f"to {end:g}"
+                raise UserError(f"{source} has no frame from second {start:g} {until}{length}.")
             writer.finish()
         waiting.replace(target)
     except (av.error.FFmpegError, OSError) as error:
@@ -169,18 +173,20 @@ def _frames(
 
     What lies outside of start..end is left out, as are packets without a time.
     """
-    origin = (container.start_time or 0) / av.time_base
-    seconds = start
+    origin, seconds = _origin(container), start
+    # Pictures that begin later than the sound would take it along to their beginning.
+    begins = float((streams[0].start_time or 0) * (streams[0].time_base or 0)) - origin
     try:
-        if start > 0:
+        if start > begins:
             container.seek(round((start + origin) * av.time_base))
         for packet in container.demux(streams):
             sound = packet.stream.index != streams[0].index
             items: list[Any] = [packet] if sound else list(packet.decode())
             for item in items:
-                if item.pts is None or item.time_base is None:
+                shown_at = item.dts if item.pts is None else item.pts
+                if shown_at is None or item.time_base is None:
                     continue
-                seconds = float(item.pts * item.time_base) - origin
+                seconds = float(shown_at * item.time_base) - origin
                 if end is not None and seconds >= end:
                     if sound:
                         continue
@@ -191,23 +197,80 @@ def _frames(
         raise UserError(f"{source} is broken after {seconds:.1f} seconds ({error.strerror}).") from error
 
 
-def _pixels(frame: av.VideoFrame, facts: VideoFacts | None = None) -> NDArray[np.uint8]:
-    """A frame as a player shows it, (H, W, 3) uint8 RGB, resized to the size in `facts`."""
+def _video_stream(container: av.container.InputContainer, source: Path) -> av.VideoStream:
+    """The video itself, where a file holds a cover picture too."""
+    stream = container.streams.best("video")
+    if not isinstance(stream, av.VideoStream):
+        raise UserError(f"{source} holds no pictures that can be read: it is no video, or it is broken or cut off.")
+    return stream
+
+
+def _origin(container: av.container.InputContainer) -> float:
+    """Second of the file's clock at which a player begins."""
+    return (container.start_time or 0) / av.time_base
+
+
+def _length(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """Seconds from the beginning of the file to the end of its pictures; None: the file does not say."""
+    if stream.duration and stream.time_base:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - _origin(container)
+    # Matroska keeps the end of each stream, on the file's own clock, as a text.
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - _origin(container)
+    return container.duration / av.time_base if container.duration else None
+
+
+def _aspect(stream: av.VideoStream) -> Fraction:
+    """Width of a pixel in heights; one where the file says nothing, or nothing sensible."""
+    given = Fraction(stream.sample_aspect_ratio or 1)
+    return given if 1 / WIDEST_PIXEL <= given <= WIDEST_PIXEL else Fraction(1)
+
+
+def _pixels(frame: av.VideoFrame, aspect: Fraction, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """A frame as a player shows it, (H, W, 3) uint8 RGB: square pixels, upright, not mirrored.
+
+    Args:
+        frame: As it was decoded.
+        aspect: Width of its pixels in heights; the shorter side of a pixel is lengthened.
+        size: Width and height of the result, for a video whose frames change theirs. None: of this frame.
+    """
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    turned = np.rot90(pixels, round(frame.rotation / 90))
-    if facts is not None and turned.shape[:2] != (facts.height, facts.width):
-        return resize_bilinear(turned, facts.height, facts.width)
+    height, width = pixels.shape[:2]
+    if aspect != 1:
+        pixels = resize_bilinear(pixels, round(height / min(aspect, 1)), round(width * max(aspect, 1)))
+    turned = _turned(pixels, frame.side_data.get("DISPLAYMATRIX"))
+    if size is not None and turned.shape[1::-1] != size:
+        return resize_bilinear(turned, size[1], size[0])
     return turned
+
+
+def _turned(pixels: NDArray[np.uint8], display_matrix: Any) -> NDArray[np.uint8]:
+    """Turn and mirror pixels (H, W, 3) as FFmpeg's display matrix says: nine int32, by rows; None: it is the identity.
+
+    The matrix takes a row (x, y, 1) of the picture, y downwards, to the place where it is shown.
+    """
+    if display_matrix is None:
+        return pixels
+    to_x, to_y = np.frombuffer(bytes(display_matrix), np.int32)[:6].reshape(2, 3)[:, :2].T.astype(np.int64)
+    if abs(to_x[1]) + abs(to_y[0]) > abs(to_x[0]) + abs(to_y[1]):
+        pixels, to_x, to_y = pixels.transpose(1, 0, 2), to_x[::-1], to_y[::-1]
+    return pixels[:: -1 if to_y[1] < 0 else 1, :: -1 if to_x[0] < 0 else 1]
 
 
 class VideoWriter:
     """An MP4 file while it is written."""
 
-    def __init__(self, place: Path, source: av.container.InputContainer, size: tuple[int, int], rate: Fraction) -> None:
-        """Begin the file `place` with frames of `size` (width, height) and the times and sound of `source`."""
+    def __init__(
+        self,
+        place: Path,
+        source: av.container.InputContainer,
+        video_in: av.VideoStream,
+        size: tuple[int, int],
+        rate: Fraction,
+    ) -> None:
+        """Begin the file `place` with frames of `size` (width, height), times of `video_in`, sound of `source`."""
         place.parent.mkdir(parents=True, exist_ok=True)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        video_in = source.streams.video[0]
         self._container = cast(Any, av.open(str(place), "w", format="mp4"))
         self._video = self._container.add_stream(codec, rate=rate, options=QUALITY[codec])
         self._video.width, self._video.height = size
@@ -217,7 +280,7 @@ class VideoWriter:
         self._video.codec_context.time_base = self._clock
         self.read: list[av.stream.Stream] = [video_in]
         self._sound: dict[int, Any] = {}
-        self._origin = (source.start_time or 0) / av.time_base
+        self._origin = _origin(source)
         for sound in source.streams.audio[:1]:
             codec = sound.codec_context.name
             if codec in COPIED_AUDIO:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from cascade_clip.data.benchmark import OfficialFile
 from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import json_text, write_files
 from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
 from cascade_clip.progress import Progress
 
@@ -201,7 +201,7 @@ def _note_verified(path: Path, file: OfficialFile) -> None:
     """Remember that a file is the official one, until its length or its time of change differ."""
     # A folder that may only be read costs time at the next start, nothing else.
     with suppress(OSError):
-        write_files({_note_path(path): (json.dumps(_state(path, file), indent=1) + "\n").encode()})
+        write_files({_note_path(path): json_text(_state(path, file), indent=1).encode()})
 
 
 def _state(path: Path, file: OfficialFile) -> dict[str, str | int]:

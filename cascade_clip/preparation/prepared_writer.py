@@ -21,7 +21,7 @@ import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.remarks import Remarks, listed, merge_remarks, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
@@ -191,7 +191,7 @@ def _open_working_folder(working: Path, fingerprint: str, output: Path, overwrit
             )
         shutil.rmtree(working)
     (working / "data").mkdir(parents=True)
-    write_files({marker: json.dumps(fingerprint).encode()})
+    write_files({marker: json_text(fingerprint, indent=None).encode()})
 
 
 def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader, class_count: int) -> list[ShardJob]:

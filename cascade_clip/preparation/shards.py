@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.remarks import Remark, Remarks, merge_remarks
 
@@ -163,7 +163,7 @@ def write_shard(job: ShardJob) -> ShardReport:
         if not report.problems:
             report.bytes = temporary.stat().st_size
             temporary.replace(job.path)
-            write_files({job.report_path: json.dumps(asdict(report)).encode()})
+            write_files({job.report_path: json_text(asdict(report), indent=None).encode()})
     finally:
         temporary.unlink(missing_ok=True)
     return report

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import json_text, write_files
 from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
 from cascade_clip.report.page import flattened, render_page, write_page
 from cascade_clip.report.palette import BOTH, HIGHLIGHT
@@ -43,8 +42,7 @@ def write_heat_map(
         UserError: The folder cannot be written to; then none of the three is left half-written.
     """
     files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    contents = heat_map_png(similarities), similarity_csv(similarities).encode(), text.encode()
+    contents = heat_map_png(similarities), similarity_csv(similarities).encode(), json_text(record).encode()
     try:
         write_files(dict(zip(files, contents, strict=True)))
     except OSError as error:

@@ -14,15 +14,16 @@ table on every dataset.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from cascade_clip.config.recipes import SUFFIX, TABLES, explain_mistakes, read_toml, recipes_folder
+from cascade_clip.config.mistakes import explain_mistakes
+from cascade_clip.config.recipes import SUFFIX, TABLES, read_toml, recipes_folder
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation.published import paper_figures
+from cascade_clip.files import usable_path
 
 Mode = Literal["inductive", "transductive", "supervised", "training-free"]
 BASE = "cascade-zegclip"
@@ -129,7 +130,8 @@ def read_table(name_or_file: str) -> Table:
             in one message, each with its row).
     """
     shipped = name_or_file in table_names()
-    file = recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else Path(name_or_file).expanduser()
+    place = recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else name_or_file
+    file = usable_path(place, "The table")
     if not file.is_file():
         raise UserError(
             f'There is no table "{name_or_file}", neither by name nor as a TOML file.'
@@ -142,7 +144,9 @@ def read_table(name_or_file: str) -> Table:
     if problems := _problems(table):
         raise UserError("\n".join([f'The table "{file}" cannot be used:', *(f"  {line}" for line in problems)]))
     rows = tuple(
-        row.model_copy(update={"recipe": str(beside)}) if (beside := file.parent / row.recipe).is_file() else row
+        row.model_copy(update={"recipe": str(beside)})
+        if (beside := usable_path(file.parent / row.recipe, "The recipe of a row")).is_file()
+        else row
         for row in table.rows
     )
     return table.model_copy(update={"rows": rows})

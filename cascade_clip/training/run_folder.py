@@ -26,7 +26,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.dataset_info import INFO_FILE, read_dataset_info
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, write_files
+from cascade_clip.files import cache_folder, json_text, write_files
 
 logger = logging.getLogger(__name__)
 STATES_KEPT = 2
@@ -100,8 +100,8 @@ class RunFolder:
             self._move_aside(overwrite=overwrite)
         elif self.folder.exists():
             self._clear_interrupted_start()
-        environment = json.dumps(_environment(dataset, split), indent=2)
-        write_files({self.environment_file: f"{environment}\n".encode(), self.metrics_file: b""})
+        environment = json_text(_environment(dataset, split))
+        write_files({self.environment_file: environment.encode(), self.metrics_file: b""})
         if before is not None:
             before()
         write_files({self.recipe_file: dump_toml(recipe).encode()})
@@ -234,7 +234,7 @@ class RunFolder:
     def log(self, values: Mapping[str, Any]) -> None:
         """Append a line to the metrics."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write(json_text(values, indent=None))
 
     def log_entries(self) -> list[dict[str, Any]]:
         """Lines of the metrics, without one that was cut off; empty before the first."""
@@ -253,7 +253,7 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drop metrics and pictures of later steps, which a resumed run makes again, and a line that was cut off."""
         kept = [entry for entry in self.log_entries() if entry.get("step", 0) <= step]
-        write_files({self.metrics_file: "".join(f"{json.dumps(entry)}\n" for entry in kept).encode()})
+        write_files({self.metrics_file: "".join(json_text(entry, indent=None) for entry in kept).encode()})
         for sheet in self.pictures.glob("validation-*.jpg"):
             number = sheet.stem.rpartition("-")[2]
             if number.isdigit() and int(number) > step:

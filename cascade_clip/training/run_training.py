@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascade_clip.checkpoint.folder import CONFIG, recipe_of_checkpoint
+from cascade_clip.checkpoint.description import CONFIG
+from cascade_clip.checkpoint.folder import recipe_of_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.config.recipes import change_recipe, load_recipe
 from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig

@@ -15,17 +15,18 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
-from cascade_clip.checkpoint.folder import CONFIG
+from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError, closest
+from cascade_clip.files import usable_path
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import resolve_device, resolve_precision, seed_everything
+from cascade_clip.runtime import check_memory, resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer, Validation
@@ -121,6 +122,7 @@ def start_training(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
     accelerator = _accelerator(chosen, precision, output, track)
+    _check_batch_fits(recipe, accelerator.num_processes)
     start = _find_start(recipe, run, data.split, resume=resume)
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above are the same in all of them.
@@ -148,6 +150,15 @@ def start_training(
     if track:
         accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(model.recipe.model_dump(mode="json"))})
     return trainer
+
+
+def _check_batch_fits(recipe: Recipe, processes: int) -> None:
+    batch, crop = recipe.train.batch, recipe.data.crop
+    crops = f"A step's batch of {batch:,} crops of {crop:,} x {crop:,} pixels"
+    # Three float32 channels and a label of a byte.
+    check_memory(
+        max(1, batch // processes) * crop**2 * 13, crops, "lower train.batch or data.crop, or use more machines"
+    )
 
 
 def _check_inputs_elsewhere(output: Path, recipe: Recipe, data: TrainingData) -> None:
@@ -270,8 +281,8 @@ def _with_lasting_places(recipe: Recipe) -> Recipe:
     changes = {}
     if (address := HubAddress.parse(str(recipe.data.dataset))) is not None:
         changes["dataset"] = str(address.pinned())
-    if recipe.data.split is not None and Path(recipe.data.split).is_file():
-        changes["split"] = str(Path(recipe.data.split).resolve())
+    if recipe.data.split is not None and (file := usable_path(recipe.data.split, "The split")).is_file():
+        changes["split"] = str(file.resolve())
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}) if changes else recipe
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cascade_clip.checkpoint.description import ADDED_LATER, read_config
+from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
 
 TEXT = torch.nn.functional.normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
-OTHER_CLIP = {"architecture": "bundled", "weights": None, "stored": False, "sha256": "0"}
+WEIGHTS = "head.aggregations.0.weights"
 
 
 @pytest.fixture
@@ -76,9 +80,25 @@ def _edit(**changes: object) -> Callable[[Path], None]:
     return apply
 
 
+def _edit_clip(**changes: object) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        _edit(clip=config["clip"] | changes)(folder)
+
+    return apply
+
+
+def _change_tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        save_file({**tensors, name: change(tensors[name])}, folder / "model.safetensors")
+
+    return apply
+
+
 def _drop_tensor(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    del tensors["head.aggregations.0.weights"]
+    del tensors[WEIGHTS]
     save_file(tensors, folder / "model.safetensors")
 
 
@@ -87,15 +107,25 @@ def _drop_tensor(folder: Path) -> None:
     [
         (_edit(format_version=99), "has checkpoint format 99, written by cascade-clip"),
         (
-            _edit(clip={"architecture": "bundled", "weights": None, "stored": False, "sha256": "0"}),
+            _edit_clip(architecture="bundled", weights=None, stored=False),
             "are not those that",
         ),
-        (_edit(recipe={"trian": 1}), 'config.json", which is damaged or of another version:\n  trian: unknown key'),
+        (
+            _edit(recipe={"trian": 1}),
+            'config.json", which is damaged or of another version:\n  recipe.trian: unknown key',
+        ),
         (lambda folder: (folder / "config.json").unlink(), "is no checkpoint folder: it has no config.json"),
         (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), 'model.safetensors" cannot be read'),
         (lambda folder: (folder / "clip.safetensors").unlink(), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("[" * 5000), "is no valid JSON"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "is no valid JSON"),
         (_drop_tensor, "1 missing (head.aggregations.0.weights)"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), 'model.safetensors" cannot be read'),
+        (_change_tensor(WEIGHTS, lambda weights: weights * torch.nan), f"holds NaN or infinite values in {WEIGHTS}"),
+        (_change_tensor(WEIGHTS, lambda weights: weights.long()), f"holds no floating-point numbers in {WEIGHTS}"),
+        (_change_tensor(WEIGHTS, lambda weights: weights[None]), f"1 misshapen ({WEIGHTS}"),
+        (_edit_clip(model_config={"embed_dim": 32}), "clip.model_config: open_clip's settings are expected"),
     ],
 )
 def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -110,3 +140,93 @@ def test_the_run_folder_instead_of_its_model(folder: Path) -> None:
         CascadeCLIP.from_pretrained(folder.parent)
     with pytest.raises(UserError, match=r"no/where/here.*does not exist"):
         CascadeCLIP.from_pretrained("no/where/here")
+
+
+EMPTY = {str: 7, int: "7", float: "7", bool: "no", list: "list", dict: [], type(None): [7]}
+"""A value of another type for each type of JSON."""
+
+
+def _places(value: object, place: tuple = ()) -> Iterator[tuple]:
+    """Every place of a JSON value below its root, of lists the first entry alone."""
+    children = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, child in children:
+        yield (*place, key)
+        yield from _places(child, (*place, key))
+
+
+def _changed(config: dict, place: tuple, change: Callable[[Any, Any], None]) -> dict:
+    config = copy.deepcopy(config)
+    parent = config
+    for key in place[:-1]:
+        parent = parent[key]
+    change(parent, place[-1])
+    return config
+
+
+@pytest.fixture(scope="module")
+def config() -> dict:
+    """That of the bundled checkpoint."""
+    found: dict = json.loads((checkpoint_folder("bundled") / "config.json").read_text())
+    return found
+
+
+def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp_path: Path) -> None:
+    def told(changed: dict) -> str:
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        try:
+            read_config(tmp_path)
+        except UserError as error:
+            return str(error)
+        return "nothing"
+
+    def retype(parent: Any, key: Any) -> None:
+        parent[key] = EMPTY[type(parent[key])]
+
+    def delete(parent: Any, key: Any) -> None:
+        del parent[key]
+
+    for place in _places(config):
+        in_settings = place[:2] == ("clip", "model_config")
+        key = "model_config" if in_settings else ".".join(map(str, place))
+        assert key in told(_changed(config, place, retype)), place
+        listed = isinstance(place[-1], int)
+        if not listed and key not in ADDED_LATER and not any(key.startswith(f"{later}.") for later in ADDED_LATER):
+            assert key.rpartition(".")[-1] in told(_changed(config, place, delete)), place
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("format_version",), 0, "format_version: at least 1 is expected (got 0)"),
+        (("format_version",), True, 'no "format_version" can be read'),
+        (("tool",), "", "tool: text is expected that is not empty (got '')"),
+        (("clip", "sha256"), "0", "clip.sha256: text of the form"),
+        (("split", "unseen"), "zzz", "split.unseen: a list is expected (got 'zzz')"),
+        (("split", "unseen"), ["zzz"], 'split: unseen: "zzz" is none of the classes.'),
+        (("split", "classes", 0, "colour", 0), 256, "split.classes.0.colour.0: at most 255 is expected (got 256)"),
+        (("split", "classes", 0, "name"), "yellow circle", '"yellow circle" is listed more than once'),
+        (("split", "classes"), [], "split.classes: at least 1 entries are expected (got [])"),
+        (("recipe", "train", "lr"), -1, "recipe.train.lr: more than 0.0 is expected (got -1)"),
+        (("recipe", "train", "batch"), True, "recipe.train.batch: a number is expected (got True)"),
+        (("recipe", "data", "mean", 0), float("nan"), "recipe.data.mean.0: a finite number is expected (got nan)"),
+        (("split", "unseen"), ["red circle", "red circle"], "split: unseen: a class is listed more than once"),
+        (("clip", "model_config_sha256"), None, "clip.model_config_sha256: text is expected"),
+        (("clip", "extra"), 1, "clip.extra: unknown key."),
+        (("clip", "model_config", "quick_gelu"), False, "model_config is not what was written here"),
+    ],
+)
+def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: object, message: str) -> None:
+    changed = _changed(config, place, lambda parent, key: parent.__setitem__(key, value))
+    (tmp_path / "config.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError) as caught:
+        read_config(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_what_later_versions_added_may_be_missing(config: dict, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    whole = read_config(tmp_path)
+    for key in ADDED_LATER:
+        config = _changed(config, tuple(key.split(".")), lambda parent, name: parent.pop(name, None))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_config(tmp_path).recipe == whole.recipe

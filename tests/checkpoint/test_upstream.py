@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from cascade_clip.checkpoint.upstream import (
     ImportOptions,
     import_state_dict,
-    read_state_dict,
     recipe_of_import,
     save_import,
 )
+from cascade_clip.checkpoint.upstream_file import read_state_dict
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
 
@@ -65,6 +66,24 @@ def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"backbone.conv1.weight": torch.tensor(1.0)}, "backbone.conv1.weight: (), 4 axes expected"),
+        ({"backbone.proj": torch.ones(1, 2, 1, 2, 1)}, "backbone.proj: (1, 2, 1, 2, 1), 2 axes expected"),
+        ({"backbone.positional_embedding": torch.zeros(0)}, "positional_embedding: (0,), 2 axes expected"),
+        ({"backbone.positional_embedding": torch.zeros(16, 48)}, "16 position embeddings: one and a square number"),
+        ({"backbone.deep_prompt_embeddings": torch.ones(11, 5, 47)}, "visual prompts do not belong together"),
+        ({"decode_head.weights_s1": torch.tensor(1.0)}, "decode_head.weights_s1: (), 1 axis expected"),
+        ({"text_encoder.token_embedding.weight": torch.ones(3)}, "token_embedding.weight: (3,), 2 axes expected"),
+        ({"text_encoder.token_embedding.weight": torch.ones(100, 47)}, "--text-heads 4 does not divide the text tower"),
+        ({"decode_head.cascade_decoders.0.layers.0.linear1.weight": torch.ones(3, 32)}, "(3, 32)"),
+        ({"backbone.transformer.resblocks.99999999999.ln_1.bias": torch.ones(48)}, "1 missing (backbone.transformer"),
+        ({"backbone.proj": torch.full((48, 32), torch.nan)}, "holds NaN or infinite values in backbone.proj"),
+        ({"backbone.prompt_norm.bias": torch.full((48,), torch.inf)}, "infinite values in backbone.prompt_norm.bias"),
+        ({"backbone.proj": torch.ones(48, 32, dtype=torch.int8)}, "no floating-point numbers in backbone.proj"),
+        ({"backbone.complex_weight": torch.tensor(1.0)}, "backbone.complex_weight: (), 4 axes expected"),
+        (
+            {"decode_head.decoder_1.layers.0.hlfs.h_qkv.weight": torch.ones(7, 32)},
+            "three times the joint dimension and decode_head.decoder_1.layers.0.hlfs.h_qkv.weight (96, 7)",
+        ),
         ({"decode_head.q_projs.1.weight": None}, "1 missing (head.text_projections.1.weight)"),
         ({"decode_head.extra.weight": torch.ones(1)}, "1 unexpected (decode_head.extra.weight)"),
         ({"decode_head.weights_s9": torch.ones(2)}, "The file projects 6 tapped blocks, but the stages"),
@@ -99,6 +118,21 @@ def test_mismatches_are_listed(
 def test_heads_that_cannot_be_told(released: dict[str, torch.Tensor]) -> None:
     with pytest.raises(UserError, match=r"joint dimension is 32, no multiple of 64.*--decoder-heads N"):
         import_state_dict(released)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vision_heads": 7}, "--vision-heads 7 does not divide the image tower's width, which is 48."),
+        ({"text_heads": 10**9}, "--text-heads 1000000000 does not divide the text tower's width"),
+        ({"decoder_heads": 0}, "--decoder-heads 0 does not divide the joint dimension, which is 32."),
+        ({"stages": ((6, 7, 8), (6, 7, 8), (12,))}, "name a block twice"),
+    ],
+)
+def test_options_that_do_not_fit(released: dict[str, torch.Tensor], options: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        import_state_dict(released, dataclasses.replace(HEADS, **options))
+    assert message in str(caught.value)
 
 
 def test_without_text_tower(
@@ -141,6 +175,27 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"weights": 3}, tmp_path / "x.pth")
     with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
         read_state_dict(tmp_path / "x.pth")
+    for state in ({1: torch.ones(1)}, {"x": torch.ones(2).to_sparse()}, {"x": torch.ones(2, device="meta")}, [1]):
+        torch.save({"state_dict": state}, tmp_path / "x.pth")
+        with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
+            read_state_dict(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_a_file_is_known_by_its_content(released: dict[str, torch.Tensor], tmp_path: Path, ending: str) -> None:
+    whole = {".pth": tmp_path / "whole.pth", ".safetensors": tmp_path / "whole.safetensors"}
+    torch.save(released, whole[".pth"])
+    save_file(released, whole[".safetensors"])
+    for kind, file in whole.items():
+        named = tmp_path / f"named{ending}"
+        content = file.read_bytes()
+        named.write_bytes(content)
+        assert read_state_dict(named).keys() == released.keys()
+        for length in (0, 8, 9, len(content) // 2, len(content) - 1):
+            named.write_bytes(content[:length])
+            expected = "safetensors" if kind == ".safetensors" and length > 8 else "PyTorch"
+            with pytest.raises(UserError, match=f"is no readable {expected}"):
+                read_state_dict(named)
 
 
 @pytest.fixture(scope="module")

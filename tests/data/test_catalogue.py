@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> 
     assert 'classes.0.color: unknown key. Did you mean "colour"?' in text
     assert "classes.1.colour: a colour is" in text
     assert text.count("got 'red'") == 1
-    assert "dataset: Field required" in text
+    assert "dataset: is missing" in text
     assert 'split: unknown key. Did you mean "splits"?' in text
 
 
@@ -161,7 +162,15 @@ def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> 
     [
         ('dataset = "street"\n[splits.a]\n', 'classes: it is missing, and "street" is no built-in dataset'),
         ('dataset = "voc"\n[splits]\n', "splits: "),
-        ("dataset = ", "is not valid TOML"),
+        ("dataset = ", "is no valid TOML"),
+        ("a = " + "[" * 5000, "nested more than 50 levels deep"),
+        ('dataset = "x"\nclasses = [{ name = "a", prompt = "" }]\n[splits.a]\n', r"classes\[0\]\.prompt: .* is empty"),
+        (
+            'dataset = "x"\nclasses = [{ name = "a", prompt = "b| " }]\n[splits.a]\n',
+            r"classes\[0\]\.prompt: .* is empty",
+        ),
+        ('dataset = "x"\nclasses = [{ name = "&nbsp;" }]\n[splits.a]\n', r"classes\[0\]\.name: the name is empty"),
+        ('dataset = "x"\nclasses = [{ name = nan }]\n[splits.a]\n', "classes.0.name: text is expected"),
         (
             'dataset = "x"\nclasses = [{ name = "a" }]\n[splits.a]\nunseen = ["a"]\n',
             "every class is unseen; at least one must be seen",
@@ -175,7 +184,10 @@ def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> 
 def test_files_that_cannot_be_a_split(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         get_split(_write(tmp_path, content))
-    with pytest.raises(UserError, match=r"none\.toml cannot be read: No such file"):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(UserError, match=r'pipe\.toml" cannot be read: it is no file'):
+        get_split(tmp_path / "pipe.toml")
+    with pytest.raises(UserError, match=r'none\.toml" cannot be read: No such file'):
         get_split(tmp_path / "none.toml")
 
 

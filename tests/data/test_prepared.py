@@ -80,7 +80,10 @@ def test_folders_that_are_no_dataset(squares: Path, tmp_path: Path) -> None:
     for wrong, message in (
         ("{", r"dataset\.json cannot be read"),
         (json.dumps({**content, "format": 2}), "has format 2, this version of Cascade-CLIP reads up to 1"),
-        (json.dumps({**content, "classes": 3}), "is damaged: classes: "),
+        (json.dumps({**content, "ignore": 5}), r"ignore: 255 is expected \(got 5\)"),
+        (json.dumps({**content, "images": True}), "images: unknown key"),
+        ("[" * 5000, r"dataset\.json cannot be read"),
+        (json.dumps({**content, "classes": 3}), "prepare the dataset again:\n  classes: a list is expected"),
     ):
         (tmp_path / "dataset.json").write_text(wrong)
         with pytest.raises(UserError, match=message):

@@ -114,7 +114,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], Path],
 
 def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path: Path):
     source = write_video(tmp_path / "film.mp4")
-    with pytest.raises(UserError, match=r"has no frame from second 9 on: it is 2\.5 seconds long\."):
+    with pytest.raises(UserError, match=r"has no frame from second 9 on: its pictures end after 2\.5 seconds\."):
         rewrite_video(source, tmp_path / "out.mp4", unchanged, start=9)
     with pytest.raises(UserError, match=r'cannot be written to ".*film\.mp4/out\.mp4": .* Choose another --output\.'):
         rewrite_video(source, source / "out.mp4", unchanged)
@@ -127,12 +127,106 @@ def test_without_pyav_one_sentence_says_what_to_install(monkeypatch: pytest.Monk
         video_facts(tmp_path / "film.mp4")
 
 
-def test_turned_and_resized_frames_become_as_a_player_shows_them():
+def as_shown(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Each pixel put where the matrix says."""
+    a, b, c, d = matrix
+    y, x = np.indices(pixels.shape[:2])
+    column, row = a * x + c * y, b * x + d * y
+    shown = np.zeros((np.ptp(row) + 1, np.ptp(column) + 1, 3), np.uint8)
+    shown[row - row.min(), column - column.min()] = pixels
+    return shown
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (1, 0, 0, 1),
+        (0, 1, -1, 0),
+        (-1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_frames_are_turned_and_mirrored_as_a_player_does(tmp_path: Path, matrix: tuple[int, int, int, int]):
+    source = write_video(tmp_path / "film.mp4", frames=4, matrix=matrix)
+    expected, shown = [as_shown(pixels, matrix) for pixels in frames_of(source)], []
+    rewrite_video(source, tmp_path / "out.mp4", lambda pixels, _: (shown.append(pixels.copy()), pixels)[1])
+    np.testing.assert_array_equal(shown, expected)
+    facts = video_facts(source)
+    assert (facts.height, facts.width) == expected[0].shape[:2] == frames_of(tmp_path / "out.mp4")[0].shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [
+        (Fraction(4, 3), (64, 128)),
+        (Fraction(1, 2), (128, 96)),
+        (Fraction(64, 45), (64, 137)),
+        (Fraction(1, 100), (64, 96)),
+    ],
+)
+def test_pixels_become_square(tmp_path: Path, aspect: Fraction, size: tuple[int, int]):
+    source = write_video(tmp_path / "film.mp4", frames=3, aspect=aspect)
+    rewrite_video(source, tmp_path / "out.mp4", unchanged)
+    for file in (source, tmp_path / "out.mp4"):
+        facts = video_facts(file)
+        assert (facts.height, facts.width) == size
+    turned = video_facts(write_video(tmp_path / "turned.mp4", frames=3, aspect=aspect, matrix=(0, 1, -1, 0)))
+    assert (turned.width, turned.height) == size
+
+
+def test_a_frame_of_another_size_is_resized(tmp_path: Path):
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    turned = SimpleNamespace(rotation=-90, to_ndarray=lambda format: pixels)
-    np.testing.assert_array_equal(video._pixels(turned), np.rot90(pixels, -1))
-    facts = video.VideoFacts(8, 4, Fraction(25), None, None)
-    assert video._pixels(SimpleNamespace(rotation=0, to_ndarray=lambda format: pixels), facts).shape == (4, 8, 3)
+    small = SimpleNamespace(side_data={}, to_ndarray=lambda format: pixels)
+    assert video._pixels(small, Fraction(1), (8, 4)).shape == (4, 8, 3)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_pictures_that_begin_late_keep_their_seconds(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture):
+    late = [2 + number / 10 for number in range(25)]
+    source = write_video(tmp_path / f"film{ending}", sound="ac3", times=late)
+    times: list[float] = []
+    rewrite_video(source, tmp_path / "out.mp4", lambda pixels, seconds: (times.append(seconds), pixels)[1])
+    assert times == pytest.approx(late, abs=2e-3)
+    for file in (source, tmp_path / "out.mp4"):
+        assert video_facts(file).seconds == pytest.approx(4.5, abs=0.04)
+    rewrite_video(source, tmp_path / "out.mp4", unchanged, start=1)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        begins = {stream.type: float(stream.start_time * stream.time_base) for stream in container.streams}
+    assert begins == pytest.approx({"video": 1.0, "audio": 0.0}, abs=0.04)
+    with pytest.raises(UserError, match=r"has no frame from second 0\.5 to 1\.5: its pictures end after 4\.5 seconds"):
+        rewrite_video(source, tmp_path / "out.mp4", unchanged, start=0.5, end=1.5)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_sound_longer_than_the_pictures_is_no_sign_of_a_cut(
+    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
+):
+    source = write_video(tmp_path / f"film{ending}", frames=10, sound="ac3", sound_seconds=4)
+    assert video_facts(source).seconds == pytest.approx(1.0, abs=0.01)
+    rewrite_video(source, tmp_path / "out.mp4", unchanged)
+    assert not caplog.messages
+
+
+def test_uneven_times_and_single_frames(tmp_path: Path):
+    uneven = [0, 0.1, 0.3, 1.5, 1.6, 1.7, 2, 3, 3.1, 4]
+    rewrite_video(write_video(tmp_path / "film.mp4", frames=10, times=uneven), tmp_path / "out.mp4", unchanged)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert [picture.time for picture in container.decode(video=0)] == pytest.approx(uneven, abs=2e-3)
+        assert container.duration / av.time_base > 4
+    assert rewrite_video(write_video(tmp_path / "one.mp4", frames=1), tmp_path / "out.mp4", unchanged) == 1
+    assert video_facts(tmp_path / "out.mp4").seconds == pytest.approx(0.1)
+
+
+def test_a_file_that_was_cut_off_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    content = write_video(tmp_path / "film.mkv", frames=50).read_bytes()
+    (tmp_path / "film.mkv").write_bytes(content[: len(content) // 2])
+    assert 5 < rewrite_video(tmp_path / "film.mkv", tmp_path / "out.mp4", unchanged) < 45
+    assert "of 5.0 seconds: it was cut off" in caplog.text
 
 
 def test_every_third_frame_is_segmented_and_counted_in_its_second():

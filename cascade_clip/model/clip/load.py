@@ -19,7 +19,9 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError, closest, first_line
+from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
+from cascade_clip.model.weights import check_weights
 
 log = logging.getLogger(__name__)
 
@@ -157,12 +159,20 @@ def model_config_of(architecture: str) -> dict[str, Any]:
 
 
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
-    """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names."""
+    """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names.
+
+    Raises:
+        UserError: The latter cannot be loaded.
+    """
     text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
     context = int(text.get("context_length", 77))
     tokenizer: Callable[[list[str]], Tensor]
     if text.get("hf_tokenizer_name") and vocabulary is None:
-        tokenizer = open_clip.tokenizer.HFTokenizer(text["hf_tokenizer_name"], context_length=context)
+        name = text["hf_tokenizer_name"]
+        try:
+            tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
+        except Exception as error:
+            raise UserError(f'The tokenizer "{name}" of this CLIP cannot be loaded ({first_line(error)}).') from error
     else:
         own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs") or {}
         tokenizer = open_clip.SimpleTokenizer(context_length=context, **own)
@@ -193,6 +203,7 @@ def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
+    check_weights(model.state_dict(), f'"{file}"')
     return model
 
 
@@ -299,7 +310,7 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
     """Find the file behind a pretrained tag or path."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights not in tags:
-        file = Path(weights).expanduser()
+        file = usable_path(weights, "The CLIP weights")
         if not file.is_file():
             known = closest(weights, tags)
             raise UserError(f'"{weights}" is neither a file nor a pretrained tag of "{architecture}".{known}')

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from accelerate import init_empty_weights
@@ -15,12 +16,17 @@ from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 
 LOGIT_SCALE = math.log(1 / 0.07)
 """CLIP's initial value, for state dicts without one; segmentation never reads it."""
 # open_clip's constructor always builds a text tower; this one stands in where a checkpoint has none.
 NO_TEXT_TOWER = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+_SIZES = frozenset(
+    {"context_length", "embed_dim", "head_width", "heads", "image_size", "layers", "patch_size", "vocab_size", "width"}
+)
+"""Settings that are numbers of at least one."""
 
 
 def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, empty: bool = False) -> nn.Module:
@@ -33,7 +39,7 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, emp
         empty: Draw no weights: parameters have shapes but no memory (device "meta"), see `fill_empty`.
 
     Raises:
-        UserError: The image tower is no ViT with a class token and a projection.
+        UserError: The image tower is no ViT with a class token and a projection, or open_clip refuses the settings.
     """
     settings = deepcopy(dict(model_config))
     custom_text = settings.pop("custom_text", False)
@@ -43,11 +49,42 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, emp
             "This CLIP's text tower is not a plain transformer of open_clip; choose a ViT model without it."
         )
     model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    _check_settings(settings)
     with torch.random.fork_rng(devices=[]), init_empty_weights() if empty else nullcontext():
         torch.manual_seed(0 if seed is None else seed)
-        model: nn.Module = model_class(**settings)
+        try:
+            model: nn.Module = model_class(**settings)
+        except Exception as error:
+            raise UserError(f"open_clip cannot build a CLIP of these settings: {first_line(error)}.") from error
     _check_tower(model.visual)
     return model.float().eval().requires_grad_(False)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Check what open_clip takes without a word, or would stumble over in the middle of its layers."""
+    towers = [settings.get("vision_cfg"), settings["text_cfg"]]
+    if not all(isinstance(tower, Mapping) for tower in towers):
+        raise UserError("open_clip's settings are no CLIP's: vision_cfg and text_cfg are tables of keys and values.")
+    for tower in (settings, *towers):
+        for key, value in tower.items():
+            if (
+                key in _SIZES
+                and value is not None
+                and not all(type(side) is int and side > 0 for side in np.atleast_1d(value).tolist())
+            ):
+                raise UserError(
+                    f"open_clip's settings are no CLIP's: {key} is {value!r}, positive numbers are expected."
+                )
+    vision = towers[0]
+    width, head = vision.get("width"), vision.get("head_width")
+    if isinstance(width, int) and isinstance(head, int) and width % head:
+        raise UserError(
+            f"open_clip's settings are no CLIP's: heads of {head} channels do not divide a width of {width}."
+        )
+    if not isinstance(settings.get("quick_gelu", False), bool):
+        raise UserError(
+            f"open_clip's settings are no CLIP's: quick_gelu is {settings['quick_gelu']!r}, no truth value."
+        )
 
 
 def fill_empty(model: nn.Module) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.class_names import spoken_form
-from cascade_clip.errors import UserError, closest
-from cascade_clip.files import cache_folder, write_files
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import cache_folder, usable_path, write_files
 from cascade_clip.model.clip.load import Clip
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class TextCache:
             return self._latest[key]
         file = self._file(key)
         try:
-            return self._remember(key, load_file(file)["text"]) if file.exists() else None
-        except (SafetensorError, KeyError, OSError) as error:
+            return self._remember(key, _checked(load_file(file)["text"], key)) if file.exists() else None
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
             log.warning("Ignoring the unreadable text cache %s: %s", file, error)
             return None
 
@@ -68,6 +68,12 @@ class TextCache:
         return self.folder / f"{digest[:32]}.safetensors"
 
 
+def _checked(text: Tensor, key: Key) -> Tensor:
+    if text.ndim != 2 or len(text) != len(key[-1]) or not text.isfinite().all():
+        raise ValueError("it holds no embeddings of these classes")
+    return text
+
+
 def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
     """Split every class into its synonyms, at least one each, and check the vocabulary; "sofa|couch" gives two.
 
@@ -78,7 +84,7 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
         raise UserError("No classes are given: name at least one, for example --classes road,tree,sky.")
     words = [[word.strip() for word in name.split("|")] for name in classes]
     for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
-        if not all(synonyms):
+        if not all(map(spoken_form, synonyms)):
             raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
     first: dict[str, str] = {}
     for name, synonyms in zip(classes, words, strict=True):
@@ -265,12 +271,16 @@ def templates_of(name_or_file: str) -> tuple[str, ...]:
     """
     if name_or_file in TEMPLATE_SETS:
         return TEMPLATE_SETS[name_or_file]()
-    file = Path(name_or_file).expanduser()
+    file = usable_path(name_or_file, "The templates")
     if not file.is_file():
         raise UserError(
             f'"{name_or_file}" is neither a set of text templates nor a file.{closest(name_or_file, TEMPLATE_SETS)}'
         )
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'The template file "{file}" cannot be read as text: {reason_of(error)}.') from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
         if line.count("{}") != 1:
             raise UserError(f'Line {number} of the template file "{file}" needs exactly one {{}}: "{line}".')

@@ -71,6 +71,40 @@ def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> Non
     assert load_clip(f"local-dir:{tmp_path}").identity.sha256 == tiny_clip.identity.sha256
 
 
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        (None, {"embed_dim": "x"}, "embed_dim is 'x', positive numbers are expected"),
+        (None, {"embed_dim": -1}, "embed_dim is -1, positive numbers are expected"),
+        (None, {"quick_gelu": "no"}, "quick_gelu is 'no', no truth value"),
+        (None, {"vision_cfg": []}, "vision_cfg and text_cfg are tables"),
+        (None, {"zzz": 1}, "open_clip cannot build a CLIP of these settings"),
+        ("vision_cfg", {"head_width": 13}, "heads of 13 channels do not divide a width of 48"),
+        ("vision_cfg", {"layers": True}, "layers is True, positive numbers are expected"),
+        ("vision_cfg", {"patch_size": 0}, "patch_size is 0, positive numbers are expected"),
+        ("text_cfg", {"heads": 7}, "open_clip cannot build a CLIP of these settings"),
+        ("text_cfg", {"context_length": [77, "x"]}, "positive numbers are expected"),
+        ("text_cfg", {"hf_tokenizer_name": "nope/none"}, 'The tokenizer "nope/none" of this CLIP cannot be loaded'),
+    ],
+)
+def test_settings_of_no_clip(
+    tiny_clip_file: Path, tmp_path: Path, section: str | None, change: dict, message: str
+) -> None:
+    settings = json.loads(tiny_clip_file.read_text())
+    (settings if section is None else settings[section]).update(change)
+    (tmp_path / "clip.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError) as caught:
+        load_clip(str(tmp_path / "clip.json"), "random")
+    assert message in str(caught.value)
+
+
+def test_weights_that_are_no_numbers(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+    state = _state(tiny_clip)
+    save_file({**state, "visual.proj": state["visual.proj"] * torch.inf}, tmp_path / "broken.safetensors")
+    with pytest.raises(UserError, match=r"holds NaN or infinite values in visual\.proj"):
+        load_clip(str(tiny_clip_file), str(tmp_path / "broken.safetensors"))
+
+
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16", "ViT-B-16-quickgelu", "ViT-L-14", "ViT-L-14-336"])
 def test_the_usual_towers_are_accepted(name: str) -> None:
     settings = open_clip.get_model_config(name)

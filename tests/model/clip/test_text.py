@@ -130,3 +130,16 @@ def test_template_sets(tmp_path: Path) -> None:
         templates_of(str(own))
     with pytest.raises(UserError, match='Did you mean "multi"'):
         templates_of("mutli")
+    own.write_bytes("a photo of a {}".encode("utf-16"))
+    with pytest.raises(UserError, match="cannot be read as text: 'utf-8' codec"):
+        templates_of(str(own))
+
+
+def test_a_cache_of_other_classes_or_nan_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache, key = TextCache(tmp_path), ("clip", ("{}",), (("road",), ("tree",)))
+    for wrong in (torch.ones(3, 4), torch.full((2, 4), torch.nan)):
+        cache.put(key, wrong)
+        assert TextCache(tmp_path).get(key) is None
+        assert "it holds no embeddings of these classes" in caplog.text
+    cache.put(key, torch.ones(2, 4))
+    assert TextCache(tmp_path).get(key) is not None

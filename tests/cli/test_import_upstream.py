@@ -1,0 +1,28 @@
+"""`import-upstream`: mistakes in its options are told at once, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cascade_clip_cli.import_upstream import _stages
+from cascade_clip_cli.main import main
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["", "²-³", "٣", "1-999999999", "9" * 5000, "3-1", "0", "-1", "6-8,,12", "6-8,", "1-2-3", "1.5", "a", "6—8"],
+)
+def test_stages_that_are_none(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.pth").write_bytes(b"x")
+    with pytest.raises(SystemExit) as caught:
+        main(["import-upstream", str(tmp_path / "x.pth"), "-o", str(tmp_path / "out"), f"--stages={given}"])
+    assert caught.value.code == 2
+    assert 'is not understood at "' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_stages() -> None:
+    assert _stages(" 6-8 ,9-11,12") == ((6, 7, 8), (9, 10, 11), (12,))
+    assert _stages(None) is None

@@ -1,0 +1,108 @@
+"""Devices by name, and work that no machine can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cascade_clip import runtime
+from cascade_clip.analysis.layer_similarity import SimilaritySettings, layer_similarities
+from cascade_clip.analysis.layer_tokens import ImageSet
+from cascade_clip.analysis.observed_model import observed_model
+from cascade_clip.bench.settings import BenchSettings
+from cascade_clip.bench.workloads import build_workload
+from cascade_clip.config.recipes import change_recipe
+from cascade_clip.config.schema import Recipe
+from cascade_clip.errors import UserError
+from cascade_clip.model.build import build_network
+from cascade_clip.model.clip.load import Clip
+from cascade_clip.runtime import check_memory, resolve_device
+from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.start import start_training
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cpu:7", "cpu:0", "cpu:", "mps:1", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:1:2", "", " ", "CPU", "tpu"],
+)
+def test_names_that_are_no_device(name: str) -> None:
+    hint = "Only CUDA devices have numbers." if name.startswith(("cpu:", "mps:")) else ""
+    with pytest.raises(UserError, match=re.escape(f'"{name}" is no device. {hint}')):
+        resolve_device(name)
+
+
+def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for name in ("cuda", "cuda:0", "cuda:99", "mps"):
+        with pytest.raises(UserError, match=f'The device "{name}" is not available'):
+            resolve_device(name)
+    assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
+
+
+def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("2000000000\n")
+    (tmp_path / "unlimited").write_text("max\n")
+    places = (tmp_path / "memory.max", tmp_path / "unlimited", tmp_path / "none")
+    monkeypatch.setattr(runtime, "_MEMORY_LIMITS", places)
+    check_memory(2_000_000_000, "It", "lower it")
+    with pytest.raises(
+        UserError, match=r"^It takes at least 3\.0 GB of memory, and this machine has 2\.0 GB: lower it\.$"
+    ):
+        check_memory(3_000_000_000, "It", "lower it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["train.batch=10000000"], "A step's batch of 10,000,000 crops of 64 x 64 pixels takes at least 532.5 GB"),
+        (
+            ["data.crop=1600000"],
+            "A step's batch of 4 crops of 1,600,000 x 1,600,000 pixels takes at least 133,120.0 GB",
+        ),
+        (["model.prompts.tokens=1000000000"], "The recipe's model takes at least"),
+        (["model.decoder.layers=1000000000"], "The recipe's model takes at least"),
+        (["model.decoders_per_stage=1000000000"], "lower model.prompts.tokens, model.decoders_per_stage"),
+        (["model.host=spt-seg", "model.spectral.grid=10000000"], "The recipe's model takes at least"),
+    ],
+)
+def test_training_beyond_the_memory(
+    squares_recipe: Recipe, tmp_path: Path, settings: Sequence[str], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        start_training(change_recipe(squares_recipe, settings), tmp_path / "run", device="cpu")
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    data = tiny_model.recipe.data.model_copy(update={"short_side": 10**7})
+    inference = tiny_model.recipe.inference.model_copy(update={"crop": 10**7})
+    wide = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe.model_copy(update={"data": data}))
+    with pytest.raises(UserError, match=r"96 x 64 pixels, resized to 15,000,000 x 10,000,000, takes at least"):
+        wide.predictor().set_image(image)
+    large = tiny_model.recipe.model_copy(update={"inference": inference})
+    with pytest.raises(UserError, match="4 windows of 10,000,000 x 10,000,000 pixels takes at least"):
+        CascadeCLIP(tiny_model.network, tiny_model.clip, large).compile(torch.ones(2, 32))
+    images, model = ImageSet("images", 20, lambda _: image), observed_model(tiny_model, "x", "x")
+    with pytest.raises(UserError, match="A batch of 20 images of 1,000,000 x 1,000,000 pixels takes at least"):
+        layer_similarities(model, images, SimilaritySettings(side=10**6))
+
+
+@pytest.mark.parametrize("settings", [{"size": (10**6, 10**6)}, {"batch": 10**9}, {"classes": 10**10}])
+def test_measurements_beyond_the_memory(settings: dict, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="takes at least"):
+        build_workload(BenchSettings("predict", **settings), tmp_path)
+
+
+def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("cascade_clip.model.build.check_memory", lambda needed, *_: asked.append(needed))
+    network = build_network(tiny_recipe.model, tiny_clip.visual)
+    assert 0 < asked[0] <= 4 * sum(tensor.numel() for tensor in network.own_tensors().values())
