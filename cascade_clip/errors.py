@@ -5,13 +5,36 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_LINES = 60
+"""Lines of a message; further ones are counted."""
+LONGEST_LINE = 1200
+"""Characters of a line of a message; of a longer one the middle is left out."""
+
 
 class UserError(Exception):
     """A mistake in what the user gave (path, class, split, shape, checkpoint, recipe, image).
 
     The message is one or more whole sentences with the value given, what was expected and the way out. The command line
-    prints it without a traceback and exits with code 2; from Python it is an ordinary exception.
+    prints it without a traceback and exits with code 2; from Python it is an ordinary exception. A value of any length
+    may stand in the message: what makes it too long to read is left out (see `shortened`).
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
+
+
+def shortened(message: str) -> str:
+    """Leave out the middle of lines above `LONGEST_LINE` characters, and the lines after the first `MOST_LINES`."""
+    lines = message.split("\n")
+    more = [f"  and {len(lines) - MOST_LINES:,} more lines."] if len(lines) > MOST_LINES else []
+    return "\n".join([*map(_shortened_line, lines[:MOST_LINES]), *more])
+
+
+def _shortened_line(line: str) -> str:
+    if len(line) <= LONGEST_LINE:
+        return line
+    begin, end = LONGEST_LINE // 4, LONGEST_LINE // 2
+    return f"{line[:begin]} [… {len(line) - begin - end:,} characters …] {line[-end:]}"
 
 
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
@@ -41,6 +64,11 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
 def repr_name(name: str) -> str:
     """Put a name into double quotes, as every message of the toolkit shows what the user gave."""
     return f'"{name}"'
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the system refused: "Permission denied" of an `OSError`, else the first line of the message."""
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from platformdirs import user_cache_path, user_data_path
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 
 DATA_VARIABLE = "CASCADE_CLIP_DATA"
 CACHE_VARIABLE = "CASCADE_CLIP_CACHE"
@@ -47,16 +49,93 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:
+    """Take a path as the user wrote it, with `~` resolved. It need not exist.
+
+    Args:
+        given: The path.
+        what: How a message begins: an option of the command line, or "The recipe".
+        beside: Gives another path, which must be usable too.
+
+    Raises:
+        UserError: It is empty, or no path that this system can look up: a name that is too long, a folder that may not
+            be looked into, links in a circle, `~NAME` of nobody.
+    """
+    if not str(given).strip():
+        raise UserError(f"{what} is empty: give a path.")
+    try:
+        path = Path(given).expanduser()
+        for looked_up in (path, *([beside(path)] if beside else [])):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                looked_up.stat()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f'{what} "{given}" cannot be used: {reason_of(error)}.') from error
+    return path
+
+
+def _waiting_place(path: Path) -> Path:
+    """The longest name under which something lies beside its place until it is complete."""
+    return path.absolute().parent / f".{path.absolute().name}.4194304.preparing"
+
+
 def check_folder(folder: Path, option: str) -> None:
     """Check before hours of work that a folder can be written to or made; it is not made yet.
 
     `option` is the option of the command line that named it, for the message.
 
     Raises:
-        UserError: It is a file, lies below one, or may not be written to.
+        UserError: It is a file, lies below one, may not be written to, its name is too long, or the disk is full.
     """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    _check_writable(usable_path(folder, option, _waiting_place), f'{option} "{folder}"')
+
+
+def _check_writable(place: Path, named: str) -> None:
+    nearest = next(above for above in (place, *place.absolute().parents) if above.exists())
     if not nearest.is_dir():
-        raise UserError(f'{option} "{folder}" is no folder: "{nearest}" is a file. Choose another folder.')
-    if not os.access(nearest, os.W_OK):
-        raise UserError(f'{option} "{folder}" cannot be written to: you may not write in "{nearest}".')
+        raise UserError(f'{named} is no folder: "{nearest}" is a file. Choose another folder.')
+    try:
+        # No file appears: it has no name, or is removed at once where the system knows no files without names.
+        with tempfile.TemporaryFile(dir=nearest) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise UserError(
+            f'{named} cannot be written: nothing can be written in "{nearest}" ({_writing(error)}).'
+            " Choose another folder."
+        ) from error
+
+
+def check_output_file(file: Path, option: str) -> None:
+    """Check before hours of work that a file can be written, in a folder that exists or can be made.
+
+    Raises:
+        UserError: It is a folder, or its folder is none that `check_folder` accepts.
+    """
+    place = usable_path(file, option, _waiting_place)
+    if place.is_dir():
+        raise UserError(f'{option} "{file}" is a folder: a file is expected, for example {place / "result"}.')
+    if not place.exists() or place.is_file():  # else it is a device or a pipe
+        _check_writable(place.absolute().parent, f'{option} "{file}"')
+
+
+def check_input_file(file: Path, option: str) -> None:
+    """Check that a file can be read, before anything slow is begun.
+
+    Raises:
+        UserError: It does not exist, is a folder, or may not be read.
+    """
+    place = usable_path(file, option)
+    if not place.exists():
+        raise UserError(f'There is no file "{file}" for {option}.')
+    if place.is_dir():
+        raise UserError(f'{option} "{file}" is a folder, a file is expected.')
+    if place.is_file():  # a pipe would lose what is read here
+        try:
+            with place.open("rb") as opened:
+                opened.read(1)
+        except OSError as error:
+            raise UserError(f'{option} "{file}" cannot be read: {reason_of(error)}.') from error
+
+
+def _writing(error: OSError) -> str:
+    """Why nothing can be written; a file system that makes no files, as /proc, says that there is no such file."""
+    return "it is no place for files" if isinstance(error, FileNotFoundError) else reason_of(error)

@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
+from cascade_clip_cli.checked_options import output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
@@ -27,7 +28,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 
 if TYPE_CHECKING:
@@ -67,12 +68,18 @@ def cka(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT-or-CLIP", help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows."
+            metavar="CKPT-or-CLIP",
+            callback=place,
+            help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows.",
         ),
     ],
     against: Annotated[
         str | None,
-        typer.Option("--against", help="clip: the model's own CLIP without prompts (before training); or any model."),
+        typer.Option(
+            "--against",
+            callback=place,
+            help="clip: the model's own CLIP without prompts (before training); or any model.",
+        ),
     ] = None,
     cross: Annotated[
         bool, typer.Option("--cross", help="Also compare the layers of both models with each other.")
@@ -87,7 +94,9 @@ def cka(
     stream: StreamOption = False,
     images: Annotated[
         list[str] | None,
-        typer.Option("--images", metavar="PATH", help="Files, a folder or a quoted glob instead; repeatable."),
+        typer.Option(
+            "--images", metavar="PATH", callback=place, help="Files, a folder or a quoted glob instead; repeatable."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
     size: Annotated[
@@ -104,8 +113,12 @@ def cka(
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("cka"),
-    report: Annotated[Path | None, typer.Option("--report", help="Also write one HTML page to this folder.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
+        "cka"
+    ),
+    report: Annotated[
+        Path | None, typer.Option("--report", callback=output_folder, help="Also write one HTML page to this folder.")
+    ] = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -183,14 +196,12 @@ def _write(
 ) -> None:
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
-    if json_file != STDOUT:
-        stdout.print(heat_maps(similarities, stdout.width))
-        stdout.print(summary_table(similarities))
-        stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
+    stdout.print(heat_maps(similarities, stdout.width))
+    stdout.print(summary_table(similarities))
+    stdout.print(f"written to {', '.join(str(file) for file in files)}")
     if report is not None:
         page = heat_map.write_cka_report(report, similarities, record)
-        if json_file != STDOUT:
-            stdout.print(f"report written to {page}", highlight=False, markup=False)
+        stdout.print(f"report written to {page}")
     if json_file is not None:
         write_json(json_file, complete)
 
@@ -220,7 +231,7 @@ def _load_models(
     wanted = [given] if against is None or against == OWN_CLIP else [given, against]
     names = [observed_model.model_name(name) for name in wanted]
     state, own_device = runtime.own_process(device)
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
     if against is None:
         return state, observed_model.observed_model(loaded[0], given, given), None, loaded[0]

@@ -12,7 +12,7 @@ from cascade_clip import runtime, segmenter
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
-from cascade_clip.files import check_folder
+from cascade_clip_cli.checked_options import finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, show_evaluation, write_pictures_and_report, write_record
@@ -29,25 +29,28 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.tables import STDOUT
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="Checkpoint folder, or ORG/NAME on the Hub.")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, or ORG/NAME on the Hub.")
+    ],
     split: SplitOption = None,
     data: DataOption = None,
     stream: StreamOption = False,
     crop: Annotated[int | None, typer.Option("--crop", min=1, help="Side of the window; default: the model's.")] = None,
     stride: Annotated[int | None, typer.Option("--stride", min=1, help="Distance of windows.")] = None,
-    bias: Annotated[float | None, typer.Option("--bias", min=0.0, help="Taken off the scores of seen classes.")] = None,
+    bias: Annotated[
+        float | None, typer.Option("--bias", min=0.0, callback=finite, help="Taken off the scores of seen classes.")
+    ] = None,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
     ] = None,
     templates: Annotated[
-        str | None, typer.Option("--templates", help="Sentences for class names; default: the model's.")
+        str | None, typer.Option("--templates", callback=place, help="Sentences for class names; default: the model's.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
     nproc: ProcessesOption = 1,
@@ -56,10 +59,18 @@ def evaluate(
     compiled: CompileOption = False,
     pictures: Annotated[
         Path | None,
-        typer.Option("--pictures", metavar="DIR", help="Write example images, confusion and per-class figures here."),
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            callback=output_folder,
+            help="Write example images, confusion and per-class figures here.",
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Write all of it as one HTML page, DIR/index.html.")
+        Path | None,
+        typer.Option(
+            "--report", metavar="DIR", callback=output_folder, help="Write all of it as one HTML page, DIR/index.html."
+        ),
     ] = None,
     output: OutputOption = None,
     json_file: JsonOption = None,
@@ -75,9 +86,6 @@ def evaluate(
     if quiet:
         be_quiet()
     show_log()
-    for folder, option in ((pictures, "--pictures"), (report, "--report")):
-        if folder is not None:
-            check_folder(folder, option)
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)
@@ -105,12 +113,10 @@ def evaluate(
         "compile_seconds": compile_seconds,
     }
     done = Evaluation(model, dataset, vocabulary, result, record)
-    if json_file != STDOUT:
-        show_evaluation(done)
+    show_evaluation(done)
     write_record(record, checkpoint, output, json_file)
     for written in write_pictures_and_report(done, checkpoint, pictures, report):
-        if json_file != STDOUT:
-            stdout.print(f"Written: {written}", highlight=False, markup=False)
+        stdout.print(f"Written: {written}")
 
 
 def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> schema.InferenceConfig:
@@ -130,5 +136,5 @@ def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> sche
 def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, segmenter.CascadeCLIP]:
     """The place of this process among all, and the model on this process's device."""
     state, own_device = runtime.own_process(device)
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         return state, segmenter.CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)

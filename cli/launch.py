@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 import signal
 import sys
 import uuid
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
+"""Environment variable of the processes that `run_processes` starts: the folder for their users' mistakes."""
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent ends."""
 
@@ -30,8 +34,8 @@ def run_processes(processes: int, device: str) -> bool:
         True in the parent, when all are done; False in each of them.
 
     Raises:
-        UserError: More processes than CUDA devices.
-        SystemExit: A process failed, which has reported why: 2 where it was the user's mistake, else 1.
+        UserError: More processes than CUDA devices, or the mistake of the user that ended a process.
+        SystemExit: A process failed by a defect of ours, which it has reported.
     """
     if os.environ.get(CHILD):
         _end_with_parent()
@@ -47,7 +51,6 @@ def run_processes(processes: int, device: str) -> bool:
         raise UserError(f"--nproc {processes} needs as many CUDA devices; there are {torch.cuda.device_count()}.")
     # The process that failed has reported why; the launcher would add a page about exit codes.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    os.environ[CHILD] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -58,15 +61,33 @@ def run_processes(processes: int, device: str) -> bool:
         run_id=uuid.uuid4().hex,
         max_restarts=0,
     )
-    try:
-        elastic_launch(config, sys.executable)("-m", "cascade_clip_cli", *sys.argv[1:])
-    except ChildFailedError as error:
-        codes = {failure.exitcode for failure in error.failures.values()}
-        sys.exit(2 if 2 in codes else 1)
-    except SignalException as error:
-        raise KeyboardInterrupt from error
-    finally:
-        del os.environ[CHILD]
+    with TemporaryDirectory() as mistakes:
+        os.environ[CHILD] = mistakes
+        try:
+            elastic_launch(config, sys.executable)("-m", "cascade_clip_cli", *sys.argv[1:])
+        except ChildFailedError as error:
+            told = [file.read_text(encoding="utf-8") for file in sorted(Path(mistakes).iterdir())]
+            if told:
+                raise UserError("\n".join(told)) from error
+            sys.exit(1)
+        except SignalException as error:
+            raise KeyboardInterrupt from error
+        finally:
+            del os.environ[CHILD]
+    return True
+
+
+def leave_to_parent(message: str) -> bool:
+    """Let the process that started several tell the user's mistake, which they would say once each.
+
+    Returns:
+        False where this process was not started so, and tells it itself.
+    """
+    folder = os.environ.get(CHILD)
+    if folder is None or not Path(folder).is_dir():
+        return False
+    content = message.encode("utf-8", errors="backslashreplace")
+    (Path(folder) / hashlib.sha256(content).hexdigest()).write_bytes(content)
     return True
 
 

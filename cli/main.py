@@ -11,16 +11,31 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
 from cascade_clip.errors import UserError
 from cascade_clip_cli.console import stderr
+from cascade_clip_cli.launch import leave_to_parent
+from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
-_USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space, or choose another place to write to.",
+    errno.EDQUOT: "Free some space, or choose another place to write to.",
+    errno.EFBIG: "Choose another place to write to: this one takes no file of that size.",
+    errno.EROFS: "Choose another place to write to: this one is read-only.",
+    errno.EACCES: "You may not read or write there: change its permissions, or choose another place.",
+    errno.EPERM: "You may not read or write there: change its permissions, or choose another place.",
+    errno.EIO: "The disk or the connection to it fails: repeat the command.",
+    errno.ESTALE: "The disk or the connection to it fails: repeat the command.",
+    errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n`.",
+    errno.ENFILE: "Too many files are open at once on this machine: end other programs.",
+    errno.ENOMEM: "The memory is full: end other programs, or use fewer processes.",
+}
+"""What the user can do where the system refuses during the work; before it, options are checked one by one."""
 
 
 class Command(NamedTuple):
@@ -143,19 +158,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if threading.current_thread() is threading.main_thread():
         # Schedulers end a job by SIGTERM, which is to leave what Ctrl-C leaves.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_streams()
     try:
         app(None if arguments is None else list(arguments))
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in _USERS_DISK:
+        if error.errno not in _WAYS_OUT:
             raise
-        place = error.filename or "the output"
-        _fail(f'Cannot write "{place}": {error.strerror}. Free some space or choose another --output.')
+        _fail(_refusal(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except MemoryError:
+        _fail("The memory is full: use smaller images or crops, fewer images at once, or fewer processes.")
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
             raise
         _fail(
             "The device's memory is full: use fewer images at once (--set train.micro_batch=1 or"
@@ -163,7 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
 
+def _refusal(error: OSError) -> str:
+    """What the system refused during the work, and the way out."""
+    if error.filename is None:
+        discard(sys.stdout)
+    return f'"{error.filename or "The output"}": {error.strerror}. {_WAYS_OUT[error.errno or 0]}'
+
+
 def _fail(message: str) -> None:
-    stderr.quiet = False
-    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    if not leave_to_parent(message):
+        stderr.insist(Text("Error:", style="bold red"), message)
     sys.exit(USER_MISTAKE)

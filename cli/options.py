@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from cascade_clip.config import dataset_address
+from cascade_clip_cli.checked_options import output_folder, place, result_file
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", "-r", help="A recipe by name (see `cascade-clip recipes`) or a TOML file."),
+    typer.Option(
+        "--recipe", "-r", callback=place, help="A recipe by name (see `cascade-clip recipes`) or a TOML file."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -20,12 +23,14 @@ SetOption = Annotated[
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="A split by name, e.g. coco-seen, or a TOML file of your own.")
+    str | None,
+    typer.Option("--split", callback=place, help="A split by name, e.g. coco-seen, or a TOML file of your own."),
 ]
 DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
+        callback=place,
         metavar="PATH",
         help="Dataset folder, or hub:ORG/NAME; default: $CASCADE_CLIP_DATA, then the user's data folder.",
     ),
@@ -33,7 +38,9 @@ DataOption = Annotated[
 StreamOption = Annotated[
     bool, typer.Option("--stream", help="Read a dataset of the Hub from there, keeping nothing on the disk.")
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")
+]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
@@ -41,7 +48,8 @@ CompileOption = Annotated[
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")
+    Path | None,
+    typer.Option("--json", callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]

@@ -14,13 +14,14 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
 from cascade_clip.report import gallery as galleries
+from cascade_clip_cli.checked_options import finite, input_file, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.options import CompileOption, DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
-from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.vocabulary import chosen_classes, own_classes
 
 USER_MISTAKE = 2
@@ -33,20 +34,34 @@ MOST_TABLES = 3
 
 def predict(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Images and videos: files, folders or quoted globs.")
+        list[str],
+        typer.Argument(metavar="IMAGE", callback=place, help="Images and videos: files, folders or quoted globs."),
     ],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP (training-free)."),
+        typer.Option(
+            "--model",
+            "-m",
+            callback=place,
+            help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP (training-free).",
+        ),
     ] = PAPERS_CLIP,
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
-    classes_file: Annotated[Path | None, typer.Option("--classes-file", help="Text file, one class a line.")] = None,
+    classes_file: Annotated[
+        Path | None, typer.Option("--classes-file", callback=input_file, help="Text file, one class a line.")
+    ] = None,
     split: SplitOption = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", min=0.0, max=1.0, help="Pixels whose best score is below it belong to no class."),
+        typer.Option(
+            "--threshold",
+            min=0.0,
+            max=1.0,
+            callback=finite,
+            help="Pixels whose best score is below it belong to no class.",
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what each stage of the cascade sees of the largest classes.")
@@ -56,9 +71,15 @@ def predict(
     ] = None,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1,
-    start: Annotated[float, typer.Option("--start", min=0.0, help="Videos: second to start at.")] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", min=0.0, help="Videos: second to end before.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("predictions"),
+    start: Annotated[
+        float, typer.Option("--start", min=0.0, callback=finite, help="Videos: second to start at.")
+    ] = 0.0,
+    end: Annotated[
+        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
+        "predictions"
+    ),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,
@@ -122,16 +143,15 @@ def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) 
 
 
 def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: str, json_file: Path | None) -> None:
-    if json_file != STDOUT:
-        for outcome in outcomes:
-            if outcome.shown is not None:
-                stdout.print(outcome.shown)
-        failures = sum(outcome.shown is None for outcome in outcomes)
-        left = f", {failures} left out" if failures else ""
-        written = len(outcomes) - failures
-        stdout.print(f"{written} of {len(outcomes)} written to {output}{left}", highlight=False, markup=False)
-        if page is not None:
-            stdout.print(f"gallery: {page}", highlight=False, markup=False)
+    for outcome in outcomes:
+        if outcome.shown is not None:
+            stdout.print(outcome.shown)
+    failures = sum(outcome.shown is None for outcome in outcomes)
+    left = f", {failures} left out" if failures else ""
+    written = len(outcomes) - failures
+    stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
+    if page is not None:
+        stdout.print(f"gallery: {page}")
     if json_file is not None:
         write_json(json_file, {"model": model, "predictions": [outcome.record for outcome in outcomes]})
 
@@ -139,7 +159,7 @@ def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: s
 def _load(model: str, device: str, precision: str, runtime: str) -> segmenter_module.CascadeCLIP:
     if runtime not in RUNTIMES:
         raise UserError(f'"{runtime}" is no runtime.{closest(runtime, RUNTIMES)}')
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         if runtime == "onnx":
             return exported_folder.load_exported(model, device=device, precision=precision)
         return segmenter_module.CascadeCLIP.from_pretrained(model, device=device, precision=precision)

@@ -20,6 +20,7 @@ from cascade_clip.labels import LabelMap
 from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
+from cascade_clip_cli.checked_options import output_folder
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, QuietOption
 from cascade_clip_cli.tables import comparison_table
@@ -30,7 +31,9 @@ TRAINING_FREE = "dense:bundled"
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("quickstart"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
+        "quickstart"
+    ),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
     train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,
@@ -66,9 +69,9 @@ def quickstart(
     predict = {name: partial(_predicted, model, split) for name, model in models.items()}
     chosen = picture_sheets.images_with_unseen_classes(dataset, split)
     picture_sheets.compare_predictions(predict, split, dataset, chosen).save(picture)
-    stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
+    stdout.print(f"Scenes with unseen classes: {picture}")
     model = output / "cascade-clip" / "model"
-    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
+    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"')
 
 
 def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDArray[np.uint8]) -> LabelMap:
@@ -82,7 +85,7 @@ def _train(recipe: str, folder: Path, settings: list[str], device: str) -> evalu
     resume = run.recipe_file.exists()
     if resume and run.recipe() != chosen:
         raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
-    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
+    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps")
     with training_progress() as watch:
         scores = run_training.train(chosen, folder, device=device, resume=resume, watch=watch).scores
     if scores is None:

@@ -15,14 +15,19 @@ from cascade_clip.config import recipes as shipped
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import published
-from cascade_clip.files import check_folder, write_files
+from cascade_clip.files import write_files
 from cascade_clip.reproduce import table_file
+from cascade_clip_cli.checked_options import output_file, place
 from cascade_clip_cli.console import stdout
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this recipe, fully resolved, as TOML.")] = None,
-    copy_to: Annotated[Path | None, typer.Option("--copy-to", help="Write it to a file of your own to change.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(callback=place, help="Show this recipe, fully resolved, as TOML.")
+    ] = None,
+    copy_to: Annotated[
+        Path | None, typer.Option("--copy-to", callback=output_file, help="Write it to a file of your own to change.")
+    ] = None,
 ) -> None:
     """List the shipped recipes with the paper's figures, or show one of them.
 
@@ -31,17 +36,16 @@ def recipes(
 
     if name is None:
         stdout.print(_recipe_table([(key, shipped.load_recipe(key)) for key in shipped.recipe_names()]))
-        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}", highlight=False)
+        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}")
         return
     if copy_to is None:
-        stdout.print(shipped.dump_toml(shipped.load_recipe(name)), highlight=False, markup=False)
+        stdout.print(shipped.dump_toml(shipped.load_recipe(name)))
         return
     shipped.load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    check_folder(copy_to.parent, "--copy-to")
     write_files({copy_to: _with_full_names(shipped.recipe_file(name)).encode()})
-    stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
+    stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.")
 
 
 def _with_full_names(recipe: Path) -> str:

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 from rich import box, progress
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
@@ -22,6 +22,7 @@ from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
+from cascade_clip_cli.checked_options import output_folder, place, result_file
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     DataOption,
@@ -32,7 +33,7 @@ from cascade_clip_cli.options import (
     SetOption,
     absolute_location,
 )
-from cascade_clip_cli.tables import STDOUT, write_json, write_text
+from cascade_clip_cli.tables import write_json, write_text
 
 ALL = "all"
 DEFECT = 1
@@ -40,11 +41,18 @@ DEFECT = 1
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="table1 … table10, sigma, shapes, all, or a TOML file of your own.")
+        str,
+        typer.Argument(
+            metavar="TABLE", callback=place, help="table1 … table10, sigma, shapes, all, or a TOML file of your own."
+        ),
     ],
-    split: Annotated[str, typer.Option("--split", help="A split by name, or a TOML file.")] = "shapes-seen",
+    split: Annotated[
+        str, typer.Option("--split", callback=place, help="A split by name, or a TOML file.")
+    ] = "shapes-seen",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row, with seeds 0, 1, …")] = 3,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("runs/reproduce"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
+        "runs/reproduce"
+    ),
     data: DataOption = None,
     overrides: SetOption = None,
     jobs: Annotated[
@@ -54,7 +62,10 @@ def reproduce(
     precision: PrecisionOption = "fp32",
     json_file: JsonOption = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables as Markdown to this file ('-' for stdout).")
+        Path | None,
+        typer.Option(
+            "--markdown", callback=result_file, help="Write the tables as Markdown to this file ('-' for stdout)."
+        ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
     quiet: QuietOption = False,
@@ -78,16 +89,14 @@ def reproduce(
             failures = _run(plans, jobs, device, precision)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
-    if STDOUT not in {json_file, markdown}:
-        for result in results:
-            stdout.print(_plan_table(result) if plan else _result_table(result))
+    for result in results:
+        stdout.print(_plan_table(result) if plan else _result_table(result))
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
         write_text(markdown, "\n\n".join(result.to_markdown() for result in results))
-    stderr.quiet = stderr.quiet and not failures
     for failure in failures.values():
-        stderr.print(f"Failed, see {failure.log}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
+        stderr.insist(f"Failed, see {failure.log}: {failure.message}")
     if failures:
         mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
         raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
@@ -139,7 +148,7 @@ def _run(
     devices = runner.devices_for_runs(jobs, device, precision)
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
-    stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", highlight=False)
+    stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished")
     check_before_running(waiting)
     written = -1
 
@@ -194,7 +203,7 @@ def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
     live = stderr.is_terminal and not stderr.quiet
     with progress.Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
@@ -229,8 +238,7 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
             heading, justify="right" if heading else "left", no_wrap=not notes, style="dim" if notes else None
         )
     for row in rows:
-        cells = [escape(cell) for cell in row]
-        table.add_row(*(cells if len(cells) > 1 else [f"[italic]{cells[0]}"]))
+        table.add_row(*(row if len(row) > 1 else [Text(row[0], style="italic")]))
     return table
 
 
@@ -245,7 +253,7 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     table.add_column("state", overflow="fold")
     for row in result.rows:
         planned = row.plan.row
-        name = escape(" ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part))
+        name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
             table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
         for run in row.runs:
@@ -256,12 +264,12 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
             folder = run.folder(result.plan.folder)
             if folder != f"{planned.short}/seed{run.seed}":
                 state += f", shared: {folder}"
-            table.add_row(f"{name}, seed {run.seed}", planned.mode, count, escape(state))
+            table.add_row(f"{name}, seed {run.seed}", planned.mode, count, state)
     return table
 
 
 def _say(line: str) -> None:
-    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    stderr.print(line, soft_wrap=True)
 
 
 def _position(run: reproduce_runs.Run) -> tuple[int, str]:
@@ -274,7 +282,7 @@ def _position(run: reproduce_runs.Run) -> tuple[int, str]:
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:
-    title = escape(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+    title = f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = escape(caption), "left"
+    table.caption, table.caption_justify = caption, "left"
     return table

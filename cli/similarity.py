@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.table import Table
 
 from cascade_clip import segmenter
@@ -20,9 +19,10 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.files import write_files
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
+from cascade_clip_cli.checked_options import input_file, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
-from cascade_clip_cli.tables import MISSING, STDOUT, plain_table, write_json
+from cascade_clip_cli.tables import MISSING, plain_table, write_json
 from cascade_clip_cli.vocabulary import ClassChoice, chosen_classes, own_classes
 
 BUNDLED = "bundled"
@@ -38,7 +38,7 @@ class ComparedPoint(NamedTuple):
 
 
 def similarity(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", callback=input_file, help="An image file.")],
     point: Annotated[str | None, typer.Option("--point", metavar="X,Y", help="A pixel, from the upper left.")] = None,
     fraction: Annotated[
         str | None, typer.Option("--fraction", metavar="X,Y", help="A place as fractions of width and height.")
@@ -47,17 +47,22 @@ def similarity(
         str | None, typer.Option("--class", metavar="NAME", help="The centre of this class's mask.")
     ] = None,
     label: Annotated[
-        Path | None, typer.Option("--label", help="Index mask that --class is looked up in; default: the prediction.")
+        Path | None,
+        typer.Option(
+            "--label", callback=input_file, help="Index mask that --class is looked up in; default: the prediction."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="As in predict; repeatable.", show_default=BUNDLED),
+        typer.Option("--model", "-m", callback=place, help="As in predict; repeatable.", show_default=BUNDLED),
     ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
     ] = None,
     split: SplitOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("similarity"),
+    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
+        "similarity"
+    ),
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -77,7 +82,7 @@ def similarity(
     pixels = images.open_image(image)
     place = ComparedPoint(_chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     names = list(dict.fromkeys(model or [BUNDLED]))
-    with stderr.status("comparing patches"):
+    with stderr.doing("comparing patches"):
         segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
         if class_name is not None:
             place = _class_point(class_name, label, pixels, segmenters[names[0]], choice)
@@ -85,9 +90,8 @@ def similarity(
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
     _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
-    if json_file != STDOUT:
-        stdout.print(_table(record))
-        stdout.print(f"written to {picture}", highlight=False, markup=False)
+    stdout.print(_table(record))
+    stdout.print(f"written to {picture}")
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
@@ -161,7 +165,7 @@ def _table(record: dict[str, Any]) -> Table:
     for model in record["models"]:
         for kind in kinds:
             where = "" if kind == "mean" else f" {kind}"
-            table.add_column(escape(f"{model['model']}{where}"), justify="right")
+            table.add_column(f"{model['model']}{where}", justify="right")
     for number in range(max(len(model["blocks"]) for model in record["models"])):
         values = [
             model["blocks"][number][kind] if number < len(model["blocks"]) else None
