@@ -100,6 +100,8 @@ class CascadeCLIP:
         Raises:
             UserError: No checkpoint there, one that does not fit, or a device that is not available.
         """
+        # Before gigabytes are read: a typing mistake should not cost that.
+        resolve_precision(precision, resolve_device(device))
         if is_dense(str(folder_or_hub_id)):
             return cls(*load_dense(str(folder_or_hub_id)), device=device, precision=precision)
         found = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))

@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
+from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
@@ -131,8 +132,6 @@ def cka(
     if quiet:
         be_quiet()
     show_log()
-    if nproc > 1 and run_processes(nproc, device):
-        return
     if cross and against is None:
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
     settings = layer_similarity.SimilaritySettings(
@@ -145,9 +144,19 @@ def cka(
         seed=seed,
         cross=cross,
     )
+    if images and (data is not None or split is not None):
+        raise UserError("Give either --images or --data and --split: both say what is looked at.")
+    files = inputs.find_images(images) if images else []
+    if not files:
+        check_dataset(split, data, recipe_of(observed_model.model_name(model)), stream=stream)
+    if nproc > 1 and run_processes(nproc, device):
+        return
     started = time.perf_counter()
     state, main, other, loaded = _load_models(model, against, device, precision)
-    image_set = _find_image_set(loaded, images, data, split, stream=stream, limit=limit)
+    if files:
+        image_set = layer_tokens.file_images(files, ", ".join(images or ()), limit=limit)
+    else:
+        image_set = _dataset_images(loaded, data, split, stream=stream, limit=limit)
     processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
@@ -243,32 +252,26 @@ def _load_models(
     return state, main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
 
 
-def _find_image_set(
+def _dataset_images(
     model: segmenter.CascadeCLIP,
-    files: list[str] | None,
     data: str | None,
     split: str | None,
     *,
     stream: bool,
     limit: int,
 ) -> layer_tokens.ImageSet:
-    """Find the images that both models get.
+    """Find the validation images of a dataset, which both models get.
 
     Args:
-        model: Its split is used where neither files nor a dataset are named; if it has none, `FIRST_SPLIT`.
-        files: Values of --images.
+        model: Its split is used where no dataset is named; if it has none, `FIRST_SPLIT`.
         data: Value of --data.
         split: Value of --split.
         stream: Read a remote dataset without downloading it.
         limit: Only so many, spread evenly; 0: all.
 
     Raises:
-        UserError: Files and a dataset at once, or no images.
+        UserError: No such dataset, or no images in it.
     """
-    if files:
-        if data is not None or split is not None:
-            raise UserError("Give either --images or --data and --split: both say what is looked at.")
-        return layer_tokens.file_images(inputs.find_images(files), ", ".join(files), limit=limit)
     if data is None and split is None and model.split is None:
         split = FIRST_SPLIT
     _, dataset = evaluate.find_dataset(model, split, data, stream=stream)

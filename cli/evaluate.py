@@ -12,10 +12,13 @@ from cascade_clip import runtime, segmenter
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
+from cascade_clip.files import check_output_file
+from cascade_clip.model.clip import text
+from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.evaluation_outputs import Evaluation, show_evaluation, write_pictures_and_report, write_record
+from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
     CompileOption,
@@ -29,6 +32,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
+from cascade_clip_cli.tables import write_json
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -86,10 +90,19 @@ def evaluate(
     if quiet:
         be_quiet()
     show_log()
+    windows = {"crop": crop, "stride": stride, "seen_bias": bias, "flip": flip}
+    recipe = recipe_of(checkpoint)
+    if recipe is not None:
+        changed_inference(recipe.inference, **windows)
+    check_dataset(split, data, recipe, stream=stream)
+    if templates is not None:
+        text.templates_of(templates)
+    if (record_file := place_of_record(checkpoint, output)) is not None:
+        check_output_file(record_file, "The record")
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)
-    inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
+    inference = changed_inference(model.recipe.inference, **windows)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
@@ -114,7 +127,9 @@ def evaluate(
     }
     done = Evaluation(model, dataset, vocabulary, result, record)
     show_evaluation(done)
-    write_record(record, checkpoint, output, json_file)
+    for file in (record_file, json_file):
+        if file is not None:
+            write_json(file, record)
     for written in write_pictures_and_report(done, checkpoint, pictures, report):
         stdout.print(f"Written: {written}")
 

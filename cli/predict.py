@@ -17,7 +17,7 @@ from cascade_clip.report import gallery as galleries
 from cascade_clip_cli.checked_options import finite, input_file, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.explanation import Explainer
+from cascade_clip_cli.explanation import Explainer, check_explained
 from cascade_clip_cli.options import CompileOption, DeviceOption, JsonOption, PrecisionOption, QuietOption, SplitOption
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
@@ -107,13 +107,15 @@ def predict(
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)
+    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
+    if choice is not None:
+        check_explained(wanted, choice.spoken_names())
     segmenter = _load(model, device, precision, runtime)
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
     vocabulary, predictor = choice.embedded(segmenter), segmenter.predictor()
     segmenter.release_text_tower()
-    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:
         compile_network(segmenter, vocabulary.text)

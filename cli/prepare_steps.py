@@ -102,6 +102,8 @@ def _check_upload(source_name: str, repository: str | None, *, private: bool, ri
     """Say before hours of work what would stop the upload after them."""
     if repository is None and (private or rights_checked):
         raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
+    if repository is not None:
+        push.repository_name(repository)
     may_be_published = (
         source_name not in catalogue.benchmark_names() or catalogue.benchmark(source_name).may_be_published
     )

@@ -12,7 +12,8 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from cascade_clip.config.schema import Recipe
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import usable_path
 
 SUFFIX = ".toml"
 TABLES = "tables"
@@ -47,7 +48,7 @@ def recipe_file(name_or_file: str) -> Path:
     shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
     if name_or_file in recipe_names():
         return shipped
-    file = Path(name_or_file).expanduser()
+    file = usable_path(name_or_file, "The recipe")
     if not file.is_file():
         raise UserError(
             f'There is no recipe "{name_or_file}", neither by name nor as a file.'
@@ -124,10 +125,12 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
     """Read a TOML file; `what` ("recipe", "table") names its kind in the error.
 
     Raises:
-        UserError: Invalid TOML.
+        UserError: It cannot be read, or is no valid TOML.
     """
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f'The {what} "{file}" cannot be read: {reason_of(error)}.') from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'The {what} "{file}" is no valid TOML: {error}.') from error
 

@@ -27,6 +27,7 @@ from cascade_clip.data.benchmark import Benchmark
 from cascade_clip.data.class_list_file import ClassEntry, ClassList, Colour, default_colour, read_class_list
 from cascade_clip.data.dataset_info import read_dataset_info
 from cascade_clip.errors import UserError, closest
+from cascade_clip.files import usable_path
 
 __all__ = [
     "ClassEntry",
@@ -122,10 +123,11 @@ def get_split(name_or_file: str | Path) -> Split:
     file, wanted = given, ""
     if ".toml:" in given:
         file, _, wanted = given.rpartition(":")
+    path = usable_path(file, "The split")
     if not file.endswith(".toml"):
         known = closest(given, split_names())
         raise UserError(f'There is no split "{given}".{known} A split of your own is given as a TOML file.')
-    splits = _splits_of(read_class_list(Path(file), _built_in_classes))
+    splits = _splits_of(read_class_list(path, _built_in_classes))
     if wanted and wanted not in splits:
         raise UserError(f'{file} holds no split "{wanted}".{closest(wanted, splits)}')
     first = next(iter(splits))

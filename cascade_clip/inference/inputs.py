@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from cascade_clip.data.images import IMAGE_SUFFIXES, open_image, to_rgb
 from cascade_clip.errors import UserError
+from cascade_clip.files import usable_path
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
@@ -29,7 +30,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for given in inputs:
-        for path in _images_of(Path(given).expanduser()):
+        for path in _images_of(usable_path(given, "The image")):
             found.setdefault(path.resolve(), path)
     return list(found.values())
 

@@ -19,6 +19,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from cascade_clip.errors import UserError, closest, first_line
+from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 
 log = logging.getLogger(__name__)
@@ -299,7 +300,7 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
     """Find the file behind a pretrained tag or path."""
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if weights not in tags:
-        file = Path(weights).expanduser()
+        file = usable_path(weights, "The CLIP weights")
         if not file.is_file():
             known = closest(weights, tags)
             raise UserError(f'"{weights}" is neither a file nor a pretrained tag of "{architecture}".{known}')

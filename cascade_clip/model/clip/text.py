@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.class_names import spoken_form
-from cascade_clip.errors import UserError, closest
-from cascade_clip.files import cache_folder, write_files
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import cache_folder, usable_path, write_files
 from cascade_clip.model.clip.load import Clip
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
         UserError: No class, an empty name, or a name given twice (see `spoken_form`).
     """
     if not classes:
-        raise UserError("No classes are given: name at least one, for example --classes road,tree,sky.")
+        raise UserError("No classes are given: name at least one, for example road, tree and sky.")
     words = [[word.strip() for word in name.split("|")] for name in classes]
     for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
         if not all(synonyms):
@@ -233,12 +233,16 @@ def templates_of(name_or_file: str) -> tuple[str, ...]:
     """
     if name_or_file in TEMPLATE_SETS:
         return TEMPLATE_SETS[name_or_file]()
-    file = Path(name_or_file).expanduser()
+    file = usable_path(name_or_file, "The templates")
     if not file.is_file():
         raise UserError(
             f'"{name_or_file}" is neither a set of text templates nor a file.{closest(name_or_file, TEMPLATE_SETS)}'
         )
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'The template file "{file}" cannot be read as text: {reason_of(error)}.') from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines, start=1):
         if line.count("{}") != 1:
             raise UserError(f'Line {number} of the template file "{file}" needs exactly one {{}}: "{line}".')
