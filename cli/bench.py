@@ -14,7 +14,7 @@ from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
 from cascade_clip.errors import UserError
 from cascade_clip_cli.bench_tables import show_changes, show_record
-from cascade_clip_cli.checked_options import input_file, place
+from cascade_clip_cli.checked_options import as_path, input_file, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr
 from cascade_clip_cli.options import (
     DeviceOption,
@@ -58,7 +58,8 @@ def bench(
     plain: Annotated[bool, typer.Option("--plain", help="Also the plain path, in the same rounds.")] = False,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
     against: Annotated[
-        Path | None, typer.Option("--against", callback=input_file, help="Compare with an earlier result's JSON.")
+        Path | None,
+        typer.Option("--against", parser=as_path, callback=input_file, help="Compare with an earlier result's JSON."),
     ] = None,
     output: OutputOption = None,
     json_file: JsonOption = None,

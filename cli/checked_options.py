@@ -1,6 +1,7 @@
 """Checks of options that are made as they are read, before any work: paths that can be used, numbers that are finite.
 
-Each is the `callback` of an option or argument, and begins its message with the name of that option.
+`as_path` is the `parser` of options that are paths; the others are the `callback` of an option or argument, and begin
+their message with its name.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ from cascade_clip_cli.console import only_result
 
 STDOUT = Path("-")
 _ON_STDOUT = "cascade_clip_cli.on_stdout"
+
+
+def as_path(text: str | Path) -> Path:
+    """A path, which is not empty: `Path("")` would be the working folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty: give a path.")
+    return Path(text)
 
 
 def output_folder(param: typer.CallbackParam, value: Path | None) -> Path | None:

@@ -16,7 +16,7 @@ from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
-from cascade_clip_cli.checked_options import output_folder, place
+from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
@@ -114,11 +114,12 @@ def cka(
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
-        "cka"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("cka"),
     report: Annotated[
-        Path | None, typer.Option("--report", callback=output_folder, help="Also write one HTML page to this folder.")
+        Path | None,
+        typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),
     ] = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,

@@ -15,7 +15,7 @@ from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_output_file
 from cascade_clip.model.clip import text
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
-from cascade_clip_cli.checked_options import finite, output_folder, place
+from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
@@ -66,6 +66,7 @@ def evaluate(
         typer.Option(
             "--pictures",
             metavar="DIR",
+            parser=as_path,
             callback=output_folder,
             help="Write example images, confusion and per-class figures here.",
         ),
@@ -73,7 +74,11 @@ def evaluate(
     report: Annotated[
         Path | None,
         typer.Option(
-            "--report", metavar="DIR", callback=output_folder, help="Write all of it as one HTML page, DIR/index.html."
+            "--report",
+            metavar="DIR",
+            parser=as_path,
+            callback=output_folder,
+            help="Write all of it as one HTML page, DIR/index.html.",
         ),
     ] = None,
     output: OutputOption = None,

@@ -9,7 +9,7 @@ import typer
 
 from cascade_clip import segmenter
 from cascade_clip.export import exported_folder
-from cascade_clip_cli.checked_options import output_folder, place
+from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
 from cascade_clip_cli.tables import write_json
@@ -20,7 +20,8 @@ def export(
         str, typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", callback=output_folder, help="Folder of the exported model.")
+        Path,
+        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the export."),
     ],
     file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
     json_file: JsonOption = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +10,26 @@ import typer
 
 from cascade_clip.checkpoint import upstream
 from cascade_clip.errors import UserError
-from cascade_clip_cli.checked_options import input_file, output_folder
+from cascade_clip_cli.checked_options import as_path, input_file, output_folder
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
+
+_BLOCK = re.compile(r"[1-9][0-9]{0,2}")
+"""Number of a block; no tower has a thousand."""
 
 
 def import_upstream(
     file: Annotated[
         Path,
         typer.Argument(
-            callback=input_file, help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG."
+            parser=as_path,
+            callback=input_file,
+            help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", callback=output_folder, help="Folder of the new checkpoint.")
+        Path,
+        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the result."),
     ],
     split: SplitOption = None,
     vision_heads: Annotated[
@@ -85,7 +92,7 @@ def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:
     stages = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or int(last or first) < int(first):
+        if not (_BLOCK.fullmatch(first) and _BLOCK.fullmatch(last or first) and int(first) <= int(last or first)):
             raise UserError(f'--stages "{text}" is not understood at "{part.strip()}": write blocks like 6-8,9-11,12.')
         stages.append(tuple(range(int(first), int(last or first) + 1)))
     return tuple(stages)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cascade_clip.config import dataset_address
-from cascade_clip_cli.checked_options import output_folder, place, result_file
+from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
 
 RecipeOption = Annotated[
     str | None,
@@ -39,7 +39,10 @@ StreamOption = Annotated[
     bool, typer.Option("--stream", help="Read a dataset of the Hub from there, keeping nothing on the disk.")
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")
+    Path | None, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+]
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -49,7 +52,9 @@ CompileOption = Annotated[
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
     Path | None,
-    typer.Option("--json", callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."),
+    typer.Option(
+        "--json", parser=as_path, callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
 ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]

@@ -14,7 +14,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
 from cascade_clip.report import gallery as galleries
-from cascade_clip_cli.checked_options import finite, input_file, output_folder, place
+from cascade_clip_cli.checked_options import as_path, finite, input_file, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
@@ -50,7 +50,8 @@ def predict(
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
     classes_file: Annotated[
-        Path | None, typer.Option("--classes-file", callback=input_file, help="Text file, one class a line.")
+        Path | None,
+        typer.Option("--classes-file", parser=as_path, callback=input_file, help="Text file, one class a line."),
     ] = None,
     split: SplitOption = None,
     threshold: Annotated[
@@ -77,9 +78,9 @@ def predict(
     end: Annotated[
         float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
-        "predictions"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("predictions"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cascade_clip_cli.checked_options import finite, input_file, place
+from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 
 # --- every source ---------------------------------------------------------------------------------------------------
 
@@ -26,7 +26,9 @@ Subset = Annotated[int | None, typer.Option(min=1, help="Only N images of each p
 Classes = Annotated[str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")]
 ClassesFile = Annotated[
     Path | None,
-    typer.Option(callback=input_file, help="Class names, one a line; default: classes.txt in the source folder."),
+    typer.Option(
+        parser=as_path, callback=input_file, help="Class names, one a line; default: classes.txt in the source folder."
+    ),
 ]
 Ignore = Annotated[list[str] | None, typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.")]
 FirstIndex = Annotated[int, typer.Option(help="Mask value of the first class.")]
@@ -49,11 +51,14 @@ Mirror = Annotated[str | None, typer.Option(metavar="URL", help="Download from t
 Sbd = Annotated[
     Path | None,
     typer.Option(
+        parser=as_path,
         callback=place,
         help="SBD additions, if not in --source: benchmark.tgz or SegmentationClassAug, folder or archive.",
     ),
 ]
-Annotations = Annotated[Path | None, typer.Option(callback=place, help="Labels, if not in --source: folder or file.")]
+Annotations = Annotated[
+    Path | None, typer.Option(parser=as_path, callback=place, help="Labels, if not in --source: folder or file.")
+]
 
 
 ClassOrder = Annotated[
@@ -65,15 +70,24 @@ ClassOrder = Annotated[
 
 FolderSource = Annotated[
     Path | None,
-    typer.Option(callback=place, help="Folder with images, masks and classes.txt, unless they are given one by one."),
+    typer.Option(
+        parser=as_path,
+        callback=place,
+        help="Folder with images, masks and classes.txt, unless they are given one by one.",
+    ),
 ]
-Images = Annotated[Path | None, typer.Option(callback=place, help="Default: SOURCE/images.")]
-Masks = Annotated[Path | None, typer.Option(callback=place, help="Default: SOURCE/masks.")]
+Images = Annotated[Path | None, typer.Option(parser=as_path, callback=place, help="Default: SOURCE/images.")]
+Masks = Annotated[Path | None, typer.Option(parser=as_path, callback=place, help="Default: SOURCE/masks.")]
 Colours = Annotated[
-    Path | None, typer.Option(callback=input_file, help="TOML or CSV: the colour of each class in RGB masks.")
+    Path | None,
+    typer.Option(parser=as_path, callback=input_file, help="TOML or CSV: colour of each class in RGB masks."),
 ]
-TrainList = Annotated[Path | None, typer.Option(callback=input_file, help="File with the names of training images.")]
-ValList = Annotated[Path | None, typer.Option(callback=input_file, help="File with the names of validation images.")]
+TrainList = Annotated[
+    Path | None, typer.Option(parser=as_path, callback=input_file, help="File with the names of training images.")
+]
+ValList = Annotated[
+    Path | None, typer.Option(parser=as_path, callback=input_file, help="File with the names of validation images.")
+]
 
 # --- hub ------------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from cascade_clip.labels import LabelMap
 from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
-from cascade_clip_cli.checked_options import output_folder
+from cascade_clip_cli.checked_options import as_path, output_folder
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, QuietOption
 from cascade_clip_cli.tables import comparison_table
@@ -33,9 +33,9 @@ TRAINING_FREE = "dense:bundled"
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
-        "quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("quickstart"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
     train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,

@@ -22,7 +22,7 @@ from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
-from cascade_clip_cli.checked_options import output_folder, place, result_file
+from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     DataOption,
@@ -50,9 +50,9 @@ def reproduce(
         str, typer.Option("--split", callback=place, help="A split by name, or a TOML file.")
     ] = "shapes-seen",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row, with seeds 0, 1, …")] = 3,
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
-        "runs/reproduce"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("runs/reproduce"),
     data: DataOption = None,
     overrides: SetOption = None,
     jobs: Annotated[
@@ -64,7 +64,10 @@ def reproduce(
     markdown: Annotated[
         Path | None,
         typer.Option(
-            "--markdown", callback=result_file, help="Write the tables as Markdown to this file ('-' for stdout)."
+            "--markdown",
+            parser=as_path,
+            callback=result_file,
+            help="Write the tables as Markdown to this file ('-' for stdout).",
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
@@ -85,8 +88,9 @@ def reproduce(
     plans = reproduce_plan.plan_tables(tables, split, seeds=seeds, output=output, data=data, overrides=overrides or ())
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
+        devices = runner.devices_for_runs(jobs, device, precision)
         with _only_one(output), _terminated_like_interrupted():
-            failures = _run(plans, jobs, device, precision)
+            failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
     for result in results:
@@ -142,10 +146,9 @@ def _dataset(data: str | None) -> str | None:
 
 
 def _run(
-    plans: Sequence[reproduce_plan.TablePlan], jobs: int | None, device: str, precision: str
+    plans: Sequence[reproduce_plan.TablePlan], devices: Sequence[runner.RunDevice]
 ) -> Mapping[Path, runner.Failure]:
     """Run what is not finished, and keep results.json and results.md up to date meanwhile."""
-    devices = runner.devices_for_runs(jobs, device, precision)
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
     stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished")

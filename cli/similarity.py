@@ -21,7 +21,7 @@ from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
-from cascade_clip_cli.checked_options import input_file, output_folder, place
+from cascade_clip_cli.checked_options import as_path, input_file, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
@@ -40,7 +40,7 @@ class ComparedPoint(NamedTuple):
 
 
 def similarity(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", callback=input_file, help="An image file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", parser=as_path, callback=input_file, help="An image file.")],
     point: Annotated[str | None, typer.Option("--point", metavar="X,Y", help="A pixel, from the upper left.")] = None,
     fraction: Annotated[
         str | None, typer.Option("--fraction", metavar="X,Y", help="A place as fractions of width and height.")
@@ -51,7 +51,10 @@ def similarity(
     label: Annotated[
         Path | None,
         typer.Option(
-            "--label", callback=input_file, help="Index mask that --class is looked up in; default: the prediction."
+            "--label",
+            parser=as_path,
+            callback=input_file,
+            help="Index mask that --class is looked up in; default: the prediction.",
         ),
     ] = None,
     model: Annotated[
@@ -62,9 +65,9 @@ def similarity(
         str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
     ] = None,
     split: SplitOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", callback=output_folder, help="Folder to write to.")] = Path(
-        "similarity"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("similarity"),
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     quiet: QuietOption = False,

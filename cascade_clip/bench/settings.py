@@ -11,6 +11,8 @@ Kind = Literal["predict", "eval", "train", "prepare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ARCHITECTURE, RECIPE = "ViT-B-16-quickgelu", "coco/cascade-zegclip"
 """The model with random weights that is built by default: the paper's."""
+LARGEST_SIDE = 16384
+"""Of the images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ def parse_size(given: str) -> tuple[int, int]:
     """Read "480x640" as height and width in pixels.
 
     Raises:
-        UserError: Not two positive numbers.
+        UserError: Not two numbers of 1 to `LARGEST_SIDE`.
     """
     sides = given.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
-        raise UserError(f'--size is HEIGHTxWIDTH in pixels, for example 480x640; got "{given}".')
+    if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side[:6]) <= LARGEST_SIDE for side in sides):
+        raise UserError(
+            f'--size is HEIGHTxWIDTH in pixels, for example 480x640, each at most {LARGEST_SIDE}; got "{given}".'
+        )
     return int(sides[0]), int(sides[1])
