@@ -17,6 +17,7 @@ from cascade_clip_cli.bench_tables import show_changes, show_record
 from cascade_clip_cli.checked_options import as_path, input_file, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr
 from cascade_clip_cli.options import (
+    MOST_PROCESSES,
     DeviceOption,
     JsonOption,
     OutputOption,
@@ -27,6 +28,7 @@ from cascade_clip_cli.options import (
 )
 from cascade_clip_cli.tables import write_json
 
+LARGEST_COUNT = 100_000
 _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
 
 
@@ -42,16 +44,26 @@ def bench(
     recipe: RecipeOption = None,
     overrides: SetOption = None,
     classes: Annotated[
-        int | None, typer.Option("--classes", min=1, help="Default: the checkpoint's own; 171, in training 156.")
+        int | None,
+        typer.Option(
+            "--classes", min=1, max=LARGEST_COUNT, help="Default: the checkpoint's own; 171, in training 156."
+        ),
     ] = None,
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512",
     batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Images per training step, or windows per forward pass.")
+        int | None,
+        typer.Option(
+            "--batch", min=1, max=LARGEST_COUNT, help="Images per training step, or windows per forward pass."
+        ),
     ] = None,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="Images of eval and prepare.")] = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds that count.")] = 7,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="PyTorch's threads.")] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of prepare.")] = 1,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, max=LARGEST_COUNT, help="Images of eval and prepare.")
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=LARGEST_COUNT, help="Rounds that count.")] = 7,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, max=MOST_PROCESSES, help="PyTorch's threads.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=MOST_PROCESSES, help="Processes of prepare.")] = 1,
     precision: PrecisionOption = "fp32",
     device: DeviceOption = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False,

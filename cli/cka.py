@@ -20,6 +20,8 @@ from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
+    LARGEST_SEED,
+    LARGEST_SIDE,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -35,7 +37,8 @@ from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-FEWEST_IMAGES = 4
+FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
+"""Of a batch."""
 OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"
@@ -101,16 +104,18 @@ def cka(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
     size: Annotated[
-        int | None, typer.Option("--size", min=1, help="Side in pixels of the middle square that is looked at.")
+        int | None,
+        typer.Option("--size", min=1, max=LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."),
     ] = None,
     patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
     estimator: Annotated[
         EstimatorChoice, typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses.")
     ] = EstimatorChoice.AUTO,
     batch: Annotated[
-        int, typer.Option("--batch", min=FEWEST_IMAGES, help="Images a batch of the unbiased estimator.")
+        int,
+        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
     ] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which patches are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Decides which patches are drawn.")] = 0,
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",

@@ -21,6 +21,7 @@ from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, s
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
+    LARGEST_SIDE,
     CompileOption,
     DataOption,
     DeviceOption,
@@ -45,8 +46,12 @@ def evaluate(
     split: SplitOption = None,
     data: DataOption = None,
     stream: StreamOption = False,
-    crop: Annotated[int | None, typer.Option("--crop", min=1, help="Side of the window; default: the model's.")] = None,
-    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Distance of windows.")] = None,
+    crop: Annotated[
+        int | None, typer.Option("--crop", min=1, max=LARGEST_SIDE, help="Side of the window; default: the model's.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", min=1, max=LARGEST_SIDE, help="Distance of windows.")
+    ] = None,
     bias: Annotated[
         float | None, typer.Option("--bias", min=0.0, callback=finite, help="Taken off the scores of seen classes.")
     ] = None,

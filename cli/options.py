@@ -10,6 +10,13 @@ import typer
 from cascade_clip.config import dataset_address
 from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
 
+LARGEST_SEED = 2**31 - 1
+MOST_PROCESSES = 1024
+LARGEST_SIDE = 16384
+"""Of windows and images, in pixels: a larger one fits into no memory."""
+MOST_SCENES = 1_000_000
+"""So many drawn scenes take a day."""
+
 RecipeOption = Annotated[
     str | None,
     typer.Option(
@@ -44,7 +51,7 @@ OutputOption = Annotated[
 OutputFolder = Annotated[
     Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
@@ -57,7 +64,9 @@ JsonOption = Annotated[
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
-ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]
+ProcessesOption = Annotated[
+    int, typer.Option("--nproc", min=1, max=MOST_PROCESSES, help="Local processes, one a device.")
+]
 
 
 def absolute_location(data: str) -> str:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
+from cascade_clip_cli.options import LARGEST_SEED, MOST_PROCESSES, MOST_SCENES
 
 # --- every source ---------------------------------------------------------------------------------------------------
 
 Name = Annotated[str | None, typer.Option(help="Name of the dataset.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default: one a processor.")]
+Workers = Annotated[int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one a processor.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")]
 Push = Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")]
 Private = Annotated[bool, typer.Option("--private", help="Upload to a repository that only you see.")]
@@ -35,7 +36,7 @@ FirstIndex = Annotated[int, typer.Option(help="Mask value of the first class.")]
 ValFraction = Annotated[
     float, typer.Option(min=0, max=0.99, callback=finite, help="Share for validation where the source does not say.")
 ]
-DrawSeed = Annotated[int, typer.Option(min=0, help="Seed of the draw of validation images.")]
+DrawSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw of validation images.")]
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
@@ -107,6 +108,6 @@ ValSplit = Annotated[str | None, typer.Option(help="Name of the validation part;
 
 # --- shapes ---------------------------------------------------------------------------------------------------------
 
-TrainScenes = Annotated[int, typer.Option(min=1, help="Scenes for training.")]
-ValScenes = Annotated[int, typer.Option(min=1, help="Scenes for validation.")]
-ScenesSeed = Annotated[int, typer.Option(min=0, help="Seed of the scenes.")]
+TrainScenes = Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")]
+ValScenes = Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")]
+ScenesSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the scenes.")]

@@ -24,7 +24,7 @@ from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
 from cascade_clip_cli.checked_options import as_path, output_folder
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.options import DeviceOption, QuietOption
+from cascade_clip_cli.options import LARGEST_SEED, MOST_SCENES, DeviceOption, QuietOption
 from cascade_clip_cli.tables import comparison_table
 from cascade_clip_cli.training_run import training_progress
 
@@ -37,9 +37,9 @@ def quickstart(
         Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
     ] = Path("quickstart"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
-    train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
-    val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="One seed decides everything.")] = 0,
+    train: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")] = 1000,
+    val: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="One seed decides everything.")] = 0,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:

@@ -25,6 +25,7 @@ from cascade_clip.training import run_folder, start
 from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
+    MOST_PROCESSES,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -49,14 +50,15 @@ def reproduce(
     split: Annotated[
         str, typer.Option("--split", callback=place, help="A split by name, or a TOML file.")
     ] = "shapes-seen",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row, with seeds 0, 1, …")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Runs of each row, with seeds 0, 1, …")] = 3,
     output: Annotated[
         Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
     ] = Path("runs/reproduce"),
     data: DataOption = None,
     overrides: SetOption = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at once; default: one a CUDA device, else one.")
+        int | None,
+        typer.Option("--jobs", min=1, max=MOST_PROCESSES, help="Runs at once; default: one a CUDA device, else one."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.distributed.launcher import api as launcher
 
 from cascade_clip.bench import record as bench_record
 from cascade_clip.checkpoint import folder as checkpoint_folder
@@ -168,6 +169,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
         (start, "load_clip"),
         (bench_record, "build_workload"),
         (prepared_writer, "write_shards"),
+        (launcher, "elastic_launch"),
     ):
         monkeypatch.setattr(module, name, begin)
 
@@ -343,7 +345,7 @@ BASE = {
 
 @pytest.mark.usefixtures("no_work")
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     database=None,
