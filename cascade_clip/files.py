@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from platformdirs import user_cache_path, user_data_path
 
@@ -47,6 +49,18 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in waiting.values():
             temporary.unlink(missing_ok=True)
+
+
+def json_bytes(record: Any, *, indent: int | None = 2) -> bytes:
+    """A record as the content of a JSON file in UTF-8.
+
+    A file name that is no Unicode, which Python holds as surrogates, becomes their escapes, as JSON allows.
+
+    Raises:
+        ValueError: The record holds NaN or an infinite number, which JSON has not.
+    """
+    text = json.dumps(record, indent=indent, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode("utf-8", errors="backslashreplace")
 
 
 def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:

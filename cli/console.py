@@ -40,6 +40,8 @@ class PlainConsole(Console):
         quiet, self.quiet = self.quiet, False
         try:
             self.print(*parts, soft_wrap=True)
+        except OSError:  # a full disk: the exit code still tells
+            discard(self.file)
         finally:
             self.quiet = quiet
 
@@ -49,6 +51,9 @@ class PlainConsole(Console):
         with self.status(Text(what)) as status:
             yield lambda note: status.update(Text(f"{what}: {note}"))
 
+
+# Typer prints its help by a console of its own.
+Console.on_broken_pipe = PlainConsole.on_broken_pipe  # type: ignore[method-assign, assignment]
 
 stdout = PlainConsole(soft_wrap=True)
 stderr = PlainConsole(stderr=True)

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
 from cascade_clip.errors import UserError
-from cascade_clip_cli.console import stderr
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import leave_to_parent
 from cascade_clip_cli.streams import discard, prepare_streams
 
@@ -131,7 +131,7 @@ def load_command(name: str) -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cascade-clip {__version__}")
+        stdout.print(f"cascade-clip {__version__}")
         raise typer.Exit
 
 
@@ -184,7 +184,8 @@ def _refusal(error: OSError) -> str:
     """What the system refused during the work, and the way out."""
     if error.filename is None:
         discard(sys.stdout)
-    return f'"{error.filename or "The output"}": {error.strerror}. {_WAYS_OUT[error.errno or 0]}'
+    place = "The output cannot be written" if error.filename is None else f'"{error.filename}"'
+    return f"{place}: {error.strerror}. {_WAYS_OUT[error.errno or 0]}"
 
 
 def _fail(message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from cascade_clip.inference import segmentation, video
 from cascade_clip.report import overlay, palette
 from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
-from cascade_clip_cli.tables import swatch, write_text
+from cascade_clip_cli.tables import swatch, write_json
 
 LARGEST_SHOWN = 4
 
@@ -88,7 +87,7 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
         "names": list(names),
     }
     try:
-        write_text(record_file, json.dumps(record, indent=2, ensure_ascii=False))
+        write_json(record_file, record)
     except Exception:
         target.unlink(missing_ok=True)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,7 +16,7 @@ from cascade_clip.analysis import observed_model
 from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images
 from cascade_clip.errors import UserError, closest
-from cascade_clip.files import write_files
+from cascade_clip.files import json_bytes, write_files
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
@@ -154,9 +153,8 @@ def _record(
 
 
 def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        write_files({picture: png, picture.with_suffix(".json"): text.encode()})
+        write_files({picture: png, picture.with_suffix(".json"): json_bytes(record, indent=None)})
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

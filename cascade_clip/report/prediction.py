@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import write_files
+from cascade_clip.files import json_bytes, write_files
 from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.overlay import LegendEntry, render_overlay
@@ -64,7 +63,7 @@ def write_prediction(
     contents = {
         files.labels: labels_png(segmentation, colours),
         files.overlay: _png(render_overlay(image, segmentation.labels, colours, legend)),
-        files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
+        files.record: json_bytes(record),
     }
     if explanation is not None:
         files = files._replace(explanation=folder / f"{stem}.explain.png")
