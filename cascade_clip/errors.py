@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 MOST_LINES = 60
@@ -69,6 +70,24 @@ def repr_name(name: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Why the system refused: "Permission denied" of an `OSError`, else the first line of the message."""
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
+def raise_refusal(error: BaseException, named: str) -> None:
+    """Raise a `UserError` where the system refused to read a file, which then is neither damaged nor missing.
+
+    Args:
+        error: What reading raised; anything but a refusal is left to the caller.
+        named: The file, as the message begins.
+    """
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        raise UserError(f"{named} cannot be read: {reason_of(error)}.") from error
+
+
+_REFUSALS = {
+    getattr(errno, name)
+    for name in "EACCES EPERM EIO EMFILE ENFILE ELOOP ENAMETOOLONG ESTALE ENOTCONN".split()  # noqa: SIM905
+    if hasattr(errno, name)
+}
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, raise_refusal
 
 MAX_PIXELS = 1_000_000_000
 """Larger images are refused: one gigapixel already takes 3 GB as an array."""
@@ -148,6 +148,7 @@ def _opened(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
     except IsADirectoryError as error:
         raise UserError(f"{name} is a folder, an image file was expected.") from error
     except _DECODER_ERRORS as error:
+        raise_refusal(error, name)
         raise UserError(
             f"{name} cannot be read: it is broken, cut off or no image of a known kind{_reason(error)}."
         ) from error
