@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,21 +11,41 @@ from pathlib import Path
 # What Python makes of a byte of a file's name that is no UTF-8; no stream and no file takes it.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
+MOST_LINES = 60
+"""Lines of a message; further ones are counted."""
+LONGEST_LINE = 1200
+"""Characters of a line of a message; of a longer one the middle is left out."""
+
 
 class UserError(Exception):
     """A mistake in what the user gave (path, class, split, shape, checkpoint, recipe, image).
 
     The message is one or more whole sentences with the value given, what was expected and the way out. The command line
-    prints it without a traceback and exits with code 2; from Python it is an ordinary exception.
+    prints it without a traceback and exits with code 2; from Python it is an ordinary exception. A value of any length
+    may stand in the message: what makes it too long to read is left out (see `shortened`).
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(readable(message))
+        super().__init__(shortened(readable(message)))
 
 
 def readable(text: Path | str) -> str:
     """A path, or a text with paths in it, for people: bytes of a file's name that are no UTF-8 appear as "\\xff"."""
     return _LONE_SURROGATE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(text))
+
+
+def shortened(message: str) -> str:
+    """Leave out the middle of lines above `LONGEST_LINE` characters, and the lines after the first `MOST_LINES`."""
+    lines = message.split("\n")
+    more = [f"  and {len(lines) - MOST_LINES:,} more lines."] if len(lines) > MOST_LINES else []
+    return "\n".join([*map(_shortened_line, lines[:MOST_LINES]), *more])
+
+
+def _shortened_line(line: str) -> str:
+    if len(line) <= LONGEST_LINE:
+        return line
+    begin, end = LONGEST_LINE // 4, LONGEST_LINE // 2
+    return f"{line[:begin]} [… {len(line) - begin - end:,} characters …] {line[-end:]}"
 
 
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
@@ -59,6 +80,24 @@ def repr_name(name: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Why the system refused: "Permission denied" of an `OSError`, else the first line of the message."""
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
+def raise_refusal(error: BaseException, named: str) -> None:
+    """Raise a `UserError` where the system refused to read a file, which then is neither damaged nor missing.
+
+    Args:
+        error: What reading raised; anything but a refusal is left to the caller.
+        named: The file, as the message begins.
+    """
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        raise UserError(f"{named} cannot be read: {reason_of(error)}.") from error
+
+
+_REFUSALS = {
+    getattr(errno, name)
+    for name in "EACCES EPERM EIO EMFILE ENFILE ELOOP ENAMETOOLONG ESTALE ENOTCONN".split()  # noqa: SIM905
+    if hasattr(errno, name)
+}
 
 
 def first_line(error: BaseException) -> str:

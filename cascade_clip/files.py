@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -98,16 +99,69 @@ def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | N
     return path
 
 
+def _waiting_place(path: Path) -> Path:
+    """The longest name under which something lies beside its place until it is complete."""
+    return path.absolute().parent / f".{path.absolute().name}.4194304.preparing"
+
+
 def check_folder(folder: Path, option: str) -> None:
     """Check before hours of work that a folder can be written to or made; it is not made yet.
 
     `option` is the option of the command line that named it, for the message.
 
     Raises:
-        UserError: It is a file, lies below one, or may not be written to.
+        UserError: It is a file, lies below one, may not be written to, its name is too long, or the disk is full.
     """
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    _check_writable(usable_path(folder, option, _waiting_place), f'{option} "{folder}"')
+
+
+def _check_writable(place: Path, named: str) -> None:
+    nearest = next(above for above in (place, *place.absolute().parents) if above.exists())
     if not nearest.is_dir():
-        raise UserError(f'{option} "{folder}" is no folder: "{nearest}" is a file. Choose another folder.')
-    if not os.access(nearest, os.W_OK):
-        raise UserError(f'{option} "{folder}" cannot be written to: you may not write in "{nearest}".')
+        raise UserError(f'{named} is no folder: "{nearest}" is a file. Choose another folder.')
+    try:
+        # No file appears: it has no name, or is removed at once where the system knows no files without names.
+        with tempfile.TemporaryFile(dir=nearest) as probe:
+            probe.write(b"0")
+    except OSError as error:
+        raise UserError(
+            f'{named} cannot be written: nothing can be written in "{nearest}" ({_writing(error)}).'
+            " Choose another folder."
+        ) from error
+
+
+def check_output_file(file: Path, option: str) -> None:
+    """Check before hours of work that a file can be written, in a folder that exists or can be made.
+
+    Raises:
+        UserError: It is a folder, or its folder is none that `check_folder` accepts.
+    """
+    place = usable_path(file, option, _waiting_place)
+    if place.is_dir():
+        raise UserError(f'{option} "{file}" is a folder: a file is expected, for example {place / "result"}.')
+    if not place.exists() or place.is_file():  # else it is a device or a pipe
+        _check_writable(place.absolute().parent, f'{option} "{file}"')
+
+
+def check_input_file(file: Path, option: str) -> None:
+    """Check that a file can be read, before anything slow is begun.
+
+    Raises:
+        UserError: It does not exist, is a folder, or may not be read.
+    """
+    place = usable_path(file, option)
+    if not place.exists():
+        raise UserError(f'There is no file "{file}" for {option}.')
+    if place.is_dir():
+        raise UserError(f'{option} "{file}" is a folder, a file is expected.')
+    if place.is_file():  # a pipe would lose what is read here
+        try:
+            with place.open("rb") as opened:
+                opened.read(1)
+        except OSError as error:
+            raise UserError(f'{option} "{file}" cannot be read: {reason_of(error)}.') from error
+
+
+def _writing(error: OSError) -> str:
+    """Why nothing can be written; a file system that makes no files, as /proc, says that there is no such file."""
+    return "it is no place for files" if isinstance(error, FileNotFoundError) else reason_of(error)

@@ -107,6 +107,8 @@ class CascadeCLIP:
         Raises:
             UserError: No checkpoint there, one that does not fit, or a device that is not available.
         """
+        # Before gigabytes are read: a typing mistake should not cost that.
+        resolve_precision(precision, resolve_device(device))
         if is_dense(str(folder_or_hub_id)):
             dense, clip, recipe = load_dense(str(folder_or_hub_id))
             return cls(dense, clip, general_recipe(recipe, dense.method), device=device, precision=precision)

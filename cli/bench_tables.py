@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cascade_clip.bench import against
 from cascade_clip_cli.console import stdout
@@ -24,18 +24,18 @@ def show_record(record: Mapping[str, Any]) -> None:
         rows = [(part, f"{ms:.1f}", _percent(ms / sum(parts.values()))) for part, ms in parts.items()]
         stdout.print(_table("where the time goes, in passes of their own", ("ms", "share"), rows))
     if record["facts"]:
-        stdout.print(escape("\n".join(_facts(record))), highlight=False)
+        stdout.print("\n".join(_facts(record)))
 
 
 def show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Print ratios and memory of an earlier and this measurement, with what can be concluded."""
     rows = [
         (
-            escape(change.subject),
+            change.subject,
             f"{change.before:.3f}",
             f"{change.after:.3f}",
             f"{change.after / change.before:.3f}",
-            f"[{_COLOURS.get(change.verdict, 'dim')}]{change.verdict}",
+            Text(change.verdict, style=_COLOURS.get(change.verdict, "dim")),
             MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
         )
         for change in against.changes_since(before, after)
@@ -44,7 +44,7 @@ def show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     table = _table("ratios against the earlier result", headings, rows)
     differences = against.different_settings(before, after)
     if differences:
-        table.caption = escape(f"Not only the code differs: {'; '.join(differences)}.")
+        table.caption = f"Not only the code differs: {'; '.join(differences)}."
     stdout.print(table)
 
 
@@ -57,10 +57,10 @@ def _times(record: Mapping[str, Any]) -> Table:
     )
     rows = [
         (
-            escape(name),
+            name,
             f"{figures['median_ms']:.1f}",
             _percent(figures["spread"]),
-            f"[bold]{figures['ratio']:.3f}",
+            Text(f"{figures['ratio']:.3f}", style="bold"),
             _percent(figures["ratio_spread"]),
             f"{figures['images_per_second']:.2f}",
         )
@@ -78,9 +78,7 @@ def _costs(record: Mapping[str, Any]) -> Table:
         "above build": lambda figures: _mebibytes(figures, "host_above_build_mib"),
         "on the device": lambda figures: _mebibytes(figures, "device_mib"),
     }
-    rows = [
-        (escape(name), *(cell(figures) for cell in columns.values())) for name, figures in record["subjects"].items()
-    ]
+    rows = [(name, *(cell(figures) for cell in columns.values())) for name, figures in record["subjects"].items()]
     table = _table("first turn, operations, peak memory", tuple(columns), rows)
     if "memory" in record["subjects"][record["reference"]]:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
@@ -112,11 +110,11 @@ def _percent(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.1f} %"
 
 
-def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
     """A table of names and figures; columns without any figure are left out."""
     rows = list(rows)
     shown = [number for number in range(1, len(headings) + 1) if any(row[number] != MISSING for row in rows)]
-    table = plain_table(escape(title))
+    table = plain_table(title)
     table.add_column("", no_wrap=True)
     for number in shown:
         table.add_column(headings[number - 1], justify="right", no_wrap=True)

@@ -15,9 +15,13 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
+from cascade_clip_cli.before_loading import check_dataset, recipe_of
+from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
+    LARGEST_SEED,
+    LARGEST_SIDE,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -27,13 +31,14 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-FEWEST_IMAGES = 4
+FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
+"""Of a batch."""
 OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"
@@ -67,12 +72,18 @@ def cka(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="CKPT-or-CLIP", help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows."
+            metavar="CKPT-or-CLIP",
+            callback=place,
+            help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows.",
         ),
     ],
     against: Annotated[
         str | None,
-        typer.Option("--against", help="clip: the model's own CLIP without prompts (before training); or any model."),
+        typer.Option(
+            "--against",
+            callback=place,
+            help="clip: the model's own CLIP without prompts (before training); or any model.",
+        ),
     ] = None,
     cross: Annotated[
         bool, typer.Option("--cross", help="Also compare the layers of both models with each other.")
@@ -87,25 +98,34 @@ def cka(
     stream: StreamOption = False,
     images: Annotated[
         list[str] | None,
-        typer.Option("--images", metavar="PATH", help="Files, a folder or a quoted glob instead; repeatable."),
+        typer.Option(
+            "--images", metavar="PATH", callback=place, help="Files, a folder or a quoted glob instead; repeatable."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
     size: Annotated[
-        int | None, typer.Option("--size", min=1, help="Side in pixels of the middle square that is looked at.")
+        int | None,
+        typer.Option("--size", min=1, max=LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."),
     ] = None,
     patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
     estimator: Annotated[
         EstimatorChoice, typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses.")
     ] = EstimatorChoice.AUTO,
     batch: Annotated[
-        int, typer.Option("--batch", min=FEWEST_IMAGES, help="Images a batch of the unbiased estimator.")
+        int,
+        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
     ] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which patches are drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Decides which patches are drawn.")] = 0,
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("cka"),
-    report: Annotated[Path | None, typer.Option("--report", help="Also write one HTML page to this folder.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("cka"),
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),
+    ] = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -118,8 +138,6 @@ def cka(
     if quiet:
         be_quiet()
     show_log()
-    if nproc > 1 and run_processes(nproc, device):
-        return
     if cross and against is None:
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
     settings = layer_similarity.SimilaritySettings(
@@ -132,9 +150,19 @@ def cka(
         seed=seed,
         cross=cross,
     )
+    if images and (data is not None or split is not None):
+        raise UserError("Give either --images or --data and --split: both say what is looked at.")
+    files = inputs.find_images(images) if images else []
+    if not files:
+        check_dataset(split, data, recipe_of(observed_model.model_name(model)), stream=stream)
+    if nproc > 1 and run_processes(nproc, device):
+        return
     started = time.perf_counter()
     state, main, other, loaded = _load_models(model, against, device, precision)
-    image_set = _find_image_set(loaded, images, data, split, stream=stream, limit=limit)
+    if files:
+        image_set = layer_tokens.file_images(files, ", ".join(images or ()), limit=limit)
+    else:
+        image_set = _dataset_images(loaded, data, split, stream=stream, limit=limit)
     processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
@@ -183,14 +211,12 @@ def _write(
 ) -> None:
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
-    if json_file != STDOUT:
-        stdout.print(heat_maps(similarities, stdout.width))
-        stdout.print(summary_table(similarities))
-        stdout.print(f"written to {', '.join(str(file) for file in files)}", highlight=False, markup=False)
+    stdout.print(heat_maps(similarities, stdout.width))
+    stdout.print(summary_table(similarities))
+    stdout.print(f"written to {', '.join(str(file) for file in files)}")
     if report is not None:
         page = heat_map.write_cka_report(report, similarities, record)
-        if json_file != STDOUT:
-            stdout.print(f"report written to {page}", highlight=False, markup=False)
+        stdout.print(f"report written to {page}")
     if json_file is not None:
         write_json(json_file, complete)
 
@@ -220,7 +246,7 @@ def _load_models(
     wanted = [given] if against is None or against == OWN_CLIP else [given, against]
     names = [observed_model.model_name(name) for name in wanted]
     state, own_device = runtime.own_process(device)
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
     if against is None:
         return state, observed_model.observed_model(loaded[0], given, given), None, loaded[0]
@@ -232,32 +258,26 @@ def _load_models(
     return state, main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
 
 
-def _find_image_set(
+def _dataset_images(
     model: segmenter.CascadeCLIP,
-    files: list[str] | None,
     data: str | None,
     split: str | None,
     *,
     stream: bool,
     limit: int,
 ) -> layer_tokens.ImageSet:
-    """Find the images that both models get.
+    """Find the validation images of a dataset, which both models get.
 
     Args:
-        model: Its split is used where neither files nor a dataset are named; if it has none, `FIRST_SPLIT`.
-        files: Values of --images.
+        model: Its split is used where no dataset is named; if it has none, `FIRST_SPLIT`.
         data: Value of --data.
         split: Value of --split.
         stream: Read a remote dataset without downloading it.
         limit: Only so many, spread evenly; 0: all.
 
     Raises:
-        UserError: Files and a dataset at once, or no images.
+        UserError: No such dataset, or no images in it.
     """
-    if files:
-        if data is not None or split is not None:
-            raise UserError("Give either --images or --data and --split: both say what is looked at.")
-        return layer_tokens.file_images(inputs.find_images(files), ", ".join(files), limit=limit)
     if data is None and split is None and model.split is None:
         split = FIRST_SPLIT
     _, dataset = evaluate.find_dataset(model, split, data, stream=stream)

@@ -17,7 +17,7 @@ def compile_network(segmenter: segmenter_module.CascadeCLIP, text: Tensor) -> fl
     Raises:
         UserError: The network cannot be compiled.
     """
-    with stderr.status("compiling"):
+    with stderr.doing("compiling"):
         seconds = segmenter.compile(text)
-    stderr.print(f"Compiled in {seconds:.0f} s.", highlight=False)
+    stderr.print(f"Compiled in {seconds:.0f} s.")
     return round(seconds, 2)

@@ -44,7 +44,7 @@ def demo(
     if len(given) > MOST_MODELS:
         raise UserError(f"{len(given)} models were given with --model; the page compares two at most.")
     demo_page.check_installed()
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         loaded = {
             observed_model.model_name(name): segmenter.CascadeCLIP.from_pretrained(
                 name, device=device, precision=precision
@@ -52,4 +52,4 @@ def demo(
             for name in given
         }
     page = demo_page.build_page(demo_page.Demo(loaded))
-    demo_page.launch(page, host, port, lambda url: stdout.print(f"Open {url} (Ctrl-C ends)", markup=False))
+    demo_page.launch(page, host, port, lambda url: stdout.print(f"Open {url} (Ctrl-C ends)"))

@@ -12,12 +12,16 @@ from cascade_clip import runtime, segmenter
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
-from cascade_clip.files import check_folder
+from cascade_clip.files import check_output_file
+from cascade_clip.model.clip import text
+from cascade_clip_cli.before_loading import check_dataset, recipe_of
+from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.evaluation_outputs import Evaluation, show_evaluation, write_pictures_and_report, write_record
+from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
+    LARGEST_SIDE,
     CompileOption,
     DataOption,
     DeviceOption,
@@ -30,7 +34,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.tables import STDOUT
+from cascade_clip_cli.tables import write_json
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -38,19 +42,26 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CKPT", help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP.")
+        str,
+        typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP."),
     ],
     split: SplitOption = None,
     data: DataOption = None,
     stream: StreamOption = False,
-    crop: Annotated[int | None, typer.Option("--crop", min=1, help="Side of the window; default: the model's.")] = None,
-    stride: Annotated[int | None, typer.Option("--stride", min=1, help="Distance of windows.")] = None,
-    bias: Annotated[float | None, typer.Option("--bias", min=0.0, help="Taken off the scores of seen classes.")] = None,
+    crop: Annotated[
+        int | None, typer.Option("--crop", min=1, max=LARGEST_SIDE, help="Side of the window; default: the model's.")
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option("--stride", min=1, max=LARGEST_SIDE, help="Distance of windows.")
+    ] = None,
+    bias: Annotated[
+        float | None, typer.Option("--bias", min=0.0, callback=finite, help="Taken off the scores of seen classes.")
+    ] = None,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
     ] = None,
     templates: Annotated[
-        str | None, typer.Option("--templates", help="Sentences for class names; default: the model's.")
+        str | None, typer.Option("--templates", callback=place, help="Sentences for class names; default: the model's.")
     ] = None,
     refine: RefineOption = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
@@ -60,10 +71,23 @@ def evaluate(
     compiled: CompileOption = False,
     pictures: Annotated[
         Path | None,
-        typer.Option("--pictures", metavar="DIR", help="Write example images, confusion and per-class figures here."),
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            parser=as_path,
+            callback=output_folder,
+            help="Write example images, confusion and per-class figures here.",
+        ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Write all of it as one HTML page, DIR/index.html.")
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            parser=as_path,
+            callback=output_folder,
+            help="Write all of it as one HTML page, DIR/index.html.",
+        ),
     ] = None,
     output: OutputOption = None,
     json_file: JsonOption = None,
@@ -82,15 +106,21 @@ def evaluate(
     if quiet:
         be_quiet()
     show_log()
-    for folder, option in ((pictures, "--pictures"), (report, "--report")):
-        if folder is not None:
-            check_folder(folder, option)
+    windows = {"crop": crop, "stride": stride, "seen_bias": bias, "flip": flip}
+    recipe = recipe_of(checkpoint)
+    if recipe is not None:
+        changed_inference(recipe.inference, **windows)
+    check_dataset(split, data, recipe, stream=stream)
+    if templates is not None:
+        text.templates_of(templates)
+    if (record_file := place_of_record(checkpoint, output)) is not None:
+        check_output_file(record_file, "The record")
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     model = model.for_benchmark(chosen)
-    inference = changed_inference(model.recipe.inference, crop=crop, stride=stride, seen_bias=bias, flip=flip)
+    inference = changed_inference(model.recipe.inference, **windows)
     inference = model.predictor(inference, refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
@@ -114,12 +144,12 @@ def evaluate(
         "compile_seconds": compile_seconds,
     }
     done = Evaluation(model, dataset, vocabulary, result, record)
-    if json_file != STDOUT:
-        show_evaluation(done)
-    write_record(record, checkpoint, output, json_file)
+    show_evaluation(done)
+    for file in (record_file, json_file):
+        if file is not None:
+            write_json(file, record)
     for written in write_pictures_and_report(done, checkpoint, pictures, report):
-        if json_file != STDOUT:
-            stdout.print(f"Written: {written}", highlight=False, markup=False)
+        stdout.print(f"Written: {written}")
 
 
 def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> schema.InferenceConfig:
@@ -139,5 +169,5 @@ def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> sche
 def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, segmenter.CascadeCLIP]:
     """The place of this process among all, and the model on this process's device."""
     state, own_device = runtime.own_process(device)
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         return state, segmenter.CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)

@@ -15,7 +15,7 @@ from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import evaluation_page, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
-from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
+from cascade_clip_cli.tables import confused_table, per_class_table, scores_table
 
 PAIRS_SHOWN = 5
 """Pairs of confused classes that the terminal names; the record holds more."""
@@ -76,14 +76,12 @@ def show_evaluation(evaluation: Evaluation) -> None:
     stdout.print(table)
 
 
-def write_record(record: dict[str, Any], checkpoint: str, output: Path | None, json_file: Path | None) -> None:
-    """Write eval.json into `output`, else beside the checkpoint's folder, and the same where `--json` says."""
+def place_of_record(checkpoint: str, output: Path | None) -> Path | None:
+    """Where eval.json is written: into `output`, else beside the checkpoint's folder. None: it has none."""
     folder = Path(checkpoint).expanduser()
     beside = folder.resolve().parent if folder.is_dir() else None
-    if place := output or beside:
-        write_json(place / "eval.json", record)
-    if json_file is not None:
-        write_json(json_file, record)
+    place = output or beside
+    return place / "eval.json" if place else None
 
 
 def write_pictures_and_report(

@@ -18,6 +18,17 @@ LARGEST_SHOWN = 4
 """So many classes are explained where none are named."""
 
 
+def check_explained(wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Check that the classes to explain are looked for.
+
+    Raises:
+        UserError: One is not.
+    """
+    for name in wanted:
+        if name not in names:
+            raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
+
+
 class Explainer:
     """Draws the masks of the stages, image after image."""
 
@@ -38,9 +49,7 @@ class Explainer:
             UserError: A class that is not looked for.
         """
         names = vocabulary.names
-        for name in wanted:
-            if name not in names:
-                raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
+        check_explained(wanted, names)
         self._predictor = predictor
         self._wanted = [names.index(name) for name in wanted]
         self._text = vocabulary.text

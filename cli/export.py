@@ -9,16 +9,20 @@ import typer
 
 from cascade_clip import segmenter
 from cascade_clip.export import exported_folder
+from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
-from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.tables import write_json
 
 
 def export(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CKPT", help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
+        str, typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the exported model.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the export."),
+    ],
     file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
     text: Annotated[bool, typer.Option("--text/--no-text", help="ONNX: also the text tower and its tokenizer.")] = True,
     json_file: JsonOption = None,
@@ -33,29 +37,28 @@ def export(
     if quiet:
         be_quiet()
     show_log()
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         # Before a download: a typing mistake should not cost one.
         exported_folder.check_export(output, file_format)
         model = segmenter.CascadeCLIP.from_pretrained(checkpoint, device="cpu")
-    with stderr.status(f"exporting as {file_format} and comparing with PyTorch"):
+    with stderr.doing(f"exporting as {file_format} and comparing with PyTorch"):
         exported = exported_folder.export_model(model, output, file_format, text=text)
     record, cases = exported.record, [result.case for result in exported.results]
-    if json_file != STDOUT:
-        side = record["image_side"]
-        size = f"of {side} x {side} pixels" if side else f"of any size in multiples of {record['patch_size']} pixels"
-        allowed = f"{record['check']['tolerance']:.0e} is allowed"
-        agreement = f"differ by at most {exported.difference:.0e} of the largest, {allowed}"
-        if exported.difference == 0:
-            agreement = "are equal"
-        lines = (
-            f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
-            " and any number of classes.",
-            f"Compared with PyTorch on {len(cases)} inputs (up to {max(case.images for case in cases)} images and"
-            f" {max(case.classes for case in cases)} classes): mask logits"
-            f" {agreement}.",
-            f"Model: {output}",
-        )
-        for line in lines:
-            stdout.print(line, highlight=False, markup=False)
+    side = record["image_side"]
+    size = f"of {side} x {side} pixels" if side else f"of any size in multiples of {record['patch_size']} pixels"
+    allowed = f"{record['check']['tolerance']:.0e} is allowed"
+    agreement = f"differ by at most {exported.difference:.0e} of the largest, {allowed}"
+    if exported.difference == 0:
+        agreement = "are equal"
+    lines = (
+        f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
+        " and any number of classes.",
+        f"Compared with PyTorch on {len(cases)} inputs (up to {max(case.images for case in cases)} images and"
+        f" {max(case.classes for case in cases)} classes): mask logits"
+        f" {agreement}.",
+        f"Model: {output}",
+    )
+    for line in lines:
+        stdout.print(line)
     if json_file is not None:
         write_json(json_file, record)

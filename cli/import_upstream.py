@@ -10,6 +10,7 @@ import typer
 
 from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
+from cascade_clip_cli.checked_options import as_path, input_file, output_folder
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
@@ -18,8 +19,18 @@ _BLOCK = re.compile(r"[1-9][0-9]{0,2}")
 
 
 def import_upstream(
-    file: Annotated[Path, typer.Argument(help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new checkpoint.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            parser=as_path,
+            callback=input_file,
+            help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the result."),
+    ],
     split: SplitOption = None,
     vision_heads: Annotated[
         int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")
@@ -64,16 +75,14 @@ def import_upstream(
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
         f" {imported.config.prompts.tokens} prompt tokens.",
-        highlight=False,
     )
     stdout.print(
         f"Left out {len(imported.dropped)} tensors that nothing reads ({imported.dropped_numbers:,} numbers);"
         " results are equal without them.",
-        highlight=False,
     )
     if not imported.clip.identity.has_text:
-        stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.", highlight=False)
-    stdout.print(f"Model: {output}", highlight=False)
+        stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.")
+    stdout.print(f"Model: {output}")
 
 
 def _stages(text: str | None) -> tuple[tuple[int, ...], ...] | None:

@@ -12,12 +12,12 @@ from itertools import zip_longest
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
 from cascade_clip.errors import UserError
-from cascade_clip_cli.console import stderr
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import (
     Terminated,
     is_child,
@@ -26,13 +26,27 @@ from cascade_clip_cli.launch import (
     report_to_parent,
     wait_to_be_ended,
 )
+from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+TERMINATED = 143
 OPTIONAL_VALUES = {"--background": "default"}
 """Options that may stand without a value, which Typer does not know, and the value they then have."""
-TERMINATED = 143
-_USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_WAYS_OUT = {
+    errno.ENOSPC: "Free some space, or choose another place to write to.",
+    errno.EDQUOT: "Free some space, or choose another place to write to.",
+    errno.EFBIG: "Choose another place to write to: this one takes no file of that size.",
+    errno.EROFS: "Choose another place to write to: this one is read-only.",
+    errno.EACCES: "You may not read or write there: change its permissions, or choose another place.",
+    errno.EPERM: "You may not read or write there: change its permissions, or choose another place.",
+    errno.EIO: "The disk or the connection to it fails: repeat the command.",
+    errno.ESTALE: "The disk or the connection to it fails: repeat the command.",
+    errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n`.",
+    errno.ENFILE: "Too many files are open at once on this machine: end other programs.",
+    errno.ENOMEM: "The memory is full: end other programs, or use fewer processes.",
+}
+"""What the user can do where the system refuses during the work; before it, options are checked one by one."""
 
 
 class Command(NamedTuple):
@@ -151,7 +165,7 @@ def load_command(name: str) -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"cascade-clip {__version__}")
+        stdout.print(f"cascade-clip {__version__}")
         raise typer.Exit
 
 
@@ -179,19 +193,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0 done, 2 the user's mistake, 1 a defect of ours, 130 interrupted by Ctrl-C, 143 by SIGTERM.
     """
     _handle_signals()
+    prepare_streams()
     try:
         app(None if arguments is None else list(arguments))
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in _USERS_DISK:
+        if error.errno not in _WAYS_OUT:
             raise
-        place = error.filename or "the output"
-        _fail(f'Cannot write "{place}": {error.strerror}. Free some space or choose another --output.')
+        _fail(_refusal(error))
     except KeyboardInterrupt as interrupt:
         _end_interrupted(interrupt)
+    except MemoryError:
+        _fail("The memory is full: use smaller images or crops, fewer images at once, or fewer processes.")
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if type(error).__name__ != "OutOfMemoryError" and "allocate memory" not in str(error):
             wait_to_be_ended()
             raise
         _fail(
@@ -220,13 +236,19 @@ def _handle_signals() -> None:
 
 
 def _end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
-    stderr.quiet = False
-    stderr.print(escape(str(interrupt) or "Interrupted."), soft_wrap=True, highlight=False)
+    stderr.insist(str(interrupt) or "Interrupted.")
     sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused during the work, and the way out."""
+    if error.filename is None:
+        discard(sys.stdout)
+    place = "The output cannot be written" if error.filename is None else f'"{error.filename}"'
+    return f"{place}: {error.strerror}. {_WAYS_OUT[error.errno or 0]}"
 
 
 def _fail(message: str) -> NoReturn:
     if not report_to_parent(message):
-        stderr.quiet = False
-        stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+        stderr.insist(Text("Error:", style="bold red"), message)
     sys.exit(USER_MISTAKE)

@@ -8,10 +8,20 @@ from typing import Annotated
 import typer
 
 from cascade_clip.config import dataset_address
+from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
+
+LARGEST_SEED = 2**31 - 1
+MOST_PROCESSES = 1024
+LARGEST_SIDE = 16384
+"""Of windows and images, in pixels: a larger one fits into no memory."""
+MOST_SCENES = 1_000_000
+"""So many drawn scenes take a day."""
 
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", "-r", help="A recipe by name (see `cascade-clip recipes`) or a TOML file."),
+    typer.Option(
+        "--recipe", "-r", callback=place, help="A recipe by name (see `cascade-clip recipes`) or a TOML file."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -20,12 +30,14 @@ SetOption = Annotated[
     ),
 ]
 SplitOption = Annotated[
-    str | None, typer.Option("--split", help="A split by name, e.g. coco-seen, or a TOML file of your own.")
+    str | None,
+    typer.Option("--split", callback=place, help="A split by name, e.g. coco-seen, or a TOML file of your own."),
 ]
 DataOption = Annotated[
     str | None,
     typer.Option(
         "--data",
+        callback=place,
         metavar="PATH",
         help="Dataset folder, or hub:ORG/NAME; default: $CASCADE_CLIP_DATA, then the user's data folder.",
     ),
@@ -41,18 +53,28 @@ RefineOption = Annotated[
         show_default=False,
     ),
 ]
-OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Folder to write to.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, help="One seed decides everything.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+]
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON to this file ('-' for stdout).")
+    Path | None,
+    typer.Option(
+        "--json", parser=as_path, callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
-ProcessesOption = Annotated[int, typer.Option("--nproc", min=1, help="Local processes, one a device.")]
+ProcessesOption = Annotated[
+    int, typer.Option("--nproc", min=1, max=MOST_PROCESSES, help="Local processes, one a device.")
+]
 
 
 def absolute_location(data: str) -> str:

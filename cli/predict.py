@@ -18,9 +18,10 @@ from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats, palette
+from cascade_clip_cli.checked_options import as_path, finite, input_file, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.explanation import Explainer
+from cascade_clip_cli.explanation import Explainer, check_explained
 from cascade_clip_cli.options import (
     CompileOption,
     DeviceOption,
@@ -32,7 +33,7 @@ from cascade_clip_cli.options import (
 )
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
-from cascade_clip_cli.tables import STDOUT, write_json
+from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
 
 USER_MISTAKE = 2
@@ -48,20 +49,35 @@ MOST_TABLES = 3
 
 def predict(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Images and videos: files, folders or quoted globs.")
+        list[str],
+        typer.Argument(metavar="IMAGE", callback=place, help="Images and videos: files, folders or quoted globs."),
     ],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP (training-free)."),
+        typer.Option(
+            "--model",
+            "-m",
+            callback=place,
+            help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP (training-free).",
+        ),
     ] = PAPERS_CLIP,
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
-    classes_file: Annotated[Path | None, typer.Option("--classes-file", help="Text file, one class a line.")] = None,
+    classes_file: Annotated[
+        Path | None,
+        typer.Option("--classes-file", parser=as_path, callback=input_file, help="Text file, one class a line."),
+    ] = None,
     split: SplitOption = None,
     threshold: Annotated[
         float | None,
-        typer.Option("--threshold", min=0.0, max=1.0, help="Pixels whose best score is below it belong to no class."),
+        typer.Option(
+            "--threshold",
+            min=0.0,
+            max=1.0,
+            callback=finite,
+            help="Pixels whose best score is below it belong to no class.",
+        ),
     ] = None,
     background: Annotated[
         str | None,
@@ -91,9 +107,15 @@ def predict(
     ] = "palette",
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1,
-    start: Annotated[float, typer.Option("--start", min=0.0, help="Videos: second to start at.")] = 0.0,
-    end: Annotated[float | None, typer.Option("--end", min=0.0, help="Videos: second to end before.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("predictions"),
+    start: Annotated[
+        float, typer.Option("--start", min=0.0, callback=finite, help="Videos: second to start at.")
+    ] = 0.0,
+    end: Annotated[
+        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("predictions"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,
@@ -127,13 +149,15 @@ def predict(
     writers = _writers(formats)
     if labels not in LABELS:
         raise UserError(f'--labels "{labels}" is not known.{closest(labels, LABELS)}')
+    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
+    if choice is not None:
+        check_explained(wanted, choice.spoken_names())
     segmenter = _load(model, device, precision, runtime)
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
     vocabulary, predictor = choice.embedded(segmenter, wanted_background), segmenter.predictor(refine=refine)
     segmenter.release_text_tower()
-    wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:
         compile_network(segmenter, vocabulary.text)
@@ -195,18 +219,17 @@ def _method_line(about: dict[str, Any]) -> str:
 def _show(
     outcomes: Sequence[Outcome], output: Path, pages: Sequence[Path], about: dict[str, Any], json_file: Path | None
 ) -> None:
-    if json_file != STDOUT:
-        if "method" in about:
-            stdout.print(_method_line(about), highlight=False, markup=False)
-        for outcome in outcomes:
-            if outcome.shown is not None:
-                stdout.print(outcome.shown)
-        failures = sum(outcome.shown is None for outcome in outcomes)
-        left = f", {failures} left out" if failures else ""
-        written = len(outcomes) - failures
-        stdout.print(f"{written} of {len(outcomes)} written to {output}{left}", highlight=False, markup=False)
-        for page in pages:
-            stdout.print(f"also {page}", highlight=False, markup=False)
+    if "method" in about:
+        stdout.print(_method_line(about))
+    for outcome in outcomes:
+        if outcome.shown is not None:
+            stdout.print(outcome.shown)
+    failures = sum(outcome.shown is None for outcome in outcomes)
+    left = f", {failures} left out" if failures else ""
+    written = len(outcomes) - failures
+    stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
+    for page in pages:
+        stdout.print(f"also {page}")
     if json_file is not None:
         write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})
 
@@ -224,7 +247,7 @@ def _writers(formats: str | None) -> list[type[mask_formats.MaskWriter]]:
 def _load(model: str, device: str, precision: str, runtime: str) -> segmenter_module.CascadeCLIP:
     if runtime not in RUNTIMES:
         raise UserError(f'"{runtime}" is no runtime.{closest(runtime, RUNTIMES)}')
-    with stderr.status("loading the model"):
+    with stderr.doing("loading the model"):
         if runtime == "onnx":
             return exported_folder.load_exported(model, device=device, precision=precision)
         return segmenter_module.CascadeCLIP.from_pretrained(model, device=device, precision=precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import mask_formats, palette, prediction
-from cascade_clip_cli.console import progress_bar
+from cascade_clip_cli.console import progress_bar, stderr
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.tables import prediction_line, prediction_table
 
@@ -119,5 +118,5 @@ def left_out(kind: str, path: Path, error: UserError, *, single: bool) -> Outcom
     """Report one of several files that could not be done; the only one's error is the command's."""
     if single:
         raise error
-    sys.stderr.write(f"Left out: {error}\n")
+    stderr.insist(f"Left out: {error}")
     return Outcome({kind: str(path), "error": str(error)}, None)

@@ -274,6 +274,8 @@ def _inside(source: Path | None, given: Path | None, name: str, what: str) -> Pa
     if source is None:
         option = "classes-file" if name == "classes.txt" else name
         raise UserError(f"Say where the {what} are: --source FOLDER with {name} in it, or --{option}.")
+    if not source.is_dir():
+        raise UserError(f'There is no folder "{source}" for --source.')
     return source / name
 
 

@@ -82,11 +82,11 @@ class Target:
             }
         _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder), shared.json_file)
         if shared.push_to_hub is not None:
-            with stderr.status(f"uploading to {shared.push_to_hub}"):
+            with stderr.doing(f"uploading to {shared.push_to_hub}"):
                 address = push.push_dataset(
                     self.folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
                 )
-            stderr.print(f"Uploaded to {address}", markup=False, highlight=False)
+            stderr.print(f"Uploaded to {address}")
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:
@@ -102,6 +102,8 @@ def _check_upload(source_name: str, repository: str | None, *, private: bool, ri
     """Say before hours of work what would stop the upload after them."""
     if repository is None and (private or rights_checked):
         raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
+    if repository is not None:
+        push.repository_name(repository)
     may_be_published = (
         source_name not in catalogue.benchmark_names() or catalogue.benchmark(source_name).may_be_published
     )
@@ -143,14 +145,14 @@ def official_source(name: str, source: str | None, *, download: bool, mirror: st
         with _bars() as report:
             fetched = official_files.fetch_dataset(name, folder, mirror=mirror, progress=report)
         names = ", ".join(path.name for path in fetched) or "nothing, all files were there"
-        stderr.print(f"Downloaded into {folder}: {names}", markup=False, highlight=False)
+        stderr.print(f"Downloaded into {folder}: {names}")
     return folder
 
 
 def _agree(name: str, *, agreed: bool) -> None:
     facts = catalogue.benchmark(name)
     # The terms are shown even where --quiet hides progress.
-    typer.echo(f"{facts.title}. {facts.licence}\nTerms: {', '.join(facts.terms)}", err=True)
+    stderr.insist(f"{facts.title}. {facts.licence}\nTerms: {', '.join(facts.terms)}")
     if agreed:
         return
     if not sys.stdin.isatty():
@@ -162,7 +164,7 @@ def _agree(name: str, *, agreed: bool) -> None:
 @contextmanager
 def _bars() -> Iterator[progress.Progress]:
     """One bar a file, in bytes."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     hidden = stderr.quiet or not stderr.is_terminal
     with Progress(*columns, TimeRemainingColumn(), console=stderr, disable=hidden, redirect_stdout=False) as bars:
         tasks = {}
@@ -179,8 +181,6 @@ def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path 
     """Print counts, sizes and pixels of each class, or write the same as JSON where asked for."""
     if json_file is not None:
         write_json(json_file, info.model_dump(mode="json"))
-    if json_file == Path("-"):
-        return
     stdout.print(_pixel_table(info))
     for part, content in info.parts.items():
         sizes = ""
@@ -188,7 +188,7 @@ def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path 
             (low_h, low_w), (high_h, high_w) = content.smallest, content.largest
             sizes = f", {low_w} x {low_h} to {high_w} x {high_h} pixels"
         stdout.print(f"{part}: {content.images} images{sizes}")
-    stdout.print(f"Written to {output}", markup=False)
+    stdout.print(f"Written to {output}")
 
 
 def _pixel_table(info: dataset_info.DatasetInfo) -> Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +12,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from cascade_clip import segmenter
-from cascade_clip.config import recipes
+from cascade_clip import runtime, segmenter
+from cascade_clip.config import recipes, schema
 from cascade_clip.data import catalogue, dataset_info, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation_evaluate
@@ -20,8 +22,9 @@ from cascade_clip.labels import LabelMap
 from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
+from cascade_clip_cli.checked_options import as_path, output_folder
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
-from cascade_clip_cli.options import DeviceOption, QuietOption
+from cascade_clip_cli.options import LARGEST_SEED, MOST_SCENES, DeviceOption, QuietOption
 from cascade_clip_cli.tables import comparison_table
 from cascade_clip_cli.training_run import training_progress
 
@@ -30,11 +33,13 @@ TRAINING_FREE = "dense:bundled"
 
 
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("quickstart"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("quickstart"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
-    train: Annotated[int, typer.Option(min=1, help="Scenes for training.")] = 1000,
-    val: Annotated[int, typer.Option(min=1, help="Scenes for validation.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="One seed decides everything.")] = 0,
+    train: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")] = 1000,
+    val: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="One seed decides everything.")] = 0,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -47,7 +52,11 @@ def quickstart(
     if quiet:
         be_quiet()
     show_log()
+    runtime.resolve_device(device)
     data = output / "shapes"
+    settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]
+    chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
+    _check_output(output, data, chosen, {"train": train, "val": val, "seed": seed})
     if not (data / dataset_info.INFO_FILE).exists():
         with progress_bar("draw scenes") as progress:
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
@@ -57,32 +66,43 @@ def quickstart(
         scores = {
             "CLIP, training-free": evaluation_evaluate.evaluate(free, "shapes-seen", dataset, progress=progress).scores
         }
-    settings = [f"seed={seed}", f'data.dataset="{data.resolve().as_posix()}"', f"train.iterations={steps}"]
-    scores |= {name: _train(recipe, output / name.lower(), settings, device) for name, recipe in RECIPES.items()}
+    scores |= {name: _train(recipe, output / name.lower(), device) for name, recipe in chosen.items()}
     stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
     split = catalogue.get_split("shapes-seen")
     predict = {name: partial(_predicted, model, split) for name, model in models.items()}
-    chosen = picture_sheets.images_with_unseen_classes(dataset, split)
-    picture_sheets.compare_predictions(predict, split, dataset, chosen).save(picture)
-    stdout.print(f"Scenes with unseen classes: {picture}", highlight=False)
+    scenes = picture_sheets.images_with_unseen_classes(dataset, split)
+    picture_sheets.compare_predictions(predict, split, dataset, scenes).save(picture)
+    stdout.print(f"Scenes with unseen classes: {picture}")
     model = output / "cascade-clip" / "model"
-    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"', highlight=False)
+    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"')
 
 
 def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDArray[np.uint8]) -> LabelMap:
     return model.segment(image, split=split)[0].labels
 
 
-def _train(recipe: str, folder: Path, settings: list[str], device: str) -> evaluation_scores.Scores:
+def _check_output(output: Path, data: Path, chosen: Mapping[str, schema.Recipe], scenes: Mapping[str, int]) -> None:
+    """Check that what an earlier start left is of the same settings.
+
+    Raises:
+        UserError: The scenes or a run are of others.
+    """
+    if (data / dataset_info.INFO_FILE).exists():
+        made = dataset_info.read_dataset_info(data).options
+        if {key: made.get(key) for key in scenes} != scenes:
+            raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
+    for name, recipe in chosen.items():
+        run = run_folder.RunFolder(output / name.lower())
+        if run.recipe_file.exists() and run.recipe() != recipe:
+            raise UserError(f'"{run.folder}" holds a run with other settings: choose another --output.')
+
+
+def _train(chosen: schema.Recipe, folder: Path, device: str) -> evaluation_scores.Scores:
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
-    chosen = recipes.load_recipe(recipe, settings)
-    run = run_folder.RunFolder(folder)
-    resume = run.recipe_file.exists()
-    if resume and run.recipe() != chosen:
-        raise UserError(f'"{folder}" holds a run with other settings: choose another --output.')
-    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps", highlight=False)
+    resume = run_folder.RunFolder(folder).recipe_file.exists()
+    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps")
     with training_progress() as watch:
         scores = run_training.train(chosen, folder, device=device, resume=resume, watch=watch).scores
     if scores is None:

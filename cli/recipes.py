@@ -10,19 +10,27 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from cascade_clip.config import recipes as shipped
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import published
-from cascade_clip.files import check_folder, write_files
+from cascade_clip.files import write_files
 from cascade_clip.reproduce import table_file
+from cascade_clip_cli.checked_options import as_path, output_file, place
 from cascade_clip_cli.console import stdout
+from cascade_clip_cli.tables import MISSING
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this recipe, fully resolved, as TOML.")] = None,
-    copy_to: Annotated[Path | None, typer.Option("--copy-to", help="Write it to a file of your own to change.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(callback=place, help="Show this recipe, fully resolved, as TOML.")
+    ] = None,
+    copy_to: Annotated[
+        Path | None,
+        typer.Option("--copy-to", parser=as_path, callback=output_file, help="Write it to a file of yours to change."),
+    ] = None,
 ) -> None:
     """List the shipped recipes with the paper's figures, or show one of them.
 
@@ -31,17 +39,16 @@ def recipes(
 
     if name is None:
         stdout.print(_recipe_table([(key, shipped.load_recipe(key)) for key in shipped.recipe_names()]))
-        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}", highlight=False)
+        stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}")
         return
     if copy_to is None:
-        stdout.print(shipped.dump_toml(shipped.load_recipe(name)), highlight=False, markup=False)
+        stdout.print(shipped.dump_toml(shipped.load_recipe(name)))
         return
     shipped.load_recipe(name)
     if copy_to.exists():
         raise UserError(f'"{copy_to}" exists already: choose another name.')
-    check_folder(copy_to.parent, "--copy-to")
     write_files({copy_to: _with_full_names(shipped.recipe_file(name)).encode()})
-    stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.", highlight=False)
+    stdout.print(f"Wrote {copy_to}; train with --recipe {copy_to}.")
 
 
 def _with_full_names(recipe: Path) -> str:
@@ -51,17 +58,31 @@ def _with_full_names(recipe: Path) -> str:
 
 
 def _recipe_table(recipes: Sequence[tuple[str, schema.Recipe]]) -> Table:
-    """Lay out name, the paper's seen / unseen / hIoU figures (percent), steps and split of recipes."""
+    """Lay out name, the paper's seen / unseen / hIoU figures (percent) and steps of recipes, split by split.
+
+    The split has a line of its own: beside the longest name it would not fit into 80 columns.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("recipe", no_wrap=True)
     table.add_column("paper: seen /\nunseen / hIoU", justify="right", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)
-    table.add_column("split", overflow="fold")
+    by_split: dict[str, list[tuple[str, schema.Recipe]]] = {}
     for name, recipe in recipes:
-        split = recipe.data.split or "own"
-        figures = published.paper_figures(recipe.paper.table, recipe.paper.row, split) if recipe.paper else None
-        shown = [f"{figures[key]:.1f}" for key in ("miou_seen", "miou_unseen", "hiou")] if figures else ["–"]
-        if recipe.evaluation.split is not None:
-            split = f"{split}, scored on {recipe.evaluation.split}"
-        table.add_row(name, " / ".join(shown), f"{recipe.train.iterations:,}", split)
+        by_split.setdefault(_trained_on(recipe), []).append((name, recipe))
+    for split, of_split in by_split.items():
+        table.add_row(Text(split, style="bold"))
+        for name, recipe in of_split:
+            table.add_row(name, _published(recipe), f"{recipe.train.iterations:,}")
     return table
+
+
+def _trained_on(recipe: schema.Recipe) -> str:
+    split = recipe.data.split or "your own dataset"
+    return split if recipe.evaluation.split is None else f"{split}, scored on {recipe.evaluation.split}"
+
+
+def _published(recipe: schema.Recipe) -> str:
+    if recipe.paper is None or recipe.data.split is None:
+        return MISSING
+    figures = published.paper_figures(recipe.paper.table, recipe.paper.row, recipe.data.split)
+    return " / ".join(f"{figures[key]:.1f}" for key in ("miou_seen", "miou_unseen", "hiou")) if figures else MISSING

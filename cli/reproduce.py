@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 from rich import box, progress
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
@@ -23,8 +23,10 @@ from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
+from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
+    MOST_PROCESSES,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -33,7 +35,7 @@ from cascade_clip_cli.options import (
     SetOption,
     absolute_location,
 )
-from cascade_clip_cli.tables import STDOUT, write_json, write_text
+from cascade_clip_cli.tables import write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
@@ -44,7 +46,9 @@ def reproduce(
     table: Annotated[
         str,
         typer.Argument(
-            metavar="TABLE", help="table1 … table10, sigma, shapes, training-free, all, or a TOML file of your own."
+            metavar="TABLE",
+            callback=place,
+            help="table1 … table10, sigma, shapes, training-free, all, or a TOML file of your own.",
         ),
     ],
     splits: Annotated[
@@ -55,18 +59,27 @@ def reproduce(
             show_default="shapes-seen",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each row, with seeds 0, 1, …")] = 3,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("runs/reproduce"),
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Runs of each row, with seeds 0, 1, …")] = 3,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("runs/reproduce"),
     data: DataOption = None,
     overrides: SetOption = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at once; default: one a CUDA device, else one.")
+        int | None,
+        typer.Option("--jobs", min=1, max=MOST_PROCESSES, help="Runs at once; default: one a CUDA device, else one."),
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     json_file: JsonOption = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", help="Write the tables as Markdown to this file ('-' for stdout).")
+        Path | None,
+        typer.Option(
+            "--markdown",
+            parser=as_path,
+            callback=result_file,
+            help="Write the tables as Markdown to this file ('-' for stdout).",
+        ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
     quiet: QuietOption = False,
@@ -93,25 +106,24 @@ def reproduce(
     ]
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
+        devices = runner.devices_for_runs(jobs, device, precision)
         with _only_one(output), _terminated_like_interrupted():
-            failures = _run(plans, jobs, device, precision)
+            failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
-    if STDOUT not in {json_file, markdown}:
-        for result in results:
-            if plan or not result.plan.table.training_free:
-                stdout.print(_plan_table(result) if plan else _result_table(result))
-        for benchmarks in _benchmark_tables(results) if not plan else []:
-            stdout.print(_method_table(benchmarks))
+    for result in results:
+        if plan or not result.plan.table.training_free:
+            stdout.print(_plan_table(result) if plan else _result_table(result))
+    for benchmarks in _benchmark_tables(results) if not plan else []:
+        stdout.print(_method_table(benchmarks))
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
         trained = [result.to_markdown() for result in results if not result.plan.table.training_free]
         benchmark_tables = [each.to_markdown() for each in _benchmark_tables(results)]
         write_text(markdown, "\n\n".join([*trained, *benchmark_tables]))
-    stderr.quiet = stderr.quiet and not failures
     for failure in failures.values():
-        stderr.print(f"Failed, see {failure.log}: {failure.message}", markup=False, highlight=False, soft_wrap=True)
+        stderr.insist(f"Failed, see {failure.log}: {failure.message}")
     if failures:
         mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
         raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
@@ -185,13 +197,12 @@ def _dataset(data: str | None) -> str | None:
 
 
 def _run(
-    plans: Sequence[reproduce_plan.TablePlan], jobs: int | None, device: str, precision: str
+    plans: Sequence[reproduce_plan.TablePlan], devices: Sequence[runner.RunDevice]
 ) -> Mapping[Path, runner.Failure]:
     """Run what is not finished, and keep results.json and results.md up to date meanwhile."""
-    devices = runner.devices_for_runs(jobs, device, precision)
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
-    stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished", highlight=False)
+    stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished")
     check_before_running(waiting)
     written = -1
 
@@ -247,7 +258,7 @@ def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}"),
+        progress.TextColumn("{task.fields[note]}", markup=False),
     )
     live = stderr.is_terminal and not stderr.quiet
     with progress.Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
@@ -282,20 +293,19 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
             heading, justify="right" if heading else "left", no_wrap=not notes, style="dim" if notes else None
         )
     for row in rows:
-        cells = [escape(cell) for cell in row]
-        table.add_row(*(cells if len(cells) > 1 else [f"[italic]{cells[0]}"]))
+        table.add_row(*(row if len(row) > 1 else [Text(row[0], style="italic")]))
     return table
 
 
 def _method_table(benchmarks: benchmark_table.BenchmarkTable) -> Table:
     """Methods x benchmarks; published figures are dim."""
     headings, rows = benchmarks.cells()
-    table = Table(title=escape(benchmarks.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = escape(benchmarks.caption), "left"
+    table = Table(title=benchmarks.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.caption, table.caption_justify = benchmarks.caption, "left"
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
-        table.add_row(*map(escape, row), style="dim" if row[0].startswith(" ") else None)
+        table.add_row(*row, style="dim" if row[0].startswith(" ") else None)
     return table
 
 
@@ -310,7 +320,7 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     table.add_column("state", overflow="fold")
     for row in result.rows:
         planned = row.plan.row
-        name = escape(" ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part))
+        name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
             table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
         for run in row.runs:
@@ -321,12 +331,12 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
             folder = run.folder(result.plan.folder)
             if folder != f"{planned.short}/seed{run.seed}":
                 state += f", shared: {folder}"
-            table.add_row(f"{name}, seed {run.seed}", planned.mode, count, escape(state))
+            table.add_row(f"{name}, seed {run.seed}", planned.mode, count, state)
     return table
 
 
 def _say(line: str) -> None:
-    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
+    stderr.print(line, soft_wrap=True)
 
 
 def _position(run: reproduce_runs.Run) -> tuple[int, str]:
@@ -339,7 +349,7 @@ def _position(run: reproduce_runs.Run) -> tuple[int, str]:
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:
-    title = escape(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+    title = f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = escape(caption), "left"
+    table.caption, table.caption_justify = caption, "left"
     return table

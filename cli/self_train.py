@@ -8,6 +8,7 @@ import typer
 
 from cascade_clip.errors import UserError
 from cascade_clip.training import run_training
+from cascade_clip_cli.checked_options import place
 from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
@@ -29,7 +30,10 @@ def self_train(
     init: Annotated[
         str | None,
         typer.Option(
-            "--init", metavar="CHECKPOINT", help="Where to start: as released, an inductive run's model-half."
+            "--init",
+            metavar="CHECKPOINT",
+            callback=place,
+            help="Where to start: as released, an inductive run's model-half.",
         ),
     ] = None,
     split: SplitOption = None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.markup import escape
 from rich.table import Table
 
 from cascade_clip import segmenter
@@ -17,11 +17,13 @@ from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import json_text, write_files
+from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
+from cascade_clip_cli.checked_options import as_path, input_file, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
-from cascade_clip_cli.tables import MISSING, STDOUT, plain_table, write_json
+from cascade_clip_cli.tables import MISSING, plain_table, write_json
 from cascade_clip_cli.vocabulary import ClassChoice, chosen_classes, own_classes
 
 BUNDLED = "bundled"
@@ -37,7 +39,7 @@ class ComparedPoint(NamedTuple):
 
 
 def similarity(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", parser=as_path, callback=input_file, help="An image file.")],
     point: Annotated[str | None, typer.Option("--point", metavar="X,Y", help="A pixel, from the upper left.")] = None,
     fraction: Annotated[
         str | None, typer.Option("--fraction", metavar="X,Y", help="A place as fractions of width and height.")
@@ -46,17 +48,25 @@ def similarity(
         str | None, typer.Option("--class", metavar="NAME", help="The centre of this class's mask.")
     ] = None,
     label: Annotated[
-        Path | None, typer.Option("--label", help="Index mask that --class is looked up in; default: the prediction.")
+        Path | None,
+        typer.Option(
+            "--label",
+            parser=as_path,
+            callback=input_file,
+            help="Index mask that --class is looked up in; default: the prediction.",
+        ),
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="As in predict; repeatable.", show_default=BUNDLED),
+        typer.Option("--model", "-m", callback=place, help="As in predict; repeatable.", show_default=BUNDLED),
     ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
     ] = None,
     split: SplitOption = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("similarity"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
+    ] = Path("similarity"),
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -75,18 +85,20 @@ def similarity(
     choice = chosen_classes(classes, None, split)
     pixels = images.open_image(image)
     place = ComparedPoint(_chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
+    if class_name is not None and choice is not None:
+        _check_class(class_name, choice.spoken_names())
+    labels: LabelMap | None = _label_map(label, pixels) if label is not None else None
     names = list(dict.fromkeys(model or [BUNDLED]))
-    with stderr.status("comparing patches"):
+    with stderr.doing("comparing patches"):
         segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
         if class_name is not None:
-            place = _class_point(class_name, label, pixels, segmenters[names[0]], choice)
+            place = _class_point(class_name, labels, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{image.stem}.similarity.png"
     _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
-    if json_file != STDOUT:
-        stdout.print(_table(record))
-        stdout.print(f"written to {picture}", highlight=False, markup=False)
+    stdout.print(_table(record))
+    stdout.print(f"written to {picture}")
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
@@ -159,7 +171,7 @@ def _table(record: dict[str, Any]) -> Table:
     for model in record["models"]:
         for kind in kinds:
             where = "" if kind == "mean" else f" {kind}"
-            table.add_column(escape(f"{model['model']}{where}"), justify="right")
+            table.add_column(f"{model['model']}{where}", justify="right")
     for number in range(max(len(model["blocks"]) for model in record["models"])):
         values = [
             model["blocks"][number][kind] if number < len(model["blocks"]) else None
@@ -212,32 +224,48 @@ def _chosen_point(point: str | None, fraction: str | None, width: int, height: i
     return min(int(across * width), width - 1), min(int(down * height), height - 1)
 
 
-def _class_point(
-    name: str, label: Path | None, pixels: NDArray[np.uint8], model: segmenter.CascadeCLIP, choice: ClassChoice | None
-) -> ComparedPoint:
-    """The mask of a class, predicted by the first model or read from a label map, and its centre.
-
-    Raises:
-        UserError: A class that is not among those looked for, that is not in the image, or a label map of another size.
-    """
-    choice = choice or own_classes(model)
-    names = choice.spoken_names()
+def _check_class(name: str, names: Sequence[str]) -> None:
     if name not in names:
-        raise UserError(f'"{name}" is none of the classes that are looked for.{closest(name, names)}')
-    if label is None:
-        segmentation = model.segment(pixels, choice.names, split=choice.split)[0]
-        labels, found = segmentation.labels, [share.name for share in segmentation.summary()]
-        source = "The model finds"
-    else:
-        labels = images.decode_label(label)
-        found = [names[index] for index in sorted({*labels.flat}) if index < len(names)]
-        source = f"{label} holds"
+        raise UserError(
+            f'"{name}" of --class is none of the classes that are looked for.{closest(name, names)} Name others with'
+            " --classes A,B,… or --split NAME."
+        )
+
+
+def _label_map(label: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Read the index mask (H, W) of an image (H, W, 3); raises UserError where it is none or of another size."""
+    labels = images.decode_label(label)
     if labels.shape != pixels.shape[:2]:
         raise UserError(
             f"{label} is {labels.shape[1]} x {labels.shape[0]} pixels and does not belong to an image of"
             f" {pixels.shape[1]} x {pixels.shape[0]}."
         )
-    mask = labels == names.index(name)
+    return labels
+
+
+def _class_point(
+    name: str,
+    labels: LabelMap | None,
+    pixels: NDArray[np.uint8],
+    model: segmenter.CascadeCLIP,
+    choice: ClassChoice | None,
+) -> ComparedPoint:
+    """The mask of a class, predicted by the first model or read from a label map, and its centre.
+
+    Raises:
+        UserError: A class that is not among those looked for, or that is not in the image.
+    """
+    choice = choice or own_classes(model)
+    names = choice.spoken_names()
+    _check_class(name, names)
+    if labels is None:
+        segmentation = model.segment(pixels, choice.names, split=choice.split)[0]
+        labels, found = segmentation.labels, [share.name for share in segmentation.summary()]
+        source = "The model finds"
+    else:
+        found = [names[index] for index in sorted({*labels.flat}) if index < len(names)]
+        source = "The mask of --label holds"
+    mask = np.equal(labels, names.index(name))
     if not mask.any():
         raise UserError(f'{source} no "{name}" in the image.{closest(name, found)} Or give --point X,Y.')
     return ComparedPoint(patch_similarity.centre_of_mask(mask), mask)

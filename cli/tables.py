@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.config import schema
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
 from cascade_clip.evaluation import scores as scoring
-from cascade_clip.files import json_text
+from cascade_clip.files import json_text, write_files
 from cascade_clip.inference import segmentation as segmentations
-from cascade_clip_cli.console import stdout
+from cascade_clip_cli.checked_options import STDOUT
+from cascade_clip_cli.streams import print_result, prints_any_character
 
-STDOUT = Path("-")
 MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
 
@@ -59,18 +58,18 @@ def scores_table(
     for column in columns:
         table.add_column(headings[column], justify="right")
     measured = {column: 100 * getattr(scores, column) for column in columns}
-    table.add_row("[bold]here", *(f"[bold]{_figure(measured[column])}" for column in columns))
+    table.add_row("here", *(_figure(measured[column]) for column in columns), style="bold")
     published = published_figures.paper_figures(paper.table, paper.row, split) if paper is not None else None
     if published is not None and paper is not None:
         table.add_row("paper", *(_figure(published.get(column, math.nan), 1) for column in columns))
         differences = (measured[column] - published.get(column, math.nan) for column in columns)
-        table.add_row("[dim]difference", *(f"[dim]{_figure(value, 1, sign=True)}" for value in differences))
-        table.caption = escape(f'paper: {paper.table}, "{paper.row}"')
+        table.add_row("difference", *(_figure(value, 1, sign=True) for value in differences), style="dim")
+        table.caption = f'paper: {paper.table}, "{paper.row}"'
     for row in others:
         figures = (_figure(row.miou[split] if column == "miou" else math.nan, 1) for column in columns)
-        table.add_row(escape(f"published: {row.shown}"), *figures)
+        table.add_row(f"published: {row.shown}", *figures)
     if others:
-        table.caption = escape("\n".join(published_training_free.sources_of(others)))
+        table.caption = "\n".join(published_training_free.sources_of(others))
     return table
 
 
@@ -85,10 +84,10 @@ def per_class_table(scores: scoring.Scores) -> Table:
     table.add_column("labelled pixels", justify="right", style="dim")
     unseen = set(scores.unseen)
     for index, name in enumerate(scores.classes):
-        mark = ["[bold magenta]unseen" if index in unseen else "[dim]seen"] if unseen else []
+        mark = Text("unseen", style="bold magenta") if index in unseen else Text("seen", style="dim")
         table.add_row(
-            escape(name),
-            *mark,
+            name,
+            *([mark] if unseen else []),
             _figure(100 * scores.iou[index]),
             _figure(100 * scores.accuracy[index]),
             f"{scores.labelled_pixels[index]:,}",
@@ -104,7 +103,7 @@ def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
     table.add_column("of its pixels", justify="right")
     table.add_column("pixels", justify="right", style="dim")
     for pair in pairs:
-        table.add_row(escape(pair.true), escape(pair.predicted), f"{100 * pair.share:.1f} %", f"{pair.pixels:,}")
+        table.add_row(pair.true, pair.predicted, f"{100 * pair.share:.1f} %", f"{pair.pixels:,}")
     return table
 
 
@@ -116,7 +115,7 @@ def comparison_table(scores: Mapping[str, scoring.Scores], *, title: str) -> Tab
         table.add_column(heading, justify="right")
     for name, values in scores.items():
         figures = (values.miou_seen, values.miou_unseen, values.hiou, values.pixel_accuracy)
-        table.add_row(escape(name), *(_figure(100 * figure, 1) for figure in figures))
+        table.add_row(name, *(_figure(100 * figure, 1) for figure in figures))
     return table
 
 
@@ -124,7 +123,7 @@ def prediction_table(
     segmentation: segmentations.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
 ) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
-    table = plain_table(escape(title))
+    table = plain_table(title)
     table.add_column("class")
     table.add_column("share", justify="right")
     table.add_column("mean score", justify="right")
@@ -137,7 +136,7 @@ def prediction_table(
         )
     unassigned = 1 - sum(share.share for share in summary)
     if unassigned > 0.5 / segmentation.labels.size:
-        table.add_row("[dim]  no class", f"{100 * unassigned:.1f} %", MISSING)
+        table.add_row(Text("  no class", style="dim"), f"{100 * unassigned:.1f} %", MISSING)
     return table
 
 
@@ -165,7 +164,8 @@ def swatch(colour: tuple[int, int, int]) -> Text:
 
 def write_json(path: Path, record: Any) -> None:
     """Write a result as JSON, as `write_text` does; NaN and infinity become null."""
-    write_text(path, json_text(record).rstrip("\n"))
+    ascii_only = path == STDOUT and not prints_any_character()
+    write_text(path, json_text(record, ascii_only=ascii_only).rstrip("\n"))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,18 +180,16 @@ def write_text(path: Path, text: str) -> None:
     """
 
     if path == STDOUT:
-        stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_result(text)
         return
-    waiting = path.with_name(f".{path.name}.part")
+    content = (text + "\n").encode("utf-8", errors="backslashreplace")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            waiting.write_text(text + "\n", encoding="utf-8")
-            waiting.replace(path)
-        finally:
-            waiting.unlink(missing_ok=True)
+        if path.exists() and (path.is_symlink() or not path.is_file()):
+            path.write_bytes(content)  # to a pipe, a device, or where the link points: none is to be replaced
+        else:
+            write_files({path: content})
     except OSError as error:
-        raise UserError(f'The result cannot be written to "{path}": {error.strerror or error}.') from error
+        raise UserError(f'The result cannot be written to "{path}": {reason_of(error)}.') from error
 
 
 def plain_table(title: str) -> Table:

@@ -142,7 +142,7 @@ def training_progress() -> Iterator[meter.Watch]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     live = stderr.is_terminal and not stderr.quiet
     with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as progress:
@@ -152,9 +152,9 @@ def training_progress() -> Iterator[meter.Watch]:
             note = _line(report)
             progress.update(task, completed=report.step, total=report.steps, note=note)
             if report.validation is not None:
-                stderr.print(f"step {report.step}: {_validation_line(report.validation)}", highlight=False)
+                stderr.print(f"step {report.step}: {_validation_line(report.validation)}")
             elif not live and report.step % max(1, report.steps // PLAIN_LINES) == 0:
-                stderr.print(f"step {report.step}/{report.steps}  {note}", highlight=False)
+                stderr.print(f"step {report.step}/{report.steps}  {note}")
 
         yield watch
 
@@ -166,7 +166,7 @@ def _show_result(result: run_training.TrainingResult, json_file: Path | None) ->
         stdout.print(
             scores_table(scores, recipe.paper, split, title=f"{recipe.name} after {recipe.train.iterations} steps")
         )
-    stdout.print(f"Model: {result.model}", highlight=False)
+    stdout.print(f"Model: {result.model}")
     if json_file is not None:
         write_json(
             json_file, {"model": str(result.model), "split": split, "scores": scores.to_dict() if scores else None}

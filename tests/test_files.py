@@ -1,13 +1,24 @@
+import errno
 import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cascade_clip import files
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, check_folder, data_folder, json_text, write_files
+from cascade_clip.files import (
+    cache_folder,
+    check_folder,
+    check_input_file,
+    check_output_file,
+    data_folder,
+    json_text,
+    write_files,
+)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
@@ -50,7 +61,7 @@ def test_folders_are_checked_and_not_made(tmp_path: Path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_of_others_is_told(tmp_path: Path):
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="you may not write in"):
+    with pytest.raises(UserError, match=r"nothing can be written in .* \(Permission denied"):
         check_folder(tmp_path / "x", "--report")
 
 
@@ -66,3 +77,63 @@ def test_json_has_neither_nan_nor_infinity(tmp_path: Path):
     assert "straße" in text
     assert json_text({"a": [1]}, indent=None) == '{"a": [1]}\n'
     assert json.loads(json_text({"file": "\udcff.png"}).encode()) == {"file": "\udcff.png"}
+
+
+@pytest.mark.parametrize("check", [check_folder, check_output_file])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (" ", "--to is empty"),
+        ("n" * 300, "cannot be used: File name too long"),
+        ("n" * 240, "cannot be used: File name too long"),
+        ("a\0b", "cannot be used: embedded null byte"),
+        ("~nobody-of-this-name/x", "cannot be used: Could not determine home directory"),
+        ("file/below", '"file" is a file'),
+        ("circle/x", "cannot be used: Too many levels of symbolic links"),
+        ("full/x", 'nothing can be written in "full" (No space left on device)'),
+        ("quota/x", 'nothing can be written in "quota" (Disk quota exceeded)'),
+        ("read-only/x", 'nothing can be written in "read-only" (Read-only file system)'),
+    ],
+)
+def test_places_that_cannot_be_written(
+    check: Callable[[Path, str], None], name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("circle").symlink_to("circle")
+    errors = {"full": errno.ENOSPC, "quota": errno.EDQUOT, "read-only": errno.EROFS}
+    for folder in errors:
+        Path(folder).mkdir()
+
+    def no_room(dir: Path) -> None:
+        raise OSError(errors[Path(dir).name], os.strerror(errors[Path(dir).name]))
+
+    if name.endswith("/x") and name[:-2] in errors:
+        monkeypatch.setattr(files.tempfile, "TemporaryFile", no_room)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as raised:
+        check(Path(name), "--to")
+    assert message in str(raised.value).replace(f"{tmp_path}/", "")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_given_for_a_file_and_what_is_read(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    check_output_file(tmp_path / "file", "--json")
+    check_output_file(tmp_path / "new" / "file", "--json")
+    check_output_file(Path(os.devnull), "--json")
+    check_input_file(tmp_path / "file", "--label")
+    with pytest.raises(UserError, match=r'--json ".*" is a folder: a file is expected'):
+        check_output_file(tmp_path, "--json")
+    with pytest.raises(UserError, match=r'--label ".*" is a folder, a file is expected'):
+        check_input_file(tmp_path, "--label")
+    with pytest.raises(UserError, match=r'There is no file ".*" for --label'):
+        check_input_file(tmp_path / "file" / "below", "--label")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file that even root cannot read")
+def test_what_cannot_be_read_says_why():
+    with pytest.raises(UserError, match='--label "/proc/self/mem" cannot be read: Input/output error'):
+        check_input_file(Path("/proc/self/mem"), "--label")
+    with pytest.raises(UserError, match='"/proc" \\(it is no place for files\\)'):
+        check_folder(Path("/proc/x"), "--output")

@@ -8,6 +8,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from cascade_clip.errors import UserError, first_line
+from cascade_clip.files import usable_path
 from cascade_clip.model.clip.load import BUNDLED
 
 
@@ -27,7 +28,7 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     name = str(folder_or_hub_id)
     if name == BUNDLED:
         return Path(str(resources.files("cascade_clip") / "bundled" / "cascade-clip"))
-    folder = Path(folder_or_hub_id).expanduser()
+    folder = usable_path(folder_or_hub_id, "The checkpoint")
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder
     try:

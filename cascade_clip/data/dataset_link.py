@@ -19,7 +19,7 @@ from cascade_clip.data.foreign_records import Columns, ForeignRecords, ForeignSt
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.data.records import RecordReader, RemoteShards
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, raise_refusal
 from cascade_clip.files import cache_folder, write_files
 
 LINK_FILE = "link.json"
@@ -66,6 +66,7 @@ def read_link(folder: Path) -> Link | None:
     try:
         return _READ_LINK.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
+        raise_refusal(error, str(path))
         raise UserError(f"{path} is damaged: delete {folder} and name the dataset itself.") from error
 
 

@@ -17,7 +17,7 @@ from cascade_clip.data.foreign_rows import ForeignRows, RowSource
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.remote_files import RemoteFiles
 from cascade_clip.errors import UserError
-from cascade_clip.files import DATA_VARIABLE, data_folder
+from cascade_clip.files import DATA_VARIABLE, data_folder, usable_path
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -42,7 +42,7 @@ def locate_dataset(
     """
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
-    home = Path(data).expanduser() if data else data_folder()
+    home = usable_path(data, "The dataset") if data else data_folder()
     places = [home, home / name] if data else [home / name]
     for place in places:
         if (place / INFO_FILE).is_file():
@@ -84,7 +84,7 @@ def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Seque
         return _on_the_hub(address, stream, class_names)
     if "://" in str(data):
         return _at_an_address(str(data).rstrip("/"), stream)
-    folder = Path(data).expanduser()
+    folder = usable_path(data, "The dataset")
     if not (folder / INFO_FILE).is_file() and holds_rows(folder):
         return _link_rows(RowSource.find(folder, stream=stream), class_names)
     return folder

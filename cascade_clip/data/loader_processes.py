@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import FrameType
 
 from cascade_clip.errors import UserError
@@ -45,8 +46,8 @@ def processes_with_room(wanted: int, batch_bytes: int, world: int = 1) -> int:
     batches = int(0.9 * _free_shared_memory()) // max(batch_bytes * world, 1)
     in_memory = max(0, (batches - 1) // BATCHES_AHEAD)
     each = _HANDLES_OF_A_PROCESS + BATCHES_AHEAD * _HANDLES_OF_A_BATCH
-    handles = _file_limit(_HANDLES_SPARE + each * wanted + len(os.listdir("/proc/self/fd")))
-    by_handles = max(0, (handles - _HANDLES_SPARE - len(os.listdir("/proc/self/fd"))) // each)
+    handles = _file_limit(_HANDLES_SPARE + each * wanted + len(list(Path("/proc/self/fd").iterdir())))
+    by_handles = max(0, (handles - _HANDLES_SPARE - len(list(Path("/proc/self/fd").iterdir()))) // each)
     used = min(wanted, in_memory, by_handles)
     if used < wanted:
         reason = (

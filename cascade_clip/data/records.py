@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.remote_files import RemoteFiles
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, raise_refusal
 
 KEPT_BYTES = 64 << 20
 """Row groups of a remote dataset that a process keeps in memory; the last one is kept whatever its size."""
@@ -95,6 +95,7 @@ class LocalShards(_Shards):
             number, place = _group_and_place(file, row)
             return _record(file.read_row_group(number, use_threads=False), place)
         except (pa.ArrowException, OSError) as error:
+            raise_refusal(error, f"The shard {self.folder / name}")
             raise UserError(
                 f"The shard {self.folder / name} is damaged ({error}). Copy or prepare the dataset again."
             ) from error

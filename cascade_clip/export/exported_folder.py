@@ -15,7 +15,7 @@ import torch
 
 import cascade_clip
 from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description, replaced_folder, write_description
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, raise_refusal
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
@@ -194,6 +194,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         version, file_format, _ = int(record["format_version"]), str(record["format"]), int(record["patch_size"])
         present = (folder / str(record["file"])).is_file()
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise_refusal(error, f'"{folder / EXPORT}"')
         raise UserError(f'"{folder / EXPORT}" is damaged: export the model again.') from error
     if version > FORMAT_VERSION:
         raise UserError(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cascade_clip.data.images import IMAGE_SUFFIXES, check_shape, open_image, rgb_of
 from cascade_clip.errors import UserError
+from cascade_clip.files import usable_path
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
@@ -32,7 +33,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for given in inputs:
-        for path in _images_of(Path(given).expanduser()):
+        for path in _images_of(usable_path(given, "The image")):
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.resize import resize_bilinear
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, raise_refusal
 from cascade_clip.progress import Progress
 
 try:
@@ -135,6 +135,7 @@ def rewrite_video(
             writer.finish()
         waiting.replace(target)
     except (av.error.FFmpegError, OSError) as error:
+        raise_refusal(error, str(source))
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f'The video cannot be written to "{target}": {reason}. Choose another --output.') from error
     finally:
@@ -157,6 +158,7 @@ def _opened(source: Path) -> av.container.InputContainer:
     try:
         return av.open(str(source))
     except (av.error.FFmpegError, OSError) as error:
+        raise_refusal(error, str(source))
         raise UserError(
             f"{source} cannot be read: it is broken, cut off or no video of a known kind ({error.strerror})."
         ) from error

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils._validators import validate_repo_id
 
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
 from cascade_clip.data.dataset_link import LINK_FILE
-from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.records import check_shard_files
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 
 
 def push_dataset(
@@ -50,17 +50,32 @@ def push_dataset(
     if (folder / LINK_FILE).is_file():
         raise UserError(f"{folder} holds no images, only the place where they are: prepare the dataset first.")
     check_shard_files(folder, info)
-    address = HubAddress.parse(f"hub:{repo_id.removeprefix('hub:')}")
-    if address is None or "/" not in address.repo:
-        raise UserError(f'"{repo_id}" is no name for a dataset on the Hub: ORG/NAME is expected.')
+    repository = repository_name(repo_id)
     if not private and not rights_checked:
         _refuse_publishing(info)
     try:
-        return _upload(folder, info, address.repo, HfApi(token=token), private=private, revision=revision)
+        return _upload(folder, info, repository, HfApi(token=token), private=private, revision=revision)
     except UserError:
         raise
     except Exception as error:  # what the Hub's client raises depends on its version
-        raise _push_error(error, address.repo) from error
+        raise _push_error(error, repository) from error
+
+
+def repository_name(repo_id: str) -> str:
+    """Check a name for a dataset on the Hub, with or without "hub:" before it; returns `ORG/NAME`.
+
+    Raises:
+        UserError: It is no such name, or one that the Hub does not allow.
+    """
+    name = repo_id.removeprefix("hub:")
+    try:
+        validate_repo_id(name)
+        reason = "" if name.count("/") == 1 else "."
+    except HFValidationError as error:
+        reason = f" ({first_line(error)})."
+    if reason:
+        raise UserError(f'"{repo_id}" is no name for a dataset on the Hub: ORG/NAME is expected{reason}')
+    return name
 
 
 def _refuse_publishing(info: DatasetInfo) -> None:

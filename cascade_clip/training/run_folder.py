@@ -96,8 +96,9 @@ class RunFolder:
             UserError: There is a run in the folder and `overwrite` is off, or there are other files; or the folder
                 cannot be replaced because it contains the working folder.
         """
+        self.check_free(overwrite=overwrite)
         if self.recipe_file.exists() and self.environment_file.exists():
-            self._move_aside(overwrite=overwrite)
+            self._move_aside()
         elif self.folder.exists():
             self._clear_interrupted_start()
         environment = json_text(_environment(dataset, split))
@@ -107,8 +108,26 @@ class RunFolder:
         write_files({self.recipe_file: dump_toml(recipe).encode()})
         self.drop_replaced()
 
-    def _clear_interrupted_start(self) -> None:
-        """Empty the folder of what an interrupted start left; a folder with anything else is the user's."""
+    def check_free(self, *, overwrite: bool = False) -> None:
+        """Check that a run can begin in the folder; nothing is changed yet.
+
+        Raises:
+            UserError: As in `start`.
+        """
+        if not (self.recipe_file.exists() and self.environment_file.exists()):
+            if self.folder.exists():
+                self._check_interrupted_start()
+            return
+        if not overwrite:
+            raise UserError(
+                f'A run lies in "{self.folder}" already: continue it with --resume, start it anew with --overwrite, or'
+                " choose another --output."
+            )
+        if Path.cwd().is_relative_to(self.folder.resolve()):
+            raise UserError(f'"{self.folder}" contains the working folder and cannot be replaced: go to another one.')
+
+    def _check_interrupted_start(self) -> None:
+        """Refuse a folder that holds anything but what an interrupted start left: it is the user's."""
         entries = sorted(self.folder.iterdir())
         foreign = [entry.name for entry in entries if entry.name not in _START_ENTRIES and not _is_partial(entry.name)]
         # These names are common ones: an environment.json of another program is no start of a run.
@@ -120,7 +139,9 @@ class RunFolder:
             raise UserError(
                 f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
             )
-        for entry in entries:
+
+    def _clear_interrupted_start(self) -> None:
+        for entry in self.folder.iterdir():
             _delete(entry)
 
     def _begun_with(self) -> dict[str, Any]:
@@ -131,14 +152,7 @@ class RunFolder:
             return {}
         return begun if isinstance(begun, dict) else {}
 
-    def _move_aside(self, *, overwrite: bool) -> None:
-        if not overwrite:
-            raise UserError(
-                f'A run lies in "{self.folder}" already: continue it with --resume, start it anew with --overwrite, or'
-                " choose another --output."
-            )
-        if Path.cwd().is_relative_to(self.folder.resolve()):
-            raise UserError(f'"{self.folder}" contains the working folder and cannot be replaced: go to another one.')
+    def _move_aside(self) -> None:
         self.drop_replaced()
         self.folder.rename(self._replaced)
 

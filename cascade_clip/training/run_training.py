@@ -66,7 +66,8 @@ def train(
 
     A recipe with a section `self_training` trains on from a checkpoint with pseudo labels for the unseen classes
     (`recipe_for_self_training` derives one). Under `accelerate launch` or torch's elastic launch each process calls
-    this alike; the batch is split over them. Recipe, seed, precision, device and number of processes decide the weights.
+    this alike; the batch is split over them. Recipe, seed, precision, device and number of processes decide the
+    weights.
     Each process draws dropout masks of its own, so that two give other weights than one; without dropout they differ by
     rounding (at most 1e-3 after 30 steps).
 

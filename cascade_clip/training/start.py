@@ -114,6 +114,8 @@ def start_training(
         raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
+    if not resume:
+        run.check_free(overwrite=overwrite)
     recipe = _with_lasting_places(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)

@@ -44,7 +44,7 @@ def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
         (("predict", "--size", "big"), '--size is HEIGHTxWIDTH in pixels, for example 480x640; got "big".'),
         (("train", "--images", "3"), "bench train has no --images"),
         (("prepare", "--plain"), "bench prepare runs no network"),
-        (("predict", "--against", "nowhere.json"), 'The earlier result "nowhere.json" cannot be read'),
+        (("predict", "--against", "nowhere.json"), 'There is no file "nowhere.json" for --against'),
         (("predict", "--checkpoint", "bundled", "--recipe", "voc/zegclip"), "A checkpoint brings its own recipe"),
     ],
 )

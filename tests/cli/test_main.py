@@ -70,7 +70,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["prepare-data", "vok"], 'Did you mean "voc"'),
         (["recipes", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
         (["import-upstream", "no.pth", "--output", "x"], 'There is no file "no.pth"'),
-        (["import-upstream", "no.pth", "-o", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
+        (["import-upstream", __file__, "-o", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
     ],
 )
 def test_the_users_mistakes(
@@ -96,11 +96,13 @@ def _raise(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, 'Cannot write "runs/x": No space left.'),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, 'Cannot write "/x": Permission denied'),
+        (OSError(errno.ENOSPC, "No space left", "runs/x"), 2, '"runs/x": No space left. Free some space'),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, '"/x": Permission denied. You may not read'),
         (KeyboardInterrupt(), 130, "Interrupted."),
         (KeyboardInterrupt("To continue: this"), 130, "To continue: this"),
         (Terminated(), 143, "Interrupted."),
+        (MemoryError(), 2, "The memory is full: use smaller images"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "memory is full"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2, "The device's memory is full"),
     ],
 )

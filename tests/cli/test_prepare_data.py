@@ -108,7 +108,10 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["foldr"], 'There is no dataset "foldr" to prepare. Did you mean "folder"?'),
         (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
         (["folder", "--classes", "a"], "Say where the images are: --source FOLDER with images in it, or --images."),
-        (["folder", "--classes", "a", "--classes-file", "b"], "with --classes or with --classes-file, not with both"),
+        (
+            ["folder", "--classes", "a", "--classes-file", __file__],
+            "with --classes or with --classes-file, not with both",
+        ),
         (["voc"], "Say where PASCAL VOC 2012 is: --source FOLDER with the official files, packed or unpacked; or"),
         (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], 'The images of "voc" belong to their photographers'),
         (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),

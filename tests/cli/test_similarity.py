@@ -85,10 +85,10 @@ def test_the_centre_of_a_predicted_class(run: Callable[..., Result], tiny_model:
         (["--point", "1,1", "--class", "tree"], "Give only one of --point and --class"),
         (["--label", "label.png"], "--label needs --class NAME"),
         (["--classes", "a,b"], "--classes or --split needs --class NAME"),
-        (["--class", "tre"], '"tre" is none of the classes that are looked for. Did you mean "tree"?'),
+        (["--class", "tre"], '"tre" of --class is none of the classes that are looked for. Did you mean "tree"?'),
         (
             ["--class", "sky", "--label", "label.png"],
-            'label.png holds no "sky" in the image. Known: tree. Or give --point',
+            'The mask of --label holds no "sky" in the image. Known: tree. Or give --point',
         ),
         (
             ["--class", "tree", "--label", "other.png"],

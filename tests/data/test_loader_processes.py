@@ -74,9 +74,9 @@ def test_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_lost_process(message: str) -> None:
-    with pytest.raises(UserError, match=r"A loader process of train\.workers was killed .*continue with --resume"):
-        with explained_loss():
-            raise RuntimeError(message)
+    told = r"A loader process of train\.workers was killed .*continue with --resume"
+    with pytest.raises(UserError, match=told), explained_loss():
+        raise RuntimeError(message)
 
 
 def test_other_errors_stay() -> None:

@@ -1,7 +1,7 @@
 """A run that is stopped at a write, or finds the disk full there, and is continued is the uninterrupted one.
 
-Every file is compared but the curves, which show speeds; of the log, speeds are left out. By hand at every write, in the
-suite at some: `STOP_AT_EVERY=1 pytest tests/training/test_stopped_runs.py`.
+Every file is compared but the curves, which show speeds; of the log, speeds are left out. By hand at every write, in
+the suite at some: `STOP_AT_EVERY=1 pytest tests/training/test_stopped_runs.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ EVERY = int(os.environ.get("STOP_AT_EVERY", "0"))
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
     with ForkedCommands() as forked:
-        forked.warm_up(["call", "cascade_clip.training.run_training:find_benchmark", "squares"], tmp_path_factory.mktemp("w"))
+        call = ["call", "cascade_clip.training.run_training:find_benchmark", "squares"]
+        forked.warm_up(call, tmp_path_factory.mktemp("w"))
         yield forked
 
 
@@ -104,9 +105,7 @@ def test_a_kill_at_a_write(commands: ForkedCommands, recipe_file: Path, tmp_path
         assert runs.stopped(stop).code == KILLED
 
 
-def test_a_kill_as_a_run_is_replaced_or_trained_on(
-    commands: ForkedCommands, recipe_file: Path, tmp_path: Path
-) -> None:
+def test_a_kill_as_a_run_is_replaced_or_trained_on(commands: ForkedCommands, recipe_file: Path, tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     first = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path / "first", None)
     assert first.whole.code == 0

@@ -18,7 +18,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cascade_clip.errors import UserError, closest, first_line
+from cascade_clip.errors import UserError, closest, first_line, raise_refusal
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 from cascade_clip.model.weights import check_weights
@@ -336,6 +336,7 @@ def _read_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
+        raise_refusal(error, f'The CLIP "{file}"')
         raise UserError(f'There is no CLIP at "{file}": the file cannot be read ({error.strerror}).') from error
     except ValueError as error:
         raise UserError(f'"{file}" is not valid JSON: {error}.') from error

@@ -81,7 +81,7 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
         UserError: No class, an empty name, or a name given twice (see `spoken_form`).
     """
     if not classes:
-        raise UserError("No classes are given: name at least one, for example --classes road,tree,sky.")
+        raise UserError("No classes are given: name at least one, for example road, tree and sky.")
     words = [[word.strip() for word in name.split("|")] for name in classes]
     for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
         if not all(map(spoken_form, synonyms)):

@@ -1,0 +1,83 @@
+"""Checks of options that are made as they are read, before any work: paths that can be used, numbers that are finite.
+
+`as_path` is the `parser` of options that are paths; the others are the `callback` of an option or argument, and begin
+their message with its name.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import typer
+
+from cascade_clip.config import dataset_address
+from cascade_clip.errors import UserError
+from cascade_clip.files import check_folder, check_input_file, check_output_file, usable_path
+from cascade_clip_cli.console import only_result
+
+STDOUT = Path("-")
+_ON_STDOUT = "cascade_clip_cli.on_stdout"
+
+
+def as_path(text: str | Path) -> Path:
+    """A path, which is not empty: `Path("")` would be the working folder."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty: give a path.")
+    return Path(text)
+
+
+def output_folder(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """A folder that can be written to or made."""
+    if value is None:
+        return None
+    check_folder(value, _name(param))
+    return value.expanduser()
+
+
+def output_file(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """A file that can be written."""
+    if value is None:
+        return None
+    check_output_file(value, _name(param))
+    return value.expanduser()
+
+
+def result_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """A file that can be written for a result, or "-": stdout then takes this result alone."""
+    if value != STDOUT:
+        return output_file(param, value)
+    if (other := ctx.meta.setdefault(_ON_STDOUT, _name(param))) != _name(param):
+        raise UserError(f"{other} - and {_name(param)} - both go to stdout: write one of them to a file.")
+    ctx.with_resource(only_result())
+    return value
+
+
+def input_file(param: typer.CallbackParam, value: Path | None) -> Path | None:
+    """A file that can be read."""
+    if value is None:
+        return None
+    check_input_file(value, _name(param))
+    return value.expanduser()
+
+
+def place(param: typer.CallbackParam, value: str | Path | list[str] | None) -> str | Path | list[str] | None:
+    """What may be a path, a name or an address; a path need not exist."""
+    for given in value if isinstance(value, list | tuple) else [value]:
+        if given is not None and not dataset_address.is_address(given):
+            usable_path(given, _name(param))
+    return value
+
+
+def finite(param: typer.CallbackParam, value: float | None) -> float | None:
+    """A number that is neither infinite nor NaN."""
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"{_name(param)} {value} is no finite number.")
+    return value
+
+
+def _name(param: typer.CallbackParam) -> str:
+    """The option's long name, or how an argument is called in the help."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name).upper().rstrip(".")
+    return max(param.opts, key=len)

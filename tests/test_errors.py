@@ -1,0 +1,50 @@
+"""Messages: what they show of values of any length, and why the system refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cascade_clip.data.images import open_image
+from cascade_clip.errors import LONGEST_LINE, MOST_LINES, UserError, raise_refusal, reason_of
+
+
+def test_a_value_of_any_length_stands_in_a_short_message() -> None:
+    message = str(UserError(f'The class "{"x" * 3_000_000}" is given twice: name every class once.'))
+    assert len(message) < LONGEST_LINE
+    assert message.startswith('The class "xxx')
+    assert message.endswith('xxx" is given twice: name every class once.')
+    assert "characters …]" in message
+    lines = str(UserError("\n".join(f"line {number}" for number in range(10_000)))).split("\n")
+    assert len(lines) == MOST_LINES + 1
+    assert lines[-1] == f"  and {10_000 - MOST_LINES:,} more lines."
+    assert str(UserError("short")) == "short"
+
+
+def test_reasons() -> None:
+    assert reason_of(PermissionError(errno.EACCES, "Permission denied", "x")) == "Permission denied"
+    assert reason_of(ValueError("one\ntwo")) == "one"
+    assert reason_of(OSError()) == "OSError"
+
+
+def test_only_a_refusal_is_told_as_one() -> None:
+    for error in (ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError("broken data stream")):
+        raise_refusal(error, "The file")
+    with pytest.raises(UserError, match="The file cannot be read: Permission denied"):
+        raise_refusal(PermissionError(errno.EACCES, "Permission denied"), "The file")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_an_image_that_may_not_be_read_is_not_called_broken(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "photo.png")
+
+    monkeypatch.setattr("PIL.Image.open", refuse)
+    with pytest.raises(UserError) as raised:
+        open_image(tmp_path / "photo.png")
+    assert str(raised.value).endswith(f"photo.png cannot be read: {os.strerror(number)}.")
