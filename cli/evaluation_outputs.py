@@ -12,6 +12,7 @@ from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate, published_training_free
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import vocabulary as vocabularies
+from cascade_clip.model import dense
 from cascade_clip.report import evaluation_page, picture_sheets
 from cascade_clip.training import run_folder
 from cascade_clip_cli.console import progress_bar, stdout
@@ -57,11 +58,11 @@ class Evaluation:
     @property
     def published(self) -> tuple[published_training_free.PublishedMethod, ...]:
         """Published figures of the same training-free method, CLIP and benchmark; empty for a trained model."""
-        method = getattr(self.model.network, "method", None)
-        clip, split = self.model.recipe.clip, self.result.split.name
-        if method is None:
+        network, split = self.model.network, self.result.split.name
+        if not isinstance(network, dense.DenseNetwork):
             return ()
-        return published_training_free.published_methods(method.name, clip.architecture, clip.weights, split=split)
+        clip, name = self.model.recipe.clip, network.method.name
+        return published_training_free.published_methods(name, clip.architecture, clip.weights, split=split)
 
 
 def show_evaluation(evaluation: Evaluation) -> None:

@@ -73,9 +73,15 @@ ClassOrder = Annotated[
 # --- annotations ----------------------------------------------------------------------------------------------------
 
 AnnotationSource = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="JSON of COCO or Label Studio; folder of YOLO or CVAT.")
+    Path | None,
+    typer.Option(
+        metavar="PATH", parser=as_path, callback=place, help="JSON of COCO or Label Studio; folder of YOLO or CVAT."
+    ),
 ]
-AnnotatedImages = Annotated[Path | None, typer.Option(help="Folder of the images; default: beside the annotations.")]
+AnnotatedImages = Annotated[
+    Path | None,
+    typer.Option(parser=as_path, callback=place, help="Folder of the images; default: beside the annotations."),
+]
 Background = Annotated[
     str | None, typer.Option(metavar="NAME", help="A class for pixels in no region; default: they are ignored.")
 ]

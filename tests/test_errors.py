@@ -44,6 +44,7 @@ def test_an_image_that_may_not_be_read_is_not_called_broken(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number), "photo.png")
 
+    (tmp_path / "photo.png").write_bytes(b"pixels")
     monkeypatch.setattr("PIL.Image.open", refuse)
     with pytest.raises(UserError) as raised:
         open_image(tmp_path / "photo.png")

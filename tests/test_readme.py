@@ -29,7 +29,12 @@ RUN = {
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=" ".join)
-def test_every_example_is_a_command_with_options_that_it_has(example: list[str]) -> None:
+def test_every_example_is_a_command_with_options_that_it_has(
+    example: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("street.jpg", "coco.pth", "my-split.toml"):
+        (tmp_path / name).write_bytes(b"x")
     name, *arguments = example
     command = load_command(name)
     context = command.make_context(name, list(arguments))

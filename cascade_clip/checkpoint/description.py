@@ -25,12 +25,14 @@ ADDED_LATER = frozenset(
         "clip.model_config_sha256",
         "recipe.data.stream",
         "recipe.evaluation",
+        "recipe.inference.training_free",
         "recipe.loss.region",
         "recipe.model.decoder.gate",
         "recipe.model.decoders_per_stage",
         "recipe.model.spectral",
         "recipe.self_training",
         "recipe.train.compile",
+        "recipe.train.init",
         "recipe.train.pictures",
     }
 )

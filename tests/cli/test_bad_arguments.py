@@ -339,6 +339,7 @@ BASE = {
     "bench": "predict",
     "export": "bundled --output {place}/new",
     "import-upstream": "{file} --output {place}/new",
+    "demo": "",
     "recipes": "",
 }
 

@@ -66,7 +66,7 @@ def test_what_is_no_file_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     assert [path.name for path in find_images([tmp_path])] == ["loop.png", "pipe.png"]
     assert output_stems(find_images([tmp_path])) == ["loop", "pipe"]
-    with pytest.raises(UserError, match=r"cannot be read: File name too long\."):
+    with pytest.raises(UserError, match=r"cannot be used: File name too long\."):
         find_images([tmp_path / ("n" * 300)])
 
 

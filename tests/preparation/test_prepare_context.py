@@ -554,7 +554,7 @@ def test_files_that_are_cut_off_are_named(tmp_path: Path) -> None:
     images = _as_mats(_images(tmp_path / "source"))
     (images / "trainval" / f"{B}.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(40))
     (images / "JPEGImages" / f"{V}.jpg").write_bytes(b"")
-    message = rf"(?s){V}\.jpg cannot be read: it is broken.*{B}\.mat cannot be read as a label map"
+    message = rf"(?s){V}\.jpg cannot be read: it is empty.*{B}\.mat cannot be read as a label map"
     with pytest.raises(UserError, match=message):
         prepare_context(tmp_path / "out", source=images)
     file = _json(images / "trainval_merged.json")
