@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream
 from cascade_clip.errors import UserError
+from cascade_clip.output_folder import check_output_folder
 from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
@@ -52,6 +54,7 @@ def import_upstream(
     show_log()
 
     options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
+    check_output_folder(output, checkpoint_folder.CHECKPOINT_FOLDER, inputs=[file])
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
     recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
     imported = upstream.import_state_dict(upstream.read_state_dict(file, trust_pickle=trust_pickle), options)

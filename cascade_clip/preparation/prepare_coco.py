@@ -78,6 +78,7 @@ def prepare_coco(
         parts=parts,
         load=MaskLoader(read_coco_mask),
         options={"from": "coco", "subset": subset},
+        inputs=[source],
         sources=describe_archives(entry for pair in pairs for entry in (pair.image, pair.mask)),
         **writing,
     )

@@ -98,6 +98,7 @@ def prepare_folder(
         load=MaskLoader(mask_reader(classes, colours, ignore, first_index)),
         options={"from": "folder", "first_index": first_index, "ignore": list(ignore), **drawn},
         sources=[describe_file(path) for path in lists],
+        inputs=[images, masks, *lists],
         **writing,
     )
 

@@ -91,6 +91,7 @@ def prepare_hub(
             classes=names,
             parts={part: samples[:subset] for part, samples in parts.items()},
             load=load,
+            inputs=[found.place] if isinstance(found.place, Path) else [],
             options={
                 "from": "hub",
                 "source": found.name if isinstance(found.place, Path) else str(found),

@@ -86,6 +86,7 @@ def prepare_voc(
             parts=parts,
             load=MaskLoader(VocMasks(len(classes.classes), first_index=1, ignore=frozenset({0}))),
             options={"from": "voc", "sbd": additions.kind if additions else None, "subset": subset},
+            inputs=[source, *([sbd] if sbd else [])],
             sources=_sources(voc, additions, parts),
             **writing,
         )
