@@ -68,9 +68,10 @@ def waiting_place(path: Path) -> Path:
     """
     folder = path.absolute().parent
     with _looking:
-        if folder not in _looked_through and folder.is_dir():
+        if folder not in _looked_through:
+            # Even where it is still to be made: what appears in it later is this process's own.
             _looked_through.add(folder)
-            for entry in list(folder.iterdir()):
+            for entry in list(folder.iterdir()) if folder.is_dir() else []:
                 if (found := _WAITING.fullmatch(entry.name)) and _is_abandoned(entry, int(found[1]), found[2]):
                     delete(entry)
     return path.with_name(f".{path.name}.{os.getpid()}-{_NODE}.part")

@@ -14,6 +14,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
 from cascade_clip.report import gallery as galleries
+from cascade_clip.report import prediction
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer
@@ -107,7 +108,7 @@ def predict(
 
 def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
-    stems = dict(zip(paths, inputs.output_stems(paths), strict=True))
+    stems = _stems(paths, job.output)
     single, brief = len(paths) == 1, len(paths) > MOST_TABLES
     images = [(path, stem) for path, stem in stems.items() if not video.is_video(path)]
     outcomes = [
@@ -119,6 +120,33 @@ def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) 
         except UserError as error:
             outcomes.append(left_out("video", path, error, single=single))
     return outcomes
+
+
+def _stems(paths: Sequence[Path], output: Path) -> dict[Path, str]:
+    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
+    read = {path.resolve() for path in paths}
+    longer: list[Path] = []
+
+    def taken(stem: str, path: Path) -> bool:
+        if not prediction.is_taken(output, stem, path, read):
+            return False
+        longer.append(path)
+        return True
+
+    stems = dict(zip(paths, inputs.output_stems(paths, taken), strict=True))
+    replaced = sum((output / f"{stem}{prediction.RECORD}").exists() for stem in stems.values())
+    if replaced:
+        notice(f"Earlier predictions of the same images in {output} are replaced: {replaced}.")
+    if longer:
+        one = longer[0]
+        others = f", and {len(set(longer)) - 1} more likewise" if len(set(longer)) > 1 else ""
+        notice(f'{output} holds files of something else called "{one.stem}": {one} becomes {stems[one]}{others}.')
+    return stems
+
+
+def notice(line: str) -> None:
+    """Tell on stderr what a user may not expect; a script that asks for results only does not get it."""
+    stderr.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(outcomes: Sequence[Outcome], output: Path, page: Path | None, model: str, json_file: Path | None) -> None:

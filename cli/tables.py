@@ -18,6 +18,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation import details
 from cascade_clip.evaluation import published as published_figures
 from cascade_clip.evaluation import scores as scoring
+from cascade_clip.files import write_files
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip_cli.console import stdout
 
@@ -169,14 +170,8 @@ def write_text(path: Path, text: str) -> None:
     if path == STDOUT:
         stdout.print(text, markup=False, highlight=False, soft_wrap=True)
         return
-    waiting = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            waiting.write_text(text + "\n", encoding="utf-8")
-            waiting.replace(path)
-        finally:
-            waiting.unlink(missing_ok=True)
+        write_files({path: (text + "\n").encode()})
     except OSError as error:
         raise UserError(f'The result cannot be written to "{path}": {error.strerror or error}.') from error
 

@@ -1,11 +1,12 @@
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, check_folder, data_folder, write_files
+from cascade_clip.files import cache_folder, check_folder, data_folder, waiting_place, write_files
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
@@ -50,3 +51,18 @@ def test_a_folder_of_others_is_told(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="you may not write in"):
         check_folder(tmp_path / "x", "--report")
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    mine = waiting_place(tmp_path / "elsewhere" / "a").name
+    process, node = mine.removeprefix(".a.").removesuffix(".part").split("-")
+    assert int(process) == os.getpid()
+    left = [f".a.{int(ended.stdout)}-{node}.part", f".b c.x.{process}-{node}.part", f".old.1-{node}.part"]
+    kept = [f".a.{os.getppid()}-{node}.part", ".a.1-0000.part", f"a.{int(ended.stdout)}-{node}.part", ".a.part"]
+    for name in (*left, *kept):
+        (tmp_path / name).write_text("")
+    (tmp_path / f".folder.{int(ended.stdout)}-{node}.part" / "x").mkdir(parents=True)
+    os.utime(tmp_path / left[-1], (0, 0))
+    write_files({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "a", "b"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.errors import UserError
+from cascade_clip.files import waiting_place
 from cascade_clip.progress import Progress
 
 try:
@@ -89,6 +89,7 @@ def rewrite_video(
     start: float = 0.0,
     end: float | None = None,
     progress: Progress | None = None,
+    finish: Callable[[int], None] | None = None,
 ) -> int:
     """Write a video anew as MP4 with every frame painted over; one frame at a time is in memory.
 
@@ -101,6 +102,7 @@ def rewrite_video(
         start: Second to start at.
         end: Second to end before; None: all of it.
         progress: Called after every frame with the frames done, an estimate of all, and the video's name.
+        finish: Called with the number of frames right before the file takes its place.
 
     Returns:
         How many frames were written.
@@ -111,7 +113,7 @@ def rewrite_video(
     facts = video_facts(source)
     last = min((value for value in (end, facts.seconds) if value is not None), default=start)
     expected = max(0, round((last - start) * facts.rate))
-    waiting = target.with_name(f".{target.name}.{os.getpid()}.part")
+    waiting = waiting_place(target)
     written, reached = 0, 0.0
     try:
         with ExitStack() as stack:
@@ -129,6 +131,8 @@ def rewrite_video(
                 length = "" if facts.seconds is None else f": it is {facts.seconds:.1f} seconds long"
                 raise UserError(f"{source} has no frame from second {start:g} on{length}.")
             writer.finish()
+        if finish is not None:
+            finish(written)
         waiting.replace(target)
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)

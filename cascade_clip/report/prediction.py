@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,33 @@ class PredictionFiles(NamedTuple):
     overlay: Path
     record: Path
     explanation: Path | None = None
+
+
+RECORD = ".json"
+ENDINGS = (RECORD, ".labels.png", ".overlay.png", ".explain.png", ".overlay.mp4")
+"""What follows the stem in the names of the files of an image or a video."""
+
+
+def predicted_source(folder: Path, stem: str) -> Path | None:
+    """The image or video whose prediction has this stem in a folder; None: no prediction, or one that names none."""
+    try:
+        record = json.loads((folder / f"{stem}{RECORD}").read_bytes())
+        source = record.get("image") or record.get("video") if "names" in record else None
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return Path(source).resolve() if isinstance(source, str) else None
+
+
+def is_taken(folder: Path, stem: str, source: Path, inputs: Collection[Path] = ()) -> bool:
+    """Whether files of this stem in a folder belong to something else than the prediction of `source`.
+
+    `inputs` are files that are read, which no prediction may replace, with links resolved.
+    """
+    files = [folder / f"{stem}{ending}" for ending in ENDINGS]
+    there = [file for file in files if os.path.lexists(file)]
+    if any(file.resolve() in inputs for file in there):
+        return True
+    return bool(there) and predicted_source(folder, stem) != source.resolve()
 
 
 def write_prediction(
@@ -61,10 +89,11 @@ def write_prediction(
     legend = [LegendEntry(share.name, share.share, colours[share.index]) for share in segmentation.summary()]
     if unassigned := record["no_class"]["share"]:
         legend.append(LegendEntry("no class", unassigned, None))
+    # The record is moved into place first: without it the others would count as somebody else's.
     contents = {
+        files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
         files.labels: labels_png(segmentation, colours),
         files.overlay: _png(render_overlay(image, segmentation.labels, colours, legend)),
-        files.record: (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
     }
     if explanation is not None:
         files = files._replace(explanation=folder / f"{stem}.explain.png")
