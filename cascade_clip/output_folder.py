@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -61,6 +61,21 @@ def record_has(file: Path, keys: Collection[str]) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and all(key in record for key in keys)
+
+
+def check_own_files(files: Iterable[Path], is_own: bool | Callable[[Path], bool]) -> None:
+    """Check before files are written that none of them would replace a file of the user's.
+
+    Args:
+        files: What will be written.
+        is_own: Whether a file that is there was written by the toolkit.
+
+    Raises:
+        UserError: One is there that was not.
+    """
+    for file in files:
+        if os.path.lexists(file) and not (is_own(file) if callable(is_own) else is_own):
+            raise UserError(f'"{file}" was not written by cascade-clip and is kept: choose another folder.')
 
 
 def check_output_folder(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip import output_folder
 from cascade_clip.bench import against as bench_against
 from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
@@ -108,6 +109,8 @@ def bench(
     for warning in bench_record.warnings_of(record):
         stderr.print(f"[bold yellow]Warning:[/] {warning}", highlight=False)
     if output is not None:
-        write_json(output / f"bench-{chosen}.json", record)
+        file = output / f"bench-{chosen}.json"
+        output_folder.check_own_files([file], output_folder.record_has(file, {"subjects"}))
+        write_json(file, record)
     if json_file is not None:
         write_json(json_file, record)

@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
+from cascade_clip.report import page as pages
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
@@ -118,6 +119,9 @@ def cka(
     if quiet:
         be_quiet()
     show_log()
+    heat_map.check_heat_map_folder(output)
+    if report is not None:
+        pages.check_page(report / "index.html")
     if nproc > 1 and run_processes(nproc, device):
         return
     if cross and against is None:

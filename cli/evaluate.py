@@ -13,6 +13,7 @@ from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_folder
+from cascade_clip.report import evaluation_page, page
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, show_evaluation, write_pictures_and_report, write_record
@@ -78,6 +79,10 @@ def evaluate(
     for folder, option in ((pictures, "--pictures"), (report, "--report")):
         if folder is not None:
             check_folder(folder, option)
+    if pictures is not None:
+        evaluation_page.check_pictures_folder(pictures)
+    if report is not None:
+        page.check_page(report / "index.html")
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)

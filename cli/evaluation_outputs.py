@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_clip import segmenter
+from cascade_clip import output_folder, segmenter
 from cascade_clip.config import schema
 from cascade_clip.data import prepared
 from cascade_clip.evaluation import details, evaluate
@@ -69,6 +69,7 @@ def write_record(record: dict[str, Any], checkpoint: str, output: Path | None, j
     folder = Path(checkpoint).expanduser()
     beside = folder.resolve().parent if folder.is_dir() else None
     if place := output or beside:
+        output_folder.check_own_files([place / "eval.json"], lambda file: output_folder.record_has(file, {"scores"}))
         write_json(place / "eval.json", record)
     if json_file is not None:
         write_json(json_file, record)

@@ -14,6 +14,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import inputs, video
 from cascade_clip.report import gallery as galleries
+from cascade_clip.report import page as pages
 from cascade_clip.report import prediction
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
@@ -84,6 +85,8 @@ def predict(
     show_log()
     choice = chosen_classes(classes, classes_file, split)
     paths = inputs.find_images(images)
+    if gallery:
+        pages.check_page(output / "index.html")
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)

@@ -18,8 +18,9 @@ from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import write_files
+from cascade_clip.inference import inputs
 from cascade_clip.model import network
-from cascade_clip.report import map_grids
+from cascade_clip.report import map_grids, prediction
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
 from cascade_clip_cli.tables import MISSING, STDOUT, plain_table, write_json
@@ -83,13 +84,22 @@ def similarity(
             place = _class_point(class_name, label, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
-    picture = output / f"{image.stem}.similarity.png"
+    picture = output / f"{_stem(image, output)}.similarity.png"
     _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
     if json_file != STDOUT:
         stdout.print(_table(record))
         stdout.print(f"written to {picture}", highlight=False, markup=False)
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
+
+
+def _stem(image: Path, output: Path) -> str:
+    """What the files are called: earlier maps of the same image are replaced, files of something else are kept."""
+
+    def taken(stem: str, path: Path) -> bool:
+        return prediction.is_taken(output, f"{stem}.similarity", path, {path.resolve()}, (prediction.RECORD, ".png"))
+
+    return inputs.output_stems([image], taken)[0]
 
 
 def _compare(
@@ -144,7 +154,8 @@ def _record(
 def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
     text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        write_files({picture: png, picture.with_suffix(".json"): text.encode()})
+        # The record is moved into place first: without it the picture would count as somebody else's.
+        write_files({picture.with_suffix(".json"): text.encode(), picture: png})
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

@@ -109,6 +109,15 @@ class ForkedCommands:
         self._server.stdin.close()
         self._server.wait(timeout=SECONDS)
 
+    def warm_up(self, arguments: Sequence[object], folder: Path) -> None:
+        """Run a command in the process itself, in a folder: forks find loaded what it loads on first use.
+
+        Not for commands that train: PyTorch's backward pass works only in one of a process and its fork.
+        """
+        request = {"arguments": [str(word) for word in arguments], "watched": str(folder), "warm_up": True}
+        answer = self._ask(request | {"environment": dict(os.environ)})
+        assert answer["code"] == 0, answer
+
     def run(
         self, arguments: Sequence[object], *, watched: Path, stop: Stop | None = None, file_bytes: int | None = None
     ) -> Ended:
@@ -128,12 +137,16 @@ class ForkedCommands:
             "file_bytes": file_bytes,
             "environment": dict(os.environ),
         }
+        answer = self._ask(request)
+        return Ended(answer["code"], answer["output"], tuple(answer["events"]))
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        answer = json.loads(self._server.stdout.readline())
-        return Ended(answer["code"], answer["output"], tuple(answer["events"]))
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline())
+        return answer
 
 
 def tree(folder: Path, content: Callable[[str, bytes], bytes] = lambda _name, content: content) -> dict[str, str]:
@@ -163,6 +176,9 @@ def _serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         _import(request["arguments"][0])
+        if "warm_up" in request:
+            print(json.dumps({"code": _warm_up(request)}), flush=True)  # noqa: T201
+            continue
         # Pipes, as files would not grow beyond a limit either.
         (output, output_end), (events, events_end) = os.pipe(), os.pipe()
         child = os.fork()
@@ -173,6 +189,23 @@ def _serve() -> None:
         printed, log = _read_all(output, events)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(json.dumps({"code": code, "output": printed, "events": log.splitlines()}), flush=True)  # noqa: T201
+
+
+def _warm_up(request: dict[str, Any]) -> int:
+    """Run a command in this process, whose stdout is for answers."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    os.chdir(request["watched"])
+    os.environ.update(request["environment"])
+    try:
+        _call(request["arguments"])
+    except SystemExit as left:
+        return int(left.code or 0)
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    return 0
 
 
 def _read_all(*pipes: int) -> list[str]:

@@ -35,22 +35,28 @@ ENDINGS = (RECORD, ".labels.png", ".overlay.png", ".explain.png", ".overlay.mp4"
 """What follows the stem in the names of the files of an image or a video."""
 
 
+_OWN_KEYS = {"names", "models"}
+"""One of these keys stands in each of our records of an image: of a prediction, or of patch similarities."""
+
+
 def predicted_source(folder: Path, stem: str) -> Path | None:
     """The image or video whose prediction has this stem in a folder; None: no prediction, or one that names none."""
     try:
         record = json.loads((folder / f"{stem}{RECORD}").read_bytes())
-        source = record.get("image") or record.get("video") if "names" in record else None
+        source = record.get("image") or record.get("video") if record.keys() & _OWN_KEYS else None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None
     return Path(source).resolve() if isinstance(source, str) else None
 
 
-def is_taken(folder: Path, stem: str, source: Path, inputs: Collection[Path] = ()) -> bool:
+def is_taken(
+    folder: Path, stem: str, source: Path, inputs: Collection[Path] = (), endings: Sequence[str] = ENDINGS
+) -> bool:
     """Whether files of this stem in a folder belong to something else than the prediction of `source`.
 
     `inputs` are files that are read, which no prediction may replace, with links resolved.
     """
-    files = [folder / f"{stem}{ending}" for ending in ENDINGS]
+    files = [folder / f"{stem}{ending}" for ending in endings]
     there = [file for file in files if os.path.lexists(file)]
     if any(file.resolve() in inputs for file in there):
         return True
