@@ -5,7 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
+import re
+import shutil
 import tempfile
+import threading
+import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -63,10 +69,11 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: A folder cannot be written to, or the disk is full; nothing half-written is left.
     """
-    waiting = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    waiting: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            waiting[path] = waiting_place(path)
             waiting[path].write_bytes(content)
         for path, temporary in waiting.items():
             temporary.replace(path)
@@ -102,6 +109,54 @@ def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | N
 def _waiting_place(path: Path) -> Path:
     """The longest name under which something lies beside its place until it is complete."""
     return path.absolute().parent / f".{path.absolute().name}.4194304.preparing"
+
+
+_NODE = f"{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}"
+_WAITING = re.compile(r"\..*\.(\d+)-([0-9a-f]{4})\.part", re.DOTALL)
+_ABANDONED_AFTER = 24 * 3600.0
+_looked_through: set[Path] = set()
+_looking = threading.Lock()
+
+
+def waiting_place(path: Path) -> Path:
+    """Where a file or folder lies until it is complete: hidden beside its place, under a name of this process alone.
+
+    What killed processes left in that folder is removed the first time that this process asks for it.
+    """
+    folder = path.absolute().parent
+    with _looking:
+        if folder not in _looked_through:
+            # Even where it is still to be made: what appears in it later is this process's own.
+            _looked_through.add(folder)
+            for entry in list(folder.iterdir()) if folder.is_dir() else []:
+                if (found := _WAITING.fullmatch(entry.name)) and _is_abandoned(entry, int(found[1]), found[2]):
+                    delete(entry)
+    return path.with_name(f".{path.name}.{os.getpid()}-{_NODE}.part")
+
+
+def _is_abandoned(entry: Path, process: int, node: str) -> bool:
+    """Whether nobody writes there any more: its process has ended, or for those of other machines, a day has passed."""
+    if process == os.getpid() and node == _NODE:
+        return True
+    if node == _NODE and os.name == "posix":
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            pass
+    try:
+        return time.time() - entry.lstat().st_mtime > _ABANDONED_AFTER
+    except OSError:
+        return False
+
+
+def delete(entry: Path) -> None:
+    """Delete a file, a link (not what it points to) or a folder, if it is there."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def check_folder(folder: Path, option: str) -> None:

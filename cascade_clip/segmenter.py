@@ -13,7 +13,7 @@ from accelerate import init_empty_weights
 from huggingface_hub import HfApi
 from torch import Tensor
 
-from cascade_clip.checkpoint.folder import Checkpoint, load_checkpoint, save_checkpoint
+from cascade_clip.checkpoint.folder import CHECKPOINT_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import InferenceConfig, Recipe
@@ -34,6 +34,7 @@ from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_classe
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.training_free import Method
+from cascade_clip.output_folder import check_output_folder
 from cascade_clip.runtime import check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
@@ -130,12 +131,14 @@ class CascadeCLIP:
         """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 
         Raises:
-            UserError: The model is a training-free or an exported one, which has no weights to save.
+            UserError: The folder holds anything else than a checkpoint, or cannot be written; or the model is a
+                training-free or an exported one, which has no weights to save.
         """
         if isinstance(self.network, OnnxNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
         if not isinstance(self.network, CascadeNetwork):
             raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
+        check_output_folder(Path(folder), CHECKPOINT_FOLDER)
         checkpoint = Checkpoint(self.recipe, self.clip, self.network.own_tensors(), self.split, self.licence)
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 

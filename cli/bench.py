@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from cascade_clip import output_folder
 from cascade_clip.bench import against as bench_against
 from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
@@ -123,6 +124,8 @@ def bench(
     for warning in bench_record.warnings_of(record):
         stderr.print(Text("Warning:", style="bold yellow"), warning)
     if output is not None:
-        write_json(output / f"bench-{chosen}.json", record)
+        file = output / f"bench-{chosen}.json"
+        output_folder.check_own_files([file], output_folder.record_has(file, {"subjects"}))
+        write_json(file, record)
     if json_file is not None:
         write_json(json_file, record)

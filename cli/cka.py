@@ -15,6 +15,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import inputs
 from cascade_clip.report import heat_map
+from cascade_clip.report import page as pages
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
@@ -138,6 +139,9 @@ def cka(
     if quiet:
         be_quiet()
     show_log()
+    heat_map.check_heat_map_folder(output)
+    if report is not None:
+        pages.check_page(report / "index.html")
     if cross and against is None:
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
     settings = layer_similarity.SimilaritySettings(

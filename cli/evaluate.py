@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from cascade_clip import output_folder as output_folder_rules
 from cascade_clip import runtime, segmenter
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_output_file
 from cascade_clip.model.clip import text
+from cascade_clip.report import evaluation_page, page
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
@@ -115,6 +118,12 @@ def evaluate(
         text.templates_of(templates)
     if (record_file := place_of_record(checkpoint, output)) is not None:
         check_output_file(record_file, "The record")
+        own = partial(output_folder_rules.record_has, keys={"scores"})
+        output_folder_rules.check_own_files([record_file], own)
+    if pictures is not None:
+        evaluation_page.check_pictures_folder(pictures)
+    if report is not None:
+        page.check_page(report / "index.html")
     if nproc > 1 and run_processes(nproc, device):
         return
     state, model = _load(checkpoint, device, precision)

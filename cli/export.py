@@ -39,7 +39,7 @@ def export(
     show_log()
     with stderr.doing("loading the model"):
         # Before a download: a typing mistake should not cost one.
-        exported_folder.check_export(output, file_format)
+        exported_folder.check_export(output, file_format, [Path(checkpoint).expanduser()])
         model = segmenter.CascadeCLIP.from_pretrained(checkpoint, device="cpu")
     with stderr.doing(f"exporting as {file_format} and comparing with PyTorch"):
         exported = exported_folder.export_model(model, output, file_format, text=text)

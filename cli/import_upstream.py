@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cascade_clip import output_folder as output_folder_rules
+from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
 from cascade_clip_cli.checked_options import as_path, input_file, output_folder
@@ -67,6 +69,7 @@ def import_upstream(
     show_log()
 
     options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
+    output_folder_rules.check_output_folder(output, checkpoint_folder.CHECKPOINT_FOLDER, inputs=[file])
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
     recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
     state = upstream_file.read_state_dict(file, trust_pickle=trust_pickle)

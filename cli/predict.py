@@ -17,7 +17,8 @@ from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
-from cascade_clip.report import mask_formats, palette
+from cascade_clip.report import mask_formats, palette, prediction
+from cascade_clip.report import page as report_page
 from cascade_clip_cli.checked_options import as_path, finite, input_file, output_folder, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
@@ -143,6 +144,8 @@ def predict(
     choice = chosen_classes(classes, classes_file, split)
     wanted_background = background_of(background, no_background, model, choice)
     paths = inputs.find_images(images)
+    if gallery:
+        report_page.check_page(output / "index.html")
     options = VideoOptions(every, start, end)
     explain = explain or explain_classes is not None
     check_video_options(options, paths, explain=explain)
@@ -178,7 +181,7 @@ def predict(
 
 def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
-    stems = dict(zip(paths, inputs.output_stems(paths), strict=True))
+    stems = _stems(paths, job.output)
     single, brief = len(paths) == 1, len(paths) > MOST_TABLES
     images = [(path, stem) for path, stem in stems.items() if not video.is_video(path)]
     outcomes = [
@@ -214,6 +217,33 @@ def _method_line(about: dict[str, Any]) -> str:
         return line
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
     return f"{line}; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+
+
+def _stems(paths: Sequence[Path], output: Path) -> dict[Path, str]:
+    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
+    read = {path.resolve() for path in paths}
+    longer: list[Path] = []
+
+    def taken(stem: str, path: Path) -> bool:
+        if not prediction.is_taken(output, stem, path, read):
+            return False
+        longer.append(path)
+        return True
+
+    stems = dict(zip(paths, inputs.output_stems(paths, taken), strict=True))
+    replaced = sum((output / f"{stem}{prediction.RECORD}").exists() for stem in stems.values())
+    if replaced:
+        notice(f"Earlier predictions of the same images in {output} are replaced: {replaced}.")
+    if longer:
+        one = longer[0]
+        others = f", and {len(set(longer)) - 1} more likewise" if len(set(longer)) > 1 else ""
+        notice(f'{output} holds files of something else called "{one.stem}": {one} becomes {stems[one]}{others}.')
+    return stems
+
+
+def notice(line: str) -> None:
+    """Tell on stderr what a user may not expect; a script that asks for results only does not get it."""
+    stderr.print(line, soft_wrap=True)
 
 
 def _show(

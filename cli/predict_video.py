@@ -67,30 +67,31 @@ def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoO
     labels = segmentation.FrameLabels(job.segment, options.every)
     painter = overlay.VideoOverlay(colours)
     target, record_file = job.output / f"{stem}.overlay.mp4", job.output / f"{stem}.json"
+    record: dict[str, Any] = {}
+
+    def write_record(frames: int) -> None:
+        record.update(
+            video=str(source),
+            width=facts.width,
+            height=facts.height,
+            frame_rate=float(facts.rate),
+            frames=frames,
+            segmented_frames=labels.segmented,
+            **_shares(labels, names, colours),
+            names=list(names),
+        )
+        write_json(record_file, record)
+
     with progress_bar("frames") as progress:
-        frames = video.rewrite_video(
+        video.rewrite_video(
             source,
             target,
             lambda frame, seconds: painter.paint(frame, labels(frame, seconds), seconds),
             start=options.start,
             end=options.end,
             progress=progress,
+            finish=write_record,
         )
-    record = {
-        "video": str(source),
-        "width": facts.width,
-        "height": facts.height,
-        "frame_rate": float(facts.rate),
-        "frames": frames,
-        "segmented_frames": labels.segmented,
-        **_shares(labels, names, colours),
-        "names": list(names),
-    }
-    try:
-        write_json(record_file, record)
-    except Exception:
-        target.unlink(missing_ok=True)
-        raise
     files = {"overlay": str(target), "record": str(record_file)}
     shown = {key: value for key, value in record.items() if key != "names"}
     return Outcome({**shown, "files": files}, _line(source, labels, names, colours))

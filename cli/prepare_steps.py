@@ -15,11 +15,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from cascade_clip import progress
+from cascade_clip import output_folder, progress
 from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
-from cascade_clip.preparation import official_files, prepared_writer, push
+from cascade_clip.preparation import official_files, push
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.tables import write_json
 
@@ -53,7 +53,8 @@ class Shared:
         show_log()
         name = self.name or readable(_default_name(source_name, self.output, source))
         folder = self.output or data_folder() / name
-        prepared_writer.check_output(folder, overwrite=self.overwrite)
+        inputs = [Path(source).expanduser()] if source is not None else []
+        output_folder.check_output_folder(folder, dataset_info.DATASET_FOLDER, inputs=inputs, overwrite=self.overwrite)
         _check_upload(source_name, self.push_to_hub, private=self.private, rights_checked=self.rights_checked)
         return Target(self, name, folder)
 

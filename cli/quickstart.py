@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from cascade_clip.data import catalogue, dataset_info, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation_evaluate
 from cascade_clip.evaluation import scores as evaluation_scores
+from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
 from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
@@ -57,10 +59,14 @@ def quickstart(
     settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]
     chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
     _check_output(output, data, chosen, {"train": train, "val": val, "seed": seed})
+    _check_own(output)
     if not (data / dataset_info.INFO_FILE).exists():
         with progress_bar("draw scenes") as progress:
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
     dataset = prepared.PreparedDataset.open(data)
+    drawn = {"train": train, "val": val, "seed": seed}
+    if {key: dataset.info.options.get(key) for key in drawn} != drawn:
+        raise UserError(f'"{data}" holds a dataset of other settings: choose another --output.')
     with progress_bar("score training-free CLIP") as progress:
         free = segmenter.CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
         scores = {
@@ -73,10 +79,29 @@ def quickstart(
     split = catalogue.get_split("shapes-seen")
     predict = {name: partial(_predicted, model, split) for name, model in models.items()}
     scenes = picture_sheets.images_with_unseen_classes(dataset, split)
-    picture_sheets.compare_predictions(predict, split, dataset, scenes).save(picture)
+    encoded = BytesIO()
+    picture_sheets.compare_predictions(predict, split, dataset, scenes).save(encoded, "PNG")
+    write_files({picture: encoded.getvalue()})
     stdout.print(f"Scenes with unseen classes: {picture}")
     model = output / "cascade-clip" / "model"
     stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"')
+
+
+def _check_own(output: Path) -> None:
+    """Check that the folder is new, empty, or that of an earlier start of this command.
+
+    Raises:
+        UserError: It holds anything else.
+    """
+    own = {"shapes", "predictions.png", *map(str.lower, RECIPES)}
+    found = sorted(entry.name for entry in output.iterdir()) if output.is_dir() else []
+    others = [name for name in found if name not in own and not any(name.startswith(f".{one}") for one in own)]
+    begun = (output / ".shapes.preparing").is_dir() or dataset_info.DATASET_FOLDER.lies_in(output / "shapes")
+    if found and not begun:
+        raise UserError(
+            f'"{output}" is not empty and holds no quickstart (there is "{(others or found)[0]}"): choose another'
+            " --output."
+        )
 
 
 def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDArray[np.uint8]) -> LabelMap:

@@ -17,9 +17,10 @@ from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import json_text, write_files
+from cascade_clip.inference import inputs
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
-from cascade_clip.report import map_grids
+from cascade_clip.report import map_grids, prediction
 from cascade_clip_cli.checked_options import as_path, input_file, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
@@ -95,12 +96,21 @@ def similarity(
             place = _class_point(class_name, labels, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
-    picture = output / f"{image.stem}.similarity.png"
+    picture = output / f"{_stem(image, output)}.similarity.png"
     _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
     stdout.print(_table(record))
     stdout.print(f"written to {picture}")
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
+
+
+def _stem(image: Path, output: Path) -> str:
+    """What the files are called: earlier maps of the same image are replaced, files of something else are kept."""
+
+    def taken(stem: str, path: Path) -> bool:
+        return prediction.is_taken(output, f"{stem}.similarity", path, {path.resolve()}, (prediction.RECORD, ".png"))
+
+    return inputs.output_stems([image], taken)[0]
 
 
 def _compare(
@@ -154,7 +164,8 @@ def _record(
 
 def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
     try:
-        write_files({picture: png, picture.with_suffix(".json"): json_text(record, indent=None).encode()})
+        # The record is moved into place first: without it the picture would count as somebody else's.
+        write_files({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: png})
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

@@ -2,6 +2,7 @@ import errno
 import json
 import math
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from cascade_clip.files import (
     check_output_file,
     data_folder,
     json_text,
+    waiting_place,
     write_files,
 )
 
@@ -137,3 +139,18 @@ def test_what_cannot_be_read_says_why():
         check_input_file(Path("/proc/self/mem"), "--label")
     with pytest.raises(UserError, match='"/proc" \\(it is no place for files\\)'):
         check_folder(Path("/proc/x"), "--output")
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    mine = waiting_place(tmp_path / "elsewhere" / "a").name
+    process, node = mine.removeprefix(".a.").removesuffix(".part").split("-")
+    assert int(process) == os.getpid()
+    left = [f".a.{int(ended.stdout)}-{node}.part", f".b c.x.{process}-{node}.part", f".old.1-{node}.part"]
+    kept = [f".a.{os.getppid()}-{node}.part", ".a.1-0000.part", f"a.{int(ended.stdout)}-{node}.part", ".a.part"]
+    for name in (*left, *kept):
+        (tmp_path / name).write_text("")
+    (tmp_path / f".folder.{int(ended.stdout)}-{node}.part" / "x").mkdir(parents=True)
+    os.utime(tmp_path / left[-1], (0, 0))
+    write_files({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "a", "b"])

@@ -13,7 +13,7 @@ COMMAND_LINE = PACKAGE.parent / "cli"
 FLOORS = (
     {"errors", "labels", "progress"},
     {"files", "extensions"},
-    {"runtime", "config"},
+    {"runtime", "config", "output_folder"},
     {"compilation"},
     {"data", "losses", "model"},
     {"checkpoint", "preparation"},

@@ -5,10 +5,10 @@ See cascade_clip/README.md, section 4.5.
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import cascade_clip
 from cascade_clip.checkpoint.description import (
+    CONFIG,
     ClipDescription,
     Description,
     SplitDescription,
@@ -32,12 +33,20 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
 from cascade_clip.model.weights import check_weights
+from cascade_clip.output_folder import FolderKind, written_folder
 
 MODEL = "model.safetensors"
 CLIP = "clip.safetensors"
 CARD = "README.md"
 EXPORT = "export.json"
 """File beside an exported model, which distinguishes its folder from a checkpoint."""
+CHECKPOINT_FOLDER = FolderKind(
+    "checkpoint",
+    record=CONFIG,
+    keys=frozenset({"format_version", "tool", "clip", "recipe"}),
+    files=(CONFIG, MODEL, CLIP, VOCABULARY_FILE, CARD),
+    needed=(MODEL,),
+)
 
 
 @dataclass(frozen=True)
@@ -68,15 +77,17 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint folder; an earlier one of that name is replaced as a whole, never half.
 
+    Files that are no part of a checkpoint stay in the folder; `check_output_folder` refuses them where that is wanted.
+
     Args:
         folder: Where to write.
         checkpoint: What to write.
         scores: Names and values (fractions) that the model card shows.
         include_clip: Store CLIP's own weights; None: only where they cannot be loaded by name.
     """
-    with replaced_folder(folder) as partial:
+    with written_folder(folder, CHECKPOINT_FOLDER) as partial:
         write_description(partial, checkpoint, include_clip=include_clip)
-        save_file({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}, partial / MODEL)
+        save_tensors(checkpoint.tensors, partial / MODEL)
         (partial / CARD).write_text(_model_card(checkpoint, scores or {}), encoding="utf-8")
 
 
@@ -172,34 +183,29 @@ def _save_clip(clip: Clip, folder: Path) -> None:
     if keep_text and clip.tokenize is None:
         raise UserError("This model's text tower was released: load the model again to save it.")
     state = {
-        name: tensor.detach().cpu().contiguous()
+        name: tensor
         for name, tensor in clip.model.state_dict().items()
         if (keep_text or name.startswith("visual.")) and not name.endswith("attn_mask")
     }
-    save_file(state, folder / CLIP)
+    save_tensors(state, folder / CLIP)
     if clip.vocabulary is not None:
         shutil.copyfile(clip.vocabulary, folder / VOCABULARY_FILE)
 
 
-@contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Write into a sibling folder that takes the place of `folder` only when everything is written."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors of any device as safetensors.
+
+    Raises:
+        OSError: The disk refuses, for example because it is full.
+    """
     try:
-        yield partial
-        # Temporary folders and safetensors files are the owner's alone; a checkpoint is for whoever may see the folder.
-        partial.chmod(0o755)
-        for file in partial.iterdir():
-            file.chmod(0o644)
-        old = folder.with_name(f".{folder.name}-old")
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(file)) from error
 
 
 def _model_card(checkpoint: Checkpoint, scores: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cascade_clip.checkpoint.folder import Checkpoint, save_checkpoint
+from cascade_clip.checkpoint.folder import CHECKPOINT_FOLDER, Checkpoint, save_checkpoint
 from cascade_clip.checkpoint.upstream_names import PROMPTS, TAP_PROJECTIONS, UpstreamLayout, clip_name, own_name
 from cascade_clip.config.schema import (
     ClipConfig,
@@ -32,6 +32,7 @@ from cascade_clip.model.clip.load import Clip, from_parts, load_clip, split_clip
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork, list_mismatches
 from cascade_clip.model.weights import check_weights
+from cascade_clip.output_folder import check_output_folder
 
 LICENCE = "cc-by-nc-4.0"
 """The released weights' licence: no commercial use."""
@@ -308,7 +309,12 @@ def recipe_of_import(
 
 
 def save_import(imported: ImportedModel, recipe: Recipe, folder: Path) -> None:
-    """Write an imported model as a checkpoint folder, marked as non-commercial."""
+    """Write an imported model as a checkpoint folder, marked as non-commercial.
+
+    Raises:
+        UserError: The folder holds anything else than a checkpoint, or cannot be written.
+    """
+    check_output_folder(folder, CHECKPOINT_FOLDER)
     complete = recipe.model_copy(update={"model": imported.config})
     split = get_split(recipe.data.split) if recipe.data.split else None
     tensors = imported.network.own_tensors()

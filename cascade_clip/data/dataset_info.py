@@ -11,11 +11,18 @@ from pydantic import Field, ValidationError
 from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.section import Section
 from cascade_clip.errors import UserError
+from cascade_clip.output_folder import FolderKind
 
 FORMAT_VERSION = 1
 """Raised when older readers could misread a new folder."""
 
 INFO_FILE = "dataset.json"
+DATASET_FOLDER = FolderKind(
+    "prepared dataset",
+    record=INFO_FILE,
+    keys=frozenset({"format", "classes", "parts", "tool"}),
+    files=(INFO_FILE, "README.md", "data/train-*-of-*.parquet", "data/val-*-of-*.parquet"),
+)
 
 Part = Literal["train", "val"]
 """The two parts of a dataset."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -92,7 +93,11 @@ def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]
 
 def write_pt2(program: ExportedProgram, file: Path, metadata: Mapping[str, str]) -> None:
     """Write a traced network for `torch.export.load`; the arguments are those of `write_onnx`."""
-    torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata, ensure_ascii=False)})
+    # PyTorch's own writer ends the whole process when the disk is full.
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata, ensure_ascii=False)})
+    with file.open("wb") as opened:
+        opened.write(content.getbuffer())
 
 
 def read_onnx(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,29 @@ import numpy as np
 import torch
 
 import cascade_clip
-from cascade_clip.checkpoint.folder import EXPORT, Checkpoint, read_description, replaced_folder, write_description
+from cascade_clip.checkpoint.description import CONFIG
+from cascade_clip.checkpoint.folder import CLIP, EXPORT, Checkpoint, read_description, write_description
 from cascade_clip.errors import UserError, closest, raise_refusal
 from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.files import json_text
 from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
+from cascade_clip.model.clip.load import VOCABULARY_FILE
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.output_folder import FolderKind, check_output_folder, written_folder
 from cascade_clip.segmenter import CascadeCLIP
 
 FORMAT_VERSION = 1
 EMBEDDINGS = "text_embeddings.npy"
 CARD = "README.md"
+EXPORT_FOLDER = FolderKind(
+    "exported model",
+    record=EXPORT,
+    keys=frozenset({"format_version", "tool", "format", "file"}),
+    files=(EXPORT, *(f"model.{name}*" for name in WRITERS), EMBEDDINGS, CONFIG, CLIP, VOCABULARY_FILE, CARD),
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         record["text_file"], record["tokenizer"] = TEXT_TOWER, TOKENIZER
         record["templates"] = list(templates_of(model.recipe.text.templates))
     program = trace(network, joint, None if any_size else side)
-    with replaced_folder(folder) as partial:
+    with written_folder(folder, EXPORT_FOLDER) as partial:
         file = partial / str(record["file"])
         WRITERS[file_format](program, file, _as_metadata(record))
         exported = READERS[file_format](file, patch)
@@ -95,7 +105,9 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         record["check"] = {"tolerance": TOLERANCE, "cases": [asdict(result) for result in results]}
         write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
         if model.split is not None and model.clip.identity.has_text:
-            np.save(partial / EMBEDDINGS, model.text_embeddings_for(model.split).cpu().numpy())
+            embeddings = BytesIO()
+            np.save(embeddings, model.text_embeddings_for(model.split).cpu().numpy())
+            (partial / EMBEDDINGS).write_bytes(embeddings.getvalue())
         (partial / EXPORT).write_text(json_text(record), encoding="utf-8")
         (partial / CARD).write_text(_card(record), encoding="utf-8")
     return ExportedModel(folder, record, results)
@@ -126,18 +138,18 @@ def load_exported(folder: str | Path, *, device: str = "auto", precision: str = 
     )
 
 
-def check_export(folder: Path, file_format: str) -> None:
-    """Check what can be checked before a model is loaded.
+def check_export(folder: Path, file_format: str, inputs: Iterable[Path] = ()) -> None:
+    """Check what can be checked before a model is loaded; `inputs` are files and folders that are read.
 
     Raises:
-        UserError: An unknown format, missing packages, or a folder that holds something else than an export.
+        UserError: An unknown format, missing packages, or a folder that holds something else than an export, or an
+            input.
     """
     if file_format not in WRITERS:
         raise UserError(f'"{file_format}" is no format of export.{closest(file_format, list(WRITERS))}')
     if file_format == "onnx":
         check_packages()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / EXPORT).is_file()):
-        raise UserError(f'"{folder}" holds something else than an exported model: choose another --output.')
+    check_output_folder(folder, EXPORT_FOLDER, inputs=inputs)
 
 
 def _record(model: CascadeCLIP, file_format: str, side: int | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -38,8 +38,12 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def output_stems(images: Sequence[Path]) -> list[str]:
+def output_stems(images: Sequence[Path], taken: Callable[[str, Path], bool] | None = None) -> list[str]:
     """Name the output files of images, each given once, so that none overwrites another's.
+
+    Args:
+        images: The files.
+        taken: Says of a stem and a file whether the stem is another file's already.
 
     Returns:
         The stem of each file; where that is taken (case does not matter), with its folder's name in front or its suffix
@@ -47,7 +51,11 @@ def output_stems(images: Sequence[Path]) -> list[str]:
     """
     stems: dict[str, str] = {}
     for image in images:
-        stem = next(name for name in _possible_stems(image) if name.casefold() not in stems)
+        stem = next(
+            name
+            for name in _possible_stems(image)
+            if name.casefold() not in stems and not (taken is not None and taken(name, image))
+        )
         stems[stem.casefold()] = stem
     return list(stems.values())
 

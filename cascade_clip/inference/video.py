@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.resize import resize_bilinear
 from cascade_clip.errors import UserError, raise_refusal
+from cascade_clip.files import waiting_place
 from cascade_clip.progress import Progress
 
 try:
@@ -91,6 +91,7 @@ def rewrite_video(
     start: float = 0.0,
     end: float | None = None,
     progress: Progress | None = None,
+    finish: Callable[[int], None] | None = None,
 ) -> int:
     """Write a video anew as MP4 with every frame painted over; one frame at a time is in memory.
 
@@ -103,6 +104,7 @@ def rewrite_video(
         start: Second to start at.
         end: Second to end before; None: all of it.
         progress: Called after every frame with the frames done, an estimate of all, and the video's name.
+        finish: Called with the number of frames right before the file takes its place.
 
     Returns:
         How many frames were written.
@@ -113,7 +115,7 @@ def rewrite_video(
     facts = video_facts(source)
     last = min((value for value in (end, facts.seconds) if value is not None), default=start)
     expected = max(0, round((last - start) * facts.rate))
-    waiting = target.with_name(f".{target.name}.{os.getpid()}.part")
+    waiting = waiting_place(target)
     written, reached = 0, 0.0
     try:
         with ExitStack() as stack:
@@ -133,6 +135,8 @@ def rewrite_video(
                 until = "on" if end is None else f"to {end:g}"
                 raise UserError(f"{source} has no frame from second {start:g} {until}{length}.")
             writer.finish()
+        if finish is not None:
+            finish(written)
         waiting.replace(target)
     except (av.error.FFmpegError, OSError) as error:
         raise_refusal(error, str(source))

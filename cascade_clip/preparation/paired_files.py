@@ -108,6 +108,7 @@ def write_pairs(
         parts=pairs,
         load=MaskLoader(read_mask),
         options={"from": dataset, "subset": subset},
+        inputs=sorted({(one.archive or one.container).parent for pair in files for one in (pair.image, pair.mask)}),
         sources=describe_archives(entry for pair in files for entry in (pair.image, pair.mask)),
         **writing,
     )

@@ -154,6 +154,7 @@ def prepare_annotations(
         load=AnnotationLoader(labels, rest, _colour_masks(found, names, background)),
         options={"from": "annotations", "background": background, **drawn},
         sources=[describe_file(path) for path in (*found.files, *lists)],
+        inputs=[*found.files, *lists, *sorted({one.image.container.parent for one in found.images.values()})],
         **writing,
     )
 

@@ -112,6 +112,7 @@ def prepare_context(
             parts=parts,
             load=load,
             options={"from": classes.dataset, "split": split.where, "subset": subset, **how, **counts},
+            inputs=[source, *([annotations] if annotations else [])],
             sources=_describe(labels, split, voc),
             **writing,
         )

@@ -100,6 +100,7 @@ def prepare_folder(
         options={"from": "folder", **options_of_masks(first_index, mask_values, ignore), **drawn},
         sources=[describe_file(path) for path in lists],
         review=partial(review_classes, masks=reader if isinstance(reader, IndexMasks) else None),
+        inputs=[images, masks, *lists],
         **writing,
     )
 

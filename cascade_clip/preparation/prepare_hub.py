@@ -93,6 +93,7 @@ def prepare_hub(
             classes=names,
             parts={part: samples[:subset] for part, samples in parts.items()},
             load=RowSampleLoader(rows, columns, masks),
+            inputs=[found.place] if isinstance(found.place, Path) else [],
             options={
                 "from": "hub",
                 "source": found.name if isinstance(found.place, Path) else str(found),

@@ -89,6 +89,7 @@ def prepare_voc(
             parts=parts,
             load=MaskLoader(VocMasks(len(classes.classes), first_index=len(no_class), ignore=no_class)),
             options={"from": classes.dataset, "sbd": additions.kind if additions else None, "subset": subset},
+            inputs=[source, *([sbd] if sbd else [])],
             sources=_sources(voc, additions, parts),
             **writing,
         )

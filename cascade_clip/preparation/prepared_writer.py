@@ -12,17 +12,27 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TypedDict
 
 import cascade_clip
 from cascade_clip.data.class_list_file import class_name_problems
-from cascade_clip.data.dataset_info import FORMAT_VERSION, INFO_FILE, DatasetInfo, Part, PartInfo, ShardInfo, SourceFile
+from cascade_clip.data.dataset_info import (
+    DATASET_FOLDER,
+    FORMAT_VERSION,
+    INFO_FILE,
+    DatasetInfo,
+    Part,
+    PartInfo,
+    ShardInfo,
+    SourceFile,
+)
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
+from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
 from cascade_clip.preparation.remarks import Remarks, listed, merge_remarks, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
@@ -57,6 +67,7 @@ def write_prepared(
     colours: Sequence[tuple[int, int, int]] | None = None,
     options: Options | None = None,
     sources: Sequence[SourceFile] = (),
+    inputs: Sequence[Path] = (),
     workers: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -79,8 +90,10 @@ def write_prepared(
         colours: RGB of each class, where the source has its own.
         options: How the dataset is made; recorded, and part of what a resumed run compares.
         sources: Archives and lists the dataset is made from.
+        inputs: Files and folders that are read; `output` must not be or contain one.
         workers: Processes that load and write; 1 works in this process.
-        overwrite: Replace what is in `output`, and start over an unfinished run of other input.
+        overwrite: Replace a prepared dataset in `output`, and start over an unfinished run of other input. Files of the
+            user's beside the dataset are kept.
         progress: Called after each shard with (images done, images in all, file).
         review: Called with what the dataset holds before it is moved into place; a UserError that it raises stops that,
             and nothing is written.
@@ -89,16 +102,20 @@ def write_prepared(
         The content of `dataset.json`.
 
     Raises:
-        UserError: `output` is taken; class names or ids are repeated; `load` refused images (the first ten and the
-            count, nothing is written); the disk is full (finished shards stay for a second start).
+        UserError: `output` is taken, or another process prepares it; class names or ids are repeated; `load` refused
+            images (the first ten and the count, nothing is written); the disk is full (finished shards stay for a
+            second start).
     """
     classes = tuple(classes)
     _check_names(classes, parts)
-    check_output(output, overwrite=overwrite)
-    working = output.absolute().with_name(f".{output.absolute().name}.preparing")
+    place = output.resolve()
+    working = place.with_name(f".{place.name}.preparing")
     done = 0
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
+    lock = ExitStack()
     try:
+        lock.enter_context(only_writer(place))
+        check_output_folder(output, DATASET_FOLDER, inputs=inputs, overwrite=overwrite)
         _open_working_folder(working, fingerprint, output, overwrite)
         jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
         reports: dict[Path, ShardReport] = {}
@@ -121,12 +138,14 @@ def write_prepared(
         with _nothing_left_of(working):
             if review is not None:
                 review(info)
-        _finish(working, output, info)
+        _finish(working, place, info)
     except OSError as error:
         explained = _explain_os_error(error, output, working)
         if explained is None:
             raise
         raise explained from error
+    finally:
+        lock.close()
     _tell_remarks(reports.values())
     return info
 
@@ -158,14 +177,6 @@ def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSour
         problems.append("There is no image to prepare.")
     if problems:
         raise UserError("\n".join(problems))
-
-
-def check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise UserError where a dataset's folder is a file, or holds something and `overwrite` is off."""
-    if output.is_file():
-        raise UserError(f"The output {output} is a file; give a folder.")
-    if not overwrite and output.is_dir() and any(output.iterdir()):
-        raise UserError(f"The output folder {output} is not empty. Give another one, or --overwrite to replace it.")
 
 
 def _fingerprint(parts: Mapping[Part, Sequence[ImageSource]], *described: object) -> str:
@@ -242,19 +253,14 @@ def _part_info(
     )
 
 
-def _finish(working: Path, output: Path, info: DatasetInfo) -> None:
+def _finish(working: Path, place: Path, info: DatasetInfo) -> None:
     """Write the card and `dataset.json`, drop what only resuming needed, and move the folder into place."""
     info_text = info.model_dump_json(indent=1) + "\n"
     write_files({working / "README.md": _card(info).encode(), working / INFO_FILE: info_text.encode()})
     only_for_resuming = [*working.glob("data/*.json"), *working.glob("data/*.tmp"), *working.rglob(".*.part")]
     for left in [*only_for_resuming, working / _FINGERPRINT_FILE]:
         left.unlink()
-    replaced = working.with_name(f"{working.name}.replaced")
-    if output.exists():
-        output.replace(replaced)
-    working.replace(output)
-    with suppress(FileNotFoundError):
-        shutil.rmtree(replaced)
+    put_in_place(working, place, DATASET_FOLDER)
 
 
 def _card(info: DatasetInfo) -> str:

@@ -18,6 +18,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.files import write_files
+from cascade_clip.output_folder import check_own_files
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
 from cascade_clip.report.evaluation_charts import (
@@ -36,6 +37,8 @@ CURVES_WIDTH, CURVES_HEIGHT = 300, 180
 """Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
 QUALITY = 92
+TABLE = "images.csv"
+_COLUMNS = ("index", "id", "miou", "pixel_accuracy")
 _EXAMPLE = re.compile(rf"({'|'.join(GROUPS)})-\d+\.jpg")
 CARDS = (
     ("miou_seen", "Seen mIoU", "seen"),
@@ -168,12 +171,14 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     Raises:
         UserError: The folder cannot be written to.
     """
+    check_pictures_folder(folder)
     contents = {
+        # The table is moved into place first: without it the pictures would count as the user's.
+        TABLE: _table(page.images),
         "confusion.png": confusion_figure(
             page.confusion, page.scores.classes, page.pairs, unseen=page.unseen, title=page.title
         ),
         "classes.png": class_iou_figure(page.scores, title=page.title),
-        "images.csv": _table(page.images),
     }
     for group in GROUPS:
         for number, pictured in enumerate((one for one in page.pictures if one.group == group), start=1):
@@ -191,11 +196,27 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
     return list(files)
 
 
+def check_pictures_folder(folder: Path) -> None:
+    """Check before the work that the pictures can be written without replacing, or deleting, any of the user's.
+
+    Raises:
+        UserError: A file of such a name is there without a table of ours.
+    """
+    try:
+        with (folder / TABLE).open("rb") as opened:
+            own = opened.readline(100).strip() == ",".join(_COLUMNS).encode()
+    except OSError:
+        own = False
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    made = sorted(name for name in names if name in {TABLE, "confusion.png", "classes.png"} or _EXAMPLE.fullmatch(name))
+    check_own_files([folder / name for name in made], own)
+
+
 def _table(images: Sequence[ImageResult]) -> bytes:
     """CSV of the images in the order of the dataset; figures are fractions, empty where they do not exist."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "id", "miou", "pixel_accuracy"])
+    writer.writerow(_COLUMNS)
     for one in images:
         figures = ("" if math.isnan(value) else repr(value) for value in (one.miou, one.pixel_accuracy))
         writer.writerow([one.index, one.id, *figures])

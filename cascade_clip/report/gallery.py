@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cascade_clip.data.images import open_image
+from cascade_clip.files import delete, waiting_place
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.overlay import coloured_image, fitted_size
 from cascade_clip.report.page import PICTURE_SIDE, page_jpeg, render_page, unwritable, write_page
@@ -50,13 +50,17 @@ def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, tit
     place = folder / PICTURES
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{PICTURES}.", dir=folder) as drawn:
-            cards = [_card(folder, Path(drawn), number, record) for number, record in enumerate(done, start=1)]
+        drawn = waiting_place(place)
+        try:
+            drawn.mkdir()
+            cards = [_card(folder, drawn, number, record) for number, record in enumerate(done, start=1)]
             place.mkdir(exist_ok=True)
             for earlier in place.glob(PICTURE_PATTERN):
                 earlier.unlink()
-            for picture in Path(drawn).iterdir():
+            for picture in drawn.iterdir():
                 picture.replace(place / picture.name)
+        finally:
+            delete(drawn)
     except OSError as error:
         raise unwritable(folder, error) from error
     html = render_page(

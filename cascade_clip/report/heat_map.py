@@ -14,6 +14,7 @@ import numpy as np
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
+from cascade_clip.output_folder import check_own_files, record_has
 from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
 from cascade_clip.report.page import flattened, render_page, write_page
 from cascade_clip.report.palette import BOTH, HIGHLIGHT
@@ -39,17 +40,30 @@ def write_heat_map(
         The three files.
 
     Raises:
-        UserError: The folder cannot be written to; then none of the three is left half-written.
+        UserError: The folder cannot be written to, or one of the files is there and not ours; then none of the three is
+            left half-written.
     """
+    check_heat_map_folder(folder)
     files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
     contents = heat_map_png(similarities), similarity_csv(similarities).encode(), json_text(record).encode()
     try:
-        write_files(dict(zip(files, contents, strict=True)))
+        # The record is moved into place first: without it the others would count as the user's.
+        write_files(dict(reversed([*zip(files, contents, strict=True)])))
     except OSError as error:
         raise UserError(
             f'The heat map cannot be written to "{folder}": {error.strerror or error}. Choose another --output.'
         ) from error
     return files
+
+
+def check_heat_map_folder(folder: Path) -> None:
+    """Check before the work that the heat map can be written without replacing a file of the user's.
+
+    Raises:
+        UserError: One of its files is there without a record of ours.
+    """
+    files = [folder / name for name in ("cka.png", "cka.csv", "cka.json")]
+    check_own_files(files, record_has(folder / "cka.json", {"matrices"}))
 
 
 def similarity_csv(similarities: Sequence[LayerSimilarity]) -> str:

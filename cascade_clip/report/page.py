@@ -18,10 +18,12 @@ from PIL import Image
 import cascade_clip
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
+from cascade_clip.output_folder import check_own_files
 from cascade_clip.report.overlay import percent
 from cascade_clip.report.palette import BOTH, SEEN, UNSEEN, hex_colour
 
 MISSING = "–"
+_GENERATOR = b'<meta name="generator" content="cascade-clip '
 PICTURE_SIDE = 900
 """Longer side of a picture inside a page, in pixels."""
 JPEG_QUALITY = 86
@@ -71,14 +73,32 @@ def write_page(file: Path, html: str) -> Path:
     """Write a page, whole or not at all, and the folder it needs; give its file back.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: It cannot be written, or a file is there that is no page of the toolkit's.
     """
+    check_page(file)
     try:
         # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
         write_files({file: html.encode("utf-8", errors="replace")})
     except OSError as error:
         raise unwritable(file.parent, error) from error
     return file
+
+
+def check_page(file: Path) -> None:
+    """Check before the work that a page can be written without replacing a file of the user's.
+
+    Raises:
+        UserError: A file is there that is no page of the toolkit's.
+    """
+    check_own_files([file], _is_page)
+
+
+def _is_page(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return _GENERATOR in opened.read(4096)
+    except OSError:
+        return False
 
 
 def unwritable(folder: Path, error: OSError) -> UserError:

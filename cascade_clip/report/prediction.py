@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,39 @@ class PredictionFiles(NamedTuple):
     overlay: Path
     record: Path
     explanation: Path | None = None
+
+
+RECORD = ".json"
+ENDINGS = (RECORD, ".labels.png", ".overlay.png", ".explain.png", ".overlay.mp4")
+"""What follows the stem in the names of the files of an image or a video."""
+
+
+_OWN_KEYS = {"names", "models"}
+"""One of these keys stands in each of our records of an image: of a prediction, or of patch similarities."""
+
+
+def predicted_source(folder: Path, stem: str) -> Path | None:
+    """The image or video whose prediction has this stem in a folder; None: no prediction, or one that names none."""
+    try:
+        record = json.loads((folder / f"{stem}{RECORD}").read_bytes())
+        source = record.get("image") or record.get("video") if record.keys() & _OWN_KEYS else None
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return None
+    return Path(source).resolve() if isinstance(source, str) else None
+
+
+def is_taken(
+    folder: Path, stem: str, source: Path, inputs: Collection[Path] = (), endings: Sequence[str] = ENDINGS
+) -> bool:
+    """Whether files of this stem in a folder belong to something else than the prediction of `source`.
+
+    `inputs` are files that are read, which no prediction may replace, with links resolved.
+    """
+    files = [folder / f"{stem}{ending}" for ending in endings]
+    there = [file for file in files if os.path.lexists(file)]
+    if any(file.resolve() in inputs for file in there):
+        return True
+    return bool(there) and predicted_source(folder, stem) != source.resolve()
 
 
 def write_prediction(
@@ -63,10 +98,11 @@ def write_prediction(
     legend = [LegendEntry(share.name, share.share, colours[share.index]) for share in segmentation.summary()]
     if unassigned := record["no_class"]["share"]:
         legend.append(LegendEntry("no class", unassigned, None))
+    # The record is moved into place first: without it the others would count as somebody else's.
     contents = {
+        files.record: json_text(record).encode(),
         files.labels: labels_png(segmentation, None if grey else colours),
         files.overlay: _png(render_overlay(image, segmentation.labels, colours, legend)),
-        files.record: json_text(record).encode(),
     }
     if explanation is not None:
         files = files._replace(explanation=folder / f"{stem}.explain.png")

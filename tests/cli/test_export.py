@@ -60,4 +60,4 @@ def test_mistakes_show_before_the_model_is_loaded(tmp_path: Path, run_command) -
     (tmp_path / "notes.txt").write_text("mine")
     result = run_command(export, "no-model", "-f", "pt2", "-o", tmp_path)
     assert isinstance(result.exception, UserError)
-    assert "holds something else than an exported model" in str(result.exception)
+    assert "is not empty and holds no exported model" in str(result.exception)

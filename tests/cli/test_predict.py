@@ -202,3 +202,54 @@ def test_compiled_once_before_many_images(photos: Path, colour_model, run_comman
     assert result.exit_code == 0, result.exception
     assert colour_model.compiled == [(2, 3)]
     assert "Compiled in 2 s." in result.stderr
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_image_replaces_its_earlier_prediction(photos: Path, colour_model, run_command):
+    first = run_command(predict, photos, "-m", "ckpt", "-c", "red,blue", "-o", "out")
+    names = sorted(_contents(Path("out")))
+    again = run_command(predict, photos, "-m", "ckpt", "-c", "green,blue", "-o", "out")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert "replaced" not in first.stderr
+    assert "Earlier predictions of the same images in out are replaced: 2." in again.stderr
+    assert sorted(_contents(Path("out"))) == names
+    assert json.loads(Path("out/one.json").read_text())["names"] == ["green", "blue"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda out: (out / "one.json").write_text('{"image": "elsewhere/one.png", "names": []}'),
+        lambda out: (out / "one.json").write_text('{"shapes": [], "imagePath": "one.png"}'),
+        lambda out: (out / "one.json").write_text("[1"),
+        lambda out: (out / "one.overlay.png").write_text("mine"),
+        lambda out: (out / "one.labels.png").symlink_to("nowhere"),
+        lambda out: (out / "one.json").mkdir(),
+    ],
+)
+def test_files_of_something_else_are_kept(photos: Path, colour_model, run_command, make):
+    Path("out").mkdir()
+    make(Path("out"))
+    theirs = {path.name: path.is_file() and path.read_bytes() for path in Path("out").iterdir()}
+    for _ in range(2):  # the second time finds its own
+        result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,blue", "-o", "out")
+        assert result.exit_code == 0, result.exception
+        assert 'holds files of something else called "one"' in result.stderr
+        assert "one.png becomes photos-one." in result.stderr
+        assert json.loads(Path("out/photos-one.json").read_text())["image"].endswith("photos/one.png")
+        assert len(list(Path("out").iterdir())) == 4
+    name, content = theirs.popitem()
+    assert (Path("out", name).is_file() and Path("out", name).read_bytes()) == content
+
+
+def test_an_image_that_is_read_is_not_replaced(photos: Path, colour_model, run_command):
+    """The label map of one.png would be the other image."""
+    (photos / "two.png").rename(photos / "one.labels.png")
+    before = _contents(photos)
+    result = run_command(predict, photos, "-m", "ckpt", "-c", "red,blue", "-o", photos)
+    assert result.exit_code == 0, result.exception
+    assert {name: content for name, content in _contents(photos).items() if name in before} == before
+    assert len(_contents(photos)) == 2 + 2 * 3

@@ -207,7 +207,7 @@ def test_a_taken_output_is_refused_before_anything_is_fetched(
     )
     (tmp_path / "note.txt").write_text("mine")
     assert _run("voc", "--download", "--yes", "--source", tmp_path / "VOC", "--output", tmp_path) == 2
-    assert f"The output folder {tmp_path} is not empty." in capsys.readouterr().err
+    assert f'"{tmp_path}" is not empty and holds no prepared dataset (there is "note.txt")' in capsys.readouterr().err
 
 
 OWN_OPTIONS = {

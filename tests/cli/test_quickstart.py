@@ -39,4 +39,8 @@ def test_draws_trains_compares_and_shows(
     with pytest.raises(SystemExit) as left:
         main(["quickstart", *SMALLEST, "--seed", "1"])
     assert left.value.code == 2
+    assert '"quickstart/shapes" holds a dataset of other settings' in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main(["quickstart", *SMALLEST, "--steps", "2"])
+    assert left.value.code == 2
     assert "holds a run with other settings" in capsys.readouterr().err

@@ -210,7 +210,7 @@ def test_a_file_that_differs_leaves_nothing(
 def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="holds something else than an exported model: choose another --output"):
+    with pytest.raises(UserError, match="is not empty and holds no exported model"):
         export_model(model, tmp_path / "mine")
     with pytest.raises(UserError, match="is no exported model: write one with `cascade-clip export CKPT"):
         load_exported(tmp_path / "mine")

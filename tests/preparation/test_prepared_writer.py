@@ -138,15 +138,71 @@ def test_taken_output_is_left_alone_unless_overwritten(files: Path, tmp_path: Pa
     output = tmp_path / "out"
     output.mkdir()
     (output / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match=r"out is not empty\. Give another one, or --overwrite"):
-        write(output, files)
+    for overwrite in (False, True):
+        with pytest.raises(
+            UserError, match=r'holds no prepared dataset \(there is "mine\.txt"\): choose another'
+        ) as told:
+            write(output, files, overwrite=overwrite)
+        assert "--overwrite" not in str(told.value)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
-    write(output, files, overwrite=True)
-    assert not (output / "mine.txt").exists()
-    assert (output / "dataset.json").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    with pytest.raises(UserError, match="is a file; give a folder"):
+    with pytest.raises(UserError, match="is a file, a folder is expected"):
         write(files / "00.jpg", files)
+
+
+def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    write(output, files)
+    mine = ["notes/a.txt", "data/b.txt", ".hidden", "data/train.parquet"]
+    for name in mine:
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).write_text(name)
+    with pytest.raises(UserError, match="holds a prepared dataset: replace it with --overwrite, or choose another"):
+        write(output, files)
+    assert write(output, files, classes=["a", "c"], overwrite=True).classes == ("a", "c")
+    assert [(output / name).read_text() for name in mine] == mine
+    assert len(digests(output)) == 5 + len(mine)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_read_is_never_replaced(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    write(output, files)
+    (output / "images").mkdir()
+    (tmp_path / "link").symlink_to(output / "images")
+    for given in (output, output / "images", output / "images" / ".." / "dataset.json", tmp_path / "link"):
+        with pytest.raises(UserError, match=r"which is read: choose another --output\.$") as told:
+            write(output, files, inputs=[given], overwrite=True)
+        assert "--overwrite" not in str(told.value)
+    (tmp_path / "alias").symlink_to(output)
+    with pytest.raises(UserError, match="which is read"):
+        write(tmp_path / "alias", files, inputs=[output], overwrite=True)
+
+
+def test_a_linked_folder_is_replaced_where_it_lies(files: Path, tmp_path: Path) -> None:
+    write(tmp_path / "disk" / "out", files)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
+    write(tmp_path / "link", files, classes=["a", "c"], overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "disk" / "out" / "dataset.json").read_text())["classes"] == ["a", "c"]
+    assert sorted(path.name for path in tmp_path.rglob("*.out*")) == []
+
+
+def test_the_working_folder_is_not_replaced(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    with pytest.raises(UserError, match=r"contains the working folder and cannot be replaced: .* such as \"dataset\""):
+        write(Path(), files)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "here", tmp_path / "here" / "below"]
+
+
+def test_two_at_once_do_not_disturb_each_other(files: Path, tmp_path: Path) -> None:
+    def second(done: int, total: int, note: str) -> None:
+        with pytest.raises(UserError, match=r"Another process is writing \".*out\": wait until it ends"):
+            write(tmp_path / "out", files)
+
+    write(tmp_path / "out", files, progress=second)
+    write(tmp_path / "straight", files)
+    assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
 def _refuse(sample: ImageSource) -> tuple[bytes, np.ndarray]:
