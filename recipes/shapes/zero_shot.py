@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import normalize
 
-from cascade_clip.model.clip.image_encoder import patch_grid
 from cascade_clip.model.dense import DenseNetwork
+from cascade_clip.model.training_free import METHODS
 from cascade_clip.shapes.scenes import Scene, draw_scene
 from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
 
@@ -124,14 +124,12 @@ def patch_localisation(model: Any, text: Tensor, scenes: Sequence[Scene], batch:
     Returns:
         Mean IoU over the classes that occur, of things and of stuff, each in 0..1 (all classes compete per pixel).
     """
-    classes, size, network = len(CLASS_NAMES), scenes[0].label.shape[0], DenseNetwork(model.visual)
+    classes, size, network = len(CLASS_NAMES), scenes[0].label.shape[0], DenseNetwork(model.visual, METHODS["value"])
     confusion = np.zeros((classes, classes), np.int64)
     for start in range(0, len(scenes), batch):
         chunk = scenes[start : start + batch]
         images = to_tensor(np.stack([scene.image for scene in chunk])).to(text.device)
-        grid = patch_grid(images, network.patch_size)
-        tokens = functional.normalize(network.patch_tokens(images, grid), dim=-1)
-        scores = (tokens @ text.T).transpose(1, 2).reshape(len(chunk), classes, *grid)
+        scores = network.cosines(images, text)
         guess = functional.interpolate(scores, size=(size, size), mode="bilinear").argmax(1).cpu().numpy()
         truth = np.stack([scene.label for scene in chunk]).astype(np.int64)
         confusion += np.bincount((truth * classes + guess).ravel(), minlength=classes**2).reshape(classes, classes)
