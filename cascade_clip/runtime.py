@@ -37,6 +37,8 @@ def resolve_device(name: str = "auto") -> torch.device:
         UserError: An unknown name, or a device that this machine does not have.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "cpu:0":  # PyTorch's own name for it, which Accelerate gives each of several processes
+        return torch.device("cpu")
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     parts = re.fullmatch(r"(?:cpu|mps)|(cuda)(?::(\d{1,4}))?", name, re.ASCII)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -221,7 +222,7 @@ def _method_line(about: dict[str, Any]) -> str:
 
 def _stems(paths: Sequence[Path], output: Path) -> dict[Path, str]:
     """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
-    read = {path.resolve() for path in paths}
+    read = {Path(os.path.realpath(path)) for path in paths}
     longer: list[Path] = []
 
     def taken(stem: str, path: Path) -> bool:

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 CLOSED_PIPE = 141
@@ -30,7 +30,9 @@ def prepare_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_ERRORS)
+            # A stream that cannot seek, and that another process has written to, refuses; its encoding stays.
+            with suppress(OSError):
+                stream.reconfigure(errors=_ERRORS)
 
 
 @contextmanager

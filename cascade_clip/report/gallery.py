@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from cascade_clip.data.image_file import opened_image
 from cascade_clip.data.images import open_image
 from cascade_clip.files import delete, waiting_place
 from cascade_clip.labels import LabelMap
@@ -103,8 +104,8 @@ def _card(folder: Path, pictures: Path, number: int, record: Mapping[str, Any]) 
 
 def _label_map(file: Path) -> LabelMap:
     """The label map as it was written: 8 bit, or 16 bit above 255 classes."""
-    with Image.open(file) as picture:
-        values = np.asarray(picture)
+    with opened_image(file, str(file)) as picture:
+        values = np.asarray(picture.pixels)
     return values if values.dtype == np.uint8 else values.astype(np.uint16)
 
 

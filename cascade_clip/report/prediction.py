@@ -46,7 +46,7 @@ def predicted_source(folder: Path, stem: str) -> Path | None:
         source = record.get("image") or record.get("video") if record.keys() & _OWN_KEYS else None
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return None
-    return Path(source).resolve() if isinstance(source, str) else None
+    return Path(os.path.realpath(source)) if isinstance(source, str) else None
 
 
 def is_taken(
@@ -60,7 +60,7 @@ def is_taken(
     there = [file for file in files if os.path.lexists(file)]
     if any(file.resolve() in inputs for file in there):
         return True
-    return bool(there) and predicted_source(folder, stem) != source.resolve()
+    return bool(there) and predicted_source(folder, stem) != Path(os.path.realpath(source))
 
 
 def write_prediction(

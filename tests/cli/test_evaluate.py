@@ -137,7 +137,8 @@ def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Pat
 def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: Path, colour_model, run_command):
     folder = checkpoint.parent / "pictures"
     folder.mkdir()
-    (folder / "best-9.jpg").touch()  # of an earlier evaluation
+    (folder / "best-9.jpg").touch()  # of an earlier evaluation, as its table tells
+    (folder / "images.csv").write_text("index,id,miou,pixel_accuracy\n", encoding="utf-8")
     (folder / "best-mine.jpg").touch()
     result = run_command(evaluate, checkpoint, "--data", rgb_data, "--pictures", folder)
     assert result.exit_code == 0, result.exception

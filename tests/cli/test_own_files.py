@@ -77,7 +77,7 @@ REFUSED = [
     ("export bundled --output thesis --format pt2", "holds no exported model"),
     ("export bundled --output prepared --format pt2", "holds no exported model"),
     ("quickstart --output thesis", "holds no quickstart"),
-    ("quickstart --output images", "holds a dataset of other settings"),
+    ("quickstart --output images", "holds scenes of another --train, --val or --seed"),
     ("recipes coco/zegclip --copy-to file", "exists already"),
     # files
     ("prepare-data shapes --train 1 --val 1 --output file --overwrite", "is a file"),

@@ -39,7 +39,7 @@ def test_draws_trains_compares_and_shows(
     with pytest.raises(SystemExit) as left:
         main(["quickstart", *SMALLEST, "--seed", "1"])
     assert left.value.code == 2
-    assert '"quickstart/shapes" holds a dataset of other settings' in capsys.readouterr().err
+    assert '"quickstart/shapes" holds scenes of another --train, --val or --seed' in capsys.readouterr().err
     with pytest.raises(SystemExit) as left:
         main(["quickstart", *SMALLEST, "--steps", "2"])
     assert left.value.code == 2
