@@ -97,17 +97,19 @@ def check_output_folder(
     if os.path.lexists(folder) and not folder.is_dir():
         what = "a file" if folder.exists() else "a broken link"
         raise UserError(f'"{folder}" is {what}, a folder is expected: choose another --output.')
-    if not folder.is_dir():
+    # Of "missing/../mine" only the resolved path is there.
+    place = folder.resolve()
+    if not place.is_dir():
         return
-    found = sorted(entry.name for entry in folder.iterdir())
-    if found and not kind.lies_in(folder):
+    found = sorted(entry.name for entry in place.iterdir())
+    if found and not kind.lies_in(place):
         raise UserError(
             f'"{folder}" is not empty and holds no {kind.name} (there is "{found[0]}"): choose another --output.'
         )
     if found and overwrite is False:
         raise UserError(f'"{folder}" holds a {kind.name}: replace it with --overwrite, or choose another --output.')
-    fixed = "is a mount point" if os.path.ismount(folder) else ""
-    if Path.cwd().is_relative_to(folder.resolve()):
+    fixed = "is a mount point" if os.path.ismount(place) else ""
+    if Path.cwd().is_relative_to(place):
         fixed = "contains the working folder"
     if fixed:
         inside = folder / kind.name.rpartition(" ")[2]
@@ -120,14 +122,15 @@ def check_no_input(folder: Path, inputs: Iterable[Path]) -> None:
     Raises:
         UserError: It does.
     """
-    if not folder.is_dir():
+    folder_place = folder.resolve()
+    if not folder_place.is_dir():
         return
     for given in inputs:
         # A link in the folder and what a link elsewhere points to are both lost with the folder.
         places = [given.absolute().parent.resolve() / given.name, given.resolve()] if os.path.lexists(given) else []
         for place in places:
-            if any(above.exists() and above.samefile(folder) for above in (place, *place.parents)):
-                verb = "is" if place.exists() and place.samefile(folder) else "contains"
+            if any(above.exists() and above.samefile(folder_place) for above in (place, *place.parents)):
+                verb = "is" if place.exists() and place.samefile(folder_place) else "contains"
                 raise UserError(f'"{folder}" {verb} "{given}", which is read: choose another --output.')
 
 

@@ -81,7 +81,7 @@ class Target:
                 "overwrite": shared.overwrite,
                 "progress": report,
             }
-        _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder), shared.json_file)
+        _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder.resolve()), shared.json_file)
         if shared.push_to_hub is not None:
             with stderr.doing(f"uploading to {shared.push_to_hub}"):
                 address = push.push_dataset(

@@ -30,8 +30,8 @@ def prepare_streams() -> None:
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
-            # A stream that cannot seek, and that another process has written to, refuses; its encoding stays.
-            with suppress(OSError):
+            # A closed stream refuses, and one that cannot seek and that another process has written to; they stay.
+            with suppress(OSError, ValueError):
                 stream.reconfigure(errors=_ERRORS)
 
 

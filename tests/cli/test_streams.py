@@ -111,6 +111,8 @@ def test_stdout_holds_the_json_alone(
 
 
 def test_a_result_that_goes_to_a_device_does_not_replace_it(place: Path, tmp_path: Path) -> None:
+    if not Path(os.devnull).is_char_device():
+        pytest.skip("another program has replaced the null device by a file")
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "target.json")
     (tmp_path / "target.json").write_text("old")
