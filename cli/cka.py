@@ -26,6 +26,7 @@ from cascade_clip_cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
+    OutputFolder,
     PrecisionOption,
     ProcessesOption,
     QuietOption,
@@ -120,9 +121,7 @@ def cka(
     nproc: ProcessesOption = 1,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
-    output: Annotated[
-        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-    ] = Path("cka"),
+    output: OutputFolder = Path("cka"),
     report: Annotated[
         Path | None,
         typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),

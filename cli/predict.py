@@ -20,7 +20,7 @@ from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats, palette, prediction
 from cascade_clip.report import page as report_page
-from cascade_clip_cli.checked_options import as_path, finite, input_file, output_folder, place
+from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
@@ -28,6 +28,7 @@ from cascade_clip_cli.options import (
     CompileOption,
     DeviceOption,
     JsonOption,
+    OutputFolder,
     PrecisionOption,
     QuietOption,
     RefineOption,
@@ -115,9 +116,7 @@ def predict(
     end: Annotated[
         float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
     ] = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-    ] = Path("predictions"),
+    output: OutputFolder = Path("predictions"),
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,

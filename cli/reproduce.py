@@ -23,13 +23,14 @@ from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
-from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
+from cascade_clip_cli.checked_options import as_path, place, result_file
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import (
     MOST_PROCESSES,
     DataOption,
     DeviceOption,
     JsonOption,
+    OutputFolder,
     PrecisionOption,
     QuietOption,
     SetOption,
@@ -60,9 +61,7 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Runs of each row, with seeds 0, 1, …")] = 3,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-    ] = Path("runs/reproduce"),
+    output: OutputFolder = Path("runs/reproduce"),
     data: DataOption = None,
     overrides: SetOption = None,
     jobs: Annotated[

@@ -14,16 +14,16 @@ from rich.table import Table
 from cascade_clip import segmenter
 from cascade_clip.analysis import observed_model
 from cascade_clip.analysis import similarity as patch_similarity
-from cascade_clip.data import images
+from cascade_clip.data import images, mask_orientation
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import json_text, write_files
 from cascade_clip.inference import inputs
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids, prediction
-from cascade_clip_cli.checked_options import as_path, input_file, output_folder, place
+from cascade_clip_cli.checked_options import as_path, input_file, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.options import DeviceOption, JsonOption, QuietOption, SplitOption
+from cascade_clip_cli.options import DeviceOption, JsonOption, OutputFolder, QuietOption, SplitOption
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 from cascade_clip_cli.vocabulary import ClassChoice, chosen_classes, own_classes
 
@@ -65,9 +65,7 @@ def similarity(
         str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
     ] = None,
     split: SplitOption = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-    ] = Path("similarity"),
+    output: OutputFolder = Path("similarity"),
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -88,7 +86,7 @@ def similarity(
     place = ComparedPoint(_chosen_point(point, fraction, pixels.shape[1], pixels.shape[0]))
     if class_name is not None and choice is not None:
         _check_class(class_name, choice.spoken_names())
-    labels: LabelMap | None = _label_map(label, pixels) if label is not None else None
+    labels: LabelMap | None = _label_map(label, image) if label is not None else None
     names = list(dict.fromkeys(model or [BUNDLED]))
     with stderr.doing("comparing patches"):
         segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
@@ -243,15 +241,15 @@ def _check_class(name: str, names: Sequence[str]) -> None:
         )
 
 
-def _label_map(label: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Read the index mask (H, W) of an image (H, W, 3); raises UserError where it is none or of another size."""
-    labels = images.decode_label(label)
-    if labels.shape != pixels.shape[:2]:
-        raise UserError(
-            f"{label} is {labels.shape[1]} x {labels.shape[0]} pixels and does not belong to an image of"
-            f" {pixels.shape[1]} x {pixels.shape[0]}."
-        )
-    return labels
+def _label_map(label: Path, image: Path) -> NDArray[np.uint8]:
+    """Read the index mask (H, W) of an image, turned as it is; raises UserError where it is none or of another size."""
+    return mask_orientation.fit_label(
+        images.decode_label(label),
+        images.check_image(image),
+        lambda: images.orientation_of(label.read_bytes()),
+        str(label),
+        f"its image {image}",
+    ).label
 
 
 def _class_point(

@@ -119,7 +119,7 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("predict {image} -m {folder}", "is no checkpoint folder"),
     ("predict {image} -m {file}", "is no checkpoint folder"),
     ("similarity {image} --class tree --classes a,b", "Name others with --classes"),
-    ("similarity {image} --class a --classes a,b --label {small}", "does not belong to an image of"),
+    ("similarity {image} --class a --classes a,b --label {small}", "they must be equal"),
     ("similarity {file}", "cannot be read"),
     ("similarity {image} --label {image} --class a --classes a", "colour image"),
     ("eval bundled --split nosuch", 'There is no split "nosuch"'),
