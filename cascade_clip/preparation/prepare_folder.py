@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Unpack
@@ -22,7 +21,7 @@ from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
 from cascade_clip.preparation.own_masks import mask_reader, options_of_masks, review_classes
 from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.preparation.source_files import describe_file, read_lines
+from cascade_clip.preparation.source_files import describe_file, files_below, read_lines
 from cascade_clip.preparation.source_tree import Entry
 
 log = logging.getLogger(__name__)
@@ -161,24 +160,12 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
         raise UserError(f"The folder of {what}, {folder}, is not there.")
     paths = sorted(
         PurePosixPath(path.relative_to(folder).as_posix())
-        for path in _files_below(folder)
+        for path in files_below(folder)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
     if not paths:
         raise UserError(f"The folder of {what}, {folder}, holds no image file.")
     return paths
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
-
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
-        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
-        yield from (Path(place, name) for name in names)
 
 
 Key = Callable[[PurePosixPath], str]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
@@ -100,3 +101,15 @@ def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
     """Describe the archives of files, each once, sorted; files in folders are passed over."""
     archives = {entry.archive or entry.container for entry in entries if entry.member is not None}
     return [describe_file(path) for path in sorted(archives)]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
+        yield from (Path(place, name) for name in names)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
@@ -94,6 +94,24 @@ def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(t
     )
     assert info.classes == ("rest", "sky", "tree")
     np.testing.assert_array_equal(labels_of(tmp_path / "rest")["a"], np.where(expected == IGNORED, 0, expected + 1))
+
+
+def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path: Path, photos: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(photos / "a.png").transpose(Image.Transpose.ROTATE_90).save(photos / "a.png", exif=exif)
+    stored = {"id": 7, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}
+    # The left upper corner as it is shown lies in the left lower one as it is stored.
+    region = [[0, SIZE[1], 0, SIZE[1] - 4, 6, SIZE[1] - 4, 6, SIZE[1]]]
+    annotations = [{"id": 1, "image_id": 7, "category_id": 5, "segmentation": region}]
+    source = coco(photos, images=[stored], annotations=annotations)
+    prepare_annotations(tmp_path / "out", name="mine", source=source, images=photos, val_fraction=0)
+    expected = np.full(SIZE, IGNORED, np.uint8)
+    expected[:6, :4] = 1
+    np.testing.assert_array_equal(labels_of(tmp_path / "out")["a"], expected)
+    source = coco(photos, images=[{**stored, "width": 99}], annotations=annotations)
+    with pytest.raises(UserError, match="has 99 x 32 pixels, its image has 32 x 24"):
+        prepare_annotations(tmp_path / "other", name="mine", source=source, images=photos)
 
 
 def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:

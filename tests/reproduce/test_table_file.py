@@ -121,7 +121,7 @@ def test_modes_decide_what_is_trained_on() -> None:
     assert transductive.row.mode == "transductive"
     assert _settings(transductive.recipe) == _settings(inductive.recipe)
     free = _rows("shapes", "shapes-seen")["CLIP, training-free"]
-    assert (free.row.mode, free.row.model, free.recipe) == ("training-free", "dense:bundled", None)
+    assert (free.row.mode, free.row.model, free.recipe) == ("training-free", "dense:bundled?method=value", None)
     assert free.row.short == "clip-training-free"
 
 
