@@ -92,7 +92,6 @@ SLOW_WITH_JSON = (
     "train --data {data} --split shapes-seen --device cpu -o {out} --set train.iterations=1 --set train.batch=1"
     " --set train.workers=0 --set train.pictures=0",
     "bench predict --checkpoint bundled --size 32x32 --repeats 1 --no-memory --device cpu",
-    "export bundled -o {out} --format pt2",
 )
 
 
