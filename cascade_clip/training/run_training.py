@@ -142,7 +142,7 @@ def recipe_for_fine_tuning(
         init: `bundled`, a checkpoint folder, or `ORG/NAME` on the Hub.
         recipe: A recipe's name or file, whose model may differ in parts; None: model, CLIP, images, text and inference
             are those of the checkpoint.
-        schedule: Recipe whose section `train` is taken where `recipe` is None: that of the data.
+        schedule: Recipe of the data, whose training, validation and seed are taken where `recipe` is None.
         overrides: `section.key=value` each, on top of everything.
 
     Raises:
@@ -154,9 +154,10 @@ def recipe_for_fine_tuning(
         base = load_recipe(recipe)
     else:
         own, train_like = recipe_of_checkpoint(folder), load_recipe(schedule)
-        data = own.data.model_copy(update={"dataset": train_like.data.dataset, "split": train_like.data.split})
-        changes = {"train": train_like.train, "data": data, "paper": None, "self_training": None}
-        base = own.model_copy(update={**changes, "name": f"{own.name}{FINE_TUNED}"})
+        places = train_like.data.model_dump(include={"dataset", "split", "stream"})
+        changes = {"data": own.data.model_copy(update=places), "name": f"{own.name}{FINE_TUNED}"}
+        changes |= {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
+        base = own.model_copy(update={**changes, "paper": None, "self_training": None})
     return change_recipe(base, [*overrides, f"train.init={json.dumps(location)}"])
 
 

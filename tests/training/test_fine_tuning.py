@@ -33,6 +33,7 @@ def test_the_model_is_the_checkpoints_and_the_schedule_that_of_the_data(
 ) -> None:
     assert fine_tuning.model == inductive.model
     assert fine_tuning.train.iterations == 4
+    assert (fine_tuning.data.stream, fine_tuning.evaluation.split, fine_tuning.seed) == (False, None, inductive.seed)
     assert fine_tuning.data.split is None
     assert fine_tuning.train.init == str(half_way.resolve())
     assert fine_tuning.name.endswith("-fine-tuned")
