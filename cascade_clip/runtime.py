@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import random
 import re
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 
 from cascade_clip.errors import UserError, closest
@@ -55,13 +57,24 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def process_state(device: torch.device) -> PartialState:
+    """Accelerate's state of this process, on this kind of device.
+
+    Accelerate keeps the device and precision of an earlier use in the same Python process, and would train on the CPU
+    what is asked for on a GPU.
+    """
+    launched = PartialState._shared_state.get("num_processes", 1) > 1
+    AcceleratorState._reset_state(reset_partial_state=not launched)
+    return PartialState(cpu=device.type == "cpu")
+
+
 def own_process(device: str) -> tuple[PartialState, str]:
     """Accelerate's state of this process, and its device: among several processes of a launch each has its own.
 
     Raises:
         UserError: An unknown name, or a device that this machine does not have, see `resolve_device`.
     """
-    state = PartialState(cpu=resolve_device(device).type == "cpu")
+    state = process_state(resolve_device(device))
     return state, str(state.device) if state.num_processes > 1 else device
 
 
@@ -138,6 +151,24 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def without_autocast(device: torch.device) -> AbstractContextManager[None]:
     """Keep autocast from rounding products to half precision where that would be too coarse."""
     return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+
+
+@contextmanager
+def repeatable_sums(device: torch.device) -> Iterator[None]:
+    """On a CUDA device, add up in an order that is the same in every run; other devices do so anyway.
+
+    Inside, PyTorch raises a RuntimeError for an operation that has no such order.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first product
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.runtime import check_memory, resolve_device
+from cascade_clip.runtime import check_memory, process_state, resolve_device
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.start import start_training
 
@@ -43,6 +43,12 @@ def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
         with pytest.raises(UserError, match=f'The device "{name}" is not available'):
             resolve_device(name)
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
+
+
+def test_a_device_is_not_that_of_an_earlier_run() -> None:
+    assert process_state(torch.device("cpu"))._cpu
+    assert not process_state(torch.device("cuda"))._cpu
+    assert process_state(torch.device("cpu"))._cpu
 
 
 def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

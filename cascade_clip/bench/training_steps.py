@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from cascade_clip.bench.counting import count_parameters
@@ -23,6 +22,7 @@ from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.runtime import process_state
 from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
 from cascade_clip.training.step import TrainStep
@@ -51,7 +51,7 @@ class TrainingSteps:
         recipe = measured.model.recipe
         recipe = change_recipe(recipe, [f"data.crop={crop}", f"train.batch={self.batch}", "train.workers=0"])
         measured.model.recipe = self._recipe = recipe
-        AcceleratorState._reset_state()
+        process_state(measured.model.device)
         device, precision = measured.model.device, _ACCELERATE_PRECISION[measured.model.dtype]
         self._accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
         self._optimizer = build_optimizer(self.network, recipe.train)

@@ -32,6 +32,7 @@ ADDED_LATER = frozenset(
         "recipe.model.spectral",
         "recipe.self_training",
         "recipe.train.compile",
+        "recipe.train.deterministic",
         "recipe.train.init",
         "recipe.train.pictures",
     }

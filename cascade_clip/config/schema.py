@@ -243,6 +243,9 @@ class TrainConfig(Section):
     """Rate at which the polynomial decay ends."""
     gradient_checkpointing: bool = False
     """Recompute the encoder's blocks in the backward pass instead of keeping their activations."""
+    deterministic: bool = True
+    """On a CUDA device, add up in the same order in every run, so that a seed gives the same weights bit for bit; false
+    for an own network whose operations have no such order. Other devices do so anyway."""
     compile: bool = False
     """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
     then draws other masks, so that weights differ from those of a run without it."""

@@ -66,7 +66,7 @@ def neighbour_matrix(image: Tensor, dilations: Sequence[int]) -> Tensor:
     pixels, neighbours = height * width, weights.shape[-1]
     ends = torch.arange(0, pixels * neighbours + 1, neighbours, dtype=torch.int32, device=image.device)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support is in beta|invariant checks)")
         return torch.sparse_csr_tensor(
             ends, indices.flatten(), weights.flatten(), (pixels, pixels), check_invariants=False
         )

@@ -103,7 +103,9 @@ def feedback_attention(classes: Tensor, *, check_paths: bool) -> Tensor:
     same = flat[:, None] == flat
     weights = same.float()
     if check_paths:
-        weights = torch.where(_crosses_another_class(classes, same), weights * _decay(tuple(classes.shape)), weights)
+        weights = torch.where(
+            _crosses_another_class(classes, same), weights * _decay(tuple(classes.shape), classes.device), weights
+        )
     length = min(len(flat), _LONGEST_BLUR)
     length -= 1 - length % 2
     place = torch.arange(length, dtype=torch.float32, device=classes.device) - length // 2
@@ -121,15 +123,15 @@ class _Pairs(NamedTuple):
     """The largest of them, at least 1."""
 
 
-def _pairs(grid: tuple[int, int]) -> _Pairs:
-    rows, columns = (torch.arange(length) for length in grid)
+def _pairs(grid: tuple[int, int], device: torch.device) -> _Pairs:
+    rows, columns = (torch.arange(length, device=device) for length in grid)
     vertical, horizontal = (rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()
     return _Pairs(torch.maximum(vertical[:, None, :, None], horizontal[:, None]), max(*grid, 2) - 1)
 
 
-def _decay(grid: tuple[int, ...]) -> Tensor:
+def _decay(grid: tuple[int, ...], device: torch.device) -> Tensor:
     """exp(-distance / largest distance) of patches, (N, N)."""
-    pairs = _pairs((grid[0], grid[1]))
+    pairs = _pairs((grid[0], grid[1]), device)
     return torch.exp(-pairs.distance.flatten(2).flatten(0, 1) / pairs.longest)
 
 
@@ -139,17 +141,17 @@ def _crosses_another_class(classes: Tensor, same: Tensor) -> Tensor:
     As released, only the first c/m of the way is looked at, c being the distance and m the largest on the grid.
     """
     h, w = classes.shape
-    pairs = _pairs((h, w))
+    pairs = _pairs((h, w), classes.device)
     own = classes[:, :, None, None]
     crosses = torch.zeros_like(pairs.distance, dtype=torch.bool)
     for step in range(1, pairs.longest + 1):
-        rows, columns = (_on_the_way(length, step, pairs.longest) for length in (h, w))
+        rows, columns = (_on_the_way(length, step, pairs.longest, classes.device) for length in (h, w))
         met = classes[rows[:, None, :, None], columns[None, :, None, :]]
         crosses |= (met != own) & (pairs.distance >= step)
     return crosses.flatten(2).flatten(0, 1) & same
 
 
-def _on_the_way(length: int, step: int, steps: int) -> Tensor:
+def _on_the_way(length: int, step: int, steps: int, device: torch.device) -> Tensor:
     """Index (length, length) int64 after `step` of `steps` from one index to another, half rounded to even."""
-    place = torch.arange(length, dtype=torch.float64)
+    place = torch.arange(length, dtype=torch.float64, device=device)
     return ((place[:, None] * (steps - step) + place * step) / steps).round().long()

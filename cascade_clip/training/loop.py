@@ -23,6 +23,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.runtime import repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.labelling import Labeller
 from cascade_clip.training.meter import Meter, Watch
@@ -160,7 +161,8 @@ class Trainer:
             self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
             if self.accelerator.is_main_process:
                 self.run.forget_after(self.state.step)
-        with explained_loss():
+        repeatable = repeatable_sums(self.accelerator.device) if self.recipe.train.deterministic else nullcontext()
+        with explained_loss(), repeatable:
             scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
         if not self.finished:
             return None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from cascade_clip.files import usable_path
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.runtime import check_memory, resolve_device, resolve_precision, seed_everything
+from cascade_clip.runtime import check_memory, process_state, resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer, Validation
@@ -293,8 +292,7 @@ def _accelerator(device: torch.device, precision: str, output: Path, track: str 
         raise UserError(f'"{track}" is no experiment tracker.{closest(track, TRACKERS)}')
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    # Accelerate keeps the precision of an earlier run in this Python process and refuses another.
-    AcceleratorState._reset_state()
+    process_state(device)
     try:
         accelerator = Accelerator(
             mixed_precision=_ACCELERATE_PRECISION[precision],

@@ -13,6 +13,7 @@ from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.last_block import run_to_last_block
 from cascade_clip.model.mask_clip import with_exact_gelu
+from cascade_clip.model.res_clip import feedback_attention
 from cascade_clip.model.sc_clip import lof_scores, outlier_mask, repair
 from cascade_clip.model.training_free import METHODS, default_method, method_named
 
@@ -171,3 +172,20 @@ def test_a_token_apart_from_the_others_is_an_outlier() -> None:
     radius, order = distances.sort(dim=1)
     radius, order = radius[:, 30], order[:, 1:31]
     torch.testing.assert_close(scores[0], (radius[:, None] / radius[order]).mean(dim=1).float())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].scores is None])
+def test_nothing_is_made_on_another_device(tower: torch.nn.Module, name: str) -> None:
+    """A tensor made without a device lies on the default one, here another than the images', as it is on a GPU."""
+    network, image = DenseNetwork(tower, METHODS[name]), images(42, 63)
+    expected = network.cosines(image, QUERIES)
+    with torch.device("meta"):
+        assert torch.equal(network.cosines(image, QUERIES), expected)
+
+
+def test_nor_are_the_ways_between_patches() -> None:
+    classes = torch.tensor([[0, 1, 0], [2, 0, 0]])
+    expected = feedback_attention(classes, check_paths=True)
+    with torch.device("meta"):
+        assert torch.equal(feedback_attention(classes, check_paths=True), expected)
