@@ -176,15 +176,17 @@ def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -
     return panel
 
 
-def legend_below(entries: Sequence[LegendEntry], width: int, font_size: int) -> Image.Image:
-    """Draw the legend as a grid of a given width and at most six rows; the arguments are those of `legend_beside`."""
+def legend_below(
+    entries: Sequence[LegendEntry], width: int, font_size: int, *, most_rows: int = MOST_ROWS_BELOW
+) -> Image.Image:
+    """Draw the legend as a grid of a given width and at most so many rows; else as `legend_beside`."""
     style = _Style(font_size, entries)
     available = width - 2 * style.margin
     widest = max((style.width(entry.name) for entry in entries), default=0)
     text_width = max(min(widest, style.name_width, available - style.row_width(0)), style.width("+ 100 more"))
     column_width = style.row_width(text_width) + 2 * style.gap
     columns = max(1, (available + 2 * style.gap) // column_width)
-    places = columns * MOST_ROWS_BELOW
+    places = columns * most_rows
     if len(entries) > places:
         entries = _with_rest(entries, places - 1)
     rows = -(-len(entries) // columns)

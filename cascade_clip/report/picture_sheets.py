@@ -148,7 +148,7 @@ def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = (
     return comparison_sheet(
         ["image", "label", "prediction", "errors"],
         [(one.image, one.label, one.prediction, one.errors) for one in pictured],
-        [one.caption for one in pictured],
+        [[one.caption] for one in pictured],
         legends=[named, states],
     )
 
@@ -206,7 +206,7 @@ def legend_of(
 def comparison_sheet(
     headings: Sequence[str],
     rows: Sequence[Sequence[Image.Image]],
-    captions: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
     *,
     legends: Sequence[Sequence[LegendEntry]] = (),
 ) -> Image.Image:
@@ -214,9 +214,10 @@ def comparison_sheet(
 
     Args:
         headings: One a column.
-        rows: Pictures of any size, as many as headings in each row; each is brought to one height.
-        captions: A line below each row, shortened to the width of the sheet. Empty: no lines.
-        legends: Drawn below each other under the grid; of one with many classes only the first ones fit.
+        rows: Pictures of any size, as many as headings in each row; each is brought to one height, or one width where
+            it is more than twice as wide as high.
+        captions: Texts in a line below each row, evenly spaced and shortened to their share of it. Empty: no lines.
+        legends: Drawn below each other under the grid, with all their entries.
 
     Returns:
         An RGB picture. Its text grows with its width.
@@ -237,12 +238,15 @@ def comparison_sheet(
     for top, row in zip(tops, cells, strict=True):
         for left, cell in zip(lefts, row, strict=True):
             sheet.paste(cell, (left, top))
-    for top, caption in zip(tops, captions, strict=False):
-        text = wrapped(caption, width - 2 * MARGIN, font, lines=1)[0]
-        draw.text((MARGIN, top + CELL_HEIGHT + MARGIN // 4), text, fill=PALE_INK, font=font)
-    return stacked([sheet, *(legend_below(entries, width, size) for entries in legends)])
+    for top, texts in zip(tops, captions, strict=False):
+        columns_each = len(widths) // len(texts)
+        for left, text in zip(lefts[::columns_each], texts, strict=False):
+            shown = wrapped(text, width // len(texts) - 2 * MARGIN, font, lines=1)[0]
+            draw.text((left, top + CELL_HEIGHT + MARGIN // 4), shown, fill=PALE_INK, font=font)
+    return stacked([sheet, *(legend_below(each, width, size, most_rows=len(each) or 1) for each in legends)])
 
 
 def _at_height(picture: Image.Image) -> Image.Image:
-    size = (max(1, round(picture.width * CELL_HEIGHT / picture.height)), CELL_HEIGHT)
+    scale = min(CELL_HEIGHT / picture.height, 2 * CELL_HEIGHT / picture.width)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)

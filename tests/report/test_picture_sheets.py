@@ -71,9 +71,9 @@ def test_a_sheet_names_classes_figures_and_states(squares: Path, monkeypatch: py
     legends: list[list[str]] = []
     draw = picture_sheets.legend_below
 
-    def noted(entries, width, size):
+    def noted(entries, *shape, **options):
         legends.append([entry.name for entry in entries])
-        return draw(entries, width, size)
+        return draw(entries, *shape, **options)
 
     monkeypatch.setattr(picture_sheets, "legend_below", noted)
     one = pictured(squares, lambda image: np.full(image.shape[:2], 2, np.uint8), group="worst")
@@ -100,7 +100,7 @@ def test_models_are_compared_on_the_images_with_most_unseen_classes(squares: Pat
 
 def test_captions_take_a_line_below_each_row():
     rows = [[Image.new("RGB", (40, 30), "red")], [Image.new("RGB", (40, 30), "blue")]]
-    plain, captioned = comparison_sheet(["a"], rows), comparison_sheet(["a"], rows, ["first", "second " * 30])
+    plain, captioned = comparison_sheet(["a"], rows), comparison_sheet(["a"], rows, [["first"], ["second " * 30]])
     line = round(1.5 * SMALLEST_FONT)
     assert captioned.size == (plain.width, plain.height + 2 * line)
     below = np.asarray(captioned)[line + MARGIN + CELL_HEIGHT : line + MARGIN + CELL_HEIGHT + line]
