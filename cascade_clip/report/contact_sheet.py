@@ -20,7 +20,7 @@ from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.report.overlay import LegendEntry, coloured_image, fitted_size
 from cascade_clip.report.palette import PAPER
-from cascade_clip.report.picture_sheets import CELL_HEIGHT, LONGEST_SIDE, comparison_sheet, legend_of
+from cascade_clip.report.picture_grid import CELL_HEIGHT, comparison_sheet, legend_of
 
 SHOWN, OF_VAL = 12, 4
 """Images on the sheet, and how many of them are of the part "val"."""
@@ -56,7 +56,7 @@ def contact_sheet(dataset: PreparedDataset) -> Image.Image:
     for part, index in chosen_images(dataset):
         record = dataset.read(part, index)
         image, label = open_image(record.image_bytes), decode_label(record.label_bytes)
-        size = fitted_size(image, CELL_HEIGHT, LONGEST_SIDE)
+        size = fitted_size(image, CELL_HEIGHT, 2 * CELL_HEIGHT)
         pictures += [Image.fromarray(image).resize(size), coloured_image(image, label, split.colours, size)]
         captions.append(f"{part}  ·  {record.id}")
         pixels += np.bincount(label.ravel(), minlength=256)

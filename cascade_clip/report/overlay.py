@@ -5,15 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour
+
+if TYPE_CHECKING:  # preparing a dataset, whose contact sheet is drawn with this, does without PyTorch
+    from cascade_clip.inference.segmentation import Segmentation
 
 SMALLEST, LARGEST = 800, 4096
 """Range of the longer side of an overlay: large enough for a legible legend, small enough for a sensible file."""
