@@ -20,6 +20,7 @@ from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
+from cascade_clip.report import contact_sheet
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
 from cascade_clip_cli.tables import write_json
 
@@ -82,12 +83,23 @@ class Target:
                 "progress": report,
             }
         _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder.resolve()), shared.json_file)
+        self._draw_contact_sheet()
         if shared.push_to_hub is not None:
             with stderr.doing(f"uploading to {shared.push_to_hub}"):
                 address = push.push_dataset(
                     self.folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
                 )
             stderr.print(f"Uploaded to {address}")
+
+    def _draw_contact_sheet(self) -> None:
+        """Draw images with their masks; a picture that cannot be written is no reason to fail after all the work."""
+        with stderr.doing("drawing a contact sheet"):
+            try:
+                sheet = contact_sheet.write_contact_sheet(self.folder)
+            except OSError as error:
+                stderr.insist(f"The contact sheet could not be written: {error.strerror or error}.")
+                return
+        stdout.print(f"Contact sheet of images with their masks, to look at before training: {sheet}")
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:

@@ -17,11 +17,13 @@ FORMAT_VERSION = 1
 """Raised when older readers could misread a new folder."""
 
 INFO_FILE = "dataset.json"
+CONTACT_SHEET = "contact-sheet.jpg"
+"""Picture of some images with their masks, which `prepare-data` draws."""
 DATASET_FOLDER = FolderKind(
     "prepared dataset",
     record=INFO_FILE,
     keys=frozenset({"format", "classes", "parts", "tool"}),
-    files=(INFO_FILE, "README.md", "data/train-*-of-*.parquet", "data/val-*-of-*.parquet"),
+    files=(INFO_FILE, "README.md", CONTACT_SHEET, "data/train-*-of-*.parquet", "data/val-*-of-*.parquet"),
 )
 
 Part = Literal["train", "val"]

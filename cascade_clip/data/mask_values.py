@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,26 @@ from numpy.typing import NDArray
 
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
+
+
+class UnknownValuesError(UserError):
+    """A mask holds values, or colours, that are no class.
+
+    Attributes:
+        values: All of them.
+        shown: What the message says of them.
+    """
+
+    def __init__(self, message: str = "", *, values: Sequence[str] = (), shown: str = "") -> None:
+        super().__init__(message)
+        self.values, self.shown = tuple(values), shown
+
+    @classmethod
+    def of(cls, where: str, what: str, values: Sequence[str], explanation: str) -> UnknownValuesError:
+        """Name at most five values of a mask, which messages call `where`, and say what to do."""
+        more = " ..." if len(values) > 5 else ""
+        shown = f"the {what}{'s' if values[1:] else ''} {', '.join(values[:5])}{more}"
+        return cls(f"{where} holds {shown}, which is no class: {explanation}", values=values, shown=shown)
 
 
 @dataclass(frozen=True)
@@ -70,12 +90,10 @@ def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, expla
         (H, W) uint8: class index, 255 = ignored.
 
     Raises:
-        UserError: The mask holds a value that has no label.
+        UnknownValuesError: The mask holds a value that has no label.
     """
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
-        shown = ", ".join(str(value) for value in wrong[:5]) + (" ..." if wrong.size > 5 else "")
-        values = "the value" if wrong.size == 1 else "the values"
-        raise UserError(f"{where} holds {values} {shown}, which is no class: {explanation}")
+        raise UnknownValuesError.of(where, "value", [str(value) for value in wrong], explanation)
     labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
     return labels

@@ -18,7 +18,7 @@ from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.preparation.masks import import_extra
-from cascade_clip.preparation.prepared_writer import refuse
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.source_files import files_below, read_lines
 from cascade_clip.preparation.source_tree import Entry
 
@@ -210,7 +210,7 @@ def _with_images(
         image = finder.find(name)
         one = str(_below(image.container, finder.folder).with_suffix(""))
         if one in found:
-            finder.problems.append(f'"{name}" is the image {image} a second time.')
+            finder.problems.append(Problem(f'"{name}" is the image {image} a second time.', name, (name, str(image))))
         found[one] = AnnotatedImage(image, tuple(regions[key]), size=(sizes or {}).get(key))
     finder.refuse_missing()
     return Annotations(classes, found, files=[annotations])
@@ -224,7 +224,7 @@ class _ImageFinder:
             raise UserError(f"The folder of images, {folder}, is not there.")
         self.folder = folder
         self._paths: dict[str, list[Path]] = {}
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         for path in sorted(files_below(folder)):
             if path.suffix.lower() in IMAGE_SUFFIXES and not set(not_below) & set(path.relative_to(folder).parts):
                 for key in {path.name, path.stem}:
@@ -241,7 +241,7 @@ class _ImageFinder:
         which = (
             f"is there more than once: {longest[0]}, {longest[1]}" if longest else f"is not in {self.folder} (--images)"
         )
-        self.problems.append(f'The image "{given}" {which}.')
+        self.problems.append(Problem(f'The image "{given}" {which}.', given, (given, *map(str, longest))))
         return Entry(self.folder / wanted, None, (0, 0))
 
     def refuse_missing(self) -> None:

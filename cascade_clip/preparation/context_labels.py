@@ -25,7 +25,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
 from cascade_clip.preparation.masks import import_extra, read_mat
-from cascade_clip.preparation.prepared_writer import refuse
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.source_tree import Entry
 
 Counts = str | tuple[int, ...]
@@ -199,23 +199,29 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
     return labels
 
 
-def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[str]:
+def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[Problem]:
     by_id = {image.image_id: image for image in content.images}
     counts = Counter([*stems, *(image.image_id for image in content.images)])
-    problems = [f"{file}: the image {which} is listed {count} times." for which, count in counts.items() if count > 1]
+    problems = [
+        Problem(f"{file}: the image {which} is listed {count} times.", str(which))
+        for which, count in counts.items()
+        if count > 1
+    ]
     for number, annotation in enumerate(content.annos_segmentation):
         image = by_id.get(annotation.image_id)
         height, width = annotation.segmentation.size
         if image and (height, width) != (image.height, image.width):
-            problems.append(
+            said = (
                 f"{file}: annos_segmentation[{number}] has {width} x {height} pixels, "
                 f"its image {image.file_name} {image.width} x {image.height}."
             )
+            problems.append(Problem(said, image.file_name))
     annotated = {annotation.image_id for annotation in content.annos_segmentation}
     strangers, bare = annotated - by_id.keys(), by_id.keys() - annotated
     if strangers and bare:
-        problems.append(
+        said = (
             f"{file}: annos_segmentation names {len(strangers)} images that are not in images ({min(strangers)}), "
             f"while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
         )
+        problems.append(Problem(said, ""))
     return problems

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.images import check_image, decode_label, mask_colours, orientation_of
 from cascade_clip.data.mask_orientation import fit_label
-from cascade_clip.data.mask_values import MaskValues
+from cascade_clip.data.mask_values import MaskValues, UnknownValuesError
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
@@ -92,11 +92,9 @@ class ColourMasks:
         place = np.searchsorted(codes, packed).clip(0, len(codes) - 1)
         unknown = codes[place] != packed
         if unknown.any():
-            shown = [f"#{code:06x}" for code in np.unique(packed[unknown])[:5]]
-            raise UserError(
-                f"{entry} has {np.count_nonzero(unknown)} pixels of no class, for example {', '.join(shown)}. "
-                "Add the colour to the colour table, or ignore it with --ignore '#rrggbb'."
-            )
+            found_colours = [f"#{code:06x}" for code in np.unique(packed[unknown])]
+            way_out = "add it to the colour table, or ignore it with --ignore '#rrggbb'."
+            raise UnknownValuesError.of(str(entry), "colour", found_colours, way_out)
         found: NDArray[np.uint8] = labels[place]
         return found
 

@@ -14,7 +14,8 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, MaskLoader
-from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives
 from cascade_clip.preparation.source_tree import Entry
@@ -71,12 +72,18 @@ def pair_files(
             f"{naming.title} is not complete in {places}: there are no {', no '.join(missing)}. "
             "Put the official zips there, or what they unpack to."
         )
-    problems = []
-    for part in PARTS:
-        mine, theirs = images[part], masks[part]
-        problems += [f"{mine[stem]} has no mask {naming.mask.format(stem)}." for stem in mine if stem not in theirs]
-        problems += [f"{theirs[stem]} has no image {naming.image.format(stem)}." for stem in theirs if stem not in mine]
-    refuse(problems)
+    refuse(
+        [
+            Problem(f"{mine[stem]} has no {what} {name.format(stem)}.", stem, (str(mine[stem]),))
+            for part in PARTS
+            for mine, theirs, what, name in (
+                (images[part], masks[part], "mask", naming.mask),
+                (masks[part], images[part], "image", naming.image),
+            )
+            for stem in mine
+            if stem not in theirs
+        ]
+    )
     if subset is None:
         check_counts(places, {part: len(images[part]) for part in PARTS}, published)
     return {

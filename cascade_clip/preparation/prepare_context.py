@@ -23,7 +23,8 @@ from cascade_clip.preparation.context_labels import (
     read_mat_label,
 )
 from cascade_clip.preparation.masks import MATLAB, ImageWithMask, MaskLoader, import_extra
-from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
@@ -213,7 +214,7 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
                 for part, file in zip(found, files, strict=True)
             }
             both = sorted(set(ids["train"]) & set(ids["val"]))
-            refuse([f"{files[0]} and {files[1]} both name the image {stem}." for stem in both])
+            refuse([Problem(f"{files[0]} and {files[1]} both name the image {stem}.", stem) for stem in both])
             return _Split(folder, ids, files)
     raise UserError(
         f"The split of PASCAL Context was not found in {voc.places}: train.txt and val.txt are neither in "
@@ -222,9 +223,13 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
 
 
 def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _ContextLabels) -> list[ImageSource]:
-    missing = [f"{voc.places}: {_IMAGES}/{stem}.jpg is missing." for stem in stems if stem not in voc.images]
-    missing += [f"{labels.where} has no label of the image {stem}." for stem in stems if stem not in labels.of]
-    refuse(missing)
+    missing = [
+        Problem(f"{voc.places}: {_IMAGES}/{stem}.jpg is missing.", stem) for stem in stems if stem not in voc.images
+    ]
+    missing += [
+        Problem(f"{labels.where} has no label of the image {stem}.", stem) for stem in stems if stem not in labels.of
+    ]
+    refuse(missing, images=len(stems))
     return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
 
 

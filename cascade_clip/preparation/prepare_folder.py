@@ -19,7 +19,8 @@ from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest, readable
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
 from cascade_clip.preparation.own_masks import mask_reader, options_of_masks, review_classes
-from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import describe_file, files_below, read_lines
 from cascade_clip.preparation.source_tree import Entry
@@ -141,13 +142,24 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
     key = max(_KEYS, key=lambda way: _matches(way, image_files, mask_files))
     images_of, masks_of = _by_key(key, image_files), _by_key(key, mask_files)
     problems = [
-        f"{' and '.join(map(str, same))} in {folder} have the same name; only the ending differs, or the folder."
+        Problem(
+            f"{' and '.join(map(str, same))} in {folder} have the same name; only the ending differs, or the folder.",
+            str(same[0]),
+            (" and ".join(map(str, same)),),
+        )
         for folder, files in ((images, images_of), (masks, masks_of))
         for same in files.values()
         if len(same) > 1
     ]
-    problems += [f"{images / path} has no mask in {masks}." for path in image_files if key(path) not in masks_of]
-    problems += [f"{masks / path} has no image in {images}." for path in mask_files if key(path) not in images_of]
+    problems += [
+        Problem(f"{mine / path} has no {what} in {theirs}.", str(path))
+        for mine, files, theirs, partners, what in (
+            (images, image_files, masks, masks_of, "mask"),
+            (masks, mask_files, images, images_of, "image"),
+        )
+        for path in files
+        if key(path) not in partners
+    ]
     refuse(problems)
     return {
         readable(_with_folders(path)): ImageWithMask(Entry.of(images / path), Entry.of(masks / masks_of[key(path)][0]))
@@ -234,11 +246,12 @@ def choose_parts(
         drawn = set(np.random.default_rng(seed).permutation(len(ids))[:count].tolist())
         chosen = [name for index, name in enumerate(ids) if index in drawn]
         return {"train": [name for index, name in enumerate(ids) if index not in drawn], "val": chosen}
-    problems: list[str] = []
+    problems: list[Problem] = []
     train = _read_ids(train_list, ids, problems) if train_list else None
     val = _read_ids(val_list, ids, problems) if val_list else None
     both = sorted(set(train or ()) & set(val or ()))
-    refuse([*problems, *(f'"{name}" is in both lists, for training and for validation.' for name in both)])
+    problems += [Problem(f'"{name}" is in both lists, for training and for validation.', name) for name in both]
+    refuse(problems)
     listed = {*(train or ()), *(val or ())}
     rest = [name for name in ids if name not in listed]
     if train is None and not rest:
@@ -257,7 +270,7 @@ def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]] | None:
     return parts if all(parts.values()) else None
 
 
-def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
+def _read_ids(path: Path, ids: Sequence[str], problems: list[Problem]) -> list[str]:
     """Read a list; what is wrong with it is added to the problems."""
     # Ids by themselves, and by file name alone where that is unique.
     names = Counter(name.rpartition("/")[2] for name in ids)
@@ -265,7 +278,7 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
     every, found = set(ids), dict[str, None]()
     lines = [line for line in read_lines(path, "list of images") if line]
     if not lines:
-        problems.append(f"{path}: the list is empty; write the names of images into it, one a line.")
+        problems.append(Problem(f"{path}: the list is empty; write the names of images into it, one a line.", ""))
     for line in lines:
         entry = PurePosixPath(line.replace("\\", "/"))
         bare = str(entry.with_suffix("")) if entry.suffix.lower() in IMAGE_SUFFIXES else str(entry)
@@ -274,9 +287,10 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[str]) -> list[str]:
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
         name = known.get(bare) or next((end for end in ends if end in every), None)
         if name is None:
-            problems.append(f'{path}: "{line}" is none of the images.{closest(bare, known)}')
+            near = closest(bare, known)
+            problems.append(Problem(f'{path}: "{line}" is none of the images.{near}', line, (f'"{line}"', near)))
         elif name in found:
-            problems.append(f'{path}: "{line}" is listed more than once.')
+            problems.append(Problem(f'{path}: "{line}" is listed more than once.', line))
         else:
             found[name] = None
     return list(found)

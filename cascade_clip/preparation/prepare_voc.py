@@ -15,7 +15,8 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.masks import MATLAB, ImageWithMask, IndexMasks, MaskLoader, import_extra, read_mat
-from cascade_clip.preparation.prepared_writer import WriteOptions, refuse, write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
@@ -214,13 +215,13 @@ def _image_sources(
     own = {*voc.ids["train"], *voc.ids["val"]}
     added = {stem: mask for stem, mask in (additions.masks if additions else {}).items() if stem not in own}
     masks = added | voc.masks
-    problems: list[str] = []
+    problems: list[Problem] = []
     for stem in (stem for stems in chosen.values() for stem in stems):
         if stem not in images:
-            problems.append(f"{_IMAGES}/{stem}.jpg is missing in {voc.places}.")
+            problems.append(Problem(f"{_IMAGES}/{stem}.jpg is missing in {voc.places}.", stem))
         if stem not in masks:
             where = f"{_MASKS}/{stem}.png is missing in {voc.places}" if stem in own else f"{stem} has no mask of SBD"
-            problems.append(f"{where}.")
+            problems.append(Problem(f"{where}.", stem))
     refuse(problems)
     return {
         part: [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]

@@ -33,6 +33,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
+from cascade_clip.preparation.problems import refuse
 from cascade_clip.preparation.remarks import Remarks, listed, merge_remarks, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
@@ -52,7 +53,6 @@ class WriteOptions(TypedDict, total=False):
 _FINGERPRINT_FILE = "preparing.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EFBIG, errno.ENAMETOOLONG}
-_PROBLEMS_SHOWN = 10
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def write_prepared(
 
     Raises:
         UserError: `output` is taken, or another process prepares it; class names or ids are repeated; `load` refused
-            images (the first ten and the count, nothing is written); the disk is full (finished shards stay for a
+            images (see `refuse`; nothing is written); the disk is full (finished shards stay for a
             second start).
     """
     classes = tuple(classes)
@@ -125,7 +125,8 @@ def write_prepared(
             if progress:
                 progress(done, sum(map(len, parts.values())), job.path.name)
         with _nothing_left_of(working):
-            refuse(sorted(problem for report in reports.values() for problem in report.problems))
+            found = sorted(problem for report in reports.values() for problem in report.problems)
+            refuse(found, images=sum(map(len, parts.values())))
         info = DatasetInfo(
             name=name,
             classes=classes,
@@ -218,21 +219,6 @@ def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader
         )
         for index in range(count)
     ]
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raise one UserError for all that is wrong with a source, if anything is.
-
-    Args:
-        problems: Whole sentences; the error has their count and the first ten.
-    """
-    if not problems:
-        return
-    count = "One problem was" if len(problems) == 1 else f"{len(problems)} problems were"
-    lines = [f"{count} found; nothing was written:", *(f"  {problem}" for problem in problems[:_PROBLEMS_SHOWN])]
-    if len(problems) > _PROBLEMS_SHOWN:
-        lines.append(f"  and {len(problems) - _PROBLEMS_SHOWN} more.")
-    raise UserError("\n".join(lines))
 
 
 def _part_info(

@@ -22,6 +22,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
+from cascade_clip.preparation.problems import Problem
 from cascade_clip.preparation.remarks import Remark, Remarks, merge_remarks
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
@@ -79,8 +80,8 @@ class ShardReport:
     smallest: tuple[int, int] | None = None
     """Size (height, width) of the image of the smallest area; None: no image."""
     largest: tuple[int, int] | None = None
-    problems: list[str] = field(default_factory=list)
-    """A sentence for each image that was refused; if there is any, the shard was not written."""
+    problems: list[Problem] = field(default_factory=list)
+    """One for each image that was refused; if there is any, the shard was not written."""
     remarks: Remarks = field(default_factory=dict)
 
     def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
@@ -190,7 +191,9 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
             present = np.flatnonzero(pixels[:IGNORED]).tolist()
             _check_indices(image, present, job.class_count)
         except UserError as error:
-            report.problems.append(str(error))
+            files = (getattr(image.payload, name, None) for name in ("image", "mask"))
+            names = [f'"{image.id}"', *(str(file) for file in files if file is not None)]
+            report.problems.append(Problem.of_image(error, image.id, names))
             continue
         report.add((label.shape[0], label.shape[1]), pixels)
         merge_remarks(report.remarks, remarks)
@@ -207,7 +210,7 @@ def _check_indices(image: ImageSource, present: Sequence[int], class_count: int)
     outside = [value for value in present if value >= class_count]
     if outside:
         raise UserError(
-            f"The label of {image.id} holds the index {', '.join(map(str, outside))}, "
+            f'The label of "{image.id}" holds the index {", ".join(map(str, outside))}, '
             f"but there are {class_count} classes (0 to {class_count - 1}; 255 = ignored)."
         )
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour
+
+if TYPE_CHECKING:  # preparing a dataset, whose contact sheet is drawn with this, does without PyTorch
+    from cascade_clip.inference.segmentation import Segmentation
 
 SMALLEST, LARGEST = 800, 4096
 """Range of the longer side of an overlay: large enough for a legible legend, small enough for a sensible file."""
 WIDE = 2.0
 """Pictures at least this many times as wide as high have their legend below."""
-DARKEST, BRIGHTEST = 70, 225
+DARKEST, BRIGHTEST = 50, 235
 """Range of the photo under the colours: on black or on white, different colours would look alike."""
-STRENGTH = 0.6
+STRENGTH = 0.5
 """Weight of the class colour against the image."""
 MOST_ROWS_BELOW = 6
 LONGEST_NAME = 13
@@ -131,7 +133,7 @@ def _borders(labels: NDArray[np.int64], thickness: float) -> Image.Image:
 class _Style:
     """Sizes of a legend in pixels; all follow from the font's."""
 
-    def __init__(self, font_size: int) -> None:
+    def __init__(self, font_size: int, entries: Sequence[LegendEntry]) -> None:
         self.font = ImageFont.load_default(font_size)
         self.line = round(font_size * 1.25)
         self.swatch = round(font_size * 1.1)
@@ -139,13 +141,14 @@ class _Style:
         self.margin = round(font_size * 1.2)
         self.row_gap = round(font_size * 0.45)
         self.name_width = font_size * LONGEST_NAME
-        self.share_width = max(self.width("100.0 %"), self.width("< 0.1 %"))
+        shares = any(entry.share is not None for entry in entries)
+        self.share_width = max(self.width("100.0 %"), self.width("< 0.1 %")) + 2 * self.gap if shares else 0
 
     def width(self, text: str) -> int:
         return round(self.font.getlength(text))
 
     def row_width(self, text_width: int) -> int:
-        return self.swatch + self.gap + text_width + 2 * self.gap + self.share_width
+        return self.swatch + self.gap + text_width + self.share_width
 
 
 def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -> Image.Image:
@@ -159,7 +162,7 @@ def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -
     Returns:
         An RGB panel as wide as its names need.
     """
-    style = _Style(font_size)
+    style = _Style(font_size, entries)
     names = [wrapped(entry.name, style.name_width, style.font, lines=2) for entry in entries]
     tops = list(accumulate((len(lines) * style.line + style.row_gap for lines in names), initial=0))
     space = height - 2 * style.margin
@@ -175,15 +178,17 @@ def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -
     return panel
 
 
-def legend_below(entries: Sequence[LegendEntry], width: int, font_size: int) -> Image.Image:
-    """Draw the legend as a grid of a given width and at most six rows; the arguments are those of `legend_beside`."""
-    style = _Style(font_size)
+def legend_below(
+    entries: Sequence[LegendEntry], width: int, font_size: int, *, most_rows: int = MOST_ROWS_BELOW
+) -> Image.Image:
+    """Draw the legend as a grid of a given width and at most so many rows; else as `legend_beside`."""
+    style = _Style(font_size, entries)
     available = width - 2 * style.margin
     widest = max((style.width(entry.name) for entry in entries), default=0)
     text_width = max(min(widest, style.name_width, available - style.row_width(0)), style.width("+ 100 more"))
     column_width = style.row_width(text_width) + 2 * style.gap
     columns = max(1, (available + 2 * style.gap) // column_width)
-    places = columns * MOST_ROWS_BELOW
+    places = columns * most_rows
     if len(entries) > places:
         entries = _with_rest(entries, places - 1)
     rows = -(-len(entries) // columns)

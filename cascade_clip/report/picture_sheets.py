@@ -9,32 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import image_result
-from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.labels import IGNORED, LabelMap
-from cascade_clip.report.overlay import (
-    LegendEntry,
-    coloured_image,
-    fitted_size,
-    legend_below,
-    render_overlay,
-    stacked,
-    wrapped,
-)
-from cascade_clip.report.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour
+from cascade_clip.report.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.report.palette import NOT_COUNTED, RIGHT, WRONG, Colour
+from cascade_clip.report.picture_grid import comparison_sheet, legend_of
 
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""
-LEGEND_FONT = 18
-CELL_HEIGHT = 360
-MARGIN = 16
-HEADING = 30
 STATES: tuple[tuple[str, Colour], ...] = (("right", RIGHT), ("wrong", WRONG), ("ignored", NOT_COUNTED))
 """What a pixel can be, and its colour."""
 Predict = Callable[[NDArray[np.uint8]], LabelMap]
@@ -143,17 +131,16 @@ def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = (
         An RGB picture.
     """
     classes = dict(pair for one in pictured for pair in one.classes)
-    sheet = comparison_sheet(
-        ["image", "label", "prediction", "errors"],
-        [(one.image, one.label, one.prediction, one.errors) for one in pictured],
-        [one.caption for one in pictured],
-    )
     named = [LegendEntry(f"{name} *" if name in unseen else name, None, colour) for name, colour in classes.items()]
     states = [LegendEntry(name, None, colour) for name, colour in STATES]
     if any(name in unseen for name in classes):
         states.append(LegendEntry("* unseen class", None, None))
-    # In a panel of their own: of many classes only the first ones fit.
-    return stacked([sheet, *(legend_below(entries, sheet.width, LEGEND_FONT) for entries in (named, states))])
+    return comparison_sheet(
+        ["image", "label", "prediction", "errors"],
+        [(one.image, one.label, one.prediction, one.errors) for one in pictured],
+        [[one.caption] for one in pictured],
+        legends=[named, states],
+    )
 
 
 def images_with_unseen_classes(dataset: PreparedDataset, split: Split, count: int = 4) -> tuple[int, ...]:
@@ -180,57 +167,16 @@ def compare_predictions(
     Raises:
         UserError: An image or its label cannot be read.
     """
-    names = tuple(f"{name} *" if name in split.unseen else name for name in split.class_names)
-    colours = split.colours
-
-    def overlay(image: NDArray[np.uint8], labels: LabelMap) -> Image.Image:
-        shares = Segmentation(labels, np.zeros(labels.shape, np.float32), names).summary()
-        legend = [LegendEntry(share.name, share.share, colours[share.index]) for share in shares]
-        return render_overlay(image, labels, colours, legend)
-
-    rows = []
+    rows, pixels = [], np.zeros(len(split.classes), np.int64)
     for index in indices:
         record = dataset.read("val", index)
         image, label = open_image(record.image_bytes), decode_label(record.label_bytes)
+        size = fitted_size(image, SHORTEST_SIDE, LONGEST_SIDE)
         label_maps = [label, *(predict(image) for predict in models.values())]
-        rows.append([Image.fromarray(image), *(overlay(image, labels) for labels in label_maps)])
-    return comparison_sheet(["image", "label (* unseen class)", *models], rows)
-
-
-def comparison_sheet(
-    headings: Sequence[str], rows: Sequence[Sequence[Image.Image]], captions: Sequence[str] = ()
-) -> Image.Image:
-    """Lay pictures out in a grid under headings.
-
-    Args:
-        headings: One a column.
-        rows: Pictures of any size, as many as headings in each row; each is brought to one height.
-        captions: A line below each row, shortened to the width of the sheet. Empty: no lines.
-
-    Returns:
-        An RGB picture.
-    """
-    cells = [[_at_height(picture) for picture in row] for row in rows]
-    font = ImageFont.load_default(HEADING * 2 // 3)
-    columns = zip(headings, zip(*cells, strict=True), strict=True)
-    widths = [max(round(font.getlength(heading)), *(cell.width for cell in column)) for heading, column in columns]
-    row_height = CELL_HEIGHT + MARGIN + (HEADING if captions else 0)
-    size = (sum(widths) + MARGIN * (len(widths) + 1), HEADING + MARGIN + len(cells) * row_height)
-    sheet = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(sheet)
-    lefts = [MARGIN * (column + 1) + sum(widths[:column]) for column in range(len(widths))]
-    tops = [HEADING + MARGIN + number * row_height for number in range(len(cells))]
-    for left, heading in zip(lefts, headings, strict=True):
-        draw.text((left, MARGIN // 2), heading, fill=INK, font=font)
-    for top, row in zip(tops, cells, strict=True):
-        for left, cell in zip(lefts, row, strict=True):
-            sheet.paste(cell, (left, top))
-    for top, caption in zip(tops, captions, strict=False):
-        line = wrapped(caption, sheet.width - 2 * MARGIN, font, lines=1)[0]
-        draw.text((MARGIN, top + CELL_HEIGHT + MARGIN // 4), line, fill=PALE_INK, font=font)
-    return sheet
-
-
-def _at_height(picture: Image.Image) -> Image.Image:
-    size = (max(1, round(picture.width * CELL_HEIGHT / picture.height)), CELL_HEIGHT)
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        rows.append(
+            [Image.fromarray(image), *(coloured_image(image, each, split.colours, size) for each in label_maps)]
+        )
+        for each in label_maps:
+            pixels += np.bincount(each[each != IGNORED], minlength=len(pixels))
+    legend = legend_of(split.class_names, split.colours, pixels, split.unseen)
+    return comparison_sheet(["image", "label (* unseen class)", *models], rows, legends=[legend])

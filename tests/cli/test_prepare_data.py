@@ -50,6 +50,36 @@ def test_folder_reports_pairs_sizes_and_pixels(
     assert PreparedDataset.open(tmp_path / "mine").name == "mine"
 
 
+def test_a_contact_sheet_is_drawn_and_told_and_replaced_with_the_dataset(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--quiet"]
+    sheet = tmp_path / "mine" / "contact-sheet.jpg"
+    assert _run(*command) == 0
+    assert f"Contact sheet of images with their masks, to look at before training: {sheet}" in capsys.readouterr().out
+    first = sheet.read_bytes()
+    (tmp_path / "mine" / "notes.txt").write_text("my own")
+    Image.new("RGB", (4, 3), (250, 0, 0)).save(source / "images" / "p0.jpg")
+    assert _run(*command) == 2
+    assert sheet.read_bytes() == first
+    assert _run(*command, "--overwrite") == 0
+    assert sheet.read_bytes() != first
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "README.md", "contact-sheet.jpg", "data", "dataset.json", "notes.txt"
+    ]  # fmt: skip
+
+
+def test_a_contact_sheet_that_cannot_be_written_is_told_and_no_failure(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cascade_clip.report.contact_sheet.write_contact_sheet", refuse)
+    assert _run("folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--quiet") == 0
+    assert "The contact sheet could not be written: No space left on device." in capsys.readouterr().err
+
+
 def test_values_of_the_classes_are_given_in_order(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

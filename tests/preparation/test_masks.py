@@ -49,7 +49,7 @@ def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -
     mask = _mask(tmp_path, pixels)
     colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)
     assert ColourMasks(colours, ignore=frozenset({(0, 0, 0), white}))(mask).tolist() == [[1, 0, 255, 255, 255]]
-    with pytest.raises(UserError, match=r"mask\.png has 2 pixels of no class, for example #ffffff"):
+    with pytest.raises(UserError, match=r"mask\.png holds the colour #ffffff, which is no class"):
         ColourMasks(colours, ignore=frozenset({(0, 0, 0)}))(mask)
 
 

@@ -198,9 +198,9 @@ def test_missing_and_left_over_masks_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         pair_files(images, masks)
     assert str(caught.value).splitlines() == [
-        "3 problems were found; nothing was written:",
+        "3 problems were found, of 2 kinds; nothing was written:",
         f"  {images / 'b.jpg'} has no mask in {masks}.",
-        f"  {images / 'c.jpg'} has no mask in {masks}.",
+        "    The same in 1 more: c.jpg.",
         f"  {masks / 'd.png'} has no image in {images}.",
     ]
 

@@ -212,15 +212,16 @@ def _refuse(sample: ImageSource) -> tuple[bytes, np.ndarray]:
 def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         write(tmp_path / "out", files, load=_refuse)
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "70 problems were found; nothing was written:"
-    assert lines[1:11] == [f"  {index:02d} is broken." for index in range(10)]
-    assert lines[11:] == ["  and 60 more."]
+    assert str(caught.value).splitlines() == [
+        "70 problems were found, of one kind; nothing was written:",
+        "  00 is broken.",
+        "    The same in all 70 images, for example 01, 02, 03.",
+    ]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"The label of 00 holds the index 1, but there are 1 classes"):
+    with pytest.raises(UserError, match=r'The label of "00" holds the index 1, but there are 1 classes'):
         write(tmp_path / "out", files, classes=["a"])
 
 

@@ -1,0 +1,119 @@
+"""A contact sheet of a prepared dataset: images beside their masks, so that mistakes are seen before training."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Collection, Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from cascade_clip.data.catalogue import split_for_dataset_folder
+from cascade_clip.data.dataset_info import CONTACT_SHEET, Part
+from cascade_clip.data.images import decode_label, open_image
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.files import write_files
+from cascade_clip.labels import IGNORED
+from cascade_clip.report.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.report.palette import PAPER
+from cascade_clip.report.picture_grid import CELL_HEIGHT, comparison_sheet, legend_of
+
+SHOWN, OF_VAL = 12, 4
+"""Images on the sheet, and how many of them are of the part "val"."""
+PAIRS_A_ROW = 2
+_SHARDS_LOOKED_AT = 16
+_QUALITY = 85
+
+
+def write_contact_sheet(folder: Path) -> Path:
+    """Draw images of a prepared dataset and their masks, in the colours of its classes, into `contact-sheet.jpg`.
+
+    Args:
+        folder: A prepared dataset whose shards are on the disk.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        UserError: The dataset or an image cannot be read.
+        OSError: The picture cannot be written.
+    """
+    encoded = io.BytesIO()
+    contact_sheet(PreparedDataset.open(folder)).save(encoded, "JPEG", quality=_QUALITY)
+    write_files({folder / CONTACT_SHEET: encoded.getvalue()})
+    return folder / CONTACT_SHEET
+
+
+def contact_sheet(dataset: PreparedDataset) -> Image.Image:
+    """Draw the images that `chosen_images` gives, with a legend of all classes in them; an RGB picture."""
+    split = split_for_dataset_folder(dataset.folder)
+    pictures: list[Image.Image] = []
+    captions, pixels = [], np.zeros(256, np.int64)
+    for part, index in chosen_images(dataset):
+        record = dataset.read(part, index)
+        image, label = open_image(record.image_bytes), decode_label(record.label_bytes)
+        size = fitted_size(image, CELL_HEIGHT, 2 * CELL_HEIGHT)
+        pictures += [Image.fromarray(image).resize(size), coloured_image(image, label, split.colours, size)]
+        captions.append(f"{part}  ·  {record.id}")
+        pixels += np.bincount(label.ravel(), minlength=256)
+    legend = legend_of(split.class_names, split.colours, pixels[: len(split.classes)])
+    if pixels[IGNORED]:
+        legend.append(LegendEntry("grey photo: ignored", None, None))
+    pairs_a_row = min(PAIRS_A_ROW, len(captions))
+    blank = Image.new("RGB", (1, 1), PAPER)
+    while len(pictures) % (2 * pairs_a_row):
+        pictures.append(blank)
+        captions += [""] * (len(pictures) // 2 - len(captions))
+    return comparison_sheet(
+        ["image", "mask"] * pairs_a_row,
+        [pictures[at : at + 2 * pairs_a_row] for at in range(0, len(pictures), 2 * pairs_a_row)],
+        [captions[at : at + pairs_a_row] for at in range(0, len(captions), pairs_a_row)],
+        legends=[legend],
+    )
+
+
+def chosen_images(dataset: PreparedDataset) -> list[tuple[Part, int]]:
+    """Part and index of at most 12 images that show as many classes as possible; always the same ones.
+
+    Of a large dataset only 16 shards of each part are looked at.
+    """
+    counts = {"train": dataset.count("train"), "val": dataset.count("val")}
+    of_val = min(counts["val"], max(OF_VAL, SHOWN - counts["train"]))
+    covered: set[int] = set()
+    return [
+        *(("train", index) for index in _covering(_present(dataset, "train"), SHOWN - of_val, covered)),
+        *(("val", index) for index in _covering(_present(dataset, "val"), of_val, covered)),
+    ]
+
+
+def _covering(present: Mapping[int, Collection[int]], count: int, covered: set[int]) -> list[int]:
+    """Choose images one after the other, each with the most classes that are in none before; adds to `covered`."""
+    left = list(present)
+    random.Random(0).shuffle(left)
+    chosen: list[int] = []
+    while left and len(chosen) < count:
+        best = max(left, key=lambda index: len(set(present[index]) - covered))
+        if covered.issuperset(present[best]):
+            covered.clear()
+            best = max(left, key=lambda index: len(present[index]))
+        covered.update(present[best])
+        chosen.append(best)
+        left.remove(best)
+    return sorted(chosen)
+
+
+def _present(dataset: PreparedDataset, part: Part) -> dict[int, list[int]]:
+    """Classes in the label of each image of some shards, by index."""
+    content = dataset.info.parts.get(part)
+    shards = list(content.shards.items()) if content else []
+    starts = accumulate((shard.images for _, shard in shards), initial=0)
+    placed = list(zip(starts, shards, strict=False))
+    found: dict[int, list[int]] = {}
+    for start, (name, _) in placed[:: -(-len(placed) // _SHARDS_LOOKED_AT) or 1]:
+        classes = pq.read_table(dataset.folder / name, columns=["present"])["present"].to_pylist()
+        found |= dict(enumerate(classes, start))
+    return found

@@ -1,0 +1,83 @@
+"""The contact sheet of a prepared dataset."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cascade_clip.data.dataset_info import CONTACT_SHEET
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.shards import ImageSource
+from cascade_clip.report import picture_grid
+from cascade_clip.report.contact_sheet import SHOWN, chosen_images, write_contact_sheet
+from cascade_clip.report.picture_grid import CELL_HEIGHT
+
+COLOURS = [(index, 20 * index, 250 - 20 * index) for index in range(12)]
+
+
+def _load(sample: ImageSource) -> tuple[bytes, np.ndarray]:
+    """An image of the size and classes in the payload."""
+    (width, height), classes = sample.payload
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (128, 128, 128)).save(stream, "PNG")
+    columns = np.asarray(classes, np.uint8)[np.arange(width) * len(classes) // width]
+    return stream.getvalue(), np.tile(columns, (height, 1))
+
+
+def _dataset(folder: Path, train: list[list[int]], val: list[list[int]], size: tuple[int, int] = (24, 16)) -> Path:
+    parts = {
+        part: [ImageSource(f"{part}{index}", (size, classes)) for index, classes in enumerate(images)]
+        for part, images in (("train", train), ("val", val))
+    }
+    names = [f"class {index}" for index in range(12)]
+    write_prepared(folder, name="mine", classes=names, parts=parts, load=_load, colours=COLOURS)
+    return folder
+
+
+def test_the_chosen_images_show_every_class_and_are_always_the_same(tmp_path: Path) -> None:
+    common = [[0, 1]] * 40
+    dataset = PreparedDataset.open(_dataset(tmp_path / "a", [*common, [2, 3, 4], [5], *common], [*common, [6, 7]]))
+    chosen = chosen_images(dataset)
+    assert len(chosen) == len(set(chosen)) == SHOWN
+    assert [part for part, _ in chosen] == ["train"] * 8 + ["val"] * 4
+    assert {label for part, index in chosen for label in dataset.read(part, index).present} == set(range(8))
+    assert chosen_images(PreparedDataset.open(tmp_path / "a")) == chosen
+
+
+@pytest.mark.parametrize(("train", "val", "shown"), [(1, 0, 1), (3, 0, 3), (0, 2, 2), (2, 40, 12), (40, 1, 12)])
+def test_small_datasets_are_shown_as_far_as_they_go(tmp_path: Path, train: int, val: int, shown: int) -> None:
+    folder = _dataset(tmp_path / "a", [[1]] * train, [[255]] * val)
+    assert len(chosen_images(PreparedDataset.open(folder))) == shown
+    with Image.open(write_contact_sheet(folder)) as sheet:
+        assert sheet.format == "JPEG"
+        assert sheet.height > CELL_HEIGHT
+
+
+def test_masks_lie_over_images_in_the_colours_of_the_dataset_with_a_legend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legends: list[list[tuple[str, object]]] = []
+    draw = picture_grid.legend_below
+
+    def noted(entries, *shape, **options):
+        legends.append([(entry.name, entry.colour) for entry in entries])
+        return draw(entries, *shape, **options)
+
+    monkeypatch.setattr(picture_grid, "legend_below", noted)
+    folder = _dataset(tmp_path / "a", [[11, 11, 2, 255]], [])
+    with Image.open(write_contact_sheet(folder)) as sheet:
+        pixels = np.asarray(sheet).astype(int)
+    assert legends == [[("class 11", COLOURS[11]), ("class 2", COLOURS[2]), ("grey photo: ignored", None)]]
+    mask = pixels[100, 16 + 540 + 16 + 40]
+    assert np.abs(mask - (np.array(COLOURS[11]) + 143) / 2).max() < 12
+    assert folder / CONTACT_SHEET == write_contact_sheet(folder)
+
+
+def test_a_panorama_does_not_make_an_endless_sheet(tmp_path: Path) -> None:
+    with Image.open(write_contact_sheet(_dataset(tmp_path / "a", [[1], [2]], [[3]], size=(600, 8)))) as sheet:
+        assert sheet.width < 4 * 2 * CELL_HEIGHT + 100
