@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_clip.config.recipes import dump_toml, load_recipe
+from cascade_clip.config.recipes import changed_keys, dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
@@ -81,8 +81,7 @@ class Run:
     @property
     def resumes_at(self) -> int:
         """Steps that are done and saved."""
-        state = RunFolder(self.folder).latest_state()
-        return int(state.name.rpartition("-")[2]) if state is not None else 0
+        return RunFolder(self.folder).steps_kept
 
     def check(self) -> None:
         """Check that the folder is empty or holds this run.
@@ -181,14 +180,7 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 def _differences(found: Recipe, planned: Recipe) -> str:
     """The first keys in which two recipes differ, with both values."""
-    there, here = (_flat(recipe.model_dump(mode="json", exclude={"name", "paper"})) for recipe in (found, planned))
-    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys[:_DIFFERENCES_SHOWN]]
+    there, here = (recipe.model_dump(mode="json", exclude={"name", "paper"}) for recipe in (found, planned))
+    keys = changed_keys(there, here)
+    shown = [f"{key}: {old} there, {new} here" for key, (old, new) in keys.items()][:_DIFFERENCES_SHOWN]
     return "; ".join(shown) + (f"; {len(keys) - len(shown)} more" if len(keys) > len(shown) else "")
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

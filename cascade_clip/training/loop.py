@@ -24,6 +24,7 @@ from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.continuation import continue_run
 from cascade_clip.training.labelling import Labeller
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
@@ -158,8 +159,8 @@ class Trainer:
         train_step = self._prepare()
         if resume:
             self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
-            if self.accelerator.is_main_process:
-                self.run.forget_after(self.state.step)
+            continue_run(self.run, self.recipe, self.state, is_main_process=self.accelerator.is_main_process)
+            self._keep_half_way_model()
         with explained_loss():
             scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
         if not self.finished:
@@ -231,13 +232,17 @@ class Trainer:
         if self.watch is not None and self.accelerator.is_main_process:
             self.watch(report)
         # What belongs to a step is written before its state, which says that the step is done.
-        if step == config.iterations // 2 and self.accelerator.is_main_process:
-            self.model.save_pretrained(self.run.half_way_model)
+        self._keep_half_way_model()
         if save or scores is not None:
             self._picture(validated=scores is not None)
         if save:
             self.save_state()
         return scores
+
+    def _keep_half_way_model(self) -> None:
+        """Save the model where half of the recipe's steps are done, which a resumed run may have made another step."""
+        if 0 < self.state.step == self.recipe.train.iterations // 2 and self.accelerator.is_main_process:
+            self.model.save_pretrained(self.run.half_way_model)
 
     def _check_finite(self) -> None:
         """Refuse to keep weights that are worth nothing."""

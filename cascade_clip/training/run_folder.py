@@ -245,6 +245,24 @@ class RunFolder:
             )
         return load_recipe(str(self.recipe_file), stored=True)
 
+    def record_changes(self, recipe: Recipe, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
+        """Write the recipe of a run that goes on with other values, and under `changes` of environment.json which.
+
+        Args:
+            recipe: The recipe from here on.
+            step: Steps done before.
+            changed: Values before and now, by key.
+        """
+        record, begun = (
+            {"step": step, "changed": {key: list(values) for key, values in changed.items()}},
+            self._begun_with(),
+        )
+        contents = {self.recipe_file: dump_toml(recipe).encode()}
+        if begun and record not in begun.get("changes", []):
+            begun["changes"] = [*begun.get("changes", []), record]
+            contents[self.environment_file] = json_text(begun).encode()
+        write_files(contents)
+
     def log(self, values: Mapping[str, Any]) -> None:
         """Append a line to the metrics."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
@@ -289,6 +307,12 @@ class RunFolder:
         """The newest complete state; None before the first."""
         saved = self.saved_states()
         return saved[-1] if saved else None
+
+    @property
+    def steps_kept(self) -> int:
+        """Steps that are done and saved, from which the run is resumed."""
+        newest = self.latest_state()
+        return 0 if newest is None else int(newest.name.rpartition("-")[2])
 
     def prune_states(self) -> None:
         """Keep the newest states."""

@@ -61,6 +61,7 @@ def train(
     watch: Watch | None = None,
     steps: int | None = None,
     on_step: OnStep | None = None,
+    changes: Sequence[str] = (),
 ) -> TrainingResult:
     """Train a model on the classes of a split that have labels, and score it on the validation images.
 
@@ -86,14 +87,18 @@ def train(
             learning rate still follows `recipe.train.iterations`, which is when the run is finished. None: no limit.
         on_step: Called in every process with the number of steps done, right after the weights were changed and before
             anything is logged, validated or saved.
+        changes: With `resume`, other values from here on, `section.key=value` each, for keys in
+            `cascade_clip.training.state.CHANGEABLE`. `train.iterations=N` prolongs the run, also a finished one: from
+            the next step on the learning rate is that of a run of N steps, so that it rises again.
 
     Returns:
         Scores, and where the run and its model lie.
 
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
-            resume, a recipe that does not fit CLIP or the dataset, a loss that is not finite, a killed loader process
-            or a full disk. Nothing is written where the mistake is found before the first step.
+            resume, a change that a run does not take, a recipe that does not fit CLIP or the dataset, a loss that is
+            not finite, a killed loader process or a full disk. Nothing is written where the mistake is found before
+            the first step.
         KeyboardInterrupt: Ctrl-C, once the step is finished and its state saved; at once when it comes again.
 
     Example:
@@ -113,6 +118,7 @@ def train(
             overwrite=overwrite,
             track=track,
             watch=watch,
+            changes=changes,
         )
         try:
             with interruption_after_step() as interruption:

@@ -28,6 +28,7 @@ from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import check_memory, resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
+from cascade_clip.training.continuation import recipe_to_continue
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer, Validation
 from cascade_clip.training.meter import Watch
@@ -100,6 +101,7 @@ def start_training(
     overwrite: bool = False,
     track: str | None = None,
     watch: Watch | None = None,
+    changes: Sequence[str] = (),
 ) -> Trainer:
     """Check everything that can be wrong, then make the run folder and return a trainer; `train` also runs it.
 
@@ -107,7 +109,9 @@ def start_training(
     """
     run = RunFolder(output)
     if resume:
-        recipe = run.recipe()
+        recipe = recipe_to_continue(run, changes)
+    elif changes:
+        raise UserError("Changes are for a run that is continued, with resume=True: put them on the recipe instead.")
     if not isinstance(recipe, Recipe | None):
         raise UserError(f"The recipe is a Recipe, see load_recipe; got {type(recipe).__name__}.")
     if recipe is None:
