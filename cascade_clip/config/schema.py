@@ -250,8 +250,9 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
     then draws other masks, so that weights differ from those of a run without it."""
-    workers: Annotated[Integer, Field(ge=0, le=1024)] = 4
-    """Processes that read and augment images, each training process."""
+    workers: Annotated[Integer, Field(ge=0, le=1024)] | None = None
+    """Processes that read and augment images, each training process; 0: none beside it. Unset: one for each core that
+    it may use, at most eight. They change no sample."""
     validate_every: Annotated[Integer, Field(ge=0)] = 0
     """Steps between validations; 0: only after the last step (the released code never validates)."""
     validate_images: Annotated[Integer, Field(ge=0)] = 0

@@ -19,6 +19,7 @@ FIGURES = ("miou_seen", "miou_unseen", "hiou", "pixel_accuracy")
 Figures = dict[str, float | None]
 """A value for each of `FIGURES`; None: the figure does not exist, for example unseen mIoU without unseen classes."""
 _DIFFERENCES_SHOWN = 3
+_NO_SETTINGS: Any = {"name": True, "paper": True, "train": {"workers"}}
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ class Run:
 
 
 def settings_of(recipe: Recipe | None) -> str:
-    """Everything that decides a run's figures, as text: the recipe without its name and the paper's row."""
-    return recipe.model_dump_json(exclude={"name", "paper"}) if recipe is not None else ""
+    """Everything that decides a run's figures, as text: no name, no row of the paper, no number of loader processes."""
+    return recipe.model_dump_json(exclude=_NO_SETTINGS) if recipe is not None else ""
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
@@ -180,7 +181,7 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 def _differences(found: Recipe, planned: Recipe) -> str:
     """The first keys in which two recipes differ, with both values."""
-    there, here = (recipe.model_dump(mode="json", exclude={"name", "paper"}) for recipe in (found, planned))
+    there, here = (recipe.model_dump(mode="json", exclude=_NO_SETTINGS) for recipe in (found, planned))
     keys = changed_keys(there, here)
     shown = [f"{key}: {old} there, {new} here" for key, (old, new) in keys.items()][:_DIFFERENCES_SHOWN]
     return "; ".join(shown) + (f"; {len(keys) - len(shown)} more" if len(keys) > len(shown) else "")

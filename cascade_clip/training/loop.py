@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.loader_processes import explained_loss
+from cascade_clip.data.loader_processes import explained_loss, processes_by_default
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
@@ -104,6 +105,12 @@ class Trainer:
     def recipe(self) -> Recipe:
         """The run's recipe."""
         return self.model.recipe
+
+    @property
+    def loader_processes(self) -> int:
+        """Processes that load images for this one."""
+        given, world = self.recipe.train.workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return processes_by_default(world) if given is None else given
 
     @property
     def finished(self) -> bool:
@@ -274,7 +281,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             micro_batch=config.micro_batch,
-            workers=config.workers,
+            workers=self.loader_processes,
         )
 
     def _batches(self, stop: int) -> Iterator[list[TrainSample]]:

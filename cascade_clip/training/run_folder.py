@@ -76,6 +76,7 @@ class RunFolder:
         dataset: Path,
         split: Split,
         *,
+        loader_processes: int = 0,
         overwrite: bool = False,
         before: Callable[[], None] | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class RunFolder:
             recipe: The resolved recipe.
             dataset: Folder of the dataset, whose `dataset.json` is recorded.
             split: The classes, which are recorded too.
+            loader_processes: How many a training process has, recorded too.
             overwrite: Replace a run in the folder.
             before: Writes what else belongs to the start.
 
@@ -101,7 +103,7 @@ class RunFolder:
             self._move_aside()
         elif self.folder.exists():
             self._clear_interrupted_start()
-        environment = json_text(_environment(dataset, split))
+        environment = json_text(_environment(dataset, split) | {"loader_processes": loader_processes})
         write_files({self.environment_file: environment.encode(), self.metrics_file: b""})
         if before is not None:
             before()

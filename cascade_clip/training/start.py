@@ -144,7 +144,14 @@ def start_training(
         try:
             if not resume:
                 _check_inputs_elsewhere(output, recipe, data)
-                run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
+                run.start(
+                    model.recipe,
+                    data.folder,
+                    data.split,
+                    loader_processes=trainer.loader_processes,
+                    overwrite=overwrite,
+                    before=keep_start,
+                )
             else:
                 run.drop_interrupted()
                 if keep_start is not None and not (run.start_model / CONFIG).is_file():
