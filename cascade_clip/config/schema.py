@@ -258,8 +258,8 @@ class TrainConfig(Section):
     validate_images: Annotated[Integer, Field(ge=0)] = 0
     """Images of each validation, spread over the set; 0: all of them."""
     pictures: Annotated[Integer, Field(ge=0)] = 4
-    """Validation images, always the same, whose predictions each validation pictures beside their labels; 0: none, and
-    no curves either. They change no weight and no random draw."""
+    """Validation images, always the same, whose predictions each validation pictures beside their labels, and every
+    three minutes between them; 0: none, and no curves either. They change no weight and no random draw."""
     save_every: PositiveInt = 1000
     """Steps between saved states that `--resume` continues from."""
     log_every: PositiveInt = 50

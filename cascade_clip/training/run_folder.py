@@ -30,6 +30,8 @@ from cascade_clip.files import cache_folder, json_text, write_files
 
 logger = logging.getLogger(__name__)
 STATES_KEPT = 2
+LATEST_SHEET = "latest.jpg"
+"""Of the pictures that were drawn because the last ones were old; the next of these replaces it."""
 _OWN_ENTRIES = {
     *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
     *("model", "model-half", "model-best", "model-start"),
@@ -47,7 +49,7 @@ class RunFolder:
         recipe_file: The fully resolved recipe.
         environment_file: Versions, hardware, command, and what the run began with.
         metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
-        pictures: Curves of the metrics, and sheets of validation images.
+        pictures: Curves of the metrics, a sheet of validation images for each validation, and the latest between them.
         model: The checkpoint after the last step.
         best_model: The checkpoint of the best validation, judged on seen classes.
         half_way_model: The checkpoint after half of the steps, from which released self-training starts (SPEC section

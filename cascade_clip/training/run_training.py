@@ -15,6 +15,7 @@ from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
+from cascade_clip.progress import Doing, unheard
 from cascade_clip.training.full_disk import explained_full_disk
 from cascade_clip.training.interruption import interruption_after_step
 from cascade_clip.training.loop import OnStep
@@ -59,6 +60,7 @@ def train(
     overwrite: bool = False,
     track: str | None = None,
     watch: Watch | None = None,
+    doing: Doing = unheard,
     steps: int | None = None,
     on_step: OnStep | None = None,
     changes: Sequence[str] = (),
@@ -83,6 +85,7 @@ def train(
         overwrite: Replace the run that lies in `output`.
         track: An experiment tracker that Accelerate knows, one of `cascade_clip.training.start.TRACKERS`.
         watch: Called on the main process after every step with a `TrainReport`: loss, rate, speed, scores.
+        doing: Called on every process with what is done where that is no step: "loading CLIP ViT-B-16-quickgelu".
         steps: Stop after so many steps of this call and save the state, so that `resume` continues from there. The
             learning rate still follows `recipe.train.iterations`, which is when the run is finished. None: no limit.
         on_step: Called in every process with the number of steps done, right after the weights were changed and before
@@ -118,6 +121,7 @@ def train(
             overwrite=overwrite,
             track=track,
             watch=watch,
+            doing=doing,
             changes=changes,
         )
         try:
