@@ -6,3 +6,10 @@ from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
 """Called after every item with how many are done, how many there are (0: not known), and which it was."""
+
+Doing = Callable[[str], None]
+"""Called with what is being done, where that takes a while: "loading CLIP ViT-B-16"."""
+
+
+def unheard(_what: str) -> None:
+    """A `Doing` of nobody."""

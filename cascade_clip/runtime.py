@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says how much memory a container may use."""
+_PROCESSOR_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Where it says how much of the processors: microseconds of work in a period of microseconds."""
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -131,6 +133,16 @@ def _memory() -> int:
         with suppress(OSError, ValueError):
             limits.append(int(file.read_text(encoding="ascii")))
     return min(limits)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use: fewer than the machine has in a job or a container that is limited."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    with suppress(OSError, ValueError):
+        work, period = (int(part) for part in _PROCESSOR_LIMIT.read_text(encoding="ascii").split())
+        cores = min(cores, max(1, round(work / period)))
+    return cores
 
 
 def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

@@ -46,7 +46,7 @@ class CascadeCLIP:
     Attributes:
         network: Image and text embeddings -> mask logits.
         clip: The frozen CLIP, whose text tower embeds class names.
-        recipe: How the model was built and trained, and how images are resized and normalised.
+        recipe: How the model was built and trained, with its stages, and how images are resized and normalised.
         split: Classes it was trained on; None: not known.
         licence: Licence of the weights.
         device: Where it runs.
@@ -82,7 +82,7 @@ class CascadeCLIP:
         self.network = network.eval().to(self.device)
         self.clip = clip
         self.clip.model.to(self.device)
-        self.recipe = recipe
+        self.recipe = _with_stages(recipe, network)
         self.split = split
         self.licence = licence
         self._text_cache = TextCache()
@@ -353,3 +353,10 @@ class CascadeCLIP:
         if not text.isfinite().all():
             raise UserError("Text embeddings hold values that are NaN or infinite: give finite ones.")
         return text.float().to(self.device)
+
+
+def _with_stages(recipe: Recipe, network: CascadeNetwork | DenseNetwork | OnnxNetwork) -> Recipe:
+    """Name the stages of a recipe that leaves them to the CLIP."""
+    if recipe.model.stages is not None or not isinstance(network, CascadeNetwork):
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"stages": network.head.stages})})

@@ -76,7 +76,7 @@ def import_upstream(
     imported = upstream.import_state_dict(state, options)
     upstream.save_import(imported, recipe, output)
     stdout.print(
-        f"Imported {file.name}: stages {[list(stage) for stage in imported.config.stages]},"
+        f"Imported {file.name}: stages {[list(stage) for stage in imported.network.head.stages]},"
         f" {imported.config.prompts.tokens} prompt tokens.",
     )
     stdout.print(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from cascade_clip import runtime
 from cascade_clip.errors import UserError
 
 CHILD = "CASCADE_CLIP_PROCESS"
@@ -60,7 +61,7 @@ def run_processes(processes: int, device: str) -> bool:
     # The process that failed has reported why; the launcher would add a page about exit codes.
     for name in ("agent.server.api", "multiprocessing.api"):  # each has a level of its own
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, runtime.usable_cores() // processes)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from cascade_clip import output_folder, progress
+from cascade_clip import output_folder, progress, runtime
 from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
@@ -78,7 +77,7 @@ class Target:
         with progress_bar(description) as report:
             yield {
                 "output": self.folder,
-                "workers": shared.workers or os.cpu_count() or 1,
+                "workers": shared.workers or runtime.usable_cores(),
                 "overwrite": shared.overwrite,
                 "progress": report,
             }

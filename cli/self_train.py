@@ -23,7 +23,14 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, start_output, train_and_show
+from cascade_clip_cli.training_run import (
+    RESUME,
+    data_settings,
+    default_folder,
+    run_to_resume,
+    start_output,
+    train_and_show,
+)
 
 
 def self_train(
@@ -46,7 +53,7 @@ def self_train(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     nproc: ProcessesOption = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")] = False,
     track: Annotated[str | None, typer.Option("--track", help="tensorboard, wandb, trackio, mlflow…")] = None,
     json_file: JsonOption = None,
@@ -62,9 +69,9 @@ def self_train(
     """
     start_output(quiet)
     if resume:
-        given = bool(init or recipe or overrides or split or data or stream or seed is not None)
-        options = "--init, --recipe, --set, --split, --data, --stream and --seed"
-        folder, chosen = run_to_resume(output, given=given, options=options)
+        given = bool(init or recipe or split or data or stream or seed is not None)
+        options = "--init, --recipe, --split, --data, --stream and --seed"
+        folder, chosen = run_to_resume(output, overrides, given=given, options=options)
         if chosen.self_training is None:
             raise UserError(f'"{folder}" holds an inductive run: continue it with `cascade-clip train --resume`.')
     elif init is None:
@@ -85,4 +92,5 @@ def self_train(
         overwrite=overwrite,
         track=track,
         json_file=json_file,
+        overrides=overrides,
     )

@@ -24,7 +24,14 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
-from cascade_clip_cli.training_run import data_settings, default_folder, run_to_resume, start_output, train_and_show
+from cascade_clip_cli.training_run import (
+    RESUME,
+    data_settings,
+    default_folder,
+    run_to_resume,
+    start_output,
+    train_and_show,
+)
 
 DEFAULT_SPLIT = "shapes-seen"
 
@@ -44,7 +51,7 @@ def train(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     nproc: ProcessesOption = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --output.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")] = False,
     track: Annotated[str | None, typer.Option("--track", help="tensorboard, wandb, trackio, mlflow…")] = None,
     json_file: JsonOption = None,
@@ -61,9 +68,9 @@ def train(
     start_output(quiet)
     # Before any process is started, so that a mistake is reported once.
     if resume:
-        given = bool(recipe or overrides or split or data or stream or init or seed is not None)
-        options = "--recipe, --set, --init, --split, --data, --stream and --seed"
-        folder, chosen = run_to_resume(output, given=given, options=options)
+        given = bool(recipe or split or data or stream or init or seed is not None)
+        options = "--recipe, --init, --split, --data, --stream and --seed"
+        folder, chosen = run_to_resume(output, overrides, given=given, options=options)
     else:
         chosen = resolve_recipe(recipe, overrides, split, data, seed, stream=stream, init=init)
         folder = output or default_folder(chosen)
@@ -79,6 +86,7 @@ def train(
         overwrite=overwrite,
         track=track,
         json_file=json_file,
+        overrides=overrides,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import scores as scoring
-from cascade_clip.training import meter, run_folder, run_training, start
+from cascade_clip.training import continuation, meter, run_folder, run_training, start
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import absolute_location
 from cascade_clip_cli.tables import scores_table, write_json
 
+RESUME = "Continue the run in --output; --set train.iterations=N prolongs it, and its learning rate follows N."
 PLAIN_LINES = 20
 """Lines of progress over the whole run where stderr is no terminal."""
 
@@ -50,22 +51,25 @@ def default_folder(recipe: schema.Recipe) -> Path:
     return Path("runs") / f"{recipe.name}-{split}-seed{recipe.seed}".replace("/", "-")
 
 
-def run_to_resume(output: Path | None, *, given: bool, options: str) -> tuple[Path, schema.Recipe]:
+def run_to_resume(
+    output: Path | None, overrides: Sequence[str] | None, *, given: bool, options: str
+) -> tuple[Path, schema.Recipe]:
     """The run to continue and its recipe.
 
     Args:
         output: Its folder.
+        overrides: Keys that change from here on.
         given: Whether the user gave any of the options that the run's recipe decides.
         options: Their names.
 
     Raises:
-        UserError: No folder, no run in it, or options that it does not take.
+        UserError: No folder, no run in it, or options or changes that it does not take.
     """
     if output is None:
         raise UserError("--resume needs --output: the folder of the run to continue.")
     if given:
         raise UserError(f'"{output}" is continued with its own recipe.toml: leave {options} out.')
-    return output, run_folder.RunFolder(output).recipe()
+    return output, continuation.recipe_to_continue(run_folder.RunFolder(output), overrides or ())
 
 
 def train_and_show(
@@ -79,6 +83,7 @@ def train_and_show(
     overwrite: bool,
     track: str | None,
     json_file: Path | None,
+    overrides: Sequence[str] | None,
 ) -> None:
     """Train in one process or several, show progress, and the result at the end.
 
@@ -101,6 +106,7 @@ def train_and_show(
                 overwrite=overwrite,
                 track=track,
                 watch=watch,
+                changes=(overrides or ()) if resume else (),
             )
     if result.is_main_process:
         _show_result(result, json_file)
@@ -125,10 +131,8 @@ def _continued_by_resume(recipe: schema.Recipe, folder: Path, options: Mapping[s
         for option, value in options.items():
             if value not in {None, "auto", "fp32", "1"}:
                 command += [option, str(value)]
-        kept = run.latest_state()
-        step = 0 if kept is None else int(kept.name.rpartition("-")[2])
         raise type(interrupt)(
-            f"Interrupted; {step} of {recipe.train.iterations} steps are kept. To continue:"
+            f"Interrupted; {run.steps_kept} of {recipe.train.iterations} steps are kept. To continue:"
             f" cascade-clip {shlex.join(command)}"
         ) from interrupt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,3 +113,16 @@ def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkey
     monkeypatch.setattr("cascade_clip.model.build.check_memory", lambda needed, *_: asked.append(needed))
     network = build_network(tiny_recipe.model, tiny_clip.visual)
     assert 0 < asked[0] <= 4 * sum(tensor.numel() for tensor in network.own_tensors().values())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no affinity")
+@pytest.mark.parametrize(
+    ("limit", "cores"), [("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 6), ("?", 6)]
+)
+def test_cores_of_a_job_and_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(runtime, "_PROCESSOR_LIMIT", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(6)))
+    assert runtime.usable_cores() == cores

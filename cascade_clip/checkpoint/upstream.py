@@ -31,6 +31,7 @@ from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip, from_parts, load_clip, split_clip_name
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork, list_mismatches
+from cascade_clip.model.stages import stages_of
 from cascade_clip.model.weights import check_weights
 from cascade_clip.output_folder import check_output_folder
 
@@ -171,12 +172,13 @@ def _model_config(state: Mapping[str, Tensor], options: ImportOptions) -> ModelC
 
 def _layout(state: Mapping[str, Tensor], config: ModelConfig) -> UpstreamLayout:
     blocks = _count(state, r"backbone\.transformer\.resblocks\.(\d+)\.")
-    taps = tuple(block for stage in config.stages for block in stage if block != blocks)
+    stages = stages_of(config, blocks)
+    taps = tuple(block for stage in stages for block in stage if block != blocks)
     given = len(state[TAP_PROJECTIONS]) if TAP_PROJECTIONS in state else 0
     if len(set(taps)) < len(taps):
-        raise UserError(f"The stages {config.stages} name a block twice, which released models do not.")
+        raise UserError(f"The stages {stages} name a block twice, which released models do not.")
     if given != len(taps):
-        raise UserError(f"The file projects {given} tapped blocks, but the stages {config.stages} name {len(taps)}.")
+        raise UserError(f"The file projects {given} tapped blocks, but the stages {stages} name {len(taps)}.")
     return UpstreamLayout(taps, config.decoder.layers, config.host == "spt-seg")
 
 

@@ -108,6 +108,30 @@ def dump_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
 
 
+def changed_keys(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, common: bool = False
+) -> dict[str, tuple[Any, Any]]:
+    """Compare two recipes, each a table of sections: dotted keys with both values, where they differ.
+
+    Args:
+        before: The first.
+        now: The second.
+        common: Leave out keys that only one of them has, as another version of the toolkit added or removed them. By
+            default these are None in the other one.
+    """
+    old, new = _flat(before), _flat(now)
+    keys = [key for key in new if key in old] if common else {**old, **new}
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def without_retired(content: Mapping[str, Any], *, any_value: bool = False) -> dict[str, Any]:
     """Drop the retired keys from a recipe that an earlier version of the toolkit wrote.
 

@@ -135,8 +135,10 @@ class ModelConfig(Section):
     host: Annotated[str, AfterValidator(HOSTS.check)] = "zegclip"
     """A name of `cascade_clip.extensions.HOSTS`. `zegclip`: deep visual prompts and a prompt norm; `spt-seg`: these, a
     spectral prompt, and decoders that read high and low frequencies; `frozen-clip`: CLIP's encoder as it is."""
-    stages: tuple[tuple[PositiveInt, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
-    """Blocks of each stage, 1-based, "after block i"; `[[12]]` is the host without the cascade."""
+    stages: tuple[tuple[PositiveInt, ...], ...] | None = None
+    """Blocks of each stage, 1-based, "after block i"; `[[12]]` is the host without the cascade. Unset: the paper's
+    {6-8}, {9-11}, {12} of 12 blocks; in a CLIP of another depth each stage begins in proportion and ends before the
+    next, {12-17}, {18-23}, {24} of 24. Run folders and checkpoints hold the stages themselves."""
     prompts: PromptConfig = PromptConfig()
     """Visual prompts (hosts `zegclip` and `spt-seg`)."""
     spectral: SpectralConfig = SpectralConfig()
@@ -161,6 +163,8 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _check_stages(self) -> Self:
+        if self.stages is None:
+            return self
         if not self.stages or any(not stage for stage in self.stages):
             raise ValueError("every stage needs at least one block, for example [[6, 7, 8], [9, 10, 11], [12]]")
         for stage in self.stages:
@@ -249,15 +253,16 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the network with `torch.compile`: minutes of warm-up in the first step, faster ones after it. Dropout
     then draws other masks, so that weights differ from those of a run without it."""
-    workers: Annotated[Integer, Field(ge=0, le=1024)] = 4
-    """Processes that read and augment images, each training process."""
+    workers: Annotated[Integer, Field(ge=0, le=1024)] | None = None
+    """Processes that read and augment images, each training process; 0: none beside it. Unset: one for each core that
+    it may use, at most eight. They change no sample."""
     validate_every: Annotated[Integer, Field(ge=0)] = 0
     """Steps between validations; 0: only after the last step (the released code never validates)."""
     validate_images: Annotated[Integer, Field(ge=0)] = 0
     """Images of each validation, spread over the set; 0: all of them."""
     pictures: Annotated[Integer, Field(ge=0)] = 4
-    """Validation images, always the same, whose predictions each validation pictures beside their labels; 0: none, and
-    no curves either. They change no weight and no random draw."""
+    """Validation images, always the same, whose predictions each validation pictures beside their labels, and every
+    three minutes between them; 0: none, and no curves either. They change no weight and no random draw."""
     save_every: PositiveInt = 1000
     """Steps between saved states that `--resume` continues from."""
     log_every: PositiveInt = 50

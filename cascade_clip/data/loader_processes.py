@@ -14,12 +14,14 @@ from pathlib import Path
 from types import FrameType
 
 from cascade_clip.errors import UserError
+from cascade_clip.runtime import usable_cores
 
 if sys.platform != "win32":
     import resource
 
 logger = logging.getLogger(__name__)
 SHARED_MEMORY = "/dev/shm"
+MOST_BY_DEFAULT = 8
 BATCHES_AHEAD = 2
 """Micro-batches that each process loads ahead."""
 _HANDLES_OF_A_PROCESS = 10
@@ -28,6 +30,15 @@ _HANDLES_SPARE = 64
 _SECONDS_AFTER_SIGTERM = 20
 _MEBIBYTE = 2**20
 _LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)", re.DOTALL)
+
+
+def processes_by_default(world: int = 1) -> int:
+    """Loader processes of one training process where the recipe names none: its share of the cores, at most eight.
+
+    Args:
+        world: Training processes on this machine.
+    """
+    return min(max(1, usable_cores() // world), MOST_BY_DEFAULT)
 
 
 def processes_with_room(wanted: int, batch_bytes: int, world: int = 1) -> int:

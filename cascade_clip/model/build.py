@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from itertools import pairwise
 
 from open_clip.transformer import VisionTransformer
 from torch import nn
@@ -18,6 +16,7 @@ from cascade_clip.model.head.aggregation import SingleBlock
 from cascade_clip.model.head.cascade import CascadeHead
 from cascade_clip.model.hosts import Host
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.model.stages import scaled_stages, stages_of
 from cascade_clip.runtime import check_memory
 
 _WAY_OUT = "lower model.prompts.tokens, model.decoders_per_stage, model.decoder.layers or model.decoder.expansion"
@@ -35,7 +34,9 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
             do not divide the joint dimension, or a host or aggregation of another package that cannot be loaded.
     """
     host: Host = HOSTS.load(config.host)
-    check_memory(_least_bytes(config, visual), "The recipe's model", _WAY_OUT)
+    stages = stages_of(config, len(visual.transformer.resblocks))
+    config = config.model_copy(update={"stages": stages})
+    check_memory(_least_bytes(config, visual, len(stages)), "The recipe's model", _WAY_OUT)
     visual.requires_grad_(False)
     use_lean_activations(visual)
     encoder = host.encoder(config, visual)
@@ -43,41 +44,25 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
         log.warning(
             "This CLIP has %d blocks; the stages %s leave out the last. Scaled to its depth they are model.stages=%s.",
             encoder.blocks,
-            _listed(config.stages),
-            _listed(scaled_stages(config.stages, encoder.blocks)),
+            [list(stage) for stage in stages],
+            [list(stage) for stage in scaled_stages(stages, encoder.blocks)],
         )
     for tap in encoder.tap_projections.values():
         if config.stage_projection.init == "clip" and isinstance(tap, TapProjection):
             tap.copy_from_clip(visual)
         tap.requires_grad_(config.stage_projection.train)
-    return CascadeNetwork(encoder, _build_head(config, host, visual.proj.shape[1]))
+    return CascadeNetwork(encoder, _build_head(config, stages, host, visual.proj.shape[1]))
 
 
-def _least_bytes(config: ModelConfig, visual: VisionTransformer) -> int:
+def _least_bytes(config: ModelConfig, visual: VisionTransformer, stages: int) -> int:
     """Bytes of the weights whose number the recipe decides, fewer than the network has."""
     width, joint = (int(side) for side in visual.proj.shape)
     depth = config.prompts.depth or len(visual.transformer.resblocks)
     prompts = depth * config.prompts.tokens * width
-    decoders = len(config.stages) * config.decoders_per_stage
+    decoders = stages * config.decoders_per_stage
     hidden = decoders * config.decoder.layers * config.decoder.expansion * joint**2
     spectral = config.spectral.grid**2 * width if config.host == "spt-seg" else 0
     return 4 * (prompts + hidden + spectral)
-
-
-def scaled_stages(stages: Sequence[Sequence[int]], depth: int) -> list[list[int]]:
-    """Scale stages to a tower of another depth: each begins in proportion and ends before the next one.
-
-    Example:
-        >>> scaled_stages([[6, 7, 8], [9, 10, 11], [12]], 16)
-        [[8, 9, 10, 11], [12, 13, 14, 15], [16]]
-    """
-    last = max(block for stage in stages for block in stage)
-    first = sorted({max(1, round(stage[0] * depth / last)) for stage in stages})
-    return [list(range(start, end)) for start, end in pairwise([*first, depth + 1])]
-
-
-def _listed(stages: Sequence[Sequence[int]]) -> str:
-    return str([list(stage) for stage in stages])
 
 
 def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: int) -> nn.Module:
@@ -94,15 +79,15 @@ def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: i
     return aggregation
 
 
-def _build_head(config: ModelConfig, host: Host, dim: int) -> CascadeHead:
+def _build_head(config: ModelConfig, stages: tuple[tuple[int, ...], ...], host: Host, dim: int) -> CascadeHead:
     heads = config.decoder.heads or host.heads(dim)
     if dim % heads:
         raise UserError(f"The decoder's {heads} heads do not divide the joint dimension {dim} of this CLIP.")
-    decoders = len(config.stages) * config.decoders_per_stage
+    decoders = len(stages) * config.decoders_per_stage
     projections = decoders if config.text_projection == "independent" else 1
     return CascadeHead(
-        config.stages,
-        aggregations=[build_aggregation(config.aggregation, len(stage), dim, heads) for stage in config.stages],
+        stages,
+        aggregations=[build_aggregation(config.aggregation, len(stage), dim, heads) for stage in stages],
         text_projections=[nn.Linear(2 * dim, dim) for _ in range(projections)],
         decoders=[host.decoder(config.decoder, dim, heads) for _ in range(decoders)],
     )

@@ -18,6 +18,7 @@ from cascade_clip.model.clip.image_encoder import ImageEncoder
 from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts
 from cascade_clip.model.head.decoder import TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import RELEASED_HEADS, FrequencyDecoder
+from cascade_clip.model.stages import stages_of
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,17 @@ def encoder_on(
     Raises:
         UserError: Stages or prompts beyond the tower's blocks.
     """
-    given, width = config.prompts, visual.proj.shape[0]
+    given, width, blocks = config.prompts, visual.proj.shape[0], len(visual.transformer.resblocks)
     visual_prompts = spectral_prompt = None
     if prompts:
-        depth = given.depth or len(visual.transformer.resblocks)
+        depth = given.depth or blocks
         visual_prompts = VisualPrompts(given.tokens, depth, width, int(visual.patch_size[0]), given.dropout)
     if spectral:
         spectral_prompt = SpectralPrompt((config.spectral.grid, config.spectral.grid), width)
         spectral_prompt.requires_grad_(config.spectral.train)
     return ImageEncoder(
         visual,
-        taps=[block for stage in config.stages for block in stage],
+        taps=[block for stage in stages_of(config, blocks) for block in stage],
         prompts=visual_prompts,
         spectral=spectral_prompt,
         prompt_norm=prompts if config.prompt_norm is None else config.prompt_norm,

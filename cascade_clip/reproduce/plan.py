@@ -15,8 +15,9 @@ from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.data.dataset_location import locate_dataset
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published_training_free import PublishedMethod, published_methods
-from cascade_clip.model.clip.load import split_clip_name
+from cascade_clip.model.clip.load import blocks_of, split_clip_name
 from cascade_clip.model.dense import DEFAULT_WEIGHTS
+from cascade_clip.model.stages import stages_of
 from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import BASE, Table, TableRow
 from cascade_clip.training.run_training import self_training_recipe
@@ -243,7 +244,10 @@ def _recipe_name(dataset: str, recipe: str) -> str:
 
 
 def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Sequence[str]) -> Recipe:
-    """The recipe of a row: that of its name for the split's dataset, the row's keys, the overrides."""
+    """The recipe of a row: that of its name for the split's dataset, the row's keys, the overrides.
+
+    It names the stages, as those of runs under way and of other rows do.
+    """
     dataset = get_split(split).dataset
     name = _recipe_name(dataset, row.recipe)
     if load_recipe(name).self_training is not None:
@@ -258,6 +262,7 @@ def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Seque
         "name": f"{dataset}-{table.name}-{row.short}",
         "paper": PaperFigure(table=table.published(row), row=published) if published else None,
         "seed": seed,
+        "model": base.model.model_copy(update={"stages": stages_of(base.model, blocks_of(base.clip.architecture))}),
         "data": base.data.model_copy(update={"split": split}),
     }
     if row.mode == "supervised":

@@ -19,7 +19,7 @@ import torch
 
 from cascade_clip.errors import UserError
 from cascade_clip.reproduce.runs import Run
-from cascade_clip.runtime import resolve_device, resolve_precision
+from cascade_clip.runtime import resolve_device, resolve_precision, usable_cores
 
 USER_MISTAKE = 2
 _POLL_SECONDS = 0.5
@@ -126,7 +126,7 @@ def devices_for_runs(jobs: int | None, device: str, precision: str) -> list[RunD
     environment = {}
     if chosen.type == "cpu" and jobs and jobs > 1 and "OMP_NUM_THREADS" not in os.environ:
         # Each process would start as many threads as there are cores.
-        environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+        environment = {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))}
     return [RunDevice((*options, str(chosen)), environment)] * (jobs or 1)
 
 

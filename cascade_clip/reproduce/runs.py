@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cascade_clip.config.recipes import dump_toml, load_recipe
+from cascade_clip.config.recipes import changed_keys, dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
@@ -19,6 +19,7 @@ FIGURES = ("miou_seen", "miou_unseen", "hiou", "pixel_accuracy")
 Figures = dict[str, float | None]
 """A value for each of `FIGURES`; None: the figure does not exist, for example unseen mIoU without unseen classes."""
 _DIFFERENCES_SHOWN = 3
+_NO_SETTINGS: Any = {"name": True, "paper": True, "train": {"workers"}}
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ class Run:
     @property
     def resumes_at(self) -> int:
         """Steps that are done and saved."""
-        state = RunFolder(self.folder).latest_state()
-        return int(state.name.rpartition("-")[2]) if state is not None else 0
+        return RunFolder(self.folder).steps_kept
 
     def check(self) -> None:
         """Check that the folder is empty or holds this run.
@@ -165,8 +165,8 @@ class Run:
 
 
 def settings_of(recipe: Recipe | None) -> str:
-    """Everything that decides a run's figures, as text: the recipe without its name and the paper's row."""
-    return recipe.model_dump_json(exclude={"name", "paper"}) if recipe is not None else ""
+    """Everything that decides a run's figures, as text: no name, no row of the paper, no number of loader processes."""
+    return recipe.model_dump_json(exclude=_NO_SETTINGS) if recipe is not None else ""
 
 
 def _read_json(file: Path) -> dict[str, Any] | None:
@@ -181,14 +181,7 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 def _differences(found: Recipe, planned: Recipe) -> str:
     """The first keys in which two recipes differ, with both values."""
-    there, here = (_flat(recipe.model_dump(mode="json", exclude={"name", "paper"})) for recipe in (found, planned))
-    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    shown = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys[:_DIFFERENCES_SHOWN]]
+    there, here = (recipe.model_dump(mode="json", exclude=_NO_SETTINGS) for recipe in (found, planned))
+    keys = changed_keys(there, here)
+    shown = [f"{key}: {old} there, {new} here" for key, (old, new) in keys.items()][:_DIFFERENCES_SHOWN]
     return "; ".join(shown) + (f"; {len(keys) - len(shown)} more" if len(keys) > len(shown) else "")
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

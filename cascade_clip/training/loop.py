@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.loader_processes import explained_loss
+from cascade_clip.data.loader_processes import explained_loss, processes_by_default
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
@@ -23,15 +24,18 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.continuation import continue_run
 from cascade_clip.training.labelling import Labeller
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
-from cascade_clip.training.pictures import write_curves, write_validation_sheet
-from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.pictures import RunPictures
+from cascade_clip.training.run_folder import LATEST_SHEET, RunFolder
 from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
 from cascade_clip.training.step import TrainStep
+from cascade_clip.training.validation import Validation, card_scores
 
 OnStep = Callable[[int], None]
 """Called with the number of steps done, right after the weights were changed, in every process."""
@@ -39,21 +43,6 @@ OnStep = Callable[[int], None]
 
 def _never() -> bool:
     return False
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What validation scores.
-
-    Attributes:
-        split: Classes, seen and unseen.
-        dataset: Prepared images; its validation part counts.
-        templates: Templates of the class names; None: those of training.
-    """
-
-    split: Split
-    dataset: PreparedDataset
-    templates: str | None = None
 
 
 @dataclass
@@ -69,6 +58,7 @@ class Trainer:
         labeller: Decides what is learnt: inductive labels, or pseudo labels too.
         run: The run's folder.
         watch: Called after every step, on the main process.
+        doing: Called with what is done, where that is no step.
         state: How far the run is.
     """
 
@@ -80,6 +70,7 @@ class Trainer:
     labeller: Labeller
     run: RunFolder
     watch: Watch | None = None
+    doing: Doing = unheard
     state: TrainState = field(default_factory=TrainState)
 
     @cached_property
@@ -106,6 +97,12 @@ class Trainer:
         return self.model.recipe
 
     @property
+    def loader_processes(self) -> int:
+        """Processes that load images for this one."""
+        given, world = self.recipe.train.workers, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return processes_by_default(world) if given is None else given
+
+    @property
     def finished(self) -> bool:
         """Whether all steps of the recipe are done."""
         return self.state.step >= self.recipe.train.iterations
@@ -126,6 +123,7 @@ class Trainer:
         scored = self.validation
         self.dataset.check_classes(self.split.class_names, self.split.name)
         scored.dataset.check_classes(scored.split.class_names, scored.split.name)
+        self.doing(f"embedding {len(self.split.class_names):,} class names")
         self.model.text_embeddings_for(self.split)
         self.model.text_embeddings_for(scored.split, templates=scored.templates)
         self._loader()
@@ -159,8 +157,8 @@ class Trainer:
         train_step = self._prepare()
         if resume:
             self.state = load_state(self.accelerator, self.run, self.recipe, self.labeller.kept)
-            if self.accelerator.is_main_process:
-                self.run.forget_after(self.state.step)
+            continue_run(self.run, self.recipe, self.state, is_main_process=self.accelerator.is_main_process)
+            self._keep_half_way_model()
         repeatable = repeatable_sums(self.accelerator.device) if self.recipe.train.deterministic else nullcontext()
         with explained_loss(), repeatable:
             scores = self._run_steps(train_step, steps, on_step, asked_to_stop)
@@ -169,7 +167,7 @@ class Trainer:
         if scores is None:
             scores = self._validate()
         if self.accelerator.is_main_process:
-            self.model.save_pretrained(self.run.model, scores=_card_scores(scores))
+            self.model.save_pretrained(self.run.model, scores=card_scores(scores))
         self.accelerator.wait_for_everyone()
         return scores
 
@@ -200,12 +198,15 @@ class Trainer:
         stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
         behind = self.accelerator.device.type == "cuda"
         meter = Meter(config.batch, self.recipe.region_loss, behind=behind, unlogged=self.state.unlogged)
+        self.doing(f"starting {self.loader_processes} loader processes and reading the first images")
         batches, compiles, scores = self._batches(stop), config.compile, None
         train_step.network.train()
         while self.state.step < stop and not meter.asked_to_stop:
             lr = set_learning_rate(train_step.optimizer, self.state.step, config)
             with meter.compiled_step() if compiles else nullcontext():
                 batch = next(batches)
+                if compiles:
+                    self.doing("compiling the network in the first step, which takes minutes")
                 terms = train_step(batch, asked_to_stop=asked_to_stop())
                 self.labeller.follow(self.network)
                 self.state.step += 1
@@ -233,13 +234,16 @@ class Trainer:
         if self.watch is not None and self.accelerator.is_main_process:
             self.watch(report)
         # What belongs to a step is written before its state, which says that the step is done.
-        if step == config.iterations // 2 and self.accelerator.is_main_process:
-            self.model.save_pretrained(self.run.half_way_model)
-        if save or scores is not None:
-            self._picture(validated=scores is not None)
+        self._keep_half_way_model()
+        self._picture(save=save, validated=scores is not None)
         if save:
             self.save_state()
         return scores
+
+    def _keep_half_way_model(self) -> None:
+        """Save the model where half of the recipe's steps are done, which a resumed run may have made another step."""
+        if 0 < self.state.step == self.recipe.train.iterations // 2 and self.accelerator.is_main_process:
+            self.model.save_pretrained(self.run.half_way_model)
 
     def _check_finite(self) -> None:
         """Refuse to keep weights that are worth nothing."""
@@ -271,7 +275,7 @@ class Trainer:
             rank=self.accelerator.process_index,
             world=self.accelerator.num_processes,
             micro_batch=config.micro_batch,
-            workers=config.workers,
+            workers=self.loader_processes,
         )
 
     def _batches(self, stop: int) -> Iterator[list[TrainSample]]:
@@ -289,8 +293,15 @@ class Trainer:
         if not dataset.count("val"):
             return None
         self.network.eval()
-        limit = self.recipe.train.validate_images
-        scores = evaluate(self.model, split, dataset, templates=self.validation.templates, limit=limit).scores
+        limit, templates = self.recipe.train.validate_images, self.validation.templates
+        scores = evaluate(
+            self.model,
+            split,
+            dataset,
+            templates=templates,
+            limit=limit,
+            progress=lambda done, count, _: self.doing(f"validating, image {done:,} of {count:,}"),
+        ).scores
         self.network.train()
         if not self.run.has_validation(self.state.step):
             self._log({"validation": {k: v for k, v in scores.to_dict().items() if k != "classes"}})
@@ -299,30 +310,24 @@ class Trainer:
         if judged and scores.miou_seen > (self.state.best or -1.0):
             self.state.best = scores.miou_seen
             if self.accelerator.is_main_process:
-                self.model.save_pretrained(self.run.best_model, scores=_card_scores(scores))
+                self.model.save_pretrained(self.run.best_model, scores=card_scores(scores))
         return scores
 
-    def _picture(self, *, validated: bool) -> None:
-        """Redraw the curves and, after a validation, show the fixed images; the main process alone does so."""
-        recipe, validation = self.recipe, self.validation
-        if not (recipe.train.pictures and self.accelerator.is_main_process):
+    @cached_property
+    def _pictures(self) -> RunPictures:
+        title = f"{self.recipe.name}, {self.split.name}, seed {self.recipe.seed}"
+        return RunPictures(self.run, self.model, self.validation, title)
+
+    def _picture(self, *, save: bool, validated: bool) -> None:
+        """Draw what is due: after a validation its sheet, with a state the curves, otherwise both when they are old."""
+        if not (self.recipe.train.pictures and self.accelerator.is_main_process):
             return
-        write_curves(self.run, f"{recipe.name}, {self.split.name}, seed {recipe.seed}")
-        if not validated:
-            return
-        network = self.network
-        network.eval()
-        vocabulary = self.model.vocabulary(split=validation.split, templates=validation.templates)
-        write_validation_sheet(
-            self.run,
-            self.state.step,
-            self.model.predictor(),
-            vocabulary,
-            validation.dataset,
-            recipe,
-            validation.split.colours,
-        )
-        network.train()
+        if validated:
+            self._pictures.draw(self.run.validation_sheet(self.state.step).name)
+        elif self._pictures.are_old():
+            self._pictures.draw(LATEST_SHEET)
+        elif save:
+            self._pictures.draw(None)
 
     def _log(self, values: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
@@ -337,16 +342,3 @@ class Trainer:
 def _is_due(step: int, every: int) -> bool:
     """Whether something happens after this step that happens every so many steps; 0: never."""
     return every > 0 and step % every == 0
-
-
-def _card_scores(scores: Scores | None) -> dict[str, float]:
-    if scores is None:
-        return {}
-    named = {
-        "mIoU": scores.miou,
-        "mIoU seen": scores.miou_seen,
-        "mIoU unseen": scores.miou_unseen,
-        "hIoU": scores.hiou,
-        "pixel accuracy": scores.pixel_accuracy,
-    }
-    return {name: value for name, value in named.items() if not math.isnan(value)}

@@ -5,79 +5,90 @@ from __future__ import annotations
 import io
 import logging
 import random
-from collections.abc import Sequence
+import time
 
 from numpy import uint8
 from numpy.typing import NDArray
 
-from cascade_clip.config.schema import Recipe
-from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.files import write_files
-from cascade_clip.inference.predictor import Predictor
-from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.curves import curves_figure
-from cascade_clip.report.palette import Colour
 from cascade_clip.report.picture_sheets import picture_image, picture_sheet
+from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 QUALITY = 90
+SECONDS_BETWEEN = 180.0
+"""From pictures to those that are drawn because the last ones are old."""
+MOST_OF_THE_TIME = 0.02
+"""Share of the time that these may take."""
 
 
-def write_curves(run: RunFolder, title: str) -> None:
-    """Draw everything that the run has logged into `pictures/curves.png`.
+class RunPictures:
+    """Draws the pictures of a run, and knows when the last ones are old.
 
-    A picture that cannot be written is no reason to stop a run: it is logged.
+    They change no weight and no random draw. A picture that cannot be written is no reason to stop a run: it is logged.
     """
-    _write(run, "curves.png", curves_figure(run.log_entries(), title=title))
 
+    def __init__(self, run: RunFolder, model: CascadeCLIP, validation: Validation, title: str) -> None:
+        """Start the clock.
 
-def write_validation_sheet(
-    run: RunFolder,
-    step: int,
-    predictor: Predictor,
-    vocabulary: Vocabulary,
-    dataset: PreparedDataset,
-    recipe: Recipe,
-    colours: Sequence[Colour],
-) -> None:
-    """Segment the run's fixed images and write image, label, prediction and errors of each as one sheet.
+        Args:
+            run: Where the pictures go.
+            model: The model that trains.
+            validation: Its part "val" is shown.
+            title: Of the curves.
+        """
+        self.run, self.model, self.validation, self.title = run, model, validation, title
+        self._old_at = time.monotonic() + SECONDS_BETWEEN
 
-    A sheet that cannot be written is logged, as with `write_curves`.
+    def are_old(self) -> bool:
+        """Whether pictures are due by the clock alone."""
+        return time.monotonic() >= self._old_at
 
-    Args:
-        run: Where the sheet goes, as `pictures/validation-000400.jpg` after 400 steps.
-        step: Steps done.
-        predictor: The network in evaluation mode, and how it looks at images.
-        vocabulary: The classes of the dataset, and which of them are seen.
-        dataset: Its part "val" is shown.
-        recipe: How many images, and the seed that chooses them.
-        colours: K colours of the classes.
+    def draw(self, name: str | None) -> None:
+        """Redraw the curves and, where there are validation images, the sheet of that name (None: no sheet).
 
-    Raises:
-        UserError: An image or a label cannot be read.
-    """
-    names = vocabulary.names
+        The sheet shows image, label, prediction and errors of the run's fixed images.
 
-    def predict(image: NDArray[uint8]) -> LabelMap:
-        return predictor.segment_image(image, vocabulary).labels
+        Raises:
+            UserError: An image or a label cannot be read.
+        """
+        start = time.monotonic()
+        self._write("curves.png", curves_figure(self.run.log_entries(), title=self.title))
+        if name is not None and self.validation.dataset.count("val"):
+            self._write(name, self._sheet())
+        now = time.monotonic()
+        self._old_at = now + max(SECONDS_BETWEEN, (now - start) / MOST_OF_THE_TIME)
 
-    chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)
-    unseen = {name for name, seen in zip(names, vocabulary.seen.tolist(), strict=True) if not seen}
-    sheet = picture_sheet([picture_image(dataset, index, names, colours, predict) for index in chosen], unseen)
-    encoded = io.BytesIO()
-    sheet.save(encoded, "JPEG", quality=QUALITY)
-    _write(run, run.validation_sheet(step).name, encoded.getvalue())
+    def _sheet(self) -> bytes:
+        """A JPEG, drawn with the network in evaluation mode."""
+        recipe, split, dataset = self.model.recipe, self.validation.split, self.validation.dataset
+        vocabulary = self.model.vocabulary(split=split, templates=self.validation.templates)
+        predictor = self.model.predictor()
+
+        def predict(image: NDArray[uint8]) -> LabelMap:
+            return predictor.segment_image(image, vocabulary).labels
+
+        chosen = shown_images(dataset.count("val"), recipe.train.pictures, recipe.seed)
+        self.model.network.eval()
+        shown = [picture_image(dataset, index, vocabulary.names, split.colours, predict) for index in chosen]
+        self.model.network.train()
+        unseen = {name for name, seen in zip(vocabulary.names, vocabulary.seen.tolist(), strict=True) if not seen}
+        encoded = io.BytesIO()
+        picture_sheet(shown, unseen).save(encoded, "JPEG", quality=QUALITY)
+        return encoded.getvalue()
+
+    def _write(self, name: str, content: bytes) -> None:
+        place = self.run.pictures / name
+        try:
+            write_files({place: content})
+        except OSError as error:
+            logger.warning('"%s" cannot be written: %s. Training goes on.', place, error.strerror or error)
 
 
 def shown_images(count: int, shown: int, seed: int) -> list[int]:
     """Indices of the images that a run shows, rising: the same ones for the same seed, drawn apart from all else."""
     return sorted(random.Random(seed).sample(range(count), min(shown, count)))
-
-
-def _write(run: RunFolder, name: str, content: bytes) -> None:
-    try:
-        write_files({run.pictures / name: content})
-    except OSError as error:
-        logger.warning('"%s" cannot be written: %s. Training goes on.', run.pictures / name, error.strerror or error)

@@ -30,6 +30,8 @@ from cascade_clip.files import cache_folder, json_text, write_files
 
 logger = logging.getLogger(__name__)
 STATES_KEPT = 2
+LATEST_SHEET = "latest.jpg"
+"""Of the pictures that were drawn because the last ones were old; the next of these replaces it."""
 _OWN_ENTRIES = {
     *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
     *("model", "model-half", "model-best", "model-start"),
@@ -47,7 +49,7 @@ class RunFolder:
         recipe_file: The fully resolved recipe.
         environment_file: Versions, hardware, command, and what the run began with.
         metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
-        pictures: Curves of the metrics, and sheets of validation images.
+        pictures: Curves of the metrics, a sheet of validation images for each validation, and the latest between them.
         model: The checkpoint after the last step.
         best_model: The checkpoint of the best validation, judged on seen classes.
         half_way_model: The checkpoint after half of the steps, from which released self-training starts (SPEC section
@@ -76,6 +78,7 @@ class RunFolder:
         dataset: Path,
         split: Split,
         *,
+        loader_processes: int = 0,
         overwrite: bool = False,
         before: Callable[[], None] | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class RunFolder:
             recipe: The resolved recipe.
             dataset: Folder of the dataset, whose `dataset.json` is recorded.
             split: The classes, which are recorded too.
+            loader_processes: How many a training process has, recorded too.
             overwrite: Replace a run in the folder.
             before: Writes what else belongs to the start.
 
@@ -101,7 +105,7 @@ class RunFolder:
             self._move_aside()
         elif self.folder.exists():
             self._clear_interrupted_start()
-        environment = json_text(_environment(dataset, split))
+        environment = json_text(_environment(dataset, split) | {"loader_processes": loader_processes})
         write_files({self.environment_file: environment.encode(), self.metrics_file: b""})
         if before is not None:
             before()
@@ -245,6 +249,24 @@ class RunFolder:
             )
         return load_recipe(str(self.recipe_file), stored=True)
 
+    def record_changes(self, recipe: Recipe, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
+        """Write the recipe of a run that goes on with other values, and under `changes` of environment.json which.
+
+        Args:
+            recipe: The recipe from here on.
+            step: Steps done before.
+            changed: Values before and now, by key.
+        """
+        record, begun = (
+            {"step": step, "changed": {key: list(values) for key, values in changed.items()}},
+            self._begun_with(),
+        )
+        contents = {self.recipe_file: dump_toml(recipe).encode()}
+        if begun and record not in begun.get("changes", []):
+            begun["changes"] = [*begun.get("changes", []), record]
+            contents[self.environment_file] = json_text(begun).encode()
+        write_files(contents)
+
     def log(self, values: Mapping[str, Any]) -> None:
         """Append a line to the metrics."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
@@ -289,6 +311,12 @@ class RunFolder:
         """The newest complete state; None before the first."""
         saved = self.saved_states()
         return saved[-1] if saved else None
+
+    @property
+    def steps_kept(self) -> int:
+        """Steps that are done and saved, from which the run is resumed."""
+        newest = self.latest_state()
+        return 0 if newest is None else int(newest.name.rpartition("-")[2])
 
     def prune_states(self) -> None:
         """Keep the newest states."""

@@ -15,6 +15,7 @@ from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
+from cascade_clip.progress import Doing, unheard
 from cascade_clip.training.full_disk import explained_full_disk
 from cascade_clip.training.interruption import interruption_after_step
 from cascade_clip.training.loop import OnStep
@@ -59,8 +60,10 @@ def train(
     overwrite: bool = False,
     track: str | None = None,
     watch: Watch | None = None,
+    doing: Doing = unheard,
     steps: int | None = None,
     on_step: OnStep | None = None,
+    changes: Sequence[str] = (),
 ) -> TrainingResult:
     """Train a model on the classes of a split that have labels, and score it on the validation images.
 
@@ -82,18 +85,23 @@ def train(
         overwrite: Replace the run that lies in `output`.
         track: An experiment tracker that Accelerate knows, one of `cascade_clip.training.start.TRACKERS`.
         watch: Called on the main process after every step with a `TrainReport`: loss, rate, speed, scores.
+        doing: Called on every process with what is done where that is no step: "loading CLIP ViT-B-16-quickgelu".
         steps: Stop after so many steps of this call and save the state, so that `resume` continues from there. The
             learning rate still follows `recipe.train.iterations`, which is when the run is finished. None: no limit.
         on_step: Called in every process with the number of steps done, right after the weights were changed and before
             anything is logged, validated or saved.
+        changes: With `resume`, other values from here on, `section.key=value` each, for keys in
+            `cascade_clip.training.state.CHANGEABLE`. `train.iterations=N` prolongs the run, also a finished one: from
+            the next step on the learning rate is that of a run of N steps, so that it rises again.
 
     Returns:
         Scores, and where the run and its model lie.
 
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
-            resume, a recipe that does not fit CLIP or the dataset, a loss that is not finite, a killed loader process
-            or a full disk. Nothing is written where the mistake is found before the first step.
+            resume, a change that a run does not take, a recipe that does not fit CLIP or the dataset, a loss that is
+            not finite, a killed loader process or a full disk. Nothing is written where the mistake is found before
+            the first step.
         KeyboardInterrupt: Ctrl-C, once the step is finished and its state saved; at once when it comes again.
 
     Example:
@@ -113,6 +121,8 @@ def train(
             overwrite=overwrite,
             track=track,
             watch=watch,
+            doing=doing,
+            changes=changes,
         )
         try:
             with interruption_after_step() as interruption:

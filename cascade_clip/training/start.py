@@ -25,12 +25,15 @@ from cascade_clip.files import usable_path
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import check_memory, process_state, resolve_device, resolve_precision, seed_everything
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
+from cascade_clip.training.continuation import recipe_to_continue
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
-from cascade_clip.training.loop import Trainer, Validation
+from cascade_clip.training.loop import Trainer
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.validation import Validation
 
 _LOG = logging.getLogger(__name__)
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
@@ -99,6 +102,8 @@ def start_training(
     overwrite: bool = False,
     track: str | None = None,
     watch: Watch | None = None,
+    doing: Doing = unheard,
+    changes: Sequence[str] = (),
 ) -> Trainer:
     """Check everything that can be wrong, then make the run folder and return a trainer; `train` also runs it.
 
@@ -106,7 +111,9 @@ def start_training(
     """
     run = RunFolder(output)
     if resume:
-        recipe = run.recipe()
+        recipe = recipe_to_continue(run, changes)
+    elif changes:
+        raise UserError("Changes are for a run that is continued, with resume=True: put them on the recipe instead.")
     if not isinstance(recipe, Recipe | None):
         raise UserError(f"The recipe is a Recipe, see load_recipe; got {type(recipe).__name__}.")
     if recipe is None:
@@ -115,6 +122,7 @@ def start_training(
     resolve_precision(precision, chosen)
     if not resume:
         run.check_free(overwrite=overwrite)
+    doing("checking the dataset")
     recipe = _with_lasting_places(recipe)
     data = find_training_data(recipe)
     dataset = PreparedDataset.open(data.folder)
@@ -124,12 +132,14 @@ def start_training(
     )
     accelerator = _accelerator(chosen, precision, output, track)
     _check_batch_fits(recipe, accelerator.num_processes)
+    init = _init_of(recipe)
+    doing(f"loading CLIP {recipe.clip.architecture}" if init is None else f"loading the checkpoint {init}")
     start = _find_start(recipe, run, data.split, resume=resume)
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above are the same in all of them.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
     labeller = _labeller(model, start, data.split)
-    trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch)
+    trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
         run.check_unchanged(data.folder, data.split, dataset.place)
@@ -139,7 +149,14 @@ def start_training(
         try:
             if not resume:
                 _check_inputs_elsewhere(output, recipe, data)
-                run.start(model.recipe, data.folder, data.split, overwrite=overwrite, before=keep_start)
+                run.start(
+                    model.recipe,
+                    data.folder,
+                    data.split,
+                    loader_processes=trainer.loader_processes,
+                    overwrite=overwrite,
+                    before=keep_start,
+                )
             else:
                 run.drop_interrupted()
                 if keep_start is not None and not (run.start_model / CONFIG).is_file():

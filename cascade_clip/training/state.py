@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cascade_clip.config.recipes import changed_keys
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.model.network import CascadeNetwork
@@ -22,6 +23,12 @@ from cascade_clip.training.run_folder import RunFolder
 PROGRESS = "progress.json"
 MODEL = "model.safetensors"
 TEACHER = "teacher.safetensors"
+CHANGEABLE = (
+    *("train.iterations", "train.save_every", "train.log_every", "train.validate_every", "train.validate_images"),
+    *("train.pictures", "train.workers", "train.gradient_checkpointing"),
+)
+"""Keys of a recipe that may change when its run is continued. The learning rate follows a new length from the next step
+on; the others change no weight."""
 
 
 @dataclass
@@ -115,7 +122,7 @@ def load_state(
     Args:
         accelerator: Takes network, optimiser and random states.
         run: Where to look.
-        recipe: The run's recipe, which must be that of the state.
+        recipe: The run's recipe, which must be that of the state but for `CHANGEABLE` keys.
         teacher: As for `save_state`.
 
     Raises:
@@ -129,7 +136,7 @@ def load_state(
         rest = f"resume from {sound[-1].name}" if sound else "begin again, or start a new run"
         raise UserError(f'The state in "{folder}" is damaged ({damage}): delete that folder to {rest}.')
     progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    _check_recipe(run, progress.get("recipe"), recipe)
+    _check_recipe(run, recipe)
     try:
         unlogged = [(focal, region) for focal, region in progress.get("unlogged", [])]
         state = TrainState(progress["step"], progress["best"], progress["processes"], unlogged)
@@ -179,25 +186,26 @@ def _damage(folder: Path) -> str | None:
     return None
 
 
-def _check_recipe(run: RunFolder, saved: dict[str, Any] | None, recipe: Recipe) -> None:
-    if saved is None:
-        return
-    before, now = _flat(saved), _flat(recipe.model_dump(mode="json"))
-    # A key that is not in both was added or removed by another version of the toolkit.
-    changed = [f"{key} was {before[key]}, is {now[key]}" for key in now if key in before and before[key] != now[key]]
+def saved_recipe(run: RunFolder) -> dict[str, Any] | None:
+    """The recipe with which the newest state was written, by its sections; None: there is none, or no state."""
+    folder = run.latest_state()
+    record = {} if folder is None else json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+    recipe: dict[str, Any] | None = record.get("recipe")
+    return recipe
+
+
+def _check_recipe(run: RunFolder, recipe: Recipe) -> None:
+    saved, now = saved_recipe(run), recipe.model_dump(mode="json")
+    changed = [
+        f"{key} was {old}, is {new}"
+        for key, (old, new) in changed_keys(saved or now, now, common=True).items()
+        if key not in CHANGEABLE
+    ]
     if changed:
         raise UserError(
             f'"{run.recipe_file}" was changed since the run was interrupted ({"; ".join(changed[:3])}): put it back,'
             " or start a new run with the new values."
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted keys."""
-    flat = {}
-    for key, value in values.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat
 
 
 def _file_sha256(path: Path) -> str:

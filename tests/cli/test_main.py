@@ -64,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["self-train"], "Self-training starts from a checkpoint: name it with --init"),
         (["self-train", "--init", "no/such/model"], '"no/such/model" is no checkpoint folder: it does not exist'),
         (["self-train", "--resume"], "--resume needs --output"),
-        (["self-train", "--resume", "-o", "x", "--init", "y"], "leave --init, --recipe, --set"),
+        (["self-train", "--resume", "-o", "x", "--init", "y"], "leave --init, --recipe, --split"),
         (["eval", "no/such/model"], "is no checkpoint folder: it does not exist"),
         (["predict", "nothing.jpg", "--model", "x", "--classes", "a"], "nothing.jpg"),
         (["prepare-data", "vok"], 'Did you mean "voc"'),

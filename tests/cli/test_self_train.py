@@ -34,7 +34,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe, squ
 
 
 def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The checkpoint's own recipe, half its steps, no bias; a finished run is resumed; `eval` scores it."""
+    """The checkpoint's own recipe, half its steps, no bias; a finished run is prolonged, resumed and scored."""
     init, folder = workplace / "run" / "model-half", tmp_path / "self-trained"
     start = ["self-train", "--init", init, "--output", folder, "--device", "cpu", "--quiet"]
     assert _run(*start, "--set", "self_training.threshold=0.2", "--json", tmp_path / "result.json") == 0
@@ -43,8 +43,13 @@ def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert (recipe.train.iterations, recipe.inference.seen_bias) == (2, 0)
     assert (recipe.self_training.init, recipe.self_training.threshold) == (str(init), 0.2)
     assert recipe.data == recipe_of_checkpoint(init).data
+    resume = ["self-train", "--resume", "--output", folder, "--device", "cpu", "--quiet"]
+    assert _run(*resume, "--set", "self_training.threshold=0.3") == 2
+    assert "self_training.threshold is 0.2 and cannot become 0.3" in " ".join(capsys.readouterr().err.split())
+    assert _run(*resume, "--set", "train.iterations=3", "--json", tmp_path / "result.json") == 0
+    assert "unnamed-self-training after 3 steps" in capsys.readouterr().out
     trained = json.loads((tmp_path / "result.json").read_text())
-    assert _run("self-train", "--resume", "--output", folder, "--device", "cpu", "--quiet") == 0
+    assert _run(*resume) == 0
     capsys.readouterr()
     assert _run("eval", folder / "model", "--device", "cpu", "--quiet", "--json", "-") == 0
     record = json.loads(capsys.readouterr().out)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cascade_clip.config.recipes import dump_toml, load_recipe, recipe_file, recipe_names
+from cascade_clip.config.recipes import changed_keys, dump_toml, load_recipe, recipe_file, recipe_names
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published import paper_figures
+from cascade_clip.model.clip.load import blocks_of
+from cascade_clip.model.stages import scaled_stages, stages_of
 
 
 def test_there_are_recipes_for_every_benchmark() -> None:
@@ -47,9 +49,21 @@ def test_released_settings(name: str, tokens: int, templates: str, iterations: i
     found = (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations, recipe.data.split)
     assert found == (tokens, templates, iterations, split)
     assert recipe.train.batch == 16
-    assert recipe.model.stages == ((6, 7, 8), (9, 10, 11), (12,))
+    assert stages_of(recipe.model, 12) == ((6, 7, 8), (9, 10, 11), (12,))
     assert recipe.model.prompts.depth is None
     assert (recipe.inference.crop, recipe.inference.stride, recipe.inference.seen_bias) == (512, 426, 0.1)
+
+
+@pytest.mark.parametrize("dataset", ["coco", "voc", "context"])
+@pytest.mark.parametrize("model", ["cascade-zegclip", "zegclip"])
+def test_recipes_of_a_larger_clip_change_nothing_but_the_clip_and_sizes(dataset: str, model: str) -> None:
+    large, base = load_recipe(f"{dataset}/{model}-vit-l"), load_recipe(f"{dataset}/{model}")
+    assert set(changed_keys(base.model_dump(mode="json", exclude={"paper"}), large.model_dump(mode="json"))) - {
+        "model.stages"
+    } == {"name", "clip.architecture", "data.short_side", "data.crop", "inference.crop", "inference.stride"}
+    depth = blocks_of(large.clip.architecture)
+    assert stages_of(large.model, depth) == scaled_stages(stages_of(base.model, 12), depth)
+    assert (large.data.crop % 14, large.inference.crop % 14, large.paper) == (0, 0, None)
 
 
 def test_overrides() -> None:

@@ -93,3 +93,9 @@ def test_signals_do_not_end_a_loader_process() -> None:
             os.kill(os.getpid(), number)
         os._exit(7 if signal.alarm(0) > 0 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize(("cores", "world", "expected"), [(1, 1, 1), (6, 1, 6), (64, 1, 8), (16, 4, 4), (2, 4, 1)])
+def test_one_for_each_core_by_default(monkeypatch: pytest.MonkeyPatch, cores: int, world: int, expected: int) -> None:
+    monkeypatch.setattr(loader_processes, "usable_cores", lambda: cores)
+    assert loader_processes.processes_by_default(world) == expected

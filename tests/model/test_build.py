@@ -7,10 +7,8 @@ import pytest
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
-from cascade_clip.model.build import build_network, scaled_stages
+from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-
-PAPER = [[6, 7, 8], [9, 10, 11], [12]]
 
 
 def test_stages_without_the_last_block_are_named(
@@ -25,10 +23,3 @@ def test_stages_without_the_last_block_are_named(
     ]
     with pytest.raises(UserError, match=r"has 4 blocks, counted from 1; the stages name \[5\]"):
         build_network(change_recipe(tiny_recipe, ["model.stages=[[4, 5]]"]).model, tiny_clip.visual)
-
-
-def test_stages_are_scaled_to_a_depth() -> None:
-    assert scaled_stages(PAPER, 12) == PAPER
-    assert scaled_stages(PAPER, 24) == [[12, 13, 14, 15, 16, 17], [18, 19, 20, 21, 22, 23], [24]]
-    assert scaled_stages(PAPER, 2) == [[1], [2]]
-    assert scaled_stages([[6, 7, 8]], 12) == [[9, 10, 11, 12]]

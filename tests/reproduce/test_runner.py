@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import sys
@@ -17,6 +16,7 @@ import torch
 from quick_runs import QuickCommands
 
 from cascade_clip.errors import UserError
+from cascade_clip.reproduce import runner
 from cascade_clip.reproduce.plan import TablePlan
 from cascade_clip.reproduce.results import collect
 from cascade_clip.reproduce.runner import Commands, RunDevice, RunsState, devices_for_runs, run_all
@@ -230,7 +230,7 @@ def test_every_cuda_device_gets_its_own_runs(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(runner, "usable_cores", lambda: 8)
     assert [each.environment for each in devices_for_runs(None, "cpu", "fp32")] == [{}]
     assert [each.environment for each in devices_for_runs(2, "cpu", "fp32")] == [{"OMP_NUM_THREADS": "4"}] * 2
     with pytest.raises(UserError, match="fp16"):

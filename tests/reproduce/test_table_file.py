@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,8 @@ def test_stages_are_the_papers(key: str, section: str | None) -> None:
 
 def test_a_row_is_the_datasets_recipe_with_the_rows_keys() -> None:
     rows = _rows("table8", seed=2, overrides=["train.iterations=7"])
-    expected = load_recipe("coco/cascade-zegclip", ["train.iterations=7", "model.aggregation.kind=concat", "seed=2"])
+    overrides = ["train.iterations=7", "model.aggregation.kind=concat", "seed=2"]
+    expected = load_recipe("coco/cascade-zegclip", [*overrides, f"model.stages={json.dumps(BASE_STAGES)}"])
     assert _settings(rows["Concat"].recipe) == _settings(expected)
     assert rows["Concat"].recipe.name == "coco-table8-concat"
     assert rows["Concat"].figures == {"miou_seen": 39.9, "miou_unseen": 41.0, "hiou": 40.5}
@@ -76,7 +78,8 @@ def test_a_row_is_the_datasets_recipe_with_the_rows_keys() -> None:
 @pytest.mark.parametrize("split", ["coco-seen", "voc-seen", "context-released-seen", "shapes-seen"])
 def test_cascade_clip_is_the_same_run_in_every_table(split: str) -> None:
     """So that one training serves them all."""
-    base = _settings(load_recipe(f"{split.partition('-')[0]}/cascade-zegclip"))
+    stages = f"model.stages={json.dumps(BASE_STAGES)}"
+    base = _settings(load_recipe(f"{split.partition('-')[0]}/cascade-zegclip", [stages]))
     for table, name in [
         ("table1", "Cascade-CLIP"),
         ("table2", "Cascade-CLIP"),

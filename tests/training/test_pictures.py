@@ -13,10 +13,13 @@ from trained_runs import Weights, assert_same_weights, changed, interrupt, logge
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
+from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training import pictures
-from cascade_clip.training.pictures import shown_images
+from cascade_clip.training.pictures import RunPictures, shown_images
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
+from cascade_clip.training.validation import Validation
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -51,13 +54,44 @@ def test_curves_without_validation_images_are_drawn_at_each_saved_state(
     squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[int] = []
-    monkeypatch.setattr(
-        "cascade_clip.training.loop.write_curves", lambda run, _: drawn.append(run.log_entries()[-1]["step"])
-    )
+    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: drawn.append(log[-1]["step"]) or b"")
     data = squares_recipe.data.model_copy(update={"dataset": write_tiny_dataset(tmp_path / "data", val=0)})
     recipe = changed(squares_recipe.model_copy(update={"data": data}), pictures=1)
     start_training(recipe, tmp_path / "run", device="cpu").train()
     assert drawn == [2, 4, 6]
+
+
+def test_pictures_that_are_old_are_drawn_between_validations(
+    squares_recipe: Recipe, uninterrupted: tuple[Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By the clock alone, before anything is logged too; they change no weight."""
+    monkeypatch.setattr(pictures, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(pictures, "MOST_OF_THE_TIME", 1e9)
+    drawn: list[str | None] = []
+    draw = RunPictures.draw
+    monkeypatch.setattr(RunPictures, "draw", lambda self, name: (drawn.append(name), draw(self, name)))
+    recipe = changed(squares_recipe, pictures=1, validate_every=4, log_every=5, save_every=3)
+    start_training(recipe, tmp_path / "run", device="cpu").train()
+    old = "latest.jpg"
+    assert drawn == [old, old, old, "validation-000004.jpg", old, "validation-000006.jpg"]
+    assert sheets(tmp_path / "run") == ["curves.png", old, "validation-000004.jpg", "validation-000006.jpg"]
+    assert_same_weights(uninterrupted[1], load_file(tmp_path / "run" / "model" / "model.safetensors"))
+
+
+@pytest.mark.parametrize(("seconds", "wait"), [(1.0, 180.0), (10.0, 500.0)])
+def test_old_pictures_take_little_of_the_time(
+    tiny_model: CascadeCLIP, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, wait: float
+):
+    clock = [0.0]
+    monkeypatch.setattr(pictures.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: clock.append(clock.pop() + seconds) or b"")
+    validation = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
+    drawn = RunPictures(RunFolder(tmp_path), tiny_model, validation, "mine")
+    drawn.draw(None)
+    clock[0] += wait - 0.1
+    assert not drawn.are_old()
+    clock[0] += 0.2
+    assert drawn.are_old()
 
 
 def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
@@ -91,12 +125,17 @@ def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
 
 
 def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    squares: Path,
+    tiny_model: CascadeCLIP,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    validation = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
     (tmp_path / "pictures").touch()
     monkeypatch.setattr(pictures.logger, "propagate", True)
-    monkeypatch.setattr("cascade_clip.training.pictures.curves_figure", lambda log, title: b"")
-    pictures.write_curves(RunFolder(tmp_path), "mine")
+    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: b"")
+    RunPictures(RunFolder(tmp_path), tiny_model, validation, "mine").draw(None)
     assert 'curves.png" cannot be written: ' in caplog.text
     assert "Training goes on." in caplog.text
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from trained_runs import Weights, assert_same_weights, interrupt
+from trained_runs import Weights, assert_same_weights, changed, interrupt
 
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
+from cascade_clip.data.loader_processes import processes_by_default
 from cascade_clip.errors import UserError
+from cascade_clip.reproduce.runs import settings_of
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
 
 
@@ -58,3 +61,16 @@ def test_a_checkpoint_of_an_earlier_version(uninterrupted: tuple[Path, Weights],
     (folder / "config.json").write_text(json.dumps(config))
     recipe = CascadeCLIP.from_pretrained(uninterrupted[0] / "model").recipe
     assert CascadeCLIP.from_pretrained(folder).recipe == recipe
+
+
+def test_loader_processes_that_no_recipe_names(squares_recipe: Recipe, tmp_path: Path) -> None:
+    """They are as many as there are cores, recorded, and no part of what a run is."""
+    recipe = changed(squares_recipe, workers=None, iterations=1)
+    train(recipe, tmp_path / "default", device="cpu")
+    train(changed(recipe, workers=0), tmp_path / "none", device="cpu")
+    folders = [RunFolder(tmp_path / name) for name in ("default", "none")]
+    records = [json.loads(run.environment_file.read_text())["loader_processes"] for run in folders]
+    assert records == [processes_by_default(), 0]
+    assert folders[0].recipe().train.workers is None
+    assert settings_of(folders[0].recipe()) == settings_of(folders[1].recipe())
+    assert_same_weights(*(load_file(run.model / "model.safetensors") for run in folders))

@@ -117,8 +117,7 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
         UserError: Unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class token.
     """
     if architecture == BUNDLED:
-        folder = Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
-        return _from_folder(folder, architecture)
+        return _from_folder(_bundled_folder(), architecture)
     if architecture.startswith("local-dir:"):
         return _from_folder(Path(architecture.removeprefix("local-dir:")), architecture)
     if architecture.startswith("hf-hub:"):
@@ -156,6 +155,26 @@ def model_config_of(architecture: str) -> dict[str, Any]:
         known = closest(architecture, open_clip.list_models())
         raise UserError(f'open_clip knows no architecture "{architecture}".{known}')
     return dict(config)
+
+
+def blocks_of(architecture: str) -> int:
+    """Blocks of a CLIP's image tower, read without its weights; of one on the Hub the settings are downloaded.
+
+    Raises:
+        UserError: No such CLIP, or one that is no transformer.
+    """
+    if architecture == BUNDLED:
+        config = _read_config(_bundled_folder() / CONFIG_FILE)[0]
+    elif architecture.startswith("local-dir:"):
+        config = _read_config(Path(architecture.removeprefix("local-dir:")) / CONFIG_FILE)[0]
+    elif architecture.startswith("hf-hub:"):
+        config = _read_config(_hub_file(architecture, CONFIG_FILE))[0]
+    else:
+        config = model_config_of(architecture)
+    blocks = config["vision_cfg"].get("layers", 12)
+    if not isinstance(blocks, int):
+        raise UserError(f'The image tower of "{architecture}" is no vision transformer: choose a ViT.')
+    return blocks
 
 
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
@@ -280,6 +299,10 @@ def _finish(
     )
 
 
+def _bundled_folder() -> Path:
+    return Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
+
+
 def _from_folder(folder: Path, architecture: str) -> Clip:
     settings, file = _read_config(folder / CONFIG_FILE), open_clip.factory._find_checkpoint_in_dir(folder)
     if file is None:
@@ -289,13 +312,17 @@ def _from_folder(folder: Path, architecture: str) -> Clip:
 
 
 def _from_hub(architecture: str) -> Clip:
-    name = architecture.removeprefix("hf-hub:")
+    config_file, file = _hub_file(architecture, CONFIG_FILE), _hub_file(architecture)
+    return _from_files(architecture, _read_config(config_file), file)
+
+
+def _hub_file(architecture: str, name: str | None = None) -> Path:
+    """Fetch a file of `hf-hub:ORG/NAME`, unless the cache has it; None: the weights."""
     try:
-        config_file = open_clip.pretrained.download_pretrained_from_hf(name, filename=CONFIG_FILE)
-        file = open_clip.pretrained.download_pretrained_from_hf(name)
+        repository = architecture.removeprefix("hf-hub:")
+        return Path(open_clip.pretrained.download_pretrained_from_hf(repository, filename=name))
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
-    return _from_files(architecture, _read_config(Path(config_file)), Path(file))
 
 
 def _from_files(
