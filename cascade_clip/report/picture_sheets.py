@@ -14,11 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.evaluation.confusion import confusion_matrix
-from cascade_clip.evaluation.details import image_result
-from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.labels import IGNORED, LabelMap
-from cascade_clip.report.overlay import (
+from cascade_clip.drawing.overlay import (
     LegendEntry,
     coloured_image,
     fitted_size,
@@ -27,7 +23,11 @@ from cascade_clip.report.overlay import (
     stacked,
     wrapped,
 )
-from cascade_clip.report.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour
+from cascade_clip.drawing.palette import INK, NOT_COUNTED, PALE_INK, PAPER, RIGHT, WRONG, Colour
+from cascade_clip.evaluation.confusion import confusion_matrix
+from cascade_clip.evaluation.details import image_result
+from cascade_clip.inference.segmentation import Segmentation
+from cascade_clip.labels import IGNORED, LabelMap
 
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.drawing.palette import Colour
 from cascade_clip.files import write_files
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.curves import curves_figure
-from cascade_clip.report.palette import Colour
 from cascade_clip.report.picture_sheets import picture_image, picture_sheet
 from cascade_clip.training.run_folder import RunFolder
 

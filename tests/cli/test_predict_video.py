@@ -58,7 +58,7 @@ def test_images_and_videos_together_and_a_broken_one_left_out(film: Path, colour
     [
         (["one.png", "--every", 2], "--every, --start and --end are for videos, but one.png is none"),
         (["film.mp4", "--start", 2, "--end", 1], "--end 1 is not after --start 2"),
-        (["film.mp4", "--explain"], "--explain draws pictures of images, but film.mp4 is a video"),
+        (["film.mp4", "--explain"], "--explain is for images, but film.mp4 is a video"),
         (["text.mp4"], "text.mp4 cannot be read"),
     ],
 )

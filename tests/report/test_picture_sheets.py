@@ -8,9 +8,9 @@ from two_blocks import SPLIT
 
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.drawing.palette import PAPER, class_colours
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.report import picture_sheets
-from cascade_clip.report.palette import PAPER, class_colours
 from cascade_clip.report.picture_sheets import (
     CELL_HEIGHT,
     HEADING,
