@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -140,6 +141,8 @@ class FrameFiles:
         """Replace the label maps of an earlier run."""
         for earlier in self._folder.glob("[0-9]*.png"):
             earlier.unlink()
+        with suppress(OSError):  # it is not there, or holds files of somebody else
+            self._folder.rmdir()
         for file in sorted(self._waiting.glob("*.png")):
             self._folder.mkdir(exist_ok=True)
             file.replace(self._folder / file.name)

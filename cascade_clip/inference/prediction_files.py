@@ -12,6 +12,9 @@ RECORD, LABELS, OVERLAY = ".json", ".labels.png", ".overlay.png"
 EXPLANATION, SCORES, VIDEO_OVERLAY, VIDEO_LABELS = ".explain.png", ".scores.npz", ".overlay.mp4", ".labels"
 ENDINGS = (RECORD, LABELS, OVERLAY, EXPLANATION, SCORES, VIDEO_OVERLAY, VIDEO_LABELS)
 """What follows the stem in the names of the files of an image or a video."""
+FOLDERS = ("index_files", "yolo", "cvat")
+"""Folders beside predictions that hold copies or pictures of their images, at most `MOST_LEVELS` deep."""
+MOST_LEVELS = 2
 SIMILARITY = ".similarity.png"
 """Maps of `cascade-clip similarity`, whose record is called by the whole name before the suffix."""
 _OWN_KEYS = {"names", "models"}
@@ -65,10 +68,16 @@ def is_taken(
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is the overlay, label map or other picture of a prediction that lies beside its record."""
-    stems = [path.name.removesuffix(ending) for ending in ENDINGS if path.name.endswith(ending)]
-    stems += [path.stem] if path.name.endswith(SIMILARITY) else []
-    return any(is_prediction(path.parent, stem) for stem in stems)
+    """Whether a file is a picture that the toolkit wrote for a prediction: it or its folder lies beside the record."""
+    for entry in (path, *list(path.parents)[:MOST_LEVELS]):
+        stems = [entry.name.removesuffix(ending) for ending in ENDINGS if entry.name.endswith(ending)]
+        stems += [entry.stem] if entry.name.endswith(SIMILARITY) else []
+        if any(is_prediction(entry.parent, stem) for stem in stems):
+            return True
+        beside = entry.parent.glob(f"*{RECORD}") if entry.name in FOLDERS else ()
+        if any(is_prediction(entry.parent, file.stem) for file in beside):
+            return True
+    return False
 
 
 def _record(folder: Path, stem: str) -> dict[str, object] | None:

@@ -19,7 +19,7 @@ from cascade_clip.inference import prediction_files
 from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES, no_class
 from cascade_clip.inference.prediction_files import PredictionFiles
 from cascade_clip.inference.score_maps import ScoreMaps
-from cascade_clip.inference.sources import Source, output_stems, source_named
+from cascade_clip.inference.sources import STDIN, Source, output_stems, source_named
 from cascade_clip.labels import LabelMap
 from cascade_clip.runtime import check_memory
 
@@ -244,7 +244,8 @@ class Segmentation:
         def taken(stem: str, _: Source) -> bool:
             return prediction_files.is_taken(folder, stem, self.source)
 
-        return output_stems([source_named(self.source or "image")], taken)[0]
+        own = Source("image", Path("image"), address=STDIN) if self.source is None else source_named(self.source)
+        return output_stems([own], taken)[0]
 
     def _npz(self) -> bytes:
         encoded = io.BytesIO()

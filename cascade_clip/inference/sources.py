@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,20 +11,16 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from PIL import Image
-
-from cascade_clip.data.image_file import one_sentence
+from cascade_clip.data.image_file import opened_image
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
-from cascade_clip.inference.prediction_files import is_output, is_prediction
+from cascade_clip.inference.prediction_files import is_output
 from cascade_clip.inference.video import VIDEO_SUFFIXES, is_video
 from cascade_clip.inference.web_files import check_address, is_address, read_address, read_stdin
 
 STDIN = "-"
 _LONGEST_STEM = 100
-_OUTPUT_FOLDERS = ("index_files", "yolo", "cvat")
-"""Folders beside predictions that hold copies or pictures of their images."""
 
 
 class Source(NamedTuple):
@@ -97,8 +92,9 @@ def fetched(source: Source, folder: Path) -> Source:
     content = read_stdin() if source.address == STDIN else read_address(source.address)
     path = source.path
     if not is_video(path):
-        with one_sentence(source.name), Image.open(io.BytesIO(content)) as image:
-            path = path if path.suffix.lower() in IMAGE_SUFFIXES else Path(f"{path.name}.{image.format}".lower())
+        with opened_image(content, "Standard input" if source.address == STDIN else source.name) as image:
+            known = path.suffix.lower() in IMAGE_SUFFIXES
+            path = path if known else Path(f"{path.name}.{image.kind.split()[0].lower()}")
     place = Path(tempfile.mkdtemp(dir=folder), path.name)
     place.write_bytes(content)
     return source._replace(path=place)
@@ -206,16 +202,8 @@ def _below(folder: Path, output: Path | None) -> Iterator[Path]:
             folders.clear()
             continue
         visited.add(place)
-        here = Path(where)
-        folders[:] = [name for name in folders if name[0] != "." and not _is_output_folder(here, name)]
-        yield from (here / name for name in names)
-
-
-def _is_output_folder(here: Path, name: str) -> bool:
-    """Whether a sub-folder was written with predictions beside it."""
-    if name in _OUTPUT_FOLDERS:
-        return any(is_prediction(here, file.stem) for file in here.glob("*.json"))
-    return is_output(here / name)
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (Path(where, name) for name in names)
 
 
 def _pattern(given: Path) -> str:
@@ -237,7 +225,7 @@ def _possible_stems(source: Source) -> Iterator[str]:
     yield _in_folder(source, path.stem)
     if parent:
         yield _in_folder(source, f"{parent}-{path.stem}")
-    if suffix:
+    if suffix and source.address is None:
         yield _in_folder(source, f"{path.stem}-{suffix}")
     for number in count(2):
         yield _in_folder(source, f"{path.stem}-{number}")

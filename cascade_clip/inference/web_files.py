@@ -60,8 +60,8 @@ def read_address(address: str) -> bytes:
             with session.get(address, stream=True, timeout=LONGEST_WAIT) as answer:
                 if not answer.ok:
                     raise UserError(f"{name} cannot be read: the server answers {answer.status_code} {answer.reason}.")
-                if answer.headers.get("Content-Type", "").startswith("text/"):
-                    raise UserError(f"{name} is no image: the server sends {answer.headers['Content-Type']}.")
+                if answer.headers.get("Content-Type", "").startswith("text/html"):
+                    raise UserError(f"{name} is a page, not an image: give the address of the image itself.")
                 return _content(answer, name, until)
         except requests.TooManyRedirects as error:
             raise UserError(f"{name} cannot be read: it is redirected more than {MOST_REDIRECTS} times.") from error
@@ -100,8 +100,6 @@ def _content(answer: requests.Response, name: str, until: float) -> bytes:
         _check_size(len(content), name)
         if time.monotonic() > until:
             raise UserError(f"{name} cannot be read: it takes more than {LONGEST_TRANSFER:.0f} seconds.")
-    if not content:
-        raise UserError(f"{name} cannot be read: it is empty (0 bytes).")
     return bytes(content)
 
 

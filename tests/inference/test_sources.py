@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.sources import find_images, find_sources, output_stems, source_named
+from cascade_clip.inference.sources import find_images, find_sources, flat_stems, output_stems, source_named
 
 
 @pytest.fixture
@@ -73,3 +73,72 @@ def test_stems_never_collide():
     stems = output_stems([source_named(name) for name in names.split()])
     assert stems == ["photo", "y-photo", "Photo-png", "photo-webp", "photo-jpg", "photo-jpeg", "other"]
     assert len({stem.casefold() for stem in output_stems([source_named("x/a.jpg")] * 6)}) == 6
+
+
+def test_sub_folders_keep_apart_what_has_one_name(photos: Path) -> None:
+    (photos / ".cache").mkdir()
+    (photos / ".cache" / "d.jpg").write_bytes(b"")
+    (photos / "deep" / "clip.MP4").write_bytes(b"")
+    (photos / "deep" / "round").symlink_to(photos)
+    found = find_sources([str(photos)], recursive=True)
+    assert output_stems(found) == ["a", "b", "deep/b", "deep/c", "deep/clip"]
+    assert [source.path.name for source in find_sources([str(photos / "deep")])] == ["b.jpg", "c.jpg", "clip.MP4"]
+    assert list(flat_stems(["a-b", "a/b", "a/B"]).values()) == ["a-b", "a-b-2", "a-B-3"]
+
+
+def test_what_an_earlier_run_wrote_is_no_photograph(photos: Path) -> None:
+    (photos / "b.json").write_text('{"image": "b.jpg", "names": []}')
+    (photos / "b.similarity.json").write_text('{"image": "b.jpg", "models": []}')
+    ours = ["b.labels.png", "b.overlay.png", "b.similarity.png", "index_files/1.jpg", "yolo/images/b.jpg", "out/x.jpg"]
+    theirs = ["a.overlay.png", "deep/yolo/images/d.jpg"]
+    for name in (*ours, *theirs):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"")
+    kept = ["a.PNG", "a.overlay.png", "b.jpg", "deep/b.jpg", "deep/c.jpg", "deep/yolo/images/d.jpg"]
+    for given in ([str(photos)], [str(photos / "**" / "*.*")]):
+        found = [
+            source.path.relative_to(photos).as_posix()
+            for source in find_sources(given, recursive=True, output=photos / "out")
+        ]
+        assert [name for name in found if name != "out/x.jpg"] == kept
+    # As the shell expands "b.*", and outright.
+    expanded = [str(photos / name) for name in ("b.jpg", "b.labels.png", "b.overlay.png")]
+    assert [source.path.name for source in find_sources(expanded)] == ["b.jpg"]
+    assert [source.path.name for source in find_sources(expanded[1:2])] == ["b.labels.png"]
+    with pytest.raises(UserError, match=r"No image was found in the folder .*, only what predictions left"):
+        find_sources([str(photos / "yolo" / "images")])
+
+
+@pytest.mark.parametrize(
+    ("address", "stem"),
+    [
+        ("https://example.org/a/photo.jpg?size=2#top", "photo"),
+        ("http://example.org/%2e%2e%2Fgarden%20door.png", "garden door"),
+        ("http://example.org/..%5C..%5Cx", "x"),
+        ("https://example.org/", "example"),
+        ("https://example.org/" + "n" * 300 + ".png", "n" * 100),
+        ("-", "stdin"),
+    ],
+)
+def test_stems_of_addresses(address: str, stem: str) -> None:
+    assert output_stems([source_named(address)] * 2)[0] == stem
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("file:///etc/passwd", "give an http:// or https:// address, or the path of a file"),
+        ("ftp://example.org/x.png", "give an http:// or https:// address"),
+        ("https:///x.png", "names no server"),
+        ("http://[::1/x.png", "is no address that can be read"),
+        ("http://example.org:port/x.png", "is no address that can be read"),
+    ],
+)
+def test_addresses_that_are_refused(address: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_sources([address])
+
+
+def test_a_password_is_not_told() -> None:
+    (source,) = find_sources(["https://me:secret@example.org:81/x.png"])
+    assert (source.name, source.address) == ("https://example.org:81/x.png", "https://me:secret@example.org:81/x.png")
