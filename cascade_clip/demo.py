@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +19,12 @@ from cascade_clip.analysis.observed_model import plain_encoder
 from cascade_clip.analysis.similarity import patch_similarity
 from cascade_clip.analysis.stage_masks import decoder_names
 from cascade_clip.data.images import check_image, open_image
+from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, sequential_colour
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.network import CascadeNetwork, ChosenDecoders
-from cascade_clip.report.palette import Colour, class_colours, hex_colour, sequential_colour
-from cascade_clip.report.prediction import prediction_record
 from cascade_clip.segmenter import CascadeCLIP
 
 LARGEST_UPLOAD = "20mb"
@@ -121,9 +121,7 @@ class Demo:
         if photograph is None:
             raise UserError("No image was sent.")
         _, found = self.segment(model, photograph, words)
-        colours = class_colours(found.classes, self._known_colours())
-        record = prediction_record(found, colours)
-        del record["image"]  # The file's name on this machine means nothing to the caller.
+        record = replace(found, colours=class_colours(found.classes, self._known_colours())).record()
         return {**record, "model": model, "labels": found.labels.tolist()}
 
     def _known_colours(self) -> dict[str, Colour]:

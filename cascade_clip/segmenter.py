@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -17,25 +19,23 @@ from cascade_clip.checkpoint.folder import CHECKPOINT_FOLDER, Checkpoint, load_c
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import InferenceConfig, Recipe
-from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
-from cascade_clip.data.training_free import query_words
+from cascade_clip.drawing.palette import Colour
 from cascade_clip.errors import UserError
-from cascade_clip.inference.inputs import ImageInput, rgb_pixels
+from cascade_clip.inference.inputs import ImageInput, rgb_pixels, source_of
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import Predictor
-from cascade_clip.inference.query_vocabulary import background_words, embedded_queries
+from cascade_clip.inference.query_vocabulary import query_vocabulary
 from cascade_clip.inference.released_settings import benchmark_method, benchmark_recipe, general_recipe, with_refinement
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_classes, embed_words, templates_of
+from cascade_clip.model.clip.text import TextCache, embed_classes, embed_words, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.model.training_free import Method
 from cascade_clip.output_folder import check_output_folder
-from cascade_clip.runtime import check_memory, resolve_device, resolve_precision
+from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
 
@@ -142,6 +142,23 @@ class CascadeCLIP:
         checkpoint = Checkpoint(self.recipe, self.clip, self.network.own_tensors(), self.split, self.licence)
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 
+    def to(self, device: str, *, precision: str | None = None) -> Self:
+        """Move the model to a device, as `from_pretrained` takes it, and return the model itself.
+
+        `precision` is that of the network's products from then on; None: as before.
+
+        Raises:
+            UserError: A device or precision that is not available; the model then stays where it is.
+        """
+        place = resolve_device(device)
+        if isinstance(self.network, OnnxNetwork) and place != self.device:
+            raise UserError("An exported model stays on the device it was loaded for: load it again for another one.")
+        named = precision or next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+        self.dtype, self.device = resolve_precision(named, place), place
+        self.network.to(place)
+        self.clip.model.to(place)
+        return self
+
     def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
         """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
@@ -210,6 +227,8 @@ class CascadeCLIP:
     ) -> Vocabulary:
         """Classes to look for: give `classes`, `split` or `text_embeddings`, the last also beside one of the others.
 
+        Without any, those that the model was trained on.
+
         Args:
             classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
             split: A split's name (or the split), with the class names and which of them are seen: the bias is
@@ -224,12 +243,14 @@ class CascadeCLIP:
         Of synonyms, a training-free model takes the one that fits a pixel best, a trained one their mean.
 
         Raises:
-            UserError: None of the three, classes and split together, names that cannot be embedded, embeddings of
-                another shape than (K, C) or with values that are not finite, or a background for a trained model, whose
-                scores need none.
+            UserError: None of the three for a model that was trained on none, classes and split together, names that
+                cannot be embedded, embeddings of another shape than (K, C) or with values that are not finite, or a
+                background for a trained model, whose scores need none.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
+        if classes is None and split is None and text_embeddings is None:
+            split = self.split
         if (classes is None) == (split is None) and (classes is not None or text_embeddings is None):
             raise UserError(
                 "Say what to look for: give either classes=[…] or split=…, or text_embeddings=… alone or beside them."
@@ -237,7 +258,8 @@ class CascadeCLIP:
         given = None if text_embeddings is None else self._checked(text_embeddings)
         chosen = get_split(split) if isinstance(split, str) else split
         if isinstance(self.network, DenseNetwork):
-            return self._query_vocabulary(self.network.method, classes, chosen, given, templates, background)
+            embed = partial(self._embed_words, templates_of(templates or self.recipe.text.templates))
+            return query_vocabulary(self.recipe, self.network.method, embed, classes, chosen, given, background)
         if background is not None and background is not False:
             raise UserError(
                 "A background is for training-free models: this one is trained, and its scores do not depend on the"
@@ -247,9 +269,14 @@ class CascadeCLIP:
             text = self.text_embeddings_for(chosen, templates=templates) if given is None else given
             return Vocabulary.of_split(chosen, text)
         if given is not None:
-            return Vocabulary.of_names(classes, given)
+            return Vocabulary.of_names(classes, given, known=self._known_colours)
         names = [name.split("|")[0].strip() for name in classes or ()]
-        return Vocabulary.of_names(names, self.embed(classes or (), templates=templates))
+        return Vocabulary.of_names(names, self.embed(classes or (), templates=templates), known=self._known_colours)
+
+    @property
+    def _known_colours(self) -> dict[str, Colour]:
+        """Colours of the classes it was trained on: a class has one in all pictures."""
+        return {} if self.split is None else dict(zip(self.split.class_names, self.split.colours, strict=True))
 
     def for_benchmark(self, split: Split) -> Self:
         """The model as it is evaluated on a split: a training-free one with the settings of its published figures.
@@ -292,9 +319,13 @@ class CascadeCLIP:
     ) -> list[Segmentation]:
         """Segment images of any size into classes: one `Segmentation` an image, at its original size.
 
+        Beside its labels each keeps its image and what the scores of all classes are computed from when asked for.
+
         Args:
-            images: One image or several: path, bytes of a file, PIL image or (H, W, 3) uint8 array.
-            classes: As for `vocabulary`, like `split` and `text_embeddings`.
+            images: One image or several: path, http:// or https:// address, bytes of a file, PIL image, (H, W, 3)
+                uint8 array, or (3, H, W) tensor (uint8, or floating-point in [0, 1], RGB, not normalised).
+            classes: As for `vocabulary`, like `split` and `text_embeddings`; without any of them, the classes that the
+                model was trained on.
             split: See there.
             text_embeddings: See there.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
@@ -306,45 +337,13 @@ class CascadeCLIP:
         """
         vocabulary = self.vocabulary(classes, split=split, text_embeddings=text_embeddings, background=background)
         predictor, several = self.predictor(refine=refine), images if isinstance(images, list | tuple) else [images]
-        return [predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several]
+        found = (predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several)
+        return [replace(one, source=source_of(image)) for one, image in zip(found, several, strict=True)]
 
-    def _query_vocabulary(
-        self,
-        method: Method,
-        classes: Sequence[str] | None,
-        split: Split | None,
-        given: Tensor | None,
-        templates: str | None,
-        background: Sequence[str] | bool | None,
-    ) -> Vocabulary:
-        """`vocabulary` of a training-free model: a query a word."""
-        settings = self.recipe.text
-        words: Sequence[Sequence[str]]
-        if split is not None:
-            readable = [prompt.split("|") for prompt in split.prompts]
-            words = readable if settings.readable else query_words(split, method.name)
-        else:
-            words = (
-                [[f"class {index}"] for index in range(len(given))]
-                if classes is None and given is not None
-                else class_synonyms(classes or ())
-            )
-        free = self.recipe.inference.training_free or TrainingFreeConfig()
-        chosen = background_words(background, words, free.background)
-        # Words of a benchmark are scored among themselves, and given embeddings may be those of another text tower.
-        unscored = given is not None or free.score == "softmax"
-        sentences = templates_of(templates or settings.templates)
-
-        def embed(some: Sequence[str]) -> Tensor:
-            text = embed_words(
-                self.clip, [[word] for word in some], sentences, half=settings.half, cache=self._text_cache
-            )
-            return text.to(self.device)
-
-        text, queries = embedded_queries(words, embed, chosen if chosen.wins or not unscored else None, given)
-        if split is not None:
-            return Vocabulary.of_split(split, text, queries)
-        return Vocabulary.of_names([synonyms[0] for synonyms in words], text, queries)
+    def _embed_words(self, sentences: Sequence[str], words: Sequence[str]) -> Tensor:
+        """Text embeddings (Q, C) of words one by one, put into sentences."""
+        half, alone = self.recipe.text.half, [[word] for word in words]
+        return embed_words(self.clip, alone, sentences, half=half, cache=self._text_cache).to(self.device)
 
     def _checked(self, text: Tensor) -> Tensor:
         joint = self.clip.visual.proj.shape[1]

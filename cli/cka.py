@@ -13,7 +13,7 @@ from cascade_clip import runtime, segmenter
 from cascade_clip.analysis import layer_similarity, layer_tokens, observed_model
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
-from cascade_clip.inference import inputs
+from cascade_clip.inference import sources
 from cascade_clip.report import heat_map
 from cascade_clip.report import page as pages
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
@@ -155,7 +155,7 @@ def cka(
     )
     if images and (data is not None or split is not None):
         raise UserError("Give either --images or --data and --split: both say what is looked at.")
-    files = inputs.find_images(images) if images else []
+    files = sources.find_images(images) if images else []
     if not files:
         check_dataset(split, data, recipe_of(observed_model.model_name(model)), stream=stream)
     if nproc > 1 and run_processes(nproc, device):

@@ -12,7 +12,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
-from cascade_clip.report import map_grids, palette
+from cascade_clip.report import map_grids
 
 LARGEST_SHOWN = 4
 """So many classes are explained where none are named."""
@@ -54,18 +54,14 @@ class Explainer:
         self._wanted = [names.index(name) for name in wanted]
         self._text = vocabulary.text
 
-    def draw(
-        self,
-        image: NDArray[np.uint8],
-        segmentation: segmentations.Segmentation,
-        colours: Sequence[palette.Colour],
-    ) -> bytes | None:
+    def draw(self, image: NDArray[np.uint8], segmentation: segmentations.Segmentation) -> bytes | None:
         """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""
         shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
         if not shown:
             return None
         masks = stage_masks.stage_masks(self._predictor, self._text[shown])
         classes = [
-            map_grids.ExplainedClass(segmentation.classes[i], colours[i], segmentation.labels == i) for i in shown
+            map_grids.ExplainedClass(segmentation.classes[i], segmentation.colours[i], segmentation.labels == i)
+            for i in shown
         ]
         return map_grids.render_stage_grid(image, classes, masks)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -13,12 +13,12 @@ from cascade_clip import segmenter as segmenter_module
 from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.export import exported_folder
-from cascade_clip.inference import inputs, video
 from cascade_clip.inference import predictor as predictors
+from cascade_clip.inference import sources, video
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
-from cascade_clip.report import mask_formats, palette, prediction
+from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.compiling import compile_network
@@ -35,6 +35,7 @@ from cascade_clip_cli.options import (
     SplitOption,
 )
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
+from cascade_clip_cli.predict_inputs import fetched_sources, output_stems
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
@@ -51,9 +52,15 @@ MOST_TABLES = 3
 
 
 def predict(
+    ctx: typer.Context,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", callback=place, help="Images and videos: files, folders or quoted globs."),
+        typer.Argument(
+            metavar="IMAGE",
+            callback=place,
+            help="Images and videos: files, folders, quoted globs, http:// or https:// addresses (up to 100 MB), or '-'"
+            " for an image on standard input.",
+        ),
     ],
     model: Annotated[
         str,
@@ -106,8 +113,25 @@ def predict(
         typer.Option("--format", metavar="A,B", help="Also write all masks as coco, yolo, cvat or labelstudio."),
     ] = None,
     labels: Annotated[
-        str, typer.Option("--labels", help="Label maps as palette (in colours) or grey (plain indices) PNG.")
-    ] = "palette",
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Label maps as palette (in colours) or grey (plain indices) PNG. Default: palette; of a video, only if"
+            " given, STEM.labels/ with a file for each segmented frame.",
+        ),
+    ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores",
+            help="Also write the scores of all classes as STEM.scores.npz, (classes, height, width) float16: 2 bytes a"
+            " class and pixel.",
+        ),
+    ] = False,
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too."),
+    ] = False,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1,
     start: Annotated[
@@ -143,18 +167,19 @@ def predict(
     show_log()
     choice = chosen_classes(classes, classes_file, split)
     wanted_background = background_of(background, no_background, model, choice)
-    paths = inputs.find_images(images)
+    found = sources.find_sources(images, recursive=recursive, output=output)
     if gallery:
         report_page.check_page(output / "index.html")
-    options = VideoOptions(every, start, end)
-    explain = explain or explain_classes is not None
-    check_video_options(options, paths, explain=explain)
     writers = _writers(formats)
-    if labels not in LABELS:
+    if labels is not None and labels not in LABELS:
         raise UserError(f'--labels "{labels}" is not known.{closest(labels, LABELS)}')
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     if choice is not None:
         check_explained(wanted, choice.spoken_names())
+    options, explain = VideoOptions(every, start, end), explain or explain_classes is not None
+    of_images = {"--explain": explain, "--format": bool(writers), "--scores": scores, "--gallery": gallery}
+    check_video_options(options, found, [option for option, given in of_images.items() if given])
+    read, failed = fetched_sources(found, Path(ctx.with_resource(TemporaryDirectory())))
     segmenter = _load(model, device, precision, runtime)
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
@@ -164,14 +189,12 @@ def predict(
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:
         compile_network(segmenter, vocabulary.text)
-    known = choice.known_colours()
-    colours = palette.class_colours(vocabulary.names, known)
-    masks = [writer(output, vocabulary.names, colours) for writer in writers]
-    grey = labels == "grey"
-    job = PredictionJob(predictor, vocabulary, known, output, threshold, explainer, masks=masks, grey=grey)
-    outcomes = _outcomes(job, paths, options)
+    masks = [writer(output, vocabulary.names, vocabulary.colours) for writer in writers]
+    job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores)
+    outcomes = failed + _outcomes(job, read, options, single=len(found) == 1)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
-    pages = [galleries.write_gallery(output, images_done)] if gallery else []
+    files = {source.name: source.path for source in read}
+    pages = [galleries.write_gallery(output, images_done, files=files)] if gallery else []
     pages += [writer.finish() for writer in masks if images_done]
     about = training_free_facts(segmenter, vocabulary, predictor)
     _show(outcomes, output, pages, {"model": model, **about}, json_file)
@@ -179,19 +202,21 @@ def predict(
         raise typer.Exit(USER_MISTAKE)
 
 
-def _outcomes(job: PredictionJob, paths: Sequence[Path], options: VideoOptions) -> list[Outcome]:
+def _outcomes(
+    job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions, *, single: bool
+) -> list[Outcome]:
     """Do all images, then all videos."""
-    stems = _stems(paths, job.output)
-    single, brief = len(paths) == 1, len(paths) > MOST_TABLES
-    images = [(path, stem) for path, stem in stems.items() if not video.is_video(path)]
+    stems = output_stems(read, job.output)
+    images = [(source, stem) for source, stem in stems.items() if not video.is_video(source.path)]
+    brief = len(read) > MOST_TABLES
     outcomes = [
-        image_outcome(path, result, single=single, brief=brief) for path, result in segmented_images(job, images)
+        image_outcome(source, result, single=single, brief=brief) for source, result in segmented_images(job, images)
     ]
-    for path in filter(video.is_video, paths):
+    for source in (source for source in read if video.is_video(source.path)):
         try:
-            outcomes.append(segmented_video(job, path, stems[path], options))
+            outcomes.append(segmented_video(job, source, stems[source], options))
         except UserError as error:
-            outcomes.append(left_out("video", path, error, single=single))
+            outcomes.append(left_out("video", source, error, single=single))
     return outcomes
 
 
@@ -217,33 +242,6 @@ def _method_line(about: dict[str, Any]) -> str:
         return line
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
     return f"{line}; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
-
-
-def _stems(paths: Sequence[Path], output: Path) -> dict[Path, str]:
-    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
-    read = {Path(os.path.realpath(path)) for path in paths}
-    longer: list[Path] = []
-
-    def taken(stem: str, path: Path) -> bool:
-        if not prediction.is_taken(output, stem, path, read):
-            return False
-        longer.append(path)
-        return True
-
-    stems = dict(zip(paths, inputs.output_stems(paths, taken), strict=True))
-    replaced = sum((output / f"{stem}{prediction.RECORD}").exists() for stem in stems.values())
-    if replaced:
-        notice(f"Earlier predictions of the same images in {output} are replaced: {replaced}.")
-    if longer:
-        one = longer[0]
-        others = f", and {len(set(longer)) - 1} more likewise" if len(set(longer)) > 1 else ""
-        notice(f'{output} holds files of something else called "{one.stem}": {one} becomes {stems[one]}{others}.')
-    return stems
-
-
-def notice(line: str) -> None:
-    """Tell on stderr what a user may not expect; a script that asks for results only does not get it."""
-    stderr.print(line, soft_wrap=True)
 
 
 def _show(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from cascade_clip.errors import UserError, readable
-from cascade_clip.inference import inputs
+from cascade_clip.inference import inputs, prediction_files, sources
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
-from cascade_clip.report import mask_formats, palette, prediction
+from cascade_clip.report import mask_formats
 from cascade_clip_cli.console import progress_bar, stderr
 from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.tables import prediction_line, prediction_table
@@ -26,16 +27,16 @@ class PredictionJob(NamedTuple):
 
     predictor: predictors.Predictor
     vocabulary: vocabularies.Vocabulary
-    known: Mapping[str, palette.Colour]
-    """Colours that are settled, by class name."""
     output: Path
     threshold: float | None
     """Pixels whose best score is below it belong to no class."""
     explainer: Explainer | None = None
     masks: Sequence[mask_formats.MaskWriter] = ()
     """Collect the masks of all images in other formats."""
-    grey: bool = False
-    """Label maps are PNGs without a palette."""
+    labels: str | None = None
+    """Label maps of images are PNGs with a "palette" (also where None) or "grey"; of videos None: not written."""
+    scores: bool = False
+    """Whether the scores of all classes are written."""
 
     def segment(self, image: NDArray[np.uint8]) -> segmentations.Segmentation:
         """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
@@ -56,21 +57,19 @@ class Outcome(NamedTuple):
 class Prediction(NamedTuple):
     """One image that was segmented and written."""
 
-    source: Path
     segmentation: segmentations.Segmentation
-    colours: tuple[palette.Colour, ...]
-    files: prediction.PredictionFiles
+    files: prediction_files.PredictionFiles
 
     def record(self) -> dict[str, Any]:
         """What the result's JSON says of the image."""
-        record = prediction.prediction_record(self.segmentation, self.colours, str(self.source))
+        record = self.segmentation.record()
         files = {name: str(path) for name, path in self.files._asdict().items() if path is not None}
         return {**{key: value for key, value in record.items() if key != "names"}, "files": files}
 
 
 def segmented_images(
-    job: PredictionJob, images: Sequence[tuple[Path, str]]
-) -> Iterator[tuple[Path, Prediction | UserError]]:
+    job: PredictionJob, images: Sequence[tuple[sources.Source, str]]
+) -> Iterator[tuple[sources.Source, Prediction | UserError]]:
     """Segment and write image after image; one that cannot be read yields its error and the others are still done.
 
     Args:
@@ -80,43 +79,36 @@ def segmented_images(
     Raises:
         UserError: The output cannot be written.
     """
+    flat = sources.flat_stems([stem for _, stem in images])
     with progress_bar("predict") as progress:
-        for done, (path, stem) in enumerate(images):
-            progress(done, len(images), path.name)
+        for done, (source, stem) in enumerate(images):
+            progress(done, len(images), source.path.name)
             try:
-                image = inputs.rgb_pixels(path)
-                segmentation = job.segment(image)
+                image = inputs.rgb_pixels(source.path, readable(source.name))
+                segmentation = replace(job.segment(image), source=source.name)
             except UserError as error:
-                yield path, error
+                yield source, error
                 continue
-            colours = palette.class_colours(segmentation.classes, job.known)
-            explanation = job.explainer.draw(image, segmentation, colours) if job.explainer is not None else None
-            files = prediction.write_prediction(
-                segmentation,
-                image,
-                job.output,
-                stem,
-                colours,
-                source=str(path),
-                explanation=explanation,
-                grey=job.grey,
+            explanation = job.explainer.draw(image, segmentation) if job.explainer is not None else None
+            files = segmentation.save(
+                job.output, stem, grey=job.labels == "grey", scores=job.scores, explanation=explanation
             )
             for writer in job.masks:
-                writer.add(path, stem, segmentation)
-            yield path, Prediction(path, segmentation, colours, files)
+                writer.add(source.path, flat[stem], segmentation)
+            yield source, Prediction(segmentation, files)
 
 
-def image_outcome(path: Path, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:
+def image_outcome(source: sources.Source, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:
     """Keep of one result what is printed and written at the end; the only image's error is the command's."""
     if isinstance(result, Prediction):
         show = prediction_line if brief else prediction_table
-        return Outcome(result.record(), show(result.segmentation, result.colours, title=readable(path)))
-    return left_out("image", path, result, single=single)
+        return Outcome(result.record(), show(result.segmentation, title=readable(source.name)))
+    return left_out("image", source, result, single=single)
 
 
-def left_out(kind: str, path: Path, error: UserError, *, single: bool) -> Outcome:
+def left_out(kind: str, source: sources.Source, error: UserError, *, single: bool) -> Outcome:
     """Report one of several files that could not be done; the only one's error is the command's."""
     if single:
         raise error
     stderr.insist(f"Left out: {error}")
-    return Outcome({kind: str(path), "error": str(error)}, None)
+    return Outcome({kind: source.name, "error": str(error)}, None)

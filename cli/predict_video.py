@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from rich.text import Text
 
+from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError
-from cascade_clip.inference import segmentation, video
-from cascade_clip.report import overlay, palette
-from cascade_clip_cli.console import progress_bar
+from cascade_clip.files import delete, waiting_place, write_files
+from cascade_clip.inference import frame_labels, prediction_files, sources, video
+from cascade_clip.inference import segmentation as segmentations
+from cascade_clip.report import video_overlay
+from cascade_clip_cli.console import progress_bar, stderr
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.tables import swatch, write_json
 
@@ -29,76 +33,123 @@ class VideoOptions(NamedTuple):
     """Second to end before."""
 
 
-def check_video_options(options: VideoOptions, paths: Sequence[Path], *, explain: bool) -> None:
+def check_video_options(options: VideoOptions, given: Sequence[sources.Source], of_images: Sequence[str]) -> None:
     """Make sure that the options fit what was given, before the model is loaded.
 
+    Args:
+        options: Of videos.
+        given: Images and videos.
+        of_images: Options that were given and are of images only; beside images, videos are done without them.
+
     Raises:
-        UserError: Options of videos without a video, of images with one, an empty range, no PyAV, or a single file that
-            is no video after all.
+        UserError: Options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or a
+            single file that is no video after all.
     """
-    videos = [path for path in paths if video.is_video(path)]
+    videos = [source for source in given if video.is_video(source.path)]
     if not videos:
         if options != VideoOptions():
-            raise UserError(f"--every, --start and --end are for videos, but {paths[0]} is none.")
+            raise UserError(f"--every, --start and --end are for videos, but {given[0].name} is none.")
         return
     if options.end is not None and options.end <= options.start:
         raise UserError(f"--end {options.end:g} is not after --start {options.start:g}: nothing would be left.")
-    if explain:
-        raise UserError(f"--explain draws pictures of images, but {videos[0]} is a video: give it a frame as an image.")
-    video.require_pyav()
-    if len(paths) == 1:
-        video.video_facts(videos[0])
+    only_videos = len(videos) == len(given)
+    if of_images and only_videos:
+        raise UserError(
+            f"{of_images[0]} is for images, but {videos[0].name} is a video: give it frames as images, or leave it out."
+        )
+    if of_images:
+        stderr.print(f"Videos are done without {' and '.join(of_images)}, which are for images.", soft_wrap=True)
+    if only_videos:
+        video.require_pyav()
+    if len(given) == 1 and videos[0].address is None:
+        video.video_facts(videos[0].path)
 
 
-def segmented_video(job: PredictionJob, source: Path, stem: str, options: VideoOptions) -> Outcome:
-    """Segment a video and write STEM.overlay.mp4 and STEM.json.
+def segmented_video(job: PredictionJob, source: sources.Source, stem: str, options: VideoOptions) -> Outcome:
+    """Segment a video and write STEM.overlay.mp4, STEM.json and, where asked for, a label map of each segmented frame.
 
     Args:
         job: The model, what is looked for, and where to write.
-        source: The video.
+        source: The video, a file.
         stem: Of the output files.
         options: Which frames.
 
     Raises:
         UserError: The video cannot be read, or the output cannot be written; then neither file is left.
     """
-    names = job.vocabulary.names
-    facts, colours = video.video_facts(source), palette.class_colours(names, job.known)
-    labels = segmentation.FrameLabels(job.segment, options.every)
-    painter = overlay.VideoOverlay(colours)
-    target, record_file = job.output / f"{stem}.overlay.mp4", job.output / f"{stem}.json"
+    names, colours = job.vocabulary.names, job.vocabulary.colours
+    facts = video.video_facts(source.path)
+    target, record_file, labels_folder = (
+        job.output / f"{stem}{ending}"
+        for ending in (prediction_files.VIDEO_OVERLAY, prediction_files.RECORD, prediction_files.VIDEO_LABELS)
+    )
     record: dict[str, Any] = {}
+    painter = video_overlay.VideoOverlay(colours)
+    with FrameFiles(labels_folder, job.labels) as files:
+        labels = frame_labels.FrameLabels(job.segment, options.every, files.write if job.labels else None)
 
-    def write_record(frames: int) -> None:
-        record.update(
-            video=str(source),
-            width=facts.width,
-            height=facts.height,
-            frame_rate=float(facts.rate),
-            frames=frames,
-            segmented_frames=labels.segmented,
-            **_shares(labels, names, colours),
-            names=list(names),
-        )
-        write_json(record_file, record)
+        def write_record(frames: int) -> None:
+            record.update(
+                video=source.name,
+                width=facts.width,
+                height=facts.height,
+                frame_rate=float(facts.rate),
+                frames=frames,
+                segmented_frames=labels.segmented,
+                **_shares(labels, names, colours),
+                names=list(names),
+            )
+            write_json(record_file, record)
+            files.put_in_place()
 
-    with progress_bar("frames") as progress:
-        video.rewrite_video(
-            source,
-            target,
-            lambda frame, seconds: painter.paint(frame, labels(frame, seconds), seconds),
-            start=options.start,
-            end=options.end,
-            progress=progress,
-            finish=write_record,
-        )
-    files = {"overlay": str(target), "record": str(record_file)}
+        with progress_bar("frames") as progress:
+            video.rewrite_video(
+                source.path,
+                target,
+                lambda frame, seconds: painter.paint(frame, labels(frame, seconds), seconds),
+                start=options.start,
+                end=options.end,
+                progress=progress,
+                finish=write_record,
+            )
+    written = {"overlay": str(target), "record": str(record_file)}
+    if job.labels is not None:
+        written["labels"] = str(labels_folder)
     shown = {key: value for key, value in record.items() if key != "names"}
-    return Outcome({**shown, "files": files}, _line(source, labels, names, colours))
+    return Outcome({**shown, "files": written}, _line(source.name, labels, names, colours))
+
+
+class FrameFiles:
+    """Label maps of frames, NNNNNN.png by the frame's number in the written video, which take their folder together."""
+
+    def __init__(self, folder: Path, kind: str | None) -> None:
+        """`kind` is "palette" or "grey"; None: none are written, and those of an earlier run are removed."""
+        self._folder, self._kind = folder, kind
+        self._waiting = waiting_place(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        delete(self._waiting)
+
+    def write(self, number: int, segmentation: segmentations.Segmentation) -> None:
+        """Write the labels of a frame."""
+        write_files({self._waiting / f"{number:06d}.png": segmentation.labels_png(grey=self._kind == "grey")})
+
+    def put_in_place(self) -> None:
+        """Replace the label maps of an earlier run."""
+        for earlier in self._folder.glob("[0-9]*.png"):
+            earlier.unlink()
+        with suppress(OSError):  # it is not there, or holds files of somebody else
+            self._folder.rmdir()
+        for file in sorted(self._waiting.glob("*.png")):
+            self._folder.mkdir(exist_ok=True)
+            file.replace(self._folder / file.name)
 
 
 def _shares(
-    labels: segmentation.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]
+    labels: frame_labels.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]
 ) -> dict[str, Any]:
     """What the JSON says of classes: over the whole video with index and colour, and by second from the largest on."""
 
@@ -126,11 +177,9 @@ def _shares(
     return {"classes": classes, "seconds": seconds}
 
 
-def _line(
-    source: Path, labels: segmentation.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]
-) -> Text:
+def _line(name: str, labels: frame_labels.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]) -> Text:
     means = labels.mean_shares()
-    line = Text(f"{source}: {labels.segmented} frames segmented: ")
+    line = Text(f"{name}: {labels.segmented} frames segmented: ")
     largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])
     for i in largest[:LARGEST_SHOWN]:
         line.append_text(swatch(colours[i])).append(f" {names[i]} {100 * means[i]:.0f} %  ")

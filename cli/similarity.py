@@ -17,10 +17,10 @@ from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images, mask_orientation
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import json_text, write_files
-from cascade_clip.inference import inputs
+from cascade_clip.inference import prediction_files, sources
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
-from cascade_clip.report import map_grids, prediction
+from cascade_clip.report import map_grids
 from cascade_clip_cli.checked_options import as_path, input_file, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import DeviceOption, JsonOption, OutputFolder, QuietOption, SplitOption
@@ -105,10 +105,11 @@ def similarity(
 def _stem(image: Path, output: Path) -> str:
     """What the files are called: earlier maps of the same image are replaced, files of something else are kept."""
 
-    def taken(stem: str, path: Path) -> bool:
-        return prediction.is_taken(output, f"{stem}.similarity", path, {path.resolve()}, (prediction.RECORD, ".png"))
+    def taken(stem: str, source: sources.Source) -> bool:
+        endings = (prediction_files.RECORD, ".png")
+        return prediction_files.is_taken(output, f"{stem}.similarity", source.name, {image.resolve()}, endings)
 
-    return inputs.output_stems([image], taken)[0]
+    return sources.output_stems([sources.source_named(str(image))], taken)[0]
 
 
 def _compare(

@@ -119,9 +119,7 @@ def comparison_table(scores: Mapping[str, scoring.Scores], *, title: str) -> Tab
     return table
 
 
-def prediction_table(
-    segmentation: segmentations.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
-) -> Table:
+def prediction_table(segmentation: segmentations.Segmentation, *, title: str) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
     table = plain_table(title)
     table.add_column("class")
@@ -130,7 +128,7 @@ def prediction_table(
     summary = segmentation.summary()
     for share in summary:
         table.add_row(
-            swatch(colours[share.index]).append(f" {share.name}", style="default"),
+            swatch(segmentation.colours[share.index]).append(f" {share.name}", style="default"),
             f"{100 * share.share:.1f} %",
             f"{share.mean_score:.2f}",
         )
@@ -140,14 +138,12 @@ def prediction_table(
     return table
 
 
-def prediction_line(
-    segmentation: segmentations.Segmentation, colours: Sequence[tuple[int, int, int]], *, title: str
-) -> Text:
+def prediction_line(segmentation: segmentations.Segmentation, *, title: str) -> Text:
     """One image in one line, for runs over many: its largest classes with their share and mean score."""
     summary = segmentation.summary()
     line = Text(f"{title}: ")
     for share in summary[:MOST_CLASSES_OF_A_LINE]:
-        line.append_text(swatch(colours[share.index]))
+        line.append_text(swatch(segmentation.colours[share.index]))
         line.append(f" {share.name} {100 * share.share:.0f} % ({share.mean_score:.2f})  ")
     if len(summary) > MOST_CLASSES_OF_A_LINE:
         line.append(f"+ {len(summary) - MOST_CLASSES_OF_A_LINE} more", style="dim")

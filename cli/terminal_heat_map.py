@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.analysis import layer_similarity
+from cascade_clip.drawing import palette
 from cascade_clip.report import heat_map as report_heat_map
-from cascade_clip.report import palette
 from cascade_clip_cli.tables import MISSING
 
 MARK = " ◀"

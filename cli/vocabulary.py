@@ -13,7 +13,6 @@ from cascade_clip.inference import query_vocabulary
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.model.clip import text
-from cascade_clip.report import palette
 
 
 class ClassChoice(NamedTuple):
@@ -37,10 +36,6 @@ class ClassChoice(NamedTuple):
             UserError: Names that the model's text tower cannot embed, or a background that does not fit them.
         """
         return model.vocabulary(self.names, split=self.split, background=background)
-
-    def known_colours(self) -> dict[str, palette.Colour]:
-        """Colours that a split gives its classes, by name."""
-        return {} if self.split is None else {entry.name: entry.colour for entry in self.split.classes}
 
 
 def chosen_classes(classes: str | None, classes_file: Path | None, split: str | None) -> ClassChoice | None:

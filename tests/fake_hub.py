@@ -28,6 +28,7 @@ class FakeHub:
     Attributes:
         repositories: Folder of each repository.
         private: Names of repositories that answer 401 without a token.
+        gated: Names of repositories whose files answer that terms are to be accepted first.
         failures: Answers that requests for data get instead of the file, one each: a status, or "cut" for a body that
             breaks off in the middle.
         requests: Method, path and Range header of everything that was asked.
@@ -36,6 +37,7 @@ class FakeHub:
 
     repositories: dict[str, Path]
     private: set[str] = field(default_factory=set)
+    gated: set[str] = field(default_factory=set)
     failures: list[int | str] = field(default_factory=list)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     endpoint: str = ""
@@ -141,6 +143,9 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
         def _file(self, repository: str, revision: str, name: str) -> None:
             folder = self._folder(repository, revision)
             if folder is None:
+                return
+            if repository in hub.gated:
+                self._error(403, "GatedRepo")
                 return
             if not (folder / name).is_file():
                 self._error(404, "EntryNotFound")

@@ -9,13 +9,12 @@ import numpy as np
 from PIL import Image
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.drawing.palette import distinct_colours
 from cascade_clip.evaluation.details import ImageResult, most_confused
 from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.evaluation_page import EvaluationPage
-from cascade_clip.report.palette import distinct_colours
 from cascade_clip.report.picture_sheets import PicturedImage
-from cascade_clip.report.prediction import prediction_record, write_prediction
 
 RUN = "document.documentElement.dataset.ran=1"
 HOSTILE = (
@@ -108,9 +107,10 @@ def written_predictions(folder: Path, images: int = 2) -> list[dict[str, Any]]:
         Image.fromarray(pixels).save(source)
         labels = np.zeros((40, 60), np.uint8)
         labels[20 + 10 * bool(number) :] = 2 if number else 1
-        segmentation = Segmentation(labels, np.full(labels.shape, 0.5, np.float32), classes)
-        colours = distinct_colours(3)
-        files = write_prediction(segmentation, pixels, folder, source.stem, colours, source=str(source))
-        record = prediction_record(segmentation, colours, str(source))
-        records.append({**record, "files": {name: str(path) for name, path in files._asdict().items() if path}})
+        scores = np.full(labels.shape, 0.5, np.float32)
+        segmentation = Segmentation(labels, scores, classes, image=pixels, source=str(source))
+        files = segmentation.save(folder, source.stem)
+        records.append(
+            {**segmentation.record(), "files": {name: str(path) for name, path in files._asdict().items() if path}}
+        )
     return [*records, {"image": "broken.jpg", "error": f'"broken.jpg" is cut off {HOSTILE[0]}.'}]

@@ -18,8 +18,8 @@ from PIL import Image
 
 from cascade_clip import CascadeCLIP
 from cascade_clip.demo import LARGEST_SIDE, Demo, build_page, launch
+from cascade_clip.drawing.palette import sequential_colour
 from cascade_clip.errors import UserError
-from cascade_clip.report.palette import sequential_colour
 from cascade_clip.shapes.scenes import draw_scene
 
 WORDS = "grass, sand, red circle"

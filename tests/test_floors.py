@@ -16,6 +16,7 @@ FLOORS = (
     {"runtime", "config", "output_folder"},
     {"compilation"},
     {"data", "losses", "model"},
+    {"drawing"},
     {"checkpoint", "preparation"},
     {"inference"},
     {"segmenter"},

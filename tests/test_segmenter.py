@@ -65,6 +65,34 @@ def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP) -> No
     assert tiny_model.vocabulary(**given).seen.tolist() == [name not in split.unseen for name in split.class_names]
 
 
+def test_without_classes_those_it_was_trained_on_are_looked_for() -> None:
+    model = CascadeCLIP.from_pretrained("bundled")
+    found = model.segment(PIXELS)[0]
+    assert found.classes == model.split.class_names
+    assert np.array_equal(found.scores, model.segment(PIXELS, split=model.split)[0].scores)
+    with pytest.raises(UserError, match=r"^Say what to look for: give either classes="):
+        CascadeCLIP.from_pretrained("dense:bundled").segment(PIXELS)
+
+
+def test_tensors_arrays_and_files_are_one_image(tiny_model: CascadeCLIP) -> None:
+    tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    array, *tensors = tiny_model.segment([PIXELS, tensor, tensor / 255], ["road", "tree"])
+    assert all(np.array_equal(found.scores, array.scores) for found in tensors)
+
+
+def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    model = two_block_model(tiny_recipe, tmp_path)
+    before = model.segment(PIXELS)[0]
+    assert model.to("cpu", precision="bf16") is model
+    assert model.dtype == torch.bfloat16
+    with pytest.raises(UserError, match='"fp16" needs a GPU'):
+        model.to("cpu", precision="fp16")
+    with pytest.raises(UserError, match='"tpu" is no device'):
+        model.to("tpu")
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.bfloat16)
+    assert np.array_equal(model.to("cpu", precision="fp32").segment(PIXELS)[0].labels, before.labels)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from cascade_clip.errors import UserError, first_line
+from cascade_clip.data.hub_address import HubAddress, hub_error
+from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.load import BUNDLED
 
@@ -23,17 +24,21 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
         revision: Branch, tag or commit on the Hub; None: main.
 
     Raises:
-        UserError: There is no such model, or it is neither in the cache nor can the Hub be reached.
+        UserError: There is no such model or revision, its terms are to be accepted first, or it is neither in the cache
+            nor can the Hub be reached; a revision of what is not on the Hub.
     """
     name = str(folder_or_hub_id)
     if name == BUNDLED:
         return Path(str(resources.files("cascade_clip") / "bundled" / "cascade-clip"))
     folder = usable_path(folder_or_hub_id, "The checkpoint")
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        if revision is not None:
+            raise UserError(
+                f'Revisions ("{revision}") are of models on the Hub, but "{name}" is a folder: leave it out.'
+            )
         return folder
     try:
         return Path(snapshot_download(name, revision=revision))
     except Exception as error:
-        raise UserError(
-            f'"{name}" is neither a folder nor a model that can be loaded from the Hub ({first_line(error)}).'
-        ) from error
+        reason = hub_error(error, HubAddress(name, revision), kind="model")
+        raise UserError(f'There is no folder "{name}", and as a model: {reason}') from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -105,13 +106,13 @@ class HubAddress:
 
 _REASONS: dict[type[Exception], str] = {
     GatedRepoError: (
-        "{address} asks for its terms to be accepted: do so at https://huggingface.co/datasets/{repo}, then log in "
+        "{address} asks for its terms to be accepted: do so at https://huggingface.co/{page}, then log in "
         "with `hf auth login`."
     ),
     RepositoryNotFoundError: (
         "{address} is not on the Hub, or is private: check the name, or log in with `hf auth login`."
     ),
-    RevisionNotFoundError: 'The dataset "{repo}" on the Hub has no revision "{revision}".',
+    RevisionNotFoundError: 'The {kind} "{repo}" on the Hub has no revision "{revision}".',
     OfflineModeIsEnabled: (
         "The Hub cannot be asked for {address} while HF_HUB_OFFLINE is set: unset it, or give a folder."
     ),
@@ -121,12 +122,14 @@ _REASONS: dict[type[Exception], str] = {
 }
 
 
-def hub_error(error: Exception, address: HubAddress) -> UserError:
-    """Explain in one sentence why the Hub refuses a dataset, and the way out."""
-    for kind, text in _REASONS.items():
-        if isinstance(error, kind):
-            return UserError(text.format(address=address, repo=address.repo, revision=address.revision))
+def hub_error(error: Exception, address: HubAddress, *, kind: Literal["dataset", "model"] = "dataset") -> UserError:
+    """Explain in one sentence why the Hub refuses a dataset or a model, and the way out."""
+    repo, revision = address.repo, address.revision
+    named, page = (str(address), f"datasets/{repo}") if kind == "dataset" else (f'"{repo}"', repo)
+    for refusal, text in _REASONS.items():
+        if isinstance(error, refusal):
+            return UserError(text.format(address=named, page=page, kind=kind, repo=repo, revision=revision))
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{address} could not be fetched from the Hub ({reason}). Check the network connection, or give a folder."
+        f"{named} could not be fetched from the Hub ({reason}). Check the network connection, or give a folder."
     )

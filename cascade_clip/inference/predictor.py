@@ -17,7 +17,8 @@ from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
 from cascade_clip.inference.class_scores import Winners
-from cascade_clip.inference.query_labels import QueryLabels, class_probabilities
+from cascade_clip.inference.query_labels import class_probabilities
+from cascade_clip.inference.score_maps import ScoreMaps, queries_of
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.sliding_window import (
     EncodingNetwork,
@@ -32,8 +33,7 @@ from cascade_clip.inference.sliding_window import (
     window_batches,
     window_logits,
 )
-from cascade_clip.inference.tile_labels import TileLabels
-from cascade_clip.inference.vocabulary import Queries, Vocabulary
+from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.network import CascadeNetwork, EveryDecoder
 from cascade_clip.runtime import check_memory
 
@@ -46,12 +46,17 @@ MOST_ENCODED_WINDOWS = 16
 class _Prepared(NamedTuple):
     """An image as the network takes it."""
 
-    size: tuple[int, int]
-    """Height and width of the image itself."""
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB, the image itself."""
     pixels: Tensor
     """(3, h, w) float32, normalised, on the device."""
     batches: Sequence[WindowBatch] | None = None
     """Its encoded windows; None: they are cut and encoded anew for every vocabulary."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image itself."""
+        return self.image.shape[0], self.image.shape[1]
 
 
 class Predictor:
@@ -133,7 +138,7 @@ class Predictor:
 
     def label_image(self, image: NDArray[np.uint8], vocabulary: Vocabulary, threshold: float | None = None) -> Winners:
         """Labels and winning scores (H, W) on the device of an image (H, W, 3) uint8 RGB; otherwise as `segment`."""
-        return self._label(self._prepare(image, len(vocabulary.text)), vocabulary, threshold)
+        return self._label(self._prepare(image, len(vocabulary.text)), vocabulary, threshold)[0]
 
     def label_maps(
         self, images: Iterable[NDArray[np.uint8]], vocabulary: Vocabulary, *, together: int | None = None
@@ -146,7 +151,7 @@ class Predictor:
         while some := list(islice(stream, together or self.images_together)):
             prepared = [self._prepare(image, len(vocabulary.text)) for image in some]
             for image, windows in zip(prepared, self._logits(prepared, vocabulary.text), strict=True):
-                yield self._labels(image, windows, vocabulary).write()
+                yield self._score_maps(image, windows, vocabulary).labels().write()
 
     @property
     def images_together(self) -> int:
@@ -161,7 +166,7 @@ class Predictor:
         """
         (windows,) = self._logits([self._current()], vocabulary.text)
         if (free := self.inference.training_free) is not None:
-            queries, maps = _queries_of(vocabulary), averaged_cosines(windows)
+            queries, maps = queries_of(vocabulary), averaged_cosines(windows)
             return class_probabilities(maps, queries, len(vocabulary), free.logit_scale)
         return averaged_scores(windows, vocabulary.seen.to(self.device), self.inference.seen_bias)
 
@@ -197,25 +202,27 @@ class Predictor:
     def _prepare(self, image: NDArray[np.uint8], classes: int = 1) -> _Prepared:
         self._check_logits_fit((image.shape[0], image.shape[1]), classes)
         pixels = torch.from_numpy(prepare_image(image, self.data, self.inference.training_free)).to(self.device)
-        return _Prepared((image.shape[0], image.shape[1]), pixels)
+        return _Prepared(image, pixels)
 
     def _segment(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Segmentation:
-        labels, scores = self._label(image, vocabulary, threshold)
+        (labels, scores), maps = self._label(image, vocabulary, threshold)
         array = labels.cpu().numpy()
         array = array if array.dtype == np.uint8 else array.astype(np.uint16)
-        return Segmentation(array, scores.cpu().numpy(), vocabulary.names)
+        return Segmentation(
+            array, scores.cpu().numpy(), vocabulary.names, vocabulary.colours, image=image.image, score_maps=maps
+        )
 
-    def _label(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> Winners:
+    def _label(self, image: _Prepared, vocabulary: Vocabulary, threshold: float | None) -> tuple[Winners, ScoreMaps]:
         """Labels and scores of `labels_from_scores(scores)`, without its work for classes that cannot win."""
         (windows,) = self._logits([image], vocabulary.text)
         best = torch.empty(image.size, device=self.device)
-        return Winners(self._labels(image, windows, vocabulary).write(best, threshold), best)
+        maps = self._score_maps(image, windows, vocabulary)
+        return Winners(maps.labels().write(best, threshold), best), maps
 
-    def _labels(self, image: _Prepared, windows: WindowLogits, vocabulary: Vocabulary) -> TileLabels | QueryLabels:
-        if (free := self.inference.training_free) is not None:
-            maps = windows.logits[0] if free.whole_image and free.direct else averaged_cosines(windows)
-            return QueryLabels(maps, image.size, _queries_of(vocabulary), len(vocabulary), free, image.pixels)
-        return TileLabels(windows, image.size, vocabulary.seen.to(self.device), self.inference.seen_bias)
+    def _score_maps(self, image: _Prepared, windows: WindowLogits, vocabulary: Vocabulary) -> ScoreMaps:
+        free = self.inference.training_free
+        refined = free is not None and free.pamr_steps > 0
+        return ScoreMaps(windows, image.size, image.pixels if refined else None, vocabulary, self.inference)
 
     def _logits(
         self, images: Sequence[_Prepared], text: Tensor, network: MaskNetwork | None = None, *, maps: int = 1
@@ -263,7 +270,3 @@ def input_size(size: tuple[int, int], data: DataConfig, free: TrainingFreeConfig
     if free is not None and not free.keep_aspect:
         return data.short_side, data.short_side
     return test_size(*size, data.short_side, None if free is None else free.long_side)
-
-
-def _queries_of(vocabulary: Vocabulary) -> Queries:
-    return vocabulary.queries or Queries.of_classes(range(len(vocabulary)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -98,6 +98,21 @@ class QueryLabels:
             labels[rows] = winners.masked_fill(nothing, no_class(self.classes)).to(labels.dtype)
         return labels
 
+    @torch.inference_mode()
+    def score_blocks(self, indices: Sequence[int]) -> Iterator[tuple[slice, Tensor]]:
+        """Rows of the label map and the scores (S, rows, W) of the classes of these indices, as if each one won."""
+        chosen, own = list(indices), set(self.queries.index[self.queries.reference].tolist())
+        for rows, maps in self._blocks():
+            cosines = class_maxima(maps, self.queries, self.classes)[chosen]
+            if not own:
+                yield rows, self._softmax_score(maps, cosines)
+                continue
+            against = (self.config.logit_scale * maps[self.reference]).logsumexp(dim=0).expand_as(cosines).clone()
+            for place, index in enumerate(chosen):
+                if index in own:
+                    against[place] = (self.config.logit_scale * maps[self._others(index)]).logsumexp(dim=0)
+            yield rows, (self.config.logit_scale * cosines - against).sigmoid_()
+
     @cached_property
     def _dropped(self) -> Tensor | None:
         """(K,) bool, classes that win too little; None: there is no such rule."""
@@ -126,9 +141,12 @@ class QueryLabels:
         for index in self.queries.index[self.queries.reference].unique().tolist():
             if index < self.classes and bool((here := winners == index).any()):
                 # A class is not measured against its own word.
-                others = self.reference & (self.queries.index != index).to(self.device)
-                against[here] = (scale * maps[others][:, here]).logsumexp(dim=0)
+                against[here] = (scale * maps[self._others(index)][:, here]).logsumexp(dim=0)
         return (scale * cosines - against).sigmoid_()
+
+    def _others(self, index: int) -> Tensor:
+        """(Q,) bool, the words that scores are measured against but for those of a class."""
+        return self.reference & (self.queries.index != index).to(self.device)
 
     def _softmax_score(self, maps: Tensor, cosines: Tensor) -> Tensor:
         """Probability (h, W) among all queries of the class of these cosines."""

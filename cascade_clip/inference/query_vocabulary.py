@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from cascade_clip.config.class_names import spoken_form
-from cascade_clip.config.training_free import BACKGROUND
+from cascade_clip.config.schema import Recipe
+from cascade_clip.config.training_free import BACKGROUND, TrainingFreeConfig
+from cascade_clip.data.catalogue import Split
+from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
-from cascade_clip.inference.vocabulary import Queries
+from cascade_clip.inference.vocabulary import Queries, Vocabulary
+from cascade_clip.model.clip.text import class_synonyms
+from cascade_clip.model.training_free import Method
 
 Embed = Callable[[Sequence[str]], Tensor]
 """Q words to their text embeddings (Q, C)."""
@@ -24,6 +29,44 @@ class BackgroundWords(NamedTuple):
     """Scores of classes are measured against these."""
     wins: bool
     """Whether pixels that they win belong to no class."""
+
+
+def query_vocabulary(
+    recipe: Recipe,
+    method: Method,
+    embed: Embed,
+    classes: Sequence[str] | None,
+    split: Split | None,
+    given: Tensor | None,
+    background: Sequence[str] | bool | None,
+) -> Vocabulary:
+    """The vocabulary of a training-free model.
+
+    Args:
+        recipe: Settings of the model.
+        method: Its method, which has words of its own for the classes of benchmarks.
+        embed: Embeds words.
+        classes: K class names; None: those of `split`, or of the K rows of `given`.
+        split: The classes as a split.
+        given: (K, C) text embeddings of the classes in place of their words'.
+        background: As of `background_words`.
+    """
+    words: Sequence[Sequence[str]]
+    if split is not None:
+        readable = [prompt.split("|") for prompt in split.prompts]
+        words = readable if recipe.text.readable else query_words(split, method.name)
+    elif classes is None and given is not None:
+        words = [[f"class {index}"] for index in range(len(given))]
+    else:
+        words = class_synonyms(classes or ())
+    free = recipe.inference.training_free or TrainingFreeConfig()
+    chosen = background_words(background, words, free.background)
+    # Words of a benchmark are scored among themselves, and given embeddings may be those of another text tower.
+    unscored = given is not None or free.score == "softmax"
+    text, queries = embedded_queries(words, embed, chosen if chosen.wins or not unscored else None, given)
+    if split is not None:
+        return Vocabulary.of_split(split, text, queries)
+    return Vocabulary.of_names([synonyms[0] for synonyms in words], text, queries)
 
 
 def background_words(

@@ -1,15 +1,27 @@
-"""The result of segmenting one image, or the frames of a video."""
+"""The result of segmenting one image: what it says, how it looks, and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from cascade_clip.inference.class_scores import no_class
+from cascade_clip.drawing.overlay import LegendEntry, render_overlay
+from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, png_palette
+from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.files import delete, json_text, write_files
+from cascade_clip.inference import prediction_files
+from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES, no_class
+from cascade_clip.inference.prediction_files import PredictionFiles
+from cascade_clip.inference.score_maps import ScoreMaps
+from cascade_clip.inference.sources import STDIN, Source, output_stems, source_named
 from cascade_clip.labels import LabelMap
+from cascade_clip.runtime import check_memory
 
 ROWS_AT_ONCE = 1024
 
@@ -29,13 +41,21 @@ class ClassShare:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Labels of one image at its original size.
+    """Labels of one image at its original size. A notebook shows it as its overlay.
 
     Example:
         >>> import numpy as np
-        >>> labels, scores = np.array([[0, 1], [1, 1]], np.uint8), np.ones((2, 2), np.float32)
-        >>> [(found.name, found.share) for found in Segmentation(labels, scores, ("road", "tree")).summary()]
-        [('tree', 0.75), ('road', 0.25)]
+        >>> from cascade_clip import CascadeCLIP
+        >>> model = CascadeCLIP.from_pretrained("bundled")
+        >>> (found,) = model.segment(np.zeros((64, 96, 3), np.uint8), classes=["water", "wood"])
+        >>> round(sum(share.share for share in found.summary()), 3)
+        1.0
+        >>> found.scores_of("wood").shape, found.class_scores.shape, found.class_scores.dtype
+        ((64, 96), (2, 64, 96), dtype('float16'))
+        >>> found.overlay().mode
+        'RGB'
+        >>> [file.name for file in found.save("predictions") if file is not None]
+        ['image.labels.png', 'image.overlay.png', 'image.json']
     """
 
     labels: LabelMap
@@ -44,11 +64,57 @@ class Segmentation:
     """(H, W) score of the winning class, after the bias on seen classes."""
     classes: tuple[str, ...]
     """The K class names, in the order of the indices."""
+    colours: tuple[Colour, ...] = field(default=(), repr=False)
+    """RGB of each class; where none are given, distinct ones."""
+    image: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(H, W, 3) RGB, the image itself, not a copy; None: not kept."""
+    source: str | None = None
+    """Path or address of the image; None: it came from memory."""
+    score_maps: ScoreMaps | None = field(default=None, repr=False)
+    """What the scores of all classes are computed from, about 4 KB a class and window; None: not kept."""
+
+    def __post_init__(self) -> None:
+        if not self.colours:
+            object.__setattr__(self, "colours", class_colours(self.classes))
 
     @property
     def no_class(self) -> int:
         """The label that means none of the classes: 255, or 65535 above 255 classes."""
         return no_class(len(self.classes))
+
+    @property
+    def class_scores(self) -> NDArray[np.float16]:
+        """(K, H, W) float16, the scores of all classes; computed anew each time, since they take 2 K H W bytes.
+
+        These are 0.7 GB for 171 classes and 1920 x 1080 pixels. Those of each pixel's winner are `scores`, rounded.
+
+        Raises:
+            UserError: The machine has less memory, or the segmentation was not made by a model.
+        """
+        shape = (len(self.classes), *self.labels.shape)
+        what = f"An array of the scores of {shape[0]:,} classes at {shape[2]:,} x {shape[1]:,} pixels"
+        check_memory(2 * int(np.prod(shape, dtype=np.int64)), what, "ask for the classes one by one, with scores_of")
+        found: NDArray[np.float16] = self._score_maps.of_classes(range(len(self.classes)), np.float16)
+        return found
+
+    def scores_of(self, name: str) -> NDArray[np.float32]:
+        """Scores (H, W) float32 of one class at every pixel, whichever class wins there; computed anew each time.
+
+        Raises:
+            UserError: No class of that name, or the segmentation was not made by a model.
+        """
+        if name not in self.classes:
+            raise UserError(f'"{name}" is none of the classes.{closest(name, self.classes)}')
+        found: NDArray[np.float32] = self._score_maps.of_classes([self.classes.index(name)], np.float32)[0]
+        return found
+
+    @property
+    def _score_maps(self) -> ScoreMaps:
+        if self.score_maps is None:
+            raise UserError(
+                "This segmentation holds winning scores only: those of all classes come with model.segment."
+            )
+        return self.score_maps
 
     def summary(self) -> list[ClassShare]:
         """The classes that are present, the largest first; pixels of no class are left out."""
@@ -73,60 +139,121 @@ class Segmentation:
             score_sums += np.bincount(indices, weights=self.scores[top : top + ROWS_AT_ONCE][kept], minlength=classes)
         return pixels, score_sums
 
+    def record(self) -> dict[str, Any]:
+        """What the JSON says: size, present classes from the largest on, pixels without class, all names."""
+        summary = self.summary()
+        height, width = self.labels.shape
+        unassigned = self.labels.size - sum(share.pixels for share in summary)
+        return {
+            "image": self.source,
+            "width": width,
+            "height": height,
+            "classes": [
+                {
+                    "class": share.name,
+                    "index": share.index,
+                    "colour": hex_colour(self.colours[share.index]),
+                    "pixels": share.pixels,
+                    "share": share.share,
+                    "mean_score": share.mean_score,
+                }
+                for share in summary
+            ],
+            "no_class": {"index": self.no_class, "pixels": unassigned, "share": unassigned / self.labels.size},
+            "names": list(self.classes),
+        }
 
-@dataclass(frozen=True, eq=False)
-class SecondShares:
-    """One second of a video.
+    def overlay(self) -> Image.Image:
+        """Draw the image under the colours of its classes with a legend: RGB, longer side 800 to 4096 and the legend.
 
-    Attributes:
-        second: From 0; the second that begins there.
-        frames: How many of its frames were segmented.
-        shares: (K,) float64 in [0, 1], mean share of each class over those frames.
-    """
+        Raises:
+            UserError: The segmentation does not hold its image.
+        """
+        if self.image is None:
+            raise UserError("This segmentation holds no image to draw on: give it one as Segmentation(…, image=…).")
+        legend = [LegendEntry(share.name, share.share, self.colours[share.index]) for share in self.summary()]
+        unassigned = np.count_nonzero(self.labels == self.no_class)
+        if unassigned:
+            legend.append(LegendEntry("no class", unassigned / self.labels.size, None))
+        return render_overlay(self.image, self.labels, self.colours, legend)
 
-    second: int
-    frames: int
-    shares: NDArray[np.float64]
+    def _repr_png_(self) -> bytes | None:
+        """The overlay, which notebooks show; None where there is no image."""
+        return None if self.image is None else _png(self.overlay())
+
+    def labels_png(self, *, grey: bool = False) -> bytes:
+        """The label map as an indexed PNG with the classes' colours.
+
+        Above 255 classes, or where `grey`, it is a grey PNG, whose indices every reader gives; a palette's OpenCV turns
+        into colours or luminance.
+        """
+        picture = Image.fromarray(self.labels)
+        if not grey and len(self.classes) <= EIGHT_BIT_CLASSES:
+            picture.putpalette(png_palette(self.colours))
+        return _png(picture)
+
+    def save(
+        self,
+        folder: str | Path,
+        stem: str | None = None,
+        *,
+        grey: bool = False,
+        scores: bool = False,
+        explanation: bytes | None = None,
+    ) -> PredictionFiles:
+        """Write the files that `cascade-clip predict` writes: STEM.labels.png, STEM.overlay.png and STEM.json.
+
+        Args:
+            folder: Folder to write to; made where it does not exist.
+            stem: Name of the files without their endings; what has it already is replaced. None: the image's name, or
+                another near it, so that only an earlier prediction of the same file is replaced.
+            grey: As of `labels_png`.
+            scores: Also write STEM.scores.npz: `scores`, see `class_scores`, and the `names` of the K classes.
+            explanation: A PNG of what each stage saw, written as STEM.explain.png.
+
+        Raises:
+            UserError: The folder cannot be written to, or the disk is full (then none of the files is left
+                half-written); the segmentation does not hold its image.
+        """
+        place = Path(folder).expanduser()
+        stem = stem or self._free_stem(place)
+        endings = (prediction_files.LABELS, prediction_files.OVERLAY, prediction_files.RECORD)
+        files = PredictionFiles(*(place / f"{stem}{ending}" for ending in endings))
+        # The record is moved into place first: without it the others would count as somebody else's.
+        contents = {
+            files.record: json_text(self.record()).encode(),
+            files.labels: self.labels_png(grey=grey),
+            files.overlay: _png(self.overlay()),
+        }
+        earlier = prediction_files.is_prediction(place, stem)
+        extra = {prediction_files.EXPLANATION: explanation, prediction_files.SCORES: self._npz() if scores else None}
+        contents |= {place / f"{stem}{ending}": content for ending, content in extra.items() if content is not None}
+        try:
+            write_files(contents)
+            for ending, content in extra.items():
+                if content is None and earlier:  # what an earlier run wrote is not of these labels
+                    delete(place / f"{stem}{ending}")
+        except OSError as error:
+            raise UserError(
+                f'The prediction cannot be written to "{folder}": {reason_of(error)}. Choose another --output.'
+            ) from error
+        explained, scored = (place / f"{stem}{ending}" for ending in extra)
+        return files._replace(explanation=None if explanation is None else explained, scores=scored if scores else None)
+
+    def _free_stem(self, folder: Path) -> str:
+        def taken(stem: str, _: Source) -> bool:
+            return prediction_files.is_taken(folder, stem, self.source)
+
+        own = Source("image", Path("image"), address=STDIN) if self.source is None else source_named(self.source)
+        return output_stems([own], taken)[0]
+
+    def _npz(self) -> bytes:
+        encoded = io.BytesIO()
+        np.savez(encoded, scores=self.class_scores, names=np.array(self.classes))
+        return encoded.getvalue()
 
 
-class FrameLabels:
-    """Segments every Nth frame and keeps its labels for those that follow; holds one frame's result at a time."""
-
-    def __init__(self, segment: Callable[[NDArray[np.uint8]], Segmentation], every: int = 1) -> None:
-        """`segment` takes a frame (H, W, 3) uint8 RGB; `every` is N, at least 1."""
-        self._segment = segment
-        self._every = every
-        self._seen = 0
-        self._last: Segmentation | None = None
-        self._totals: dict[int, tuple[int, NDArray[np.float64]]] = {}
-
-    def __call__(self, frame: NDArray[np.uint8], seconds: float) -> Segmentation:
-        """Labels of the next frame, shown at `seconds`; those of an earlier one where N is above 1."""
-        if self._last is None or self._seen % self._every == 0:
-            self._last = self._segment(frame)
-            self._count(self._last, int(seconds))
-        self._seen += 1
-        return self._last
-
-    @property
-    def segmented(self) -> int:
-        """How many frames were segmented."""
-        return sum(frames for frames, _ in self._totals.values())
-
-    def seconds(self) -> list[SecondShares]:
-        """Shares of each second in which a frame was segmented, in order."""
-        return [
-            SecondShares(second, frames, total / frames) for second, (frames, total) in sorted(self._totals.items())
-        ]
-
-    def mean_shares(self) -> NDArray[np.float64]:
-        """Share of each class (K,) over all segmented frames, at least one."""
-        shares: NDArray[np.float64] = np.sum([total for _, total in self._totals.values()], axis=0) / self.segmented
-        return shares
-
-    def _count(self, segmentation: Segmentation, second: int) -> None:
-        shares = np.zeros(len(segmentation.classes))
-        for share in segmentation.summary():
-            shares[share.index] = share.share
-        frames, total = self._totals.get(second, (0, np.zeros_like(shares)))
-        self._totals[second] = (frames + 1, total + shares)
+def _png(picture: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    return encoded.getvalue()

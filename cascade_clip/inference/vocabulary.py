@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cascade_clip.data.catalogue import Split
+from cascade_clip.drawing.palette import Colour, class_colours
 from cascade_clip.errors import UserError
 
 
@@ -42,6 +43,7 @@ class Vocabulary:
         text: (K, C) float32 text embeddings, unit vectors; (Q, C) where there are `queries`.
         seen: (K,) bool, classes that were trained with labels: the bias is subtracted from their scores.
         queries: What the rows of `text` stand for, for training-free models; None: row i is class i.
+        colours: A colour for each class; empty: distinct ones are chosen.
 
     Raises:
         UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
@@ -57,8 +59,11 @@ class Vocabulary:
     text: Tensor
     seen: Tensor
     queries: Queries | None = None
+    colours: tuple[Colour, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.colours:
+            object.__setattr__(self, "colours", class_colours(self.names))
         rows = len(self.names) if self.queries is None else len(self.queries.index)
         if self.text.ndim != 2 or len(self.text) != rows or len(self.seen) != len(self.names):
             raise UserError(
@@ -78,10 +83,20 @@ class Vocabulary:
     def of_split(cls, split: Split, text: Tensor, queries: Queries | None = None) -> Self:
         """The classes of a split with their text embeddings (K, C), or (Q, C) of queries."""
         seen = torch.tensor([name not in split.unseen for name in split.class_names])
-        return cls(split.class_names, text, seen, queries)
+        return cls(split.class_names, text, seen, queries, split.colours)
 
     @classmethod
-    def of_names(cls, names: Sequence[str] | None, text: Tensor, queries: Queries | None = None) -> Self:
-        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on."""
+    def of_names(
+        cls,
+        names: Sequence[str] | None,
+        text: Tensor,
+        queries: Queries | None = None,
+        known: Mapping[str, Colour] | None = None,
+    ) -> Self:
+        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on.
+
+        `known` are colours that belong to names; the other classes get distinct ones.
+        """
         given = tuple(names) if names is not None else tuple(f"class {index}" for index in range(len(text)))
-        return cls(given, text, torch.zeros(len(given), dtype=torch.bool), queries)
+        unseen = torch.zeros(len(given), dtype=torch.bool)
+        return cls(given, text, unseen, queries, class_colours(given, known))

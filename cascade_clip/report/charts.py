@@ -20,7 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from cascade_clip.report.palette import INK, PALE_INK, PAPER, SEQUENTIAL, Colour, hex_colour
+from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, SEQUENTIAL, Colour, hex_colour
 
 Spec = dict[str, Any]
 """A Vega-Lite specification, or a part of one: https://vega.github.io/vega-lite/docs/spec.html."""

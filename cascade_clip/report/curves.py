@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cascade_clip.drawing.palette import BOTH, FIRST_COLOURS, INK, PALE_INK, SEEN, UNSEEN, Colour, hex_colour
 from cascade_clip.report.charts import Spec, chart_png, text_chart
-from cascade_clip.report.palette import BOTH, FIRST_COLOURS, INK, PALE_INK, SEEN, UNSEEN, Colour, hex_colour
 
 Log = Sequence[Mapping[str, Any]]
 """Lines of metrics.jsonl: training lines with `step`, `loss`, its terms and `lr`; validation lines with `step` and

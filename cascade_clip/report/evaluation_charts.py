@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade_clip.drawing.overlay import percent
+from cascade_clip.drawing.palette import BOTH, HIGHLIGHT, PALE_INK, SEEN, UNSEEN, hex_colour
 from cascade_clip.evaluation.details import ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.charts import LARGE_CELLS, Spec, chart_png, isolated, matrix_chart, names_axis, text_chart
-from cascade_clip.report.overlay import percent
-from cascade_clip.report.palette import BOTH, HIGHLIGHT, PALE_INK, SEEN, UNSEEN, hex_colour
 
 CLASSES_OF_A_COLUMN = 40
 BAR, ROW = 15, 1060

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
@@ -30,7 +31,6 @@ from cascade_clip.report.evaluation_charts import (
     histogram_chart,
 )
 from cascade_clip.report.page import MISSING, flattened, render_page, write_page
-from cascade_clip.report.palette import NOT_COUNTED, RIGHT, WRONG, Colour
 from cascade_clip.report.picture_sheets import PicturedImage, picture_sheet
 
 CURVES_WIDTH, CURVES_HEIGHT = 300, 180

@@ -14,11 +14,11 @@ from PIL import Image
 
 from cascade_clip.data.image_file import opened_image
 from cascade_clip.data.images import open_image
+from cascade_clip.drawing.overlay import coloured_image, fitted_size
+from cascade_clip.drawing.palette import Colour
 from cascade_clip.files import delete, waiting_place
 from cascade_clip.labels import LabelMap
-from cascade_clip.report.overlay import coloured_image, fitted_size
 from cascade_clip.report.page import PICTURE_SIDE, page_jpeg, render_page, unwritable, write_page
-from cascade_clip.report.palette import Colour
 
 PICTURES = "index_files"
 """Folder of the gallery's own small pictures, beside the page."""
@@ -27,7 +27,13 @@ SMALLEST = 480
 """Smaller images are enlarged to this longer side, so that the lines between classes stay thin."""
 
 
-def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, title: str = "Predictions") -> Path:
+def write_gallery(
+    folder: Path,
+    predictions: Sequence[Mapping[str, Any]],
+    *,
+    title: str = "Predictions",
+    files: Mapping[str, Path] | None = None,
+) -> Path:
     """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
 
     The pictures lie beside the page and are loaded as they come into sight, so that the page of thousands of images
@@ -40,6 +46,7 @@ def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, tit
             `error` for one that was left out. Records without a label map (videos) are skipped. Every image and label
             map is read again.
         title: Heading.
+        files: Where images lie that are called otherwise, for example by their address.
 
     Returns:
         folder/index.html.
@@ -54,7 +61,7 @@ def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, tit
         drawn = waiting_place(place)
         try:
             drawn.mkdir()
-            cards = [_card(folder, drawn, number, record) for number, record in enumerate(done, start=1)]
+            cards = [_card(folder, drawn, number, record, files or {}) for number, record in enumerate(done, start=1)]
             place.mkdir(exist_ok=True)
             for earlier in place.glob(PICTURE_PATTERN):
                 earlier.unlink()
@@ -78,9 +85,11 @@ def write_gallery(folder: Path, predictions: Sequence[Mapping[str, Any]], *, tit
     return write_page(folder / "index.html", html)
 
 
-def _card(folder: Path, pictures: Path, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
+def _card(
+    folder: Path, pictures: Path, number: int, record: Mapping[str, Any], files: Mapping[str, Path]
+) -> dict[str, Any]:
     """Draw the two pictures of one image and say what its card shows."""
-    image = open_image(Path(record["image"]))
+    image = open_image(files.get(record["image"], Path(record["image"])))
     size = fitted_size(image, SMALLEST, PICTURE_SIDE)
     layers = {
         "Image": Image.fromarray(image),

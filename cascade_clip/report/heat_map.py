@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.drawing.palette import BOTH, HIGHLIGHT
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.output_folder import check_own_files, record_has
 from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
 from cascade_clip.report.page import flattened, render_page, write_page
-from cascade_clip.report.palette import BOTH, HIGHLIGHT
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
 """Colours of the frames."""

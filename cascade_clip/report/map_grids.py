@@ -17,8 +17,8 @@ from PIL import Image
 from cascade_clip.analysis.similarity import PatchSimilarity, Point
 from cascade_clip.analysis.stage_masks import StageMasks
 from cascade_clip.data.resize import resize_nearest
-from cascade_clip.report.overlay import percent
-from cascade_clip.report.palette import HIGHLIGHT, INK, PALE_INK, PAPER, Colour, hex_colour
+from cascade_clip.drawing.overlay import percent
+from cascade_clip.drawing.palette import HIGHLIGHT, INK, PALE_INK, PAPER, Colour, hex_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

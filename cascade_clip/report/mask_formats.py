@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cascade_clip.drawing.palette import Colour, hex_colour
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.palette import Colour, hex_colour
 
 Polygon = NDArray[np.int32]
 """(P, 2) x and y of the pixels on the border of a region."""
@@ -36,7 +36,7 @@ class MaskWriter(Protocol):
         """
 
     def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
-        """Take the labels (H, W) of an image file; `stem` is unique among the images."""
+        """Take the labels (H, W) of an image file; `stem` is unique among the images, and no path."""
 
     def finish(self) -> Path:
         """Write what belongs to all images, and return the file to open or the folder to import."""
@@ -62,7 +62,9 @@ class CocoWriter:
 
         height, width = segmentation.labels.shape
         number = len(self._images) + 1
-        self._images.append({"id": number, "file_name": str(image), "width": width, "height": height})
+        self._images.append(
+            {"id": number, "file_name": segmentation.source or str(image), "width": width, "height": height}
+        )
         for found in segmentation.summary():
             code = run_lengths.encode(np.asfortranarray(segmentation.labels == found.index, dtype=np.uint8))
             self._annotations.append({
@@ -194,8 +196,9 @@ class LabelStudioWriter:
             }
             for found in segmentation.summary()
         ]
-        place = quote(image.absolute().as_posix().lstrip("/"))
-        task = {"data": {"image": f"/data/local-files/?d={place}"}, "predictions": [{"result": regions}]}
+        source = segmentation.source or ""
+        local = f"/data/local-files/?d={quote(image.absolute().as_posix().lstrip('/'))}"
+        task = {"data": {"image": source if "://" in source else local}, "predictions": [{"result": regions}]}
         self._tasks.append(task)
 
     def finish(self) -> Path:

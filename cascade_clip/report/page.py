@@ -16,11 +16,11 @@ from markupsafe import Markup
 from PIL import Image
 
 import cascade_clip
+from cascade_clip.drawing.overlay import percent
+from cascade_clip.drawing.palette import BOTH, SEEN, UNSEEN, hex_colour
 from cascade_clip.errors import UserError
 from cascade_clip.files import write_files
 from cascade_clip.output_folder import check_own_files
-from cascade_clip.report.overlay import percent
-from cascade_clip.report.palette import BOTH, SEEN, UNSEEN, hex_colour
 
 MISSING = "–"
 _GENERATOR = b'<meta name="generator" content="cascade-clip '

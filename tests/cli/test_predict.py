@@ -2,9 +2,11 @@ import io
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from faulty_server import send, serving
 from PIL import Image
 
 from cascade_clip.errors import UserError
@@ -253,3 +255,76 @@ def test_an_image_that_is_read_is_not_replaced(photos: Path, colour_model, run_c
     assert result.exit_code == 0, result.exception
     assert {name: content for name, content in _contents(photos).items() if name in before} == before
     assert len(_contents(photos)) == 2 + 2 * 3
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes, *, terminal: bool = False) -> None:
+    stdin = SimpleNamespace(isatty=lambda: terminal, buffer=io.BytesIO(content))
+    monkeypatch.setattr("cascade_clip.inference.web_files.sys", SimpleNamespace(stdin=stdin))
+
+
+def test_addresses_and_standard_input(photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch):
+    content = (photos / "one.png").read_bytes()
+    pipe(monkeypatch, content)
+    with serving(send(content), send(content), send(b"", status=404)) as server:
+        given = [server.url("a/sky.png?width=64"), server.url("b/sky.png"), server.url("gone.png"), "-"]
+        result = run_command(
+            predict, *given, photos / "one.png", "-m", "ckpt", "-c", "red,blue", "--json", "all.json", "--gallery",
+            "--format", "coco,yolo,labelstudio",
+        )  # fmt: skip
+    assert result.exit_code == 2
+    assert f"Left out: {given[2]} cannot be read: the server answers 404" in result.stderr
+    predictions = json.loads(Path("all.json").read_text())["predictions"]
+    assert [one["image"] for one in predictions] == [given[2], *given[:2], "-", str(photos / "one.png")]
+    stems = ["sky", "127.0.0.1-sky", "stdin", "one"]
+    for stem, name in zip(stems, [*given[:2], "-", str(photos / "one.png")], strict=True):
+        assert json.loads(Path(f"predictions/{stem}.json").read_text())["image"] == name
+        with Image.open(f"predictions/{stem}.labels.png") as labels, Image.open("predictions/one.labels.png") as own:
+            assert np.array_equal(np.asarray(labels), np.asarray(own))
+    assert Path("predictions/yolo/images/stdin.png").read_bytes() == content
+    tasks = json.loads(Path("predictions/labelstudio.json").read_text())
+    assert tasks[0]["data"]["image"] == given[0]
+    assert len(list(Path("predictions/index_files").iterdir())) == 2 * 4
+
+
+def test_what_cannot_be_read_alone_is_the_error_before_the_model_is_loaded(
+    photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch
+):
+    pipe(monkeypatch, b"", terminal=True)
+    for given, message in {
+        "-": "nothing is piped in",
+        "http://127.0.0.1:9/x.png": "Connection refused",
+        "file:///etc/passwd": "give an http:// or https:// address",
+    }.items():
+        result = run_command(predict, given, "-m", "ckpt", "-c", "red")
+        assert message in str(result.exception)
+    pipe(monkeypatch, b"")
+    assert "Standard input cannot be read: it is empty" in str(run_command(predict, "-", "-c", "red").exception)
+    assert colour_model.loads == []
+
+
+def test_sub_folders_appear_in_the_output_and_a_second_run_takes_none_of_it(photos: Path, colour_model, run_command):
+    for folder in ("a", "b"):
+        (photos / folder).mkdir()
+        (photos / folder / "one.png").write_bytes((photos / "two.png").read_bytes())
+    common = (predict, photos, "-m", "ckpt", "-c", "red,blue", "--recursive", "--format", "yolo,cvat", "-o")
+    for output, shown in {"out": "4 of 4", "out/": "4 of 4", "again": "4 of 4"}.items():
+        result = run_command(*common, photos / output)
+        assert result.exit_code == 0, result.exception
+        assert f"{shown} written" in result.stdout
+    labels = {path.relative_to(photos / "out").as_posix() for path in (photos / "out").rglob("*.labels.png")}
+    assert labels == {"one.labels.png", "two.labels.png", "a/one.labels.png", "b/one.labels.png"}
+    names = (photos / "out/cvat/ImageSets/Segmentation/default.txt").read_text().split()
+    assert sorted(names) == ["a-one", "b-one", "one", "two"]
+    assert json.loads((photos / "out/a/one.json").read_text())["image"] == str(photos / "a/one.png")
+
+
+def test_scores_of_all_classes_beside_the_labels(photos: Path, colour_model, run_command):
+    result = run_command(
+        predict, photos / "one.png", "-m", "ckpt", "-c", "red,green,blue", "--scores", "--json", "all.json"
+    )
+    assert result.exit_code == 0, result.exception
+    files = json.loads(Path("all.json").read_text())["predictions"][0]["files"]
+    with np.load(files["scores"], allow_pickle=False) as stored:
+        assert (stored["scores"].dtype, stored["scores"].shape) == (np.float16, (3, 40, 64))
+        assert stored["names"].tolist() == ["red", "green", "blue"]
+        assert np.array_equal(stored["scores"].argmax(axis=0), np.asarray(Image.open(files["labels"])))

@@ -58,7 +58,9 @@ def test_images_and_videos_together_and_a_broken_one_left_out(film: Path, colour
     [
         (["one.png", "--every", 2], "--every, --start and --end are for videos, but one.png is none"),
         (["film.mp4", "--start", 2, "--end", 1], "--end 1 is not after --start 2"),
-        (["film.mp4", "--explain"], "--explain draws pictures of images, but film.mp4 is a video"),
+        (["film.mp4", "--explain"], "--explain is for images, but film.mp4 is a video"),
+        (["film.mp4", "--scores"], "--scores is for images, but film.mp4 is a video"),
+        (["film.mp4", "--format", "coco"], "--format is for images, but film.mp4 is a video"),
         (["text.mp4"], "text.mp4 cannot be read"),
     ],
 )
@@ -72,3 +74,35 @@ def test_mistakes_are_said_before_the_model_is_loaded(
     assert message in str(result.exception)
     assert colour_model.loads == []
     assert not Path("predictions").exists()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("palette", "P"), ("grey", "L")])
+def test_label_maps_of_segmented_frames(film: Path, colour_model, run_command, kind: str, mode: str):
+    common = (predict, film, "-m", "ckpt", "-c", "red,green,blue", "--json", "all.json", "--end", 1.0)
+    for every, numbers in {"4": [0, 4, 8], "5": [0, 5]}.items():
+        result = run_command(*common, "--every", every, "--labels", kind)
+        assert result.exit_code == 0, result.exception
+        maps = sorted(Path("predictions/film.labels").iterdir())
+        assert [path.name for path in maps] == [f"{number:06d}.png" for number in numbers]
+    with Image.open(maps[1]) as labels:
+        assert (labels.mode, labels.size) == (mode, (96, 64))
+        # Blue takes number / 25 of frame `number`.
+        assert (np.asarray(labels) == 2).mean() == pytest.approx(5 / 25, abs=0.05)
+    files = json.loads(Path("all.json").read_text())["predictions"][0]["files"]
+    assert files["labels"] == str(Path("predictions/film.labels"))
+    assert run_command(*common).exit_code == 0
+    assert sorted(path.name for path in Path("predictions").iterdir()) == ["film.json", "film.overlay.mp4"]
+
+
+def test_videos_in_folders_are_done_without_what_is_for_images(film: Path, colour_model, run_command):
+    Path("both").mkdir()
+    film.rename("both/film.mp4")
+    Image.new("RGB", (40, 40), (255, 0, 0)).save("both/one.png")
+    result = run_command(predict, "both", "-m", "ckpt", "-c", "red,blue", "--scores", "--end", 0.3)
+    assert result.exit_code == 0, result.exception
+    assert "Videos are done without --scores, which are for images." in result.stderr
+    assert "2 of 2 written" in result.stdout
+    assert Path("predictions/one.scores.npz").exists()
+    assert run_command(predict, "both", "-m", "ckpt", "-c", "red", "-o", "both").exit_code == 0
+    again = run_command(predict, "both", "-m", "ckpt", "-c", "red", "-o", "other")
+    assert "2 of 2 written" in again.stdout  # neither the overlay video nor the overlay

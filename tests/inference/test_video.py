@@ -8,7 +8,8 @@ import pytest
 
 from cascade_clip.errors import UserError
 from cascade_clip.inference import video
-from cascade_clip.inference.segmentation import FrameLabels, Segmentation
+from cascade_clip.inference.frame_labels import FrameLabels
+from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.video import is_video, rewrite_video, video_facts
 
 av = pytest.importorskip("av", reason="videos need PyAV (the extra `video`)")

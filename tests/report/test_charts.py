@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cascade_clip.drawing.palette import HIGHLIGHT, hex_colour
 from cascade_clip.report.charts import chart_png, chart_svg, matrix_chart, printable, text_chart
-from cascade_clip.report.palette import HIGHLIGHT, hex_colour
 
 TITLE = "{http://www.w3.org/2000/svg}title"
 

@@ -11,11 +11,11 @@ from PIL import Image
 
 from cascade_clip.data.dataset_info import CONTACT_SHEET
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.drawing import picture_grid
+from cascade_clip.drawing.picture_grid import CELL_HEIGHT
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.report import picture_grid
 from cascade_clip.report.contact_sheet import SHOWN, chosen_images, write_contact_sheet
-from cascade_clip.report.picture_grid import CELL_HEIGHT
 
 COLOURS = [(index, 20 * index, 250 - 20 * index) for index in range(12)]
 

@@ -7,10 +7,11 @@ from two_blocks import SPLIT
 
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.drawing import picture_grid
+from cascade_clip.drawing.palette import class_colours
+from cascade_clip.drawing.picture_grid import CELL_HEIGHT, MARGIN
 from cascade_clip.evaluation.details import image_result
-from cascade_clip.report import picture_grid, picture_sheets
-from cascade_clip.report.palette import class_colours
-from cascade_clip.report.picture_grid import CELL_HEIGHT, MARGIN
+from cascade_clip.report import picture_sheets
 from cascade_clip.report.picture_sheets import (
     STATES,
     PicturedImage,

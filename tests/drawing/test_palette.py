@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cascade_clip.report.palette import CLASS_COLOURS, class_colours, distinct_colours, png_palette
+from cascade_clip.drawing.palette import CLASS_COLOURS, class_colours, distinct_colours, png_palette
 
 
 @pytest.mark.parametrize("count", [0, 1, 256, 1000])

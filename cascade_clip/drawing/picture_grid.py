@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from cascade_clip.report.overlay import LegendEntry, legend_below, stacked, wrapped
-from cascade_clip.report.palette import INK, PALE_INK, PAPER, Colour
+from cascade_clip.drawing.overlay import LegendEntry, legend_below, stacked, wrapped
+from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour
 
 SMALLEST_FONT, FONTS_A_WIDTH = 18, 55
 """Pixels of a sheet's text, and its height in a sheet's width: legible where a page shows the sheet 850 pixels wide."""

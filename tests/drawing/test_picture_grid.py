@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cascade_clip.report.overlay import LegendEntry
-from cascade_clip.report.palette import PAPER
-from cascade_clip.report.picture_grid import CELL_HEIGHT, FONTS_A_WIDTH, MARGIN, SMALLEST_FONT, comparison_sheet
+from cascade_clip.drawing.overlay import LegendEntry
+from cascade_clip.drawing.palette import PAPER
+from cascade_clip.drawing.picture_grid import CELL_HEIGHT, FONTS_A_WIDTH, MARGIN, SMALLEST_FONT, comparison_sheet
 
 
 def test_captions_take_a_line_below_each_row():

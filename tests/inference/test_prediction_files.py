@@ -8,20 +8,19 @@ from PIL import Image
 
 from cascade_clip.errors import UserError
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.prediction import write_prediction
 
 COLOURS = ((10, 20, 30), (200, 100, 50))
 
 
-def small() -> tuple[Segmentation, np.ndarray]:
+def small(source: str | None = None) -> Segmentation:
     labels = np.array([[1, 1, 0], [1, 255, 0]], np.uint8)
     scores = np.array([[0.9, 0.7, 0.25], [0.8, 0.1, 0.75]], np.float32)
-    return Segmentation(labels, scores, ("sky", "café")), np.zeros((2, 3, 3), np.uint8)
+    return Segmentation(labels, scores, ("sky", "café"), COLOURS, np.zeros((2, 3, 3), np.uint8), source)
 
 
 def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path):
-    segmentation, image = small()
-    files = write_prediction(segmentation, image, tmp_path / "new", "photo", COLOURS)
+    segmentation = small()
+    files = segmentation.save(tmp_path / "new", "photo")
     assert [path.name for path in files if path is not None] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
     with Image.open(files.labels) as labels:
         assert labels.mode == "P"
@@ -34,8 +33,7 @@ def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path):
 
 
 def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
-    segmentation, image = small()
-    files = write_prediction(segmentation, image, tmp_path, "photo", COLOURS, source="some/photo.jpg")
+    files = small("some/photo.jpg").save(tmp_path)
     record = json.loads(files.record.read_text(encoding="utf-8"))
     first, second = record["classes"]
     assert first == {
@@ -55,14 +53,14 @@ def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
 def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
     labels = np.array([[0, 299, 65535]], np.uint16)
     names = tuple(f"thing {index}" for index in range(300))
-    segmentation = Segmentation(labels, np.ones((1, 3), np.float32), names)
-    files = write_prediction(segmentation, np.zeros((1, 3, 3), np.uint8), tmp_path, "many", [(1, 2, 3)] * 300)
+    image = np.zeros((1, 3, 3), np.uint8)
+    segmentation = Segmentation(labels, np.ones((1, 3), np.float32), names, image=image)
+    files = segmentation.save(tmp_path, "many")
     with Image.open(files.labels) as picture:
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
 
 
 def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    segmentation, image = small()
     write = Path.write_bytes
 
     def write_until_full(path: Path, content: bytes) -> int:
@@ -73,12 +71,11 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Path, "write_bytes", write_until_full)
     with pytest.raises(UserError, match=r"cannot be written to .*: No space left on device\. Choose another --output"):
-        write_prediction(segmentation, image, tmp_path, "photo", COLOURS)
+        small().save(tmp_path, "photo")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path):
-    segmentation, image = small()
     (tmp_path / "taken").write_text("here", encoding="utf-8")
     with pytest.raises(UserError, match=r'cannot be written to ".*taken"'):
-        write_prediction(segmentation, image, tmp_path / "taken", "photo", COLOURS)
+        small().save(tmp_path / "taken", "photo")

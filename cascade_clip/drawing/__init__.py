@@ -1,0 +1,1 @@
+"""Pictures of label maps: colours of classes, overlays, legends."""
