@@ -109,6 +109,8 @@ def write_prediction(
         contents[folder / f"{stem}.explain.png"] = explanation
     try:
         write_files(contents)
+        if explanation is None:  # one of an earlier prediction shows other scores
+            (folder / f"{stem}.explain.png").unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(

@@ -81,8 +81,7 @@ class Run:
     @property
     def resumes_at(self) -> int:
         """Steps that are done and saved."""
-        state = RunFolder(self.folder).latest_state()
-        return int(state.name.rpartition("-")[2]) if state is not None else 0
+        return RunFolder(self.folder).latest_step()
 
     def check(self) -> None:
         """Check that the folder is empty or holds this run.

@@ -290,6 +290,11 @@ class RunFolder:
         saved = self.saved_states()
         return saved[-1] if saved else None
 
+    def latest_step(self) -> int:
+        """Steps done in the newest complete state; 0 before the first."""
+        state = self.latest_state()
+        return int(state.name.rpartition("-")[2]) if state is not None else 0
+
     def prune_states(self) -> None:
         """Keep the newest states."""
         for old in self.saved_states()[:-STATES_KEPT]:
