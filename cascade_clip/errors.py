@@ -34,17 +34,17 @@ def readable(text: Path | str) -> str:
     return _LONE_SURROGATE.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", str(text))
 
 
-def shortened(message: str) -> str:
-    """Leave out the middle of lines above `LONGEST_LINE` characters, and the lines after the first `MOST_LINES`."""
+def shortened(message: str, longest: int = LONGEST_LINE) -> str:
+    """Leave out the middle of lines above `longest` characters, and the lines after the first `MOST_LINES`."""
     lines = message.split("\n")
     more = [f"  and {len(lines) - MOST_LINES:,} more lines."] if len(lines) > MOST_LINES else []
-    return "\n".join([*map(_shortened_line, lines[:MOST_LINES]), *more])
+    return "\n".join([*(_shortened_line(line, longest) for line in lines[:MOST_LINES]), *more])
 
 
-def _shortened_line(line: str) -> str:
-    if len(line) <= LONGEST_LINE:
+def _shortened_line(line: str, longest: int) -> str:
+    if len(line) <= longest:
         return line
-    begin, end = LONGEST_LINE // 4, LONGEST_LINE // 2
+    begin, end = longest // 4, longest // 2
     return f"{line[:begin]} [… {len(line) - begin - end:,} characters …] {line[-end:]}"
 
 

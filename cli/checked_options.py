@@ -6,7 +6,9 @@ their message with its name.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from pathlib import Path
 
 import typer
@@ -17,7 +19,9 @@ from cascade_clip.files import check_folder, check_input_file, check_output_file
 from cascade_clip_cli.console import only_result
 
 STDOUT = Path("-")
-_ON_STDOUT = "cascade_clip_cli.on_stdout"
+_ON_STDOUT, _INPUTS, _RESULTS = (f"cascade_clip_cli.{name}" for name in ("on_stdout", "inputs", "results"))
+_RECORDS = {"config.json", "dataset.json", "environment.json", "export.json"}
+"""What describes a checkpoint, dataset, run or exported model, which is no result."""
 
 
 def as_path(text: str | Path) -> Path:
@@ -44,28 +48,62 @@ def output_file(param: typer.CallbackParam, value: Path | None) -> Path | None:
 
 
 def result_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
-    """A file that can be written for a result, or "-": stdout then takes this result alone."""
+    """A file that can be written for a result, or "-": stdout then takes this result alone.
+
+    Only what may be an earlier result is replaced, and nothing that the command reads.
+    """
+    if value is None:
+        return None
     if value != STDOUT:
-        return output_file(param, value)
+        file = output_file(param, value)
+        _keep_apart(ctx, _RESULTS, value)
+        if value.is_file() and not _may_be_result(value, as_json=_name(param) == "--json"):
+            raise UserError(
+                f'{_name(param)} "{value}" is there already and no result of cascade-clip: choose another file.'
+            )
+        return file
     if (other := ctx.meta.setdefault(_ON_STDOUT, _name(param))) != _name(param):
         raise UserError(f"{other} - and {_name(param)} - both go to stdout: write one of them to a file.")
     ctx.with_resource(only_result())
     return value
 
 
-def input_file(param: typer.CallbackParam, value: Path | None) -> Path | None:
+def _may_be_result(file: Path, *, as_json: bool) -> bool:
+    content = file.expanduser().read_bytes()
+    if not as_json or not content.strip():
+        return content.lstrip().startswith((b"#", b"|")) or not content.strip()
+    try:
+        return isinstance(json.loads(content), dict) and file.name not in _RECORDS
+    except (ValueError, RecursionError):
+        return False
+
+
+def _keep_apart(ctx: typer.Context, role: str, *files: str | Path) -> None:
+    """Refuse a result that is also read; options come in any order."""
+    ctx.meta.setdefault(role, []).extend(files)
+    read = {os.path.realpath(Path(file).expanduser()) for file in ctx.meta.get(_INPUTS, [])}
+    for file in ctx.meta.get(_RESULTS, []):
+        if os.path.realpath(file.expanduser()) in read:
+            raise UserError(f'"{file}" is read, and is no file to write the result to: choose another one.')
+
+
+def input_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | None) -> Path | None:
     """A file that can be read."""
     if value is None:
         return None
     check_input_file(value, _name(param))
+    _keep_apart(ctx, _INPUTS, value)
     return value.expanduser()
 
 
-def place(param: typer.CallbackParam, value: str | Path | list[str] | None) -> str | Path | list[str] | None:
+def place(
+    ctx: typer.Context, param: typer.CallbackParam, value: str | Path | list[str] | None
+) -> str | Path | list[str] | None:
     """What may be a path, a name or an address; a path need not exist."""
     for given in value if isinstance(value, list | tuple) else [value]:
         if given is not None and not dataset_address.is_address(given):
             usable_path(given, _name(param))
+            _keep_apart(ctx, _INPUTS, given)
     return value
 
 

@@ -17,6 +17,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cascade_clip_cli.launch import is_first
 from cascade_clip_cli.streams import CLOSED_PIPE, discard, results_only
 
 Report = Callable[[int, int, str], None]
@@ -71,7 +72,7 @@ def only_result() -> Iterator[None]:
 
 
 def be_quiet() -> None:
-    """Show no progress and no log lines below warnings; results still go to stdout."""
+    """Show no progress and no log lines below warnings; results still go to stdout. Before `show_log`."""
     stderr.quiet = True
     # The variables serve a library that is imported later, the calls one that is imported already.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -79,7 +80,6 @@ def be_quiet() -> None:
     for module in ("huggingface_hub.utils", "datasets"):
         if module in sys.modules:
             sys.modules[module].disable_progress_bars()
-    logging.getLogger("cascade_clip").setLevel(logging.WARNING)
 
 
 def show_log() -> None:
@@ -88,10 +88,14 @@ def show_log() -> None:
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logger = logging.getLogger("cascade_clip")
     if not logger.handlers:
-        handler = RichHandler(console=stderr, show_path=False, show_time=False)
+        # Warnings are told to those who want no progress, too.
+        console = PlainConsole(stderr=True) if stderr.quiet else stderr
+        handler = RichHandler(console=console, show_path=False, show_time=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+        # Of several processes the first speaks for all: they warn of the same things.
+        least = logging.WARNING if stderr.quiet else logging.INFO
+        logger.setLevel(least if is_first() else logging.ERROR)
         logger.propagate = False
 
 

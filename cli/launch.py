@@ -92,6 +92,11 @@ def is_child() -> bool:
     return bool(os.environ.get(CHILD))
 
 
+def is_first() -> bool:
+    """Whether this process is alone, or the first of those that `run_processes` starts."""
+    return not is_child() or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def report_to_parent(message: str) -> bool:
     """Leave a user's mistake for the process that started this one, which says it once; False: there is none."""
     folder = os.environ.get(CHILD)

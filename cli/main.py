@@ -16,7 +16,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, readable, shortened
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import (
     Terminated,
@@ -31,6 +31,10 @@ from cascade_clip_cli.streams import discard, prepare_streams
 USER_MISTAKE = 2
 INTERRUPTED = 130
 TERMINATED = 143
+LONGEST_USAGE_ERROR = 240
+"""Characters of a message about a word of the command line."""
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""Typer names it in different places from version to version."""
 OPTIONAL_VALUES = {"--background": "default"}
 """Options that may stand without a value, which Typer does not know, and the value they then have."""
 _WAYS_OUT = {
@@ -120,11 +124,14 @@ class _Commands(TyperGroup):
         return name, listed and load_command(str(listed.name)), with_optional_values(rest)
 
     def invoke(self, ctx: Any) -> Any:
-        """Typer would end an interrupted command without a word, and with the same code for every signal."""
+        """Typer would end an interrupted command without a word, and repeat a wrong value whole however long it is."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             _end_interrupted(interrupt)
+        except _USAGE_ERROR as error:
+            error.message = shortened(readable(error.message), LONGEST_USAGE_ERROR)
+            raise
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:

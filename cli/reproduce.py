@@ -14,6 +14,7 @@ from rich import box, progress
 from rich.table import Table
 from rich.text import Text
 
+from cascade_clip import output_folder
 from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import published_training_free
@@ -105,6 +106,10 @@ def reproduce(
     ]
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
+        for each in plans:
+            results_json = each.folder / "results.json"
+            of_ours = output_folder.record_has(results_json, {"table", "title", "split", "rows"})
+            output_folder.check_own_files([results_json, each.folder / "results.md"], of_ours)
         devices = runner.devices_for_runs(jobs, device, precision)
         with _only_one(output), _terminated_like_interrupted():
             failures = _run(plans, devices)

@@ -175,7 +175,7 @@ def _serve() -> None:
     """Run each command that comes in as a line of JSON in a fork, and answer what it left."""
     for line in sys.stdin:
         request = json.loads(line)
-        _import(request["arguments"][0])
+        _import(*request["arguments"][:2])
         if "warm_up" in request:
             print(json.dumps({"code": _warm_up(request)}), flush=True)  # noqa: T201
             continue
@@ -222,12 +222,14 @@ def _read_all(*pipes: int) -> list[str]:
     return [content[pipe].decode(errors="replace") for pipe in pipes]
 
 
-def _import(command: str) -> None:
+def _import(command: str, function: str = "") -> None:
     """Import before the fork what the command imports, so that it is done once."""
     from cascade_clip_cli.main import COMMANDS, load_command
 
     if command in COMMANDS:
         load_command(command)
+    elif command == "call":
+        importlib.import_module(function.partition(":")[0])
     for module, _, _ in _NATIVE_WRITERS[:3]:
         importlib.import_module(module)
 
@@ -259,11 +261,16 @@ def _run(request: dict[str, Any], output: int, events: int) -> None:
 
 
 def _call(arguments: list[str]) -> None:
+    from cascade_clip.errors import UserError
     from cascade_clip_cli.main import main
 
     if arguments[0] == "call":
         module, _, name = arguments[1].partition(":")
-        getattr(importlib.import_module(module), name)(*arguments[2:])
+        try:
+            getattr(importlib.import_module(module), name)(*arguments[2:])
+        except UserError as error:
+            print(f"Error: {error}")  # noqa: T201
+            sys.exit(2)
         return
     sys.argv = ["cascade-clip", *arguments]
     main(arguments)
@@ -318,6 +325,8 @@ def _paths(event: str, arguments: tuple[Any, ...]) -> list[str]:
 
 def _cut(path: Path, arguments: tuple[Any, ...]) -> None:
     """Leave what a write leaves that was killed in its middle."""
+    if path.is_dir():  # a file without a name in it
+        return
     _, mode, flags = arguments
     appends = "a" in mode if isinstance(mode, str) else flags & os.O_APPEND
     keeps = "+" in mode and "w" not in mode if isinstance(mode, str) else not flags & (os.O_TRUNC | os.O_EXCL)

@@ -11,8 +11,8 @@ Kind = Literal["predict", "eval", "train", "prepare"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ARCHITECTURE, RECIPE = "ViT-B-16-quickgelu", "coco/cascade-zegclip"
 """The model with random weights that is built by default: the paper's."""
-LARGEST_SIDE = 16384
-"""Of the images, in pixels."""
+LARGEST_SIDE = 4096
+"""Of the images and of the crop, in pixels."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cascade_clip.files import json_text
 
 FORMAT_VERSION = 1
 CONFIG = "config.json"
+_BELONGS = "recipe_and_split_sha256"
 ADDED_LATER = frozenset(
     {
         "clip.model_config_sha256",
@@ -134,8 +135,13 @@ class Description(Section):
 
 
 def write_config(folder: Path, description: Description) -> None:
-    """Write `config.json` into a folder that exists."""
-    (folder / CONFIG).write_text(json_text(description.model_dump(mode="json", by_alias=True)), encoding="utf-8")
+    """Write `config.json` into a folder that exists, with a hash of the classes and recipe of the weights."""
+    content = description.model_dump(mode="json", by_alias=True)
+    (folder / CONFIG).write_text(json_text(content | {_BELONGS: _hash_of_belonging(content)}), encoding="utf-8")
+
+
+def _hash_of_belonging(content: Mapping[str, Any]) -> str:
+    return hash_of_settings({key: content.get(key) for key in ("split", "recipe")})
 
 
 def read_config(folder: Path) -> Description:
@@ -145,6 +151,9 @@ def read_config(folder: Path) -> Description:
         UserError: No checkpoint, a newer format, or mistakes in the file (all of them, with keys and values).
     """
     content, file = _content(folder), folder / CONFIG
+    # Taken before retired keys go; checkpoints of earlier versions have none.
+    belonging = _hash_of_belonging(content)
+    changed = content.pop(_BELONGS, belonging) != belonging
     if isinstance(content.get("recipe"), Mapping):
         content["recipe"] = without_retired(content["recipe"], any_value=True)
     source = f'"{file}", which is damaged or of another version'
@@ -154,6 +163,11 @@ def read_config(folder: Path) -> Description:
         raise UserError(explain_mistakes(error, source, Description)) from error
     if missing := [f"{key}: is missing" for key in _left_out(description)]:
         raise UserError(list_mistakes(missing, source))
+    if changed:
+        raise UserError(
+            f'"{file}" was changed after it was written: its recipe or classes are not those of the weights. Put it'
+            f' back, or delete its key "{_BELONGS}" if the change is meant.'
+        )
     return description
 
 

@@ -13,12 +13,18 @@ from cascade_clip.errors import UserError
 
 _NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
 _IGNORED_KEY = 255
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
+"""Fillers and variants that Unicode counts as letters or marks; control and format characters have a category."""
 
 
 def spoken_form(name: str) -> str:
-    """A class name as CLIP's tokenizer sees it: Unicode composed, entities resolved, blanks single, lower case."""
-    plain = unicodedata.normalize("NFC", html.unescape(html.unescape(name)))
-    return " ".join(plain.split()).casefold()
+    """A class name by which names are compared: as CLIP's tokenizer sees it, without what nobody sees.
+
+    Unicode is composed, entities are resolved, blanks single, letters lower case; zero-width characters are left out.
+    """
+    plain = " ".join(unicodedata.normalize("NFC", html.unescape(html.unescape(name))).split())
+    seen = (c for c in plain if c not in _INVISIBLE and unicodedata.category(c) not in {"Cc", "Cf"})
+    return " ".join("".join(seen).split()).casefold()
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -166,7 +166,10 @@ def start_training(
             raise
     accelerator.wait_for_everyone()
     if track:
-        accelerator.init_trackers("cascade-clip", config={"recipe": json.dumps(model.recipe.model_dump(mode="json"))})
+        values = json.dumps(model.recipe.model_dump(mode="json"))
+        # What was logged after the state that a run is resumed from is logged again.
+        again = {"tensorboard": {"purge_step": run.steps_kept + 1}} if resume else {}
+        accelerator.init_trackers("cascade-clip", config={"recipe": values}, init_kwargs=again)
     return trainer
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cascade_clip.checkpoint.description import ADDED_LATER, read_config
+from cascade_clip.checkpoint.folder import read_description, write_description
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
@@ -243,6 +244,32 @@ def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: 
     with pytest.raises(UserError) as caught:
         read_config(tmp_path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("recipe", "inference", "seen_bias"), 0.25),
+        (("recipe", "data", "mean", 0), 1.0),
+        (("recipe", "text", "readable"), True),
+        (("split", "unseen"), []),
+        (("split", "classes", 0, "prompt"), "another"),
+        (("split",), None),
+    ],
+)
+def test_a_change_of_the_right_type_is_noticed(tmp_path: Path, place: tuple, value: object) -> None:
+    write_description(tmp_path, read_description(checkpoint_folder("bundled")))
+    file = tmp_path / "config.json"
+    written = json.loads(file.read_text())
+    changed = _changed(written, place, lambda parent, key: parent.__setitem__(key, value))
+    assert changed != written
+    file.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"config\.json\" was changed after it was written: .*those of the weights"):
+        read_config(tmp_path)
+    # What an earlier version wrote, or what is changed on purpose.
+    del changed["recipe_and_split_sha256"]
+    file.write_text(json.dumps(changed))
+    read_config(tmp_path)
 
 
 def test_what_later_versions_added_may_be_missing(config: dict, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ LONG = "n" * 300
 
 TRIED: tuple[tuple[str, str], ...] = (
     # --- words and numbers
+    ("n" * 5000, "nnnn [… 4,8"),
+    (f"predict --{LONG}", "nnnn [… 1"),
     ("predcit", "No such command 'predcit'"),
     ("'[/x]'", "No such command '[/x]'"),
     ("predict", "Missing argument"),
@@ -100,10 +102,23 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("reproduce nosuch", 'no table "nosuch"'),
     ("reproduce shapes --device x --data {data}", '"x" is no device'),
     ("recipes nosuch", 'There is no recipe "nosuch"'),
+    ("cka bundled --size 16384", "Input should be less than or equal to 2048"),
+    ("bench predict --size 16384x16384", "each at most 4096"),
+    ("train --data {data} --set data.crop=16384", "data.crop: at most 4096 is expected (got 16384)"),
+    # --- a result in the place of something else
+    ("predict {image} -m bundled --json {image}", "is there already and no result of cascade-clip"),
+    ("similarity {image} --label {small} --json {small}", "is read, and is no file to write the result to"),
+    ("predict --json {names} --classes-file {names} {image}", "is read, and is no file to write the result to"),
+    ("eval bundled --json {small}", "is there already and no result of cascade-clip"),
+    ("eval bundled --json {file}", "is there already and no result of cascade-clip"),
+    ("eval bundled --json {data}/dataset.json", "is there already and no result of cascade-clip"),
+    ("reproduce shapes --plan --data {data} --markdown {small}", "is there already and no result of cascade-clip"),
     # --- classes, told before a model is loaded
     ("predict {image} -m bundled --classes a,a", '"a" is given twice'),
     ("predict {image} -m bundled --classes a,,b", "Class 2"),
     ("predict {image} -m bundled --classes ''", "Class 1"),
+    ("predict {image} -m bundled --classes 'a,\u200b\u2060'", "Class 2"),
+    ("predict {image} -m bundled --classes 'road,ro\u00adad'", '"road" is given twice'),
     ("predict {image} -m bundled --classes 'sofa|'", "empty synonym"),
     ("predict {image} -m bundled --classes a --split voc", "Give only one of --classes and --split"),
     ("predict {image} -m bundled --classes-file {binary}", "is no UTF-8 text"),
@@ -180,10 +195,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("places")
     named = {
         name: place / name
-        for name in ("file", "empty", "binary", "folder", "taken", "image", "small", "circle", "data")
+        for name in ("file", "empty", "binary", "names", "folder", "taken", "image", "small", "circle", "data")
     }
     named["file"].write_text("text\n")
     named["empty"].write_text("")
+    named["names"].write_text('{"0": "road"}')
     named["binary"].write_bytes(bytes(range(128, 256)))
     named["folder"].mkdir()
     named["taken"].mkdir()

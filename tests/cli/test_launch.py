@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
+from cascade_clip_cli import console
 from cascade_clip_cli.launch import CHILD as CHILD_VARIABLE
 from cascade_clip_cli.main import main
 
@@ -71,3 +73,23 @@ def test_two_processes_say_their_mistake_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f'Error: "{tmp_path / "none"}" is no checkpoint folder: it does not exist.']
+
+
+@pytest.mark.parametrize(
+    ("rank", "quiet", "told"),
+    [(None, False, ["INFO", "note", "WARNING", "doubt"]), ("0", True, ["WARNING", "doubt"]), ("1", False, [])],
+)
+def test_the_first_process_warns_also_those_who_want_no_progress(
+    rank: str | None, quiet: bool, told: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("cascade_clip")
+    for name, value in (("handlers", []), ("level", logging.INFO), ("propagate", False)):
+        monkeypatch.setattr(logger, name, value)
+    monkeypatch.setattr(console.stderr, "quiet", quiet)
+    if rank is not None:
+        monkeypatch.setenv(CHILD_VARIABLE, "/tmp")
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    console.show_log()
+    logger.info("note")
+    logger.warning("doubt")
+    assert capsys.readouterr().err.split() == told

@@ -127,6 +127,15 @@ def test_predict_explains_the_largest_or_the_named_classes(run: Callable[..., Re
     assert named[1] >= found[1]
 
 
+def test_a_prediction_without_an_explanation_removes_an_earlier_one(run: Callable[..., Result]):
+    run(predict, "photo.png", "-m", "ckpt", "--explain", "-o", "again")
+    assert Path("again/photo.explain.png").is_file()
+    run(predict, "photo.png", "-m", "ckpt", "-o", "again")
+    assert sorted(path.name for path in Path("again").iterdir()) == [
+        f"photo.{ending}" for ending in ("json", "labels.png", "overlay.png")
+    ]
+
+
 def test_explaining_asks_for_classes_that_are_looked_for(run: Callable[..., Result]):
     result = run(predict, "photo.png", "-m", "ckpt", "--explain-classes", "cow")
     assert '"cow" of --explain-classes is not looked for. Known: road, tree, sky.' in str(result.exception)

@@ -114,7 +114,7 @@ def test_a_result_that_goes_to_a_device_does_not_replace_it(place: Path, tmp_pat
         pytest.skip("another program has replaced the null device by a file")
     link = tmp_path / "link.json"
     link.symlink_to(tmp_path / "target.json")
-    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "target.json").write_text("{}")
     for target in (Path(os.devnull), link):
         assert _exit_code("reproduce", "shapes", "--plan", "--data", place / "data", "--json", target) == 0
     assert not Path(os.devnull).is_file()

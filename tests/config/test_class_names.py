@@ -69,4 +69,5 @@ def test_lists_that_cannot_be_meant(name: str, content: str, message: str, tmp_p
 def test_spoken_form() -> None:
     same = ["caf\u00e9 au lait", "cafe\u0301 au lait", "  Caf\u00e9  au&#32;lait"]
     assert {spoken_form(name) for name in same} == {"caf\u00e9 au lait"}
+    assert spoken_form("\u200b\u2060 \u3164\u00ad") == ""
     assert spoken_form("traffic_light") != spoken_form("traffic light")
