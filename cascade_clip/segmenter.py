@@ -21,8 +21,8 @@ from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
+from cascade_clip.inference.exported_network import ExportedNetwork
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels
-from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.query_vocabulary import background_words, embedded_queries
 from cascade_clip.inference.released_settings import benchmark_method, benchmark_recipe, general_recipe, with_refinement
@@ -63,7 +63,7 @@ class CascadeCLIP:
 
     def __init__(
         self,
-        network: CascadeNetwork | DenseNetwork | OnnxNetwork,
+        network: CascadeNetwork | DenseNetwork | ExportedNetwork,
         clip: Clip,
         recipe: Recipe,
         split: Split | None = None,
@@ -134,7 +134,7 @@ class CascadeCLIP:
             UserError: The folder holds anything else than a checkpoint, or cannot be written; or the model is a
                 training-free or an exported one, which has no weights to save.
         """
-        if isinstance(self.network, OnnxNetwork):
+        if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
         if not isinstance(self.network, CascadeNetwork):
             raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
@@ -164,7 +164,7 @@ class CascadeCLIP:
         Raises:
             UserError: An exported model, which is compiled already, or one that cannot be compiled here.
         """
-        if isinstance(self.network, OnnxNetwork):
+        if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
         inference, patch = self.recipe.inference, self.network.patch_size
         side = -(-inference.crop // patch) * patch

@@ -30,7 +30,7 @@ def test_export(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:
     assert record == json.loads((tmp_path / "pt2" / "export.json").read_text(encoding="utf-8"))
 
 
-def test_predict_in_onnxruntime(
+def test_predict_and_eval_by_every_runtime(
     two_block_export: tuple[CascadeCLIP, ExportedModel], tmp_path: Path, run_command
 ) -> None:
     trained, exported = two_block_export
