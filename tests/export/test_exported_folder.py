@@ -218,9 +218,7 @@ def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, t
         export_model(model, tmp_path / "mine")
     with pytest.raises(UserError, match="is no exported model: write one with `cascade-clip export CKPT"):
         load_exported(tmp_path / "mine")
-    with pytest.raises(
-        UserError, match="holds an exported model, not a checkpoint: use .* with --runtime onnx"
-    ):
+    with pytest.raises(UserError, match=r"holds an exported model, not a checkpoint: use .* with --runtime onnx"):
         CascadeCLIP.from_pretrained(exported.folder)
     loaded = load_exported(exported.folder, device="cpu")
     with pytest.raises(UserError, match="holds no weights to save: use the checkpoint"):
