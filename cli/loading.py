@@ -5,9 +5,12 @@ from __future__ import annotations
 from cascade_clip import segmenter
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import exported_network
+from cascade_clip.model import network
 from cascade_clip_cli.console import stderr
 
 TORCH = "torch"
+MANY_IMAGES = 20
+"""From so many on, exporting a model can save more time than it takes."""
 
 
 def check_runtime(runtime: str, precision: str) -> None:
@@ -27,3 +30,13 @@ def load_model(model: str, runtime: str, device: str, precision: str) -> segment
         if runtime != TORCH:
             return exported_folder.load_exported(model, runtime=runtime, device=device, precision=precision)
         return segmenter.CascadeCLIP.from_pretrained(model, device=device, precision=precision)
+
+
+def mention_runtimes(model: segmenter.CascadeCLIP, checkpoint: str, images: int) -> None:
+    """Tell on stderr that a trained model may be faster by another runtime, where many images meet a CPU."""
+    if images >= MANY_IMAGES and model.device.type == "cpu" and isinstance(model.network, network.CascadeNetwork):
+        stderr.print(
+            f"{images} images on a CPU: an exported model may be faster. `cascade-clip export {checkpoint} --format"
+            " onnx --output exported` tells by which --runtime, and by how much.",
+            soft_wrap=True,
+        )

@@ -23,7 +23,7 @@ from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
-from cascade_clip_cli.loading import TORCH, check_runtime, load_model
+from cascade_clip_cli.loading import TORCH, check_runtime, load_model, mention_runtimes
 from cascade_clip_cli.options import (
     CompileOption,
     DeviceOption,
@@ -155,6 +155,7 @@ def predict(
     if choice is not None:
         check_explained(wanted, choice.spoken_names())
     segmenter = load_model(model, runtime, device, precision)
+    mention_runtimes(segmenter, model, len(paths))
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)

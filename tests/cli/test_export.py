@@ -13,6 +13,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder, runtime_speed
 from cascade_clip.export.exported_folder import ExportedModel
+from cascade_clip_cli import loading
 from cascade_clip_cli.evaluate import evaluate
 from cascade_clip_cli.export import export
 from cascade_clip_cli.predict import predict
@@ -111,6 +112,24 @@ def test_the_fastest_runtime_is_told(
 )
 def test_sentence_of_the_fastest(speeds: dict[tuple[str, str], float], sentence: str) -> None:
     assert runtime_speed.speed_sentence(speeds) == sentence
+
+
+def test_other_runtimes_are_mentioned_once_for_many_images(
+    tmp_path: Path, run_command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(loading, "MANY_IMAGES", 3)
+    words = ("--classes", "grass,water", "--device", "cpu", "-o", tmp_path / "out")
+
+    def told(images: Path, model: str, *options: str) -> int:
+        result = run_command(predict, images, "-m", model, *words, *options)
+        assert result.exit_code == 0, result.exception
+        return result.stderr.count("an exported model may be faster. `cascade-clip export bundled --format onnx")
+
+    assert told(tmp_path, "bundled") == 1
+    assert told(tmp_path / "1.png", "bundled") == 0
+    assert told(tmp_path, "dense:bundled") == 0
 
 
 def test_mistakes_show_before_the_model_is_loaded(tmp_path: Path, run_command) -> None:
