@@ -21,6 +21,7 @@ from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
+from cascade_clip.faster_linear import use_faster_linears
 from cascade_clip.inference.exported_network import ExportedNetwork
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels
 from cascade_clip.inference.predictor import Predictor
@@ -82,6 +83,8 @@ class CascadeCLIP:
         self.network = network.eval().to(self.device)
         self.clip = clip
         self.clip.model.to(self.device)
+        use_faster_linears(self.network)
+        use_faster_linears(self.clip.model)
         self.recipe = recipe
         self.split = split
         self.licence = licence
