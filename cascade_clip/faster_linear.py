@@ -48,7 +48,7 @@ def library() -> str:
 
 
 def choose(name: str) -> None:
-    """Let this process compute linear layers by one of `LIBRARIES`, as an earlier run did; without oneDNN by `torch`."""
+    """Let this process compute linear layers by one of `LIBRARIES`, as an earlier run; without oneDNN by `torch`."""
     global _chosen  # noqa: PLW0603  (one choice a process)
     _chosen = name if _has_onednn() else "torch"
 
