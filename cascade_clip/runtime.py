@@ -100,11 +100,16 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def has_bf16() -> bool:
+    """Whether this processor has bf16 instructions; PyTorch knows that of x86 only, of others it is taken for true."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    return not x86 or (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @cache
 def _warn_of_slow_bf16() -> None:
-    """Warn once if this processor has no bf16 instructions; PyTorch knows that of x86 only."""
-    x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    if x86 and not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    """Warn once if this processor has no bf16 instructions."""
+    if not has_bf16():
         logger.warning("This processor has no instructions for bf16: --precision fp32 is faster here.")
 
 

@@ -22,8 +22,9 @@ from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.drawing.palette import Colour
 from cascade_clip.errors import UserError
+from cascade_clip.faster_linear import use_faster_linears
+from cascade_clip.inference.exported_network import ExportedNetwork
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels, source_of
-from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.query_vocabulary import query_vocabulary
 from cascade_clip.inference.released_settings import benchmark_method, benchmark_recipe, general_recipe, with_refinement
@@ -63,7 +64,7 @@ class CascadeCLIP:
 
     def __init__(
         self,
-        network: CascadeNetwork | DenseNetwork | OnnxNetwork,
+        network: CascadeNetwork | DenseNetwork | ExportedNetwork,
         clip: Clip,
         recipe: Recipe,
         split: Split | None = None,
@@ -82,6 +83,8 @@ class CascadeCLIP:
         self.network = network.eval().to(self.device)
         self.clip = clip
         self.clip.model.to(self.device)
+        use_faster_linears(self.network)
+        use_faster_linears(self.clip.model)
         self.recipe = _with_stages(recipe, network)
         self.split = split
         self.licence = licence
@@ -134,7 +137,7 @@ class CascadeCLIP:
             UserError: The folder holds anything else than a checkpoint, or cannot be written; or the model is a
                 training-free or an exported one, which has no weights to save.
         """
-        if isinstance(self.network, OnnxNetwork):
+        if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
         if not isinstance(self.network, CascadeNetwork):
             raise UserError(f'"{self.recipe.name}" is training-free: nothing was trained, so there is nothing to save.')
@@ -151,7 +154,7 @@ class CascadeCLIP:
             UserError: A device or precision that is not available; the model then stays where it is.
         """
         place = resolve_device(device)
-        if isinstance(self.network, OnnxNetwork) and place != self.device:
+        if isinstance(self.network, ExportedNetwork) and place != self.device:
             raise UserError("An exported model stays on the device it was loaded for: load it again for another one.")
         named = precision or next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
         self.dtype, self.device = resolve_precision(named, place), place
@@ -181,7 +184,7 @@ class CascadeCLIP:
         Raises:
             UserError: An exported model, which is compiled already, or one that cannot be compiled here.
         """
-        if isinstance(self.network, OnnxNetwork):
+        if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
         inference, patch = self.recipe.inference, self.network.patch_size
         side = -(-inference.crop // patch) * patch
@@ -354,7 +357,7 @@ class CascadeCLIP:
         return text.float().to(self.device)
 
 
-def _with_stages(recipe: Recipe, network: CascadeNetwork | DenseNetwork | OnnxNetwork) -> Recipe:
+def _with_stages(recipe: Recipe, network: CascadeNetwork | DenseNetwork | ExportedNetwork) -> Recipe:
     """Name the stages of a recipe that leaves them to the CLIP."""
     if recipe.model.stages is not None or not isinstance(network, CascadeNetwork):
         return recipe

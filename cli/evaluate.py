@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from cascade_clip import output_folder as output_folder_rules
-from cascade_clip import runtime, segmenter
+from cascade_clip import runtime as processes
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
@@ -20,9 +20,10 @@ from cascade_clip.report import evaluation_page, page
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
+from cascade_clip_cli.loading import TORCH, check_runtime, load_model
 from cascade_clip_cli.options import (
     LARGEST_SIDE,
     CompileOption,
@@ -34,13 +35,11 @@ from cascade_clip_cli.options import (
     ProcessesOption,
     QuietOption,
     RefineOption,
+    RuntimeOption,
     SplitOption,
     StreamOption,
 )
 from cascade_clip_cli.tables import write_json
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
 
 
 def evaluate(
@@ -72,6 +71,7 @@ def evaluate(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,
+    runtime: RuntimeOption = TORCH,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -109,6 +109,7 @@ def evaluate(
     if quiet:
         be_quiet()
     show_log()
+    check_runtime(runtime, precision)
     windows = {"crop": crop, "stride": stride, "seen_bias": bias, "flip": flip}
     recipe = recipe_of(checkpoint)
     if recipe is not None:
@@ -126,7 +127,8 @@ def evaluate(
         page.check_page(report / "index.html")
     if nproc > 1 and run_processes(nproc, device):
         return
-    state, model = _load(checkpoint, device, precision)
+    state, own_device = processes.own_process(device)
+    model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     model = model.for_benchmark(chosen)
     inference = changed_inference(model.recipe.inference, **windows)
@@ -149,6 +151,7 @@ def evaluate(
     record = {
         "checkpoint": checkpoint,
         **result.to_dict(),
+        "runtime": runtime,
         "precision": precision,
         "compile_seconds": compile_seconds,
     }
@@ -173,10 +176,3 @@ def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> sche
     except ValidationError as error:
         reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
         raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
-
-
-def _load(checkpoint: str, device: str, precision: str) -> tuple[PartialState, segmenter.CascadeCLIP]:
-    """The place of this process among all, and the model on this process's device."""
-    state, own_device = runtime.own_process(device)
-    with stderr.doing("loading the model"):
-        return state, segmenter.CascadeCLIP.from_pretrained(checkpoint, device=own_device, precision=precision)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cascade_clip import segmenter
-from cascade_clip.export import exported_folder
+from cascade_clip.export import exported_folder, runtime_speed
 from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
@@ -60,5 +60,11 @@ def export(
     )
     for line in lines:
         stdout.print(line)
+    speeds = {}
+    if file_format == "onnx":
+        with stderr.doing("measuring the runtimes"):
+            speeds = runtime_speed.runtime_speeds(model, output)
+        stdout.print(runtime_speed.speed_sentence(speeds))
     if json_file is not None:
-        write_json(json_file, record)
+        seconds = {" ".join(name): round(value, 4) for name, value in speeds.items()}
+        write_json(json_file, {**record, "seconds_a_window": seconds})

@@ -64,6 +64,13 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cu
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
 ]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="torch, or onnx or openvino for a model that `export --format onnx` wrote.",
+    ),
+]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
     Path | None,

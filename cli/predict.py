@@ -12,7 +12,6 @@ import typer
 from cascade_clip import segmenter as segmenter_module
 from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
-from cascade_clip.export import exported_folder
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import sources, video
 from cascade_clip.inference import vocabulary as vocabularies
@@ -22,8 +21,9 @@ from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.compiling import compile_network
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
+from cascade_clip_cli.loading import TORCH, check_runtime, load_model, mention_runtimes
 from cascade_clip_cli.options import (
     CompileOption,
     DeviceOption,
@@ -32,6 +32,7 @@ from cascade_clip_cli.options import (
     PrecisionOption,
     QuietOption,
     RefineOption,
+    RuntimeOption,
     SplitOption,
 )
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
@@ -41,7 +42,6 @@ from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
 
 USER_MISTAKE = 2
-RUNTIMES = ("torch", "onnx")
 PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 """What segments when no model is named: the paper's CLIP, training-free."""
 LABELS = ("palette", "grey")
@@ -144,9 +144,7 @@ def predict(
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     compiled: CompileOption = False,
-    runtime: Annotated[
-        str, typer.Option("--runtime", help="torch, or onnx for a model that `export --format onnx` wrote.")
-    ] = "torch",
+    runtime: RuntimeOption = TORCH,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -165,6 +163,7 @@ def predict(
     if quiet:
         be_quiet()
     show_log()
+    check_runtime(runtime, precision)
     choice = chosen_classes(classes, classes_file, split)
     wanted_background = background_of(background, no_background, model, choice)
     found = sources.find_sources(images, recursive=recursive, output=output)
@@ -180,7 +179,8 @@ def predict(
     of_images = {"--explain": explain, "--format": bool(writers), "--scores": scores, "--gallery": gallery}
     check_video_options(options, found, [option for option, given in of_images.items() if given])
     read, failed = fetched_sources(found, Path(ctx.with_resource(TemporaryDirectory())))
-    segmenter = _load(model, device, precision, runtime)
+    segmenter = load_model(model, runtime, device, precision)
+    mention_runtimes(segmenter, model, len(read))
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
@@ -270,12 +270,3 @@ def _writers(formats: str | None) -> list[type[mask_formats.MaskWriter]]:
         if name not in known:
             raise UserError(f'--format "{name}" is not known.{closest(name, known)}')
     return [known[name] for name in dict.fromkeys(names)]
-
-
-def _load(model: str, device: str, precision: str, runtime: str) -> segmenter_module.CascadeCLIP:
-    if runtime not in RUNTIMES:
-        raise UserError(f'"{runtime}" is no runtime.{closest(runtime, RUNTIMES)}')
-    with stderr.doing("loading the model"):
-        if runtime == "onnx":
-            return exported_folder.load_exported(model, device=device, precision=precision)
-        return segmenter_module.CascadeCLIP.from_pretrained(model, device=device, precision=precision)

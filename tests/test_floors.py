@@ -14,7 +14,7 @@ FLOORS = (
     {"errors", "labels", "progress"},
     {"files", "extensions"},
     {"runtime", "config", "output_folder"},
-    {"compilation"},
+    {"compilation", "faster_linear"},
     {"data", "losses", "model"},
     {"drawing"},
     {"checkpoint", "preparation"},

@@ -128,8 +128,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """
     if (folder / EXPORT).is_file():
         raise UserError(
-            f'"{folder}" holds an exported model, not a checkpoint: use `predict --runtime onnx`, or give the'
-            " checkpoint that it was exported from."
+            f'"{folder}" holds an exported model, not a checkpoint: use `predict` or `eval` with --runtime onnx, or'
+            " give the checkpoint that it was exported from."
         )
     description = read_description(folder)
     return replace(description, tensors=_read_tensors(folder / MODEL))

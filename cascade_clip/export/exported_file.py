@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from cascade_clip.errors import UserError
-from cascade_clip.inference.onnx_runtime import OnnxNetwork
+from cascade_clip.inference.exported_network import ExportedNetwork
 from cascade_clip.model.network import CascadeNetwork
 
 IMAGE, TEXT, MASK_LOGITS = "image", "text", "mask_logits"
@@ -102,7 +102,7 @@ def write_pt2(program: ExportedProgram, file: Path, metadata: Mapping[str, str])
 
 def read_onnx(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Read an ONNX file as a function of image (B, 3, H, W) and text (K, C) that runs on the CPU."""
-    return OnnxNetwork(file, patch_size, torch.device("cpu"))
+    return ExportedNetwork(file, patch_size, torch.device("cpu"))
 
 
 def read_pt2(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -22,7 +22,7 @@ from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.files import json_text
-from cascade_clip.inference.onnx_runtime import OnnxNetwork, onnx_device
+from cascade_clip.inference.exported_network import ExportedNetwork, check_runtime, runtime_device
 from cascade_clip.model.clip.load import VOCABULARY_FILE
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork
@@ -81,7 +81,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         )
     network = model.network
     if not isinstance(network, CascadeNetwork):
-        kind = "exported already" if isinstance(network, OnnxNetwork) else "training-free"
+        kind = "exported already" if isinstance(network, ExportedNetwork) else "training-free"
         raise UserError(f'"{model.recipe.name}" is {kind}: export takes a trained checkpoint, or "bundled".')
     patch, joint = network.patch_size, int(model.clip.visual.proj.shape[1])
     side = -(-model.recipe.inference.crop // patch) * patch
@@ -113,21 +113,28 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
     return ExportedModel(folder, record, results)
 
 
-def load_exported(folder: str | Path, *, device: str = "auto", precision: str = "fp32") -> CascadeCLIP:
-    """Load a model that `export_model` wrote as ONNX, to run in onnxruntime.
+def load_exported(
+    folder: str | Path, *, runtime: str = "onnx", device: str = "auto", precision: str = "fp32"
+) -> CascadeCLIP:
+    """Load a model that `export_model` wrote as ONNX.
 
-    `device` is `auto`, `cpu` or `cuda`; `precision` can only be `fp32`, which the file was written in.
+    Args:
+        folder: The export.
+        runtime: What computes it: `onnx` (onnxruntime) or `openvino`.
+        device: `auto`, `cpu` or, by onnxruntime, `cuda`.
+        precision: `fp32` or, by OpenVINO on processors that have it, `bf16`.
 
     Raises:
-        UserError: No ONNX export there, a damaged one, or a device or precision that cannot be had.
+        UserError: No ONNX export there, a damaged one, or a runtime, device or precision that cannot be had.
     """
     place = Path(folder).expanduser()
+    check_runtime(runtime, precision)
     record = _read_record(place)
-    if precision != "fp32":
-        raise UserError(f'The runtime onnx computes in fp32, the precision of the file, not in "{precision}".')
-    chosen = onnx_device(device)
+    chosen = runtime_device(runtime, device)
     description = read_description(place)
-    network = OnnxNetwork(place / str(record["file"]), int(record["patch_size"]), chosen)
+    network = ExportedNetwork(
+        place / str(record["file"]), int(record["patch_size"]), chosen, runtime=runtime, precision=precision
+    )
     return CascadeCLIP(
         network,
         description.clip,
@@ -135,6 +142,7 @@ def load_exported(folder: str | Path, *, device: str = "auto", precision: str = 
         description.split,
         licence=description.licence,
         device=str(chosen),
+        precision=precision,
     )
 
 
@@ -214,7 +222,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
             " cascade-clip`, or export the model again."
         )
     if file_format != "onnx":
-        raise UserError(f'"{folder}" was exported as {file_format}: the runtime onnx needs --format onnx.')
+        raise UserError(f'"{folder}" was exported as {file_format}: a runtime needs --format onnx.')
     if not present:
         raise UserError(f'"{folder}" holds no {record["file"]}: copy the folder again.')
     return record

@@ -12,6 +12,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.faster_linear import linear
 from cascade_clip.model.clip.image_encoder import PositionResize, embed_patches
 
 
@@ -26,7 +27,7 @@ class Heads(NamedTuple):
 def heads_of(block: ResidualAttentionBlock, tokens: Tensor) -> Heads:
     """Queries, keys and values of tokens (B, T, W) at the input of one of open_clip's blocks."""
     attention = block.attn
-    projected = F.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
+    projected = linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
     return Heads(*(part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected))
 
 

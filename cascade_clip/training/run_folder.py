@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from filelock import BaseFileLock, FileLock, Timeout
 
+from cascade_clip import faster_linear
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
@@ -205,6 +206,12 @@ class RunFolder:
         if self._lock is not None:
             self._lock.release()
 
+    def linear_library(self) -> str:
+        """What computed the run's linear layers, see `faster_linear`; a resumed run goes on with it, bit for bit."""
+        recorded = self._begun_with().get("linear_layers")
+        # Earlier versions knew PyTorch's own only.
+        return str(recorded) if recorded in faster_linear.LIBRARIES else "torch"
+
     def check_unchanged(self, dataset: Path, split: Split, place: str) -> None:
         """Compare dataset and split with those that the run began with.
 
@@ -366,6 +373,7 @@ def _environment(dataset: Path, split: Split) -> dict[str, Any]:
         "packages": {package: _version(package) for package in _PACKAGES},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "linear_layers": faster_linear.library(),
         "cuda_devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
         "git_commit": _git_commit(),
         "dataset": str(dataset),

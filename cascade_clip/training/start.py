@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import Tensor
 
+from cascade_clip import faster_linear
 from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_folder
@@ -26,7 +27,14 @@ from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.progress import Doing, unheard
-from cascade_clip.runtime import check_memory, process_state, resolve_device, resolve_precision, seed_everything
+from cascade_clip.runtime import (
+    check_memory,
+    gathered,
+    process_state,
+    resolve_device,
+    resolve_precision,
+    seed_everything,
+)
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
 from cascade_clip.training.continuation import recipe_to_continue
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
@@ -131,6 +139,8 @@ def start_training(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
     accelerator = _accelerator(chosen, precision, output, track)
+    # Each process measures on its own: they must not differ.
+    faster_linear.choose(run.linear_library() if resume else gathered(faster_linear.library())[0])
     _check_batch_fits(recipe, accelerator.num_processes)
     init = _init_of(recipe)
     doing(f"loading CLIP {recipe.clip.architecture}" if init is None else f"loading the checkpoint {init}")

@@ -11,7 +11,10 @@ from two_blocks import two_block_model
 from cascade_clip import CascadeCLIP
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
+from cascade_clip.export import exported_folder, runtime_speed
 from cascade_clip.export.exported_folder import ExportedModel
+from cascade_clip_cli import loading
+from cascade_clip_cli.evaluate import evaluate
 from cascade_clip_cli.export import export
 from cascade_clip_cli.predict import predict
 
@@ -27,10 +30,11 @@ def test_export(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:
     assert "any number of images of 64 x 64 pixels and any number of classes" in result.stdout
     assert "Compared with PyTorch on 4 inputs (up to 3 images and 171 classes): mask logits" in result.stdout
     record = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))
+    assert record.pop("seconds_a_window") == {}
     assert record == json.loads((tmp_path / "pt2" / "export.json").read_text(encoding="utf-8"))
 
 
-def test_predict_in_onnxruntime(
+def test_predict_and_eval_by_every_runtime(
     two_block_export: tuple[CascadeCLIP, ExportedModel], tmp_path: Path, run_command
 ) -> None:
     trained, exported = two_block_export
@@ -38,19 +42,94 @@ def test_predict_in_onnxruntime(
     photo = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
     Image.fromarray(photo).save(tmp_path / "photo.png")
     words = ("--classes", "road,tree,sky", "--device", "cpu")
-    for runtime, model in (("torch", tmp_path / "ckpt"), ("onnx", exported.folder)):
+    for runtime, model in (("torch", tmp_path / "ckpt"), ("onnx", exported.folder), ("openvino", exported.folder)):
         given = ("-m", model, "--runtime", runtime, "-o", tmp_path / f"by-{runtime}", *words)
         result = run_command(predict, tmp_path / "photo.png", *given)
         assert result.exit_code == 0, result.exception
-    labels = [np.array(Image.open(tmp_path / f"by-{name}" / "photo.labels.png")) for name in ("torch", "onnx")]
-    assert np.array_equal(*labels)
+    labels = [
+        np.array(Image.open(tmp_path / f"by-{name}" / "photo.labels.png")) for name in ("torch", "onnx", "openvino")
+    ]
+    assert np.array_equal(labels[0], labels[1])
+    assert np.array_equal(labels[0], labels[2])
 
     result = run_command(predict, tmp_path / "photo.png", "-m", tmp_path / "ckpt", "--runtime", "onnx", *words)
     assert isinstance(result.exception, UserError)
     assert "is no exported model: write one with `cascade-clip export" in str(result.exception)
+    result = run_command(predict, tmp_path / "photo.png", "-m", exported.folder, "--runtime", "openvino", "--compile")
+    assert "An exported model is compiled by its own runtime: leave --compile out." in str(result.exception)
     result = run_command(predict, tmp_path / "photo.png", "-m", tmp_path / "ckpt", "--runtime", "onxx", *words)
     assert isinstance(result.exception, UserError)
     assert '"onxx" is no runtime. Did you mean "onnx"?' in str(result.exception)
+
+
+def test_eval_by_every_runtime(
+    two_block_export: tuple[CascadeCLIP, ExportedModel], squares: Path, tmp_path: Path, run_command
+) -> None:
+    trained, exported = two_block_export
+    trained.save_pretrained(tmp_path / "ckpt")
+    records = {}
+    for runtime, model in (("torch", tmp_path / "ckpt"), ("onnx", exported.folder), ("openvino", exported.folder)):
+        given = ("--data", squares, "--runtime", runtime, "--device", "cpu", "-o", tmp_path / runtime)
+        result = run_command(evaluate, model, *given)
+        assert result.exit_code == 0, result.exception
+        records[runtime] = json.loads((tmp_path / runtime / "eval.json").read_text(encoding="utf-8"))
+        assert records[runtime]["runtime"] == runtime
+    assert records["torch"]["scores"] == records["onnx"]["scores"] == records["openvino"]["scores"]
+    result = run_command(evaluate, exported.folder, "--data", squares, "--runtime", "onnx", "--precision", "bf16")
+    assert 'The runtime onnx computes in fp32 on this processor, not in "bf16".' in str(result.exception)
+    result = run_command(evaluate, exported.folder, "--data", squares)
+    assert "holds an exported model, not a checkpoint: use `predict` or `eval` with --runtime" in str(result.exception)
+
+
+def test_the_fastest_runtime_is_told(
+    two_block_export: tuple[CascadeCLIP, ExportedModel], tmp_path: Path, run_command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, exported = two_block_export
+    trained.save_pretrained(tmp_path / "ckpt")
+    monkeypatch.setattr(exported_folder, "export_model", lambda *args, **options: exported)
+    monkeypatch.setattr(runtime_speed, "ROUNDS", 1)
+    result = run_command(export, tmp_path / "ckpt", "-o", exported.folder, "--json", tmp_path / "export.json")
+    assert result.exit_code == 0, result.exception
+    assert "Fastest on this CPU: " in result.stdout
+    seconds = json.loads((tmp_path / "export.json").read_text(encoding="utf-8"))["seconds_a_window"]
+    assert {"torch fp32", "onnx fp32", "openvino fp32"} <= set(seconds)
+    assert min(seconds.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("speeds", "sentence"),
+    [
+        (
+            {("torch", "fp32"): 0.9, ("onnx", "fp32"): 0.6, ("openvino", "bf16"): 0.2, ("openvino", "fp32"): 0.5},
+            "Fastest on this CPU: --runtime openvino --precision bf16, 4.5 times PyTorch in fp32 (openvino fp32 1.8,"
+            " onnx fp32 1.5 times).",
+        ),
+        (
+            {("torch", "fp32"): 0.5, ("onnx", "fp32"): 1.0},
+            "Fastest on this CPU: the checkpoint itself in PyTorch (onnx fp32 0.5 times); openvino is not installed.",
+        ),
+    ],
+)
+def test_sentence_of_the_fastest(speeds: dict[tuple[str, str], float], sentence: str) -> None:
+    assert runtime_speed.speed_sentence(speeds) == sentence
+
+
+def test_other_runtimes_are_mentioned_once_for_many_images(
+    tmp_path: Path, run_command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(loading, "MANY_IMAGES", 3)
+    words = ("--classes", "grass,water", "--device", "cpu", "-o", tmp_path / "out")
+
+    def told(images: Path, model: str, *options: str) -> int:
+        result = run_command(predict, images, "-m", model, *words, *options)
+        assert result.exit_code == 0, result.exception
+        return result.stderr.count("an exported model may be faster. `cascade-clip export bundled --format onnx")
+
+    assert told(tmp_path, "bundled") == 1
+    assert told(tmp_path / "1.png", "bundled") == 0
+    assert told(tmp_path, "dense:bundled") == 0
 
 
 def test_mistakes_show_before_the_model_is_loaded(tmp_path: Path, run_command) -> None:

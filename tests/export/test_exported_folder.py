@@ -21,12 +21,14 @@ from cascade_clip.data.transforms import normalise
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.export.exported_folder import ExportedModel, export_model, load_exported
+from cascade_clip.inference.exported_network import RUNTIMES
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytest.importorskip("openvino", reason="the extra openvino is not installed")
 Tokenizer = pytest.importorskip("tokenizers", reason="the extra onnx is not installed").Tokenizer
 
 NEWER = {"format_version": 99, "tool": "cascade-clip 9", "format": "onnx", "file": "m", "patch_size": 16}
@@ -49,16 +51,17 @@ def inputs(images: int, classes: int, height: int, width: int) -> tuple[Tensor, 
     return torch.randn(images, 3, height, width, generator=generator), F.normalize(text, dim=-1)
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("images", "classes", "height", "width"),
     [(1, 1, 16, 16), (4, 3, 64, 64), (1, 300, 80, 48), (2, 2, 16, 128)],
 )
 def test_any_images_classes_and_sizes(
-    model: CascadeCLIP, exported: ExportedModel, images: int, classes: int, height: int, width: int
+    model: CascadeCLIP, exported: ExportedModel, runtime: str, images: int, classes: int, height: int, width: int
 ) -> None:
     """64 x 64 is CLIP's own grid, where PyTorch leaves its positions alone; the file resizes them to themselves."""
     image, text = inputs(images, classes, height, width)
-    loaded = load_exported(exported.folder, device="cpu")
+    loaded = load_exported(exported.folder, runtime=runtime, device="cpu")
     with torch.no_grad():
         expected = model.network(image, text)
         given = loaded.network(image, text)
@@ -66,8 +69,9 @@ def test_any_images_classes_and_sizes(
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: ExportedModel) -> None:
-    loaded = load_exported(exported.folder, device="cpu")
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: ExportedModel, runtime: str) -> None:
+    loaded = load_exported(exported.folder, runtime=runtime, device="cpu")
     for words in ({"classes": ["road", "tree", "sky"]}, {"split": SPLIT}):
         plain, other = model.segment(PIXELS, **words)[0], loaded.segment(PIXELS, **words)[0]
         # Untrained, one class wins everywhere; its scores differ from place to place.
@@ -176,7 +180,7 @@ def test_pt2(model: CascadeCLIP, tmp_path: Path) -> None:
     with torch.no_grad():
         torch.testing.assert_close(program.module()(image, text), model.network(image, text), rtol=1e-5, atol=1e-6)
     assert exported.record["image_side"] == 64
-    with pytest.raises(UserError, match="was exported as pt2: the runtime onnx needs --format onnx"):
+    with pytest.raises(UserError, match="was exported as pt2: a runtime needs --format onnx"):
         load_exported(tmp_path / "pt2")
 
 
@@ -214,7 +218,7 @@ def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, t
         export_model(model, tmp_path / "mine")
     with pytest.raises(UserError, match="is no exported model: write one with `cascade-clip export CKPT"):
         load_exported(tmp_path / "mine")
-    with pytest.raises(UserError, match="holds an exported model, not a checkpoint: use `predict --runtime onnx`"):
+    with pytest.raises(UserError, match=r"holds an exported model, not a checkpoint: use .* with --runtime onnx"):
         CascadeCLIP.from_pretrained(exported.folder)
     loaded = load_exported(exported.folder, device="cpu")
     with pytest.raises(UserError, match="holds no weights to save: use the checkpoint"):
@@ -229,10 +233,21 @@ def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, t
 def test_formats_and_precisions_that_are_refused(exported: ExportedModel, model: CascadeCLIP, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'"onxx" is no format of export\. Did you mean "onnx"'):
         export_model(model, tmp_path / "out", "onxx")
-    with pytest.raises(UserError, match='computes in fp32, the precision of the file, not in "bf16"'):
+    with pytest.raises(UserError, match='runtime onnx computes in fp32 on this processor, not in "bf16"'):
         load_exported(exported.folder, precision="bf16")
 
 
+@pytest.mark.skipif("bf16" not in RUNTIMES["openvino"].precisions(), reason="this processor has no bf16")
+def test_half_precision_rounds_products_only(model: CascadeCLIP, exported: ExportedModel) -> None:
+    loaded = load_exported(exported.folder, runtime="openvino", precision="bf16")
+    image, text = inputs(2, 5, 64, 64)
+    with torch.no_grad():
+        expected, given = model.network(image, text), loaded.network(image, text)
+    assert given.dtype == torch.float32
+    assert 1e-4 < (given - expected).abs().max() / expected.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -242,11 +257,13 @@ def test_formats_and_precisions_that_are_refused(exported: ExportedModel, model:
         ({"export.json": json.dumps(NEWER)}, "was exported by cascade-clip 9: update with"),
     ],
 )
-def test_damaged_folders(damage: dict[str, str | None], message: str, exported: ExportedModel, tmp_path: Path) -> None:
+def test_damaged_folders(
+    damage: dict[str, str | None], message: str, runtime: str, exported: ExportedModel, tmp_path: Path
+) -> None:
     folder = shutil.copytree(exported.folder, tmp_path / "copy")
     for name, content in damage.items():
         (folder / name).unlink()
         if content is not None:
             (folder / name).write_text(content)
     with pytest.raises(UserError, match=message):
-        load_exported(folder, device="cpu")
+        load_exported(folder, runtime=runtime, device="cpu")

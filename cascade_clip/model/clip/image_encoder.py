@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from cascade_clip.errors import UserError
+from cascade_clip.faster_linear import linear
 from cascade_clip.model.clip.prompts import SPECTRAL_BLOCKS, SpectralPrompt, VisualPrompts
 
 PROMPT_NORM_EPS = 1e-6
@@ -215,9 +216,9 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     The module's own forward puts the batch on the second axis, which is several times slower with two images.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
+    query, key, value = linear(tokens, weight, bias).chunk(3, dim=-1)
     width = tokens.shape[-1]
-    prompt_key, prompt_value = F.linear(prompts, weight[width:], bias[width:]).chunk(2, dim=-1)
+    prompt_key, prompt_value = linear(prompts, weight[width:], bias[width:]).chunk(2, dim=-1)
     keys, values = torch.cat([key, prompt_key], dim=1), torch.cat([value, prompt_value], dim=1)
     by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
     output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
