@@ -122,6 +122,15 @@ def bare_tower(model: CascadeCLIP, size: tuple[int, int], batch: int) -> Callabl
     return forward
 
 
+def count_parameters(network: nn.Module) -> dict[str, int]:
+    """Numbers of parameters: `total`, and `trainable`, those that require a gradient."""
+    parameters = list(network.parameters())
+    return {
+        "total": sum(parameter.numel() for parameter in parameters),
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
 def drawn_image(seed: int, size: tuple[int, int], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A scene of the shapes benchmark, which has edges and flat regions as photographs do, at any size.
 
