@@ -70,7 +70,6 @@ def prepare_context(
     `ImageSets/Main/{train,val}.txt`, which is the same.
 
     Args:
-        output: Folder of the prepared dataset.
         source: `VOCtrainval_03-May-2010.tar`, the folder `VOC2010`, or a folder above either.
         annotations: The labels, if not in `source`, which is not searched for them then: one of the above, packed or
             not, or a folder above it. Here a .json file, and a folder of .mat or .png files, may have any name.

@@ -49,7 +49,6 @@ def prepare_voc(
     0..19 (SPEC section 1); with `background`, 0..20 stay as they are, and only the border is ignored.
 
     Args:
-        output: Folder of the prepared dataset.
         source: `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either.
         sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
             one of these. None: used if in `source`.
