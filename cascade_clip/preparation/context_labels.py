@@ -59,11 +59,7 @@ class BehindBackground:
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
-    """Read a MATLAB file of the full annotation; a `ReadMask`.
-
-    Raises:
-        UserError: SciPy is missing, the file is broken, or it holds a number that is no id.
-    """
+    """Read a MATLAB file of the full annotation; a `ReadMask`, which raises UserError also where SciPy is missing."""
     ids = read_mat(mask, "PASCAL Context", lambda content: content["LabelMap"], largest=LAST_ID)
     labels: NDArray[np.uint8] = _labels_of_full_ids()[ids]
     return labels
