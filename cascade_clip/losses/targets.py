@@ -11,13 +11,13 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.labels import IGNORED
 
 
-def seen_label_table(seen: Sequence[int], *, size: int = 256) -> Tensor:
+def seen_label_table(seen: Sequence[int]) -> Tensor:
     """Table that takes a class index to its position among the seen classes (SPEC section 6, inductive).
 
-    `seen` are their indices in the order in which their text rows are fed. Gives (size,) int64; unseen classes and 255
+    `seen` are their indices in the order in which their text rows are fed. Gives (256,) int64; unseen classes and 255
     lead to 255.
     """
-    table = torch.full((size,), IGNORED, dtype=torch.int64)
+    table = torch.full((256,), IGNORED, dtype=torch.int64)
     table[torch.as_tensor(list(seen), dtype=torch.int64)] = torch.arange(len(seen))
     return table
 
