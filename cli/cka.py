@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -48,29 +47,6 @@ FIRST_SPLIT = "shapes"
 """The split whose images are used where neither the options nor the model name one."""
 
 
-class TokenChoice(StrEnum):
-    """Tokens that are compared."""
-
-    PATCH = "patch"
-    CLASS = "class"
-    BOTH = "both"
-
-
-TOKENS: dict[TokenChoice, tuple[observed_model.TokenKind, ...]] = {
-    TokenChoice.PATCH: ("patch",),
-    TokenChoice.CLASS: ("class",),
-    TokenChoice.BOTH: ("patch", "class"),
-}
-
-
-class EstimatorChoice(StrEnum):
-    """How CKA is computed."""
-
-    AUTO = "auto"
-    EXACT = "exact"
-    UNBIASED = "unbiased"
-
-
 def cka(
     model: Annotated[
         str,
@@ -95,7 +71,9 @@ def cka(
         str,
         typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
     ] = "blocks",
-    tokens: Annotated[TokenChoice, typer.Option("--tokens", help="Tokens that are compared.")] = TokenChoice.PATCH,
+    tokens: Annotated[
+        Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")
+    ] = "patch",
     data: DataOption = None,
     split: SplitOption = None,
     stream: StreamOption = False,
@@ -112,8 +90,9 @@ def cka(
     ] = None,
     patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
     estimator: Annotated[
-        EstimatorChoice, typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses.")
-    ] = EstimatorChoice.AUTO,
+        Literal["auto", "exact", "unbiased"],
+        typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses."),
+    ] = "auto",
     batch: Annotated[
         int,
         typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
@@ -146,8 +125,8 @@ def cka(
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
     settings = layer_similarity.SimilaritySettings(
         layers=chosen_layers(layers),
-        tokens=TOKENS[tokens],
-        estimator=estimator.value,
+        tokens=("patch", "class") if tokens == "both" else (tokens,),
+        estimator=estimator,
         side=size,
         patches=patches,
         batch=batch,
@@ -192,11 +171,7 @@ def cka(
 
 
 def chosen_layers(given: str) -> tuple[observed_model.LayerKind, ...]:
-    """Read `--layers`; shallow to deep, whatever the order of the words.
-
-    Raises:
-        UserError: A word that is none of blocks, taps and stages, or no word at all.
-    """
+    """Read `--layers`, shallow to deep; raises UserError for no word, or one that is no kind of layer."""
     words = [word.strip() for word in given.split(",") if word.strip()]
     for word in words:
         if word not in observed_model.LAYER_KINDS:
@@ -235,17 +210,8 @@ def _load_models(
 ]:
     """Load the models that are compared; names are checked before anything slow is loaded.
 
-    Args:
-        given: The model, as `model_name` takes it.
-        against: `clip`, another model, or None.
-        device: Value of --device.
-        precision: Value of --precision.
-
-    Returns:
-        The place of this process among all, the model, the other one if any, and the model as it was loaded.
-
-    Raises:
-        UserError: A model that cannot be loaded, or CLIP against itself.
+    Gives the place of this process among all, the model, the other one if any, and the model as it was loaded. Raises
+    UserError for a model that cannot be loaded, and for CLIP against itself.
     """
     wanted = [given] if against is None or against == OWN_CLIP else [given, against]
     names = [observed_model.model_name(name) for name in wanted]
@@ -272,15 +238,8 @@ def _dataset_images(
 ) -> layer_tokens.ImageSet:
     """Find the validation images of a dataset, which both models get.
 
-    Args:
-        model: Its split is used where no dataset is named; if it has none, `FIRST_SPLIT`.
-        data: Value of --data.
-        split: Value of --split.
-        stream: Read a remote dataset without downloading it.
-        limit: Only so many, spread evenly; 0: all.
-
-    Raises:
-        UserError: No such dataset, or no images in it.
+    Where none is named it is that of the model's split, or of `FIRST_SPLIT`. Raises UserError where there is no such
+    dataset, or no image in it.
     """
     if data is None and split is None and model.split is None:
         split = FIRST_SPLIT

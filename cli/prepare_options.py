@@ -1,132 +1,239 @@
-"""Options of `prepare-data`, each written once; used as `options.Subset`."""
+"""Options of `prepare-data`, in groups that several sources share, and the way they become options of a command."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from cascade_clip.config import class_names
+from cascade_clip.errors import UserError
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
-from cascade_clip_cli.options import LARGEST_SEED, MOST_PROCESSES, MOST_SCENES
+from cascade_clip_cli.options import LARGEST_SEED, MOST_PROCESSES, MOST_SCENES, JsonOption, OutputOption, QuietOption
 
-# --- every source ---------------------------------------------------------------------------------------------------
 
-Name = Annotated[str | None, typer.Option(help="Name of the dataset.")]
-Workers = Annotated[int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one a processor.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")]
-Push = Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")]
-Private = Annotated[bool, typer.Option("--private", help="Upload to a repository that only you see.")]
-Rights = Annotated[
-    bool, typer.Option("--rights-checked", help="I may publish the benchmark's images: upload them openly.")
-]
+def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
+    """Turn parameters that are dataclasses into one option a field, as which Typer reads them.
+
+    Args:
+        command: Takes options, and groups of them that are annotated as dataclasses.
+        groups: Dataclasses in place of those that the command is annotated with.
+
+    Returns:
+        A command with the fields' annotations and defaults in place of each group.
+    """
+    kinds: dict[str, Any] = {
+        name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
+    }
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind = kinds.get(parameter.name)
+        hints = get_type_hints(kind, include_extras=True) if kind else {}
+        parameters += (
+            [parameter.replace(name=one.name, default=one.default, annotation=hints[one.name]) for one in fields(kind)]
+            if kind
+            else [parameter]
+        )
+
+    def run(**given: Any) -> None:
+        for name, kind in kinds.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def path_option(text: str, check: Callable[..., Any] = place, **more: Any) -> Any:
+    """An option that takes a path, which is checked as it is read."""
+    return typer.Option(parser=as_path, callback=check, help=text, **more)
+
 
 # --- several sources ------------------------------------------------------------------------------------------------
 
 Subset = Annotated[int | None, typer.Option(min=1, help="Only N images of each part, to try things out.")]
-Classes = Annotated[str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")]
-ClassesFile = Annotated[
-    Path | None,
-    typer.Option(
-        parser=as_path, callback=input_file, help="Class names, one a line; default: classes.txt in the source folder."
-    ),
-]
-Ignore = Annotated[list[str] | None, typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.")]
-FirstIndex = Annotated[int, typer.Option(help="Mask value of the first class.")]
-MaskValues = Annotated[
-    str | None, typer.Option(metavar="N,N,...", help="Mask value of each class, if they do not count up: 0,255.")
-]
-ValFraction = Annotated[
-    float, typer.Option(min=0, max=0.99, callback=finite, help="Share for validation where the source does not say.")
-]
-DrawSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw of validation images.")]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every source has."""
+
+    output: OutputOption = None
+    name: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one a processor.")
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")] = False
+    push_to_hub: Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")] = (
+        None
+    )
+    private: Annotated[bool, typer.Option("--private", help="Upload to a repository that only you see.")] = False
+    rights_checked: Annotated[
+        bool, typer.Option("--rights-checked", help="I may publish the benchmark's images: upload them openly.")
+    ] = False
+    json_file: JsonOption = None
+    quiet: QuietOption = False
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names of the classes, in one of two ways."""
+
+    classes: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")
+    ] = None
+    classes_file: Annotated[
+        Path | None,
+        path_option("Class names, one a line; default: classes.txt in the source folder.", input_file),
+    ] = None
+
+    def read(self) -> list[str] | None:
+        """The names; None: neither option was given."""
+        if self.classes is not None and self.classes_file is not None:
+            raise UserError("Give the class names with --classes or with --classes-file, not with both.")
+        if self.classes is not None:
+            return [name.strip() for name in self.classes.split(",")]
+        return class_names.read_class_names(self.classes_file) if self.classes_file is not None else None
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the values of index masks mean."""
+
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Mask value, or #rrggbb, that means no class; repeatable.")
+    ] = None
+    first_index: Annotated[int, typer.Option(help="Mask value of the first class.")] = 0
+    mask_values: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Mask value of each class, if they do not count up: 0,255.")
+    ] = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The same as arguments of the functions that prepare index masks."""
+        given = None if self.mask_values is None else [value.strip() for value in self.mask_values.split(",")]
+        if given is not None and not all(value.isdecimal() and value.isascii() for value in given):
+            raise UserError(
+                f'--mask-values takes numbers of 0 to 255, one for each class, as in 0,255; got "{self.mask_values}".'
+            )
+        return {
+            "ignore": tuple(self.ignore or ()),
+            "first_index": self.first_index,
+            "mask_values": None if given is None else list(map(int, given)),
+        }
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Which images are for training and which for validation, by name."""
+
+    train_list: Annotated[Path | None, path_option("File with the names of training images.", input_file)] = None
+    val_list: Annotated[Path | None, path_option("File with the names of validation images.", input_file)] = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Drawing of validation images."""
+
+    val_fraction: Annotated[
+        float,
+        typer.Option(min=0, max=0.99, callback=finite, help="Share for validation where the source does not say."),
+    ] = 0.2
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw of validation images.")] = 0
+
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
 
-OfficialSource = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PATH", callback=place, help="Folder with the official files, packed or unpacked, or one archive."
-    ),
-]
-Download = Annotated[bool, typer.Option("--download", help="Download what is missing into --source first.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Agree to the terms without being asked.")]
-Mirror = Annotated[str | None, typer.Option(metavar="URL", help="Download from this address instead.")]
-Sbd = Annotated[
-    Path | None,
-    typer.Option(
-        parser=as_path,
-        callback=place,
-        help="SBD additions, if not in --source: benchmark.tgz or SegmentationClassAug, folder or archive.",
-    ),
-]
-Annotations = Annotated[
-    Path | None, typer.Option(parser=as_path, callback=place, help="Labels, if not in --source: folder or file.")
-]
+
+@dataclass(frozen=True)
+class Official:
+    """Where a benchmark's files are."""
+
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", callback=place, help="Folder with the official files, packed or unpacked, or one archive."
+        ),
+    ] = None
+    download: Annotated[bool, typer.Option("--download", help="Download what is missing into --source first.")] = False
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to the terms without being asked.")] = False
+    mirror: Annotated[str | None, typer.Option(metavar="URL", help="Download from this address instead.")] = None
 
 
-ClassOrder = Annotated[
-    Literal["alphabetical", "voc-first"] | None,
-    typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
-]
+@dataclass(frozen=True)
+class Own:
+    """What a benchmark's preparation takes besides."""
 
-# --- annotations ----------------------------------------------------------------------------------------------------
+    subset: Subset = None
 
-AnnotationSource = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PATH", parser=as_path, callback=place, help="JSON of COCO or Label Studio; folder of YOLO or CVAT."
-    ),
-]
-AnnotatedImages = Annotated[
-    Path | None,
-    typer.Option(parser=as_path, callback=place, help="Folder of the images; default: beside the annotations."),
-]
-Background = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A class for pixels in no region; default: they are ignored.")
-]
 
-# --- folder ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class OwnOfVoc(Own):
+    """The same for VOC 2012."""
 
-FolderSource = Annotated[
-    Path | None,
-    typer.Option(
-        parser=as_path,
-        callback=place,
-        help="Folder with images, masks and classes.txt, unless they are given one by one.",
-    ),
-]
-Images = Annotated[Path | None, typer.Option(parser=as_path, callback=place, help="Default: SOURCE/images.")]
-Masks = Annotated[Path | None, typer.Option(parser=as_path, callback=place, help="Default: SOURCE/masks.")]
-Colours = Annotated[
-    Path | None,
-    typer.Option(parser=as_path, callback=input_file, help="TOML or CSV: colour of each class in RGB masks."),
-]
-TrainList = Annotated[
-    Path | None, typer.Option(parser=as_path, callback=input_file, help="File with the names of training images.")
-]
-ValList = Annotated[
-    Path | None, typer.Option(parser=as_path, callback=input_file, help="File with the names of validation images.")
-]
+    sbd: Annotated[
+        Path | None,
+        path_option("SBD additions, if not in --source: benchmark.tgz or SegmentationClassAug, folder or archive."),
+    ] = None
 
-# --- hub ------------------------------------------------------------------------------------------------------------
 
-HubSource = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ORG/NAME", callback=place, help="Dataset of the Hub, or a folder in imagefolder or Parquet form."
-    ),
-]
-Stream = Annotated[bool, typer.Option("--stream", help="Keep nothing of the source on the disk.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit.")]
-Config = Annotated[str | None, typer.Option(help="Configuration, where there are several.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column of images; default: found.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of masks; default: found.")]
-TrainSplit = Annotated[str, typer.Option(help="Name of the training part.")]
-ValSplit = Annotated[str | None, typer.Option(help="Name of the validation part; default: found.")]
+@dataclass(frozen=True)
+class OwnOfContext(Own):
+    """The same for PASCAL Context."""
 
-# --- shapes ---------------------------------------------------------------------------------------------------------
+    annotations: Annotated[Path | None, path_option("Labels, if not in --source: folder or file.")] = None
+    class_order: Annotated[
+        Literal["alphabetical", "voc-first"] | None,
+        typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
+    ] = None
 
-TrainScenes = Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")]
-ValScenes = Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")]
-ScenesSeed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the scenes.")]
+
+# --- others ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where images and masks of one's own are."""
+
+    source: Annotated[
+        Path | None,
+        path_option("Folder with images, masks and classes.txt, unless they are given one by one."),
+    ] = None
+    images: Annotated[Path | None, path_option("Default: SOURCE/images.")] = None
+    masks: Annotated[Path | None, path_option("Default: SOURCE/masks.")] = None
+
+    def inside(self, given: Path | None, name: str, what: str, option: str | None = None) -> Path:
+        """A path that was given, else the one of this name in the source folder."""
+        if given is not None:
+            return given
+        if self.source is None:
+            raise UserError(f"Say where the {what} are: --source FOLDER with {name} in it, or --{option or name}.")
+        if not self.source.expanduser().is_dir():
+            raise UserError(f'There is no folder "{self.source.expanduser()}" for --source.')
+        return self.source.expanduser() / name
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a foreign dataset are read, and how."""
+
+    stream: Annotated[bool, typer.Option("--stream", help="Keep nothing of the source on the disk.")] = False
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None
+    config: Annotated[str | None, typer.Option(help="Configuration, where there are several.")] = None
+    image_column: Annotated[str | None, typer.Option(help="Column of images; default: found.")] = None
+    label_column: Annotated[str | None, typer.Option(help="Column of masks; default: found.")] = None
+    train_split: Annotated[str, typer.Option(help="Name of the training part.")] = "train"
+    val_split: Annotated[str | None, typer.Option(help="Name of the validation part; default: found.")] = None
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """How many scenes are drawn."""
+
+    train: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")] = 2000
+    val: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")] = 300
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the scenes.")] = 0

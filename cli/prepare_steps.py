@@ -21,42 +21,8 @@ from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
 from cascade_clip.report import contact_sheet
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.prepare_options import Official, Shared
 from cascade_clip_cli.tables import write_json
-
-
-@dataclass(frozen=True)
-class Shared:
-    """The options that every source has."""
-
-    output: Path | None
-    name: str | None
-    workers: int | None
-    overwrite: bool
-    push_to_hub: str | None
-    private: bool
-    rights_checked: bool
-    json_file: Path | None
-    quiet: bool
-
-    def check(self, source_name: str, source: str | Path | None = None) -> Target:
-        """Choose name and folder of the prepared dataset, and find what would stop the command later.
-
-        Args:
-            source_name: The word after `prepare-data`.
-            source: What was given with --source.
-
-        Raises:
-            UserError: The output folder holds something else, or the upload would not be allowed.
-        """
-        if self.quiet:
-            be_quiet()
-        show_log()
-        name = self.name or readable(_default_name(source_name, self.output, source))
-        folder = self.output or data_folder() / name
-        inputs = [Path(source).expanduser()] if source is not None else []
-        output_folder.check_output_folder(folder, dataset_info.DATASET_FOLDER, inputs=inputs, overwrite=self.overwrite)
-        _check_upload(source_name, self.push_to_hub, private=self.private, rights_checked=self.rights_checked)
-        return Target(self, name, folder)
 
 
 @dataclass(frozen=True)
@@ -67,38 +33,63 @@ class Target:
     name: str
     folder: Path
 
-    @contextmanager
-    def writing(self, description: str) -> Iterator[dict[str, Any]]:
-        """Draw a progress bar while the block prepares the dataset; then print what it holds, and upload it.
 
-        Gives the arguments that all preparation functions share.
-        """
-        shared = self.shared
-        with progress_bar(description) as report:
-            yield {
-                "output": self.folder,
-                "workers": shared.workers or runtime.usable_cores(),
-                "overwrite": shared.overwrite,
-                "progress": report,
-            }
-        _show_dataset(self.folder, dataset_info.read_dataset_info(self.folder.resolve()), shared.json_file)
-        self._draw_contact_sheet()
-        if shared.push_to_hub is not None:
-            with stderr.doing(f"uploading to {shared.push_to_hub}"):
-                address = push.push_dataset(
-                    self.folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
-                )
-            stderr.print(f"Uploaded to {address}")
+def check(shared: Shared, source_name: str, source: str | Path | None = None) -> Target:
+    """Choose name and folder of the prepared dataset, and find what would stop the command later.
 
-    def _draw_contact_sheet(self) -> None:
-        """Draw images with their masks; a picture that cannot be written is no reason to fail after all the work."""
-        with stderr.doing("drawing a contact sheet"):
-            try:
-                sheet = contact_sheet.write_contact_sheet(self.folder)
-            except OSError as error:
-                stderr.insist(f"The contact sheet could not be written: {error.strerror or error}.")
-                return
-        stdout.print(f"Contact sheet of images with their masks, to look at before training: {sheet}")
+    Args:
+        shared: The options that every source has.
+        source_name: The word after `prepare-data`.
+        source: What was given with --source.
+
+    Raises:
+        UserError: The output folder holds something else, or the upload would not be allowed.
+    """
+    if shared.quiet:
+        be_quiet()
+    show_log()
+    name = shared.name or readable(_default_name(source_name, shared.output, source))
+    folder = shared.output or data_folder() / name
+    inputs = [Path(source).expanduser()] if source is not None else []
+    output_folder.check_output_folder(folder, dataset_info.DATASET_FOLDER, inputs=inputs, overwrite=shared.overwrite)
+    _check_upload(source_name, shared)
+    return Target(shared, name, folder)
+
+
+@contextmanager
+def writing(target: Target, description: str) -> Iterator[dict[str, Any]]:
+    """Draw a progress bar while the block prepares the dataset; then print what it holds, and upload it.
+
+    Gives the arguments that all preparation functions share.
+    """
+    shared, folder = target.shared, target.folder
+    with progress_bar(description) as report:
+        yield {
+            "output": folder,
+            "name": target.name,
+            "workers": shared.workers or runtime.usable_cores(),
+            "overwrite": shared.overwrite,
+            "progress": report,
+        }
+    _show_dataset(folder, dataset_info.read_dataset_info(folder.resolve()), shared.json_file)
+    _draw_contact_sheet(folder)
+    if shared.push_to_hub is not None:
+        with stderr.doing(f"uploading to {shared.push_to_hub}"):
+            address = push.push_dataset(
+                folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
+            )
+        stderr.print(f"Uploaded to {address}")
+
+
+def _draw_contact_sheet(folder: Path) -> None:
+    """Draw images with their masks; a picture that cannot be written is no reason to fail after all the work."""
+    with stderr.doing("drawing a contact sheet"):
+        try:
+            sheet = contact_sheet.write_contact_sheet(folder)
+        except OSError as error:
+            stderr.insist(f"The contact sheet could not be written: {error.strerror or error}.")
+            return
+    stdout.print(f"Contact sheet of images with their masks, to look at before training: {sheet}")
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:
@@ -110,52 +101,46 @@ def _default_name(source_name: str, output: Path | None, source: str | Path | No
     return Path(source).absolute().name.partition("@")[0] if source else source_name
 
 
-def _check_upload(source_name: str, repository: str | None, *, private: bool, rights_checked: bool) -> None:
+def _check_upload(source_name: str, shared: Shared) -> None:
     """Say before hours of work what would stop the upload after them."""
-    if repository is None and (private or rights_checked):
-        raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
-    if repository is not None:
-        push.repository_name(repository)
-    may_be_published = (
-        source_name not in catalogue.benchmark_names() or catalogue.benchmark(source_name).may_be_published
-    )
-    if repository is not None and not (may_be_published or private or rights_checked):
+    allowed = shared.private or shared.rights_checked
+    if shared.push_to_hub is None:
+        if allowed:
+            raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
+        return
+    push.repository_name(shared.push_to_hub)
+    facts = catalogue.find_benchmark(source_name)
+    if facts and not (facts.may_be_published or allowed):
         raise UserError(
             f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
             "with --push-to-hub, or --rights-checked where you hold the rights."
         )
 
 
-def official_source(name: str, source: str | None, *, download: bool, mirror: str | None, agreed: bool) -> Path:
+def official_source(name: str, official: Official) -> Path:
     """Find a benchmark's official files, and download what is missing where that is asked for.
 
-    Args:
-        name: Name of the benchmark.
-        source: Folder or archive that the user gave; None: a folder in the user's data folder, for a download.
-        download: Download what is missing.
-        mirror: Address to download from instead of the official ones; it implies `download`.
-        agreed: The user agreed to the terms already; nothing is asked.
-
-    Returns:
-        Folder or archive.
+    Without --source a download goes into the user's data folder; --mirror implies --download.
 
     Raises:
         UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
             cannot be downloaded.
     """
     facts = catalogue.benchmark(name)
-    if source is None and not (download or mirror):
+    download = official.download or official.mirror
+    if official.source is None and not download:
         raise UserError(
             f"Say where {facts.title} is: --source FOLDER with the official files, packed or unpacked; or give "
             "--download to download them."
         )
-    folder = Path(source).expanduser() if source is not None else data_folder() / "downloads" / (facts.files_of or name)
-    if download or mirror:
+    files_of = facts.files_of or name
+    folder = Path(official.source).expanduser() if official.source else data_folder() / "downloads" / files_of
+    if download:
         if folder.is_file():
             raise UserError(f"--download puts files into a folder; {folder} is a file.")
-        _agree(name, agreed=agreed)
+        _agree(name, agreed=official.yes)
         with _bars() as report:
-            fetched = official_files.fetch_dataset(name, folder, mirror=mirror, progress=report)
+            fetched = official_files.fetch_dataset(name, folder, mirror=official.mirror, progress=report)
         names = ", ".join(path.name for path in fetched) or "nothing, all files were there"
         stderr.print(f"Downloaded into {folder}: {names}")
     return folder

@@ -195,11 +195,7 @@ def _table(record: dict[str, Any]) -> Table:
 def _check_point_options(
     point: str | None, fraction: str | None, class_name: str | None, label: Path | None, words: str | None
 ) -> None:
-    """Make sure that at most one of the options names the point, and that the others belong to it.
-
-    Raises:
-        UserError: Several places at once, or a source of a class without --class.
-    """
+    """Raise UserError where several options name the point, or the source of a class is given without --class."""
     given = {"--point": point, "--fraction": fraction, "--class": class_name}
     used = [option for option, value in given.items() if value is not None]
     if len(used) > 1:
@@ -210,11 +206,7 @@ def _check_point_options(
 
 
 def _chosen_point(point: str | None, fraction: str | None, width: int, height: int) -> patch_similarity.Point:
-    """The pixel that the options name; without any, the centre of the image.
-
-    Raises:
-        UserError: Not two numbers, or a point outside of the image.
-    """
+    """The pixel that the options name, else the centre; raises UserError for no two numbers, or a point outside."""
     if point is not None:
         try:
             x, y = (int(part) for part in point.split(","))
@@ -262,8 +254,7 @@ def _class_point(
 ) -> ComparedPoint:
     """The mask of a class, predicted by the first model or read from a label map, and its centre.
 
-    Raises:
-        UserError: A class that is not among those looked for, or that is not in the image.
+    Raises UserError where the class is none of those looked for, or not in the image.
     """
     choice = choice or own_classes(model)
     names = choice.spoken_names()

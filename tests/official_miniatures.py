@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 from scipy.io import savemat
 from scipy.sparse import csc_matrix
+
+from cascade_clip.data.catalogue import benchmark
 
 Mask = NDArray[np.uint8]
 """(H, W) uint8 as a raw file stores it."""
@@ -32,6 +35,12 @@ def drawn_mask(seed: int, values: Iterable[int], size: tuple[int, int] = (48, 64
     # No value is lost under a later one.
     mask[0, : len(chosen)] = chosen
     return mask
+
+
+def set_counts(monkeypatch: pytest.MonkeyPatch, name: str, **counts: int) -> None:
+    """Let a benchmark have these published numbers of images."""
+    for part, count in counts.items():
+        monkeypatch.setitem(benchmark(name).counts, part, count)
 
 
 def write_jpeg(path: Path, size: tuple[int, int], seed: int = 0) -> Path:

@@ -22,6 +22,11 @@ def labels(folder: Path) -> dict[str, dict[str, NDArray[np.uint8]]]:
     return found
 
 
+def by_id(folder: Path) -> dict[str, NDArray[np.uint8]]:
+    """The same by id alone."""
+    return {stem: label for found in labels(folder).values() for stem, label in found.items()}
+
+
 def ids(folder: Path) -> dict[str, list[str]]:
     """Ids of the images of each part, in order."""
     return {part: list(of_part) for part, of_part in labels(folder).items()}

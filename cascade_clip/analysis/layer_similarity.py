@@ -280,11 +280,7 @@ class _Comparison:
             self._held.append(reduced)
 
     def similarity(self, images: int) -> LayerSimilarity:
-        """The matrix, once all batches are counted.
-
-        Raises:
-            UserError: A layer whose tokens do not vary.
-        """
+        """The matrix, once all batches are counted; raises UserError for a layer whose tokens do not vary."""
         matrix = self._mean.matrix() if self.estimator == "unbiased" else self._exact()
         (rows, columns), undefined = self.names, np.isnan(matrix)
         if undefined.any():

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade_clip.analysis.observed_model import BlockTokens, LayerKind, ObservedModel, TokenKind, block_tokens
-from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.images import open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.resize import resize_bilinear, test_size
@@ -43,15 +42,15 @@ class ImageSet:
     read: Callable[[int], NDArray[np.uint8]]
 
 
-def dataset_images(dataset: PreparedDataset, part: Part = "val", *, limit: int = 0) -> ImageSet:
-    """The images of one part of a prepared dataset, or `limit` of them, spread evenly; 0: all."""
-    chosen = chosen_images(dataset.count(part), limit)
+def dataset_images(dataset: PreparedDataset, *, limit: int = 0) -> ImageSet:
+    """The validation images of a prepared dataset, or `limit` of them, spread evenly; 0: all."""
+    chosen = chosen_images(dataset.count("val"), limit)
 
     def read(number: int) -> NDArray[np.uint8]:
-        record = dataset.read(part, chosen[number])
+        record = dataset.read("val", chosen[number])
         return open_image(record.image_bytes, f'Image "{record.id}" of the dataset')
 
-    return ImageSet(f"{dataset.name} {part}", len(chosen), read)
+    return ImageSet(f"{dataset.name} val", len(chosen), read)
 
 
 def file_images(files: Sequence[Path], name: str, *, limit: int = 0) -> ImageSet:

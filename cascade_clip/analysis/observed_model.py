@@ -86,14 +86,9 @@ class BlockTokens:
 
 @torch.inference_mode()
 def block_tokens(encoder: ImageEncoder, image: Tensor) -> BlockTokens:
-    """Encode images and keep the tokens after every block.
+    """Encode images (B, 3, H, W) float32, normalised, in evaluation mode, and keep the tokens after every block.
 
-    Args:
-        encoder: The encoder in evaluation mode.
-        image: (B, 3, H, W) float32, normalised; H and W multiples of the patch size.
-
-    Raises:
-        UserError: A side is no multiple of the patch size.
+    Raises UserError where a side is no multiple of the patch size.
     """
     outputs: list[Tensor] = []
     features = encoder(image, outputs)

@@ -36,11 +36,7 @@ class Change(NamedTuple):
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record that `bench --json` wrote.
-
-    Raises:
-        UserError: The file cannot be read or is no such record.
-    """
+    """Read a record that `bench --json` wrote; raises UserError where the file cannot be read or is none."""
     try:
         record: dict[str, Any] = json.loads(path.expanduser().read_text(encoding="utf-8"))
         if {"settings", "subjects", "reference"} <= record.keys():
@@ -53,11 +49,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def check_kinds(before: Mapping[str, Any], kind: str) -> None:
-    """Make sure that an earlier record measured the kind of thing that is measured now.
-
-    Raises:
-        UserError: It did not.
-    """
+    """Raise UserError where an earlier record measured another kind of thing than is measured now."""
     earlier = before["settings"]["kind"]
     if earlier != kind:
         raise UserError(

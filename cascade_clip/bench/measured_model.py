@@ -122,16 +122,19 @@ def bare_tower(model: CascadeCLIP, size: tuple[int, int], batch: int) -> Callabl
     return forward
 
 
+def count_parameters(network: nn.Module) -> dict[str, int]:
+    """Numbers of parameters: `total`, and `trainable`, those that require a gradient."""
+    parameters = list(network.parameters())
+    return {
+        "total": sum(parameter.numel() for parameter in parameters),
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
 def drawn_image(seed: int, size: tuple[int, int], classes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A scene of the shapes benchmark, which has edges and flat regions as photographs do, at any size.
+    """A scene of the shapes benchmark, which has edges and flat regions as photographs do, at any size (height, width).
 
-    Args:
-        seed: Decides the scene.
-        size: Height and width.
-        classes: K; the scene's labels are taken modulo K.
-
-    Returns:
-        Image (H, W, 3) uint8 and label (H, W) uint8, 0..K-1.
+    Gives the image (H, W, 3) uint8 and the label (H, W) uint8, the scene's own modulo `classes`.
     """
     scene = draw_scene((seed, 0, 0), size=128)
     wide = size[1], size[0]

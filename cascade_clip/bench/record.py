@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
-from cascade_clip.bench.counting import count_flops
 from cascade_clip.bench.memory import peak_memory
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, PartClock, spread, time_in_turns
@@ -120,6 +121,21 @@ def _parts(workload: Workload, rounds: int) -> dict[str, float]:
         passes.append(clock.seconds)
     counted = passes[WARM_UP_ROUNDS:]
     return {part: 1000 * median(one[part] for one in counted) / workload.images_per_pass for part in counted[0]}
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products and convolutions; a product and a sum are 2.
+
+    Fused attention is replaced meanwhile by its parts, since PyTorch's counter does not know all fused kernels.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            call()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return int(counter.get_total_flops())
 
 
 def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettings) -> None:

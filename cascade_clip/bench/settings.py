@@ -69,11 +69,7 @@ class BenchSettings:
 
 
 def parse_kind(given: str) -> Kind:
-    """Read what is to be measured.
-
-    Raises:
-        UserError: Nothing of this name can be measured.
-    """
+    """Read what is to be measured; raises UserError where nothing of this name can be."""
     for kind in KINDS:
         if given == kind:
             return kind
@@ -81,11 +77,7 @@ def parse_kind(given: str) -> Kind:
 
 
 def parse_size(given: str) -> tuple[int, int]:
-    """Read "480x640" as height and width in pixels.
-
-    Raises:
-        UserError: Not two numbers of 1 to `LARGEST_SIDE`.
-    """
+    """Read "480x640" as height and width in pixels, each of 1 to `LARGEST_SIDE`; raises UserError for anything else."""
     sides = given.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side[:6]) <= LARGEST_SIDE for side in sides):
         raise UserError(

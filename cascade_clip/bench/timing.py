@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from torch import nn
 from torch.utils.benchmark import timer
 
 WARM_UP_ROUNDS = 2
@@ -76,13 +78,17 @@ class PartClock:
         self._part, self._since = part, now
 
     @contextmanager
-    def hooked(self, modules: Mapping[str, nn.Module], *, afterwards: str) -> Iterator[None]:
-        """Let modules that run one after the other enter the parts of their names; after the last, `afterwards`."""
-        with ExitStack() as hooks:
-            for (name, module), following in zip(modules.items(), [*list(modules)[1:], afterwards], strict=True):
-                for register, part in (
-                    (module.register_forward_pre_hook, name),
-                    (module.register_forward_hook, following),
-                ):
-                    hooks.callback(register(lambda *_, part=part: self.enter(part)).remove)
+    def entered_by(self, calls: Mapping[str, tuple[object, str, str]]) -> Iterator[None]:
+        """Let calls of methods enter parts: part -> object, name of its method, and the part that comes after it."""
+        with ExitStack() as patches:
+            for part, (owner, method, following) in calls.items():
+
+                def timed(*given: Any, part: str, following: str, call: Callable[..., Any], **named: Any) -> Any:
+                    self.enter(part)
+                    result = call(*given, **named)
+                    self.enter(following)
+                    return result
+
+                call = partial(timed, part=part, following=following, call=getattr(owner, method))
+                patches.enter_context(patch.object(owner, method, call))
             yield

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
-from cascade_clip.bench.counting import count_parameters
-from cascade_clip.bench.measured_model import BenchModel, drawn_dataset
+from cascade_clip.bench.measured_model import BenchModel, count_parameters, drawn_dataset
 from cascade_clip.bench.plain import plain_step
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import PartClock
@@ -29,6 +28,8 @@ from cascade_clip.training.step import TrainStep
 
 _IMAGES, _IMAGE_SIZE = 8, (480, 640)
 """The images that crops are cut from: as large as COCO's."""
+_REST = "labels, checks"
+"""The part of a step that is none of the others."""
 _ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -82,26 +83,15 @@ class TrainingSteps:
         """Load a batch and make a step, with the clock in the part that is under way."""
         clock.enter("data")
         batch = self._load()
-        clock.enter("labels, checks")
-        backward = self._accelerator.backward
-
-        def timed_backward(loss: Tensor, **options: Any) -> None:
-            clock.enter("backward")
-            backward(loss, **options)
-            clock.enter("labels, checks")
-
-        hooks = (
-            self._optimizer.register_step_pre_hook(lambda *_: clock.enter("optimizer")),
-            self._optimizer.register_step_post_hook(lambda *_: clock.enter("labels, checks")),
-        )
-        self._accelerator.backward = timed_backward
-        try:
-            with clock.hooked({"tower": self.network.encoder, "head": self.network.head}, afterwards="loss"):
-                self._step(self.network, batch)
-        finally:
-            self._accelerator.backward = backward
-            for hook in hooks:
-                hook.remove()
+        clock.enter(_REST)
+        calls = {
+            "tower": (self.network.encoder, "forward", "head"),
+            "head": (self.network.head, "forward", "loss"),
+            "backward": (self._accelerator, "backward", _REST),
+            "optimizer": (self._optimizer, "step", _REST),
+        }
+        with clock.entered_by(calls):
+            self._step(self.network, batch)
         clock.enter(None)
 
     def facts(self) -> dict[str, Any]:

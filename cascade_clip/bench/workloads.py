@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cascade_clip.bench.counting import count_parameters
 from cascade_clip.bench.measured_model import (
     BenchModel,
     bare_tower,
+    count_parameters,
     draw_folder,
     drawn_dataset,
     drawn_image,
@@ -204,12 +204,12 @@ def _inference(
     facts_of_model = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
     # PyTorch's counter of operations fails on parameters that require a gradient in inference mode.
     network.requires_grad_(False)
-    modules: dict[str, nn.Module] = {"tower": network}
+    calls: dict[str, tuple[object, str, str]] = {"tower": (network, "forward", parts[1])}
     if isinstance(network, CascadeNetwork):
-        modules = {"tower": network.encoder, "head": network.head}
+        calls = {"tower": (network.encoder, "forward", "head"), "head": (network.head, "forward", parts[1])}
 
     def timed_pass(clock: PartClock) -> None:
-        with clock.hooked(modules, afterwards=parts[1]):
+        with clock.entered_by(calls):
             clock.enter(parts[0])
             main.call()
             clock.enter(None)

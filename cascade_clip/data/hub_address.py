@@ -39,8 +39,7 @@ class HubAddress:
     def parse(cls, text: str) -> HubAddress | None:
         """Read `hub:ORG/NAME[@REVISION]` or `hf://datasets/ORG/NAME[@REVISION]`; None for any other text.
 
-        Raises:
-            UserError: It begins like an address on the Hub but is none.
+        Raises UserError where the text begins so but is no such address.
         """
         prefix = next((prefix for prefix in _PREFIXES if text.startswith(prefix)), None)
         if prefix is None:
@@ -73,11 +72,7 @@ class HubAddress:
             raise hub_error(error, self) from error
 
     def file(self, name: str) -> Path | None:
-        """Fetch a small file, or find it in the Hub's cache; None where the repository has no such file.
-
-        Raises:
-            UserError: As in `pinned`.
-        """
+        """Fetch a small file, or find it in the Hub's cache; None where there is no such file. Raises like `pinned`."""
         try:
             return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
         except LocalEntryNotFoundError as error:

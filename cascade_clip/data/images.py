@@ -150,17 +150,9 @@ def decode_label(
 
 
 def mask_colours(source: Path | str | bytes, name: str) -> NDArray[np.uint8]:
-    """Read the colours of a mask as they are stored, those of transparent pixels too; EXIF orientation is applied.
+    """Read the colours of a mask as stored, those of transparent pixels too, turned by EXIF: (H, W, 3) uint8 RGB.
 
-    Args:
-        source: A file or the bytes of one.
-        name: What messages call the mask.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: As `open_image`, or the format does not keep colours.
+    Raises UserError as `open_image`, and where the format does not keep colours.
     """
     with _opened_mask(source, name) as image:
         return np.array(_without_transparency(image, name))

@@ -94,11 +94,7 @@ def _end_later(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def explained_loss() -> Iterator[None]:
-    """Around training: a loader process that was killed is a sentence; PyTorch raises its error at any point.
-
-    Raises:
-        UserError: A loader process is gone.
-    """
+    """Around training: UserError where a loader process was killed, for which PyTorch raises its own at any point."""
     try:
         yield
     except RuntimeError as error:

@@ -72,12 +72,7 @@ class PreparedDataset:
         raise UserError(f'The dataset {self.place} does not hold the classes of the split "{split}": {difference}.')
 
     def read(self, part: Part, index: int) -> Record:
-        """Read the record of an index, 0 .. count(part) - 1.
-
-        Raises:
-            IndexError: The index is outside.
-            UserError: The shard is damaged or cannot be reached.
-        """
+        """Read record 0 .. count(part) - 1; raises UserError where its shard is damaged or cannot be reached."""
         if not 0 <= index < self.count(part):
             raise IndexError(f"{part} has {self.count(part)} images, index {index} is outside")
         return self._reader.read(part, index)

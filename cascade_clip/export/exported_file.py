@@ -28,11 +28,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tokenizers")
 
 
 def check_packages() -> None:
-    """Check that the packages that write ONNX files are installed.
-
-    Raises:
-        UserError: One is missing.
-    """
+    """Raise UserError where a package is missing that writes ONNX files."""
     missing = [package for package in PACKAGES if find_spec(package) is None]
     if missing:
         raise UserError(

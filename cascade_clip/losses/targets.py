@@ -11,17 +11,13 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.labels import IGNORED
 
 
-def seen_label_table(seen: Sequence[int], *, size: int = 256) -> Tensor:
+def seen_label_table(seen: Sequence[int]) -> Tensor:
     """Table that takes a class index to its position among the seen classes (SPEC section 6, inductive).
 
-    Args:
-        seen: Indices of the seen classes, in the order in which their text rows are fed.
-        size: Length of the table; stored labels are 8-bit.
-
-    Returns:
-        (size,) int64; unseen classes and 255 lead to 255.
+    `seen` are their indices in the order in which their text rows are fed. Gives (256,) int64; unseen classes and 255
+    lead to 255.
     """
-    table = torch.full((size,), IGNORED, dtype=torch.int64)
+    table = torch.full((256,), IGNORED, dtype=torch.int64)
     table[torch.as_tensor(list(seen), dtype=torch.int64)] = torch.arange(len(seen))
     return table
 
@@ -32,37 +28,17 @@ def remap_labels(labels: Tensor, table: Tensor) -> Tensor:
 
 
 def one_hot_masks(labels: Tensor, classes: int) -> Tensor:
-    """Binary masks of every class: T[b, c] = 1 where the label is c.
-
-    Args:
-        labels: (B, H, W) int64, 0..classes-1 and 255.
-        classes: K.
-
-    Returns:
-        (B, K, H, W) float32 of 0 and 1; ignored pixels are 0 in every class.
-    """
+    """Binary masks (B, K, H, W) float32 of labels (B, H, W) int64, 1 where the label is the class; 255 is none."""
     return (labels[:, None] == torch.arange(classes, device=labels.device)[:, None, None]).float()
 
 
 def count_masks(labels: Tensor) -> int:
-    """Sum over images of the number of distinct classes, 255 not counted (SPEC section 7: N before the clamp).
-
-    Args:
-        labels: (B, H, W) int64.
-    """
+    """Distinct classes of each image of labels (B, H, W), 255 aside, summed (SPEC section 7: N before the clamp)."""
     return int(present_classes(labels, IGNORED).sum())
 
 
 def present_classes(labels: Tensor, classes: int) -> Tensor:
-    """Which classes each image has.
-
-    Args:
-        labels: (B, H, W) int64, 0..classes-1 and 255.
-        classes: K.
-
-    Returns:
-        (B, K) bool, on the labels' device.
-    """
+    """Which of K classes each image of labels (B, H, W) int64 has: (B, K) bool on the labels' device."""
     seen = torch.zeros(len(labels), max(classes, IGNORED + 1), dtype=torch.bool, device=labels.device)
     seen.scatter_(1, labels.flatten(1), value=True)
     seen[:, IGNORED] = False

@@ -37,11 +37,7 @@ class DenseNetwork(nn.Module):
     """
 
     def __init__(self, visual: VisionTransformer, method: Method) -> None:
-        """Wrap open_clip's ViT, whose weights are shared.
-
-        Raises:
-            UserError: The method cannot run on this tower.
-        """
+        """Wrap open_clip's ViT, whose weights are shared; raises UserError if the method cannot run on this tower."""
         super().__init__()
         method.check_tower(visual)
         self.method = method

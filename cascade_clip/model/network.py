@@ -49,11 +49,7 @@ class CascadeNetwork(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.visual.")}
 
     def load_own_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load the result of `own_tensors`.
-
-        Raises:
-            UserError: Tensors are missing, unexpected or misshapen; all are listed.
-        """
+        """Load the result of `own_tensors`; raises UserError with all that are missing, unexpected or misshapen."""
         wanted = self.own_tensors()
         misshapen = [
             f"{name}: {tuple(tensors[name].shape)} given, {tuple(wanted[name].shape)} expected"

@@ -172,11 +172,7 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """Find a method.
-
-    Raises:
-        UserError: Unknown name, with the closest ones.
-    """
+    """Find a method; raises UserError with the closest names for an unknown one."""
     if name not in METHODS:
         near = closest(name, METHODS)
         hint = near if near.startswith(" Did you mean") else ""

@@ -101,8 +101,7 @@ _KNOWN = (
 def read_yolo(settings: Path, images: Path | None = None) -> Annotations:
     """Read polygons as ultralytics does: `labels/…/NAME.txt` beside `images/…/NAME.jpg`.
 
-    Raises:
-        UserError: `settings` is damaged, a file has boxes in place of polygons, or numbers that are no class.
+    Raises UserError where `settings` is damaged, or a file has boxes, not polygons, or numbers that are no class.
     """
     import_extra("cv2", "Polygons", "formats")
     with explained(settings, "YOLO's data.yaml"):
@@ -129,8 +128,7 @@ def read_yolo(settings: Path, images: Path | None = None) -> Annotations:
 def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
     """Read CVAT's "Segmentation mask": colour pictures in `SegmentationClass`, colours in `labelmap.txt`.
 
-    Raises:
-        UserError: `labelmap.txt` is damaged, or an image or mask is missing.
+    Raises UserError where `labelmap.txt` is damaged, or an image or mask is missing.
     """
     folder = label_map.parent
     colours: dict[str | None, Colour] = {}

@@ -76,13 +76,9 @@ def inner_path(name: str) -> str:
 
 
 def list_members(archive: Path) -> dict[str, MemberState]:
-    """List the regular files in a zip or an uncompressed tar, without folders, links and devices.
+    """List the regular files in a zip or an uncompressed tar, not folders, links and devices: state by name as stored.
 
-    Returns:
-        State by the member's name as stored.
-
-    Raises:
-        UserError: The archive cannot be read, is damaged or cut off, or declares a size that no set of images has.
+    Raises UserError where it cannot be read, is damaged or cut off, or declares a size that no set of images has.
     """
     with _one_sentence(archive):
         members = _zip_members(archive) if archive.suffix.lower() == ".zip" else _tar_members(archive)
@@ -95,15 +91,9 @@ def list_members(archive: Path) -> dict[str, MemberState]:
 
 
 def read_member(archive: Path, member: str, state: MemberState) -> bytes:
-    """Read one file of a zip or an uncompressed tar.
+    """Read one file of a zip, which stays open for the next call, or of an uncompressed tar; see `list_members`.
 
-    Args:
-        archive: The archive; a zip stays open for the next call.
-        member: The name as stored.
-        state: The member's state by `list_members`.
-
-    Raises:
-        UserError: The archive cannot be read, the member is damaged, or the archive was changed meanwhile.
+    Raises UserError where it cannot be read, the member is damaged, or the archive was changed meanwhile.
     """
     with _one_sentence(archive / member):
         content = (_read_zip if archive.suffix.lower() == ".zip" else _read_tar)(archive, member, state)

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
-from cascade_clip.data.images import decode_label
-from cascade_clip.data.mask_values import look_up, value_table
+from cascade_clip.data.mask_values import value_table
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
 from cascade_clip.preparation.masks import import_extra, read_mat
+from cascade_clip.preparation.paired_files import NumberedMasks
 from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.source_tree import Entry
 
@@ -35,22 +35,14 @@ RUN_LENGTHS = "pycocotools.mask"
 """Module that decodes them, see `import_extra`."""
 
 
-@dataclass(frozen=True)
-class ConvertedMasks:
-    """Reads PNG masks of the 59 classes; a `ReadMask`."""
-
-    reading: Reading
-    background: bool = False
-    """Make background class 0, before the 59; then 255 is ignored only where 0 means no class."""
-
-    def __call__(self, mask: Entry) -> NDArray[np.uint8]:
-        """Read one mask; raises UserError where the file is broken, or holds a value that is no class."""
-        first = self.reading.first_index
-        explanation = (
-            f"these masks number the 59 classes from {first} to {first + len(CONTEXT_IDS) - 1}, and 255 is ignored."
-        )
-        table = _table_of_values(self.reading, self.background)
-        return look_up(decode_label(mask.read(), str(mask)), table, str(mask), explanation)
+def converted_masks(reading: Reading, background: bool) -> NumberedMasks:
+    """The reader of PNG masks of the 59 classes; with `background`, 255 is ignored only where 0 means no class."""
+    label_of = {name: label for label, name in enumerate(get_split("context").class_names, int(background))}
+    first = reading.first_index
+    table = value_table({value: label_of[name] for value, name in enumerate(reading.names, first)})
+    table[0 if first else IGNORED] = 0 if background else IGNORED
+    last = first + len(CONTEXT_IDS) - 1
+    return NumberedMasks(table, f"these masks number the 59 classes from {first} to {last}, and 255 is ignored.")
 
 
 @dataclass(frozen=True)
@@ -67,11 +59,7 @@ class BehindBackground:
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
-    """Read a MATLAB file of the full annotation; a `ReadMask`.
-
-    Raises:
-        UserError: SciPy is missing, the file is broken, or it holds a number that is no id.
-    """
+    """Read a MATLAB file of the full annotation; a `ReadMask`, which raises UserError also where SciPy is missing."""
     ids = read_mat(mask, "PASCAL Context", lambda content: content["LabelMap"], largest=LAST_ID)
     labels: NDArray[np.uint8] = _labels_of_full_ids()[ids]
     return labels
@@ -82,15 +70,6 @@ def _labels_of_full_ids() -> NDArray[np.uint8]:
     table = np.full(LAST_ID + 1, IGNORED, np.uint8)
     for label, name in enumerate(get_split("context").class_names):
         table[CONTEXT_IDS[name]] = label
-    return table
-
-
-@cache
-def _table_of_values(reading: Reading, background: bool) -> NDArray[np.int16]:
-    label_of = {name: label for label, name in enumerate(get_split("context").class_names, int(background))}
-    table = value_table({v: label_of[name] for v, name in enumerate(reading.names, reading.first_index)})
-    no_class = 0 if reading.first_index else IGNORED
-    table[no_class] = 0 if background else IGNORED
     return table
 
 

@@ -85,8 +85,6 @@ def prepare_annotations(
     """Prepare images and the annotations of another tool.
 
     Args:
-        output: Folder of the prepared dataset.
-        name: Name of the dataset.
         source: A COCO or Label Studio JSON file, or a folder with YOLO's `data.yaml` or CVAT's `labelmap.txt`.
         images: Folder of the images; None: beside the annotations, or where they say.
         classes: Names in label order, all that the annotations use among them; None: the annotations' own order.
@@ -95,10 +93,8 @@ def prepare_annotations(
         val_list: The same for validation.
         val_fraction: Share drawn for validation, 0 to below 1.
         seed: Seed of that draw.
-        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
-    Raises:
-        UserError: The annotations cannot be read, name unknown classes, or their images are not there.
+    Other arguments, result and errors are those of `prepare_dataset.prepare`.
     """
     found = read_annotations(source, images)
     names = _names_in_order(found, classes, background)

@@ -16,20 +16,20 @@ from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     RUN_LENGTHS,
     BehindBackground,
-    ConvertedMasks,
     RleLabel,
+    converted_masks,
     paint_rle_label,
     read_annotations,
     read_mat_label,
 )
 from cascade_clip.preparation.masks import MATLAB, ImageWithMask, MaskLoader, import_extra
+from cascade_clip.preparation.paired_files import PARTS
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_files import check_counts, describe_archives, describe_file, read_lines
 from cascade_clip.preparation.source_tree import Entry, SourceTree
 
-_PARTS: tuple[Part, Part] = ("train", "val")
 _COUNTS = benchmark("context").counts
 
 _OTHER_LIST = " (A validation list of 5,104 circulates; scores on it are not quite those of the published protocol.)"
@@ -71,24 +71,16 @@ def prepare_context(
     `ImageSets/Main/{train,val}.txt`, which is the same.
 
     Args:
-        output: Folder of the prepared dataset.
         source: `VOCtrainval_03-May-2010.tar`, the folder `VOC2010`, or a folder above either.
         annotations: The labels, if not in `source`, which is not searched for them then: one of the above, packed or
             not, or a folder above it. Here a .json file, and a folder of .mat or .png files, may have any name.
         class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
             alphabetical elsewhere.
-        subset: Take only so many images of each part, and do not compare counts.
         background: Make background class 0, for the split `context-background`.
-        name: Name of the dataset; None: "context", or "context-background".
-        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
-    Returns:
-        The content of `dataset.json`; its options name the kind of labels, how converted masks were read and what
-        confirmed it, the origin of the split, and the numbers of images.
-
-    Raises:
-        UserError: Images, labels or lists are missing, counts differ from the published ones, converted masks do not
-            tell how they number the classes, or a file is broken; nothing is written.
+    Other arguments, result and errors are those of `prepare_dataset.prepare`. The options in `dataset.json` name the
+    kind of labels, how converted masks were read and what confirmed it, the origin of the split, and the numbers of
+    images.
     """
     spool = spool_folder(output)
     with ExitStack() as opened:
@@ -186,7 +178,7 @@ def _how_to_read(
         masks = {stem: mask for stem, mask in labels.of.items() if isinstance(mask, Entry)}
         assumed = _MASKS.get(PurePosixPath(labels.where).name, "alphabetical")
         reading, confirmed_by = choose_reading(masks, voc.masks, given=class_order, assumed=assumed, where=labels.where)
-        return MaskLoader(ConvertedMasks(reading, background)), {
+        return MaskLoader(converted_masks(reading, background)), {
             "labels": "png",
             "class_order": reading.order,
             "first_index": reading.first_index,
@@ -205,7 +197,7 @@ def _how_to_read(
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
     for folder in (_CONTEXT_LISTS, f"{voc.folder}/{_VOC_LISTS}"):
         found = {
-            part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in _PARTS
+            part: next(filter(None, (tree.file(f"{folder}/{part}.txt") for tree in trees)), None) for part in PARTS
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):

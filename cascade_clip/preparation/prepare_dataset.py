@@ -41,14 +41,16 @@ def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -
             (own images and masks).
         source: The folder or archive to read.
         output: Folder of the prepared dataset; empty or new, unless `overwrite=True` is given.
-        options: What the function in `SOURCES` takes besides.
+        options: `name` of the dataset (default: the benchmark's, or the output folder's), `workers`, `overwrite` and
+            `progress` (see `write_prepared`); for a benchmark `subset`, to take only the first so many images of each
+            part and compare no counts; and what the function in `SOURCES` takes besides.
 
     Returns:
         The content of `dataset.json`: counts, sizes, pixels of each class.
 
     Raises:
-        UserError: The kind is unknown, files are missing or broken, or counts differ from the published ones; nothing
-            is written.
+        UserError: The kind is unknown, files are missing, broken or without a partner, a mask holds a value that means
+            no class, or counts differ from the published ones; every problem with its file, and nothing is written.
     """
     if kind not in SOURCES:
         raise UserError(f'There is no kind of source "{kind}".{closest(kind, SOURCES)}')

@@ -59,8 +59,6 @@ def prepare_folder(
     """Prepare a folder of images and a folder of masks.
 
     Args:
-        output: Folder of the prepared dataset.
-        name: Name of the dataset.
         images: Folder of images, sub-folders included.
         masks: Folder of masks, matched by name (see `pair_files`) and turned as their images are (see `fit_label`).
         classes: Class names in label order, 1 to 255.
@@ -73,14 +71,8 @@ def prepare_folder(
         val_list: File with the ids for validation.
         val_fraction: Share drawn for validation where there is no list, 0 to below 1.
         seed: Seed of that draw.
-        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
-    Returns:
-        The content of `dataset.json`: counts, sizes, pixels of each class.
-
-    Raises:
-        UserError: Something is wrong with names, lists, pairs, or the files themselves; every problem with its file,
-            and nothing is written.
+    Other arguments, result and errors are those of `prepare_dataset.prepare`.
     """
     problems = class_name_problems(classes)
     if problems:

@@ -49,7 +49,6 @@ def prepare_hub(
     same bytes; images are kept as they are stored.
 
     Args:
-        output: Folder of the prepared dataset.
         source: A folder, `ORG/NAME` on the Hub or `hub:ORG/NAME[@REVISION]`.
         name: Name of the dataset; None: the source's own.
         stream: Write nothing to the disk but the output; without it the Hub's files are downloaded first.
@@ -65,15 +64,8 @@ def prepare_hub(
         ignore: Mask values ("0") that mean no class; 255 always is.
         first_index: Mask value of the first class.
         mask_values: Mask value of each class, as 0 and 255; None: they count up from `first_index`.
-        subset: Take only so many images of each part.
-        writing: `workers` (a stream is read by one), `overwrite` and `progress`, see `WriteOptions`.
 
-    Returns:
-        The content of `dataset.json`: counts, sizes, pixels of each class.
-
-    Raises:
-        UserError: The source cannot be read, does not name its columns or classes, or holds pairs that do not fit;
-            every problem with its row, and nothing is written.
+    Other arguments, result and errors are those of `prepare_dataset.prepare`; a stream is read by one process.
     """
     found = RowSource.find(source, revision=revision, config=config, stream=stream)
     rows = ForeignRows(found)

@@ -50,27 +50,19 @@ def prepare_voc(
     0..19 (SPEC section 1); with `background`, 0..20 stay as they are, and only the border is ignored.
 
     Args:
-        output: Folder of the prepared dataset.
         source: `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either.
         sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
             one of these. None: used if in `source`.
-        subset: Take only so many images of each part, and do not compare counts.
         background: Make background class 0, for the split `voc-background`.
-        name: Name of the dataset; None: "voc", or "voc-background".
-        writing: `workers`, `overwrite` and `progress`, see `WriteOptions`.
 
-    Returns:
-        The content of `dataset.json`.
-
-    Raises:
-        UserError: Archives, lists or files are missing, counts differ from the published ones, or a file is broken;
-            every problem with its file, and nothing is written.
+    Other arguments, result and errors are those of `prepare_dataset.prepare`.
     """
     spool = spool_folder(output)
     with SourceTree([source], spool=spool, spooled=_SPOOLED) as tree:
         voc = _find_voc(tree)
         additions = _additions(tree, sbd, spool)
-        ids = _image_ids(voc, additions)
+        added = additions.stems.difference(voc.ids["val"]) if additions else ()
+        ids: dict[Part, list[str]] = {"train": sorted({*added, *voc.ids["train"]}), "val": voc.ids["val"]}
         if additions and additions.kind == "SBD":
             import_extra(MATLAB, "The .mat files of SBD")
         if subset is None:
@@ -157,7 +149,7 @@ def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> _Additions | 
         return _find_additions(tree)
     own = SourceTree([sbd], spool=spool, spooled=_SPOOLED_OF_SBD)
     additions = _find_additions(own)
-    if additions is None:
+    if not additions:
         raise UserError(
             f"The SBD additions were not found in {own.places}: there is neither a folder cls with .mat files nor a "
             f"folder {_AUG} with .png files. Give benchmark.tgz, or the folder it was unpacked to."
@@ -188,11 +180,6 @@ def _sbd_images(additions: _Additions, source: Path, spool: Path) -> dict[str, E
     """SBD's own images, for a VOC 2012 that lacks some."""
     folder = f"{_folder_above(additions.masks)}/img"
     return SourceTree([source], spool=spool, spooled=[folder]).folder(folder, (".jpg",))
-
-
-def _image_ids(voc: _Voc2012, additions: _Additions | None) -> dict[Part, list[str]]:
-    added = additions.stems.difference(voc.ids["val"]) if additions else frozenset()
-    return {"train": sorted(added.union(voc.ids["train"])), "val": voc.ids["val"]}
 
 
 def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _Additions | None) -> None:

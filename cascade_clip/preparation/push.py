@@ -62,11 +62,7 @@ def push_dataset(
 
 
 def repository_name(repo_id: str) -> str:
-    """Check a name for a dataset on the Hub, with or without "hub:" before it; returns `ORG/NAME`.
-
-    Raises:
-        UserError: It is no such name, or one that the Hub does not allow.
-    """
+    """Name `ORG/NAME` of a dataset on the Hub, with or without "hub:" before it; raises UserError if it is none."""
     name = repo_id.removeprefix("hub:")
     try:
         validate_repo_id(name)

@@ -18,17 +18,10 @@ _HASHED_BYTES = 64 << 20
 
 
 def read_lines(file: Path | Entry, what: str) -> list[str]:
-    """Read a text file with one entry a line.
+    """Read a text file with one entry a line, which may be in an archive; messages call it `what` ("list of images").
 
-    Args:
-        file: The file, which may be in an archive.
-        what: How messages call it, for example "list of training images".
-
-    Returns:
-        The lines without surrounding blanks; blank lines at the end are dropped, others stay empty strings.
-
-    Raises:
-        UserError: The file cannot be read as text.
+    Gives lines without surrounding blanks; blank ones at the end are dropped, others stay empty strings. Raises
+    UserError where the file cannot be read as text.
     """
     entry = file if isinstance(file, Entry) else Entry.of(file)
     try:

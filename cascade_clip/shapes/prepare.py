@@ -3,6 +3,7 @@
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,24 +12,17 @@ from PIL import Image
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.shards import ImageSource
-from cascade_clip.progress import Progress
 from cascade_clip.shapes.scenes import draw_scene
 
 _SIDES = range(48, 257)
 
 
 def draw_sample(sample: ImageSource, *, size: int, classes: int) -> tuple[bytes, NDArray[np.uint8]]:
-    """Draw the scene of a sample.
+    """Draw the scene whose seed is the sample's payload: JPEG (quality 95, full colour resolution) and label.
 
-    Args:
-        sample: Its payload is the scene's seed.
-        size: Side in pixels.
-        classes: So many classes are labelled, in label order; pixels of the others are ignored (255).
-
-    Returns:
-        The image as JPEG (quality 95, full colour resolution) and the label (size, size) uint8.
+    The label (size, size) uint8 has the first `classes` classes; pixels of the others are ignored (255).
     """
     scene = draw_scene(sample.payload, size=size)
     stream = BytesIO()
@@ -44,9 +38,7 @@ def prepare_shapes(
     size: int = 128,
     seed: int = 0,
     stuff: bool = True,
-    workers: int = 2,
-    overwrite: bool = False,
-    progress: Progress | None = None,
+    **writing: Unpack[WriteOptions],
 ) -> None:
     """Draw the dataset `shapes`: scenes of two to six things on one to three regions of stuff; or `shapes-things`.
 
@@ -57,9 +49,7 @@ def prepare_shapes(
         size: Side of the scenes in pixels, 48 to 256.
         seed: Decides every scene, at least 0; train and val never share one.
         stuff: Label the stuff too; without it (`shapes-things`) its pixels are ignored, as VOC ignores its background.
-        workers: Processes that draw; the bytes do not depend on it.
-        overwrite: Replace what is in `output`.
-        progress: Called with (scenes done, scenes in all, what was finished last).
+        writing: `workers` (default 2), `overwrite` and `progress`, see `write_prepared`.
 
     Raises:
         UserError: A count, size or seed is out of range, or `output` is taken.
@@ -69,6 +59,7 @@ def prepare_shapes(
             raise UserError(f"{name} is {count}; it must be at least {least}.")
     if size not in _SIDES:
         raise UserError(f"size is {size}; scenes can be drawn from {_SIDES[0]} to {_SIDES[-1]} pixels a side.")
+    writing.setdefault("workers", 2)
     split = get_split("shapes" if stuff else "shapes-things")
     write_prepared(
         output,
@@ -81,7 +72,5 @@ def prepare_shapes(
         },
         load=partial(draw_sample, size=size, classes=len(split.classes)),
         options={"seed": seed, "size": size, "train": train, "val": val},
-        workers=workers,
-        overwrite=overwrite,
-        progress=progress,
+        **writing,
     )

@@ -39,7 +39,7 @@ class Scene:
 
     @property
     def present(self) -> tuple[int, ...]:
-        """LabelMap that occur in `label`, ascending."""
+        """Labels that occur in `label`, rising."""
         return tuple(int(index) for index in np.unique(self.label))
 
 

@@ -17,8 +17,10 @@ BANK_SIDE = 512
 """Side of a bank in pixels; windows may be at most half as large."""
 
 
-def _spectral_noise(seed: int, scale_y: float, scale_x: float) -> Array:
-    """White noise under a Gaussian of the given scales (pixels), stretched to mean 0.5 and standard deviation 0.2."""
+@cache
+def noise_bank(scale_y: float, scale_x: float) -> Array:
+    """Smooth tileable noise (512, 512) float32 in 0..1, mean 0.5; correlation lengths are down and along, in pixels."""
+    seed = int(scale_y * 1000 + scale_x)
     white = np.random.default_rng([seed, BANK_SIDE]).standard_normal((BANK_SIDE, BANK_SIDE))
     fy = np.fft.fftfreq(BANK_SIDE)[:, None]
     fx = np.fft.rfftfreq(BANK_SIDE)[None, :]
@@ -30,29 +32,11 @@ def _spectral_noise(seed: int, scale_y: float, scale_x: float) -> Array:
 
 
 @cache
-def noise_bank(scale_y: float, scale_x: float) -> Array:
-    """Return smooth noise with the given correlation lengths.
-
-    Args:
-        scale_y: Correlation length down the image in pixels.
-        scale_x: Correlation length along the image in pixels.
-
-    Returns:
-        Array (512, 512) float32 in 0..1 with mean 0.5; tileable; equal for equal arguments.
-    """
-    return _spectral_noise(int(scale_y * 1000 + scale_x), scale_y, scale_x)
-
-
-@cache
 def cell_bank(cell: int) -> tuple[Array, Array]:
-    """Return Worley cells: pebbles of about `cell` pixels.
+    """Worley cells, pebbles of about `cell` pixels, a divisor of 512.
 
-    Args:
-        cell: Mean distance of the centres in pixels; a divisor of 512.
-
-    Returns:
-        Two arrays (512, 512) float32: the distance to the border between cells in pixels (0 on the border), and a
-        random tone of the cell in 0..1.
+    Two arrays (512, 512) float32: the distance to the border between cells in pixels (0 on the border), and a random
+    tone of the cell in 0..1.
     """
     cells = BANK_SIDE // cell
     rng = np.random.default_rng([cell, BANK_SIDE, 7])
@@ -74,17 +58,7 @@ def cell_bank(cell: int) -> tuple[Array, Array]:
 
 
 def window(rng: np.random.Generator, bank: Array, height: int, width: int) -> Array:
-    """Cut a random window from a bank.
-
-    Args:
-        rng: Source of the position.
-        bank: Array (512, 512).
-        height: Height of the window, at most 512.
-        width: Width of the window, at most 512.
-
-    Returns:
-        A view (height, width) float32 of the bank: not to be written to.
-    """
+    """A view (height, width) of a random place of a bank (512, 512): not to be written to."""
     top = int(rng.integers(0, BANK_SIDE - height + 1))
     left = int(rng.integers(0, BANK_SIDE - width + 1))
     return bank[top : top + height, left : left + width]
@@ -105,6 +79,13 @@ def _axes(rng: np.random.Generator, height: int, width: int) -> tuple[Array, Arr
 
 def _noise(rng: np.random.Generator, height: int, width: int, scale_y: float, scale_x: float) -> Array:
     return window(rng, noise_bank(scale_y, scale_x), height, width)
+
+
+def _cells(rng: np.random.Generator, height: int, width: int, cell: int) -> tuple[Array, Array]:
+    """The same part of both arrays of `cell_bank`."""
+    top, left = rng.integers(0, BANK_SIDE - max(height, width) + 1, 2)
+    border, tone = (bank[top : top + height, left : left + width] for bank in cell_bank(cell))
+    return border, tone
 
 
 def _seam(coordinate: Array, period: float, gap: float) -> Array:
@@ -199,8 +180,7 @@ def tiled_floor(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def gravel(rng: np.random.Generator, height: int, width: int) -> Array:
     """Small grey stones, densely packed."""
-    top, left = rng.integers(0, BANK_SIDE - max(height, width) + 1, 2)
-    border, tone = (bank[top : top + height, left : left + width] for bank in cell_bank(4))
+    border, tone = _cells(rng, height, width, 4)
     stones = _blend(0.15 + tone, (84, 82, 84), (206, 200, 194))
     lit: Array = stones * (0.45 + 0.55 * np.clip(border * 1.6, 0, 1)[..., None])
     return lit
@@ -208,8 +188,7 @@ def gravel(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def cobblestones(rng: np.random.Generator, height: int, width: int) -> Array:
     """Large rounded stones with dark joints."""
-    top, left = rng.integers(0, BANK_SIDE - max(height, width) + 1, 2)
-    border, tone = (bank[top : top + height, left : left + width] for bank in cell_bank(16))
+    border, tone = _cells(rng, height, width, 16)
     rough = _noise(rng, height, width, 0.7, 0.7)
     stones = _blend(0.8 * tone + 0.6 * (rough - 0.3), (96, 100, 112), (162, 162, 164))
     lit: Array = stones * (0.25 + 0.75 * np.clip(border * 0.45 - 0.1, 0, 1)[..., None] ** 0.6)
@@ -232,8 +211,7 @@ def cloudy_sky(rng: np.random.Generator, height: int, width: int) -> Array:
 
 def lava(rng: np.random.Generator, height: int, width: int) -> Array:
     """Dark crust with glowing cracks."""
-    top, left = rng.integers(0, BANK_SIDE - max(height, width) + 1, 2)
-    border, _ = (bank[top : top + height, left : left + width] for bank in cell_bank(16))
+    border, _ = _cells(rng, height, width, 16)
     rough = _noise(rng, height, width, 1, 1)
     glow = np.exp(-border / 1.5) * (0.5 + _noise(rng, height, width, 5, 5))
     crust = _blend(rough, (22, 14, 14), (70, 44, 38))
@@ -241,18 +219,9 @@ def lava(rng: np.random.Generator, height: int, width: int) -> Array:
     return lit
 
 
-TEXTURES: Final[dict[str, Texture]] = {
-    "grass": grass,
-    "sand": sand,
-    "water": water,
-    "snow": snow,
-    "brick wall": brick_wall,
-    "wooden floor": wooden_floor,
-    "tiled floor": tiled_floor,
-    "gravel": gravel,
-    "cobblestones": cobblestones,
-    "marble": marble,
-    "cloudy sky": cloudy_sky,
-    "lava": lava,
-}
+_DRAWN: tuple[Texture, ...] = (
+    *(grass, sand, water, snow, brick_wall, wooden_floor, tiled_floor),
+    *(gravel, cobblestones, marble, cloudy_sky, lava),
+)
+TEXTURES: Final[dict[str, Texture]] = {draw.__name__.replace("_", " "): draw for draw in _DRAWN}
 """Stuff name -> drawing function (rng, height, width) -> colours (height, width, 3) float32, about 0..255."""

@@ -81,18 +81,7 @@ REACH: Final = 1.3
 
 
 def local_axes(pose: Pose, top: int, left: int, height: int, width: int) -> tuple[Array, Array]:
-    """Express pixel centres of a box in the thing's own frame.
-
-    Args:
-        pose: The thing's pose.
-        top: First row of the box.
-        left: First column of the box.
-        height: Rows of the box.
-        width: Columns of the box.
-
-    Returns:
-        y and x, each (height, width) float32, in radii from the thing's centre.
-    """
+    """Pixel centres of a box in the thing's own frame: y and x, (height, width) float32, in radii from its centre."""
     y = np.arange(top, top + height, dtype=np.float32)[:, None] + np.float32(0.5 - pose.centre_y)
     x = np.arange(left, left + width, dtype=np.float32)[None, :] + np.float32(0.5 - pose.centre_x)
     cos, sin = np.float32(np.cos(pose.turn)), np.float32(np.sin(pose.turn))
@@ -121,8 +110,8 @@ def surface(thing: Thing, pose: Pose, y: Array, x: Array, distance: Array, *, rn
     """Colour a thing: pigment, pattern, light from one side and a darker rim.
 
     Args:
-        thing: What is drawn.
-        pose: How it lies.
+        thing: What is drawn, lying as `pose` says.
+        pose: See `Pose`.
         y: Rows in the thing's frame (H, W), in radii.
         x: Columns in the thing's frame (H, W), in radii.
         distance: Signed distance to its outline (H, W) in pixels, negative within.

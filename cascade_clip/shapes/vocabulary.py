@@ -114,46 +114,19 @@ _SIZES: Final = ("", "", "", "small ", "medium ", "large ")
 
 
 def stuff_index(name: str) -> int:
-    """Return the label of a stuff class.
-
-    Args:
-        name: One of `STUFF`.
-
-    Returns:
-        Index into `CLASS_NAMES`.
-
-    Raises:
-        ValueError: If `name` is no stuff class.
-    """
+    """The label of a class of stuff, its index in `CLASS_NAMES`; raises ValueError for any other name."""
     return len(THINGS) + STUFF.index(name)
 
 
 def with_article(name: str, article: str = "a") -> str:
-    """Put an article before a class name, except before stuff that takes none.
-
-    Args:
-        name: A class name.
-        article: `a`, `the` or another word.
-
-    Returns:
-        For instance `a red star`, `a brick wall` or `grass`.
-    """
+    """Put an article before a class name, except before stuff that takes none: "a brick wall", but "grass"."""
     if name in STUFF and name not in COUNTED_STUFF:
         return name
     return f"{article} {name}"
 
 
 def caption(things: Sequence[str], stuff: Sequence[str], rng: np.random.Generator) -> str:
-    """Word a whole scene.
-
-    Args:
-        things: Names of the things, possibly repeated, possibly none.
-        stuff: Names of the stuff, at least one unless there are things.
-        rng: Source of order and wording.
-
-    Returns:
-        One sentence that names every class given.
-    """
+    """Word a whole scene in one sentence that names every class given, things and stuff, one of them at least."""
     named = list(dict.fromkeys(things))
     thing_phrases = [_phrase(named[i], rng) for i in rng.permutation(len(named))]
     stuff_phrases = [_phrase(stuff[i], rng) for i in rng.permutation(len(stuff))]
@@ -164,15 +137,7 @@ def caption(things: Sequence[str], stuff: Sequence[str], rng: np.random.Generato
 
 
 def caption_of_one(name: str, rng: np.random.Generator) -> str:
-    """Word a caption that names a single class, such as `a photo of a large red star.`
-
-    Args:
-        name: A class name.
-        rng: Source of the wording.
-
-    Returns:
-        One sentence.
-    """
+    """Word a sentence that names a single class, such as "a photo of a large red star."."""
     phrase = _phrase(name, rng) if rng.integers(2) else f"a {name}"
     return _ONE[int(rng.integers(len(_ONE)))].format(phrase)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cascade_clip.bench.counting import count_flops
 from cascade_clip.bench.measured_model import bare_tower, load_bench_model
 from cascade_clip.bench.memory import peak_memory
 from cascade_clip.bench.plain import plain_step
-from cascade_clip.bench.record import run_bench, warnings_of
+from cascade_clip.bench.record import count_flops, run_bench, warnings_of
 from cascade_clip.bench.settings import BenchSettings, parse_kind, parse_size
 from cascade_clip.bench.timing import PartClock
 from cascade_clip.bench.training_steps import TrainingSteps

@@ -51,7 +51,7 @@ def test_parts_of_a_pass(clock: list[float]) -> None:
             clock[0] += seconds
 
     tower, head, parts = Slow(), Slow(), PartClock()
-    with parts.hooked({"tower": tower, "head": head}, afterwards="rest"):
+    with parts.entered_by({"tower": (tower, "forward", "head"), "head": (head, "forward", "rest")}):
         parts.enter("before")
         clock[0] += 1
         for _ in range(2):

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_miniatures import drawn_mask, pack, write_ade20k
+from official_miniatures import drawn_mask, pack, set_counts, write_ade20k
 from PIL import Image
 from prepared_folder import digests, labels
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import prepare_ade20k as module
 from cascade_clip.preparation.prepare_dataset import prepare
 
 EVERY_VALUE = np.arange(151, dtype=np.uint8).reshape(1, 151).repeat(2, axis=0)
@@ -23,12 +22,10 @@ VAL = {"ADE_val_00000001": drawn_mask(2, [42, 0, 8], (30, 50)), "ADE_val_0000000
 # Stored value and label by the class's name, written down by hand from objectInfo150.txt's order.
 BY_HAND = {"wall": 1, "building": 2, "sky": 3, "bed": 8, "person": 13, "car": 21, "screen": 131, "flag": 150}
 
-PUBLISHED = module._COUNTS
-
 
 @pytest.fixture(autouse=True)
 def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2})
+    set_counts(monkeypatch, "ade20k", train=2, val=2)
 
 
 @pytest.fixture
@@ -98,13 +95,3 @@ def test_files_without_a_partner_and_missing_parts_are_named(tmp_path: Path, rel
         UserError, match=r"not complete in .*: there are no images of val \(ADEChallengeData2016\.zip\)"
     ):
         prepare("ade20k", release, tmp_path / "out")
-
-
-def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
-    tmp_path: Path, release: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_COUNTS", PUBLISHED)
-    with pytest.raises(UserError, match=r"2 training and 2 validation images; published are 20,210 and 2,000\."):
-        prepare("ade20k", release, tmp_path / "out")
-    info = prepare("ade20k", release, tmp_path / "out", subset=1)
-    assert {part: content.images for part, content in info.parts.items()} == {"train": 1, "val": 1}

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_miniatures import COCO_LAYOUTS, COCO_VALUES, drawn_mask, write_coco
+from official_miniatures import COCO_LAYOUTS, COCO_VALUES, drawn_mask, set_counts, write_coco
 from PIL import Image
-from prepared_folder import digests, labels
+from prepared_folder import by_id, digests
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.images import open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import prepare_coco as module
 from cascade_clip.preparation.prepare_coco import prepare_coco, read_coco_mask, read_object_mask
 from cascade_clip.preparation.prepare_dataset import prepare
 from cascade_clip.preparation.source_tree import Entry
@@ -34,8 +33,6 @@ BY_HAND = {
 }
 # fmt: on
 
-PUBLISHED = module._COUNTS
-
 EVERY_VALUE = np.array([*COCO_VALUES, 255], np.uint8).reshape(4, 43).repeat(6, axis=0).repeat(3, axis=1)
 TRAIN = {
     "000000000009": EVERY_VALUE,
@@ -49,15 +46,19 @@ MODES = {"000000000025": "L", "000000000030": "CMYK"}
 
 @pytest.fixture(autouse=True)
 def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_COUNTS", {"train": len(TRAIN), "val": len(VAL)})
+    for name in ("coco", "coco-object"):
+        set_counts(monkeypatch, name, train=len(TRAIN), val=len(VAL))
 
 
 def _write(folder: Path, layout: str = "README") -> Path:
     return write_coco(folder, train=TRAIN, val=VAL, layout=layout, modes=MODES)
 
 
-def _by_id(folder: Path) -> dict[str, np.ndarray]:
-    return {stem: label for found in labels(folder).values() for stem, label in found.items()}
+def _check(folder: Path) -> None:
+    """The prepared labels are those of the masks, pixel for pixel."""
+    found = by_id(folder)
+    for stem, mask in (TRAIN | VAL).items():
+        assert np.array_equal(found[stem], _expected(mask))
 
 
 def _expected(mask: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path)
     source = _write(tmp_path / "source")
     _replace_pair(source, Image.fromarray(np.array([[*values, 255]], np.uint8)))
     prepare_coco(tmp_path / "out", source=source, subset=1)
-    assert _by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, 255]]
+    assert by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, 255]]
 
 
 def test_zips_are_prepared_pixel_for_pixel(tmp_path: Path) -> None:
@@ -91,10 +92,8 @@ def test_zips_are_prepared_pixel_for_pixel(tmp_path: Path) -> None:
     assert [file.name for file in info.sources] == sorted(path.name for path in source.iterdir())
     assert {part: content.images for part, content in info.parts.items()} == {"train": 4, "val": 2}
     assert all(info.parts["train"].pixels)
-    found = _by_id(tmp_path / "out")
-    assert list(found) == [*TRAIN, *VAL]
-    for stem, mask in (TRAIN | VAL).items():
-        assert np.array_equal(found[stem], _expected(mask))
+    assert list(by_id(tmp_path / "out")) == [*TRAIN, *VAL]
+    _check(tmp_path / "out")
 
 
 def test_images_keep_their_bytes_whatever_their_mode(tmp_path: Path) -> None:
@@ -144,9 +143,7 @@ def test_other_masks_beside_the_published_ones_are_not_taken(
     source = _write(tmp_path / "source", layout)
     _write_sevens(source / folder, ending)
     prepare_coco(tmp_path / "out", source=source)
-    found = _by_id(tmp_path / "out")
-    for stem, mask in (TRAIN | VAL).items():
-        assert np.array_equal(found[stem], _expected(mask))
+    _check(tmp_path / "out")
 
 
 def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> None:
@@ -200,24 +197,9 @@ def test_what_is_missing_altogether_is_named_with_its_archive(tmp_path: Path, la
     with pytest.raises(UserError) as caught:
         prepare_coco(tmp_path / "out", source=source)
     assert str(caught.value) == (
-        f"COCO-Stuff is not complete in {source}: there are no images of val2017 (val2017.zip), no masks of val2017 "
-        "(stuffthingmaps_trainval2017.zip). Put the official zips there, or what they unpack to."
+        f"COCO-Stuff 164K is not complete in {source}: there are no images of val2017 (val2017.zip), no masks of "
+        "val2017 (stuffthingmaps_trainval2017.zip). Put the official zips there, or what they unpack to."
     )
-
-
-def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_COUNTS", PUBLISHED)
-    source = _write(tmp_path / "source", "zips")
-    with pytest.raises(
-        UserError, match=r"4 training and 2 validation images; published are 118,287 and 5,000\. .*--subset"
-    ):
-        prepare_coco(tmp_path / "out", source=source)
-    info = prepare_coco(tmp_path / "out", source=source, subset=3)
-    assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 2}
-    assert info.options["subset"] == 3
-    assert list(_by_id(tmp_path / "out")) == [*list(TRAIN)[:3], *VAL]
 
 
 # --- COCO-Object ------------------------------------------------------------------------------------------------------
@@ -246,7 +228,7 @@ def test_things_are_objects_and_all_else_is_background(tmp_path: Path) -> None:
     source = _write(tmp_path / "source")
     _replace_pair(source, Image.fromarray(np.array([[*values, *STUFF]], np.uint8)))
     prepare("coco-object", source, tmp_path / "out", subset=1)
-    assert _by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, *(0 for _ in STUFF)]]
+    assert by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, *(0 for _ in STUFF)]]
 
 
 @pytest.mark.parametrize("layout", COCO_LAYOUTS)
@@ -255,7 +237,7 @@ def test_objects_are_prepared_pixel_for_pixel_from_every_layout(tmp_path: Path, 
     assert (info.name, info.classes) == ("coco-object", get_split("coco-object").class_names)
     assert info.options == {"from": "coco-object", "subset": None}
     assert {content.ignored_pixels for content in info.parts.values()} == {0}
-    found = _by_id(tmp_path / "out")
+    found = by_id(tmp_path / "out")
     for stem, mask in (TRAIN | VAL).items():
         assert np.array_equal(found[stem], _expected_objects(mask))
 
@@ -284,9 +266,7 @@ def test_converted_objects_are_no_masks_of_coco_stuff(tmp_path: Path) -> None:
     source = _write(tmp_path / "source")
     _write_objects(source, keep=True)
     prepare_coco(tmp_path / "out", source=source)
-    found = _by_id(tmp_path / "out")
-    for stem, mask in (TRAIN | VAL).items():
-        assert np.array_equal(found[stem], _expected(mask))
+    _check(tmp_path / "out")
     for path in source.rglob("*[0-9].png"):
         path.unlink()
     with pytest.raises(UserError, match=r"no masks of train2017 \(stuffthingmaps_trainval2017\.zip\)"):

@@ -21,7 +21,7 @@ from official_miniatures import (
     write_lines,
     write_palette_png,
 )
-from prepared_folder import ids, labels
+from prepared_folder import by_id, ids
 from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
@@ -92,9 +92,12 @@ def _json(path: Path, ids: Mapping[str, Any] = IDS) -> Path:
 def _check(folder: Path) -> None:
     """The prepared labels are those drawn by hand, pixel for pixel, in the right part and order."""
     assert ids(folder) == PARTS
-    for found in labels(folder).values():
-        for stem, label in found.items():
-            np.testing.assert_array_equal(label, LABELS[stem], err_msg=stem)
+    _equal(folder, LABELS)
+
+
+def _equal(folder: Path, expected: Mapping[str, Any]) -> None:
+    for stem, label in by_id(folder).items():
+        np.testing.assert_array_equal(label, expected[stem], err_msg=stem)
 
 
 def _as_json(folder: Path) -> Path:
@@ -144,30 +147,23 @@ def test_everything_else_is_background_in_every_encoding(tmp_path: Path, write: 
     assert (info.name, info.options["from"]) == ("context-background", "context-background")
     assert info.classes == get_split("context-background").class_names
     assert ids(tmp_path / "out") == PARTS
-    for found in labels(tmp_path / "out").values():
-        for stem, label in found.items():
-            np.testing.assert_array_equal(label, ALPHABETICAL[stem], err_msg=stem)
+    _equal(tmp_path / "out", ALPHABETICAL)
 
 
 @pytest.mark.parametrize("order", ["alphabetical", "voc-first"])
 def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, order: ClassOrder) -> None:
     masks = ALPHABETICAL if order == "alphabetical" else VOC_CLASSES_FIRST
-    reduced = {stem: (mask - 1).astype(np.uint8) for stem, mask in masks.items()}
-    folder = write_context_masks(tmp_path / "masks", reduced)
+    folder = write_context_masks(tmp_path / "masks", _reduced(masks))
     options = {"annotations": folder, "class_order": order, "background": True}
     prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), **options)
-    for found in labels(tmp_path / "out").values():
-        for stem, label in found.items():
-            np.testing.assert_array_equal(label, ALPHABETICAL[stem], err_msg=stem)
+    _equal(tmp_path / "out", ALPHABETICAL)
 
 
 def test_255_stays_ignored_in_converted_masks_whose_background_is_0(tmp_path: Path) -> None:
     masks = {stem: np.where(np.arange(SIZE[1]) < 5, 255, mask).astype(np.uint8) for stem, mask in ALPHABETICAL.items()}
     folder = write_context_masks(tmp_path / "masks", masks)
     prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), annotations=folder, background=True)
-    for found in labels(tmp_path / "out").values():
-        for stem, label in found.items():
-            np.testing.assert_array_equal(label, masks[stem], err_msg=stem)
+    _equal(tmp_path / "out", masks)
 
 
 def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:
@@ -455,7 +451,7 @@ def test_the_annotation_that_stands_last_covers_the_others(tmp_path: Path) -> No
     expected = LABELS[V].copy()
     expected[10:50, 60:100] = 36
     expected[10:50, 20:60] = 255
-    np.testing.assert_array_equal(labels(tmp_path / "out")["val"][V], expected)
+    np.testing.assert_array_equal(by_id(tmp_path / "out")[V], expected)
 
 
 def test_plain_run_lengths_and_images_without_annotations(tmp_path: Path) -> None:
@@ -465,8 +461,8 @@ def test_plain_run_lengths_and_images_without_annotations(tmp_path: Path) -> Non
     prepare_context(tmp_path / "out", source=images)
     expected = np.full(SIZE, 255, np.uint8)
     expected[5:12, 3] = 55
-    np.testing.assert_array_equal(labels(tmp_path / "out")["val"][V], expected)
-    assert (labels(tmp_path / "out")["train"][A] == 255).all()
+    np.testing.assert_array_equal(by_id(tmp_path / "out")[V], expected)
+    assert (by_id(tmp_path / "out")[A] == 255).all()
 
 
 def test_annotations_of_images_that_are_not_listed_are_passed_over(tmp_path: Path) -> None:

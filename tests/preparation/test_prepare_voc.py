@@ -21,7 +21,7 @@ from official_miniatures import (
     write_sbd,
     write_voc,
 )
-from prepared_folder import digests, ids, labels
+from prepared_folder import by_id, digests, ids
 from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
@@ -66,7 +66,7 @@ def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _by_id(folder: Path) -> dict[str, list[list[int]]]:
-    return {stem: label.tolist() for found in labels(folder).values() for stem, label in found.items()}
+    return {stem: label.tolist() for stem, label in by_id(folder).items()}
 
 
 def _without_background(mask: Mask) -> list[list[int]]:

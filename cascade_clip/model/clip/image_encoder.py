@@ -161,11 +161,7 @@ class ImageEncoder(nn.Module):
 
 
 def patch_grid(image: Tensor, patch_size: int) -> tuple[int, int]:
-    """Grid (h, w) of the patches of images (B, 3, H, W).
-
-    Raises:
-        UserError: A side is no multiple of the patch size; the message gives the size to pad to.
-    """
+    """Patch grid (h, w) of images (B, 3, H, W); raises UserError, with the size to pad to, if a side does not fit."""
     height, width = image.shape[-2:]
     if height % patch_size or width % patch_size or not height or not width:
         padded = [max(1, -(-side // patch_size)) * patch_size for side in (height, width)]

@@ -143,11 +143,7 @@ def split_clip_name(name: str, default: str | None = None) -> tuple[str, str | N
 
 
 def model_config_of(architecture: str) -> dict[str, Any]:
-    """Read open_clip's constructor settings of a built-in name or a JSON file.
-
-    Raises:
-        UserError: Unknown name (with the closest ones) or a file without the settings.
-    """
+    """Read open_clip's constructor settings of a built-in name or a JSON file; raises UserError for any other."""
     if architecture.endswith(".json"):
         return _read_config(Path(architecture))[0]
     config = open_clip.get_model_config(architecture)

@@ -149,12 +149,7 @@ def embed_words(
 def embed_sentences(model: nn.Module, tokens: Tensor) -> Tensor:
     """Embed sentences that mean one class: each normalised, their mean normalised again (SPEC section 2).
 
-    Args:
-        model: open_clip's model with its text tower.
-        tokens: (S, L) int64 token ids, at least one sentence.
-
-    Returns:
-        (C,) float32 unit vector on the CPU.
+    Takes open_clip's model with its text tower and tokens (S, L) int64, S at least 1; gives (C,) float32 on the CPU.
     """
     device = next(model.parameters()).device
     parts = (encode_text(model, part.to(device)).float() for part in tokens.split(SENTENCES_AT_ONCE))

@@ -20,11 +20,8 @@ GaussianFormula = Literal["released", "paper"]
 def gaussian_weights(blocks: int, sigma: float = 1.0, formula: GaussianFormula = "released") -> Tensor:
     """Neighbourhood Gaussian weights (d,) float32 of a stage's d blocks, shallow to deep: in (0, 1], rising.
 
-    Args:
-        blocks: d, blocks of the stage.
-        sigma: Width of the Gaussian, > 0.
-        formula: `released`: exp(-(d - l)² / 2σ²), so that the deepest block weighs 1; `paper`: Equation 4,
-            exp(-(d - l + 1)² / 2σ²) (SPEC section 4; they differ by one in the distance).
+    Formula `released` is exp(-(d - l)² / 2σ²), so that the deepest block weighs 1; `paper` is Equation 4,
+    exp(-(d - l + 1)² / 2σ²) (SPEC section 4; they differ by one in the distance). Sigma is above 0.
     """
     distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + (formula == "paper")
     return torch.exp(-0.5 * (distance / sigma) ** 2)

@@ -39,9 +39,7 @@ class CascadeHead(nn.Module):
     def forward(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
         """Mask logits (B, K, N) of every decoder, its stages shallow to deep; their sum is the model's answer.
 
-        Args:
-            features: Patch tokens of every tapped block and the class token.
-            text: (K, C) text embeddings, unit vectors.
+        `features` hold every tapped block; `text` (K, C) are text embeddings, unit vectors.
         """
         descriptor = relation_descriptor(text, features.class_token)
         memories = [
@@ -59,9 +57,7 @@ class CascadeHead(nn.Module):
 def relation_descriptor(text: Tensor, class_token: Tensor) -> Tensor:
     """Relate every class to the image: T̂ = [T ⊙ g, T], (B, K, 2C), the product first (SPEC section 4).
 
-    Args:
-        text: T, (K, C) text embeddings, unit vectors.
-        class_token: g, (B, C) class tokens of the images, unit vectors.
+    T (K, C) are text embeddings and g (B, C) class tokens, unit vectors.
     """
     product = text[None] * class_token[:, None]
     return torch.cat([product, text[None].expand_as(product)], dim=-1)

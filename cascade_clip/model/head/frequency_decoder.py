@@ -124,11 +124,7 @@ class FrequencyDecoder(nn.Module):
         dropout: float = 0.1,
         gate: GateStart = "released",
     ) -> None:
-        """Make `layers` layers that start as copies of each other, as released (golden `init`).
-
-        Raises:
-            UserError: A single head.
-        """
+        """Make `layers` layers that start as copies of each other, as released (golden `init`); at least two heads."""
         super().__init__()
         refining = [FrequencyLayer(dim, heads, hidden, dropout, gate) for _ in range(layers - 1)]
         self.layers = nn.ModuleList(refining)
