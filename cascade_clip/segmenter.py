@@ -35,6 +35,7 @@ from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.text import TextCache, embed_classes, embed_words, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
+from cascade_clip.model.stages import with_stages
 from cascade_clip.output_folder import check_output_folder
 from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
@@ -85,7 +86,7 @@ class CascadeCLIP:
         self.clip.model.to(self.device)
         use_faster_linears(self.network)
         use_faster_linears(self.clip.model)
-        self.recipe = _with_stages(recipe, network)
+        self.recipe = with_stages(recipe, network.encoder.blocks) if isinstance(network, CascadeNetwork) else recipe
         self.split = split
         self.licence = licence
         self._text_cache = TextCache()
@@ -355,10 +356,3 @@ class CascadeCLIP:
         if not text.isfinite().all():
             raise UserError("Text embeddings hold values that are NaN or infinite: give finite ones.")
         return text.float().to(self.device)
-
-
-def _with_stages(recipe: Recipe, network: CascadeNetwork | DenseNetwork | ExportedNetwork) -> Recipe:
-    """Name the stages of a recipe that leaves them to the CLIP."""
-    if recipe.model.stages is not None or not isinstance(network, CascadeNetwork):
-        return recipe
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"stages": network.head.stages})})

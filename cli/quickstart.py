@@ -21,7 +21,10 @@ from cascade_clip.evaluation import evaluate as evaluation_evaluate
 from cascade_clip.evaluation import scores as evaluation_scores
 from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
+from cascade_clip.model import stages
+from cascade_clip.model.clip import load
 from cascade_clip.report import picture_sheets
+from cascade_clip.reproduce import runs
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
 from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
@@ -115,7 +118,8 @@ def _check_settings(output: Path, data: Path, chosen: Mapping[str, schema.Recipe
             raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
     for name, recipe in chosen.items():
         run = run_folder.RunFolder(output / name.lower())
-        if run.recipe_file.exists() and run.recipe() != recipe:
+        planned = stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))
+        if run.recipe_file.exists() and runs.settings_of(run.recipe()) != runs.settings_of(planned):
             raise UserError(f'"{run.folder}" holds a run with other settings: choose another --output.')
 
 

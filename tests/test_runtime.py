@@ -69,8 +69,8 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     [
         (["train.batch=10000000"], "A step's batch of 10,000,000 crops of 64 x 64 pixels takes at least 532.5 GB"),
         (
-            ["data.crop=1600000"],
-            "A step's batch of 4 crops of 1,600,000 x 1,600,000 pixels takes at least 133,120.0 GB",
+            ["data.crop=4096", "train.batch=100000"],
+            "A step's batch of 100,000 crops of 4,096 x 4,096 pixels takes at least 21,810.4 GB",
         ),
         (["model.prompts.tokens=1000000000"], "The recipe's model takes at least"),
         (["model.decoder.layers=1000000000"], "The recipe's model takes at least"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from cascade_clip.config.schema import ModelConfig
+from cascade_clip.config.schema import ModelConfig, Recipe
 
 PAPER_STAGES = ((6, 7, 8), (9, 10, 11), (12,))
 
@@ -13,6 +13,12 @@ PAPER_STAGES = ((6, 7, 8), (9, 10, 11), (12,))
 def stages_of(config: ModelConfig, blocks: int) -> tuple[tuple[int, ...], ...]:
     """Blocks of each stage, 1-based: the recipe's, else the paper's scaled to a tower of so many blocks."""
     return config.stages or scaled_stages(PAPER_STAGES, blocks)
+
+
+def with_stages(recipe: Recipe, blocks: int) -> Recipe:
+    """The recipe with its stages named, see `stages_of`."""
+    stages = stages_of(recipe.model, blocks)
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"stages": stages})})
 
 
 def scaled_stages(stages: Sequence[Sequence[int]], blocks: int) -> tuple[tuple[int, ...], ...]:

@@ -17,7 +17,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published_training_free import PublishedMethod, published_methods
 from cascade_clip.model.clip.load import blocks_of, split_clip_name
 from cascade_clip.model.dense import DEFAULT_WEIGHTS
-from cascade_clip.model.stages import stages_of
+from cascade_clip.model.stages import with_stages
 from cascade_clip.reproduce.runs import Run, settings_of
 from cascade_clip.reproduce.table_file import BASE, Table, TableRow
 from cascade_clip.training.run_training import self_training_recipe
@@ -257,12 +257,12 @@ def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Seque
     # Overrides of self-training concern transductive rows only.
     usable = [key for key in overrides if row.mode == "transductive" or not key.startswith("self_training.")]
     base = load_recipe(name, usable, changes=row.set)
+    base = with_stages(base, blocks_of(base.clip.architecture))
     published = row.paper if row.paper and table.figures(row, split) else None
     changes: dict[str, object] = {
         "name": f"{dataset}-{table.name}-{row.short}",
         "paper": PaperFigure(table=table.published(row), row=published) if published else None,
         "seed": seed,
-        "model": base.model.model_copy(update={"stages": stages_of(base.model, blocks_of(base.clip.architecture))}),
         "data": base.data.model_copy(update={"split": split}),
     }
     if row.mode == "supervised":

@@ -43,7 +43,7 @@ def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
         (("dance",), 'There is no "dance" to measure.'),
         (
             ("predict", "--size", "big"),
-            '--size is HEIGHTxWIDTH in pixels, for example 480x640, each at most 16384; got "big".',
+            '--size is HEIGHTxWIDTH in pixels, for example 480x640, each at most 4096; got "big".',
         ),
         (("train", "--images", "3"), "bench train has no --images"),
         (("prepare", "--plain"), "bench prepare runs no network"),
