@@ -296,7 +296,7 @@ def _given_classes(classes: str | None, classes_file: Path | None) -> list[str] 
     if classes is not None and classes_file is not None:
         raise UserError("Give the class names with --classes or with --classes-file, not with both.")
     if classes is not None:
-        return [name.strip() for name in classes.split(",")]
+        return class_names.listed_names(classes, "--classes")
     return class_names.read_class_names(classes_file) if classes_file is not None else None
 
 
