@@ -97,7 +97,7 @@ class ClassNames:
         if self.classes is not None and self.classes_file is not None:
             raise UserError("Give the class names with --classes or with --classes-file, not with both.")
         if self.classes is not None:
-            return [name.strip() for name in self.classes.split(",")]
+            return class_names.listed_names(self.classes, "--classes")
         return class_names.read_class_names(self.classes_file) if self.classes_file is not None else None
 
 

@@ -90,6 +90,8 @@ def train_and_show(
     Raises:
         UserError: Whatever keeps the run from starting or going on.
     """
+    if resume and overwrite:
+        raise UserError("Give only one of --resume, which continues a run, and --overwrite, which begins it anew.")
     options = {"--device": device, "--precision": precision, "--nproc": str(nproc), "--track": track}
     with _continued_by_resume(recipe, folder, options):
         if nproc > 1:

@@ -56,7 +56,7 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
     if classes_file is not None:
         names = class_names.read_class_names(classes_file)
     elif classes is not None:
-        names = [name.strip() for name in classes.split(",")]
+        names = class_names.listed_names(classes, "--classes")
     else:
         return None
     text.class_synonyms(names)

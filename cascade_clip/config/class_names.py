@@ -13,6 +13,8 @@ from cascade_clip.errors import UserError
 
 _NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
 _IGNORED_KEY = 255
+LONGEST_NAME = 2000
+"""Characters of a class name with its synonyms; CLIP reads 77 tokens of one."""
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 """Fillers and variants that Unicode counts as letters or marks; control and format characters have a category."""
 
@@ -25,6 +27,17 @@ def spoken_form(name: str) -> str:
     plain = " ".join(unicodedata.normalize("NFC", html.unescape(html.unescape(name))).split())
     seen = (c for c in plain if c not in _INVISIBLE and unicodedata.category(c) not in {"Cc", "Cf"})
     return " ".join("".join(seen).split()).casefold()
+
+
+def listed_names(text: str, option: str) -> list[str]:
+    """Class names with commas between them, as the option of the command line takes them.
+
+    Raises:
+        UserError: It names a file of class names.
+    """
+    if Path(text).suffix and len(text) < LONGEST_NAME and Path(text).is_file():
+        raise UserError(f'{option} "{text}" is a file, names are expected: give it with {option}-file.')
+    return [name.strip() for name in text.split(",")]
 
 
 def read_class_names(path: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from cascade_clip.config.class_names import spoken_form
+from cascade_clip.config.class_names import LONGEST_NAME, spoken_form
 from cascade_clip.config.mistakes import explain_mistakes
 from cascade_clip.config.recipes import read_toml
 from cascade_clip.config.section import Section
@@ -81,7 +81,12 @@ def class_name_problems(names: Sequence[str]) -> list[str]:
         )
     problems += [f"classes[{i}].name: the name is empty." for i, name in enumerate(names) if not spoken_form(name)]
     problems += [
-        f'classes: the name "{name}" is listed {names.count(name)} times; names must differ.'
+        f"classes[{i}].name: the name has {len(name):,} characters; shorten it."
+        for i, name in enumerate(names)
+        if len(name) > LONGEST_NAME
+    ]
+    problems += [
+        f'classes: the name "{name[:80]}" is listed {names.count(name)} times; names must differ.'
         for name in _repeated(names)
         if name.strip()
     ]

@@ -113,6 +113,9 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("eval bundled --json {file}", "is there already and no result of cascade-clip"),
     ("eval bundled --json {data}/dataset.json", "is there already and no result of cascade-clip"),
     ("reproduce shapes --plan --data {data} --markdown {small}", "is there already and no result of cascade-clip"),
+    ("predict {image} -m bundled --classes {lines}", "is a file, names are expected: give it with --classes-file"),
+    ("prepare-data folder --source {folder} --output {place}/new --classes {lines}", "with --classes-file"),
+    ("predict {image} -m bundled --classes " + "n" * 3000, "has 3,000 characters: shorten the name"),
     # --- classes, told before a model is loaded
     ("predict {image} -m bundled --classes a,a", '"a" is given twice'),
     ("predict {image} -m bundled --classes a,,b", "Class 2"),
@@ -199,6 +202,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     named["file"].write_text("text\n")
     named["empty"].write_text("")
+    named["lines"] = place / "lines.txt"
+    named["lines"].write_text("road\n")
     named["names"].write_text('{"0": "road"}')
     named["binary"].write_bytes(bytes(range(128, 256)))
     named["folder"].mkdir()

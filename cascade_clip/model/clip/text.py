@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.config.class_names import spoken_form
+from cascade_clip.config.class_names import LONGEST_NAME, spoken_form
 from cascade_clip.errors import UserError, closest, reason_of
 from cascade_clip.files import cache_folder, usable_path, write_files
 from cascade_clip.model.clip.load import Clip
@@ -83,6 +83,9 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
     if not classes:
         raise UserError("No classes are given: name at least one, for example road, tree and sky.")
     words = [[word.strip() for word in name.split("|")] for name in classes]
+    for position, name in enumerate(classes, start=1):
+        if len(name) > LONGEST_NAME:
+            raise UserError(f'Class {position} ("{name[:80]}…") has {len(name):,} characters: shorten the name.')
     for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
         if not all(map(spoken_form, synonyms)):
             raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
