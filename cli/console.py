@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from cascade_clip_cli.streams import CLOSED_PIPE, discard, results_only
 
-Report = Callable[[int, int, str], None]
+FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
+"""Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
 
 
 class PlainConsole(Console):
@@ -46,10 +47,43 @@ class PlainConsole(Console):
             self.quiet = quiet
 
     @contextmanager
+    def lines_in_time(self, text: Callable[[], str]) -> Iterator[None]:
+        """Print what is being done where this is no terminal: after three seconds, then every 30 until the block ends.
+
+        Args:
+            text: Gives the line.
+        """
+        if self.is_interactive or self.quiet:
+            yield
+            return
+        ended = threading.Event()
+
+        def speak() -> None:
+            wait = FIRST_LINE_S
+            while not ended.wait(wait):
+                self.print(text(), soft_wrap=True)
+                wait = LINES_EVERY_S
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    @contextmanager
     def doing(self, what: str) -> Iterator[Callable[[str], None]]:
         """Show what is being done while the block runs, and behind it the notes that the block reports."""
-        with self.status(Text(what)) as status:
-            yield lambda note: status.update(Text(f"{what}: {note}"))
+        text = what
+
+        def note(about: str) -> None:
+            nonlocal text
+            text = f"{what}: {about}"
+            status.update(Text(text))
+
+        with self.lines_in_time(lambda: text), self.status(Text(what)) as status:
+            yield note
 
 
 # Typer prints its help by a console of its own.
@@ -93,32 +127,3 @@ def show_log() -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Report]:
-    """Draw a progress bar on stderr while the block runs.
-
-    Args:
-        description: What is being done.
-
-    Yields:
-        A callback `(done, total, note)` that long jobs of the library take.
-    """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-    )
-    hidden = stderr.quiet or not stderr.is_terminal
-    # Results that a command prints meanwhile must reach stdout, not the bar's console.
-    with Progress(*columns, console=stderr, transient=True, disable=hidden, redirect_stdout=False) as progress:
-        task = progress.add_task(description, total=None, note="")
-
-        def report(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
-
-        yield report

@@ -11,8 +11,8 @@ from rich.text import Text
 from cascade_clip.errors import UserError
 from cascade_clip.inference import segmentation, video
 from cascade_clip.report import overlay, palette
-from cascade_clip_cli.console import progress_bar
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import swatch, write_json
 
 LARGEST_SHOWN = 4

@@ -19,7 +19,8 @@ from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 
 

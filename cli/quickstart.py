@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -24,8 +24,9 @@ from cascade_clip.labels import LabelMap
 from cascade_clip.report import picture_sheets
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import LARGEST_SEED, MOST_SCENES, DeviceOption, OutputFolder, QuietOption
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import comparison_table
 from cascade_clip_cli.training_run import training_progress
 
@@ -115,16 +116,23 @@ def _check_settings(output: Path, data: Path, chosen: Mapping[str, schema.Recipe
             raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
     for name, recipe in chosen.items():
         run = run_folder.RunFolder(output / name.lower())
-        if run.recipe_file.exists() and run.recipe() != recipe:
+        if run.recipe_file.exists() and recipes.changed_keys(_dumped(run.recipe()), _dumped(recipe)):
             raise UserError(f'"{run.folder}" holds a run with other settings: choose another --output.')
+
+
+def _dumped(recipe: schema.Recipe) -> dict[str, Any]:
+    """What decides a run's figures; stages that a recipe leaves to the CLIP stand in the run."""
+    return recipe.model_dump(mode="json", exclude={"model": {"stages"}, "train": {"workers"}})
 
 
 def _train(chosen: schema.Recipe, folder: Path, device: str) -> evaluation_scores.Scores:
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
     resume = run_folder.RunFolder(folder).recipe_file.exists()
     stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps")
-    with training_progress() as watch:
-        scores = run_training.train(chosen, folder, device=device, resume=resume, watch=watch).scores
+    with training_progress() as progress:
+        scores = run_training.train(
+            chosen, folder, device=device, resume=resume, watch=progress.watch, doing=progress.doing
+        ).scores
     if scores is None:
         raise UserError(f'"{folder}" could not be scored, as there are no validation scenes: choose another --output.')
     return scores
