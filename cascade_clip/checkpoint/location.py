@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.load import BUNDLED
+from cascade_clip.network import hub_or_cache
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
@@ -32,7 +33,8 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         return folder
     try:
-        return Path(snapshot_download(name, revision=revision))
+        with hub_or_cache():
+            return Path(snapshot_download(name, revision=revision))
     except Exception as error:
         raise UserError(
             f'"{name}" is neither a folder nor a model that can be loaded from the Hub ({first_line(error)}).'
