@@ -6,12 +6,15 @@ What is to be bold or coloured is a `rich.text.Text` with a style.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -21,6 +24,10 @@ from cascade_clip_cli.streams import CLOSED_PIPE, discard, results_only
 
 FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
 """Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
+
+
+_DRAWN_BAR = re.compile(r"\|[^|]*\| *")
+"""The middle of a bar of tqdm."""
 
 
 class PlainConsole(Console):
@@ -48,7 +55,7 @@ class PlainConsole(Console):
 
     @contextmanager
     def lines_in_time(self, text: Callable[[], str]) -> Iterator[None]:
-        """Print what is being done where this is no terminal: after three seconds, then every 30 until the block ends.
+        """Print what is being done where this is no terminal: after 3 s, after 9 more, and then at least every 30.
 
         Args:
             text: Gives the line.
@@ -62,7 +69,7 @@ class PlainConsole(Console):
             wait = FIRST_LINE_S
             while not ended.wait(wait):
                 self.print(text(), soft_wrap=True)
-                wait = LINES_EVERY_S
+                wait = min(3 * wait, LINES_EVERY_S)
 
         thread = threading.Thread(target=speak, daemon=True)
         thread.start()
@@ -80,9 +87,11 @@ class PlainConsole(Console):
         def note(about: str) -> None:
             nonlocal text
             text = f"{what}: {about}"
-            status.update(Text(text))
+            line = Text(text)
+            line.truncate(self.width - len("⠋ "), overflow="ellipsis")
+            status.update(line)
 
-        with self.lines_in_time(lambda: text), self.status(Text(what)) as status:
+        with self.lines_in_time(lambda: text), self.status(Text(what)) as status, bars_told_to(note):
             yield note
 
 
@@ -91,6 +100,41 @@ Console.on_broken_pipe = PlainConsole.on_broken_pipe  # type: ignore[method-assi
 
 stdout = PlainConsole(soft_wrap=True)
 stderr = PlainConsole(stderr=True)
+
+
+class _Bars(io.TextIOBase):
+    """Takes the place of stderr for libraries that draw their own bars there (tqdm), which would disturb ours."""
+
+    def __init__(self, behind: TextIO, note: Callable[[str], None]) -> None:
+        self._behind, self._note, self._in_bar = behind, note, False
+        self.rich_proxied_file = getattr(behind, "rich_proxied_file", behind)
+        """Where Rich's own consoles write."""
+
+    def isatty(self) -> bool:
+        """As the libraries draw nothing elsewhere."""
+        return True
+
+    def fileno(self) -> int:
+        return self._behind.fileno()
+
+    def write(self, text: str) -> int:
+        self._in_bar = "\r" in text or (self._in_bar and not text.strip())
+        if not self._in_bar:
+            return self._behind.write(text)
+        if bar := _DRAWN_BAR.sub(" ", text.rpartition("\r")[2]).strip():
+            self._note(bar)
+        return len(text)
+
+
+@contextmanager
+def bars_told_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell what the bars of other libraries say, for example of a download, instead of drawing them."""
+    behind = sys.stderr
+    sys.stderr = _Bars(behind, tell)
+    try:
+        yield
+    finally:
+        sys.stderr = behind
 
 
 @contextmanager

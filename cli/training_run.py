@@ -13,7 +13,7 @@ from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import scores as scoring
 from cascade_clip.training import continuation, meter, run_folder, run_training, start
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import bars_told_to, be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import absolute_location
 from cascade_clip_cli.progress import TimeLeft, Work, progress_line
@@ -184,7 +184,8 @@ def training_progress() -> Iterator[TrainingProgress]:
     with progress_line("train", transient=False, shown=first) as show:
         progress = TrainingProgress(show)
         progress.doing("loading PyTorch")
-        yield progress
+        with bars_told_to(progress.doing):
+            yield progress
         if first:
             progress.end()
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
+from tqdm import tqdm
 
 from cascade_clip.training.meter import TrainReport
 from cascade_clip_cli import console, progress
@@ -136,3 +138,23 @@ def test_the_time_left_is_known_from_the_first_item_on(monkeypatch: pytest.Monke
 def test_as_many_facts_as_fit(width: int, line: str) -> None:
     assert fitting(["aaa", "", "bbb", "ccc"], width) == line
     assert math.isfinite(len(fitting([], width)))
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch: pytest.MonkeyPatch, width: int | None) -> None:
+    """Bars of other libraries go where ours do, what else is written to stderr stays."""
+    monkeypatch.setattr(console, "FIRST_LINE_S", 0.05)
+    behind = io.StringIO()
+    monkeypatch.setattr("sys.stderr", behind)
+    written = drawn(width)
+    with (
+        stderr.doing("loading the model"),
+        tqdm(total=600, desc="model.safetensors", disable=None, mininterval=0) as bar,
+    ):
+        bar.update(60)
+        time.sleep(0.2)
+        print("a warning", file=sys.stderr)  # noqa: T201
+    assert "loading the model: model.safetensors:  10% 60/600" in written.getvalue()
+    assert "a warning\n" in behind.getvalue() + written.getvalue()
+    assert "safetensors" not in behind.getvalue()
+    assert sys.stderr is behind
