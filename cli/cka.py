@@ -17,7 +17,7 @@ from cascade_clip.report import heat_map
 from cascade_clip.report import page as pages
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, output_folder, place
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
     LARGEST_SEED,
@@ -31,6 +31,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 

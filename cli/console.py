@@ -6,21 +6,29 @@ What is to be bold or coloured is a `rich.text.Text` with a style.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from cascade_clip_cli.launch import is_first
 from cascade_clip_cli.streams import CLOSED_PIPE, discard, results_only
 
-Report = Callable[[int, int, str], None]
+FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
+"""Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
+
+
+_DRAWN_BAR = re.compile(r"\|[^|]*\| *")
+"""The middle of a bar of tqdm."""
 
 
 class PlainConsole(Console):
@@ -47,10 +55,45 @@ class PlainConsole(Console):
             self.quiet = quiet
 
     @contextmanager
+    def lines_in_time(self, text: Callable[[], str]) -> Iterator[None]:
+        """Print what is being done where this is no terminal: after 3 s, after 9 more, and then at least every 30.
+
+        Args:
+            text: Gives the line.
+        """
+        if self.is_interactive or self.quiet:
+            yield
+            return
+        ended = threading.Event()
+
+        def speak() -> None:
+            wait = FIRST_LINE_S
+            while not ended.wait(wait):
+                self.print(text(), soft_wrap=True)
+                wait = min(3 * wait, LINES_EVERY_S)
+
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    @contextmanager
     def doing(self, what: str) -> Iterator[Callable[[str], None]]:
         """Show what is being done while the block runs, and behind it the notes that the block reports."""
-        with self.status(Text(what)) as status:
-            yield lambda note: status.update(Text(f"{what}: {note}"))
+        text = what
+
+        def note(about: str) -> None:
+            nonlocal text
+            text = f"{what}: {about}"
+            line = Text(text)
+            line.truncate(self.width - len("⠋ "), overflow="ellipsis")
+            status.update(line)
+
+        with self.lines_in_time(lambda: text), self.status(Text(what)) as status, bars_told_to(note):
+            yield note
 
 
 # Typer prints its help by a console of its own.
@@ -58,6 +101,41 @@ Console.on_broken_pipe = PlainConsole.on_broken_pipe  # type: ignore[method-assi
 
 stdout = PlainConsole(soft_wrap=True)
 stderr = PlainConsole(stderr=True)
+
+
+class _Bars(io.TextIOBase):
+    """Takes the place of stderr for libraries that draw their own bars there (tqdm), which would disturb ours."""
+
+    def __init__(self, behind: TextIO, note: Callable[[str], None]) -> None:
+        self._behind, self._note, self._in_bar = behind, note, False
+        self.rich_proxied_file = getattr(behind, "rich_proxied_file", behind)
+        """Where Rich's own consoles write."""
+
+    def isatty(self) -> bool:
+        """As the libraries draw nothing elsewhere."""
+        return True
+
+    def fileno(self) -> int:
+        return self._behind.fileno()
+
+    def write(self, text: str) -> int:
+        self._in_bar = "\r" in text or (self._in_bar and not text.strip())
+        if not self._in_bar:
+            return self._behind.write(text)
+        if bar := _DRAWN_BAR.sub(" ", text.rpartition("\r")[2]).strip():
+            self._note(bar)
+        return len(text)
+
+
+@contextmanager
+def bars_told_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell what the bars of other libraries say, for example of a download, instead of drawing them."""
+    behind = sys.stderr
+    sys.stderr = _Bars(behind, tell)
+    try:
+        yield
+    finally:
+        sys.stderr = behind
 
 
 @contextmanager
@@ -97,32 +175,3 @@ def show_log() -> None:
         least = logging.WARNING if stderr.quiet else logging.INFO
         logger.setLevel(least if is_first() else logging.ERROR)
         logger.propagate = False
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Report]:
-    """Draw a progress bar on stderr while the block runs.
-
-    Args:
-        description: What is being done.
-
-    Yields:
-        A callback `(done, total, note)` that long jobs of the library take.
-    """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-    )
-    hidden = stderr.quiet or not stderr.is_terminal
-    # Results that a command prints meanwhile must reach stdout, not the bar's console.
-    with Progress(*columns, console=stderr, transient=True, disable=hidden, redirect_stdout=False) as progress:
-        task = progress.add_task(description, total=None, note="")
-
-        def report(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
-
-        yield report

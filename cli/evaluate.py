@@ -20,7 +20,7 @@ from cascade_clip.report import evaluation_page, page
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import TORCH, check_runtime, load_model
@@ -39,6 +39,7 @@ from cascade_clip_cli.options import (
     SplitOption,
     StreamOption,
 )
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 
 

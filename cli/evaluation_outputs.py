@@ -15,7 +15,8 @@ from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.report import evaluation_page, picture_sheets
 from cascade_clip.training import run_folder
-from cascade_clip_cli.console import progress_bar, stdout
+from cascade_clip_cli.console import stdout
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table
 
 PAIRS_SHOWN = 5

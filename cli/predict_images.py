@@ -17,8 +17,9 @@ from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.report import mask_formats
-from cascade_clip_cli.console import progress_bar, stderr
+from cascade_clip_cli.console import stderr
 from cascade_clip_cli.explanation import Explainer
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import prediction_line, prediction_table
 
 

@@ -15,8 +15,9 @@ from cascade_clip.files import delete, waiting_place, write_files
 from cascade_clip.inference import frame_labels, prediction_files, sources, video
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import video_overlay
-from cascade_clip_cli.console import progress_bar, stderr
+from cascade_clip_cli.console import stderr
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import swatch, write_json
 
 LARGEST_SHOWN = 4

@@ -20,8 +20,9 @@ from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
 from cascade_clip.report import contact_sheet
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.prepare_options import Official, Shared
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 
 

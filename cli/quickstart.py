@@ -27,8 +27,9 @@ from cascade_clip.report import picture_sheets
 from cascade_clip.reproduce import runs
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
-from cascade_clip_cli.console import be_quiet, progress_bar, show_log, stderr, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import LARGEST_SEED, MOST_SCENES, DeviceOption, OutputFolder, QuietOption
+from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import comparison_table
 from cascade_clip_cli.training_run import training_progress
 
@@ -127,8 +128,10 @@ def _train(chosen: schema.Recipe, folder: Path, device: str) -> evaluation_score
     """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
     resume = run_folder.RunFolder(folder).recipe_file.exists()
     stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps")
-    with training_progress() as watch:
-        scores = run_training.train(chosen, folder, device=device, resume=resume, watch=watch).scores
+    with training_progress() as progress:
+        scores = run_training.train(
+            chosen, folder, device=device, resume=resume, watch=progress.watch, doing=progress.doing
+        ).scores
     if scores is None:
         raise UserError(f'"{folder}" could not be scored, as there are no validation scenes: choose another --output.')
     return scores

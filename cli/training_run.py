@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import scores as scoring
 from cascade_clip.training import continuation, meter, run_folder, run_training, start
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import bars_told_to, be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import absolute_location
+from cascade_clip_cli.progress import TimeLeft, Work, progress_line
 from cascade_clip_cli.tables import scores_table, write_json
 
 RESUME = "Continue the run in --output; --set train.iterations=N prolongs it, and its learning rate follows N."
-PLAIN_LINES = 20
-"""Lines of progress over the whole run where stderr is no terminal."""
 
 
 def start_output(quiet: bool) -> None:
@@ -98,7 +96,7 @@ def train_and_show(
             start.find_training_data(recipe)
             if run_processes(nproc, device):
                 return
-        with training_progress() as watch:
+        with training_progress() as progress:
             result = run_training.train(
                 recipe,
                 folder,
@@ -107,7 +105,8 @@ def train_and_show(
                 resume=resume,
                 overwrite=overwrite,
                 track=track,
-                watch=watch,
+                watch=progress.watch,
+                doing=progress.doing,
                 changes=(overrides or ()) if resume else (),
             )
     if result.is_main_process:
@@ -139,30 +138,58 @@ def _continued_by_resume(recipe: schema.Recipe, folder: Path, options: Mapping[s
         ) from interrupt
 
 
+class TrainingProgress:
+    """Shows how far a run is: step, time left, loss, images a second; before the first step, what is done instead."""
+
+    def __init__(self, show: Callable[[Work], None]) -> None:
+        self._show = show
+        self._left = TimeLeft()
+        self._report: meter.TrainReport | None = None
+        self._facts: tuple[str, ...] = ()
+
+    def doing(self, what: str) -> None:
+        """Show what is being done between the steps."""
+        if self._report is None:
+            self._left = TimeLeft()
+        self._draw(what)
+
+    def watch(self, report: meter.TrainReport) -> None:
+        """Show a step; a validation's scores get a line of their own."""
+        memory = f"{report.memory:,.0f} MiB" if report.memory else ""
+        terms = f"focal {report.focal:.3f}, {report.region_loss} {report.region:.3f}"
+        speed, left = f"{report.images_per_second:.1f} images/s", self._left(report.step, report.steps)
+        self._report, self._facts = (
+            report,
+            (left, f"loss {report.loss:#.4g}", speed, f"lr {report.lr:.1e}", terms, memory),
+        )
+        self._draw()
+        if report.validation is not None:
+            stderr.print(f"step {report.step}: {_validation_line(report.validation)}")
+
+    def end(self) -> None:
+        """Where stderr is no terminal, print the last step."""
+        if self._report is not None and not stderr.is_interactive:
+            stderr.print("  ".join(filter(None, ("train", self._step(), *self._facts[1:]))), soft_wrap=True)
+
+    def _step(self) -> str:
+        return f"{self._report.step:,}/{self._report.steps:,}" if self._report is not None else ""
+
+    def _draw(self, what: str = "") -> None:
+        done, total = (self._report.step, self._report.steps) if self._report is not None else (0, None)
+        self._show(Work((self._step(), what, *self._facts), done, total))
+
+
 @contextmanager
-def training_progress() -> Iterator[meter.Watch]:
-    """Draw loss terms, learning rate, images a second, memory, time left; plain lines where stderr is no terminal."""
-    columns = (
-        TextColumn("train"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    live = stderr.is_terminal and not stderr.quiet
-    with Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as progress:
-        task = progress.add_task("train", total=None, note="")
-
-        def watch(report: meter.TrainReport) -> None:
-            note = _line(report)
-            progress.update(task, completed=report.step, total=report.steps, note=note)
-            if report.validation is not None:
-                stderr.print(f"step {report.step}: {_validation_line(report.validation)}")
-            elif not live and report.step % max(1, report.steps // PLAIN_LINES) == 0:
-                stderr.print(f"step {report.step}/{report.steps}  {note}")
-
-        yield watch
+def training_progress() -> Iterator[TrainingProgress]:
+    """Draw a run's progress, on one of several processes; see `TrainingProgress`."""
+    first = os.environ.get("RANK", "0") == "0"
+    with progress_line("train", transient=False, shown=first) as show:
+        progress = TrainingProgress(show)
+        progress.doing("loading PyTorch")
+        with bars_told_to(progress.doing):
+            yield progress
+        if first:
+            progress.end()
 
 
 def _show_result(result: run_training.TrainingResult, json_file: Path | None) -> None:
@@ -177,14 +204,6 @@ def _show_result(result: run_training.TrainingResult, json_file: Path | None) ->
         write_json(
             json_file, {"model": str(result.model), "split": split, "scores": scores.to_dict() if scores else None}
         )
-
-
-def _line(report: meter.TrainReport) -> str:
-    memory = f"  {report.memory:.0f} MiB" if report.memory else ""
-    return (
-        f"loss {report.loss:.3f} (focal {report.focal:.3f}, {report.region_loss} {report.region:.3f})"
-        f"  lr {report.lr:.2e}  {report.images_per_second:.1f} img/s{memory}"
-    )
 
 
 def _validation_line(scores: scoring.Scores) -> str:

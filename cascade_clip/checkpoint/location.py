@@ -11,6 +11,7 @@ from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.load import BUNDLED
+from cascade_clip.network import hub_or_cache
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:
@@ -38,7 +39,8 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
             )
         return folder
     try:
-        return Path(snapshot_download(name, revision=revision))
+        with hub_or_cache():
+            return Path(snapshot_download(name, revision=revision))
     except Exception as error:
         reason = hub_error(error, HubAddress(name, revision), kind="model")
         raise UserError(f'There is no folder "{name}", and as a model: {reason}') from error

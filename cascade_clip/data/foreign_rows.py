@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -21,6 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError, closest, readable
+from cascade_clip.network import hub_or_cache
 
 SHUFFLE_BUFFER = 500
 """Rows that are shuffled at once in a stream, which is never shuffled as a whole."""
@@ -213,7 +214,7 @@ class ForeignRows:
         if self._builder is None:
             place = self.source.place
             repository, revision = (str(place), None) if isinstance(place, Path) else (place.repo, place.revision)
-            with _reading(self.source), _literal_folders() if isinstance(place, Path) else nullcontext():
+            with _reading(self.source), _literal_folders() if isinstance(place, Path) else hub_or_cache():
                 self._builder = load_dataset_builder(repository, name=self.source.config, revision=revision)
         return self._builder
 

@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
+from cascade_clip.network import hub_or_cache
 
 _PREFIXES = ("hub:", "hf://datasets/")
 _NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")
@@ -67,14 +68,16 @@ class HubAddress:
         if file is not None:
             return HubAddress(self.repo, file.parent.name)
         try:
-            return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
+            with hub_or_cache():
+                return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
         except Exception as error:
             raise hub_error(error, self) from error
 
     def file(self, name: str) -> Path | None:
         """Fetch a small file, or find it in the Hub's cache; None where there is no such file. Raises like `pinned`."""
         try:
-            return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
+            with hub_or_cache():
+                return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
         except LocalEntryNotFoundError as error:
             raise hub_error(error, self) from error
         except EntryNotFoundError:
@@ -92,9 +95,10 @@ class HubAddress:
             UserError: As in `pinned`.
         """
         try:
-            return Path(
-                snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
-            )
+            with hub_or_cache():
+                return Path(
+                    snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
+                )
         except Exception as error:
             raise hub_error(error, self) from error
 

@@ -198,15 +198,17 @@ class Trainer:
         stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
         behind = self.accelerator.device.type == "cuda"
         meter = Meter(config.batch, self.recipe.region_loss, behind=behind, unlogged=self.state.unlogged)
-        self.doing(f"starting {self.loader_processes} loader processes and reading the first images")
+        self.doing(f"starting {self.loader_processes} loader processes")
         batches, compiles, scores = self._batches(stop), config.compile, None
+        first = "compiling the network, which takes minutes" if compiles else "training the first step"
         train_step.network.train()
         while self.state.step < stop and not meter.asked_to_stop:
             lr = set_learning_rate(train_step.optimizer, self.state.step, config)
             with meter.compiled_step() if compiles else nullcontext():
                 batch = next(batches)
-                if compiles:
-                    self.doing("compiling the network in the first step, which takes minutes")
+                if first:
+                    self.doing(first)
+                    first = ""
                 terms = train_step(batch, asked_to_stop=asked_to_stop())
                 self.labeller.follow(self.network)
                 self.state.step += 1

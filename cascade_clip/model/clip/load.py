@@ -22,6 +22,7 @@ from cascade_clip.errors import UserError, closest, first_line, raise_refusal
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 from cascade_clip.model.weights import check_weights
+from cascade_clip.network import hub_or_cache
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +186,8 @@ def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = Non
     if text.get("hf_tokenizer_name") and vocabulary is None:
         name = text["hf_tokenizer_name"]
         try:
-            tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
+            with hub_or_cache():
+                tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
         except Exception as error:
             raise UserError(f'The tokenizer "{name}" of this CLIP cannot be loaded ({first_line(error)}).') from error
     else:
@@ -316,7 +318,8 @@ def _hub_file(architecture: str, name: str | None = None) -> Path:
     """Fetch a file of `hf-hub:ORG/NAME`, unless the cache has it; None: the weights."""
     try:
         repository = architecture.removeprefix("hf-hub:")
-        return Path(open_clip.pretrained.download_pretrained_from_hf(repository, filename=name))
+        with hub_or_cache():
+            return Path(open_clip.pretrained.download_pretrained_from_hf(repository, filename=name))
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
 
@@ -347,7 +350,8 @@ def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) ->
         )
     log.info('Looking for the weights "%s" of %s; they are downloaded on first use.', weights, architecture)
     try:
-        return Path(open_clip.download_pretrained(tag))
+        with hub_or_cache():
+            return Path(open_clip.download_pretrained(tag))
     except Exception as error:
         raise UserError(
             f'The weights "{weights}" of "{architecture}" could not be downloaded ({first_line(error)}). {_WAY_OUT}'

@@ -1,0 +1,126 @@
+"""How far long work is: a bar and facts on a terminal of any width, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cascade_clip_cli.console import stderr
+
+SHORTEST_BAR = 6
+Report = Callable[[int, int, str], None]
+
+
+class TimeLeft:
+    """Estimates from the first counted item on how long the rest takes."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, done: int, total: int) -> str:
+        """The time left, "0:04:10 left"; empty where it is not known. The first call need not be for the first item."""
+        now = time.monotonic()
+        if done <= 0 or total <= 0:
+            return ""
+        if self._first is None:
+            self._first = done, now
+        before, since = self._first
+        each = (now - since) / (done - before) if done > before else now - self._start
+        return f"{timedelta(seconds=round(each * (total - done)))} left"
+
+
+def fitting(facts: Sequence[str], width: int) -> str:
+    """The first facts that fit into a line of so many characters; of the very first at least its beginning."""
+    line = ""
+    for fact in filter(None, facts):
+        longer = f"{line}  {fact}" if line else fact
+        if line and len(longer) > width:
+            break
+        line = longer
+    return line if len(line) <= width else f"{line[: max(0, width - 1)]}…"
+
+
+@dataclass
+class Work:
+    """What `progress_line` draws.
+
+    Attributes:
+        facts: Its state, the most important first, for example how much is done, and the time left.
+        done: Items done.
+        total: Items of all; None: not known.
+    """
+
+    facts: Sequence[str]
+    done: int = 0
+    total: int | None = None
+
+
+@contextmanager
+def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
+    """Draw a bar and facts beside it on stderr while the block runs; where it is no terminal, lines.
+
+    As many facts are drawn as the terminal is wide enough for.
+
+    Args:
+        description: What is being done.
+        transient: Remove the line at the end.
+        shown: Whether this process draws anything.
+
+    Yields:
+        Shows how far the work is.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[facts]}", markup=False),
+    )
+    work = Work(())
+    hidden = stderr.quiet or not stderr.is_interactive or not shown
+    bars = Progress(
+        *columns,
+        console=stderr,
+        transient=transient,
+        disable=hidden,
+        redirect_stdout=False,  # Results that a command prints meanwhile must reach stdout, not the bar's console.
+        expand=True,
+    )
+    lines = (
+        stderr.lines_in_time(lambda: "  ".join(filter(None, (description, *work.facts)))) if shown else nullcontext()
+    )
+    with lines, bars:
+        task = bars.add_task(description, total=None, facts="")
+
+        def show(now: Work) -> None:
+            nonlocal work
+            work = now
+            if not hidden:
+                facts = fitting(work.facts, stderr.width - len(description) - SHORTEST_BAR - 2)
+                bars.update(task, completed=work.done, total=work.total, facts=facts)
+
+        yield show
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Report]:
+    """Draw how many items are done, the time left and a note on stderr while the block runs, see `progress_line`.
+
+    Args:
+        description: What is being done.
+
+    Yields:
+        A callback `(done, total, note)` that long jobs of the library take.
+    """
+    left = TimeLeft()
+    with progress_line(description) as show:
+
+        def report(done: int, total: int, note: str = "") -> None:
+            count = f"{done:,}/{total:,}" if total else f"{done:,}"
+            show(Work((count, left(done, total), note), done, total or None))
+
+        yield report
