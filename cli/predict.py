@@ -258,6 +258,12 @@ def _show(
     stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
     for page in pages:
         stdout.print(f"also {page}")
+    arrays = [
+        Path(outcome.record["files"]["scores"]) for outcome in outcomes if "scores" in outcome.record.get("files", {})
+    ]
+    if arrays:
+        megabytes = sum(file.stat().st_size for file in arrays) / 1e6
+        stdout.print(f"also the scores of all classes, {megabytes:,.1f} MB")
     if json_file is not None:
         write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})
 
