@@ -114,7 +114,8 @@ _REASONS: dict[type[Exception], str] = {
     ),
     RevisionNotFoundError: 'The {kind} "{repo}" on the Hub has no revision "{revision}".',
     OfflineModeIsEnabled: (
-        "{address} is not in the cache, and the Hub cannot be asked while HF_HUB_OFFLINE is set: unset it, or give a folder."
+        "{address} is not in the cache, and the Hub cannot be asked while HF_HUB_OFFLINE is set: unset it, or give a "
+        "folder."
     ),
     LocalEntryNotFoundError: (
         "{address} is not in the cache and the Hub cannot be reached: connect to the network, or give a folder."
