@@ -15,8 +15,9 @@ from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_output_file
+from cascade_clip.inference import segmentation
 from cascade_clip.model.clip import text
-from cascade_clip.report import evaluation_page, page
+from cascade_clip.report import evaluation_page, mask_formats, page
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
@@ -93,6 +94,10 @@ def evaluate(
             help="Write all of it as one HTML page, DIR/index.html.",
         ),
     ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json."),
+    ] = None,
     output: OutputOption = None,
     json_file: JsonOption = None,
     quiet: QuietOption = False,
@@ -126,6 +131,10 @@ def evaluate(
         evaluation_page.check_pictures_folder(pictures)
     if report is not None:
         page.check_page(report / "index.html")
+    writers = mask_formats.mask_writers(formats, {"coco"})
+    if writers and (record_file is None or nproc > 1):
+        need = "one process" if nproc > 1 else "a folder to write to: give --output"
+        raise UserError(f"--format {formats} needs {need}.")
     if nproc > 1 and run_processes(nproc, device):
         return
     state, own_device = processes.own_process(device)
@@ -137,6 +146,12 @@ def evaluate(
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
+    masks = [writer(record_file.parent, vocabulary.names, vocabulary.colours) for writer in writers if record_file]
+
+    def observe(found: segmentation.Segmentation) -> None:
+        for writer in masks:
+            writer.add(Path(found.source or ""), "", found)
+
     with progress_bar("evaluate") as progress:
         result = evaluation.evaluate(
             model,
@@ -146,6 +161,7 @@ def evaluate(
             templates=templates,
             limit=limit,
             progress=progress if state.is_main_process else None,
+            observe=observe if masks else None,
         )
     if not state.is_main_process:
         return
@@ -161,7 +177,9 @@ def evaluate(
     for file in (record_file, json_file):
         if file is not None:
             write_json(file, record)
-    for written in write_pictures_and_report(done, checkpoint, pictures, report):
+    for written in [writer.finish() for writer in masks] + write_pictures_and_report(
+        done, checkpoint, pictures, report
+    ):
         stdout.print(f"Written: {written}")
 
 

@@ -169,7 +169,7 @@ def predict(
     found = sources.find_sources(images, recursive=recursive, output=output)
     if gallery:
         report_page.check_page(output / "index.html")
-    writers = _writers(formats)
+    writers = mask_formats.mask_writers(formats)
     if labels is not None and labels not in LABELS:
         raise UserError(f'--labels "{labels}" is not known.{closest(labels, LABELS)}')
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
@@ -258,15 +258,11 @@ def _show(
     stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
     for page in pages:
         stdout.print(f"also {page}")
+    arrays = [
+        Path(outcome.record["files"]["scores"]) for outcome in outcomes if "scores" in outcome.record.get("files", {})
+    ]
+    if arrays:
+        megabytes = sum(file.stat().st_size for file in arrays) / 1e6
+        stdout.print(f"also the scores of all classes, {megabytes:,.1f} MB")
     if json_file is not None:
         write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})
-
-
-def _writers(formats: str | None) -> list[type[mask_formats.MaskWriter]]:
-    """Look up the formats that `--format` names."""
-    known = mask_formats.MASK_FORMATS
-    names = [name.strip() for name in formats.split(",")] if formats is not None else []
-    for name in names:
-        if name not in known:
-            raise UserError(f'--format "{name}" is not known.{closest(name, known)}')
-    return [known[name] for name in dict.fromkeys(names)]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,22 +84,47 @@ def segmented_images(
         UserError: The output cannot be written.
     """
     flat = sources.flat_stems([stem for _, stem in images])
-    with progress_bar("predict") as progress:
-        for done, (source, stem) in enumerate(images):
-            progress(done, len(images), source.path.name)
+    waiting: deque[tuple[sources.Source, Future[Prediction] | UserError]] = deque()
+    # The next image is read and the last one written while the network works.
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, progress_bar("predict") as progress:
+        reads = ((source, stem, reader.submit(_pixels, source)) for source, stem in images)
+        ahead = deque(islice(reads, 1))
+        for number in range(len(images)):
+            ahead.extend(islice(reads, 1))
+            source, stem, read = ahead.popleft()
+            progress(number, len(images), source.path.name)
             try:
-                image = inputs.rgb_pixels(source.path, readable(source.name))
+                image = read.result()
                 segmentation = replace(job.segment(image), source=source.name)
             except UserError as error:
-                yield source, error
-                continue
-            explanation = job.explainer.draw(image, segmentation) if job.explainer is not None else None
-            files = segmentation.save(
-                job.output, stem, grey=job.labels == "grey", scores=job.scores, explanation=explanation
-            )
-            for writer in job.masks:
-                writer.add(source.path, flat[stem], segmentation)
-            yield source, Prediction(segmentation, files)
+                waiting.append((source, error))
+            else:
+                explanation = job.explainer.draw(image, segmentation) if job.explainer is not None else None
+                written = writer.submit(_write, job, source.path, segmentation, stem, flat[stem], explanation)
+                waiting.append((source, written))
+            while len(waiting) > (1 if ahead else 0):
+                done, result = waiting.popleft()
+                yield done, result if isinstance(result, UserError) else result.result()
+
+
+def _pixels(source: sources.Source) -> NDArray[np.uint8]:
+    return inputs.rgb_pixels(source.path, readable(source.name))
+
+
+def _write(
+    job: PredictionJob,
+    path: Path,
+    segmentation: segmentations.Segmentation,
+    stem: str,
+    flat_stem: str,
+    explanation: bytes | None,
+) -> Prediction:
+    """Write the files of an image, and give its masks to the writers of other formats."""
+    grey = job.labels == "grey"
+    files = segmentation.save(job.output, stem, grey=grey, scores=job.scores, explanation=explanation)
+    for writer in job.masks:
+        writer.add(path, flat_stem, segmentation)
+    return Prediction(segmentation, files)
 
 
 def image_outcome(source: sources.Source, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:

@@ -34,9 +34,7 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     folder = usable_path(folder_or_hub_id, "The checkpoint")
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         if revision is not None:
-            raise UserError(
-                f'Revisions ("{revision}") are of models on the Hub, but "{name}" is a folder: leave it out.'
-            )
+            raise UserError(f'Revisions ("{revision}") are of models on the Hub, but "{name}" is a folder: leave it.')
         return folder
     try:
         with hub_or_cache():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -113,7 +113,8 @@ _REASONS: dict[type[Exception], str] = {
     ),
     RevisionNotFoundError: 'The {kind} "{repo}" on the Hub has no revision "{revision}".',
     OfflineModeIsEnabled: (
-        "The Hub cannot be asked for {address} while HF_HUB_OFFLINE is set: unset it, or give a folder."
+        "{address} is not in the cache, and the Hub cannot be asked while HF_HUB_OFFLINE is set: unset it, or give a "
+        "folder."
     ),
     LocalEntryNotFoundError: (
         "{address} is not in the cache and the Hub cannot be reached: connect to the network, or give a folder."
@@ -125,8 +126,10 @@ def hub_error(error: Exception, address: HubAddress, *, kind: Literal["dataset",
     """Explain in one sentence why the Hub refuses a dataset or a model, and the way out."""
     repo, revision = address.repo, address.revision
     named, page = (str(address), f"datasets/{repo}") if kind == "dataset" else (f'"{repo}"', repo)
+    # A file that is not in the cache is the same error with and without a network.
+    offline = isinstance(error, LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE
     for refusal, text in _REASONS.items():
-        if isinstance(error, refusal):
+        if isinstance(error, refusal) or (offline and refusal is OfflineModeIsEnabled):
             return UserError(text.format(address=named, page=page, kind=kind, repo=repo, revision=revision))
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(

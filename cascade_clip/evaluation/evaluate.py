@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice, tee
 from pathlib import Path
@@ -29,10 +29,13 @@ from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import ConfusedPair, ImageResult, image_result, most_confused
 from cascade_clip.evaluation.scores import Scores, scores_from_confusion
 from cascade_clip.inference.predictor import Predictor
+from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.progress import Progress
 from cascade_clip.segmenter import CascadeCLIP
 
+_Sample = tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]
+"""Id, index, image (H, W, 3) and label (H, W)."""
 PAIRS_RECORDED = 20
 """Most pairs of confused classes that a result names."""
 
@@ -103,6 +106,7 @@ def evaluate(
     text_embeddings: Tensor | None = None,
     limit: int = 0,
     progress: Progress | None = None,
+    observe: Callable[[Segmentation], None] | None = None,
 ) -> EvaluationResult:
     """Measure seen and unseen mIoU, hIoU and pixel accuracy of a model.
 
@@ -122,6 +126,7 @@ def evaluate(
         text_embeddings: (K, C) unit vectors of the split's classes, for a model without a text tower.
         limit: Evaluate only this many images, spread evenly over the set; 0: all of them.
         progress: Called after every image with how many of this process's are done, how many it has, and the image.
+        observe: Called with the segmentation of each of this process's images, whose `source` is the image's id.
 
     Raises:
         UserError: No split or dataset, classes that cannot be embedded, a part without images, an image or label that
@@ -151,7 +156,7 @@ def evaluate(
         raise UserError(f'The dataset has no images in its part "{part}", so there is nothing to evaluate.')
     predictor = model.predictor(inference)
     rank, world = _place_among_processes()
-    confusion, images = _measure(predictor, vocabulary, dataset, part, indices[rank::world], progress)
+    confusion, images = _measure(predictor, vocabulary, dataset, part, indices[rank::world], progress, observe)
     if world > 1:
         confusion, images = _gathered(confusion, images, world)
     return EvaluationResult(
@@ -223,12 +228,16 @@ def _measure(
     part: Part,
     indices: Sequence[int],
     progress: Progress | None,
+    observe: Callable[[Segmentation], None] | None,
 ) -> tuple[Tensor, list[ImageResult]]:
     """Confusion matrix (K, K) int64 on the device, and the result of each image."""
     confusion = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.int64, device=predictor.device)
     results: list[ImageResult] = []
     samples, again = tee(_read_ahead(dataset, part, indices, predictor.images_together))
-    maps = predictor.label_maps((image for _, _, image, _ in again), vocabulary)
+    if observe is None:
+        maps = predictor.label_maps((image for _, _, image, _ in again), vocabulary)
+    else:
+        maps = _observed(predictor, vocabulary, again, observe)
     for done, ((name, index, _, label), predicted) in enumerate(zip(samples, maps, strict=True), start=1):
         try:
             counts = confusion_matrix(predicted, torch.from_numpy(label).to(predictor.device), len(vocabulary))
@@ -239,6 +248,16 @@ def _measure(
         if progress is not None:
             progress(done, len(indices), name)
     return confusion, results
+
+
+def _observed(
+    predictor: Predictor, vocabulary: Vocabulary, samples: Iterator[_Sample], observe: Callable[[Segmentation], None]
+) -> Iterator[Tensor]:
+    """The labels of `Predictor.label_maps`, image by image with their scores, which are shown to an observer."""
+    for name, _, image, _ in samples:
+        found = predictor.segment_image(image, vocabulary)
+        observe(replace(found, source=name))
+        yield torch.from_numpy(found.labels.astype(np.int32)).to(predictor.device)
 
 
 def _place_among_processes() -> tuple[int, int]:
@@ -256,12 +275,10 @@ def _gathered(confusion: Tensor, images: list[ImageResult], world: int) -> tuple
     return confusion, sorted((image for share in shares for image in share), key=lambda image: image.index)
 
 
-def _read_ahead(
-    dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int
-) -> Iterator[tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Id, index, image and label of each image; the next `ahead` are read while the network works."""
+def _read_ahead(dataset: PreparedDataset, part: Part, indices: Sequence[int], ahead: int) -> Iterator[_Sample]:
+    """The samples in order; the next `ahead` are read while the network works."""
 
-    def read(index: int) -> tuple[str, int, NDArray[np.uint8], NDArray[np.uint8]]:
+    def read(index: int) -> _Sample:
         record = dataset.read(part, index)
         label = decode_label(record.label_bytes, f'The label of image "{record.id}"')
         return record.id, index, open_image(record.image_bytes, f'Image "{record.id}" of the dataset'), label

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.drawing.palette import Colour, hex_colour
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, closest
 from cascade_clip.files import write_files
 from cascade_clip.inference.segmentation import Segmentation
 
@@ -26,13 +26,18 @@ Polygon = NDArray[np.int32]
 
 
 class MaskWriter(Protocol):
-    """Collects the masks of many images under one list of classes."""
+    """Collects the masks of many images under one list of classes.
+
+    `library` is the module of the extra `formats` that the format needs; None: none.
+    """
+
+    library: ClassVar[str | None]
 
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """`folder` is that of all predictions; K `classes` and their `colours`.
 
         Raises:
-            UserError: A library that the format needs is missing, or the folder holds masks of other classes.
+            UserError: The folder holds masks of other classes, or a file that is not ours.
         """
 
     def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
@@ -45,13 +50,18 @@ class MaskWriter(Protocol):
 class CocoWriter:
     """`coco.json`: one annotation for each class of each image, its mask as a compressed run-length code.
 
-    Categories are numbered from 1, since many readers take 0 for the background.
+    Categories are numbered from 1, since many readers take 0 for the background. Each annotation has a score, so that
+    `COCO.loadRes` takes them as results.
     """
+
+    library: ClassVar[str | None] = "pycocotools"
+    _BEGINNING = b'{"info": {"description": "Predicted by cascade-clip"}'
 
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
-        _require("pycocotools", "coco")
         self._file = folder / "coco.json"
+        if self._file.exists() and not self._file.read_bytes().startswith(self._BEGINNING):
+            raise UserError(f'"{self._file}" was not written by cascade-clip and is kept: choose another --output.')
         self._categories = [{"id": index + 1, "name": name, "supercategory": ""} for index, name in enumerate(classes)]
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -80,8 +90,9 @@ class CocoWriter:
 
     def finish(self) -> Path:
         """See `MaskWriter`."""
-        record = {"images": self._images, "annotations": self._annotations, "categories": self._categories}
-        return _write_json(self._file, record)
+        about = json.loads(self._BEGINNING + b"}")
+        about |= {"images": self._images, "annotations": self._annotations, "categories": self._categories}
+        return _write_json(self._file, about)
 
 
 class YoloWriter:
@@ -91,9 +102,10 @@ class YoloWriter:
     Pixels of no class are in no polygon.
     """
 
+    library: ClassVar[str | None] = "cv2"
+
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
-        _require("cv2", "yolo")
         self._folder = folder / "yolo"
         names = "".join(f"  {index}: {json.dumps(name, ensure_ascii=False)}\n" for index, name in enumerate(classes))
         # A path would be that of this machine: ultralytics takes the folder of the file where there is none.
@@ -122,6 +134,8 @@ class YoloWriter:
 
 class CvatWriter:
     """`cvat/`: CVAT's "Segmentation mask 1.1", colour pictures in the layout of PASCAL VOC; zip it to upload it."""
+
+    library: ClassVar[str | None] = None
 
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
@@ -159,9 +173,10 @@ class LabelStudioWriter:
     Images are named as Label Studio's local storage does with `LOCAL_FILES_DOCUMENT_ROOT=/`.
     """
 
+    library: ClassVar[str | None] = "label_studio_converter"
+
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
-        _require("label_studio_converter", "labelstudio")
         self._folder = folder
         self._tasks: list[dict[str, Any]] = []
         labels = "".join(
@@ -215,6 +230,22 @@ MASK_FORMATS: Mapping[str, type[MaskWriter]] = {
 }
 
 
+def mask_writers(formats: str | None, known: Collection[str] = MASK_FORMATS) -> list[type[MaskWriter]]:
+    """Look up the comma-separated names of formats, each once; None: none.
+
+    Raises:
+        UserError: A name that is not among those known, or a format whose library is not installed.
+    """
+    names = [name.strip() for name in formats.split(",")] if formats is not None else []
+    for name in names:
+        if name not in known:
+            raise UserError(f'--format "{name}" is not known.{closest(name, known)}')
+        library = MASK_FORMATS[name].library
+        if library is not None and find_spec(library) is None:
+            raise UserError(f'--format {name} needs the extra `formats`: pip install "cascade-clip[formats]".')
+    return [MASK_FORMATS[name] for name in dict.fromkeys(names)]
+
+
 def polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
     """Outline the connected regions of a mask (H, W), each as one polygon of at least three points.
 
@@ -259,11 +290,6 @@ def unique_colours(colours: Sequence[Colour]) -> list[Colour]:
         shades: Iterator[Colour] = ((red, green, (blue + step) % 256) for step in range(256))
         taken.append(next(shade for shade in shades if shade not in taken))
     return taken[1:]
-
-
-def _require(module: str, name: str) -> None:
-    if find_spec(module) is None:
-        raise UserError(f'--format {name} needs the extra `formats`: pip install "cascade-clip[formats]".')
 
 
 def _check_same(file: Path, content: str) -> None:

@@ -222,3 +222,37 @@ def test_compiling_is_told_and_kept_apart(
     assert colour_model.compiled == [(3, 3)]
     assert json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))["compile_seconds"] == 1.5
     assert "Compiled in 2 s." in result.stderr
+
+
+def test_predicted_masks_are_results_for_pycocotools(rgb_data: Path, checkpoint: Path, colour_model, run_command):
+    coco = pytest.importorskip("pycocotools.coco", reason="reads the masks back")
+    plain = run_command(evaluate, checkpoint, "--data", rgb_data, "--json", "-")
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, "--format", "coco", "--json", "-")
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["scores"] == json.loads(plain.stdout)["scores"]
+    found = coco.COCO(checkpoint.parent / "coco.json")
+    results = found.loadRes(found.dataset["annotations"])
+    predictor, vocabulary = colour_model.predictor(), colour_model.vocabulary(split=colour_model.split)
+    assert [image["file_name"] for image in found.dataset["images"]] == [f"image-{seed}" for seed in range(6)]
+    for image in found.dataset["images"]:
+        pixels = np.asarray(Image.open(io.BytesIO(draw(ImageSource("", int(image["file_name"][-1])))[0])))
+        expected = predictor.segment_image(pixels, vocabulary)
+        for annotation in results.loadAnns(results.getAnnIds(imgIds=image["id"])):
+            mask = expected.labels == annotation["category_id"] - 1
+            assert np.array_equal(results.annToMask(annotation) > 0, mask)
+            assert annotation["score"] == pytest.approx(expected.scores[mask].mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "yolo"], '--format "yolo" is not known. Known: coco'),
+        (["--format", "coco", "--nproc", 2], "--format coco needs one process"),
+    ],
+)
+def test_formats_that_eval_does_not_write(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command, arguments: list[object], message: str
+):
+    result = run_command(evaluate, checkpoint, "--data", rgb_data, *arguments)
+    assert message in str(result.exception)
+    assert colour_model.loads == []

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cascade_clip.errors import UserError
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.report.mask_formats import MASK_FORMATS, polygons, unique_colours
+from cascade_clip.report.mask_formats import MASK_FORMATS, mask_writers, polygons, unique_colours
 
 CLASSES = ("road", "tree: old", 'a "wide" sky')
 COLOURS = ((10, 20, 30), (10, 20, 30), (0, 0, 0))
@@ -135,12 +135,20 @@ def test_masks_of_other_classes_are_not_mixed(tmp_path: Path, images: dict[Path,
         MASK_FORMATS[name](tmp_path, CLASSES[::-1], COLOURS)
 
 
-def test_a_missing_library_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cascade_clip.report.mask_formats.find_spec", lambda name: None)
     for name in ("coco", "yolo", "labelstudio"):
         with pytest.raises(UserError, match=rf'--format {name} needs the extra `formats`: pip install "cascade-clip'):
-            MASK_FORMATS[name](tmp_path, CLASSES, COLOURS)
+            mask_writers(f"cvat,{name}")
 
 
 def test_colours_are_distinct() -> None:
     assert unique_colours(COLOURS) == [(10, 20, 30), (10, 20, 31), (0, 0, 1)]
+
+
+def test_a_coco_file_of_the_users_is_kept(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+    written("coco", tmp_path, images)
+    written("coco", tmp_path, images)
+    (tmp_path / "coco.json").write_text('{"images": []}')
+    with pytest.raises(UserError, match=r'coco\.json" was not written by cascade-clip and is kept'):
+        written("coco", tmp_path, images)
