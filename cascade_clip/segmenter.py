@@ -21,6 +21,7 @@ from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
+from cascade_clip.inference.drawn_scenes import scene_check
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import Predictor
@@ -85,6 +86,8 @@ class CascadeCLIP:
         self.recipe = recipe
         self.split = split
         self.licence = licence
+        self.look = scene_check(recipe.clip.architecture, split)
+        """Warns of images that the model cannot know; None: it may know any."""
         self._text_cache = TextCache()
 
     @classmethod
@@ -277,7 +280,8 @@ class CascadeCLIP:
             UserError: Refinement of a trained model.
         """
         chosen = with_refinement(inference or self.recipe.inference, refine)
-        return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype)
+        look = self.look
+        return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype, look=look)
 
     def segment(
         self,
