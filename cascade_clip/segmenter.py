@@ -21,7 +21,7 @@ from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.data.training_free import query_words
 from cascade_clip.errors import UserError
-from cascade_clip.inference.drawn_scenes import scene_check
+from cascade_clip.inference.drawn_scenes import DrawnScenesOnly, scene_check
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels
 from cascade_clip.inference.onnx_runtime import OnnxNetwork
 from cascade_clip.inference.predictor import Predictor
@@ -62,6 +62,9 @@ class CascadeCLIP:
         (('water', 'wood'), (64, 96))
     """
 
+    look: DrawnScenesOnly | None = None
+    """Warns of images that the model cannot know; None: it may know any."""
+
     def __init__(
         self,
         network: CascadeNetwork | DenseNetwork | OnnxNetwork,
@@ -87,7 +90,6 @@ class CascadeCLIP:
         self.split = split
         self.licence = licence
         self.look = scene_check(recipe.clip.architecture, split)
-        """Warns of images that the model cannot know; None: it may know any."""
         self._text_cache = TextCache()
 
     @classmethod

@@ -38,7 +38,6 @@ class ColourModel(CascadeCLIP):
 
     def __init__(self) -> None:
         self.network = ColourNetwork()
-        self.look = None
         self.recipe = SimpleNamespace(
             name="colours",
             paper=PaperFigure(table="table2_sota", row="Cascade-CLIP"),
