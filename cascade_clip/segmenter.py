@@ -23,6 +23,7 @@ from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.drawing.palette import Colour
 from cascade_clip.errors import UserError
 from cascade_clip.faster_linear import use_faster_linears
+from cascade_clip.inference.drawn_scenes import DrawnScenesOnly, scene_check
 from cascade_clip.inference.exported_network import ExportedNetwork
 from cascade_clip.inference.inputs import ImageInput, rgb_pixels, source_of
 from cascade_clip.inference.predictor import Predictor
@@ -63,6 +64,9 @@ class CascadeCLIP:
         (('water', 'wood'), (64, 96))
     """
 
+    look: DrawnScenesOnly | None = None
+    """Warns of images that the model cannot know; None: it may know any."""
+
     def __init__(
         self,
         network: CascadeNetwork | DenseNetwork | ExportedNetwork,
@@ -89,6 +93,7 @@ class CascadeCLIP:
         self.recipe = with_stages(recipe, network.encoder.blocks) if isinstance(network, CascadeNetwork) else recipe
         self.split = split
         self.licence = licence
+        self.look = scene_check(recipe.clip.architecture, split)
         self._text_cache = TextCache()
 
     @classmethod
@@ -308,7 +313,8 @@ class CascadeCLIP:
             UserError: Refinement of a trained model.
         """
         chosen = with_refinement(inference or self.recipe.inference, refine)
-        return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype)
+        look = self.look
+        return Predictor(self.network, self.recipe.data, chosen, device=self.device, dtype=self.dtype, look=look)
 
     def segment(
         self,

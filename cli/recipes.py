@@ -73,6 +73,8 @@ def _recipe_table(recipes: Sequence[tuple[str, schema.Recipe]]) -> Table:
         table.add_row(Text(split, style="bold"))
         for name, recipe in of_split:
             table.add_row(name, _published(recipe), f"{recipe.train.iterations:,}")
+    # A narrower terminal breaks the lines, and never shortens a name or a figure.
+    table.width = stdout.measure(table, options=stdout.options.update_width(200)).maximum
     return table
 
 

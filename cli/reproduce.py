@@ -317,7 +317,9 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     """Every run of a table: how many steps it takes and how far it is."""
     waiting = {run.run.folder: run.run for row in result.rows for run in row.runs if run.figures is None}
     steps = sum(run.steps - run.resumes_at for run in waiting.values())
-    table = _table(result, f"{len(waiting)} runs to do, {steps:,} training steps, in {result.plan.folder}")
+    table = _table(
+        result, f"{len(waiting)} runs to do, {steps:,} training steps, in {result.plan.folder}.{result.compared}"
+    )
     table.add_column("")
     table.add_column("mode", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)

@@ -90,6 +90,7 @@ def similarity(
     names = list(dict.fromkeys(model or [BUNDLED]))
     with stderr.doing("comparing patches"):
         segmenters = {name: segmenter.CascadeCLIP.from_pretrained(name, device=device) for name in names}
+        any(model.look is not None and model.look(pixels) for model in segmenters.values())
         if class_name is not None:
             place = _class_point(class_name, labels, pixels, segmenters[names[0]], choice)
         compared = _compare(segmenters, pixels, place.point)

@@ -9,7 +9,7 @@ from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
-from cascade_clip.data.catalogue import benchmark_names
+from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
@@ -59,7 +59,8 @@ def locate_dataset(
 
 def _source(name: str) -> str:
     """What `prepare-data` takes to make a dataset of this name."""
-    return name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
+    built_in = {get_split(split).dataset for split in split_names()}
+    return name if name in built_in else "folder --source FOLDER"
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:

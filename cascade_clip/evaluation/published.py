@@ -24,8 +24,8 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     """Figures of one row of the paper for one split; None: the paper has none.
 
     Args:
-        table: Key of the table, for example "table2_sota"; "table10_hosts/fully_supervised" names one of its sections,
-            which is needed where several hold a row of the same name (else the first is taken).
+        table: Key of the table, for example "table2_sota" or "table2"; "table10_hosts/fully_supervised" names one of
+            its sections, which is needed where several hold a row of the same name (else the first is taken).
         row: Name of the row, for example "Cascade-CLIP".
         split: Name of the split, for example "coco-seen".
 
@@ -35,10 +35,8 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     Raises:
         UserError: No such table, section or row.
     """
-    name, _, section = table.partition("/")
-    tables = published_results()
-    if name not in tables:
-        raise UserError(f'The paper has no table "{name}".{closest(name, tables)}')
+    given, _, section = table.partition("/")
+    tables, name = published_results(), table_key(given)
     sections = {key: rows for key, rows in tables[name].items() if key not in {"datasets", "note"}}
     if section and section not in sections:
         raise UserError(f'Table "{name}" of the paper has no section "{section}".{closest(section, sections)}')
@@ -53,6 +51,42 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
     if built_in is None or facts is None or facts.paper not in tables[name].get("datasets", []):
         return None
     return _figures(found, built_in.dataset)
+
+
+def table_key(name: str) -> str:
+    """The key of a table in `published.json`, given as it is or by its number alone: "table8".
+
+    Raises:
+        UserError: The paper has no such table.
+    """
+    tables = published_results()
+    for key in tables:
+        if name.lower() in (key, key.partition("_")[0]):
+            return key
+    raise UserError(f'The paper has no table "{name}".{closest(name, tables)}')
+
+
+def what_is_compared(table: str, split: str, *, found: bool) -> str:
+    """Say whether figures of a table of the paper stand beside those of a split, and of which splits they are.
+
+    Args:
+        table: The table, as for `table_key`.
+        split: Name of the split that was scored.
+        found: Whether the table has figures for it.
+    """
+    key = table_key(table)
+    shown = key.partition("_")[0].replace("table", "Table ")
+    if found:
+        return f"Beside: the paper's {shown}, {split}."
+    datasets = published_results()[key].get("datasets", [])
+    of = [
+        name
+        for name in split_names()
+        if (other := get_split(name)).unseen
+        and (facts := find_benchmark(other.dataset)) is not None
+        and facts.paper in datasets
+    ]
+    return f"The paper's {shown} has figures of {' and '.join(of)} only: none stands beside."
 
 
 def _figures(entry: dict[str, Any], dataset: str) -> dict[str, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -86,6 +86,7 @@ class Predictor:
         *,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        look: Callable[[NDArray[np.uint8]], object] | None = None,
     ) -> None:
         """See `CascadeCLIP.predictor`.
 
@@ -95,12 +96,14 @@ class Predictor:
             inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
             device: Where the network runs.
             dtype: Precision of the network's products; scores are always float32.
+            look: Called with every image before it is segmented, to warn of some; None: nothing is called.
         """
         self.network = network
         self.data = data
         self.inference = inference
         self.device = device
         self.dtype = dtype
+        self.look = look
         self._image: _Prepared | None = None
 
     def set_image(self, image: NDArray[np.uint8]) -> None:
@@ -201,6 +204,8 @@ class Predictor:
 
     def _prepare(self, image: NDArray[np.uint8], classes: int = 1) -> _Prepared:
         self._check_logits_fit((image.shape[0], image.shape[1]), classes)
+        if self.look is not None:
+            self.look(image)
         pixels = torch.from_numpy(prepare_image(image, self.data, self.inference.training_free)).to(self.device)
         return _Prepared(image, pixels)
 

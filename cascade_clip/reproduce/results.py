@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cascade_clip.evaluation.published import what_is_compared
 from cascade_clip.reproduce.plan import PlannedRow, TablePlan
 from cascade_clip.reproduce.runner import Failure
 from cascade_clip.reproduce.runs import FIGURES, Figures, Run
@@ -79,7 +80,16 @@ class TableResult:
         over = f"mean ± sample standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
         steps = sorted({run.run.steps for row in self.rows for run in row.runs if run.run.steps})
         trained = f"; {' or '.join(f'{count:,}' for count in steps)} training steps" if steps else ""
-        return f"Percent; {over}{trained}."
+        return f"Percent; {over}{trained}.{self.compared}"
+
+    @property
+    def compared(self) -> str:
+        """Which figures of the paper stand beside, or why none does; empty for a table that names none."""
+        table, rows = self.plan.table, self.rows
+        if not table.paper or not any(row.plan.row.paper for row in rows):
+            return ""
+        found = any(row.plan.figures for row in rows)
+        return f" {what_is_compared(table.paper, self.plan.split, found=found)}"
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """The table as text: headings, and a list of cells for each row.

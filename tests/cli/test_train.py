@@ -105,7 +105,7 @@ def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert model.split.name == "voc-seen"
 
 
-def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     _run("recipes")
     printed = capsys.readouterr().out
     assert "coco/cascade-zegclip" in printed
@@ -116,6 +116,11 @@ def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load_recipe(str(tmp_path / "extending.toml")) == load_recipe("voc/zegclip")
     assert "coco-seen, scored on voc" in printed
     assert "table10" in printed
+    monkeypatch.setenv("COLUMNS", "40")
+    _run("recipes")
+    narrow = capsys.readouterr().out
+    assert "…" not in narrow
+    assert "  context/cascade-zegclip-self-training   56.4 / 55.0 / 55.7   20,000" in narrow
     with pytest.raises(SystemExit) as left:
         main(["recipes", "voc/zegclip", "--copy-to", str(tmp_path / "own.toml")])
     assert left.value.code == 2

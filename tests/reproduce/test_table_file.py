@@ -10,7 +10,7 @@ import pytest
 from cascade_clip.config.recipes import load_recipe, recipe_names
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.published import published_results
+from cascade_clip.evaluation.published import paper_figures, published_results
 from cascade_clip.reproduce.plan import PlannedRow, table_rows
 from cascade_clip.reproduce.table_file import read_table, table_names
 
@@ -213,3 +213,18 @@ def test_unknown_tables_and_splits() -> None:
         read_table("tabel5")
     with pytest.raises(UserError, match='no split "coco-sen"'):
         table_rows(read_table("table5"), "coco-sen")
+
+
+@pytest.mark.parametrize("paper", ["table8", "Table8", "table8_aggregation"])
+def test_a_table_of_the_paper_is_named_by_its_number_too(tmp_path: Path, paper: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'title = "x"\npaper = "{paper}"\nrows = [{{ paper = "Sum" }}]')
+    (row,) = table_rows(read_table(str(file)), "coco-seen")
+    assert row.figures == paper_figures("table8_aggregation", "Sum", "coco-seen")
+
+
+def test_a_number_that_the_paper_has_not_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('title = "x"\npaper = "table11"\nrows = [{ paper = "Sum" }]')
+    with pytest.raises(UserError, match=r'The paper has no table "table11"'):
+        read_table(str(file))
