@@ -147,17 +147,10 @@ class ForeignRows:
         return self._counts[split]
 
     def row(self, split: str, index: int) -> Row:
-        """Read one row.
+        """Read row 0 .. count(split) - 1; in a stream, a lower one than the last starts it again.
 
-        Args:
-            split: Name of the split.
-            index: 0 .. count(split) - 1. In a stream, a lower one than the last starts it again.
-
-        Returns:
-            Values by column; images are dictionaries of `bytes` and `path`.
-
-        Raises:
-            SourceLostError: The row cannot be read, or the stream is shorter or longer than the dataset declares.
+        Gives values by column; images are dictionaries of `bytes` and `path`. Raises SourceLostError where the row
+        cannot be read, or the stream is shorter or longer than the dataset declares.
         """
         rows = self._split(split)
         with _reading(self.source):

@@ -66,14 +66,7 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
 
 
 def check_counts(where: str, found: Mapping[Part, int], published: Mapping[str, int], note: str = "") -> None:
-    """Raise UserError where numbers of images differ from the published ones.
-
-    Args:
-        where: Where these images were found, for the message.
-        found: Images of each part.
-        published: What a complete copy has.
-        note: A sentence for the message, with a blank before.
-    """
+    """Raise UserError where numbers of images (`where`) differ from the published ones; a note begins with a blank."""
     if any(count != published[part] for part, count in found.items()):
         raise UserError(
             f"{where} gives {found['train']:,} training and {found['val']:,} validation images; published are "

@@ -72,13 +72,9 @@ class SpectralPrompt(nn.Module):
 def resize_filter(weight: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Bring a filter to another grid so that patches a given distance apart act on each other as before.
 
-    The weight is the spectrum of a circular convolution. Its kernel keeps its centre: far offsets are cut on a smaller
-    grid and zero on a larger one. (The released code knows one grid only.)
-
-    Args:
-        weight: (h, w // 2 + 1, W) complex, half spectrum over the grid; returned as it is where the grids are the same.
-        source: (h, w) of the weight.
-        target: (h', w') of the result, (h', w' // 2 + 1, W).
+    The weight (h, w // 2 + 1, W) complex is the half spectrum of a circular convolution on the grid (h, w), returned as
+    it is where the grids are the same. Its kernel keeps its centre: far offsets are cut on a smaller grid and zero on a
+    larger one. (The released code knows one grid only.)
     """
     if source == target:
         return weight
