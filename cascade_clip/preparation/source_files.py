@@ -32,10 +32,9 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
-    """Read the RGB colour of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
+    """Read the RGB of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
 
-    Raises:
-        UserError: The file cannot be read, or an entry is no colour or is listed twice (all of them at once).
+    Raises UserError where it cannot be read, or entries are no colours or listed twice (all of them at once).
     """
     text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []

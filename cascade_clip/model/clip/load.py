@@ -157,8 +157,7 @@ def model_config_of(architecture: str) -> dict[str, Any]:
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
     """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names.
 
-    Raises:
-        UserError: The latter cannot be loaded.
+    Raises UserError where the latter cannot be loaded.
     """
     text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
     context = int(text.get("context_length", 77))

@@ -55,12 +55,10 @@ class SpectralPrompt(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, width, 2))
 
     def forward(self, patches: Tensor, class_token: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Addition (B, N, W) to the patches at the input of a block; computed in float32, as the transform needs it.
+        """Addition (B, N, W) to the patches (B, N, W) at the input of a block, from them and the class token (B, 1, W).
 
-        Args:
-            patches: (B, N, W) patch tokens, N = h·w, row by row.
-            class_token: (B, 1, W).
-            grid: (h, w), any; on another grid than the weight's its kernel is cut or padded, see `resize_filter`.
+        It is computed in float32, as the transform needs it. On another grid (h, w) than the weight's its kernel is cut
+        or padded, see `resize_filter`.
         """
         product = (patches * class_token).float().unflatten(1, grid)
         weight = resize_filter(torch.view_as_complex(self.weight.float()), self.grid, grid)
