@@ -50,16 +50,12 @@ def locate_dataset(
     if data and holds_rows(home):
         return dataset_folder(home, stream=stream, class_names=class_names)
     looked = " and ".join(map(str, places))
+    source = name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '
-        f"{elsewhere} it with `cascade-clip prepare-data {_source(name)} --output {places[-1]}`."
+        f"{elsewhere} it with `cascade-clip prepare-data {source} --output {places[-1]}`."
     )
-
-
-def _source(name: str) -> str:
-    """What `prepare-data` takes to make a dataset of this name."""
-    return name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
