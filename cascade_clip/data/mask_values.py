@@ -58,10 +58,19 @@ def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
 
 
 def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, explanation: str) -> NDArray[np.uint8]:
-    """Turn stored values (H, W) uint8 into labels (H, W) uint8: class index, 255 = ignored.
+    """Turn stored values into labels.
 
-    The table (256,) int16 has the label of each stored value, -1 for values that masks of this kind do not hold. A mask
-    that holds such a one is a UserError that names it (`where`) and says which are allowed (`explanation`).
+    Args:
+        mask: (H, W) uint8 as stored.
+        table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
+        where: What messages call the mask.
+        explanation: Which values are allowed, for the message.
+
+    Returns:
+        (H, W) uint8: class index, 255 = ignored.
+
+    Raises:
+        UserError: The mask holds a value that has no label.
     """
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
