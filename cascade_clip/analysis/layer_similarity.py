@@ -116,13 +116,7 @@ class SimilaritySettings:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """One process among several.
-
-    Attributes:
-        rank: Its number, 0 .. world - 1.
-        world: Number of processes.
-        gather: Called in every process with a value; returns the values of all, by rank.
-    """
+    """One process, number `rank` of `world`; `gather` is called in each with a value and gives those of all by rank."""
 
     rank: int = 0
     world: int = 1

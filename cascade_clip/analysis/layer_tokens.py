@@ -67,8 +67,7 @@ def central_square(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def drawn_patches(seed: int, number: int, *, grid: int, patches: int) -> NDArray[np.int64]:
-    """Draw some of the grid² patches of an image by its number, alike for every model and batching: (patches,)
-    ascending, numbered row by row."""
+    """Draw some of an image's grid² patches by its number, alike for every model and batching: (patches,) rising."""
     drawn = np.random.default_rng([seed, number]).choice(grid**2, patches, replace=False)
     return np.sort(drawn).astype(np.int64)
 

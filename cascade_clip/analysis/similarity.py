@@ -94,15 +94,9 @@ def patches_of_mask(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[n
 
 
 def centre_of_mask(mask: NDArray[np.bool_]) -> Point:
-    """A point well inside a mask: the centre of the largest square that fits into it.
+    """A pixel (x, y) well inside a mask (H, W), not empty: the centre of the largest square that fits into it.
 
     The mean of the mask's pixels would lie outside of a ring; of several largest squares the one nearest to it counts.
-
-    Args:
-        mask: (H, W), not empty.
-
-    Returns:
-        A pixel (x, y) of the mask.
     """
     sums = np.pad(mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1), ((1, 0), (1, 0)))
     fits, too_large = 1, min(mask.shape) + 1

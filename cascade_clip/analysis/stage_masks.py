@@ -46,19 +46,10 @@ def decoder_names(network: CascadeNetwork) -> tuple[str, ...]:
 
 
 def stage_masks(predictor: Predictor, text: Tensor) -> StageMasks:
-    """Look at the predictor's image through every stage, in the same windows as a segmentation.
+    """Look at the predictor's image, which was set, through every stage, in the same windows as a segmentation.
 
-    Classes do not interact, so that only those to be shown are computed.
-
-    Args:
-        predictor: Of a network with stages; its `set_image` was called.
-        text: (K, C) text embeddings of the classes to look at, unit vectors.
-
-    Returns:
-        Masks at the size (H, W) at which the image is segmented, its short side at `data.short_side`.
-
-    Raises:
-        UserError: The network has no stages, or no image was set.
+    Takes text embeddings (K, C) of the classes to look at, unit vectors: classes do not interact. Gives masks at the
+    size (H, W) at which the image is segmented. Raises UserError where the network has no stages.
     """
     by_class = predictor.stage_scores(text).transpose(0, 1).cpu().numpy()
     return StageMasks(decoder_names(predictor.cascade), by_class[:, :-1], by_class[:, -1])

@@ -104,7 +104,7 @@ def bare_tower(model: CascadeCLIP, size: tuple[int, int], batch: int) -> Callabl
 
     Returns:
         A forward pass without gradient on random images: (B, C). The tower is built in the first call, so that it takes
-        no memory in a process where it never runs; its positions are resized once.
+        no memory in a process where it never runs.
     """
 
     @cache

@@ -25,11 +25,6 @@ def peak_memory(
 ) -> dict[str, dict[str, float]]:
     """Run each subject in a fresh process, and one process that builds everything and runs none.
 
-    Args:
-        settings: What is measured.
-        subjects: Names of the workload's subjects.
-        progress: Called with a note before each process.
-
     Returns:
         Subject -> `host_mib`, the peak of its whole process in MiB; `host_above_build_mib`, how far that is above the
         process that only builds (imports and weights); on a GPU `device_mib`, the peak of PyTorch's allocator.

@@ -55,14 +55,8 @@ def plain_step(
 ) -> None:
     """One training step whose loss is written out over the upsampled masks of all classes (SPEC section 7).
 
-    Args:
-        network: The network, in training mode.
-        optimizer: Of its trainable parameters.
-        image: (B, 3, H, W) float32, normalised.
-        labels: (B, H, W) int64, 0..K-1 and 255.
-        text: (K, C) text embeddings.
-        loss: Weights of focal and dice.
-        dtype: Precision of the network's products.
+    Takes images (B, 3, H, W) float32, normalised, labels (B, H, W) int64, 0..K-1 and 255, and text embeddings (K, C);
+    the network is in training mode, and `dtype` is the precision of its products.
     """
     with products_in(dtype, image.device):
         logits = network(image, text)

@@ -25,13 +25,9 @@ def time_in_turns(
 
     `torch.utils.benchmark.Timer` would time one after the other, and run each at least three times per round.
 
-    Args:
-        calls: Name -> call. The clock waits for what it started on the device.
-        rounds: Rounds that count.
-        progress: Called with the name before each call.
-
     Returns:
-        Name -> seconds of every round, `WARM_UP_ROUNDS` more than `rounds`, in order.
+        Name -> seconds of every round in order, `WARM_UP_ROUNDS` more than the `rounds` that count. The clock waits for
+        what a call started on the device. `progress` is called with the name before each call.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(WARM_UP_ROUNDS + rounds):

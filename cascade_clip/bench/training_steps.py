@@ -44,8 +44,8 @@ class TrainingSteps:
     def __init__(self, measured: BenchModel, settings: BenchSettings, folder: Path) -> None:
         """Draw images into an empty folder, build the optimiser and load one batch.
 
-        Raises:
-            UserError: A training-free model, a crop that does not fit the patches, or a plain path that does not exist.
+        Raises UserError for a training-free model, a crop that does not fit the patches, or a plain path that does not
+        exist.
         """
         (crop, _), self.batch = settings.size, settings.batch or 1
         self.network = _trainable(measured, crop, plain=settings.plain)

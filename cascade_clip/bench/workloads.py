@@ -77,12 +77,8 @@ class Workload:
 def build_workload(settings: BenchSettings, folder: Path) -> Workload:
     """Build what is measured, and set the number of threads that the settings ask for.
 
-    Args:
-        settings: What is asked for.
-        folder: An empty folder for drawn images, which must outlive the workload.
-
-    Raises:
-        UserError: A model, size, device or precision that cannot be had.
+    The folder, which is empty, is for drawn images and must outlive the workload. Raises UserError for a model, size,
+    device or precision that cannot be had.
     """
     (height, width), batch = settings.size, settings.batch or 1
     images = f"A batch of {batch:,} images of {height:,} x {width:,} pixels"
@@ -123,11 +119,7 @@ def _eval(settings: BenchSettings, folder: Path) -> Workload:
 
 
 def _train(settings: BenchSettings, folder: Path) -> Workload:
-    """One optimiser step, from images and labels on the host to new weights.
-
-    Raises:
-        UserError: A crop that is not square; as `load_bench_model` and `TrainingSteps`.
-    """
+    """One optimiser step, from images and labels on the host to new weights; the crop is square."""
     height, width = settings.size
     if height != width:
         raise UserError(f"Training crops are square; got --size {height}x{width}.")

@@ -143,9 +143,6 @@ def split_for_dataset_folder(folder: Path) -> Split:
     """Make the fully supervised split of a prepared dataset: the classes of its `dataset.json`, none unseen.
 
     Its name is the dataset's; prompts and colours are those of the built-in class list with the same names, if any.
-
-    Raises:
-        UserError: The folder is no prepared dataset.
     """
     info = read_dataset_info(folder)
     for split in _built_in().values():

@@ -69,11 +69,7 @@ def default_colour(index: int) -> Colour:
 
 
 def class_name_problems(names: Sequence[str]) -> list[str]:
-    """Find what is wrong with class names in label order: none at all, too many, empty or repeated ones.
-
-    Returns:
-        A sentence for each problem, beginning with the key `classes`.
-    """
+    """A sentence for each problem of class names in label order: none at all, too many, empty or repeated ones."""
     problems = [] if names else ["classes: there is none; list at least one."]
     if len(names) > MAX_CLASSES:
         problems.append(
@@ -132,18 +128,10 @@ class ClassList:
 
 
 def read_class_list(path: Path, known_classes: Callable[[str], tuple[ClassEntry, ...]]) -> ClassList:
-    """Read and check a class list.
+    """Read and check a class list; a class without a prompt has its name as prompt, one without a colour a default.
 
-    Args:
-        path: The TOML file.
-        known_classes: Classes of a dataset by name, for a file that leaves its own out; empty where there is no such
-            dataset.
-
-    Returns:
-        The content; classes without a prompt have their name as prompt, those without a colour a default one.
-
-    Raises:
-        UserError: The file cannot be read or has mistakes (all of them in one message, with keys and closest names).
+    `known_classes` gives the classes of a dataset by name, for a file that leaves its own out; empty: no such dataset.
+    Raises UserError where the file cannot be read or has mistakes, all of them in one message with the closest names.
     """
     try:
         parsed = _File.model_validate(read_toml(path, "split file"))

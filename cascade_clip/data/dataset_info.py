@@ -80,12 +80,7 @@ class DatasetInfo(Section):
 
 
 def read_dataset_info(folder: Path) -> DatasetInfo:
-    """Read `dataset.json` of a prepared dataset.
-
-    Raises:
-        UserError: The folder does not exist, is no prepared dataset, was made by a newer version, or its `dataset.json`
-            is damaged.
-    """
+    """Read `dataset.json` of a prepared dataset; raises UserError where it is missing, damaged or too new."""
     path = folder / INFO_FILE
     if not path.is_file():
         found = "is no prepared dataset: it has no dataset.json" if folder.is_dir() else "is not there"

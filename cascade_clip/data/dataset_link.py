@@ -71,17 +71,9 @@ def read_link(folder: Path) -> Link | None:
 
 
 def write_link(link: Link, info: str) -> Path:
-    """Write a link into the user's cache.
+    """Write a link and its `dataset.json` into the user's cache; the folder's name depends on their content alone.
 
-    Args:
-        link: Where the records are.
-        info: Content of `dataset.json`.
-
-    Returns:
-        The link's folder; its name depends on the content alone.
-
-    Raises:
-        UserError: The cache is not writable.
+    Raises UserError where the cache is not writable.
     """
     content = link.model_dump_json(indent=1) + "\n"
     name = re.sub(r"[^\w.-]+", "-", link.place).strip("-")[-60:]

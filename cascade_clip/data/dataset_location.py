@@ -9,7 +9,6 @@ from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
-from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
@@ -50,17 +49,12 @@ def locate_dataset(
     if data and holds_rows(home):
         return dataset_folder(home, stream=stream, class_names=class_names)
     looked = " and ".join(map(str, places))
+    source = name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '
-        f"{elsewhere} it with `cascade-clip prepare-data {_source(name)} --output {places[-1]}`."
+        f"{elsewhere} it with `cascade-clip prepare-data {source} --output {places[-1]}`."
     )
-
-
-def _source(name: str) -> str:
-    """What `prepare-data` takes to make a dataset of this name."""
-    built_in = {get_split(split).dataset for split in split_names()}
-    return name if name in built_in else "folder --source FOLDER"
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:

@@ -70,14 +70,8 @@ def find_columns(
 ) -> Columns:
     """Find the columns of images and masks: those that are named, else by type and usual names.
 
-    Args:
-        features: Features by column, as `datasets` gives them.
-        source: The dataset, for messages.
-        image: Name of the image column; None: find it.
-        label: Name of the mask column; None: find it.
-
-    Raises:
-        UserError: A named column does not exist or holds no images, or several columns could be meant.
+    Takes features by column, as `datasets` gives them. Raises UserError where a named column does not exist or holds no
+    images, or several columns could be meant.
     """
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     for given, option in ((image, "--image-column"), (label, "--label-column")):
@@ -177,13 +171,7 @@ class ConvertedRow(NamedTuple):
 
 
 def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> ConvertedRow:
-    """Check the image of a row, read its mask, and compare their sizes.
-
-    Args:
-        row: Values by column, images as dictionaries of `bytes` and `path`.
-        columns: Which of them are used.
-        masks: Meaning of the mask's values.
-        where: Name of the row in messages.
+    """Check the image of a row, read its mask, and compare their sizes; messages call the row `where`.
 
     Raises:
         UserError: Image or mask is missing or broken, the mask is in colours or holds a value that is no class, or

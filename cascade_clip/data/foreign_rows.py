@@ -148,17 +148,10 @@ class ForeignRows:
         return self._counts[split]
 
     def row(self, split: str, index: int) -> Row:
-        """Read one row.
+        """Read row 0 .. count(split) - 1; in a stream, a lower one than the last starts it again.
 
-        Args:
-            split: Name of the split.
-            index: 0 .. count(split) - 1. In a stream, a lower one than the last starts it again.
-
-        Returns:
-            Values by column; images are dictionaries of `bytes` and `path`.
-
-        Raises:
-            SourceLostError: The row cannot be read, or the stream is shorter or longer than the dataset declares.
+        Gives values by column; images are dictionaries of `bytes` and `path`. Raises SourceLostError where the row
+        cannot be read, or the stream is shorter or longer than the dataset declares.
         """
         rows = self._split(split)
         with _reading(self.source):
@@ -183,7 +176,7 @@ class ForeignRows:
             self._cursors[use] = _Cursor(rows, key)
         with _reading(self.source):
             found = self._cursors[use].row(index)
-            if found is not None and (index + 1 < self.count(split) or self._cursors[use].ended()):
+            if found is not None and (index + 1 < self.count(split) or self._cursors[use].row(index + 1) is None):
                 return found
         raise SourceLostError(
             f'The split "{split}" of {self.source} does not have the {self.count(split)} rows that the dataset '
@@ -254,31 +247,22 @@ class _Cursor:
     def __init__(self, stream: Any, key: object) -> None:
         self.key = key
         self._stream = stream
-        self._rows: Iterator[Row] | None = None
-        self._last: Row | None = None
-        self._next = 0
+        self._rows: Iterator[Row] = iter(())
+        self._kept: dict[int, Row | None] = {}
 
     def row(self, index: int) -> Row | None:
-        """The row at an index; None where the stream ends before it."""
-        if self._rows is not None and index == self._next - 1:
-            return self._last
-        if self._rows is None or index < self._next:
-            self._rows, self._next = _rows_from(self._stream, index), index
-        try:
-            while self._next <= index:
-                self._last = next(self._rows, None)
-                self._next += 1
-        except BaseException:
-            self._rows = None  # what has failed once would seem to have ended
-            raise
-        return self._last
-
-    def ended(self) -> bool:
-        """Whether no row comes after the last one that was read."""
-        last = self._last
-        rest = self.row(self._next)
-        self._last, self._next = last, self._next - 1
-        return rest is None
+        """The row at an index, of which the last two are kept; None where the stream ends before it."""
+        if index not in self._kept:
+            if not self._kept or index < max(self._kept):
+                self._rows, self._kept = _rows_from(self._stream, index), {}
+            try:
+                for number in range(max(self._kept, default=index - 1) + 1, index + 1):
+                    row = next(self._rows, None)
+                    self._kept = dict([*self._kept.items()][-1:]) | {number: row}
+            except BaseException:
+                self._kept = {}  # what has failed once would seem to have ended
+                raise
+        return self._kept[index]
 
 
 def _rows_from(stream: Any, index: int) -> Iterator[Row]:

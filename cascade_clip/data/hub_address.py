@@ -86,13 +86,9 @@ class HubAddress:
             raise hub_error(error, self) from error
 
     def download(self, patterns: list[str]) -> Path:
-        """Fetch files into the Hub's cache, or find them there without a network; gives the folder of this revision.
+        """Fetch files of these patterns ("data/*.parquet") into the Hub's cache, or find them there without a network.
 
-        Args:
-            patterns: Which files, for example ["dataset.json", "data/*.parquet"].
-
-        Raises:
-            UserError: As in `pinned`.
+        Gives the folder of this revision. Raises like `pinned`.
         """
         try:
             with hub_or_cache():

@@ -100,16 +100,13 @@ def explained_loss() -> Iterator[None]:
     except RuntimeError as error:
         if not _LOST_WORKER.search(str(error)):
             raise
+        found = re.search(r"killed by signal: ([^.]*)", str(error))
+        reason = found[1].strip() if found else "without a reason"
         raise UserError(
-            f"A loader process of train.workers was killed ({_reason(str(error))}), as the system does when memory is"
+            f"A loader process of train.workers was killed ({reason}), as the system does when memory is"
             " full: free memory, in a container that of /dev/shm too (docker run --shm-size=8g), then continue with"
             " --resume."
         ) from error
-
-
-def _reason(message: str) -> str:
-    found = re.search(r"killed by signal: ([^.]*)", message)
-    return found[1].strip() if found else "without a reason"
 
 
 def _free_shared_memory() -> int:

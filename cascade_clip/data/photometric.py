@@ -59,14 +59,7 @@ def _linear_table(alpha: float, beta: float) -> NDArray[np.uint8]:
 
 
 def rgb_to_hsv(image: Image) -> Image:
-    """Turn RGB into OpenCV's 8-bit HSV.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-
-    Returns:
-        (H, W, 3) uint8: hue 0..179, saturation 0..255, value 0..255 (SPEC section 1).
-    """
+    """OpenCV's 8-bit HSV of (H, W, 3) uint8 RGB: hue 0..179, saturation and value 0..255 (SPEC section 1)."""
     red, green, blue = (image[..., channel].astype(np.int32) for channel in range(3))
     value = np.maximum(np.maximum(red, green), blue)
     spread = value - np.minimum(np.minimum(red, green), blue)
@@ -95,16 +88,9 @@ def hsv_to_rgb(hsv: Image) -> Image:
 
 
 def photometric_distortion(image: Image, rng: np.random.Generator) -> Image:
-    """Distort brightness, contrast, saturation and hue, each with probability 0.5.
+    """Distort brightness, contrast, saturation and hue of an image (H, W, 3) uint8 RGB, each with probability 0.5.
 
-    A coin decides whether contrast comes before or after the colours.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        rng: Source of every draw.
-
-    Returns:
-        (H, W, 3) uint8 RGB (SPEC section 1, row "photometric").
+    A coin decides whether contrast comes before or after the colours (SPEC section 1, row "photometric").
     """
     if _coin(rng):
         image = brightness(image, rng.uniform(-32, 32))

@@ -83,15 +83,10 @@ class PreparedDataset:
         return isinstance(self._reader, StreamReader)
 
     def read_shuffled(self, seed: int, epoch: int, place: int) -> Record:
-        """Read the training record at a place of an epoch, where the dataset `streams`.
+        """Read the training record at a place, 0 .. count("train") - 1, of an epoch of a dataset that `streams`.
 
-        Args:
-            seed: Decides the order, together with the epoch.
-            epoch: 0 or more.
-            place: 0 .. count("train") - 1; going back starts the stream again.
-
-        Raises:
-            UserError: The stream broke off or ended early, or the record cannot be used.
+        Seed and epoch decide the order; going back starts the stream again. Raises UserError where the stream broke off
+        or ended early, or the record cannot be used.
         """
         if not isinstance(self._reader, StreamReader):
             raise TypeError(f"{self.place} is read by index")

@@ -48,9 +48,7 @@ class RemoteFiles:
     def open(self, name: str, size: int) -> IO[bytes]:
         """Open a file for random access; each read is one request for exactly these bytes.
 
-        Args:
-            name: Path below the address, with forward slashes.
-            size: Bytes of the file; knowing them saves a request.
+        Its path has forward slashes; knowing its size in bytes saves a request.
         """
         files, root = self._file_system()
         opened: IO[bytes] = files.open(f"{root}/{name}", "rb", cache_type="none", size=size)

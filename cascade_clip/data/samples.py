@@ -51,16 +51,13 @@ class TrainSamples(Dataset[TrainSample]):
     def __init__(
         self, dataset: PreparedDataset, transform: TrainTransform, seed: int, *, hidden: Sequence[int] = ()
     ) -> None:
-        """Combine a dataset and an augmentation.
+        """Combine a dataset's training part and an augmentation; raises UserError where there are no training images.
 
         Args:
-            dataset: Prepared images; the training part counts.
+            dataset: Prepared images.
             transform: Augmentation.
             seed: Decides order and augmentation.
             hidden: Classes whose labels are ignored from the start, so that not even the choice of a crop sees them.
-
-        Raises:
-            UserError: There are no training images.
         """
         if not dataset.count("train"):
             raise UserError(f"The dataset {dataset.place} has no training images.")
@@ -79,14 +76,7 @@ class TrainSamples(Dataset[TrainSample]):
         return int(_order(self.seed, epoch, len(self))[place])
 
     def __getitem__(self, position: int) -> TrainSample:
-        """Make the sample of a position.
-
-        Args:
-            position: 0 or more; batch b of size B holds the positions b B .. (b + 1) B - 1.
-
-        Raises:
-            UserError: The shard or the image is damaged.
-        """
+        """Make the sample of a position, 0 or more; raises UserError where the shard or the image is damaged."""
         record = self._record(position)
         label = decode_label(record.label_bytes, name=f"The label of {record.id} in {self.dataset.place}")
         if self.hidden:

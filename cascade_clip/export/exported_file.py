@@ -38,15 +38,12 @@ def check_packages() -> None:
 
 
 def trace(network: CascadeNetwork, joint: int, side: int | None) -> ExportedProgram:
-    """Trace a network with any number of images and classes.
+    """Trace a network on the CPU in evaluation mode with any number of images and classes, in float32.
 
     Args:
-        network: Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w); on the CPU, evaluation mode.
+        network: Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w).
         joint: C, dimension of the text embeddings.
         side: Height and width of every image in pixels. None: any multiples of the patch size.
-
-    Returns:
-        The graph in float32; B and K are open, H and W too where `side` is None.
     """
     patch = network.patch_size
     image_axes: dict[int, Dim] = {0: Dim("batch", min=1)}

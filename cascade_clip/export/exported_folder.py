@@ -149,9 +149,8 @@ def load_exported(
 def check_export(folder: Path, file_format: str, inputs: Iterable[Path] = ()) -> None:
     """Check what can be checked before a model is loaded; `inputs` are files and folders that are read.
 
-    Raises:
-        UserError: An unknown format, missing packages, or a folder that holds something else than an export, or an
-            input.
+    Raises UserError for an unknown format, missing packages, or a folder that holds something else than an export, or
+    an input.
     """
     if file_format not in WRITERS:
         raise UserError(f'"{file_format}" is no format of export.{closest(file_format, list(WRITERS))}')

@@ -52,10 +52,8 @@ class DenseNetwork(nn.Module):
         """Encode images (B, 3, H, W) once; `cosines` compares the result with any number of vocabularies.
 
         Sides that are no multiples of the patch size: most methods do not see the pixels beyond the last whole patch,
-        some fill the images up with 0 at the right and bottom, see `Method.pads`.
-
-        Raises:
-            UserError: Fewer patches than the method needs.
+        some fill the images up with 0 at the right and bottom, see `Method.pads`. Raises UserError for fewer patches
+        than needed.
         """
         block = self.last_block(image)
         tokens = F.normalize(block.project(self.method.patch_tokens(block)), dim=-1)
@@ -120,11 +118,7 @@ class DenseName(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> DenseName:
-        """Take `dense:CLIP`, `dense:CLIP?method=NAME` or `dense-self:CLIP` apart.
-
-        Raises:
-            UserError: An unknown option or method.
-        """
+        """Take `dense:CLIP`, `dense:CLIP?method=NAME` or `dense-self:CLIP` apart; UserError for any other option."""
         prefix = SELF_SELF_PREFIX if name.startswith(SELF_SELF_PREFIX) else PREFIX
         given = name.removeprefix(prefix)
         match = re.fullmatch(r"(.*)\?([^?=/.]*)(?:=([^?]*))?", given)

@@ -37,9 +37,8 @@ class CascadeNetwork(nn.Module):
     def forward(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
         """Mask logits (B, K, h, w), unbounded, on the grid of patches: the sum over the stages' decoders.
 
-        Args:
-            image: (B, 3, H, W) float, normalised, or the result of `encode`.
-            text: (K, C) text embeddings, unit vectors.
+        Takes images (B, 3, H, W) float, normalised, or the result of `encode`, and text embeddings (K, C), unit
+        vectors.
         """
         first, *others = self.stage_logits(image, text)
         return sum(others, start=first)

@@ -55,11 +55,7 @@ class Method:
     scores: Callable[[LastBlock, Tensor, Tensor], Tensor] | None = None
 
     def check_tower(self, visual: VisionTransformer) -> None:
-        """Check that the method can run on a tower.
-
-        Raises:
-            UserError: Too few blocks, or blocks whose attention is not PyTorch's own, so that it cannot be changed.
-        """
+        """Raise UserError where a tower has too few blocks, or blocks whose attention is not PyTorch's own."""
         blocks = visual.transformer.resblocks
         if len(blocks) < self.blocks:
             raise UserError(

@@ -14,14 +14,9 @@ _MOST_NAMED = 5
 
 
 def check_weights(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse tensors whose numbers are no floating-point ones, or are NaN or infinite.
+    """Refuse tensors, by name, whose numbers are no floating-point ones, or are NaN or infinite.
 
-    Args:
-        tensors: Weights by name.
-        source: What they are from, as a sentence begins with it.
-
-    Raises:
-        UserError: There are such tensors; at most five of each kind are named.
+    Raises UserError that names five of each kind at most; `source` begins its sentence.
     """
     weights = {name: tensor for name, tensor in tensors.items() if not name.endswith(_NO_WEIGHTS)}
     kinds = {

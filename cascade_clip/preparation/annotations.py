@@ -67,8 +67,7 @@ class Annotations:
 def read_annotations(source: Path, images: Path | None = None) -> Annotations:
     """Recognise what wrote the annotations, and read them; `images` is the folder of the images.
 
-    Raises:
-        UserError: None of the known tools wrote this, or it is damaged; images are not there, by name.
+    Raises UserError where none of the known tools wrote this, it is damaged, or images are not there, by name.
     """
     if source.is_dir():
         for name, read in (("data.yaml", read_yolo), ("data.yml", read_yolo), ("labelmap.txt", read_cvat)):

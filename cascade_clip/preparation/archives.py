@@ -161,16 +161,10 @@ def spool_folder(output: Path) -> Path:
 
 
 def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
-    """Copy the wanted files of a compressed tar into a plain one, in one pass.
+    """Copy the wanted files of a compressed tar into a plain one in the folder `spool`, in one pass.
 
-    Args:
-        archive: The compressed archive.
-        wanted: Files are wanted whose path contains one of these ("dataset/cls").
-        spool: Folder of the plain tar; made if necessary.
-
-    Returns:
-        The plain tar, whose time of change is the archive's; that of an earlier start, if the archive is still
-        the same.
+    Files are wanted whose path contains one of `wanted` ("dataset/cls"). The plain tar has the archive's time of
+    change; one of an earlier start is used again if the archive is still the same.
 
     Raises:
         UserError: The archive cannot be read, is damaged or cut off, or declares an absurd size; the disk is full. No

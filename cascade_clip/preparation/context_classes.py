@@ -137,9 +137,8 @@ def _compare_with_voc(
 ) -> tuple[int, dict[Reading, int]]:
     """Compare images spread evenly over all that VOC has masks of; another size is reported when it is prepared.
 
-    Returns:
-        The number of images compared, and in how many of them each reading agrees with VOC on at least half of the
-        pixels that VOC labels.
+    Gives the number of images compared, and in how many of them each reading agrees with VOC on at least half of the
+    pixels that VOC labels.
     """
     common = [stem for stem in masks if stem in voc_masks]
     chosen = np.linspace(0, max(len(common) - 1, 0), min(len(common), _COMPARED)).round().astype(int)

@@ -89,13 +89,9 @@ class RleLabel:
 
 
 def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
-    """Paint the annotations of one image in their order, so that the last one wins where two overlap (as CAT-Seg does).
+    """Paint the annotations of an image, the last one on top (as CAT-Seg does): (H, W) uint8 class, 255 = ignored.
 
-    Returns:
-        (H, W) uint8: class index, 255 = ignored.
-
-    Raises:
-        UserError: pycocotools is missing, or run lengths are damaged.
+    Raises UserError where pycocotools is missing, or run lengths are damaged.
     """
     labels = np.full((label.height, label.width), IGNORED, np.uint8)
     coco = import_extra(RUN_LENGTHS, "The run lengths of PASCAL Context")

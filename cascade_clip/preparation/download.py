@@ -96,9 +96,8 @@ class Download:
     def complete(self, addresses: Sequence[str]) -> str:
         """Complete the part from the first address that gives the file, and return that address.
 
-        Raises:
-            TransferError: None of them gives it.
-            UserError: The disk is full or cannot be written; what was received stays.
+        Raises TransferError where none of them gives it, and UserError where the disk is full or cannot be written;
+        what was received stays.
         """
         failures: list[str] = []
         pauses = _Pauses(

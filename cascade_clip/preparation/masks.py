@@ -130,19 +130,10 @@ def import_extra(module: str, files: str, extra: str = "data") -> Any:
 
 
 def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:
-    """Read the label map in a MATLAB file.
+    """Read a label map (H, W) int64, 0 to `largest`, that `take` gives of a MATLAB file's variables.
 
-    Args:
-        entry: The file.
-        dataset: Whose file it is, for messages.
-        take: Gives the label map among the file's variables.
-        largest: Largest value that a label map may hold.
-
-    Returns:
-        (H, W) int64, 0 to `largest`.
-
-    Raises:
-        UserError: SciPy is missing; the file cannot be read, is broken, or holds something else.
+    Raises UserError where SciPy is missing, or the file cannot be read, is broken, or holds something else; messages
+    say whose file it is by `dataset`.
     """
     matlab = import_extra(MATLAB, f"The .mat files of {dataset}")
     content = entry.read()

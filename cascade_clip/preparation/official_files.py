@@ -30,18 +30,11 @@ class NotServedError(UserError):
 def fetch_dataset(
     name: str, folder: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Download the missing ones of a benchmark's official files.
+    """Download the missing ones of a benchmark's official files; gives those that were downloaded.
 
-    Of files that serve the same purpose one is enough: one that is there, else the first that can be downloaded.
-
-    Args:
-        name: Name of the benchmark, for example "voc".
-        folder: Folder for the files; the user's own files and unpacked folders are looked for there, too.
-        mirror: As for `fetch`; it may also have files without an official address.
-        progress: As for `fetch`.
-
-    Returns:
-        The files that were downloaded; not those that were there.
+    Of files that serve the same purpose one is enough: one that is there, the user's own files and unpacked folders
+    included, else the first that can be downloaded. Mirror and progress are as for `fetch`; a mirror may also have
+    files without an official address.
 
     Raises:
         UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more

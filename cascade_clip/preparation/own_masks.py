@@ -27,8 +27,8 @@ def mask_reader(
 ) -> ReadMask:
     """Choose how masks are read: by index, or by colour where there is a colour table.
 
-    Raises:
-        UserError: `ignore` holds something else than mask values or colours, or the values of the classes do not fit.
+    Raises UserError where `ignore` holds something else than mask values or colours, or the values of the classes do
+    not fit.
     """
     if not colours:
         return index_masks(classes, ignore, first_index, mask_values)
@@ -84,8 +84,8 @@ def options_of_masks(
 def review_classes(info: DatasetInfo, masks: IndexMasks | None) -> None:
     """Look for masks whose values were not meant as they were read; `masks` is None for masks in colours.
 
-    Raises:
-        UserError: No pixel has a class; or there are one or two classes, and the pixels of one have the value 255.
+    Raises UserError where no pixel has a class; or there are one or two classes, and the pixels of one have the value
+    255.
     """
     pixels = [sum(part.pixels[index] for part in info.parts.values()) for index in range(len(info.classes))]
     if not any(pixels):

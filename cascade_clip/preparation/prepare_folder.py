@@ -100,11 +100,7 @@ def prepare_folder(
 def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> DatasetInfo:
     """Prepare a folder that holds the folders `images` and `masks` and the file `classes.txt`, one class a line.
 
-    Args:
-        output: Folder of the prepared dataset.
-        source: The folder.
-        options: Any arguments of `prepare_folder`, in place of what is in the folder; `name` is the output's by
-            default.
+    Options are arguments of `prepare_folder`, in place of what is in the folder; `name` is the output's by default.
     """
     defaults: dict[str, Any] = {
         "name": readable(output.absolute().name),
@@ -117,16 +113,12 @@ def prepare_source_folder(output: Path, *, source: Path, **options: Any) -> Data
 
 
 def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
-    """Match the files of two folders, sub-folders included.
+    """Match the files of two folders, sub-folders included: pairs by id, sorted.
 
     Names are compared by path without ending, or by file name alone, each with and without an appended role such as
-    "_mask"; of these four ways the one that matches most files is taken.
-
-    Returns:
-        The pairs by id, sorted; the id is the image's path inside its folder without ending.
-
-    Raises:
-        UserError: A folder is not there or holds no image; a mask is missing, left over or ambiguous (file names).
+    "_mask"; of these four ways the one that matches most files is taken. An id is the image's path inside its folder
+    without ending. Raises UserError where a folder is not there or holds no image, or a mask is missing, left over or
+    ambiguous (file names).
     """
     image_files, mask_files = _image_files(images, "images"), _image_files(masks, "masks")
     if images.resolve() == masks.resolve():

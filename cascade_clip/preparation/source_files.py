@@ -32,10 +32,9 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
-    """Read the RGB colour of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
+    """Read the RGB of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
 
-    Raises:
-        UserError: The file cannot be read, or an entry is no colour or is listed twice (all of them at once).
+    Raises UserError where it cannot be read, or entries are no colours or listed twice (all of them at once).
     """
     text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []
@@ -66,14 +65,7 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
 
 
 def check_counts(where: str, found: Mapping[Part, int], published: Mapping[str, int], note: str = "") -> None:
-    """Raise UserError where numbers of images differ from the published ones.
-
-    Args:
-        where: Where these images were found, for the message.
-        found: Images of each part.
-        published: What a complete copy has.
-        note: A sentence for the message, with a blank before.
-    """
+    """Raise UserError where numbers of images (`where`) differ from the published ones; a note begins with a blank."""
     if any(count != published[part] for part, count in found.items()):
         raise UserError(
             f"{where} gives {found['train']:,} training and {found['val']:,} validation images; published are "

@@ -176,10 +176,8 @@ class SourceTree:
     def file(self, path: str) -> Entry | None:
         """Find one file by its path or the end of it ("Segmentation/train.txt"); None: there is none.
 
-        A file on disk wins over one in an archive.
-
-        Raises:
-            UserError: Several different files match; an archive that has to be opened is damaged.
+        A file on disk wins over one in an archive. Raises UserError where several different files match, or an archive
+        that has to be opened is damaged.
         """
         folder, _, name = path.rpartition("/")
         on_disk = [Path(place, name) for place, names in self._names.items() if _ends(place, folder) and name in names]

@@ -37,11 +37,6 @@ class Scene:
     stuff: tuple[int, ...]
     caption: str
 
-    @property
-    def present(self) -> tuple[int, ...]:
-        """Labels that occur in `label`, rising."""
-        return tuple(int(index) for index in np.unique(self.label))
-
 
 @dataclass
 class _Canvas:

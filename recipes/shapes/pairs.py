@@ -38,14 +38,7 @@ class CurriculumStage:
 
 
 def names_in(captions: Sequence[str]) -> Tensor:
-    """Find the class names in captions; `striped blue circle` does not count as `blue circle`.
-
-    Args:
-        captions: N sentences.
-
-    Returns:
-        (N, K) bool in the order of `CLASS_NAMES`.
-    """
+    """Which class names N captions hold, (N, K) bool; `striped blue circle` does not count as `blue circle`."""
     found = torch.zeros(len(captions), len(CLASS_NAMES), dtype=torch.bool)
     longest_first = sorted(range(len(CLASS_NAMES)), key=lambda k: -len(CLASS_NAMES[k]))
     for row, words in enumerate(captions):
@@ -67,17 +60,7 @@ class Pairs:
 
     @classmethod
     def draw(cls, seed: int, stage: CurriculumStage, rank: int = 0, world: int = 1) -> "Pairs":
-        """Draw one process's share of a stage's pool.
-
-        Args:
-            seed: Seed of the pool; scenes of other stages and of prepared datasets differ.
-            stage: What to draw.
-            rank: Which share.
-            world: How many shares.
-
-        Returns:
-            Every `world`-th pair of the pool, from `rank` on.
-        """
+        """Draw every `world`-th pair of a stage's pool, from `rank` on; other stages and prepared datasets differ."""
         scenes = (
             draw_scene([seed, stage.size, index], size=stage.size, things=stage.things, stuff=stage.stuff)
             for index in range(rank, stage.pool, world)
@@ -86,12 +69,7 @@ class Pairs:
         return cls(np.stack(images), list(captions), names_in(captions))
 
     def batch(self, rng: np.random.Generator, size: int, whole: int) -> tuple[NDArray[np.uint8], list[str], Tensor]:
-        """Draw a batch; images are mirrored at random, which makes no caption wrong.
-
-        Args:
-            rng: Source of rows and wording.
-            size: Images, B.
-            whole: How many of them bring their full caption, at most `size`.
+        """Draw B = `size` images, mirrored at random, which makes no caption wrong; `whole` of them bring their own.
 
         Returns:
             Images (B, S, S, 3) uint8; T captions: one partial caption for every class named in the batch, then the
@@ -111,9 +89,7 @@ class Pairs:
 def write_merges(path: Path, captions: Sequence[str]) -> None:
     """Learn byte-pair merges until every word of the captions is one token; other words still encode by bytes.
 
-    Args:
-        path: File to write, gzip text as open_clip's `SimpleTokenizer(bpe_path=...)` reads it.
-        captions: Sentences that hold every word.
+    The file is gzip text as open_clip's `SimpleTokenizer(bpe_path=...)` reads it.
     """
     words = Counter(word for text in captions for word in text.lower().replace(".", "").replace(",", "").split())
     pieces = {word: [*word[:-1], word[-1] + "</w>"] for word in words}

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 from zero_shot import TEMPLATES, class_embeddings, held_out_scenes, naming_accuracy, patch_localisation, to_tensor
 
+from cascade_clip.model.clip.text import encode_text
 from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
 
 PATCH, GRID, CONTEXT = 8, 16, 56
@@ -63,16 +64,6 @@ def encode_images(model: CLIP, images: Tensor, positions: Tensor) -> Tensor:
     first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(images), 1, -1)
     hidden = visual.transformer(visual.ln_pre(torch.cat([first, tokens], 1)))
     return functional.normalize(visual.ln_post(hidden[:, 0]) @ visual.proj, dim=-1)
-
-
-def encode_texts(model: CLIP, tokens: Tensor) -> Tensor:
-    """Text embeddings (T, C) of padded tokens (T, L), cut to the longest: open_clip's own takes full length only."""
-    length = int((tokens != 0).sum(1).max())
-    tokens = tokens[:, :length]
-    hidden = model.token_embedding(tokens) + model.positional_embedding[:length]
-    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-    pooled = hidden[torch.arange(len(tokens)), tokens.argmax(-1)]
-    return functional.normalize(pooled @ model.text_projection, dim=-1)
 
 
 def _one_way(logits: Tensor, positive: Tensor) -> Tensor:
@@ -152,7 +143,7 @@ class Trainer:
         side = stage.size // PATCH
         top, left = (int(i) for i in rng.integers(0, GRID - side + 1, 2))
         embedded = self.encode(self.model, pixels, position_window(self.model, side, top, left))
-        texts = encode_texts(self.model, self.tokenizer(captions).to(self.device))
+        texts = functional.normalize(encode_text(self.model, self.tokenizer(captions).to(self.device)), dim=-1)
         scale = self.model.logit_scale.exp().clamp(max=100)
         loss = contrastive_loss(embedded, texts, positive.to(self.device), scale)
         loss.backward()

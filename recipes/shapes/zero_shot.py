@@ -45,16 +45,7 @@ def to_tensor(images: NDArray[np.uint8]) -> Tensor:
 
 
 def held_out_scenes(count: int, *, size: int = 128, dense: bool = False) -> list[Scene]:
-    """Draw held-out scenes.
-
-    Args:
-        count: How many.
-        size: Side in pixels.
-        dense: Full scenes of several things on several regions; otherwise one thing on one stuff.
-
-    Returns:
-        The scenes of seeds (HELD_OUT, size, position).
-    """
+    """Draw scenes of several things on several regions (`dense`), or of one thing on one stuff, never trained on."""
     if dense:
         return [draw_scene([HELD_OUT, size, 1, i], size=size) for i in range(count)]
     one = (1, 1)
@@ -62,15 +53,7 @@ def held_out_scenes(count: int, *, size: int = 128, dense: bool = False) -> list
 
 
 def class_embeddings(model: Any, tokenizer: Any) -> Tensor:
-    """Embed all classes of the world, averaged over `TEMPLATES`.
-
-    Args:
-        model: An open_clip CLIP.
-        tokenizer: Its tokenizer.
-
-    Returns:
-        (K, C) unit rows in the order of `CLASS_NAMES`.
-    """
+    """Embed all classes of the world with an open_clip CLIP, averaged over `TEMPLATES`: (K, C) unit rows."""
     device = model.logit_scale.device
     with torch.no_grad():
         return open_clip.build_zero_shot_classifier(model, tokenizer, CLASS_NAMES, TEMPLATES, device=device).T
@@ -82,16 +65,9 @@ def _recalls(truth: NDArray[np.int64], guess: NDArray[np.int64]) -> dict[int, fl
 
 @torch.no_grad()
 def naming_accuracy(model: Any, text: Tensor, scenes: Sequence[Scene], batch: int = 100) -> Naming:
-    """Name the thing and the stuff of one-thing scenes by cosine to the class embeddings.
+    """Name the thing and the stuff of one-thing scenes by cosine to the class embeddings (K, C), unit rows.
 
-    Args:
-        model: An open_clip CLIP whose image size is the scenes' size.
-        text: (K, C) unit class embeddings.
-        scenes: One-thing scenes on one stuff, at least one.
-        batch: Images at a time.
-
-    Returns:
-        The accuracies; NaN where no scene holds such a class.
+    The scenes have the model's image size; NaN where no scene holds such a class.
     """
     images = np.stack([scene.image for scene in scenes])
     chunks = [to_tensor(images[i : i + batch]).to(text.device) for i in range(0, len(images), batch)]
@@ -115,14 +91,8 @@ def naming_accuracy(model: Any, text: Tensor, scenes: Sequence[Scene], batch: in
 def patch_localisation(model: Any, text: Tensor, scenes: Sequence[Scene], batch: int = 50) -> tuple[float, float]:
     """Segment scenes by the cosine of patch tokens (value path of the last block, MaskCLIP) and class embeddings.
 
-    Args:
-        model: An open_clip CLIP whose image size is the scenes' size.
-        text: (K, C) unit class embeddings.
-        scenes: Any scenes.
-        batch: Images at a time.
-
-    Returns:
-        Mean IoU over the classes that occur, of things and of stuff, each in 0..1 (all classes compete per pixel).
+    Gives the mean IoU over the classes that occur, of things and of stuff, each in 0..1 (all classes compete per
+    pixel).
     """
     classes, size, network = len(CLASS_NAMES), scenes[0].label.shape[0], DenseNetwork(model.visual, METHODS["value"])
     confusion = np.zeros((classes, classes), np.int64)

@@ -110,25 +110,11 @@ def test_any_number_of_processes_gives_the_same_bits(trained: ObservedModel, bef
         processes = ProcessGroup(rank, world, gather)
         found[rank] = layer_similarities(trained, images, settings, other=before, processes=processes)
 
-    # Hooks sit on the blocks while they compute: processes have models of their own, threads must take turns.
-    lock, original = threading.Lock(), layer_similarity.token_batches
-
-    def one_at_a_time(*arguments: object, **options: object) -> Any:
-        batches = original(*arguments, **options)
-        while True:
-            with lock:
-                seen = next(batches, None)
-            if seen is None:
-                return
-            yield seen
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layer_similarity, "token_batches", one_at_a_time)
-        threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert [len(part) for part in found] == [len(alone)] + [0] * (world - 1)
     for ours, theirs in zip(found[0], alone, strict=True):
         assert np.array_equal(ours.matrix, theirs.matrix)

@@ -152,11 +152,6 @@ def test_clearclip_and_maskclip_have_words_of_their_own() -> None:
     )
 
 
-def test_readable_prompts_do_not_change_with_the_words() -> None:
-    split = get_split("voc")
-    assert dict(zip(split.class_names, split.prompts, strict=True))["boat"] == "boat"
-
-
 def test_a_wrong_key_is_refused() -> None:
     with pytest.raises(ValidationError, match="logit_scal"):
         TrainingFreeSettings.model_validate({"logit_scal": 40})

@@ -81,17 +81,3 @@ def test_a_value_that_is_no_class_is_named(tmp_path: Path, release: Path, value:
     with pytest.raises(UserError, match=rf"ADE_val_00000002\.png holds the value {value}, .*hold 0 to 150, where 0 is"):
         prepare("ade20k", release, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_files_without_a_partner_and_missing_parts_are_named(tmp_path: Path, release: Path) -> None:
-    (release / "annotations" / "training" / "ADE_train_00000002.png").unlink()
-    (release / "images" / "validation" / "ADE_val_00000001.jpg").unlink()
-    with pytest.raises(UserError) as caught:
-        prepare("ade20k", release, tmp_path / "out")
-    assert "images/training/ADE_train_00000002.jpg has no mask ADE_train_00000002.png." in str(caught.value)
-    assert "annotations/validation/ADE_val_00000001.png has no image ADE_val_00000001.jpg." in str(caught.value)
-    shutil.rmtree(release / "images" / "validation")
-    with pytest.raises(
-        UserError, match=r"not complete in .*: there are no images of val \(ADEChallengeData2016\.zip\)"
-    ):
-        prepare("ade20k", release, tmp_path / "out")

@@ -63,12 +63,6 @@ def test_whole_grid_equals_open_clips_own_tower(model):
     torch.testing.assert_close(ours, model.encode_image(images, normalize=True))
 
 
-def test_short_texts_equal_open_clips_own_tower(model):
-    tokens = torch.zeros(2, script.CONTEXT, dtype=torch.long)
-    tokens[0, :3], tokens[1, :5] = torch.tensor([598, 7, 599]), torch.tensor([598, 1, 2, 3, 599])
-    torch.testing.assert_close(script.encode_texts(model, tokens), model.encode_text(tokens, normalize=True))
-
-
 def test_resumed_run_ends_where_an_unbroken_one_does(short, tmp_path, monkeypatch):
     short(tmp_path / "whole", "--steps", "4", "--every", "2")
     take_step = script.Trainer.train_step

@@ -81,7 +81,7 @@ def test_caption_names_what_is_there_and_nothing_else():
             if name in rest:
                 named.add(CLASS_NAMES.index(name))
                 rest = rest.replace(name, "")
-        assert named == set(scene.present), scene.caption
+        assert named == set(np.unique(scene.label)), scene.caption
 
 
 def test_wording_varies():

@@ -177,22 +177,20 @@ def blocks_of(architecture: str) -> int:
 def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = None) -> Callable[[list[str]], Tensor]:
     """Make the tokenizer of a model: CLIP's, one with its own merges file, or the Hugging Face one it names.
 
-    Raises:
-        UserError: The latter cannot be loaded.
+    Raises UserError where the latter cannot be loaded.
     """
     text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
-    context = int(text.get("context_length", 77))
+    context, name = int(text.get("context_length", 77)), text.get("hf_tokenizer_name")
     tokenizer: Callable[[list[str]], Tensor]
-    if text.get("hf_tokenizer_name") and vocabulary is None:
-        name = text["hf_tokenizer_name"]
-        try:
-            with hub_or_cache():
-                tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
-        except Exception as error:
-            raise UserError(f'The tokenizer "{name}" of this CLIP cannot be loaded ({first_line(error)}).') from error
-    else:
+    if not name or vocabulary is not None:
         own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs") or {}
         tokenizer = open_clip.SimpleTokenizer(context_length=context, **own)
+        return tokenizer
+    try:
+        with hub_or_cache():
+            tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
+    except Exception as error:
+        raise UserError(f'The tokenizer "{name}" of this CLIP cannot be loaded ({first_line(error)}).') from error
     return tokenizer
 
 
@@ -245,15 +243,9 @@ def from_parts(
 ) -> Clip:
     """Make a CLIP from tensors in memory, a checkpoint's own copy or an import, under the names given.
 
-    Args:
-        architecture: Its name.
-        weights: Name of its weights.
-        model_config: open_clip's settings; without a `text_cfg` there is no text tower.
-        state: Tensors under open_clip's names; `logit_scale` may be missing.
-        vocabulary: The tokenizer's merges file; None: CLIP's.
-
-    Raises:
-        UserError: Tensors are missing, unexpected or misshapen.
+    Without a `text_cfg` in open_clip's settings there is no text tower. The state has open_clip's names; `logit_scale`
+    may be missing. `vocabulary` is the tokenizer's merges file; None: CLIP's. Raises UserError where tensors are
+    missing, unexpected or misshapen.
     """
     has_text = bool(model_config.get("text_cfg"))
     # The small tower that stands in for a missing one keeps its drawn weights: they are part of the hash.

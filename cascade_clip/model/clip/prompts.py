@@ -55,12 +55,10 @@ class SpectralPrompt(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(grid[0], grid[1] // 2 + 1, width, 2))
 
     def forward(self, patches: Tensor, class_token: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Addition (B, N, W) to the patches at the input of a block; computed in float32, as the transform needs it.
+        """Addition (B, N, W) to the patches (B, N, W) at the input of a block, from them and the class token (B, 1, W).
 
-        Args:
-            patches: (B, N, W) patch tokens, N = h·w, row by row.
-            class_token: (B, 1, W).
-            grid: (h, w), any; on another grid than the weight's its kernel is cut or padded, see `resize_filter`.
+        It is computed in float32, as the transform needs it. On another grid (h, w) than the weight's its kernel is cut
+        or padded, see `resize_filter`.
         """
         product = (patches * class_token).float().unflatten(1, grid)
         weight = resize_filter(torch.view_as_complex(self.weight.float()), self.grid, grid)
@@ -72,13 +70,9 @@ class SpectralPrompt(nn.Module):
 def resize_filter(weight: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Bring a filter to another grid so that patches a given distance apart act on each other as before.
 
-    The weight is the spectrum of a circular convolution. Its kernel keeps its centre: far offsets are cut on a smaller
-    grid and zero on a larger one. (The released code knows one grid only.)
-
-    Args:
-        weight: (h, w // 2 + 1, W) complex, half spectrum over the grid; returned as it is where the grids are the same.
-        source: (h, w) of the weight.
-        target: (h', w') of the result, (h', w' // 2 + 1, W).
+    The weight (h, w // 2 + 1, W) complex is the half spectrum of a circular convolution on the grid (h, w), returned as
+    it is where the grids are the same. Its kernel keeps its centre: far offsets are cut on a smaller grid and zero on a
+    larger one. (The released code knows one grid only.)
     """
     if source == target:
         return weight

@@ -75,10 +75,9 @@ def _checked(text: Tensor, key: Key) -> Tensor:
 
 
 def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
-    """Split every class into its synonyms, at least one each, and check the vocabulary; "sofa|couch" gives two.
+    """Split every class into its synonyms, at least one each; "sofa|couch" gives two.
 
-    Raises:
-        UserError: No class, an empty name, or a name given twice (see `spoken_form`).
+    Raises UserError for no class, an empty name, or a name given twice (see `spoken_form`).
     """
     if not classes:
         raise UserError("No classes are given: name at least one, for example road, tree and sky.")
@@ -117,11 +116,8 @@ def embed_classes(
         half: Round to float16, as the released embedding files are.
         cache: Embeddings of earlier vocabularies.
 
-    Returns:
-        (K, C) float32 on the CPU, unit vectors (up to rounding where `half`).
-
-    Raises:
-        UserError: A vocabulary that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
+    Returns (K, C) float32 on the CPU, unit vectors (up to rounding where `half`). Raises UserError for a vocabulary
+    that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
     """
     return embed_words(clip, class_synonyms(classes), templates, half=half, cache=cache)
 
@@ -134,11 +130,7 @@ def embed_words(
     half: bool = True,
     cache: TextCache | None = None,
 ) -> Tensor:
-    """Embed words as `embed_classes` does: one row (K, C) for each of K groups of words, which may repeat.
-
-    Raises:
-        UserError: A CLIP without text tower, or words that are longer than fits.
-    """
+    """Embed words as `embed_classes` does: one row (K, C) for each of K groups of words, which may repeat."""
     key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
     text = cache.get(key) if cache else None
     if text is None:
