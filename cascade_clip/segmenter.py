@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
-import torch
-from accelerate import init_empty_weights
 from huggingface_hub import HfApi
 from torch import Tensor
 
@@ -37,6 +35,7 @@ from cascade_clip.model.clip.text import TextCache, embed_classes, embed_words, 
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages
+from cascade_clip.model.weights import without_weights
 from cascade_clip.output_folder import check_output_folder
 from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
@@ -123,8 +122,7 @@ class CascadeCLIP:
             dense, clip, recipe = load_dense(str(folder_or_hub_id))
             return cls(dense, clip, general_recipe(recipe, dense.method), device=device, precision=precision)
         found = load_checkpoint(checkpoint_folder(folder_or_hub_id, revision))
-        # Every weight comes from the checkpoint: those that are drawn must not disturb the caller's random state.
-        with torch.random.fork_rng(devices=[]), init_empty_weights():
+        with without_weights():
             network = build_network(found.recipe.model, found.clip.visual)
         network.load_own_tensors(found.tensors)
         parts = (network, found.clip, found.recipe, found.split)

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from cascade_clip_cli.deferred_imports import DeferringFinder
+
 
 class _LazyModule(ModuleType):
     """A module that is executed when a name is looked up which it does not have yet.
@@ -63,4 +65,4 @@ class _LazyLibrary(MetaPathFinder):
         return spec
 
 
-sys.meta_path.insert(0, _LazyLibrary())
+sys.meta_path[:0] = [_LazyLibrary(), DeferringFinder()]

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from accelerate import init_empty_weights
 from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError, first_line
+from cascade_clip.model.weights import without_weights
 
 LOGIT_SCALE = math.log(1 / 0.07)
 """CLIP's initial value, for state dicts without one; segmentation never reads it."""
@@ -50,7 +50,7 @@ def build_model(model_config: Mapping[str, Any], *, seed: int | None = None, emp
         )
     model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     _check_settings(settings)
-    with torch.random.fork_rng(devices=[]), init_empty_weights() if empty else nullcontext():
+    with torch.random.fork_rng(devices=[]), without_weights() if empty else nullcontext():
         torch.manual_seed(0 if seed is None else seed)
         try:
             model: nn.Module = model_class(**settings)

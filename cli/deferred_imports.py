@@ -1,0 +1,72 @@
+"""What open_clip imports at its top and no command uses is imported when it is first called: a second and a half."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+IMPORTERS = {"open_clip", "torchvision"}
+DEFERRED = ("timm", "timm.layers", "torch._dynamo.utils")
+"""timm's towers, and a question of torchvision's to the compiler; of all of them open_clip and torchvision take
+functions and classes only, which they call."""
+
+
+class _Deferred(ModuleType):
+    """Stands in for a module; its functions import the module when they are called."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            function: Callable[..., Any] = getattr(import_module(self.__name__), name)
+            return function(*arguments, **options)
+
+        return call
+
+
+@contextmanager
+def deferred_imports() -> Iterator[None]:
+    """Context in which the imports of `DEFERRED` modules that are not there yet give stand-ins."""
+    stand_ins = {name: _Deferred(name) for name in DEFERRED if name not in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name, stand_in in stand_ins.items():
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
+
+
+class DeferringFinder(MetaPathFinder):
+    """Finds the packages of `IMPORTERS` and executes them within `deferred_imports`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in IMPORTERS else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _DeferringLoader(spec.loader)
+        return spec
+
+
+class _DeferringLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # Afterwards nothing shows that it was loaded otherwise: importlib.resources, for one, asks the loader.
+        if module.__spec__ is not None:
+            module.__spec__.loader = module.__loader__ = self.loader
+        with deferred_imports():
+            self.loader.exec_module(module)
