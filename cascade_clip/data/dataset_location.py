@@ -9,6 +9,7 @@ from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
+from cascade_clip.data.catalogue import benchmark_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
