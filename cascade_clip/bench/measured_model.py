@@ -28,7 +28,7 @@ from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.preparation.prepare_folder import prepare_source_folder
 from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.shapes.scenes import draw_scene
@@ -155,12 +155,10 @@ def draw_folder(folder: Path, count: int, size: tuple[int, int], classes: int, s
 
 def drawn_dataset(folder: Path, count: int, size: tuple[int, int], split: Split, seed: int) -> PreparedDataset:
     """Prepare drawn images of a split's classes within an empty folder; all are in the training part."""
-    source, prepared, names = folder / "drawn", folder / "dataset", split.class_names
+    source, names = folder / "drawn", split.class_names
     draw_folder(source, count, size, len(names), seed)
-    prepare_folder(
-        prepared, name="bench", images=source / "images", masks=source / "masks", classes=names, val_fraction=0.0
-    )
-    return PreparedDataset.open(prepared)
+    prepare_source_folder(folder / "dataset", source=source, classes=names, val_fraction=0.0)
+    return PreparedDataset.open(folder / "dataset")
 
 
 def _made_up_split(classes: int, *, all_seen: bool) -> Split:

@@ -21,7 +21,7 @@ MEBIBYTE = 2**20
 
 
 def peak_memory(
-    settings: BenchSettings, subjects: Iterable[str], progress: Callable[[str], None] | None = None
+    settings: BenchSettings, subjects: Iterable[str], progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, dict[str, float]]:
     """Run each subject in a fresh process, and one process that builds everything and runs none.
 
@@ -33,8 +33,7 @@ def peak_memory(
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
         built = processes.submit(_peak, settings, None).result()["host_mib"]
         for subject in subjects:
-            if progress is not None:
-                progress(f"memory of {subject}")
+            progress(f"memory of {subject}")
             peak = processes.submit(_peak, settings, subject).result()
             peaks[subject] = {**peak, "host_above_build_mib": max(0.0, peak["host_mib"] - built)}
     return peaks

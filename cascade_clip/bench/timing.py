@@ -19,7 +19,7 @@ LARGEST_SPREAD = 0.1
 
 
 def time_in_turns(
-    calls: Mapping[str, Callable[[], object]], rounds: int, progress: Callable[[str], None] | None = None
+    calls: Mapping[str, Callable[[], object]], rounds: int, progress: Callable[[str], None] = lambda _: None
 ) -> dict[str, list[float]]:
     """Time several calls in turn, each once per round, so that other load on the machine slows all of them alike.
 
@@ -32,8 +32,7 @@ def time_in_turns(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(WARM_UP_ROUNDS + rounds):
         for name, call in calls.items():
-            if progress is not None:
-                progress(name)
+            progress(name)
             begin = timer()
             call()
             seconds[name].append(timer() - begin)

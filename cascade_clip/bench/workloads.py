@@ -33,7 +33,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.sliding_window import window_boxes
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.preparation.prepare_folder import prepare_folder
+from cascade_clip.preparation.prepare_folder import prepare_source_folder
 from cascade_clip.runtime import check_memory
 
 TOWER, COPY = "bare tower", "plain copy"
@@ -139,21 +139,11 @@ def _prepare(settings: BenchSettings, folder: Path) -> Workload:
         shutil.rmtree(folder / "copy", ignore_errors=True)
         shutil.copytree(source, folder / "copy")
 
-    def prepare(workers: int) -> None:
-        prepare_folder(
-            folder / "prepared",
-            name="bench",
-            images=source / "images",
-            masks=source / "masks",
-            classes=classes,
-            workers=workers,
-            overwrite=True,
-        )
-
+    prepare = partial(prepare_source_folder, folder / "prepared", source=source, classes=classes, overwrite=True)
     subjects = {COPY: Subject(copy, settings.images)}
     for workers in sorted({1, settings.workers}):
         name = f"preparation, {workers} process{'es' if workers > 1 else ''}"
-        subjects[name] = Subject(partial(prepare, workers), settings.images)
+        subjects[name] = Subject(partial(prepare, workers=workers), settings.images)
     return Workload(torch.device("cpu"), subjects)
 
 
