@@ -93,7 +93,11 @@ class Segmentation:
         """
         shape = (len(self.classes), *self.labels.shape)
         what = f"An array of the scores of {shape[0]:,} classes at {shape[2]:,} x {shape[1]:,} pixels"
-        check_memory(2 * int(np.prod(shape, dtype=np.int64)), what, "ask for the classes one by one, with scores_of")
+        check_memory(
+            2 * int(np.prod(shape, dtype=np.int64)),
+            what,
+            "give fewer classes, or ask for them one by one with scores_of",
+        )
         found: NDArray[np.float16] = self._score_maps.of_classes(range(len(self.classes)), np.float16)
         return found
 

@@ -99,5 +99,5 @@ def test_what_a_segmentation_made_by_hand_lacks_is_said() -> None:
 
 def test_scores_that_do_not_fit_into_memory_are_refused(found: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cascade_clip.runtime._memory", lambda: 1000)
-    with pytest.raises(UserError, match=r"classes at 110 x 70 pixels takes at least .* one by one, with scores_of"):
+    with pytest.raises(UserError, match=r"classes at 110 x 70 pixels takes at least .* one by one with scores_of"):
         _ = found.class_scores
