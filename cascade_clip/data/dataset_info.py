@@ -86,7 +86,13 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
     """
     path = folder / INFO_FILE
     if not path.is_file():
-        found = "is no prepared dataset: it has no dataset.json" if folder.is_dir() else "is not there"
+        found = (
+            "is no prepared dataset: it has no dataset.json"
+            if folder.is_dir()
+            else "is a file"
+            if folder.exists()
+            else "is not there"
+        )
         raise UserError(f"The dataset folder {folder} {found}. Make one with `cascade-clip prepare-data`.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

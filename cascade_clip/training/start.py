@@ -123,6 +123,9 @@ def start_training(
     validation = Validation(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
+    # Before CLIP, which may have to be downloaded.
+    dataset.check_classes(data.split.class_names, data.split.name)
+    validation.dataset.check_classes(scored.split.class_names, scored.split.name)
     accelerator = _accelerator(chosen, precision, output, track)
     _check_batch_fits(recipe, accelerator.num_processes)
     start = _find_start(recipe, run, data.split, resume=resume)
