@@ -28,6 +28,8 @@ _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory
 """Where Linux says how much memory a container may use."""
 _PROCESSOR_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Where it says how much of the processors: microseconds of work in a period of microseconds."""
+LARGEST_GRID = 128
+"""Patches along a side of a square; CLIP was trained on 14, the released models on 32."""
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -128,6 +130,25 @@ def check_memory(needed: int, what: str, way_out: str) -> None:
         raise UserError(
             f"{what} takes at least {needed / 1e9:,.1f} GB of memory, and this machine has {available / 1e9:,.1f} GB:"
             f" {way_out}."
+        )
+
+
+def check_grid(side: int, patch: int, what: str, option: str) -> None:
+    """Refuse squares that would take hours each, as attention compares every patch with every other.
+
+    Args:
+        side: Side of the square in pixels.
+        patch: Side of a patch.
+        what: What the square is, as a sentence begins with it.
+        option: What gives its side, as the user writes it before the number.
+
+    Raises:
+        UserError: There are more than `LARGEST_GRID` patches along a side.
+    """
+    if side > (largest := LARGEST_GRID * patch):
+        raise UserError(
+            f"{what} of {side:,} x {side:,} pixels has {(side // patch) ** 2:,} patches, too many to compare each with"
+            f" each: use at most {option}{largest}."
         )
 
 

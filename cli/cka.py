@@ -21,6 +21,7 @@ from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.options import (
     LARGEST_SEED,
+    LARGEST_SIDE,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -38,8 +39,6 @@ from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-LARGEST_SQUARE = 2048
-"""Side in pixels: 16,384 patches of 16, of which attention compares each with each; minutes an image on a CPU."""
 FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
 """Of a batch."""
 OWN_CLIP = "clip"
@@ -87,7 +86,7 @@ def cka(
     limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=1, max=LARGEST_SQUARE, help="Side in pixels of the middle square looked at."),
+        typer.Option("--size", min=1, max=LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."),
     ] = None,
     patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
     estimator: Annotated[

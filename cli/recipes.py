@@ -37,6 +37,8 @@ def recipes(
     Example: cascade-clip recipes coco/cascade-zegclip --copy-to mine.toml
     """
 
+    if name is None and copy_to is not None:
+        raise UserError("--copy-to needs the name of the recipe, as in `cascade-clip recipes shapes/zegclip`.")
     if name is None:
         stdout.print(_recipe_table([(key, shipped.load_recipe(key)) for key in shipped.recipe_names()]))
         stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}")

@@ -94,6 +94,8 @@ def train_and_show(
     with _continued_by_resume(recipe, folder, options):
         if nproc > 1:
             start.find_training_data(recipe)
+            if not resume:
+                run_folder.RunFolder(folder).check_free(overwrite=overwrite)
             if run_processes(nproc, device):
                 return
         with training_progress() as progress:

@@ -17,7 +17,7 @@ from cascade_clip.analysis.layer_tokens import IMAGES_AT_ONCE, ImageSet, LayerTo
 from cascade_clip.analysis.observed_model import LayerKind, ObservedModel, TokenKind
 from cascade_clip.errors import UserError
 from cascade_clip.progress import Progress
-from cascade_clip.runtime import check_memory
+from cascade_clip.runtime import check_grid, check_memory
 
 Estimator = Literal["exact", "unbiased"]
 
@@ -192,6 +192,7 @@ def _check_memory(models: Sequence[ObservedModel], images: ImageSet, settings: S
         f"A batch of {batch:,} images of {side:,} x {side:,} pixels",
         "give a smaller --size or --batch",
     )
+    check_grid(side, models[0].encoder.patch_size, "A square", "--size ")
 
 
 def _grid(model: ObservedModel, settings: SimilaritySettings) -> int:

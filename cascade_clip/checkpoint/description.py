@@ -179,7 +179,7 @@ def hash_of_settings(settings: Mapping[str, Any]) -> str:
 def _content(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
-        found = "has no config.json" if folder.is_dir() else "does not exist"
+        found = "has no config.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else ""
         raise UserError(f'"{folder}" is no checkpoint folder: it {found}.{hint}')
     try:

@@ -48,8 +48,10 @@ def read_class_names(path: Path) -> list[str]:
     `id2label` does, or lists the names; 255 means no class.
 
     Raises:
-        UserError: The file cannot be read as text, or it holds no name or numbers with gaps.
+        UserError: The file is a split's or cannot be read as text, or it holds no name or numbers with gaps.
     """
+    if path.suffix.lower() == ".toml":
+        raise UserError(f'"{path}" is no class file, which has one class name a line: give a split with --split.')
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -61,7 +63,7 @@ def read_class_names(path: Path) -> list[str]:
 
 def class_names_in(text: str, where: str, *, as_json: bool = False) -> list[str]:
     """The class names in the text of such a file; `where` is what messages call it. Raises as `read_class_names`."""
-    if as_json:
+    if as_json or text.lstrip().startswith(("{", '["')):
         return _names_in_json(text, where)
     lines = [line.strip() for line in text.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]

@@ -192,14 +192,23 @@ class DataConfig(Section):
     """Length of the long side of the training target box before the ratio is drawn."""
     ratio: tuple[Positive, Positive] = (0.5, 2.0)
     """Range of the training resize."""
-    crop: Annotated[PositiveInt, Field(le=4096)] = 512
-    """Side of the square training crop; one of 4096 has 65,536 patches, of which attention compares each with each."""
+    crop: PositiveInt = 512
+    """Side of the square training crop."""
     largest_class: Annotated[Number, Field(gt=0, le=1)] = 0.75
     """A crop in which one class covers this share or more of the labelled pixels is redrawn."""
     flip: Annotated[Number, Field(ge=0, le=1)] = 0.5
     """Probability of a horizontal flip."""
     photometric: bool = True
     """Brightness, contrast, saturation and hue distortion."""
+
+    @model_validator(mode="after")
+    def _check_ratio(self) -> Self:
+        low, high = self.ratio
+        if not 0.01 <= low <= high <= 100:
+            raise ValueError(
+                f"ratio: the smaller number comes first, both between 0.01 and 100 (got {low:g} to {high:g})"
+            )
+        return self
 
 
 class LossConfig(Section):

@@ -25,7 +25,7 @@ from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.progress import Doing, unheard
-from cascade_clip.runtime import repeatable_sums
+from cascade_clip.runtime import check_grid, repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.continuation import continue_run
 from cascade_clip.training.labelling import Labeller
@@ -111,7 +111,7 @@ class Trainer:
         """Find what would stop the run, before anything of it is written.
 
         Raises:
-            UserError: A dataset of other classes, class names that cannot be embedded, a crop that does not fit the
+            UserError: Class names that cannot be embedded, a crop that does not fit the
                 patches, a batch that cannot be split over the processes, or no training images.
         """
         data, patch = self.recipe.data, self.model.network.patch_size
@@ -120,9 +120,8 @@ class Trainer:
                 f"The training crop of {data.crop} pixels is no multiple of this CLIP's patches of {patch}: use"
                 f" --set data.crop={max(patch, data.crop // patch * patch)}."
             )
+        check_grid(data.crop, patch, "The training crop", "--set data.crop=")
         scored = self.validation
-        self.dataset.check_classes(self.split.class_names, self.split.name)
-        scored.dataset.check_classes(scored.split.class_names, scored.split.name)
         self.doing(f"embedding {len(self.split.class_names):,} class names")
         self.model.text_embeddings_for(self.split)
         self.model.text_embeddings_for(scored.split, templates=scored.templates)

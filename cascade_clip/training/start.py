@@ -138,6 +138,9 @@ def start_training(
     validation = Validation(
         scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
     )
+    # Before CLIP, which may have to be downloaded.
+    dataset.check_classes(data.split.class_names, data.split.name)
+    validation.dataset.check_classes(scored.split.class_names, scored.split.name)
     accelerator = _accelerator(chosen, precision, output, track)
     # Each process measures on its own: they must not differ.
     faster_linear.choose(run.linear_library() if resume else gathered(faster_linear.library())[0])

@@ -175,6 +175,12 @@ GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
         ("before", noise(6), {"layers": ("taps",)}, '"CLIP" has no taps of patch tokens: CLIP as it is and the class'),
         ("trained", noise(6), {"layers": ("stages",), "tokens": ("class",)}, '"run" has no stages of class tokens'),
         ("trained", noise(3), {"tokens": ("class",)}, "3 images give 3 class tokens, from which no similarity can"),
+        (
+            "trained",
+            noise(6),
+            {"side": 4096},
+            "has 65,536 patches, too many to compare each with each: use at most --size",
+        ),
         ("trained", noise(6), {"side": 10}, "A square of 10 pixels is smaller than a patch of 16"),
         ("trained", GREY, {"tokens": ("class",)}, "class tokens of block 1 hardly differ on these 6 images"),
         (

@@ -101,10 +101,12 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("quickstart --steps 0", "--steps"),
     ("reproduce nosuch", 'no table "nosuch"'),
     ("reproduce shapes --device x --data {data}", '"x" is no device'),
+    ("train --set data.ratio=[2,1]", "data: ratio: the smaller number comes first"),
+    ("recipes --copy-to {place}/new.toml", "--copy-to needs the name of the recipe"),
     ("recipes nosuch", 'There is no recipe "nosuch"'),
-    ("cka bundled --size 16384", "Input should be less than or equal to 2048"),
     ("bench predict --size 16384x16384", "each at most 4096"),
-    ("train --data {data} --set data.crop=16384", "data.crop: at most 4096 is expected (got 16384)"),
+    ("predict {image} -m bundled --classes-file {place}/split.toml", "give a split with --split"),
+    ("train --data {data} --split voc --output {place}/new", "voc"),
     # --- a result in the place of something else
     ("predict {image} -m bundled --json {image}", "is there already and no result of cascade-clip"),
     ("similarity {image} --label {small} --json {small}", "is read, and is no file to write the result to"),
@@ -202,6 +204,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     named["file"].write_text("text\n")
     named["empty"].write_text("")
+    (place / "split.toml").write_text('dataset = "x"')
     named["lines"] = place / "lines.txt"
     named["lines"].write_text("road\n")
     named["names"].write_text('{"0": "road"}')
