@@ -60,6 +60,21 @@ class Work:
     done: int = 0
     total: int | None = None
 
+    def fitting(self, description: str) -> str:
+        """The facts that fit beside a description and a bar."""
+        return fitting(self.facts, stderr.width - len(description) - SHORTEST_BAR - 2)
+
+
+def progress_bars(*, transient: bool, disable: bool) -> Progress:
+    """Rich's bars on stderr: description, a bar as long as there is room, and a task's field `facts`."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[facts]}", markup=False),
+    )
+    # Results that a command prints meanwhile must reach stdout, not the bar's console.
+    return Progress(*columns, console=stderr, transient=transient, disable=disable, redirect_stdout=False, expand=True)
+
 
 @contextmanager
 def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
@@ -75,33 +90,21 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
     Yields:
         Shows how far the work is.
     """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[facts]}", markup=False),
-    )
     work = Work(())
     hidden = stderr.quiet or not stderr.is_interactive or not shown
-    bars = Progress(
-        *columns,
-        console=stderr,
-        transient=transient,
-        disable=hidden,
-        redirect_stdout=False,  # Results that a command prints meanwhile must reach stdout, not the bar's console.
-        expand=True,
-    )
-    lines = (
-        stderr.lines_in_time(lambda: "  ".join(filter(None, (description, *work.facts)))) if shown else nullcontext()
-    )
-    with lines, bars:
+
+    def line() -> str:
+        return "  ".join(filter(None, (description, *work.facts)))
+
+    bars = progress_bars(transient=transient, disable=hidden)
+    with stderr.lines_in_time(line) if shown else nullcontext(), bars:
         task = bars.add_task(description, total=None, facts="")
 
         def show(now: Work) -> None:
             nonlocal work
             work = now
             if not hidden:
-                facts = fitting(work.facts, stderr.width - len(description) - SHORTEST_BAR - 2)
-                bars.update(task, completed=work.done, total=work.total, facts=facts)
+                bars.update(task, completed=work.done, total=work.total, facts=work.fitting(description))
 
         yield show
 
