@@ -175,7 +175,7 @@ def _bars() -> Iterator[progress.Progress]:
 
         def report(done: int, total: int, name: str) -> None:
             if name not in shown:
-                shown[name] = bars.add_task(name, total=total or None, facts=""), TimeLeft(), Work(())
+                shown[name] = bars.add_task(name, total=total or None, facts=""), TimeLeft(begun=done), Work(())
             task, left, _ = shown[name]
             size = f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB" if total else f"{done / 1e6:,.1f} MB"
             work = Work((size, left(done, total)))

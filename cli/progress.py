@@ -19,19 +19,26 @@ Report = Callable[[int, int, str], None]
 class TimeLeft:
     """Estimates from the first counted item on how long the rest takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: int | None = None) -> None:
+        """Start the clock.
+
+        Args:
+            begun: Items done before; None: one less than the first call says.
+        """
         self._start = time.monotonic()
-        self._first: tuple[int, float] | None = None
+        self._first = None if begun is None else (begun, self._start)
 
     def __call__(self, done: int, total: int) -> str:
         """The time left, "0:04:10 left"; empty where it is not known. The first call need not be for the first item."""
         now = time.monotonic()
         if done <= 0 or total <= 0:
             return ""
-        if self._first is None:
-            self._first = done, now
-        before, since = self._first
-        each = (now - since) / (done - before) if done > before else now - self._start
+        before, since = self._first or (done - 1, self._start)
+        if done <= before:
+            return ""
+        each = (now - since) / (done - before)
+        # What comes before the first item, for example loading, is no measure of the others.
+        self._first = self._first or (done, now)
         return f"{timedelta(seconds=round(each * (total - done)))} left"
 
 

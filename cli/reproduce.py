@@ -43,6 +43,8 @@ from cascade_clip_cli.tables import write_json, write_text
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
 DEFECT = 1
+ROOM_FOR_FACTS = 60
+"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 
 
 def reproduce(
@@ -254,7 +256,7 @@ class _Position:
     """How far a run is, read from the newest line of its metrics."""
 
     def __init__(self, run: reproduce_runs.Run) -> None:
-        self.run, self._left = run, TimeLeft()
+        self.run, self._left = run, TimeLeft(begun=run.resumes_at)
 
     def __call__(self) -> Work:
         entries = reversed(run_folder.RunFolder(self.run.folder).log_entries())
@@ -289,18 +291,25 @@ def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
             bars.update(everything, completed=ended, total=state.total, facts=count)
             for run in state.active:
                 if run.folder not in drawn:
-                    drawn[run.folder] = bars.add_task(run.title, total=run.steps or None, facts=""), _Position(run)
+                    task = bars.add_task(_shortened(run.title), total=run.steps or None, facts="")
+                    drawn[run.folder] = task, _Position(run)
                     _say(f"{run.title}: {run.folder}")
                 if live:
                     task, position = drawn[run.folder]
                     work = position()
-                    bars.update(task, completed=work.done, facts=work.fitting(run.title))
+                    bars.update(task, completed=work.done, facts=work.fitting(_shortened(run.title)))
             for folder in drawn.keys() - {run.folder for run in state.active}:
                 task, position = drawn.pop(folder)
                 bars.remove_task(task)
                 _say(f"{position.run.title}: {'failed' if folder in state.failures else 'finished'} ({count})")
 
         yield watch
+
+
+def _shortened(title: str) -> str:
+    """A run's title with room beside it, cut before its seed."""
+    room = max(16, stderr.width - ROOM_FOR_FACTS)
+    return title if len(title) <= room else f"{title[: room - 9]}…{title[-8:]}"
 
 
 def _result_table(result: reproduce_results.TableResult) -> Table:
