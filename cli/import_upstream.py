@@ -13,7 +13,7 @@ from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
 from cascade_clip_cli.checked_options import as_path, input_file, output_folder
-from cascade_clip_cli.console import be_quiet, show_log, stdout
+from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
 _BLOCK = re.compile(r"[1-9][0-9]{0,2}")
@@ -72,9 +72,10 @@ def import_upstream(
     output_folder_rules.check_output_folder(output, checkpoint_folder.CHECKPOINT_FOLDER, inputs=[file])
     # The split is looked up first: a typing mistake should not cost the reading of a large file.
     recipe = upstream.recipe_of_import(file.stem, split, templates=templates, self_trained=self_trained)
-    state = upstream_file.read_state_dict(file, trust_pickle=trust_pickle)
-    imported = upstream.import_state_dict(state, options)
-    upstream.save_import(imported, recipe, output)
+    with stderr.doing(f"importing {file.name}"):
+        state = upstream_file.read_state_dict(file, trust_pickle=trust_pickle)
+        imported = upstream.import_state_dict(state, options)
+        upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.network.head.stages]},"
         f" {imported.config.prompts.tokens} prompt tokens.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +22,7 @@ from cascade_clip.preparation import official_files, push
 from cascade_clip.report import contact_sheet
 from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
 from cascade_clip_cli.prepare_options import Official, Shared
-from cascade_clip_cli.progress import progress_bar
+from cascade_clip_cli.progress import TimeLeft, Work, progress_bar, progress_bars
 from cascade_clip_cli.tables import write_json
 
 
@@ -161,16 +161,23 @@ def _agree(name: str, *, agreed: bool) -> None:
 
 @contextmanager
 def _bars() -> Iterator[progress.Progress]:
-    """One bar a file, in bytes."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    hidden = stderr.quiet or not stderr.is_terminal
-    with Progress(*columns, TimeRemainingColumn(), console=stderr, disable=hidden, redirect_stdout=False) as bars:
-        tasks = {}
+    """One bar a file, in bytes; lines where there is no terminal."""
+    shown: dict[str, tuple[TaskID, TimeLeft, Work]] = {}
+
+    def line() -> str:
+        return "; ".join("  ".join((name, *work.facts)) for name, (_, _, work) in shown.copy().items()) or "downloading"
+
+    bars = progress_bars(transient=False, disable=stderr.quiet or not stderr.is_interactive)
+    with stderr.lines_in_time(line), bars:
 
         def report(done: int, total: int, name: str) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total or None)
-            bars.update(tasks[name], completed=done, total=total or None)
+            if name not in shown:
+                shown[name] = bars.add_task(name, total=total or None, facts=""), TimeLeft(begun=done), Work(())
+            task, left, _ = shown[name]
+            size = f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB" if total else f"{done / 1e6:,.1f} MB"
+            work = Work((size, left(done, total)))
+            shown[name] = task, left, work
+            bars.update(task, completed=done, total=total or None, facts=work.fitting(name))
 
         yield report
 

@@ -19,19 +19,26 @@ Report = Callable[[int, int, str], None]
 class TimeLeft:
     """Estimates from the first counted item on how long the rest takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: int | None = None) -> None:
+        """Start the clock.
+
+        Args:
+            begun: Items done before; None: one less than the first call says.
+        """
         self._start = time.monotonic()
-        self._first: tuple[int, float] | None = None
+        self._first = None if begun is None else (begun, self._start)
 
     def __call__(self, done: int, total: int) -> str:
         """The time left, "0:04:10 left"; empty where it is not known. The first call need not be for the first item."""
         now = time.monotonic()
         if done <= 0 or total <= 0:
             return ""
-        if self._first is None:
-            self._first = done, now
-        before, since = self._first
-        each = (now - since) / (done - before) if done > before else now - self._start
+        before, since = self._first or (done - 1, self._start)
+        if done <= before:
+            return ""
+        each = (now - since) / (done - before)
+        # What comes before the first item, for example loading, is no measure of the others.
+        self._first = self._first or (done, now)
         return f"{timedelta(seconds=round(each * (total - done)))} left"
 
 
@@ -60,6 +67,21 @@ class Work:
     done: int = 0
     total: int | None = None
 
+    def fitting(self, description: str) -> str:
+        """The facts that fit beside a description and a bar."""
+        return fitting(self.facts, stderr.width - len(description) - SHORTEST_BAR - 2)
+
+
+def progress_bars(*, transient: bool, disable: bool) -> Progress:
+    """Rich's bars on stderr: description, a bar as long as there is room, and a task's field `facts`."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[facts]}", markup=False),
+    )
+    # Results that a command prints meanwhile must reach stdout, not the bar's console.
+    return Progress(*columns, console=stderr, transient=transient, disable=disable, redirect_stdout=False, expand=True)
+
 
 @contextmanager
 def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
@@ -75,33 +97,21 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
     Yields:
         Shows how far the work is.
     """
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[facts]}", markup=False),
-    )
     work = Work(())
     hidden = stderr.quiet or not stderr.is_interactive or not shown
-    bars = Progress(
-        *columns,
-        console=stderr,
-        transient=transient,
-        disable=hidden,
-        redirect_stdout=False,  # Results that a command prints meanwhile must reach stdout, not the bar's console.
-        expand=True,
-    )
-    lines = (
-        stderr.lines_in_time(lambda: "  ".join(filter(None, (description, *work.facts)))) if shown else nullcontext()
-    )
-    with lines, bars:
+
+    def line() -> str:
+        return "  ".join(filter(None, (description, *work.facts)))
+
+    bars = progress_bars(transient=transient, disable=hidden)
+    with stderr.lines_in_time(line) if shown else nullcontext(), bars:
         task = bars.add_task(description, total=None, facts="")
 
         def show(now: Work) -> None:
             nonlocal work
             work = now
             if not hidden:
-                facts = fitting(work.facts, stderr.width - len(description) - SHORTEST_BAR - 2)
-                bars.update(task, completed=work.done, total=work.total, facts=facts)
+                bars.update(task, completed=work.done, total=work.total, facts=work.fitting(description))
 
         yield show
 

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 from filelock import FileLock, Timeout
-from rich import box, progress
+from rich import box
+from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -37,11 +38,14 @@ from cascade_clip_cli.options import (
     SetOption,
     absolute_location,
 )
+from cascade_clip_cli.progress import TimeLeft, Work, progress_bars
 from cascade_clip_cli.tables import write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
 DEFECT = 1
+ROOM_FOR_FACTS = 60
+"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 
 
 def reproduce(
@@ -253,38 +257,64 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
         write_text(plan.folder / "results.md", shown.to_markdown())
 
 
+class _Position:
+    """How far a run is, read from the newest line of its metrics."""
+
+    def __init__(self, run: reproduce_runs.Run) -> None:
+        self.run, self._left = run, TimeLeft(begun=run.resumes_at)
+
+    def __call__(self) -> Work:
+        entries = reversed(run_folder.RunFolder(self.run.folder).log_entries())
+        newest = next((entry for entry in entries if "loss" in entry), None)
+        if newest is None:
+            return Work(())
+        step, steps = newest["step"], self.run.steps
+        speed = f"{newest['images_per_s']:.1f} images/s"
+        facts = (f"{step:,}/{steps:,}", self._left(step, steps), f"loss {newest['loss']:#.4g}", speed)
+        return Work(facts, step, steps)
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
-    """Draw a bar for all runs and for each under way; print a line when a run starts or ends."""
-    columns = (
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(bar_width=24),
-        progress.MofNCompleteColumn(),
-        progress.TimeElapsedColumn(),
-        progress.TimeRemainingColumn(),
-        progress.TextColumn("{task.fields[note]}", markup=False),
-    )
-    live = stderr.is_terminal and not stderr.quiet
-    with progress.Progress(*columns, console=stderr, disable=not live, redirect_stdout=False) as bars:
-        everything = bars.add_task("runs", total=None, note="")
-        drawn: dict[Path, tuple[progress.TaskID, str]] = {}
+    """Draw a bar for all runs and for each under way, lines elsewhere; print a line when a run starts or ends."""
+    live = stderr.is_interactive and not stderr.quiet
+    drawn: dict[Path, tuple[TaskID, _Position]] = {}
+    count = ""
+
+    def line() -> str:
+        under_way = ("  ".join((position.run.title, *position().facts)) for _, position in drawn.copy().values())
+        return "; ".join((f"runs  {count}", *under_way))
+
+    bars = progress_bars(transient=False, disable=not live)
+    with stderr.lines_in_time(line), bars:
+        everything = bars.add_task("runs", total=None, facts="")
 
         def watch(state: runner.RunsState) -> None:
+            nonlocal count
             ended = state.done + len(state.failures)
-            bars.update(everything, completed=ended, total=state.total)
+            count = f"{ended}/{state.total}"
+            bars.update(everything, completed=ended, total=state.total, facts=count)
             for run in state.active:
                 if run.folder not in drawn:
-                    drawn[run.folder] = bars.add_task(run.title, total=run.steps or None, note=""), run.title
+                    task = bars.add_task(_shortened(run.title), total=run.steps or None, facts="")
+                    drawn[run.folder] = task, _Position(run)
                     _say(f"{run.title}: {run.folder}")
                 if live:
-                    step, note = _position(run)
-                    bars.update(drawn[run.folder][0], completed=step, note=note)
+                    task, position = drawn[run.folder]
+                    work = position()
+                    bars.update(task, completed=work.done, facts=work.fitting(_shortened(run.title)))
             for folder in drawn.keys() - {run.folder for run in state.active}:
-                task, title = drawn.pop(folder)
+                task, position = drawn.pop(folder)
                 bars.remove_task(task)
-                _say(f"{title}: {'failed' if folder in state.failures else 'finished'} ({ended}/{state.total})")
+                _say(f"{position.run.title}: {'failed' if folder in state.failures else 'finished'} ({count})")
 
         yield watch
+
+
+def _shortened(title: str) -> str:
+    """A run's title with room beside it, cut before its seed."""
+    room = max(16, stderr.width - ROOM_FOR_FACTS)
+    return title if len(title) <= room else f"{title[: room - 9]}…{title[-8:]}"
 
 
 def _result_table(result: reproduce_results.TableResult) -> Table:
@@ -343,15 +373,6 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
 
 def _say(line: str) -> None:
     stderr.print(line, soft_wrap=True)
-
-
-def _position(run: reproduce_runs.Run) -> tuple[int, str]:
-    """Steps done and the loss, from the newest line of the run's metrics."""
-    entries = reversed(run_folder.RunFolder(run.folder).log_entries())
-    newest = next((entry for entry in entries if "loss" in entry), None)
-    if newest is None:
-        return 0, ""
-    return newest["step"], f"loss {newest['loss']:.3f}  {newest['images_per_s']:.1f} img/s"
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:

@@ -127,9 +127,12 @@ def test_the_time_left_is_known_from_the_first_item_on(monkeypatch: pytest.Monke
     assert left(3, 5) == "0:00:02 left"
     assert left(5, 5) == "0:00:00 left"
     assert left(3, 0) == ""
-    resumed = TimeLeft()
+    assert left(1, 5) == ""
+    resumed, of_bytes = TimeLeft(), TimeLeft(begun=500)
     clock[0] = 18.0
     assert resumed(1001, 2001) == "0:33:20 left"
+    assert of_bytes(500, 3000) == ""
+    assert of_bytes(1000, 3000) == "0:00:08 left"
 
 
 @pytest.mark.parametrize(
