@@ -129,6 +129,8 @@ def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.Evaluation
         images=list(result.images),
         pictures=_examples(evaluation),
         log=run_folder.RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
+        published=[(row.shown, row.miou[result.split.name]) for row in evaluation.published],
+        sources=published_training_free.sources_of(evaluation.published),
     )
 
 

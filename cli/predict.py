@@ -45,6 +45,7 @@ USER_MISTAKE = 2
 PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 """What segments when no model is named: the paper's CLIP, training-free."""
 LABELS = ("palette", "grey")
+BELOW_ZERO = "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off their scores."
 MOST_WORDS = 3
 """So many words of the background are shown."""
 MOST_TABLES = 3
@@ -252,6 +253,9 @@ def _show(
     for outcome in outcomes:
         if outcome.shown is not None:
             stdout.print(outcome.shown)
+    means = [each.get("mean_score", 0) for outcome in outcomes for each in outcome.record.get("classes", [])]
+    if min(means, default=0) < 0:
+        stdout.print(BELOW_ZERO)
     failures = sum(outcome.shown is None for outcome in outcomes)
     left = f", {failures} left out" if failures else ""
     written = len(outcomes) - failures

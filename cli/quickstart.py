@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from PIL import Image
 
 from cascade_clip import runtime, segmenter
 from cascade_clip.config import recipes, schema
-from cascade_clip.data import catalogue, dataset_info, prepared
-from cascade_clip.errors import UserError
+from cascade_clip.data import catalogue, dataset_info, images, prepared
+from cascade_clip.errors import UserError, readable
 from cascade_clip.evaluation import evaluate as evaluation_evaluate
 from cascade_clip.evaluation import scores as evaluation_scores
 from cascade_clip.files import write_files
@@ -62,6 +64,11 @@ def quickstart(
     chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
     _check_folder(output)
     _check_settings(output, data, chosen, {"train": train, "val": val, "seed": seed})
+    stderr.print(
+        f"Draws {train + val:,} scenes, scores CLIP without training, and trains two models of {steps:,} steps each, "
+        f"all in {output}.",
+        soft_wrap=True,
+    )
     if not (data / dataset_info.INFO_FILE).exists():
         with progress_bar("draw scenes") as progress:
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
@@ -72,7 +79,7 @@ def quickstart(
             "CLIP, training-free": evaluation_evaluate.evaluate(free, "shapes-seen", dataset, progress=progress).scores
         }
     scores |= {name: _train(recipe, output / name.lower(), device) for name, recipe in chosen.items()}
-    stdout.print(comparison_table(scores, title=f"shapes-seen, {val} scenes"))
+    stdout.print(comparison_table(scores, title=f"shapes-seen, {val} validation scenes, percent"))
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
     split = catalogue.get_split("shapes-seen")
@@ -80,10 +87,22 @@ def quickstart(
     scenes = picture_sheets.images_with_unseen_classes(dataset, split)
     encoded = BytesIO()
     picture_sheets.compare_predictions(predict, split, dataset, scenes).save(encoded, "PNG")
-    write_files({picture: encoded.getvalue()})
-    stdout.print(f"Scenes with unseen classes: {picture}")
-    model = output / "cascade-clip" / "model"
-    stdout.print(f'Next: cascade-clip predict IMAGE --model {model} --classes "red star,grass,water"')
+    write_files({picture: encoded.getvalue(), **_scene_files(dataset, scenes, output / "scenes")})
+    stdout.print(f"Picture of scenes with unseen classes, their labels and predictions: {picture}")
+    stdout.print("Next, segment the same scenes (into other words: --classes 'red star,grass,water'):")
+    places = (output / "scenes", output / "cascade-clip" / "model", output / "predictions")
+    scene_folder, model, predictions = (shlex.quote(readable(place)) for place in places)
+    stdout.print(f"cascade-clip predict {scene_folder} --model {model} --output {predictions}")
+
+
+def _scene_files(dataset: prepared.PreparedDataset, indices: Sequence[int], folder: Path) -> dict[Path, bytes]:
+    """Validation scenes as PNG files, for trying commands on."""
+    files = {}
+    for record in (dataset.read("val", index) for index in indices):
+        encoded = BytesIO()
+        Image.fromarray(images.open_image(record.image_bytes)).save(encoded, "PNG")
+        files[folder / f"{record.id}.png"] = encoded.getvalue()
+    return files
 
 
 def _check_folder(output: Path) -> None:
@@ -92,7 +111,7 @@ def _check_folder(output: Path) -> None:
     Raises:
         UserError: It holds anything else.
     """
-    own = {"shapes", "predictions.png", *map(str.lower, RECIPES)}
+    own = {"shapes", "scenes", "predictions", "predictions.png", *map(str.lower, RECIPES)}
     found = sorted(entry.name for entry in output.iterdir()) if output.is_dir() else []
     others = [name for name in found if name not in own and not any(name.startswith(f".{one}") for one in own)]
     begun = (output / ".shapes.preparing").is_dir() or dataset_info.DATASET_FOLDER.lies_in(output / "shapes")

@@ -110,7 +110,7 @@ def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
 def comparison_table(scores: Mapping[str, scoring.Scores], *, title: str) -> Table:
     """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
     table = plain_table(title)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for heading in ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc."):
         table.add_column(heading, justify="right")
     for name, values in scores.items():

@@ -81,6 +81,10 @@ class EvaluationPage:
     images: Sequence[ImageResult]
     pictures: Sequence[PicturedImage]
     log: Log
+    published: Sequence[tuple[str, float]] = ()
+    """Published mIoU of the same training-free method in percent, by name and source."""
+    sources: Sequence[str] = ()
+    """What the letters of these sources stand for."""
 
     @property
     def unseen(self) -> frozenset[str]:
@@ -102,6 +106,8 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         settings=flattened({key: value for key, value in page.record.items() if key != "scores"}),
         cards=_cards(scores, page.paper),
         paper_source=page.paper_source if page.paper else None,
+        published=[(name, miou, 100 * scores.miou - miou) for name, miou in page.published],
+        sources=page.sources,
         has_unseen=bool(scores.unseen),
         scores=scores,
         colours=page.colours,

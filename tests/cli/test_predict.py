@@ -1,6 +1,7 @@
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,6 +47,15 @@ def test_label_map_overlay_and_record_of_one_image(photos: Path, colour_model, r
     red, blue = next(line for line in lines if "red" in line), next(line for line in lines if "blue" in line)
     assert float(red[2]) + float(blue[2]) == pytest.approx(100, abs=0.11)
     assert "1 of 1 written to predictions" in result.stdout
+
+
+def test_scores_below_zero_are_explained(photos: Path, colour_model, run_command):
+    colour_model.recipe.inference = colour_model.recipe.inference.model_copy(update={"seen_bias": 1.0})
+    colour_model.split = replace(colour_model.split, unseen=frozenset())
+    result = run_command(predict, photos, "--model", "ckpt")
+    assert "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off" in result.stdout
+    result = run_command(predict, photos, "--model", "ckpt", "--classes", "red,blue")
+    assert "below 0" not in result.stdout
 
 
 def test_the_model_is_loaded_and_the_words_embedded_once_for_many_images(photos: Path, colour_model, run_command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_draws_trains_compares_and_shows(
     for word in ("ZegCLIP", "Cascade-CLIP", "training-free", "unseen mIoU", "hIoU", "quickstart/predictions.png"):
         assert word in printed
     assert Image.open("quickstart/predictions.png").size > (800, 800)
+    scenes = sorted(Path("quickstart/scenes").iterdir())
+    assert [Image.open(scene).format for scene in scenes] == ["PNG"] * 3
+    command = shlex.split(printed.splitlines()[-1])
+    assert command[:2] == ["cascade-clip", "predict"]
+    _run(*command[1:])
+    assert "3 of 3 written to quickstart/predictions" in capsys.readouterr().out
     for run in ("zegclip", "cascade-clip"):
         lines = Path("quickstart", run, "metrics.jsonl").read_text().splitlines()
         assert any("validation" in json.loads(line) for line in lines)

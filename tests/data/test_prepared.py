@@ -110,3 +110,6 @@ def test_datasets_are_found_where_the_design_says(
         locate_dataset("voc")
     with pytest.raises(UserError, match=r"Make it with `cascade-clip prepare-data voc --output .*voc`"):
         locate_dataset("voc", tmp_path)
+    for name in ("mine", "shapes-of-mine"):
+        with pytest.raises(UserError, match=r"`cascade-clip prepare-data folder --source FOLDER --output "):
+            locate_dataset(name, tmp_path)

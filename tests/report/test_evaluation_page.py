@@ -32,6 +32,21 @@ def test_scores_stand_beside_the_papers_and_settings_below(report: Path, opened)
     assert not [key for key in keys if key.startswith("scores")]
 
 
+def test_published_figures_of_a_training_free_method_stand_below_the_scores(tmp_path: Path, opened):
+    made = replace(
+        evaluation_page(), published=[("NACLIP [a]", 35.2), (HOSTILE[0], 99.9)], sources=["a: their table 1"]
+    )
+    page = opened(write_evaluation_report(tmp_path, made))
+    here = 100 * made.scores.miou
+    shown = [f"{value:+.1f}".replace("-", "−") for value in (here - 35.2, here - 99.9)]
+    assert page.one("#published").text.splitlines() == [
+        "Published mIoU of the same method and CLIP:",
+        f"NACLIP [a] 35.2, here {shown[0]}",
+        f"{HOSTILE[0]} 99.9, here {shown[1]}",
+        "a: their table 1",
+    ]
+
+
 def test_the_table_sorts_by_what_is_clicked_and_missing_values_stay_last(report: Path, opened):
     page, scores = opened(report), evaluation_page().scores
     heading = page.one("#class-table thead th:nth-child(3)")
