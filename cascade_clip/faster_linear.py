@@ -119,14 +119,15 @@ def _product(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def _is_eligible(tokens: Tensor, weight: Tensor) -> bool:
+    # First, as a question about sizes would fix those of a traced program.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
     return (
         tokens.device.type == "cpu"
         and tokens.dtype == weight.dtype == torch.float32
         and tokens.dim() > 1
         and tokens.numel() * weight.shape[0] >= LEAST_PRODUCTS
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
     )
 
 
