@@ -119,11 +119,11 @@ def _product(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 def _is_eligible(tokens: Tensor, weight: Tensor) -> bool:
-    # Compiling comes first: a question about sizes would become a condition of what is compiled.
+    # First, as a question about sizes would fix those of a traced program.
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
     return (
-        not torch.compiler.is_compiling()
-        and not torch._C._len_torch_dispatch_stack()
-        and tokens.device.type == "cpu"
+        tokens.device.type == "cpu"
         and tokens.dtype == weight.dtype == torch.float32
         and tokens.dim() > 1
         and tokens.numel() * weight.shape[0] >= LEAST_PRODUCTS

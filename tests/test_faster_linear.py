@@ -162,6 +162,15 @@ def test_layers_of_a_model_are_routed_under_their_names(tiny_model: CascadeCLIP,
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_traced_program_takes_any_size(routed: list[tuple[int, ...]]) -> None:
+    layer = nn.Linear(24, 40)
+    faster_linear.use_faster_linears(layer)
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(layer, (torch.ones(2, 9, 24),), dynamic_shapes=({0: batch},), strict=True)
+    assert program.module()(torch.ones(5, 9, 24)).shape == (5, 9, 40)
+    assert routed == []
+
+
 @pytest.mark.slow  # it trains
 def test_a_resumed_run_computes_by_what_it_began_with(
     squares_recipe: Recipe, tmp_path: Path, routed: list[tuple[int, ...]]
