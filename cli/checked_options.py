@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import mimetypes
 import os
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cascade_clip_cli.console import only_result
 
 STDOUT = Path("-")
 _ON_STDOUT, _INPUTS, _RESULTS = (f"cascade_clip_cli.{name}" for name in ("on_stdout", "inputs", "results"))
+_JSON_OR_UNKNOWN = {None, "application/json", "text/plain"}
 _RECORDS = {"config.json", "dataset.json", "environment.json", "export.json"}
 """What describes a checkpoint, dataset, run or exported model, which is no result."""
 
@@ -57,6 +59,9 @@ def result_file(ctx: typer.Context, param: typer.CallbackParam, value: Path | No
     if value != STDOUT:
         file = output_file(param, value)
         _keep_apart(ctx, _RESULTS, value)
+        # Pictures, pages and tables are what the command itself may write there.
+        if _name(param) == "--json" and mimetypes.guess_type(value.name)[0] not in _JSON_OR_UNKNOWN:
+            raise UserError(f'--json "{value}" has the name of another kind of file: choose one that ends in .json.')
         if value.is_file() and not _may_be_result(value, as_json=_name(param) == "--json"):
             raise UserError(
                 f'{_name(param)} "{value}" is there already and no result of cascade-clip: choose another file.'

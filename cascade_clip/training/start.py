@@ -189,6 +189,8 @@ def start_training(
 def _check_batch_fits(recipe: Recipe, processes: int) -> None:
     batch, crop = recipe.train.batch, recipe.data.crop
     crops = f"A step's batch of {batch:,} crops of {crop:,} x {crop:,} pixels"
+    side = recipe.data.short_side
+    check_memory(12 * side**2, f"A validation image of at least {side:,} x {side:,} pixels", "lower data.short_side")
     # Three float32 channels and a label of a byte.
     check_memory(
         max(1, batch // processes) * crop**2 * 13, crops, "lower train.batch or data.crop, or use more machines"
