@@ -76,5 +76,5 @@ def _others_like(alike: Sequence[Problem], images: int | None) -> list[str]:
     values = Counter(value for problem in alike for value in problem.values)
     if len(values) > 1:
         counted = [f"{value} in {count:,}" for value, count in values.most_common(_VALUES_SHOWN)]
-        lines.append(f"By value: {', '.join(counted)}{' ...' if len(values) > _VALUES_SHOWN else ''}.")
+        lines.append(f"By value: {', '.join(counted)}{' and others' if len(values) > _VALUES_SHOWN else ''}.")
     return lines
