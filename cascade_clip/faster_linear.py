@@ -40,9 +40,7 @@ def library() -> str:
         UserError: Another value of the environment variable than `auto` and `LIBRARIES`.
     """
     if _chosen is None:
-        wanted = os.environ.get(VARIABLE, "auto")
-        if wanted not in (known := ("auto", *LIBRARIES)):
-            raise UserError(f'The environment variable {VARIABLE} is "{wanted}".{closest(wanted, known)}')
+        wanted = _wanted()
         choose(wanted if wanted != "auto" else "onednn" if _has_onednn() and _gain() >= LEAST_GAIN else "torch")
     return str(_chosen)
 
@@ -54,7 +52,12 @@ def choose(name: str) -> None:
 
 
 def use_faster_linears(module: nn.Module) -> None:
-    """Let every linear layer in a module compute by `linear`; weights, their names and results elsewhere stay."""
+    """Let every linear layer in a module compute by `linear`; weights, their names and results elsewhere stay.
+
+    Raises:
+        UserError: See `library`.
+    """
+    _wanted()
     for child in module.modules():
         if type(child) in {nn.Linear, NonDynamicallyQuantizableLinear}:
             child.__class__ = _Linear
@@ -116,6 +119,13 @@ class _Product(torch.autograd.Function):
 def _product(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     result: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")
     return result
+
+
+def _wanted() -> str:
+    wanted = os.environ.get(VARIABLE, "auto")
+    if wanted not in (known := ("auto", *LIBRARIES)):
+        raise UserError(f'The environment variable {VARIABLE} is "{wanted}".{closest(wanted, known)}')
+    return wanted
 
 
 def _is_eligible(tokens: Tensor, weight: Tensor) -> bool:

@@ -146,6 +146,8 @@ def test_an_unknown_choice_offers_the_known(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv(faster_linear.VARIABLE, "onednm")
     with pytest.raises(UserError, match=r'CASCADE_CLIP_LINEAR is "onednm"\. Did you mean "onednn"'):
         faster_linear.library()
+    with pytest.raises(UserError, match="CASCADE_CLIP_LINEAR"):  # although no layer is large enough to ask
+        CascadeCLIP.from_pretrained("bundled")
 
 
 def test_layers_of_a_model_are_routed_under_their_names(tiny_model: CascadeCLIP, routed: list[tuple[int, ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,4 +195,5 @@ RUNTIMES: dict[str, Runtime] = {
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    """The beginning of a library's message in one line, without the lines of its source that OpenVINO names."""
+    return " ".join(re.sub(r"Exception from \S+:\s", "", str(error)).split())[:200]

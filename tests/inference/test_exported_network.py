@@ -93,7 +93,7 @@ def test_unknown_runtimes_offer_the_closest() -> None:
 
 def test_a_model_that_a_runtime_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*inputs: np.ndarray) -> np.ndarray:
-        raise RuntimeError("no kernel\nfor this")
+        raise RuntimeError("Exception from src/core.cpp:132:\nno kernel\nfor this")
 
     monkeypatch.setitem(RUNTIMES, "openvino", RUNTIMES["openvino"]._replace(open=lambda *_: Opened(fail, ("h", "w"))))
     network = ExportedNetwork(Path("model.onnx"), 16, torch.device("cpu"), runtime="openvino")
