@@ -35,7 +35,7 @@ def lost_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
     [
         (lambda: load_clip("ViT-B-16-quickgelu", "openai"), 'The weights "openai" of .* could not be downloaded'),
         (lambda: load_clip("hf-hub:org/clip"), '"hf-hub:org/clip" could not be fetched'),
-        (lambda: checkpoint_folder("org/model"), '"org/model" is neither a folder nor a model'),
+        (lambda: checkpoint_folder("org/model"), '"org/model" could not be fetched from the Hub'),
         (lambda: HubAddress("org/data").pinned(), "hub:org/data could not be fetched"),
         (lambda: HubAddress("org/data").download(["dataset.json"]), "hub:org/data could not be fetched"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
-from cascade_clip.data.catalogue import benchmark_names
+from cascade_clip.data.catalogue import get_split, split_names
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
 from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
 from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
@@ -50,7 +50,8 @@ def locate_dataset(
     if data and holds_rows(home):
         return dataset_folder(home, stream=stream, class_names=class_names)
     looked = " and ".join(map(str, places))
-    source = name if name in benchmark_names() or name.startswith("shapes") else "folder --source FOLDER"
+    made_by_name = {get_split(split).dataset for split in split_names()}
+    source = name if name in made_by_name else "folder --source FOLDER"
     elsewhere = f"Give its folder with --data, set {DATA_VARIABLE}, or make" if data is None else "Make"
     raise UserError(
         f'The prepared dataset "{name}" was not found in {looked}. '

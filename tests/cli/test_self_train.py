@@ -75,13 +75,15 @@ def test_mistakes(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     init = workplace / "run" / "model-half"
     own = tmp_path / "own.toml"
     own.write_text((workplace / "tiny.toml").read_text() + '\n[self_training]\nteacher = "fixed"\n')
+    all_seen = tmp_path / "all-seen.toml"
+    all_seen.write_text((workplace / "no-blue.toml").read_text().replace('["blue"]', "[]"))
     output = ("--output", tmp_path / "run", "--device", "cpu")
     for arguments, message in [
         (("self-train", "--init", workplace / "run"), f"from its half-way checkpoint: --init {init}"),
         (("self-train", "--init", init, "--split", "squares"), 'There is no split "squares"'),
         (("self-train", "--init", init, "--set", "self_training.teacher=other"), "self_training.teacher"),
         (("train", "--recipe", own, "--split", workplace / "no-blue.toml"), "use `cascade-clip self-train`"),
-        (("self-train", "--init", init, "--split", "shapes"), "has no unseen classes, so there is nothing"),
+        (("self-train", "--init", init, "--split", all_seen), "has no unseen classes, so there is nothing"),
     ]:
         assert _run(*arguments, *output) == 2, arguments
         assert message in " ".join(capsys.readouterr().err.split()), arguments
