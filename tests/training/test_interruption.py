@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,9 @@ from cascade_clip_cli.main import main
 
 
 @pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """Handlers of signals as in the command line; the earlier ones come back."""
-    before = signal.signal(signal.SIGTERM, raise_terminated)
-    yield
-    signal.signal(signal.SIGTERM, before)
+def commands_handlers(own_signals: None) -> None:
+    """Handlers of signals as in the command line."""
+    signal.signal(signal.SIGTERM, raise_terminated)
 
 
 def _signal_at(step: int, number: int = signal.SIGINT, times: int = 1) -> dict[str, object]:
