@@ -43,7 +43,7 @@ def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
     helped += "assert not {{'torch', 'open_clip', 'datasets', 'accelerate'}} & set(sys.modules)"
     for command in ("", "'predict', ", "'train', ", "'prepare-data', ", "'cka', "):
         pairs = [(seconds("import typer, rich.console"), seconds(helped.format(command))) for _ in range(3)]
-        assert min(ours / libraries for libraries, ours in pairs) < 6
+        assert min(ours / libraries for libraries, ours in pairs) < 8
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
