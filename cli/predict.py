@@ -36,7 +36,7 @@ from cascade_clip_cli.options import (
     SplitOption,
 )
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
-from cascade_clip_cli.predict_inputs import fetched_sources, output_stems
+from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
@@ -180,6 +180,7 @@ def predict(
     of_images = {"--explain": explain, "--format": bool(writers), "--scores": scores, "--gallery": gallery}
     check_video_options(options, found, [option for option, given in of_images.items() if given])
     read, failed = fetched_sources(found, Path(ctx.with_resource(TemporaryDirectory())))
+    check_apart(json_file, read, output)
     segmenter = load_model(model, runtime, device, precision)
     mention_runtimes(segmenter, model, len(read))
     if explain:

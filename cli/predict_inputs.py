@@ -52,6 +52,19 @@ def output_stems(found: Sequence[sources.Source], output: Path) -> dict[sources.
     return stems
 
 
+def check_apart(result: Path | None, found: Sequence[sources.Source], output: Path) -> None:
+    """Check that the file of `--json` is not the record of one of the predictions.
+
+    Raises:
+        UserError: It is.
+    """
+    if result is None:
+        return
+    for stem in sources.output_stems(found):
+        if (record := output / f"{stem}{prediction_files.RECORD}").resolve() == result.resolve():
+            raise UserError(f'--json "{result}" is where the prediction "{record.name}" goes: choose another file.')
+
+
 def notice(line: str) -> None:
     """Tell on stderr what a user may not expect; a script that asks for results only does not get it."""
     stderr.print(line, soft_wrap=True)

@@ -338,3 +338,9 @@ def test_scores_of_all_classes_beside_the_labels(photos: Path, colour_model, run
         assert (stored["scores"].dtype, stored["scores"].shape) == (np.float16, (3, 40, 64))
         assert stored["names"].tolist() == ["red", "green", "blue"]
         assert np.array_equal(stored["scores"].argmax(axis=0), np.asarray(Image.open(files["labels"])))
+
+
+def test_the_result_is_no_record_of_a_prediction(photos: Path, colour_model, run_command):
+    result = run_command(predict, photos, "-m", "ckpt", "-c", "red", "-o", "out", "--json", "out/../out/two.json")
+    assert str(result.exception).endswith('is where the prediction "two.json" goes: choose another file.')
+    assert not Path("out").exists()

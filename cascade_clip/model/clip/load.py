@@ -18,6 +18,7 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cascade_clip.config.schema import ClipConfig
 from cascade_clip.errors import UserError, closest, first_line, raise_refusal
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
@@ -112,11 +113,16 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
         architecture: An open_clip name ("ViT-B-16-quickgelu"), `hf-hub:ORG/NAME`, `local-dir:FOLDER`, a JSON file with
             open_clip's model configuration, or `bundled`.
         weights: A pretrained tag of open_clip, a local file (safetensors, PyTorch state dict, OpenAI's TorchScript
-            archive), or `random` / `random:SEED`. Ignored by hf-hub, local-dir and bundled, which have their own.
+            archive), or `random` / `random:SEED`. None, or the recipes' default, for hf-hub, local-dir and bundled,
+            which have their own.
 
     Raises:
-        UserError: Unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class token.
+        UserError: Unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class token,
+            weights for a CLIP that has its own.
     """
+    has_own = architecture == BUNDLED or architecture.startswith(("local-dir:", "hf-hub:"))
+    if has_own and weights not in {None, ClipConfig().weights}:
+        raise UserError(f'The CLIP "{architecture}" has weights of its own: leave out "{weights}".')
     if architecture == BUNDLED:
         return _from_folder(_bundled_folder(), architecture)
     if architecture.startswith("local-dir:"):

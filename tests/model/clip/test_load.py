@@ -166,3 +166,9 @@ def test_tensors_at_hand_are_taken_over_and_no_weights_drawn(tiny_clip: Clip, mo
     assert float(clip.model.logit_scale) == pytest.approx(math.log(1 / 0.07))
     image = torch.zeros(1, 3, 64, 64)
     torch.testing.assert_close(clip.visual(image), tiny_clip.visual(image))
+
+
+@pytest.mark.parametrize("architecture", ["bundled", "local-dir:somewhere", "hf-hub:org/clip"])
+def test_weights_for_a_clip_that_has_its_own(architecture: str) -> None:
+    with pytest.raises(UserError, match=f'"{architecture}" has weights of its own: leave out "mine.pt"'):
+        load_clip(architecture, "mine.pt")
