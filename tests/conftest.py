@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -30,12 +31,29 @@ from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.export.exported_file import PACKAGES
 from cascade_clip.export.exported_folder import ExportedModel, export_model
+from cascade_clip.inference.exported_network import RUNTIMES
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip, load_clip
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.console import stderr
 
 torch.set_num_threads(1)
+# openvino is no part of the extra dev: in a process of the whole suite it ends the process at a later fork.
+INSTALLED_RUNTIMES = [name for name, runtime in RUNTIMES.items() if importlib.util.find_spec(runtime.package)]
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Each runtime of exported models, as far as it is installed."""
+    if request.param not in INSTALLED_RUNTIMES:
+        pytest.skip(f"the extra {request.param} is not installed")
+    return str(request.param)
+
+
+@pytest.fixture
+def runtimes() -> list[str]:
+    """All that are installed."""
+    return INSTALLED_RUNTIMES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
