@@ -38,7 +38,6 @@ from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip_cli.console import stderr
 
 torch.set_num_threads(1)
-# openvino is no part of the extra dev: in a process of the whole suite it ends the process at a later fork.
 INSTALLED_RUNTIMES = [name for name, runtime in RUNTIMES.items() if importlib.util.find_spec(runtime.package)]
 
 
