@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import re
 import signal
 import sys
 import threading
@@ -164,7 +166,8 @@ def load_command(name: str) -> Any:
         command = typer.main.get_command(target)
     else:
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(name)(target)
+        # Typer keeps line breaks within a paragraph, which fall anywhere on a terminal of another width.
+        single.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(target) or ""))(target)
         command = typer.main.get_command(single)
     command.name = name
     return command
