@@ -71,26 +71,17 @@ def writing(target: Target, description: str) -> Iterator[dict[str, Any]]:
             "workers": shared.workers or runtime.usable_cores(),
             "overwrite": shared.overwrite,
             "progress": report,
+            "picture": contact_sheet.write_contact_sheet,
         }
     _show_dataset(folder, dataset_info.read_dataset_info(folder.resolve()), shared.json_file)
-    _draw_contact_sheet(folder)
+    sheet = folder / dataset_info.CONTACT_SHEET
+    stdout.print(f"Contact sheet of images with their masks, to look at before training: {sheet}")
     if shared.push_to_hub is not None:
         with stderr.doing(f"uploading to {shared.push_to_hub}"):
             address = push.push_dataset(
                 folder, shared.push_to_hub, private=shared.private, rights_checked=shared.rights_checked
             )
         stderr.print(f"Uploaded to {address}")
-
-
-def _draw_contact_sheet(folder: Path) -> None:
-    """Draw images with their masks; a picture that cannot be written is no reason to fail after all the work."""
-    with stderr.doing("drawing a contact sheet"):
-        try:
-            sheet = contact_sheet.write_contact_sheet(folder)
-        except OSError as error:
-            stderr.insist(f"The contact sheet could not be written: {error.strerror or error}.")
-            return
-    stdout.print(f"Contact sheet of images with their masks, to look at before training: {sheet}")
 
 
 def _default_name(source_name: str, output: Path | None, source: str | Path | None) -> str:

@@ -48,6 +48,7 @@ class WriteOptions(TypedDict, total=False):
     workers: int
     overwrite: bool
     progress: Progress | None
+    picture: Callable[[Path], object] | None
 
 
 _FINGERPRINT_FILE = "preparing.json"
@@ -72,6 +73,7 @@ def write_prepared(
     overwrite: bool = False,
     progress: Progress | None = None,
     review: Callable[[DatasetInfo], None] | None = None,
+    picture: Callable[[Path], object] | None = None,
 ) -> DatasetInfo:
     """Write a prepared dataset from any source.
 
@@ -97,6 +99,7 @@ def write_prepared(
         progress: Called after each shard with (images done, images in all, file).
         review: Called with what the dataset holds before it is moved into place; a UserError that it raises stops that,
             and nothing is written.
+        picture: Called with the folder of the complete dataset before it is moved into place, to draw into it.
 
     Returns:
         The content of `dataset.json`.
@@ -139,7 +142,7 @@ def write_prepared(
         with _nothing_left_of(working):
             if review is not None:
                 review(info)
-        _finish(working, place, info)
+        _finish(working, place, info, picture)
     except OSError as error:
         explained = _explain_os_error(error, output, working)
         if explained is None:
@@ -239,10 +242,12 @@ def _part_info(
     )
 
 
-def _finish(working: Path, place: Path, info: DatasetInfo) -> None:
-    """Write the card and `dataset.json`, drop what only resuming needed, and move the folder into place."""
+def _finish(working: Path, place: Path, info: DatasetInfo, picture: Callable[[Path], object] | None) -> None:
+    """Write the card and `dataset.json`, draw, drop what only resuming needed, and move the folder into place."""
     info_text = info.model_dump_json(indent=1) + "\n"
     write_files({working / "README.md": _card(info).encode(), working / INFO_FILE: info_text.encode()})
+    if picture is not None:
+        picture(working)
     only_for_resuming = [*working.glob("data/*.json"), *working.glob("data/*.tmp"), *working.rglob(".*.part")]
     for left in [*only_for_resuming, working / _FINGERPRINT_FILE]:
         left.unlink()

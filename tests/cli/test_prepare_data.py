@@ -69,15 +69,20 @@ def test_a_contact_sheet_is_drawn_and_told_and_replaced_with_the_dataset(
     ]  # fmt: skip
 
 
-def test_a_contact_sheet_that_cannot_be_written_is_told_and_no_failure(
+def test_a_dataset_takes_its_place_with_its_contact_sheet(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Path) -> Path:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cascade_clip.report.contact_sheet.write_contact_sheet", refuse)
-    assert _run("folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--quiet") == 0
-    assert "The contact sheet could not be written: No space left on device." in capsys.readouterr().err
+    command = ["folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--quiet"]
+    with monkeypatch.context() as full:
+        full.setattr("cascade_clip.report.contact_sheet.write_contact_sheet", refuse)
+        assert _run(*command) == 2
+    assert "The disk is full: " in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+    assert _run(*command) == 0
+    assert (tmp_path / "mine" / "contact-sheet.jpg").is_file()
 
 
 def test_values_of_the_classes_are_given_in_order(
