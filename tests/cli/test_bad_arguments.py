@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -391,6 +392,7 @@ def test_any_text_for_any_option(
     option: Option, value: str, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(places["folder"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     base = [word.format(**places) for word in shlex.split(BASE[option.command[0]])]
     last = option.given(value)[len(option.command) :]
     with contextlib.suppress(SystemExit, WorkBeganError):
