@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,23 +16,11 @@ from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import sources
 from cascade_clip.report import heat_map
 from cascade_clip.report import page as pages
+from cascade_clip_cli import options
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, output_folder, place
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.options import (
-    LARGEST_SEED,
-    LARGEST_SIDE,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    OutputFolder,
-    PrecisionOption,
-    ProcessesOption,
-    QuietOption,
-    SplitOption,
-    StreamOption,
-)
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 from cascade_clip_cli.terminal_heat_map import heat_maps, summary_table
@@ -47,6 +36,93 @@ FIRST_SPLIT = "shapes"
 """The split whose images are used where neither the options nor the model name one."""
 
 
+@dataclass(frozen=True)
+class ImageOptions:
+    """The images that are looked at."""
+
+    data: options.DataOption = None
+    split: options.SplitOption = None
+    stream: options.StreamOption = False
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--images", metavar="PATH", callback=place, help="Files, a folder or a quoted glob instead; repeatable."
+        ),
+    ] = None
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256
+
+    def check(self, model: str) -> None:
+        """Find what would stop the command after the model is loaded."""
+        if self.images and (self.data is not None or self.split is not None):
+            raise UserError("Give either --images or --data and --split: both say what is looked at.")
+        if self.images:
+            sources.find_images(self.images)
+        else:
+            check_dataset(self.split, self.data, recipe_of(observed_model.model_name(model)), stream=self.stream)
+
+    def find(self, model: segmenter.CascadeCLIP) -> layer_tokens.ImageSet:
+        """The files, or the validation images of a dataset, which both models get.
+
+        Where none is named it is that of the model's split, or of `FIRST_SPLIT`. Raises UserError where there is no
+        such dataset, or no image in it.
+        """
+        if self.images:
+            return layer_tokens.file_images(sources.find_images(self.images), ", ".join(self.images), limit=self.limit)
+        unnamed = self.data is None and self.split is None and model.split is None
+        _, dataset = evaluate.find_dataset(model, FIRST_SPLIT if unnamed else self.split, self.data, stream=self.stream)
+        found = layer_tokens.dataset_images(dataset, limit=self.limit)
+        if not found.count:
+            raise UserError(f'The dataset "{dataset.name}" has no validation images; name image files with --images.')
+        return found
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Which layers are compared, and how."""
+
+    cross: Annotated[bool, typer.Option("--cross", help="Also compare the layers of both models with each other.")] = (
+        False
+    )
+    layers: Annotated[
+        str,
+        typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
+    ] = "blocks"
+    tokens: Annotated[Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")] = (
+        "patch"
+    )
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=1, max=options.LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."
+        ),
+    ] = None
+    patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16
+    estimator: Annotated[
+        Literal["auto", "exact", "unbiased"],
+        typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses."),
+    ] = "auto"
+    batch: Annotated[
+        int,
+        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
+    ] = 64
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=options.LARGEST_SEED, help="Decides which patches are drawn.")
+    ] = 0
+
+    def settings(self) -> layer_similarity.SimilaritySettings:
+        """The same for the library; raises UserError for unknown layers."""
+        return layer_similarity.SimilaritySettings(
+            layers=chosen_layers(self.layers),
+            tokens=("patch", "class") if self.tokens == "both" else (self.tokens,),
+            estimator=self.estimator,
+            side=self.size,
+            patches=self.patches,
+            batch=self.batch,
+            seed=self.seed,
+            cross=self.cross,
+        )
+
+
 def cka(
     model: Annotated[
         str,
@@ -56,6 +132,7 @@ def cka(
             help="Checkpoint or run folder, ORG/NAME, bundled, or a CLIP that open_clip knows.",
         ),
     ],
+    *,
     against: Annotated[
         str | None,
         typer.Option(
@@ -64,50 +141,18 @@ def cka(
             help="clip: the model's own CLIP without prompts (before training); or any model.",
         ),
     ] = None,
-    cross: Annotated[
-        bool, typer.Option("--cross", help="Also compare the layers of both models with each other.")
-    ] = False,
-    layers: Annotated[
-        str,
-        typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
-    ] = "blocks",
-    tokens: Annotated[
-        Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")
-    ] = "patch",
-    data: DataOption = None,
-    split: SplitOption = None,
-    stream: StreamOption = False,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--images", metavar="PATH", callback=place, help="Files, a folder or a quoted glob instead; repeatable."
-        ),
-    ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=1, max=LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."),
-    ] = None,
-    patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16,
-    estimator: Annotated[
-        Literal["auto", "exact", "unbiased"],
-        typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses."),
-    ] = "auto",
-    batch: Annotated[
-        int,
-        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
-    ] = 64,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Decides which patches are drawn.")] = 0,
-    nproc: ProcessesOption = 1,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    output: OutputFolder = Path("cka"),
+    comparison: ComparisonOptions,
+    looked_at: ImageOptions,
+    nproc: options.ProcessesOption = 1,
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "fp32",
+    output: options.OutputFolder = Path("cka"),
     report: Annotated[
         Path | None,
         typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),
     ] = None,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
+    json_file: options.JsonOption = None,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.
 
@@ -115,54 +160,35 @@ def cka(
 
     Example: cascade-clip cka runs/mine --against clip
     """
-    if quiet:
-        be_quiet()
-    show_log()
     heat_map.check_heat_map_folder(output)
     if report is not None:
         pages.check_page(report / "index.html")
-    if cross and against is None:
+    if comparison.cross and against is None:
         raise UserError("--cross compares the layers of two models: name the other one with --against.")
-    settings = layer_similarity.SimilaritySettings(
-        layers=chosen_layers(layers),
-        tokens=("patch", "class") if tokens == "both" else (tokens,),
-        estimator=estimator,
-        side=size,
-        patches=patches,
-        batch=batch,
-        seed=seed,
-        cross=cross,
-    )
-    if images and (data is not None or split is not None):
-        raise UserError("Give either --images or --data and --split: both say what is looked at.")
-    files = sources.find_images(images) if images else []
-    if not files:
-        check_dataset(split, data, recipe_of(observed_model.model_name(model)), stream=stream)
+    settings = comparison.settings()
+    looked_at.check(model)
     if nproc > 1 and run_processes(nproc, device):
         return
     started = time.perf_counter()
     state, main, other, loaded = _load_models(model, against, device, precision)
-    if files:
-        image_set = layer_tokens.file_images(files, ", ".join(images or ()), limit=limit)
-    else:
-        image_set = _dataset_images(loaded, data, split, stream=stream, limit=limit)
+    images = looked_at.find(loaded)
     processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
         found = layer_similarity.layer_similarities(
-            main, image_set, settings, other=other, processes=processes, progress=shown
+            main, images, settings, other=other, processes=processes, progress=shown
         )
     if not state.is_main_process:
         return
     record = {
         "model": model,
         "against": against,
-        "images": image_set.count,
-        "of": image_set.name,
-        "size": size or main.side,
-        "patches": patches,
-        "batch": batch,
-        "seed": seed,
+        "images": images.count,
+        "of": images.name,
+        "size": settings.side or main.side,
+        "patches": settings.patches,
+        "batch": settings.batch,
+        "seed": settings.seed,
         "precision": precision,
         "processes": state.num_processes,
         "seconds": round(time.perf_counter() - started, 2),
@@ -226,25 +252,3 @@ def _load_models(
     if main.head is None:
         raise UserError(f'"{given}" is CLIP as it is: --against clip compares a trained model with the CLIP below it.')
     return state, main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
-
-
-def _dataset_images(
-    model: segmenter.CascadeCLIP,
-    data: str | None,
-    split: str | None,
-    *,
-    stream: bool,
-    limit: int,
-) -> layer_tokens.ImageSet:
-    """Find the validation images of a dataset, which both models get.
-
-    Where none is named it is that of the model's split, or of `FIRST_SPLIT`. Raises UserError where there is no such
-    dataset, or no image in it.
-    """
-    if data is None and split is None and model.split is None:
-        split = FIRST_SPLIT
-    _, dataset = evaluate.find_dataset(model, split, data, stream=stream)
-    found = layer_tokens.dataset_images(dataset, limit=limit)
-    if not found.count:
-        raise UserError(f'The dataset "{dataset.name}" has no validation images; name image files with --images.')
-    return found

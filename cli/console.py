@@ -149,19 +149,10 @@ def only_result() -> Iterator[None]:
         stdout.quiet = False
 
 
-def be_quiet() -> None:
-    """Show no progress and no log lines below warnings; results still go to stdout. Before `show_log`."""
-    stderr.quiet = True
-    # The variables serve a library that is imported later, the calls one that is imported already.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for module in ("huggingface_hub.utils", "datasets"):
-        if module in sys.modules:
-            sys.modules[module].disable_progress_bars()
-
-
-def show_log() -> None:
-    """Send the library's log lines to stderr."""
+def start_output(quiet: bool) -> bool:
+    """Callback of `--quiet`: send the library's log lines to stderr; where it is given, warnings alone, and no bars."""
+    if quiet:
+        _be_quiet()
     # The hub's client repeats itself at every retry; what it means for the user stands in one sentence of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logger = logging.getLogger("cascade_clip")
@@ -175,3 +166,14 @@ def show_log() -> None:
         least = logging.WARNING if stderr.quiet else logging.INFO
         logger.setLevel(least if is_first() else logging.ERROR)
         logger.propagate = False
+    return quiet
+
+
+def _be_quiet() -> None:
+    stderr.quiet = True
+    # The variables serve a library that is imported later, the calls one that is imported already.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for module in ("huggingface_hub.utils", "datasets"):
+        if module in sys.modules:
+            sys.modules[module].disable_progress_bars()

@@ -10,7 +10,7 @@ from cascade_clip import demo as demo_page
 from cascade_clip import segmenter
 from cascade_clip.analysis import observed_model
 from cascade_clip.errors import UserError
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import DeviceOption, PrecisionOption, QuietOption
 
 LOCAL = "127.0.0.1"
@@ -37,9 +37,6 @@ def demo(
 
     Example: cascade-clip demo --model dense:bundled --model bundled
     """
-    if quiet:
-        be_quiet()
-    show_log()
     given = list(dict.fromkeys(models or ["bundled"]))
     if len(given) > MOST_MODELS:
         raise UserError(f"{len(given)} models were given with --model; the page compares two at most.")

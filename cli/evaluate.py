@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -18,62 +19,51 @@ from cascade_clip.files import check_output_file
 from cascade_clip.inference import segmentation
 from cascade_clip.model.clip import text
 from cascade_clip.report import evaluation_page, mask_formats, page
+from cascade_clip_cli import options
 from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
 from cascade_clip_cli.compiling import compile_network
-from cascade_clip_cli.console import be_quiet, show_log, stdout
+from cascade_clip_cli.console import stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import TORCH, check_runtime, load_model
-from cascade_clip_cli.options import (
-    LARGEST_SIDE,
-    CompileOption,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    OutputOption,
-    PrecisionOption,
-    ProcessesOption,
-    QuietOption,
-    RefineOption,
-    RuntimeOption,
-    SplitOption,
-    StreamOption,
-)
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 
 
-def evaluate(
-    checkpoint: Annotated[
-        str,
-        typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP."),
-    ],
-    split: SplitOption = None,
-    data: DataOption = None,
-    stream: StreamOption = False,
+@dataclass(frozen=True)
+class WindowOptions:
+    """How windows are cut and scored, in place of what the model's recipe says."""
+
     crop: Annotated[
-        int | None, typer.Option("--crop", min=1, max=LARGEST_SIDE, help="Side of the window; default: the model's.")
-    ] = None,
+        int | None,
+        typer.Option("--crop", min=1, max=options.LARGEST_SIDE, help="Side of the window; default: the model's."),
+    ] = None
     stride: Annotated[
-        int | None, typer.Option("--stride", min=1, max=LARGEST_SIDE, help="Distance of windows.")
-    ] = None,
+        int | None, typer.Option("--stride", min=1, max=options.LARGEST_SIDE, help="Distance of windows.")
+    ] = None
     bias: Annotated[
         float | None, typer.Option("--bias", min=0.0, callback=finite, help="Taken off the scores of seen classes.")
-    ] = None,
+    ] = None
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option("--templates", callback=place, help="Sentences for class names; default: the model's.")
-    ] = None,
-    refine: RefineOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
-    nproc: ProcessesOption = 1,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    compiled: CompileOption = False,
-    runtime: RuntimeOption = TORCH,
+    ] = None
+
+    def change(self, inference: schema.InferenceConfig) -> schema.InferenceConfig:
+        """Inference with those that were given; raises UserError where they do not fit, as a stride above the crop."""
+        given = {"crop": self.crop, "stride": self.stride, "seen_bias": self.bias, "flip": self.flip}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        try:
+            return schema.InferenceConfig.model_validate({**inference.model_dump(), **chosen})
+        except ValidationError as error:
+            reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+            raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written beside the tables, and where."""
+
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +73,7 @@ def evaluate(
             callback=output_folder,
             help="Write example images, confusion and per-class figures here.",
         ),
-    ] = None,
+    ] = None
     report: Annotated[
         Path | None,
         typer.Option(
@@ -93,14 +83,53 @@ def evaluate(
             callback=output_folder,
             help="Write all of it as one HTML page, DIR/index.html.",
         ),
-    ] = None,
+    ] = None
     formats: Annotated[
         str | None,
         typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json."),
+    ] = None
+    output: options.OutputOption = None
+    json_file: options.JsonOption = None
+
+    def check(self, record_file: Path | None, nproc: int) -> list[type[mask_formats.MaskWriter]]:
+        """Find what would stop the command after the work is done; returns the writers of masks."""
+        if record_file is not None:
+            check_output_file(record_file, "The record")
+            own = partial(output_folder_rules.record_has, keys={"scores"})
+            output_folder_rules.check_own_files([record_file], own)
+        if self.pictures is not None:
+            evaluation_page.check_pictures_folder(self.pictures)
+        if self.report is not None:
+            page.check_page(self.report / "index.html")
+        writers = mask_formats.mask_writers(self.formats, {"coco"})
+        if writers and (record_file is None or nproc > 1):
+            need = "one process" if nproc > 1 else "a folder to write to: give --output"
+            raise UserError(f"--format {self.formats} needs {need}.")
+        return writers
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or dense:CLIP."),
+    ],
+    *,
+    split: options.SplitOption = None,
+    data: options.DataOption = None,
+    stream: options.StreamOption = False,
+    windows: WindowOptions,
+    templates: Annotated[
+        str | None, typer.Option("--templates", callback=place, help="Sentences for class names; default: the model's.")
     ] = None,
-    output: OutputOption = None,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
+    refine: options.RefineOption = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
+    nproc: options.ProcessesOption = 1,
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "fp32",
+    compiled: options.CompileOption = False,
+    runtime: options.RuntimeOption = TORCH,
+    outputs: OutputOptions,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.
 
@@ -112,37 +141,22 @@ def evaluate(
 
     Example: cascade-clip eval runs/mine/model --split shapes-seen
     """
-    if quiet:
-        be_quiet()
-    show_log()
     check_runtime(runtime, precision)
-    windows = {"crop": crop, "stride": stride, "seen_bias": bias, "flip": flip}
     recipe = recipe_of(checkpoint)
     if recipe is not None:
-        changed_inference(recipe.inference, **windows)
+        windows.change(recipe.inference)
     check_dataset(split, data, recipe, stream=stream)
     if templates is not None:
         text.templates_of(templates)
-    if (record_file := place_of_record(checkpoint, output)) is not None:
-        check_output_file(record_file, "The record")
-        own = partial(output_folder_rules.record_has, keys={"scores"})
-        output_folder_rules.check_own_files([record_file], own)
-    if pictures is not None:
-        evaluation_page.check_pictures_folder(pictures)
-    if report is not None:
-        page.check_page(report / "index.html")
-    writers = mask_formats.mask_writers(formats, {"coco"})
-    if writers and (record_file is None or nproc > 1):
-        need = "one process" if nproc > 1 else "a folder to write to: give --output"
-        raise UserError(f"--format {formats} needs {need}.")
+    record_file = place_of_record(checkpoint, outputs.output)
+    writers = outputs.check(record_file, nproc)
     if nproc > 1 and run_processes(nproc, device):
         return
     state, own_device = processes.own_process(device)
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     model = model.for_benchmark(chosen)
-    inference = changed_inference(model.recipe.inference, **windows)
-    inference = model.predictor(inference, refine=refine).inference
+    inference = model.predictor(windows.change(model.recipe.inference), refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
@@ -165,33 +179,13 @@ def evaluate(
         )
     if not state.is_main_process:
         return
-    record = {
-        "checkpoint": checkpoint,
-        **result.to_dict(),
-        "runtime": runtime,
-        "precision": precision,
-        "compile_seconds": compile_seconds,
-    }
+    record = {"checkpoint": checkpoint, **result.to_dict(), "runtime": runtime, "precision": precision}
+    record["compile_seconds"] = compile_seconds
     done = Evaluation(model, dataset, vocabulary, result, record)
     show_evaluation(done)
-    for file in (record_file, json_file):
+    for file in (record_file, outputs.json_file):
         if file is not None:
             write_json(file, record)
-    for written in [writer.finish() for writer in masks] + write_pictures_and_report(
-        done, checkpoint, pictures, report
-    ):
-        stdout.print(f"Written: {written}")
-
-
-def changed_inference(inference: schema.InferenceConfig, **changes: Any) -> schema.InferenceConfig:
-    """Put the options that were given over the recipe's.
-
-    Raises:
-        UserError: A value that does not fit, for example a stride above the crop.
-    """
-    given = {name: value for name, value in changes.items() if value is not None}
-    try:
-        return schema.InferenceConfig.model_validate({**inference.model_dump(), **given})
-    except ValidationError as error:
-        reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
+    written = [writer.finish() for writer in masks]
+    for each in [*written, *write_pictures_and_report(done, checkpoint, outputs.pictures, outputs.report)]:
+        stdout.print(f"Written: {each}")

@@ -10,7 +10,7 @@ import typer
 from cascade_clip import segmenter
 from cascade_clip.export import exported_folder, runtime_speed
 from cascade_clip_cli.checked_options import as_path, output_folder, place
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
 from cascade_clip_cli.tables import write_json
 
@@ -34,9 +34,6 @@ def export(
 
     Example: cascade-clip export runs/mine/model --format onnx --output exported
     """
-    if quiet:
-        be_quiet()
-    show_log()
     with stderr.doing("loading the model"):
         # Before a download: a typing mistake should not cost one.
         exported_folder.check_export(output, file_format, [Path(checkpoint).expanduser()])

@@ -13,7 +13,7 @@ from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError
 from cascade_clip_cli.checked_options import as_path, input_file, output_folder
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
 _BLOCK = re.compile(r"[1-9][0-9]{0,2}")
@@ -63,10 +63,6 @@ def import_upstream(
 
     Example: cascade-clip import-upstream coco.pth --split coco-seen --output models/coco
     """
-
-    if quiet:
-        be_quiet()
-    show_log()
 
     options = upstream.ImportOptions(vision_heads, text_heads, decoder_heads, _stages(stages), text_from)
     output_folder_rules.check_output_folder(output, checkpoint_folder.CHECKPOINT_FOLDER, inputs=[file])

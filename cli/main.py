@@ -28,6 +28,7 @@ from cascade_clip_cli.launch import (
     report_to_parent,
     wait_to_be_ended,
 )
+from cascade_clip_cli.option_groups import with_groups
 from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2
@@ -167,7 +168,7 @@ def load_command(name: str) -> Any:
     else:
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         # Typer keeps line breaks within a paragraph, which fall anywhere on a terminal of another width.
-        single.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(target) or ""))(target)
+        single.command(name, help=re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(target) or ""))(with_groups(target))
         command = typer.main.get_command(single)
     command.name = name
     return command

@@ -9,6 +9,7 @@ import typer
 
 from cascade_clip.config import dataset_address
 from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
+from cascade_clip_cli.console import start_output
 
 LARGEST_SEED = 2**31 - 1
 MOST_PROCESSES = 1024
@@ -78,7 +79,10 @@ JsonOption = Annotated[
         "--json", parser=as_path, callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, results only.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=start_output, is_eager=True, help="No progress, results only.")
+]
+"""Every command has it: as it is read, before any other option, the log is set up."""
 ProcessesOption = Annotated[
     int, typer.Option("--nproc", min=1, max=MOST_PROCESSES, help="Local processes, one a device.")
 ]

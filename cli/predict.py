@@ -19,22 +19,12 @@ from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
+from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.compiling import compile_network
-from cascade_clip_cli.console import be_quiet, show_log, stdout
+from cascade_clip_cli.console import stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
 from cascade_clip_cli.loading import TORCH, check_runtime, load_model, mention_runtimes
-from cascade_clip_cli.options import (
-    CompileOption,
-    DeviceOption,
-    JsonOption,
-    OutputFolder,
-    PrecisionOption,
-    QuietOption,
-    RefineOption,
-    RuntimeOption,
-    SplitOption,
-)
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
@@ -63,6 +53,7 @@ def predict(
             " for an image on standard input.",
         ),
     ],
+    *,
     model: Annotated[
         str,
         typer.Option(
@@ -79,7 +70,7 @@ def predict(
         Path | None,
         typer.Option("--classes-file", parser=as_path, callback=input_file, help="Text file, one class a line."),
     ] = None,
-    split: SplitOption = None,
+    split: options.SplitOption = None,
     threshold: Annotated[
         float | None,
         typer.Option(
@@ -102,7 +93,7 @@ def predict(
     no_background: Annotated[
         bool, typer.Option("--no-background", help="Every pixel belongs to a class, also to a single one.")
     ] = False,
-    refine: RefineOption = None,
+    refine: options.RefineOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also draw what each stage of the cascade sees of the largest classes.")
     ] = False,
@@ -134,20 +125,14 @@ def predict(
         typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too."),
     ] = False,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
-    every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1,
-    start: Annotated[
-        float, typer.Option("--start", min=0.0, callback=finite, help="Videos: second to start at.")
-    ] = 0.0,
-    end: Annotated[
-        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
-    ] = None,
-    output: OutputFolder = Path("predictions"),
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    compiled: CompileOption = False,
-    runtime: RuntimeOption = TORCH,
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
+    videos: VideoOptions,
+    output: options.OutputFolder = Path("predictions"),
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "fp32",
+    compiled: options.CompileOption = False,
+    runtime: options.RuntimeOption = TORCH,
+    json_file: options.JsonOption = None,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Segment images into the classes you name and write label map, overlay and JSON of each.
 
@@ -161,9 +146,6 @@ def predict(
 
     Example: cascade-clip predict street.jpg --classes road,tree,sky
     """
-    if quiet:
-        be_quiet()
-    show_log()
     check_runtime(runtime, precision)
     choice = chosen_classes(classes, classes_file, split)
     wanted_background = background_of(background, no_background, model, choice)
@@ -176,9 +158,9 @@ def predict(
     wanted = [name.strip() for name in (explain_classes or "").split(",") if name.strip()]
     if choice is not None:
         check_explained(wanted, choice.spoken_names())
-    options, explain = VideoOptions(every, start, end), explain or explain_classes is not None
+    explain = explain or explain_classes is not None
     of_images = {"--explain": explain, "--format": bool(writers), "--scores": scores, "--gallery": gallery}
-    check_video_options(options, found, [option for option, given in of_images.items() if given])
+    check_video_options(videos, found, [option for option, given in of_images.items() if given])
     read, failed = fetched_sources(found, Path(ctx.with_resource(TemporaryDirectory())))
     check_apart(json_file, read, output)
     segmenter = load_model(model, runtime, device, precision)
@@ -193,7 +175,7 @@ def predict(
         compile_network(segmenter, vocabulary.text)
     masks = [writer(output, vocabulary.names, vocabulary.colours) for writer in writers]
     job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores)
-    outcomes = failed + _outcomes(job, read, options, single=len(found) == 1)
+    outcomes = failed + _outcomes(job, read, videos, single=len(found) == 1)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
     files = {source.name: source.path for source in read}
     pages = [galleries.write_gallery(output, images_done, files=files)] if gallery else []

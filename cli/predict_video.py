@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
+import typer
 from rich.text import Text
 
 from cascade_clip.drawing import palette
@@ -15,6 +17,7 @@ from cascade_clip.files import delete, waiting_place, write_files
 from cascade_clip.inference import frame_labels, prediction_files, sources, video
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import video_overlay
+from cascade_clip_cli.checked_options import finite
 from cascade_clip_cli.console import stderr
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.progress import progress_bar
@@ -23,15 +26,15 @@ from cascade_clip_cli.tables import swatch, write_json
 LARGEST_SHOWN = 4
 
 
-class VideoOptions(NamedTuple):
-    """Which frames of videos are segmented."""
+@dataclass(frozen=True)
+class VideoOptions:
+    """Which frames of videos are segmented; those between keep the labels of the last one."""
 
-    every: int = 1
-    """Every so many frames are segmented; those between keep the labels of the last one."""
-    start: float = 0.0
-    """Second to start at."""
-    end: float | None = None
-    """Second to end before."""
+    every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1
+    start: Annotated[float, typer.Option("--start", min=0.0, callback=finite, help="Videos: second to start at.")] = 0.0
+    end: Annotated[
+        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
+    ] = None
 
 
 def check_video_options(options: VideoOptions, given: Sequence[sources.Source], of_images: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from cascade_clip.preparation import prepare_annotations, prepare_dataset, prepa
 from cascade_clip.shapes import prepare as shapes_prepare
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.checked_options import input_file, place
+from cascade_clip_cli.option_groups import with_groups
 from cascade_clip_cli.prepare_steps import check, official_source, writing
 
 
@@ -55,7 +56,7 @@ app = typer.Typer(
 
 def _add(name: str, text: str, example: str, command: Callable[..., None], **groups: type) -> None:
     text = f"{text}\n\nExample: cascade-clip prepare-data {name} {example}"
-    app.command(name, help=text)(options.with_groups(command, **groups))
+    app.command(name, help=text)(with_groups(command, **groups))
 
 
 def _add_benchmark(name: str, kind: type[options.Own]) -> None:

@@ -1,12 +1,11 @@
-"""Options of `prepare-data`, in groups that several sources share, and the way they become options of a command."""
+"""Options of `prepare-data`, in groups that several sources share; see `option_groups`."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,39 +13,6 @@ from cascade_clip.config import class_names
 from cascade_clip.errors import UserError
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
 from cascade_clip_cli.options import LARGEST_SEED, MOST_PROCESSES, MOST_SCENES, JsonOption, OutputOption, QuietOption
-
-
-def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
-    """Turn parameters that are dataclasses into one option a field, as which Typer reads them.
-
-    Args:
-        command: Takes options, and groups of them that are annotated as dataclasses.
-        groups: Dataclasses in place of those that the command is annotated with.
-
-    Returns:
-        A command with the fields' annotations and defaults in place of each group.
-    """
-    kinds: dict[str, Any] = {
-        name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
-    }
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        kind = kinds.get(parameter.name)
-        hints = get_type_hints(kind, include_extras=True) if kind else {}
-        parameters += (
-            [parameter.replace(name=one.name, default=one.default, annotation=hints[one.name]) for one in fields(kind)]
-            if kind
-            else [parameter]
-        )
-
-    def run(**given: Any) -> None:
-        for name, kind in kinds.items():
-            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
-        command(**given)
-
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
 
 
 def path_option(text: str, check: Callable[..., Any] = place, **more: Any) -> Any:

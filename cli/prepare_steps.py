@@ -20,7 +20,7 @@ from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
 from cascade_clip.report import contact_sheet
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.prepare_options import Official, Shared
 from cascade_clip_cli.progress import TimeLeft, Work, progress_bar, progress_bars
 from cascade_clip_cli.tables import write_json
@@ -46,9 +46,6 @@ def check(shared: Shared, source_name: str, source: str | Path | None = None) ->
     Raises:
         UserError: The output folder holds something else, or the upload would not be allowed.
     """
-    if shared.quiet:
-        be_quiet()
-    show_log()
     name = shared.name or readable(_default_name(source_name, shared.output, source))
     folder = shared.output or data_folder() / name
     inputs = [Path(source).expanduser()] if source is not None else []

@@ -29,8 +29,8 @@ from cascade_clip.report import picture_sheets
 from cascade_clip.reproduce import runs
 from cascade_clip.shapes import prepare
 from cascade_clip.training import run_folder, run_training
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.options import LARGEST_SEED, MOST_SCENES, DeviceOption, OutputFolder, QuietOption
+from cascade_clip_cli import options
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import comparison_table
 from cascade_clip_cli.training_run import training_progress
@@ -41,13 +41,13 @@ TRAINING_FREE = "dense:bundled?method=value"
 
 
 def quickstart(
-    output: OutputFolder = Path("quickstart"),
+    output: options.OutputFolder = Path("quickstart"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
-    train: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for training.")] = 1000,
-    val: Annotated[int, typer.Option(min=1, max=MOST_SCENES, help="Scenes for validation.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="One seed decides everything.")] = 0,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
+    train: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for training.")] = 1000,
+    val: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for validation.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="One seed decides everything.")] = 0,
+    device: options.DeviceOption = "auto",
+    quiet: options.QuietOption = False,
 ) -> None:
     """Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions.
 
@@ -55,9 +55,6 @@ def quickstart(
 
     Example: cascade-clip quickstart --output quickstart
     """
-    if quiet:
-        be_quiet()
-    show_log()
     runtime.resolve_device(device)
     data = output / "shapes"
     settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]

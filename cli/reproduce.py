@@ -25,19 +25,9 @@ from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import run_folder, start
+from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, place, result_file
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.options import (
-    MOST_PROCESSES,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    OutputFolder,
-    PrecisionOption,
-    QuietOption,
-    SetOption,
-    absolute_location,
-)
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.progress import TimeLeft, Work, progress_bars
 from cascade_clip_cli.tables import write_json, write_text
 
@@ -66,16 +56,18 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Runs of each row, with seeds 0, 1, …")] = 3,
-    output: OutputFolder = Path("runs/reproduce"),
-    data: DataOption = None,
-    overrides: SetOption = None,
+    output: options.OutputFolder = Path("runs/reproduce"),
+    data: options.DataOption = None,
+    overrides: options.SetOption = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", min=1, max=MOST_PROCESSES, help="Runs at once; default: one a CUDA device, else one."),
+        typer.Option(
+            "--jobs", min=1, max=options.MOST_PROCESSES, help="Runs at once; default: one a CUDA device, else one."
+        ),
     ] = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    json_file: JsonOption = None,
+    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "fp32",
+    json_file: options.JsonOption = None,
     markdown: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +78,7 @@ def reproduce(
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
-    quiet: QuietOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures.
 
@@ -97,9 +89,6 @@ def reproduce(
 
     Example: cascade-clip reproduce table5 --split shapes-seen --seeds 3
     """
-    if quiet:
-        be_quiet()
-    show_log()
     data = _dataset(data)
     plans = [
         plan
@@ -110,26 +99,45 @@ def reproduce(
     ]
     failures: Mapping[Path, runner.Failure] = {}
     if not plan:
-        for each in plans:
-            results_json = each.folder / "results.json"
-            of_ours = output_folder.record_has(results_json, {"table", "title", "split", "rows"})
-            output_folder.check_own_files([results_json, each.folder / "results.md"], of_ours)
+        _check_results(plans)
         devices = runner.devices_for_runs(jobs, device, precision)
         with _only_one(output), _terminated_like_interrupted():
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
-    for result in results:
-        if plan or not result.plan.table.training_free:
-            stdout.print(_plan_table(result) if plan else _result_table(result))
-    for benchmarks in _benchmark_tables(results) if not plan else []:
-        stdout.print(_method_table(benchmarks))
+    if plan:
+        for result in results:
+            stdout.print(_plan_table(result))
+    else:
+        _show(results)
     if json_file is not None:
         write_json(json_file, {"tables": [result.to_dict() for result in results]})
     if markdown is not None:
         trained = [result.to_markdown() for result in results if not result.plan.table.training_free]
         benchmark_tables = [each.to_markdown() for each in _benchmark_tables(results)]
         write_text(markdown, "\n\n".join([*trained, *benchmark_tables]))
+    _leave_with_code(results, failures)
+
+
+def _check_results(plans: Sequence[reproduce_plan.TablePlan]) -> None:
+    """Refuse folders whose results.json or results.md is not ours."""
+    for each in plans:
+        results_json = each.folder / "results.json"
+        of_ours = output_folder.record_has(results_json, {"table", "title", "split", "rows"})
+        output_folder.check_own_files([results_json, each.folder / "results.md"], of_ours)
+
+
+def _show(results: Sequence[reproduce_results.TableResult]) -> None:
+    """Print a table of each result, those of training-free methods together."""
+    for result in results:
+        if not result.plan.table.training_free:
+            stdout.print(_result_table(result))
+    for benchmarks in _benchmark_tables(results):
+        stdout.print(_method_table(benchmarks))
+
+
+def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures: Mapping[Path, runner.Failure]) -> None:
+    """Tell what failed; a training-free table of which no method has a dataset is the user's mistake, too."""
     for failure in failures.values():
         stderr.insist(f"Failed, see {failure.log}: {failure.message}")
     if failures:
@@ -201,7 +209,7 @@ def _dataset(data: str | None) -> str | None:
     if data is None:
         return None
     address = hub_address.HubAddress.parse(data)
-    return str(address.pinned()) if address else absolute_location(data)
+    return str(address.pinned()) if address else options.absolute_location(data)
 
 
 def _run(

@@ -21,9 +21,9 @@ from cascade_clip.inference import prediction_files, sources
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
+from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, input_file, place
-from cascade_clip_cli.console import be_quiet, show_log, stderr, stdout
-from cascade_clip_cli.options import DeviceOption, JsonOption, OutputFolder, QuietOption, SplitOption
+from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 from cascade_clip_cli.vocabulary import ClassChoice, chosen_classes, own_classes
 
@@ -64,11 +64,11 @@ def similarity(
     classes: Annotated[
         str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
     ] = None,
-    split: SplitOption = None,
-    output: OutputFolder = Path("similarity"),
-    device: DeviceOption = "auto",
-    json_file: JsonOption = None,
-    quiet: QuietOption = False,
+    split: options.SplitOption = None,
+    output: options.OutputFolder = Path("similarity"),
+    device: options.DeviceOption = "auto",
+    json_file: options.JsonOption = None,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.
 
@@ -77,9 +77,6 @@ def similarity(
 
     Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
     """
-    if quiet:
-        be_quiet()
-    show_log()
     _check_point_options(point, fraction, class_name, label, classes or split)
     choice = chosen_classes(classes, None, split)
     pixels = images.open_image(image)

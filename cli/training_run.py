@@ -1,46 +1,67 @@
-"""What `train` and `self-train` have in common: their options put on a recipe, processes, progress, the result."""
+"""What `train` and `self-train` have in common: options, processes, progress, the result."""
 
 from __future__ import annotations
 
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import scores as scoring
 from cascade_clip.training import continuation, meter, run_folder, run_training, start
-from cascade_clip_cli.console import bars_told_to, be_quiet, show_log, stderr, stdout
+from cascade_clip_cli import options
+from cascade_clip_cli.console import bars_told_to, stderr, stdout
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.options import absolute_location
 from cascade_clip_cli.progress import TimeLeft, Work, progress_line
 from cascade_clip_cli.tables import scores_table, write_json
 
-RESUME = "Continue the run in --output; --set train.iterations=N prolongs it, and its learning rate follows N."
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The options of both commands."""
 
-def start_output(quiet: bool) -> None:
-    """Show the library's log on stderr, or nothing but results."""
-    if quiet:
-        be_quiet()
-    show_log()
+    split: options.SplitOption = None
+    data: options.DataOption = None
+    stream: options.StreamOption = False
+    recipe: options.RecipeOption = None
+    overrides: options.SetOption = None
+    output: options.OutputOption = None
+    seed: options.SeedOption = None
+    device: options.DeviceOption = "auto"
+    precision: options.PrecisionOption = "fp32"
+    nproc: options.ProcessesOption = 1
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the run in --output; --set train.iterations=N prolongs it, and its learning rate follows N.",
+        ),
+    ] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --output.")] = False
+    track: Annotated[str | None, typer.Option("--track", help="tensorboard, wandb, trackio, mlflow…")] = None
+    json_file: options.JsonOption = None
+    quiet: options.QuietOption = False
 
-
-def data_settings(split: str | None, data: str | None, seed: int | None, *, stream: bool) -> list[str]:
-    """The options `--split`, `--data`, `--stream` and `--seed` as overrides of a recipe."""
-    settings = []
-    if split is not None:
-        settings.append(f"data.split={json.dumps(split)}")
-    if data is not None:
-        settings.append(f"data.dataset={json.dumps(absolute_location(data))}")
-    if stream:
-        settings.append("data.stream=true")
-    if seed is not None:
-        settings.append(f"seed={seed}")
-    return settings
+    def data_settings(self) -> list[str]:
+        """The options `--split`, `--data`, `--stream` and `--seed` as overrides of a recipe."""
+        settings = []
+        if self.split is not None:
+            settings.append(f"data.split={json.dumps(self.split)}")
+        if self.data is not None:
+            settings.append(f"data.dataset={json.dumps(options.absolute_location(self.data))}")
+        if self.stream:
+            settings.append("data.stream=true")
+        if self.seed is not None:
+            settings.append(f"seed={self.seed}")
+        return settings
 
 
 def default_folder(recipe: schema.Recipe) -> Path:
@@ -49,91 +70,68 @@ def default_folder(recipe: schema.Recipe) -> Path:
     return Path("runs") / f"{recipe.name}-{split}-seed{recipe.seed}".replace("/", "-")
 
 
-def run_to_resume(
-    output: Path | None, overrides: Sequence[str] | None, *, given: bool, options: str
-) -> tuple[Path, schema.Recipe]:
-    """The run to continue and its recipe.
-
-    Args:
-        output: Its folder.
-        overrides: Keys that change from here on.
-        given: Whether the user gave any of the options that the run's recipe decides.
-        options: Their names.
+def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
+    """The recipe of the run in `--output`, with the keys that change from here on.
 
     Raises:
         UserError: No folder, no run in it, or options or changes that it does not take.
     """
-    if output is None:
+    if options.output is None:
         raise UserError("--resume needs --output: the folder of the run to continue.")
-    if given:
-        raise UserError(f'"{output}" is continued with its own recipe.toml: leave {options} out.')
-    return output, continuation.recipe_to_continue(run_folder.RunFolder(output), overrides or ())
+    if init or options.recipe or options.data_settings():
+        raise UserError(
+            f'"{options.output}" is continued with its own recipe.toml: leave --init, --recipe, --split, --data,'
+            " --stream and --seed out."
+        )
+    return continuation.recipe_to_continue(run_folder.RunFolder(options.output), options.overrides or ())
 
 
-def train_and_show(
-    recipe: schema.Recipe,
-    folder: Path,
-    *,
-    device: str,
-    precision: str,
-    nproc: int,
-    resume: bool,
-    overwrite: bool,
-    track: str | None,
-    json_file: Path | None,
-    overrides: Sequence[str] | None,
-) -> None:
+def train_and_show(recipe: schema.Recipe, options: TrainingOptions) -> None:
     """Train in one process or several, show progress, and the result at the end.
 
     Raises:
         UserError: Whatever keeps the run from starting or going on.
     """
-    if resume and overwrite:
+    if options.resume and options.overwrite:
         raise UserError("Give only one of --resume, which continues a run, and --overwrite, which begins it anew.")
-    options = {"--device": device, "--precision": precision, "--nproc": str(nproc), "--track": track}
-    with _continued_by_resume(recipe, folder, options):
-        if nproc > 1:
+    run = run_folder.RunFolder(options.output or default_folder(recipe))
+    with _continued_by_resume(recipe, run, options):
+        if options.nproc > 1:
             start.find_training_data(recipe)
-            if not resume:
-                run_folder.RunFolder(folder).check_free(overwrite=overwrite)
-            if run_processes(nproc, device):
+            if not options.resume:
+                run.check_free(overwrite=options.overwrite)
+            if run_processes(options.nproc, options.device):
                 return
         with training_progress() as progress:
             result = run_training.train(
                 recipe,
-                folder,
-                device=device,
-                precision=precision,
-                resume=resume,
-                overwrite=overwrite,
-                track=track,
+                run.folder,
+                device=options.device,
+                precision=options.precision,
+                resume=options.resume,
+                overwrite=options.overwrite,
+                track=options.track,
                 watch=progress.watch,
                 doing=progress.doing,
-                changes=(overrides or ()) if resume else (),
+                changes=(options.overrides or ()) if options.resume else (),
             )
     if result.is_main_process:
-        _show_result(result, json_file)
+        _show_result(result, options.json_file)
 
 
 @contextmanager
-def _continued_by_resume(recipe: schema.Recipe, folder: Path, options: Mapping[str, str | None]) -> Iterator[None]:
-    """Add to an interrupt how far the run is and the command that continues it, where it has begun.
-
-    Args:
-        recipe: The run's recipe.
-        folder: The run's folder.
-        options: What the recipe does not hold, and the command needs again.
-    """
-    run = run_folder.RunFolder(folder)
+def _continued_by_resume(recipe: schema.Recipe, run: run_folder.RunFolder, options: TrainingOptions) -> Iterator[None]:
+    """Add to an interrupt how far the run is and the command that continues it, where it has begun."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
         if not run.recipe_file.exists():
             raise
-        command = ["train" if recipe.self_training is None else "self-train", "--resume", "--output", str(folder)]
-        for option, value in options.items():
-            if value not in {None, "auto", "fp32", "1"}:
-                command += [option, str(value)]
+        command = ["train" if recipe.self_training is None else "self-train", "--resume", "--output", str(run.folder)]
+        # What the recipe does not hold, and the command needs again.
+        for option in ("device", "precision", "nproc", "track"):
+            if (value := getattr(options, option)) not in {None, "auto", "fp32", 1}:
+                command += [f"--{option}", str(value)]
         raise type(interrupt)(
             f"Interrupted; {run.steps_kept} of {recipe.train.iterations} steps are kept. To continue:"
             f" cascade-clip {shlex.join(command)}"

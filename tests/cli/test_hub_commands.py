@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from PIL import Image
 
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
@@ -35,16 +35,10 @@ def imagefolder(tmp_path: Path) -> Path:
     return folder
 
 
-def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([*map(str, arguments)])
-    return int(stopped.value.code or 0)
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_prepared(imagefolder: Path, tmp_path: Path, stream: bool) -> None:
     options = ["--workers", 1, "--quiet", *(["--stream"] if stream else [])]
-    assert _run("prepare-data", "hub", "--source", imagefolder, "--output", tmp_path / "out", *options) == 0
+    assert exit_code("prepare-data", "hub", "--source", imagefolder, "--output", tmp_path / "out", *options) == 0
     dataset = PreparedDataset.open(tmp_path / "out")
     assert (dataset.name, dataset.class_names) == ("out", ("dark", "bright"))
     assert (dataset.count("train"), dataset.count("val")) == (4, 2)
@@ -58,10 +52,10 @@ def test_trained_and_scored_as_it_lies(
     streamed = ["--stream"] if stream else []
     run = ["--recipe", tmp_path / "tiny.toml", "--data", imagefolder, "--output", tmp_path / "run", "--quiet"]
     short = ["--set", "train.iterations=2", "--set", "train.batch=2", "--device", "cpu"]
-    assert _run("train", *run, *short, *streamed) == 0
+    assert exit_code("train", *run, *short, *streamed) == 0
     capsys.readouterr()
     scored = ["--device", "cpu", "--quiet", "--json", "-"]
-    assert _run("eval", tmp_path / "run" / "model", "--data", imagefolder, *streamed, *scored) == 0
+    assert exit_code("eval", tmp_path / "run" / "model", "--data", imagefolder, *streamed, *scored) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 2
     assert [entry["class"] for entry in result["scores"]["classes"]] == ["dark", "bright"]
@@ -77,5 +71,5 @@ def test_uploaded_after_preparing(imagefolder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr("cascade_clip.preparation.push.push_dataset", upload)
     output = tmp_path / "out"
     options = ["--push-to-hub", "me/street", "--private", "--workers", 1, "--quiet"]
-    assert _run("prepare-data", "hub", "--source", imagefolder, "--output", output, *options) == 0
+    assert exit_code("prepare-data", "hub", "--source", imagefolder, "--output", output, *options) == 0
     assert asked == [(output, "me/street", True, False)]

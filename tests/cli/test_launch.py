@@ -89,7 +89,7 @@ def test_the_first_process_warns_also_those_who_want_no_progress(
     if rank is not None:
         monkeypatch.setenv(CHILD_VARIABLE, "/tmp")
         monkeypatch.setenv("LOCAL_RANK", rank)
-    console.show_log()
+    console.start_output(quiet=False)
     logger.info("note")
     logger.warning("doubt")
     assert capsys.readouterr().err.split() == told

@@ -8,26 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from command_line import exit_code
 
 from cascade_clip_cli import main as program
 from cascade_clip_cli.launch import Terminated
 from cascade_clip_cli.main import COMMANDS, main
 
 
-def _exit_code(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as left:
-        main(arguments)
-    return int(left.value.code or 0)
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _exit_code(command, "--help") == 0
+    assert exit_code(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert COMMANDS[command].help in text
     assert f"Example: cascade-clip {command}" in text
@@ -47,46 +41,8 @@ def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_code("--version") == 0
+    assert exit_code("--version") == 0
     assert capsys.readouterr().out.startswith("cascade-clip ")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["trian"], "No such command 'trian'. Did you mean 'train'"),
-        (["train", "--split", "coco-sen"], 'There is no split "coco-sen". Did you mean "coco-seen"'),
-        (["train", "--recipe", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
-        (["train", "--set", "train.bacth=2"], 'train.bacth: unknown key. Did you mean "batch"'),
-        (["train", "--device", "cuda:99"], 'The device "cuda:99" is not available'),
-        (["train", "--resume"], "--resume needs --output"),
-        (["train", "--resume", "--output", "x", "--seed", "3"], "is continued with its own recipe.toml"),
-        (["self-train"], "Self-training starts from a checkpoint: name it with --init"),
-        (["self-train", "--init", "no/such/model"], '"no/such/model" is no checkpoint folder: it does not exist'),
-        (["self-train", "--resume"], "--resume needs --output"),
-        (["self-train", "--resume", "-o", "x", "--init", "y"], "leave --init, --recipe, --split"),
-        (["eval", "no/such/model"], "is no checkpoint folder: it does not exist"),
-        (["predict", "nothing.jpg", "--model", "x", "--classes", "a"], "nothing.jpg"),
-        (["prepare-data", "vok"], 'Did you mean "voc"'),
-        (["recipes", "coco/zegclp"], 'Did you mean "coco/zegclip"'),
-        (["import-upstream", "no.pth", "--output", "x"], 'There is no file "no.pth"'),
-        (["import-upstream", __file__, "-o", "x", "--stages", "6-x"], '--stages "6-x" is not understood at "6-x"'),
-    ],
-)
-def test_the_users_mistakes(
-    arguments: list[str],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert _exit_code(*arguments) == 2
-    printed = capsys.readouterr()
-    assert message in " ".join(printed.err.split())
-    assert "Traceback" not in printed.err
-    assert printed.out == ""
-    assert list(tmp_path.iterdir()) == []
 
 
 def _raise(error: BaseException) -> None:
@@ -110,7 +66,7 @@ def test_what_goes_wrong_outside(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(program, "app", lambda _arguments: _raise(error))
-    assert _exit_code() == code
+    assert exit_code() == code
     assert message in capsys.readouterr().err
 
 
@@ -122,7 +78,8 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
 
 def test_quiet_reaches_libraries_that_are_imported_already() -> None:
     script = (
-        "import datasets, huggingface_hub.utils as hub; from cascade_clip_cli.console import be_quiet; be_quiet();"
+        "import datasets, huggingface_hub.utils as hub; from cascade_clip_cli.console import start_output;"
+        "start_output(True);"
         "print(hub.are_progress_bars_disabled(), datasets.are_progress_bars_disabled())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from official_miniatures import (
     COCO_VALUES,
     pack,
@@ -20,7 +21,6 @@ from official_miniatures import (
 from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -79,12 +79,6 @@ BENCHMARKS: dict[str, tuple[Callable[[Path], Path], str, int]] = {
 }
 
 
-def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([*map(str, arguments)])
-    return int(stopped.value.code or 0)
-
-
 @pytest.fixture(scope="module", params=BENCHMARKS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Name of a benchmark, and a folder with its official archives, prepared dataset and a run."""
@@ -92,11 +86,11 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     write, split, _ = BENCHMARKS[request.param]
     source = write(folder / "official")
     options = ["--subset", 2, "--workers", 1, "--quiet"]
-    assert _run("prepare-data", request.param, "--source", source, "--output", folder / "data", *options) == 0
+    assert exit_code("prepare-data", request.param, "--source", source, "--output", folder / "data", *options) == 0
     settings = [part for setting in SMALL for part in ("--set", setting)]
     recipe = f"{request.param}/cascade-zegclip"
     run = ["--recipe", recipe, "--split", split, "--data", folder / "data", "--output", folder / "run", "--quiet"]
-    assert _run("train", *run, *settings) == 0
+    assert exit_code("train", *run, *settings) == 0
     return request.param, folder
 
 
@@ -109,7 +103,7 @@ def test_prepared_trained_and_scored(trained: tuple[str, Path], capsys: pytest.C
     assert not list((folder).glob(".*"))
     capsys.readouterr()
     scored = ["--split", split, "--data", folder / "data", "--json", "-", "--quiet"]
-    assert _run("eval", folder / "run" / "model", *scored) == 0
+    assert exit_code("eval", folder / "run" / "model", *scored) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], len(result["scores"]["classes"])) == (split, classes)
     assert 0 <= result["scores"]["pixel_accuracy"] <= 1
@@ -123,16 +117,16 @@ def test_masks_and_scores_with_the_names_of_another_dataset(
     _, folder = trained
     source = _voc(tmp_path / "voc")
     options = ["--subset", 1, "--workers", 1, "--quiet"]
-    assert _run("prepare-data", "voc", "--source", source, "--output", tmp_path / "data", *options) == 0
+    assert exit_code("prepare-data", "voc", "--source", source, "--output", tmp_path / "data", *options) == 0
     capsys.readouterr()
     scored = ["--split", "voc", "--data", tmp_path / "data", "--json", "-", "--quiet"]
-    assert _run("eval", folder / "run" / "model", *scored) == 0
+    assert exit_code("eval", folder / "run" / "model", *scored) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], len(result["scores"]["classes"])) == ("voc", 20)
     photo = tmp_path / "photo.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(photo)
     named = ["--model", folder / "run" / "model", "--split", "voc", "--output", tmp_path, "--quiet"]
-    assert _run("predict", photo, *named) == 0
+    assert exit_code("predict", photo, *named) == 0
     labels = np.asarray(Image.open(tmp_path / "photo.labels.png"))
     assert labels.shape == (80, 100)
     assert labels.max() < 20

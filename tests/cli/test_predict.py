@@ -159,13 +159,6 @@ def test_other_formats_lie_beside_the_predictions(photos: Path, colour_model, ru
         assert np.asarray(labels)[20, 0] == 0
 
 
-def test_json_on_stdout_is_alone_there(photos: Path, colour_model, run_command):
-    result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,blue", "--json", "-")
-    record = json.loads(result.stdout)
-    assert record["model"] == "ckpt"
-    assert record["predictions"][0]["classes"][0]["class"] == "red"
-
-
 def test_classes_of_a_file_and_of_the_model(photos: Path, colour_model, run_command):
     Path("classes.txt").write_text("green\nred\n", encoding="utf-8")
     result = run_command(predict, photos / "one.png", "-m", "ckpt", "--classes-file", "classes.txt")
@@ -176,30 +169,6 @@ def test_classes_of_a_file_and_of_the_model(photos: Path, colour_model, run_comm
     record = json.loads(Path("predictions/one.json").read_text(encoding="utf-8"))
     assert record["names"] == ["red", "green", "blue"]
     assert record["classes"][0]["colour"] == "#c80a0a"  # the split's own colour
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-c", "red,Red"], '"red" is given twice, in "red" and in "Red"'),
-        (["-c", "sofa|couch,Couch"], '"couch" is given twice'),
-        (["-c", "red,,blue"], r'Class 2 \(""\) is empty'),
-        (["-c", ""], "is empty"),
-        (["-c", "red", "--split", "coco-seen"], "only one of --classes and --split"),
-        (["--split", "coco-sen"], 'no split "coco-sen". Did you mean "coco-seen"'),
-        (["-c", "red", "--format", "coco,yollo"], '--format "yollo" is not known. Did you mean "yolo"'),
-        (["-c", "red", "--labels", "gray"], '--labels "gray" is not known. Did you mean "grey"'),
-        (["-c", "red", "nowhere.png"], 'There is no file or folder "nowhere.png"'),
-    ],
-)
-def test_mistakes_are_said_before_the_model_is_loaded(
-    photos: Path, colour_model, run_command, arguments: list[str], message: str
-):
-    result = run_command(predict, photos / "one.png", "-m", "ckpt", *arguments)
-    assert isinstance(result.exception, UserError)
-    assert colour_model.loads == []
-    with pytest.raises(UserError, match=message):
-        raise result.exception
 
 
 def test_a_model_without_classes_asks_for_some(photos: Path, colour_model, run_command):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from PIL import Image
 
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip_cli.main import main
 
 
 @pytest.fixture
@@ -30,9 +30,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main(["prepare-data", *map(str, arguments)])
-    return int(stopped.value.code or 0)
+    return exit_code("prepare-data", *arguments)
 
 
 def test_folder_reports_pairs_sizes_and_pixels(
@@ -245,34 +243,20 @@ def test_a_taken_output_is_refused_before_anything_is_fetched(
     assert f'"{tmp_path}" is not empty and holds no prepared dataset (there is "note.txt")' in capsys.readouterr().err
 
 
+BENCHMARK = {"--source", "--download", "--yes", "--mirror", "--subset"}
+CONTEXT = BENCHMARK | {"--annotations", "--class-order"}
+NAMES, DRAW = {"--classes", "--classes-file"}, {"--val-fraction", "--seed"}
+LISTS, VALUES = {"--train-list", "--val-list"}, {"--ignore", "--first-index", "--mask-values"}
+ROWS = {"--stream", "--revision", "--config", "--image-column", "--label-column", "--train-split", "--val-split"}
+SCENES = {"--train", "--val", "--seed"}
 OWN_OPTIONS = {
-    "coco": {"--source", "--download", "--yes", "--mirror", "--subset"},
-    "voc": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
-    "context": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations", "--class-order"},
-    "coco-object": {"--source", "--download", "--yes", "--mirror", "--subset"},
-    "voc-background": {"--source", "--download", "--yes", "--mirror", "--subset", "--sbd"},
-    "context-background": {"--source", "--download", "--yes", "--mirror", "--subset", "--annotations"}
-    | {"--class-order"},
-    "ade20k": {"--source", "--download", "--yes", "--mirror", "--subset"},
-    "cityscapes": {"--source", "--download", "--yes", "--mirror", "--subset"},
-    "folder": {"--source", "--images", "--masks", "--classes", "--classes-file", "--colours", "--ignore"}
-    | {"--first-index", "--mask-values", "--train-list", "--val-list", "--val-fraction", "--seed"},
-    "annotations": {"--source", "--images", "--classes", "--classes-file", "--background"}
-    | {"--train-list", "--val-list", "--val-fraction", "--seed"},
-    "hub": {"--source", "--stream", "--revision", "--config", "--image-column", "--label-column", "--train-split"}
-    | {
-        "--val-split",
-        "--val-fraction",
-        "--seed",
-        "--classes",
-        "--classes-file",
-        "--ignore",
-        "--first-index",
-        "--mask-values",
-    }
-    | {"--subset"},
-    "shapes": {"--train", "--val", "--seed"},
-    "shapes-things": {"--train", "--val", "--seed"},
+    **dict.fromkeys(("coco", "coco-object", "ade20k", "cityscapes"), BENCHMARK),
+    **dict.fromkeys(("voc", "voc-background"), BENCHMARK | {"--sbd"}),
+    **dict.fromkeys(("context", "context-background"), CONTEXT),
+    "folder": {"--source", "--images", "--masks", "--colours"} | NAMES | VALUES | LISTS | DRAW,
+    "annotations": {"--source", "--images", "--background"} | NAMES | LISTS | DRAW,
+    "hub": {"--source", "--subset"} | ROWS | DRAW | NAMES | VALUES,
+    **dict.fromkeys(("shapes", "shapes-things"), SCENES),
 }
 SHARED_OPTIONS = {"--output", "--name", "--workers", "--overwrite", "--push-to-hub", "--private", "--rights-checked"}
 SHARED_OPTIONS |= {"--json", "--quiet", "--help"}

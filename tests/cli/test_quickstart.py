@@ -7,27 +7,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+from command_line import exit_code
 from PIL import Image
-
-from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
 SMALLEST = ["--steps", "1", "--train", "8", "--val", "3", "--device", "cpu", "--quiet"]
 
 
-def _run(*arguments: str) -> None:
-    try:
-        main(arguments)
-    except SystemExit as left:
-        assert not left.code, arguments  # noqa: PT017
-
-
 def test_draws_trains_compares_and_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _run("quickstart", *SMALLEST)
+    assert exit_code("quickstart", *SMALLEST) == 0
     printed = capsys.readouterr().out
     for word in ("ZegCLIP", "Cascade-CLIP", "training-free", "unseen mIoU", "hIoU", "quickstart/predictions.png"):
         assert word in printed
@@ -36,18 +28,14 @@ def test_draws_trains_compares_and_shows(
     assert [Image.open(scene).format for scene in scenes] == ["PNG"] * 3
     command = shlex.split(printed.splitlines()[-1])
     assert command[:2] == ["cascade-clip", "predict"]
-    _run(*command[1:])
+    assert exit_code(*command[1:]) == 0
     assert "3 of 3 written to quickstart/predictions" in capsys.readouterr().out
     for run in ("zegclip", "cascade-clip"):
         lines = Path("quickstart", run, "metrics.jsonl").read_text().splitlines()
         assert any("validation" in json.loads(line) for line in lines)
-    _run("quickstart", *SMALLEST)  # a second start finds everything done
+    assert exit_code("quickstart", *SMALLEST) == 0  # a second start finds everything done
     assert "Cascade-CLIP" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as left:
-        main(["quickstart", *SMALLEST, "--seed", "1"])
-    assert left.value.code == 2
+    assert exit_code("quickstart", *SMALLEST, "--seed", "1") == 2
     assert '"quickstart/shapes" holds scenes of another --train, --val or --seed' in capsys.readouterr().err
-    with pytest.raises(SystemExit) as left:
-        main(["quickstart", *SMALLEST, "--steps", "2"])
-    assert left.value.code == 2
+    assert exit_code("quickstart", *SMALLEST, "--steps", "2") == 2
     assert "holds a run with other settings" in capsys.readouterr().err

@@ -6,21 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import exit_code
 from quick_runs import write_workplace
 
 from cascade_clip.checkpoint.folder import recipe_of_checkpoint
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.training.run_training import recipe_for_self_training
-from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
-
-
-def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +23,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe, squ
     folder = tmp_path_factory.mktemp("workplace")
     write_workplace(folder, tiny_recipe)
     train = ["train", "--recipe", folder / "tiny.toml", "--split", folder / "no-blue.toml", "--data", squares]
-    assert _run(*train, "--output", folder / "run", "--set", "train.iterations=4", "--device", "cpu", "--quiet") == 0
+    assert (
+        exit_code(*train, "--output", folder / "run", "--set", "train.iterations=4", "--device", "cpu", "--quiet") == 0
+    )
     return folder
 
 
@@ -37,21 +33,21 @@ def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureF
     """The checkpoint's own recipe, half its steps, no bias; a finished run is prolonged, resumed and scored."""
     init, folder = workplace / "run" / "model-half", tmp_path / "self-trained"
     start = ["self-train", "--init", init, "--output", folder, "--device", "cpu", "--quiet"]
-    assert _run(*start, "--set", "self_training.threshold=0.2", "--json", tmp_path / "result.json") == 0
+    assert exit_code(*start, "--set", "self_training.threshold=0.2", "--json", tmp_path / "result.json") == 0
     assert "unnamed-self-training after 2 steps" in capsys.readouterr().out
     recipe = load_recipe(str(folder / "recipe.toml"))
     assert (recipe.train.iterations, recipe.inference.seen_bias) == (2, 0)
     assert (recipe.self_training.init, recipe.self_training.threshold) == (str(init), 0.2)
     assert recipe.data == recipe_of_checkpoint(init).data
     resume = ["self-train", "--resume", "--output", folder, "--device", "cpu", "--quiet"]
-    assert _run(*resume, "--set", "self_training.threshold=0.3") == 2
+    assert exit_code(*resume, "--set", "self_training.threshold=0.3") == 2
     assert "self_training.threshold is 0.2 and cannot become 0.3" in " ".join(capsys.readouterr().err.split())
-    assert _run(*resume, "--set", "train.iterations=3", "--json", tmp_path / "result.json") == 0
+    assert exit_code(*resume, "--set", "train.iterations=3", "--json", tmp_path / "result.json") == 0
     assert "unnamed-self-training after 3 steps" in capsys.readouterr().out
     trained = json.loads((tmp_path / "result.json").read_text())
-    assert _run(*resume) == 0
+    assert exit_code(*resume) == 0
     capsys.readouterr()
-    assert _run("eval", folder / "model", "--device", "cpu", "--quiet", "--json", "-") == 0
+    assert exit_code("eval", folder / "model", "--device", "cpu", "--quiet", "--json", "-") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["inference"]["seen_bias"] == 0
     assert record["scores"]["miou_unseen"] == trained["scores"]["miou_unseen"]
@@ -85,8 +81,8 @@ def test_mistakes(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (("train", "--recipe", own, "--split", workplace / "no-blue.toml"), "use `cascade-clip self-train`"),
         (("self-train", "--init", init, "--split", all_seen), "has no unseen classes, so there is nothing"),
     ]:
-        assert _run(*arguments, *output) == 2, arguments
+        assert exit_code(*arguments, *output) == 2, arguments
         assert message in " ".join(capsys.readouterr().err.split()), arguments
         assert not (tmp_path / "run").exists()
-    assert _run("self-train", "--resume", "--output", workplace / "run") == 2
+    assert exit_code("self-train", "--resume", "--output", workplace / "run") == 2
     assert "holds an inductive run: continue it with `cascade-clip train --resume`" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from PIL import Image
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher import api as launcher
@@ -19,15 +20,8 @@ from torch.distributed.launcher import api as launcher
 from cascade_clip.errors import UserError
 from cascade_clip_cli import launch
 from cascade_clip_cli import main as program
-from cascade_clip_cli.main import main
 
 NAMES = ("road [/old]", "[v2]", ":car:", "Straße", "木")
-
-
-def _exit_code(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        main([str(argument) for argument in arguments])
-    return int(left.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("streams")
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "Straße [v2] :car:.png")
-    assert _exit_code("prepare-data", "shapes", "--train", 2, "--val", 2, "-q", "-o", folder / "data") == 0
+    assert exit_code("prepare-data", "shapes", "--train", 2, "--val", 2, "-q", "-o", folder / "data") == 0
     return folder
 
 
@@ -50,7 +44,7 @@ def _predict(place: Path, output: Path, *more: object) -> tuple[object, ...]:
 
 def test_names_are_printed_as_they_are(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "[/x]" / "r[v2]"
-    assert _exit_code(*_predict(place, output)) == 0
+    assert exit_code(*_predict(place, output)) == 0
     printed = capsys.readouterr().out
     assert f"written to {output}" in printed
     assert "Straße [v2] :car:.png" in printed
@@ -67,7 +61,7 @@ def test_a_datasets_name_is_printed_as_it_is(name: str, tmp_path: Path, capsys: 
         (tmp_path / kind).mkdir()
         for number in range(2):
             Image.new(mode, (8, 8)).save(tmp_path / kind / f"{number}.png")
-    assert _exit_code(*arguments, "--source", tmp_path, "--val-fraction", 0.5, "--workers", 1) == 0
+    assert exit_code(*arguments, "--source", tmp_path, "--val-fraction", 0.5, "--workers", 1) == 0
     printed = capsys.readouterr().out
     assert f"{name}: 2 classes" in printed
     assert f"Written to {output}" in printed
@@ -75,7 +69,7 @@ def test_a_datasets_name_is_printed_as_it_is(name: str, tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize("bad", ["[/x]", "r[v2]", ":car:", "[bold]"])
 def test_messages_name_what_was_given(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _exit_code("recipes", bad) == 2
+    assert exit_code("recipes", bad) == 2
     assert f'"{bad}"' in capsys.readouterr().err
 
 
@@ -103,9 +97,9 @@ def test_stdout_holds_the_json_alone(
 ) -> None:
     words = {"{image}": _image(place), "{out}": tmp_path / "out", "{data}": place / "data"}
     arguments = [words.get(word, word) for word in command.split()]
-    assert _exit_code(*arguments, "--json", "-") == 0
+    assert exit_code(*arguments, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)
-    assert _exit_code("recipes", "voc/zegclip") == 0
+    assert exit_code("recipes", "voc/zegclip") == 0
     assert capsys.readouterr().out, "stdout is open again"
 
 
@@ -116,7 +110,7 @@ def test_a_result_that_goes_to_a_device_does_not_replace_it(place: Path, tmp_pat
     link.symlink_to(tmp_path / "target.json")
     (tmp_path / "target.json").write_text("{}")
     for target in (Path(os.devnull), link):
-        assert _exit_code("reproduce", "shapes", "--plan", "--data", place / "data", "--json", target) == 0
+        assert exit_code("reproduce", "shapes", "--plan", "--data", place / "data", "--json", target) == 0
     assert not Path(os.devnull).is_file()
     assert link.is_symlink()
     assert json.loads((tmp_path / "target.json").read_text())["tables"]
@@ -140,13 +134,13 @@ class TestNarrowEncodings:
     def test_tables_and_help(self, encoding: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         printed = _narrow(monkeypatch, encoding)
         for arguments in (_predict(place, tmp_path), ("--help",), ("predict", "--help"), ("recipes",)):
-            assert _exit_code(*arguments) == 0
+            assert exit_code(*arguments) == 0
         assert ("Stra\\xdfe" if encoding == "ascii" else "Straße") in printed()
-        assert _exit_code("recipes", "木") == 2
+        assert exit_code("recipes", "木") == 2
 
     def test_json(self, encoding: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         printed = _narrow(monkeypatch, encoding)
-        assert _exit_code(*_predict(place, tmp_path, "--json", "-")) == 0
+        assert exit_code(*_predict(place, tmp_path, "--json", "-")) == 0
         predictions = json.loads(printed())["predictions"]
         assert predictions[0]["image"] == str(_image(place))
         assert {entry["class"] for entry in predictions[0]["classes"]} <= set(NAMES)
@@ -157,9 +151,9 @@ def test_a_name_that_is_no_unicode(place: Path, tmp_path: Path, monkeypatch: pyt
     image = tmp_path / os.fsdecode(b"bad\xff.png")
     image.write_bytes(_image(place).read_bytes())
     printed = _narrow(monkeypatch, "utf-8")
-    assert _exit_code("predict", image, "-m", "bundled", "-c", "a,b", "-o", tmp_path / "o", "--json", "-") == 0
+    assert exit_code("predict", image, "-m", "bundled", "-c", "a,b", "-o", tmp_path / "o", "--json", "-") == 0
     assert json.loads(printed())["predictions"][0]["image"] == str(image)
-    assert _exit_code("predict", image, "-m", "bundled", "-c", "a,b", "-o", tmp_path / "o") == 0
+    assert exit_code("predict", image, "-m", "bundled", "-c", "a,b", "-o", tmp_path / "o") == 0
 
 
 class _Pipe(io.StringIO):
@@ -179,7 +173,7 @@ class _Pipe(io.StringIO):
 def test_nobody_reads_stdout_any_more(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", _Pipe(errno.EPIPE))
     try:
-        assert _exit_code(*arguments) == 141
+        assert exit_code(*arguments) == 141
     finally:
         program.stdout.quiet = False
 
@@ -187,12 +181,12 @@ def test_nobody_reads_stdout_any_more(arguments: list[str], monkeypatch: pytest.
 def test_nobody_reads_the_json(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", _Pipe(errno.EPIPE))
     arguments = ("reproduce", "shapes", "--plan", "--data", place / "data", "-o", place / "new", "--json", "-")
-    assert _exit_code(*arguments) == 141
+    assert exit_code(*arguments) == 141
 
 
 def test_stdout_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdout", _Pipe(errno.ENOSPC))
-    assert _exit_code("recipes") == 2
+    assert exit_code("recipes") == 2
     assert "The output cannot be written: No space left on device" in capsys.readouterr().err
 
 
@@ -200,7 +194,7 @@ def test_stdout_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_nobody_reads_stderr(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", _Pipe(number))
     try:
-        assert _exit_code("recipes", "nosuch") == 2
+        assert exit_code("recipes", "nosuch") == 2
     finally:
         program.stderr.quiet = False
 
@@ -208,9 +202,9 @@ def test_nobody_reads_stderr(number: int, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
 def test_streams_that_were_closed(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, closed, None)
-    assert _exit_code("recipes", "voc/zegclip") == 0
+    assert exit_code("recipes", "voc/zegclip") == 0
     assert getattr(sys, closed) is not None
-    assert _exit_code("recipes", "nosuch") == 2
+    assert exit_code("recipes", "nosuch") == 2
 
 
 def test_several_processes_tell_a_mistake_once(
@@ -219,7 +213,7 @@ def test_several_processes_tell_a_mistake_once(
     def fail_twice(*_: object) -> Callable[..., None]:
         def processes(*_: object) -> None:
             for _rank in range(2):
-                assert _exit_code("recipes", "nosuch") == 2
+                assert exit_code("recipes", "nosuch") == 2
             raise ChildFailedError("it", {0: ProcessFailure(0, 1, 2, "")})
 
         return processes

@@ -8,24 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import exit_code
 from PIL import Image
 
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli.main import main
 from cascade_clip_cli.train import resolve_recipe
-from cascade_clip_cli.training_run import default_folder
+from cascade_clip_cli.training_run import TrainingOptions, default_folder
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
-
-
-def _run(*arguments: object) -> None:
-    """Run the program; Typer leaves with code 0, which is no error here."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as left:
-        assert not left.code, arguments  # noqa: PT017
 
 
 @pytest.fixture
@@ -55,20 +47,31 @@ def test_the_whole_path(
     """prepare -> train -> eval -> predict; results on stdout, JSON where asked, nothing that train did not promise."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
-    _run("prepare-data", "folder", "--source", source, "--output", "prepared", "--val-fraction", "0.34", "--quiet")
+    assert (
+        exit_code(
+            "prepare-data", "folder", "--source", source, "--output", "prepared", "--val-fraction", "0.34", "--quiet"
+        )
+        == 0
+    )
     train = ["train", "--data", "prepared", "--recipe", "tiny.toml", "--output", "run", "--device", "cpu"]
-    _run(*train, "--set", "train.iterations=2", "--set", "train.batch=2", "--quiet", "--json", "train.json")
+    assert (
+        exit_code(*train, "--set", "train.iterations=2", "--set", "train.batch=2", "--quiet", "--json", "train.json")
+        == 0
+    )
     trained = json.loads(Path("train.json").read_text())
     assert trained["model"] == "run/model"
     capsys.readouterr()
-    _run("eval", "run/model", "--device", "cpu", "--quiet", "--json", "-")
+    assert exit_code("eval", "run/model", "--device", "cpu", "--quiet", "--json", "-") == 0
     record = json.loads(capsys.readouterr().out)
     assert record["scores"]["miou"] == trained["scores"]["miou"]
     assert record["images"] == 2
     assert json.loads(Path("run/eval.json").read_text()) == record
-    _run(
-        *("predict", source / "images" / "photo0.png", "--model", "run/model", "--classes", "dark|black,bright"),
-        *("--output", "out", "--device", "cpu"),
+    assert (
+        exit_code(
+            *("predict", source / "images" / "photo0.png", "--model", "run/model", "--classes", "dark|black,bright"),
+            *("--output", "out", "--device", "cpu"),
+        )
+        == 0
     )
     assert {file.name for file in Path("out").iterdir()} == {"photo0.labels.png", "photo0.overlay.png", "photo0.json"}
     assert np.asarray(Image.open("out/photo0.labels.png")).shape == (64, 80)
@@ -80,13 +83,13 @@ def test_the_whole_path(
 
 
 def test_the_recipe_follows_the_split() -> None:
-    assert resolve_recipe(None, None, "voc-seen", None, None).name == "voc-cascade-zegclip"
-    assert resolve_recipe(None, None, None, None, None).data.split == "shapes-seen"
-    own = resolve_recipe(None, ["train.batch=2"], None, Path("prepared/mine"), 7)
+    assert resolve_recipe(TrainingOptions(split="voc-seen")).name == "voc-cascade-zegclip"
+    assert resolve_recipe(TrainingOptions()).data.split == "shapes-seen"
+    own = resolve_recipe(TrainingOptions(overrides=["train.batch=2"], data="prepared/mine", seed=7))
     assert (own.name, own.data.split, own.train.batch, own.seed) == ("folder-cascade-zegclip", None, 2, 7)
     assert own.data.dataset == Path("prepared/mine").resolve()
     assert default_folder(own) == Path("runs/folder-cascade-zegclip-own-seed7")
-    full = resolve_recipe(None, None, "coco", None, None)
+    full = resolve_recipe(TrainingOptions(split="coco"))
     assert (full.name, full.data.split) == ("coco-cascade-zegclip", "coco")
 
 
@@ -96,7 +99,10 @@ def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFix
     state = load_file(golden / "zegclip_tiny" / "weights.safetensors")
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "iter.pth")
     heads = [part for name in ("vision", "text", "decoder") for part in (f"--{name}-heads", 4)]
-    _run("import-upstream", tmp_path / "iter.pth", "--output", tmp_path / "out", "--split", "voc-seen", *heads)
+    assert (
+        exit_code("import-upstream", tmp_path / "iter.pth", "--output", tmp_path / "out", "--split", "voc-seen", *heads)
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "stages [[12]], 5 prompt tokens" in printed
     assert "Left out 31 tensors that nothing reads (23,462 numbers)" in printed
@@ -106,21 +112,19 @@ def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    _run("recipes")
+    assert exit_code("recipes") == 0
     printed = capsys.readouterr().out
     assert "coco/cascade-zegclip" in printed
     assert "41.1 / 43.4 / 42.2" in printed
-    _run("recipes", "voc/cascade-zegclip", "--copy-to", tmp_path / "own.toml")
+    assert exit_code("recipes", "voc/cascade-zegclip", "--copy-to", tmp_path / "own.toml") == 0
     assert load_recipe(str(tmp_path / "own.toml")) == load_recipe("voc/cascade-zegclip")
-    _run("recipes", "voc/zegclip", "--copy-to", tmp_path / "extending.toml")
+    assert exit_code("recipes", "voc/zegclip", "--copy-to", tmp_path / "extending.toml") == 0
     assert load_recipe(str(tmp_path / "extending.toml")) == load_recipe("voc/zegclip")
     assert "coco-seen, scored on voc" in printed
     assert "table10" in printed
     monkeypatch.setenv("COLUMNS", "40")
-    _run("recipes")
+    assert exit_code("recipes") == 0
     narrow = capsys.readouterr().out
     assert "…" not in narrow
     assert "  context/cascade-zegclip-self-training   56.4 / 55.0 / 55.7   20,000" in narrow
-    with pytest.raises(SystemExit) as left:
-        main(["recipes", "voc/zegclip", "--copy-to", str(tmp_path / "own.toml")])
-    assert left.value.code == 2
+    assert exit_code("recipes", "voc/zegclip", "--copy-to", tmp_path / "own.toml") == 2

@@ -33,20 +33,6 @@ def test_files_folders_and_globs(photos: Path, given: list[str], found: list[str
     assert [path.relative_to(photos).as_posix() for path in find_images([photos / name for name in given])] == found
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("nowhere.jpg", 'There is no file or folder ".*nowhere.jpg"'),
-        ("*.tiff", r'No image matches ".*\*.tiff"'),
-        ("empty", 'No image was found in the folder ".*empty".*.jpg'),
-    ],
-)
-def test_nothing_found_is_said(photos: Path, given: str, message: str):
-    (photos / "empty").mkdir()
-    with pytest.raises(UserError, match=message):
-        find_images([photos / given])
-
-
 @pytest.mark.parametrize("name", ["set [12]", "a*b", "what?", "[examples]"])
 def test_what_exists_is_no_pattern(tmp_path: Path, name: str) -> None:
     for folder in (name, "set 1", "a-b", "whats", "e"):
