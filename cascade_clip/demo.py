@@ -24,7 +24,7 @@ from cascade_clip.errors import UserError, first_line
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
-from cascade_clip.model.network import CascadeNetwork, ChosenDecoders
+from cascade_clip.model.network import CascadeNetwork, DecoderSums
 from cascade_clip.segmenter import CascadeCLIP
 
 LARGEST_UPLOAD = "20mb"
@@ -156,7 +156,7 @@ class Demo:
                 unknown = [name for name in stages if name not in known]
                 if unknown:
                     raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
-                network = ChosenDecoders(chosen.network, [known.index(name) for name in stages])
+                network = DecoderSums(chosen.network, [[known.index(name) for name in stages]])
                 predictor = Predictor(
                     network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
                 )

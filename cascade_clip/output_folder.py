@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from cascade_clip.errors import UserError
 from cascade_clip.files import cache_folder
@@ -195,6 +195,28 @@ def _replaced(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.replaced")
 
 
+def lock_file(folder: Path) -> Path:
+    """The lock of a folder: not in it, as it may be replaced, nor beside it, where the file would stay."""
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return cache_folder() / "locks" / f"{name}.lock"
+
+
+def take_lock(file: Path, taken: str) -> BaseFileLock:
+    """Take a lock, which ends with `release` or with this process; its folder is made.
+
+    Raises:
+        UserError: Another process has it; the message is `taken`.
+        OSError: The file cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(taken) from error
+    return lock
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other processes of this machine from writing the same folder while the block runs.
@@ -202,20 +224,15 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         UserError: One does so already.
     """
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    # Not in the folder, which is replaced, nor beside it, where the file would stay.
-    place = cache_folder() / "locks" / f"{name}.folder.lock"
-    lock = FileLock(place, timeout=0)
+    place, lock = lock_file(folder), None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(
-            f'Another process is writing "{folder}": wait until it ends, or choose another --output.'
-        ) from error
+        lock = take_lock(
+            place, f'Another process is writing "{folder}": wait until it ends, or choose another --output.'
+        )
     except OSError as error:
         logger.debug("%s is not locked, as %s cannot be written: %s", folder, place, error.strerror or error)
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()

@@ -34,7 +34,7 @@ from cascade_clip.inference.sliding_window import (
     window_logits,
 )
 from cascade_clip.inference.vocabulary import Vocabulary
-from cascade_clip.model.network import CascadeNetwork, EveryDecoder
+from cascade_clip.model.network import CascadeNetwork, DecoderSums
 from cascade_clip.runtime import check_memory
 
 LARGEST_LOGITS = 2**28
@@ -183,11 +183,12 @@ class Predictor:
         Raises:
             UserError: As of `segment`, or the network has no stages.
         """
-        every = EveryDecoder(self.cascade)
+        decoders = range(len(self.cascade.head.decoders))
+        groups = [*([decoder] for decoder in decoders), decoders]
         # Every decoder's mask of a class counts as a class of its own.
-        (windows,) = self._logits([self._current()], text, every, maps=every.parts)
-        unseen = torch.zeros(every.parts * len(text), dtype=torch.bool, device=self.device)
-        scores: Tensor = averaged_scores(windows, unseen, 0.0).unflatten(0, (every.parts, len(text)))
+        (windows,) = self._logits([self._current()], text, DecoderSums(self.cascade, groups), maps=len(groups))
+        unseen = torch.zeros(len(groups) * len(text), dtype=torch.bool, device=self.device)
+        scores: Tensor = averaged_scores(windows, unseen, 0.0).unflatten(0, (len(groups), len(text)))
         return scores
 
     @property

@@ -72,38 +72,23 @@ class CascadeNetwork(nn.Module):
         return [mask.unflatten(-1, image.grid) for mask in self.head(image, text)]
 
 
-class EveryDecoder:
-    """A cascade of D decoders whose mask logits are those of every decoder and their sum."""
+class DecoderSums:
+    """A cascade whose mask logits are sums over groups of its decoders instead of over all (the paper's Figure 6)."""
 
-    def __init__(self, network: CascadeNetwork) -> None:
+    def __init__(self, network: CascadeNetwork, groups: Sequence[Sequence[int]]) -> None:
+        """Each group holds positions among the decoders, shallow to deep, at least one."""
         self.network = network
         self.patch_size = network.patch_size
-        self.parts = len(network.head.decoders) + 1
-        """D + 1."""
-
-    def __call__(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
-        """Mask logits (B, (D + 1)·K, h, w): K of each decoder, shallow to deep, then their sum."""
-        logits = self.network.stage_logits(image, text)
-        return torch.cat([*logits, torch.stack(logits).sum(dim=0)], dim=1)
-
-
-class ChosenDecoders:
-    """A cascade in which only some decoders' mask logits are summed, as in the paper's Figure 6."""
-
-    def __init__(self, network: CascadeNetwork, chosen: Sequence[int]) -> None:
-        """`chosen` are positions among the D decoders, shallow to deep, at least one."""
-        self.network = network
-        self.patch_size = network.patch_size
-        self._chosen = tuple(chosen)
+        self.groups = [list(group) for group in groups]
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """See `CascadeNetwork.encode`."""
         return self.network.encode(image)
 
     def __call__(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
-        """Mask logits (B, K, h, w), the sum over the chosen decoders."""
-        logits = self.network.stage_logits(image, text)
-        return torch.stack([logits[index] for index in self._chosen]).sum(dim=0)
+        """Mask logits (B, G·K, h, w): K of each of G groups."""
+        logits = torch.stack(self.network.stage_logits(image, text))
+        return torch.cat([logits[group].sum(dim=0) for group in self.groups], dim=1)
 
 
 def list_mismatches(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:

@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
-from filelock import FileLock, Timeout
-
 from cascade_clip.data.benchmark import OfficialFile
 from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
+from cascade_clip.output_folder import take_lock
 from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
 from cascade_clip.progress import Progress
 
@@ -257,15 +256,12 @@ def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Keep other runs away from this file while the block works."""
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    taken = (
+        f"{target.name} is being downloaded into {target.parent} by another run; wait for it to end, then repeat the "
+        "command."
+    )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f"{target.name} is being downloaded into {target.parent} by another run; wait for it to end, then repeat "
-            "the command."
-        ) from error
+        lock = take_lock(target.with_name(f".{target.name}.lock"), taken)
     except OSError as error:
         raise UserError(f"The folder {target.parent} cannot be written: {error.strerror}. Give another one.") from error
     try:

@@ -5,29 +5,23 @@ See cascade_clip/README.md, section 4.4.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock
 
 from cascade_clip import faster_linear
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.dataset_info import INFO_FILE, read_dataset_info
 from cascade_clip.errors import UserError
-from cascade_clip.files import cache_folder, json_text, write_files
+from cascade_clip.files import delete, json_text, write_files
+from cascade_clip.output_folder import lock_file, take_lock
+from cascade_clip.training.environment import environment, has_dataset, has_split
 
 logger = logging.getLogger(__name__)
 STATES_KEPT = 2
@@ -39,7 +33,6 @@ _OWN_ENTRIES = {
 }
 _START_ENTRIES = {"environment.json", "metrics.jsonl", "model-start"}
 """What a start writes before the recipe."""
-_PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "pillow", "safetensors")
 
 
 class RunFolder:
@@ -106,8 +99,8 @@ class RunFolder:
             self._move_aside()
         elif self.folder.exists():
             self._clear_interrupted_start()
-        environment = json_text(_environment(dataset, split) | {"loader_processes": loader_processes})
-        write_files({self.environment_file: environment.encode(), self.metrics_file: b""})
+        record = json_text(environment(dataset, split) | {"loader_processes": loader_processes})
+        write_files({self.environment_file: record.encode(), self.metrics_file: b""})
         if before is not None:
             before()
         write_files({self.recipe_file: dump_toml(recipe).encode()})
@@ -147,7 +140,7 @@ class RunFolder:
 
     def _clear_interrupted_start(self) -> None:
         for entry in self.folder.iterdir():
-            _delete(entry)
+            delete(entry)
 
     def _begun_with(self) -> dict[str, Any]:
         """What environment.json holds; empty where it is missing or cannot be read."""
@@ -187,17 +180,11 @@ class RunFolder:
         Raises:
             UserError: One does so already.
         """
-        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
-        # Not in the folder, which is moved aside when it is replaced, nor beside it, where the file would stay.
-        place = cache_folder() / "locks" / f"{name}.lock"
-        self._lock = FileLock(place, timeout=0)
+        place = lock_file(self.folder)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout as error:
-            raise UserError(
-                f'Another process is training in "{self.folder}": wait for it, or stop it first.'
-            ) from error
+            self._lock = take_lock(
+                place, f'Another process is training in "{self.folder}": wait for it, or stop it first.'
+            )
         except OSError as error:
             logger.warning("The run is not locked, as %s cannot be written: %s", place, error.strerror or error)
 
@@ -229,16 +216,12 @@ class RunFolder:
         begun = self._begun_with()
         if not begun:
             logger.warning("%s is missing or damaged: dataset and split are not compared.", self.environment_file)
-        # Runs of earlier versions recorded the whole file, the tool's version in it too.
-        key, now = "dataset_content_sha256", _dataset_content_sha256(dataset)
-        if key not in begun:
-            key, now = "dataset_sha256", _dataset_sha256(dataset)
-        if begun.get(key) not in {None, now}:
+        if not has_dataset(begun, dataset):
             raise UserError(
                 f'The dataset {place} is not the one that the run in "{self.folder}" began with: its dataset.json names'
                 " other classes, images or shards. Put the earlier dataset there again, or start a new run."
             )
-        if begun.get("split") not in {None, split.name} or begun.get("classes") not in (None, _class_record(split)):
+        if not has_split(begun, split):
             raise UserError(
                 f'The split "{split.name}" is not what the run in "{self.folder}" began with: its classes, or which of'
                 " them are unseen, have changed. Put the earlier split back, or start a new run."
@@ -336,66 +319,10 @@ class RunFolder:
         for folder in (self.folder, self.pictures, self.states):
             for entry in [*folder.iterdir()] if folder.is_dir() else []:
                 if _is_partial(entry.name):
-                    _delete(entry)
+                    delete(entry)
         self.prune_states()
-
-
-def _dataset_sha256(dataset: Path) -> str:
-    return hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest()
-
-
-def _dataset_content_sha256(dataset: Path) -> str:
-    content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _class_record(split: Split) -> dict[str, Any]:
-    return {"names": list(split.class_names), "unseen": sorted(split.unseen)}
 
 
 def _is_partial(name: str) -> bool:
     """Whether a file or folder is one that an interrupted write left."""
     return name.startswith(".") and (name.endswith(".part") or name.startswith((".model-", ".step-")))
-
-
-def _delete(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()
-
-
-def _environment(dataset: Path, split: Split) -> dict[str, Any]:
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {package: _version(package) for package in _PACKAGES},
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "linear_layers": faster_linear.library(),
-        "cuda_devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
-        "git_commit": _git_commit(),
-        "dataset": str(dataset),
-        "dataset_sha256": _dataset_sha256(dataset),
-        "dataset_content_sha256": _dataset_content_sha256(dataset),
-        "split": split.name,
-        "classes": _class_record(split),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _git_commit() -> str | None:
-    """Commit of the source tree this package runs from; None for an installed one."""
-    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).resolve().parent
-    try:
-        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None

@@ -159,7 +159,6 @@ def recipe_for_fine_tuning(
         UserError: No checkpoint, no such recipe, or values that do not fit.
     """
     folder = checkpoint_folder(init)
-    location = str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
     if recipe is not None:
         base = load_recipe(recipe)
     else:
@@ -168,7 +167,7 @@ def recipe_for_fine_tuning(
         changes = {"data": own.data.model_copy(update=places), "name": f"{own.name}{FINE_TUNED}"}
         changes |= {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
         base = own.model_copy(update={**changes, "paper": None, "self_training": None})
-    return change_recipe(base, [*overrides, f"train.init={json.dumps(location)}"])
+    return change_recipe(base, [*overrides, f"train.init={json.dumps(_lasting(init, folder))}"])
 
 
 def recipe_for_self_training(
@@ -199,8 +198,9 @@ def recipe_for_self_training(
         )
     own = recipe_of_checkpoint(folder)
     base = load_recipe(recipe, settings) if recipe else change_recipe(own, settings)
-    location = str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
-    return change_recipe(as_self_training(base), [*overrides, f"self_training.init={json.dumps(location)}"])
+    return change_recipe(
+        as_self_training(base), [*overrides, f"self_training.init={json.dumps(_lasting(init, folder))}"]
+    )
 
 
 def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = None) -> Recipe:
@@ -244,6 +244,11 @@ def as_self_training(recipe: Recipe) -> Recipe:
     if "seen_bias" in recipe.inference.model_fields_set:
         return recipe
     return recipe.model_copy(update={"inference": recipe.inference.model_copy(update={"seen_bias": 0.0})})
+
+
+def _lasting(init: str | Path, folder: Path) -> str:
+    """A checkpoint's whole path, as a run is resumed from any working folder; other names as they are."""
+    return str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
 
 
 def _is_transductive(paper: PaperFigure | None) -> bool:

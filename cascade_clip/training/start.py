@@ -118,14 +118,7 @@ def start_training(
     Args and errors are those of `train`.
     """
     run = RunFolder(output)
-    if resume:
-        recipe = recipe_to_continue(run, changes)
-    elif changes:
-        raise UserError("Changes are for a run that is continued, with resume=True: put them on the recipe instead.")
-    if not isinstance(recipe, Recipe | None):
-        raise UserError(f"The recipe is a Recipe, see load_recipe; got {type(recipe).__name__}.")
-    if recipe is None:
-        raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
+    recipe = _recipe_to_train(recipe, run, resume, changes)
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
     if not resume:
@@ -133,14 +126,8 @@ def start_training(
     doing("checking the dataset")
     recipe = _with_lasting_places(recipe)
     data = find_training_data(recipe)
-    dataset = PreparedDataset.open(data.folder)
-    scored = _find_validation_data(recipe, data)
-    validation = Validation(
-        scored.split, dataset if scored == data else PreparedDataset.open(scored.folder), recipe.evaluation.templates
-    )
     # Before CLIP, which may have to be downloaded.
-    dataset.check_classes(data.split.class_names, data.split.name)
-    validation.dataset.check_classes(scored.split.class_names, scored.split.name)
+    dataset, validation = _open_datasets(recipe, data)
     accelerator = _accelerator(chosen, precision, output, track)
     # Each process measures on its own: they must not differ.
     faster_linear.choose(run.linear_library() if resume else gathered(faster_linear.library())[0])
@@ -156,24 +143,12 @@ def start_training(
     trainer.check()
     if resume:
         run.check_unchanged(data.folder, data.split, dataset.place)
+    else:
+        _check_inputs_elsewhere(output, recipe, data)
     if accelerator.is_main_process:
         run.hold()
-        keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
         try:
-            if not resume:
-                _check_inputs_elsewhere(output, recipe, data)
-                run.start(
-                    model.recipe,
-                    data.folder,
-                    data.split,
-                    loader_processes=trainer.loader_processes,
-                    overwrite=overwrite,
-                    before=keep_start,
-                )
-            else:
-                run.drop_interrupted()
-                if keep_start is not None and not (run.start_model / CONFIG).is_file():
-                    keep_start()
+            _open_run(trainer, start, data, resume=resume, overwrite=overwrite)
         except BaseException:
             run.release()
             raise
@@ -184,6 +159,47 @@ def start_training(
         again = {"tensorboard": {"purge_step": run.steps_kept + 1}} if resume else {}
         accelerator.init_trackers("cascade-clip", config={"recipe": values}, init_kwargs=again)
     return trainer
+
+
+def _recipe_to_train(recipe: Recipe | None, run: RunFolder, resume: bool, changes: Sequence[str]) -> Recipe:
+    """The recipe that was given, or that of the run which goes on."""
+    if resume:
+        return recipe_to_continue(run, changes)
+    if changes:
+        raise UserError("Changes are for a run that is continued, with resume=True: put them on the recipe instead.")
+    if recipe is None:
+        raise UserError("There is no recipe to train: give one, or resume=True to continue the run in the folder.")
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"The recipe is a Recipe, see load_recipe; got {type(recipe).__name__}.")
+    return recipe
+
+
+def _open_datasets(recipe: Recipe, data: TrainingData) -> tuple[PreparedDataset, Validation]:
+    """Open what is trained on and what is scored, and compare their classes with those of the splits."""
+    dataset, scored = PreparedDataset.open(data.folder), _find_validation_data(recipe, data)
+    images = dataset if scored == data else PreparedDataset.open(scored.folder)
+    dataset.check_classes(data.split.class_names, data.split.name)
+    images.check_classes(scored.split.class_names, scored.split.name)
+    return dataset, Validation(scored.split, images, recipe.evaluation.templates)
+
+
+def _open_run(trainer: Trainer, start: _Start | None, data: TrainingData, *, resume: bool, overwrite: bool) -> None:
+    """Make the run's folder, or clear one that is resumed of what was interrupted; either keeps a start's model."""
+    run = trainer.run
+    keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
+    if not resume:
+        run.start(
+            trainer.recipe,
+            data.folder,
+            data.split,
+            loader_processes=trainer.loader_processes,
+            overwrite=overwrite,
+            before=keep_start,
+        )
+        return
+    run.drop_interrupted()
+    if keep_start is not None and not (run.start_model / CONFIG).is_file():
+        keep_start()
 
 
 def _check_batch_fits(recipe: Recipe, processes: int) -> None:

@@ -14,7 +14,7 @@ from cascade_clip.bench.measured_model import bare_tower, load_bench_model
 from cascade_clip.bench.memory import peak_memory
 from cascade_clip.bench.plain import plain_step
 from cascade_clip.bench.record import count_flops, run_bench, warnings_of
-from cascade_clip.bench.settings import BenchSettings, parse_kind, parse_size
+from cascade_clip.bench.settings import BenchSettings, parse_size
 from cascade_clip.bench.timing import PartClock
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.bench.workloads import build_workload
@@ -168,12 +168,7 @@ def test_operations_of_a_product() -> None:
 
 
 def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None:
-    for given, message in (("640", "HEIGHTxWIDTH"), ("0x3", "HEIGHTxWIDTH"), ("axb", 'got "axb"')):
-        with pytest.raises(UserError, match=message):
-            parse_size(given)
     assert parse_size("480X640") == (480, 640)
-    with pytest.raises(UserError, match=r'no "predicts" to measure\. Did you mean "predict"'):
-        parse_kind("predicts")
     train = replace(tiny_settings, kind="train")
     with pytest.raises(UserError, match="Training crops are square; got --size 64x80"):
         build_workload(train, tmp_path)

@@ -101,7 +101,6 @@ def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, 
         (["dense:bundled", "--against", "clip"], '"dense:bundled" is CLIP as it is: --against clip compares a trained'),
         (["bundled"], 'The prepared dataset "shapes" was not found'),
         (["dense:bundled"], 'The prepared dataset "shapes" was not found'),
-        (["ViT-B-61"], "is neither a checkpoint nor a run folder"),
         (["bundled", "--against", "runs/none/here"], '"runs/none/here" is no checkpoint folder: it does not exist'),
     ],
 )

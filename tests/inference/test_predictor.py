@@ -67,12 +67,6 @@ def test_the_image_is_resized_to_the_short_side_and_normalised() -> None:
     assert (prepared == 1.0).all()
 
 
-def test_more_than_255_classes_are_labelled_in_16_bits() -> None:
-    result = predictor().segment_image(halves(8, 8), none_seen(torch.zeros(300, 3)), threshold=0.9)
-    assert result.labels.dtype == np.uint16
-    assert (result.labels == result.no_class).all()
-
-
 def test_an_extremely_narrow_image_is_refused() -> None:
     with pytest.raises(UserError, match=r"200000 x 1 pixels.*6400000.*30 classes do not fit"):
         predictor().segment_image(np.zeros((1, 200000, 3), np.uint8), none_seen(torch.zeros(30, 3)))

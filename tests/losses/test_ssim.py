@@ -71,16 +71,17 @@ def test_in_place_of_dice() -> None:
     assert segmentation_loss(logits, labels).ssim.item() == 0
 
 
+@pytest.mark.parametrize("region", ["dice", "ssim"])
 @pytest.mark.parametrize("ignored", ["negative", "masked"])
-def test_parts_of_a_batch_sum_to_the_whole(ignored: str) -> None:
+def test_parts_of_a_batch_sum_to_the_whole(region: str, ignored: str) -> None:
     """Gradient accumulation: N and the share of the images are given, also where the parts are of unequal size."""
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3, 4, 4), torch.randint(0, 3, (4, 16, 16))
     labels[:2, :7] = 255
-    whole = segmentation_loss(logits, labels, region="ssim", ignored=ignored, num_masks=12.0)
+    whole = segmentation_loss(logits, labels, region=region, ignored=ignored, num_masks=12.0)
     parts = [
         segmentation_loss(
-            logits[part], labels[part], region="ssim", ignored=ignored, num_masks=12.0, share=len(logits[part]) / 4
+            logits[part], labels[part], region=region, ignored=ignored, num_masks=12.0, share=len(logits[part]) / 4
         )
         for part in (slice(0, 3), slice(3, 4))
     ]

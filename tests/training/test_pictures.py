@@ -106,15 +106,6 @@ def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe:
         assert (folder / "pictures" / name).read_bytes() == (pictured / "pictures" / name).read_bytes()
 
 
-def test_starting_anew_removes_the_old_pictures(squares_recipe: Recipe, squares: Path, tmp_path: Path):
-    run, split = RunFolder(tmp_path / "run"), split_for_dataset_folder(squares)
-    run.start(squares_recipe, squares, split)
-    run.pictures.mkdir()
-    run.validation_sheet(999).touch()
-    run.start(squares_recipe, squares, split, overwrite=True)
-    assert not run.pictures.exists()
-
-
 def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
     run = RunFolder(tmp_path)
     run.pictures.mkdir()

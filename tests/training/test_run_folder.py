@@ -91,7 +91,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    monkeypatch.setattr("cascade_clip.training.run_folder.cache_folder", lambda: tmp_path / "file")
+    monkeypatch.setattr("cascade_clip.output_folder.cache_folder", lambda: tmp_path / "file")
     (run.folder / "environment.json").unlink()  # nor does one without a record of its dataset
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
