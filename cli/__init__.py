@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-from cascade_clip_cli.deferred_imports import DeferringFinder
+from cascade_clip_cli.deferred_imports import DeferringFinder, WrappedLoader
 
 
 class _LazyModule(ModuleType):
@@ -36,17 +36,9 @@ class _LazyModule(ModuleType):
         return getattr(self, name)
 
 
-class _LazyLoader(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self.loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
+class _LazyLoader(WrappedLoader):
     def exec_module(self, module: ModuleType) -> None:
-        spec = module.__spec__
-        if spec is not None:
-            spec.loader = module.__loader__ = self.loader
+        self.give_back(module)
         module.__class__ = _LazyModule
 
 

@@ -57,16 +57,24 @@ class DeferringFinder(MetaPathFinder):
         return spec
 
 
-class _DeferringLoader(Loader):
+class WrappedLoader(Loader):
+    """Makes modules as another loader does, and executes them its own way."""
+
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """See `importlib.abc.Loader`."""
         return self.loader.create_module(spec)
 
-    def exec_module(self, module: ModuleType) -> None:
-        # Afterwards nothing shows that it was loaded otherwise: importlib.resources, for one, asks the loader.
+    def give_back(self, module: ModuleType) -> None:
+        """Show the other loader from now on: importlib.resources, for one, asks it."""
         if module.__spec__ is not None:
             module.__spec__.loader = module.__loader__ = self.loader
+
+
+class _DeferringLoader(WrappedLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        self.give_back(module)
         with deferred_imports():
             self.loader.exec_module(module)

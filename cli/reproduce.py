@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from filelock import FileLock, Timeout
 from rich import box
 from rich.progress import TaskID
 from rich.table import Table
@@ -236,15 +235,12 @@ def _run(
 @contextmanager
 def _only_one(output: Path) -> Iterator[None]:
     """Keep a second `reproduce` from training in the same run folders."""
-    output.mkdir(parents=True, exist_ok=True)
+    taken = f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
+    lock = output_folder.take_lock(output / ".lock", taken)
     try:
-        lock = FileLock(output / ".lock").acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
-        ) from error
-    with lock:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

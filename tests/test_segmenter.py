@@ -96,21 +96,6 @@ def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Pa
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"device": "cuba"}, '"cuba" is no device. Did you mean "cuda"'),
-        ({"device": "cuda:99"}, "CUDA devices. Use --device auto or cpu"),
-        ({"precision": "fp16"}, '"fp16" needs a GPU'),
-        ({"precision": "fp8"}, '"fp8" is no precision'),
-    ],
-)
-def test_devices_and_precisions_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe, **given)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
         ({}, "Say what to look for"),
         ({"classes": ["a"], "split": "voc"}, "Say what to look for"),
         ({"classes": ["a"], "split": "voc", "text_embeddings": torch.ones(1, 32)}, "Say what to look for"),

@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import TypedDict
@@ -113,11 +113,9 @@ def write_prepared(
     _check_names(classes, parts)
     place = output.resolve()
     working = place.with_name(f".{place.name}.preparing")
-    done = 0
+    done, whole = 0, sum(map(len, parts.values()))
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
-    lock = ExitStack()
-    try:
-        lock.enter_context(only_writer(place))
+    with _told_of_the_disk(output, working), only_writer(place):
         check_output_folder(output, DATASET_FOLDER, inputs=inputs, overwrite=overwrite)
         _open_working_folder(working, fingerprint, output, overwrite)
         jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
@@ -126,32 +124,39 @@ def write_prepared(
             reports[job.path] = report
             done += len(job.images)
             if progress:
-                progress(done, sum(map(len, parts.values())), job.path.name)
+                progress(done, whole, job.path.name)
         with _nothing_left_of(working):
-            found = sorted(problem for report in reports.values() for problem in report.problems)
-            refuse(found, images=sum(map(len, parts.values())))
-        info = DatasetInfo(
-            name=name,
-            classes=classes,
-            colours=tuple(colours) if colours else None,
-            options=dict(options or {}),
-            sources=tuple(sources),
-            tool=f"cascade-clip {cascade_clip.__version__}",
-            parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
-        )
-        with _nothing_left_of(working):
+            refuse(sorted(problem for report in reports.values() for problem in report.problems), images=whole)
+            info = DatasetInfo(
+                name=name,
+                classes=classes,
+                colours=tuple(colours) if colours else None,
+                options=dict(options or {}),
+                sources=tuple(sources),
+                tool=f"cascade-clip {cascade_clip.__version__}",
+                parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
+            )
             if review is not None:
                 review(info)
         _finish(working, place, info, picture)
-    except OSError as error:
-        explained = _explain_os_error(error, output, working)
-        if explained is None:
-            raise
-        raise explained from error
-    finally:
-        lock.close()
     _tell_remarks(reports.values())
     return info
+
+
+@contextmanager
+def _told_of_the_disk(output: Path, working: Path) -> Iterator[None]:
+    """Put what the disk refuses in the block into one sentence, where the user can mend it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise UserError(
+                f"The disk is full: {output} could not be completed. Free some space and repeat the command to "
+                f"continue, or delete {working}, which holds the finished part."
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise UserError(f"{output} could not be written: {error.strerror}.") from error
+        raise
 
 
 @contextmanager
@@ -264,15 +269,3 @@ def _card(info: DatasetInfo) -> str:
         f"# {info.name}\n\nSemantic segmentation, {len(info.classes)} classes; {counts}. Prepared by {info.tool}.\n\n"
         "`label` holds the class index of each pixel, 255 = ignored; the class names stand in `dataset.json`.\n"
     )
-
-
-def _explain_os_error(error: OSError, output: Path, working: Path) -> UserError | None:
-    """The error as one sentence where the user can mend it; None: any other failure."""
-    if error.errno in _DISK_FULL:
-        return UserError(
-            f"The disk is full: {output} could not be completed. Free some space and repeat the command to continue, "
-            f"or delete {working}, which holds the finished part."
-        )
-    if error.errno in _NOT_WRITABLE:
-        return UserError(f"{output} could not be written: {error.strerror}.")
-    return None

@@ -81,20 +81,6 @@ def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path)
     assert {file.name for file in folder.parent.iterdir()} == {"model"}
 
 
-@pytest.mark.parametrize("entry", ["thesis.tex", "config.json", ".git/HEAD"])
-def test_nothing_is_saved_over_other_files(tiny_model: CascadeCLIP, tmp_path: Path, entry: str) -> None:
-    """Also not over another library's model, which has files of the same names."""
-    (tmp_path / entry).parent.mkdir(exist_ok=True)
-    (tmp_path / entry).write_text('{"architectures": ["BertModel"], "format_version": 1}')
-    (tmp_path / "model.safetensors").write_text("weights")
-    with pytest.raises(UserError, match=r"is not empty and holds no checkpoint \(there is"):
-        tiny_model.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r'model\.safetensors" is a file, a folder is expected'):
-        tiny_model.save_pretrained(tmp_path / "model.safetensors")
-    assert (tmp_path / "model.safetensors").read_text() == "weights"
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 def _edit(**changes: object) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())

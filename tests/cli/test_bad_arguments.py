@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -247,10 +248,8 @@ def _refused(arguments: list[str], places: dict[str, Path], capsys: pytest.Captu
     """What is said of arguments that must be refused before any work."""
     before = _tree(places["place"])
     capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        main(arguments)
-    printed = capsys.readouterr()
-    assert left.value.code == 2, printed.err
+    code, printed = exit_code(*arguments), capsys.readouterr()
+    assert code == 2, printed.err
     assert printed.out == ""
     assert "Traceback" not in printed.err
     assert "ree some space" not in printed.err

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import exit_code
 
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip_cli.bench import bench
-from cascade_clip_cli.main import main
 
 SMALL = ("--checkpoint", "bundled", "--size", "64x64", "--repeats", "2", "--threads", "1", "--device", "cpu")
 
@@ -54,18 +54,14 @@ def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
 def test_mistakes_are_one_sentence(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["bench", *arguments])
-    assert left.value.code == 2
+    assert exit_code("bench", *arguments) == 2
     assert message in capsys.readouterr().err
 
 
 def test_another_kind_is_refused_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     earlier = tmp_path / "train.json"
     earlier.write_text(json.dumps({"settings": {"kind": "train"}, "subjects": {}, "reference": "bare tower"}))
-    with pytest.raises(SystemExit) as left:
-        main(["bench", "prepare", "--against", str(earlier)])
-    assert left.value.code == 2
+    assert exit_code("bench", "prepare", "--against", earlier) == 2
     captured = capsys.readouterr()
     assert "The earlier result is of `bench train`" in captured.err
     assert captured.out == ""

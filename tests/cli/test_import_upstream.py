@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_line import exit_code
 
 from cascade_clip_cli.import_upstream import _stages
-from cascade_clip_cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,7 @@ from cascade_clip_cli.main import main
 )
 def test_stages_that_are_none(given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.pth").write_bytes(b"x")
-    with pytest.raises(SystemExit) as caught:
-        main(["import-upstream", str(tmp_path / "x.pth"), "-o", str(tmp_path / "out"), f"--stages={given}"])
-    assert caught.value.code == 2
+    assert exit_code("import-upstream", tmp_path / "x.pth", "-o", tmp_path / "out", f"--stages={given}") == 2
     assert "--stages" in (told := capsys.readouterr().err)
     assert "6-8,9-11,12" in told
     assert not (tmp_path / "out").exists()

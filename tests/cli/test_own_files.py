@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import exit_code
 from crashes import tree
 from PIL import Image
 
 from cascade_clip import segmenter
-from cascade_clip_cli.main import main
 
 PAGE = '<html><meta name="generator" content="Hugo">'
 
@@ -98,10 +98,8 @@ def test_nothing_of_the_users_is_replaced(
     command: str, message: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(place)
-    with pytest.raises(SystemExit) as left:
-        main(command.split())
+    assert exit_code(*command.split()) == 2
     told = capsys.readouterr().err
-    assert left.value.code == 2
     assert message in told.replace("\n", " ")
     assert "--overwrite" not in told
     assert tree(place) == before
@@ -121,9 +119,8 @@ def test_what_is_ours_or_new_is_written(
 ) -> None:
     mine = tree(place / "mine")
     (place / "prepared" / "notes.txt").write_text("mine")
-    with pytest.raises(SystemExit) as left:
-        main([*FOLDER.split(), "mine", "--output", output, "--quiet", *(["--overwrite"] if overwrite else [])])
-    assert left.value.code == code
+    given = ["mine", "--output", output, "--quiet", *(["--overwrite"] if overwrite else [])]
+    assert exit_code(*FOLDER.split(), *given) == code
     assert ("--overwrite" in capsys.readouterr().err) is (code == 2)
     classes = json.loads((place / output / "dataset.json").read_text())["classes"]
     assert classes == (["a", "b"] if code == 0 else ["red", "green", "blue"])

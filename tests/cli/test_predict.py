@@ -73,18 +73,6 @@ def test_the_model_is_loaded_and_the_words_embedded_once_for_many_images(photos:
     assert "■ blue" in line
 
 
-def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path, colour_model, run_command):
-    other = photos.parent / "other"
-    other.mkdir()
-    (other / "one.png").write_bytes((photos / "two.png").read_bytes())
-    result = run_command(predict, photos / "one.png", other / "one.png", "-m", "ckpt", "-c", "red,blue")
-    assert result.exit_code == 0, result.exception
-    first = np.array(Image.open("predictions/one.labels.png"))
-    second = np.array(Image.open("predictions/other-one.labels.png"))
-    assert (first[:, 0] == 0).all()
-    assert (second[:, 0] == 1).all()
-
-
 def test_a_broken_image_among_many_is_reported_and_the_others_are_done(photos: Path, colour_model, run_command):
     (photos / "broken.png").write_bytes((photos / "one.png").read_bytes()[:60])
     result = run_command(predict, photos, "-m", "ckpt", "-c", "red,blue", "--json", "result.json")

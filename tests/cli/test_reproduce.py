@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import exit_code
 from filelock import FileLock
 from quick_runs import CliCommands, QuickCommands, write_workplace
 from tiny_data import write_tiny_dataset
 
 from cascade_clip.config.schema import Recipe
-from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -27,9 +27,7 @@ def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: p
 
     def run(table: str, *arguments: object) -> int:
         options = ["--split", "no-blue.toml", "--data", squares, "--output", "out", "--device", "cpu", *arguments]
-        with pytest.raises(SystemExit) as left:
-            main(["reproduce", table, *(str(option) for option in options)])
-        return int(left.value.code or 0)
+        return exit_code("reproduce", table, *options)
 
     return run
 
@@ -164,9 +162,7 @@ def test_two_at_once_do_not_train_in_the_same_folders(
 
 
 def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as left:
-        main(["reproduce", "all", "--seeds", "1", "--plan", "--json", "-", "--output", str(tmp_path)])
-    assert not left.value.code
+    assert exit_code("reproduce", "all", "--seeds", 1, "--plan", "--json", "-", "--output", tmp_path) == 0
     tables = json.loads(capsys.readouterr().out)["tables"]
     assert [table["table"] for table in tables][-4:] == ["table10", "sigma", "shapes", "self-training"]
     runs = [(table["table"], run) for table in tables for row in table["rows"] for run in row["runs"]]

@@ -14,8 +14,6 @@ from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.text import class_synonyms
 
-COUNTS = {"coco": (171, 15), "voc": (20, 5), "context": (59, 10)}
-
 
 @pytest.mark.parametrize(("dataset", "key"), [("coco", "coco_stuff_171"), ("voc", "voc_20"), ("context", "context_59")])
 def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, dataset: str, key: str) -> None:
@@ -27,21 +25,13 @@ def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, data
     assert list(seen_split.seen_indices) == expected["seen_idx"]
 
 
-@pytest.mark.parametrize("dataset", COUNTS)
-def test_full_and_seen_splits_have_the_published_sizes(dataset: str) -> None:
-    split = get_split(dataset)
-    unseen = len(get_split(f"{dataset}-seen").unseen_indices)
-    assert (len(split.seen_indices), unseen) == COUNTS[dataset]
-    assert len(set(split.colours)) == len(split.classes)
-
-
 def test_context_seen_hides_the_ten_of_the_literature() -> None:
     names = {"cow", "motorbike", "sofa", "cat", "boat", "fence", "bird", "tvmonitor", "keyboard", "aeroplane"}
     assert get_split("context-seen").unseen == names
 
 
 def test_names_that_read_badly_have_a_prompt_that_reads_well() -> None:
-    prompts = {entry.name: entry.prompt for name in COUNTS for entry in get_split(name).classes}
+    prompts = {entry.name: entry.prompt for name in ("coco", "voc", "context") for entry in get_split(name).classes}
     assert prompts["wall-concrete"] == "concrete wall"
     assert prompts["pottedplant"] == "potted plant"
     assert prompts["grass"] == "grass"
@@ -63,7 +53,8 @@ def test_classes_of_coco_object_are_the_things_of_coco_stuff() -> None:
     ]
 
 
-SIZES = {"voc-background": 21, "context-background": 60, "coco-object": 81, "ade20k": 150, "cityscapes": 19}
+SIZES = {"coco": 171, "voc": 20, "context": 59, "ade20k": 150, "cityscapes": 19}
+SIZES |= {"voc-background": 21, "context-background": 60, "coco-object": 81}
 
 
 @pytest.mark.parametrize("name", SIZES)

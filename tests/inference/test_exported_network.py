@@ -86,11 +86,6 @@ def test_precisions_that_are_refused(
         check_runtime(runtime, precision)
 
 
-def test_unknown_runtimes_offer_the_closest() -> None:
-    with pytest.raises(UserError, match=r'"openvivo" is no runtime\. Did you mean "openvino"\?'):
-        check_runtime("openvivo")
-
-
 def test_a_model_that_a_runtime_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*inputs: np.ndarray) -> np.ndarray:
         raise RuntimeError("Exception from src/core.cpp:132:\nno kernel\nfor this")

@@ -71,7 +71,8 @@ def test_a_name_tells_the_method(tiny_clip_file: Path, name: str, method: str) -
     ("name", "problem"),
     [
         ("dense:bundled?method=naclp", '"naclp" is no training-free method. Did you mean "naclip"'),
-        ("dense:bundled?method=", '"" is no training-free method'),
+        ("dense:bundled?method=SC-CLIP", '"SC-CLIP" is no training-free method. Did you mean "scclip"'),
+        ("dense:bundled?method=", '"" is no training-free method. Known: '),
         ("dense:bundled?methd=naclip", 'sets "methd", which is no option: write dense:bundled?method=NAME'),
         ("dense:bundled?gem", 'sets "gem", which is no option'),
         ("dense:bundled?", 'sets "", which is no option'),

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,38 +76,25 @@ def test_counts_and_pixels_are_reported(files: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "dataset.json").read_text()) == info.model_dump(mode="json")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
-from test_prepared_writer import write
-def stop(done, total, note):
-    os.kill(os.getpid(), signal.SIGKILL)
-write(Path(sys.argv[2]), Path(sys.argv[3]), progress=stop)
-"""
-
-
-def test_a_killed_run_continues_without_redoing_shards(files: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    arguments = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(output), str(files)]
-    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
-    assert not output.exists()
-    finished = list((tmp_path / ".out.preparing" / "data").glob("*.parquet"))
-    assert [path.name for path in finished] == ["train-00000-of-00003.parquet"]
-    changed = finished[0].stat().st_mtime_ns
-    write(output, files)
-    assert (output / "data" / finished[0].name).stat().st_mtime_ns == changed
-    write(tmp_path / "straight", files)
-    assert digests(output) == digests(tmp_path / "straight")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
-
-
 def _interrupted(output: Path, files: Path) -> None:
     def stop(done: int, total: int, note: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write(output, files, progress=stop)
+
+
+def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    _interrupted(output, files)
+    assert not output.exists()
+    (finished,) = (tmp_path / ".out.preparing" / "data").glob("*.parquet")
+    changed = finished.stat().st_mtime_ns
+    write(output, files)
+    assert (output / "data" / finished.name).stat().st_mtime_ns == changed
+    write(tmp_path / "straight", files)
+    assert digests(output) == digests(tmp_path / "straight")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
 
 
 def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path: Path) -> None:
@@ -134,21 +118,6 @@ def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path: Path
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
-def test_taken_output_is_left_alone_unless_overwritten(files: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    output.mkdir()
-    (output / "mine.txt").write_text("keep")
-    for overwrite in (False, True):
-        with pytest.raises(
-            UserError, match=r'holds no prepared dataset \(there is "mine\.txt"\): choose another'
-        ) as told:
-            write(output, files, overwrite=overwrite)
-        assert "--overwrite" not in str(told.value)
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
-    with pytest.raises(UserError, match="is a file, a folder is expected"):
-        write(files / "00.jpg", files)
-
-
 def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     write(output, files)
@@ -162,20 +131,6 @@ def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_pat
     assert [(output / name).read_text() for name in mine] == mine
     assert len(digests(output)) == 5 + len(mine)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_folder_that_is_read_is_never_replaced(files: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    write(output, files)
-    (output / "images").mkdir()
-    (tmp_path / "link").symlink_to(output / "images")
-    for given in (output, output / "images", output / "images" / ".." / "dataset.json", tmp_path / "link"):
-        with pytest.raises(UserError, match=r"which is read: choose another --output\.$") as told:
-            write(output, files, inputs=[given], overwrite=True)
-        assert "--overwrite" not in str(told.value)
-    (tmp_path / "alias").symlink_to(output)
-    with pytest.raises(UserError, match="which is read"):
-        write(tmp_path / "alias", files, inputs=[output], overwrite=True)
 
 
 def test_a_linked_folder_is_replaced_where_it_lies(files: Path, tmp_path: Path) -> None:

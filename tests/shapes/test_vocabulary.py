@@ -2,16 +2,13 @@ import numpy as np
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.textures import TEXTURES
 from cascade_clip.shapes.vocabulary import (
     CLASS_NAMES,
     COLOURS,
     PATTERNS,
     SHAPES,
-    STUFF,
     THINGS,
     UNSEEN,
-    Thing,
     caption,
     caption_of_one,
     stuff_index,
@@ -19,20 +16,11 @@ from cascade_clip.shapes.vocabulary import (
 )
 
 
-def test_names_read_as_plain_words():
-    assert Thing("star", "red").name == "red star"
-    assert Thing("circle", "blue", "striped").name == "striped blue circle"
-
-
 def test_classes_are_44_distinct_names_things_first():
     assert len(CLASS_NAMES) == len(set(CLASS_NAMES)) == 44
     assert CLASS_NAMES[: len(THINGS)] == tuple(thing.name for thing in THINGS)
     assert stuff_index("grass") == 32
     assert CLASS_NAMES[stuff_index("lava")] == "lava"
-
-
-def test_every_stuff_has_a_texture():
-    assert tuple(TEXTURES) == STUFF
 
 
 def test_attributes_of_unseen_things_occur_in_at_least_two_seen_classes():

@@ -67,25 +67,11 @@ def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object])
 
 
 def test_synonyms_are_averaged(tiny_clip: Clip) -> None:
+    with pytest.raises(UserError, match="No classes are given"):
+        class_synonyms([])
     apart = embed_classes(tiny_clip, ["sofa", "couch"], SINGLE, half=False)
     together = embed_classes(tiny_clip, ["sofa | couch"], SINGLE, half=False)
     torch.testing.assert_close(together[0], F.normalize(apart.mean(0), dim=-1), rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize(
-    ("classes", "message"),
-    [
-        ([], "No classes are given"),
-        (["road", " "], 'Class 2 (" ") is empty'),
-        (["sofa|"], 'Class 1 ("sofa|") is empty or has an empty synonym'),
-        (["road", "tree", "Road"], '"road" is given twice, in "road" and in "Road"'),
-        (["sofa|couch", "couch"], '"couch" is given twice'),
-    ],
-)
-def test_vocabularies_that_are_refused(classes: list[str], message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        class_synonyms(classes)
-    assert message in str(caught.value)
 
 
 def test_more_words_than_the_context_holds(tiny_clip: Clip) -> None:
