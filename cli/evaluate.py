@@ -140,6 +140,8 @@ def evaluate(
     state, own_device = processes.own_process(device)
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
+    for asked in filter(None, (pictures, report, output)):
+        output_folder_rules.check_outside(asked, [dataset.folder, Path(checkpoint).expanduser()])
     model = model.for_benchmark(chosen)
     inference = changed_inference(model.recipe.inference, **windows)
     inference = model.predictor(inference, refine=refine).inference

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from filelock import FileLock, Timeout
 from rich import box
 from rich.progress import TaskID
 from rich.table import Table
@@ -115,7 +114,7 @@ def reproduce(
             of_ours = output_folder.record_has(results_json, {"table", "title", "split", "rows"})
             output_folder.check_own_files([results_json, each.folder / "results.md"], of_ours)
         devices = runner.devices_for_runs(jobs, device, precision)
-        with _only_one(output), _terminated_like_interrupted():
+        with output_folder.only_writer(output), _terminated_like_interrupted():
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
@@ -223,20 +222,6 @@ def _run(
                 _write_results(plans, state.failures)
 
         return runner.run_all(waiting, devices, runner.Commands(), watch)
-
-
-@contextmanager
-def _only_one(output: Path) -> Iterator[None]:
-    """Keep a second `reproduce` from training in the same run folders."""
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(output / ".lock").acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
-        ) from error
-    with lock:
-        yield
 
 
 @contextmanager
@@ -354,11 +339,14 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     table.add_column("mode", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
+    told = ""
     for row in result.rows:
         planned = row.plan.row
         name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
-            table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
+            notes = "; ".join(row.notes)
+            table.add_row(name, "–" if planned.quoted else planned.mode, "–", notes if notes != told else "as above")
+            told = notes
         for run in row.runs:
             count = f"{run.run.steps:,}" if run.run.steps else "–"
             state = run.status

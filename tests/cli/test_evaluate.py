@@ -134,6 +134,19 @@ def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Pat
     assert row[:2] == [worst["true"], worst["predicted"]]
 
 
+@pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
+def test_nothing_is_written_into_what_is_read(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command, option: str
+) -> None:
+    for folder, verb in ((rgb_data, "is"), (rgb_data / "new", "lies in"), (checkpoint, "is")):
+        result = run_command(evaluate, checkpoint, "--data", rgb_data, option, folder)
+        assert isinstance(result.exception, UserError)
+        assert str(result.exception).startswith(f'"{folder}" {verb} "')
+        assert str(result.exception).endswith("which is read: choose another folder.")
+    assert not (rgb_data / "new").exists()
+    assert not list(checkpoint.iterdir())
+
+
 def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: Path, colour_model, run_command):
     folder = checkpoint.parent / "pictures"
     folder.mkdir()
