@@ -1,16 +1,17 @@
-"""Whether the Hub can be reached, found out within seconds: its client tries for minutes."""
+"""Whether the Hub or another server can be reached, found out within seconds: its client tries for minutes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import requests
 from huggingface_hub import constants, get_session
 
-from cascade_clip.errors import first_line
+from cascade_clip.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 ANSWER_WITHIN_S = 5.0
@@ -24,7 +25,7 @@ def hub_or_cache() -> Iterator[None]:
     Raises:
         ConnectionError: The Hub cannot be reached, and what is asked for is not in the cache.
     """
-    reason = None if constants.HF_HUB_OFFLINE else _why_unreachable()
+    reason = None if constants.HF_HUB_OFFLINE else _why_hub_unreachable()
     if reason is None:
         yield
         return
@@ -38,14 +39,28 @@ def hub_or_cache() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = False
 
 
-def _why_unreachable() -> str | None:
-    """Why the Hub's server gives no answer of any kind; None: it does."""
+def check_hub() -> None:
+    """Say within seconds that nothing can be sent to the Hub; while HF_HUB_OFFLINE is set, its client says so.
+
+    Raises:
+        UserError: The Hub cannot be reached.
+    """
+    if not constants.HF_HUB_OFFLINE and (reason := _why_hub_unreachable()):
+        raise UserError(f"{constants.ENDPOINT} cannot be reached ({reason}): connect to the internet, then try again.")
+
+
+def _why_hub_unreachable() -> str | None:
+    return why_unreachable(constants.ENDPOINT, get_session().head)
+
+
+def why_unreachable(address: str, head: Callable[..., object] = requests.head) -> str | None:
+    """Why the server of an http or https address gives no answer of any kind to a HEAD request; None: it does."""
     seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or ANSWER_WITHIN_S)
     outcome: list[str | None] = []
 
     def ask() -> None:
         try:
-            get_session().head(constants.ENDPOINT, timeout=seconds)
+            head(address, timeout=seconds)
         except Exception as error:
             outcome.append(first_line(error))
         else:

@@ -134,6 +134,19 @@ def check_no_input(folder: Path, inputs: Iterable[Path]) -> None:
                 raise UserError(f'"{folder}" {verb} "{given}", which is read: choose another --output.')
 
 
+def check_outside(folder: Path, inputs: Iterable[Path]) -> None:
+    """Check that a folder, links resolved, neither is nor lies in one that is read: files between others' confuse.
+
+    Raises:
+        UserError: It does.
+    """
+    place = folder.resolve()
+    for given in inputs:
+        if place.is_relative_to(given.resolve()):
+            verb = "is" if place == given.resolve() else "lies in"
+            raise UserError(f'"{folder}" {verb} "{given}", which is read: choose another folder.')
+
+
 @contextmanager
 def written_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
     """Write into a hidden folder beside the place, which it takes only when everything is written.

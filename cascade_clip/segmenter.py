@@ -36,6 +36,7 @@ from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages
 from cascade_clip.model.weights import without_weights
+from cascade_clip.network import check_hub
 from cascade_clip.output_folder import check_output_folder
 from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
@@ -170,7 +171,11 @@ class CascadeCLIP:
         """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
         The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
+
+        Raises:
+            UserError: The Hub cannot be reached.
         """
+        check_hub()
         api = HfApi()
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         with TemporaryDirectory() as temporary:

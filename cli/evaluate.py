@@ -155,6 +155,8 @@ def evaluate(
     state, own_device = processes.own_process(device)
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
+    for asked in filter(None, (outputs.pictures, outputs.report, outputs.output)):
+        output_folder_rules.check_outside(asked, [dataset.folder, Path(checkpoint).expanduser()])
     model = model.for_benchmark(chosen)
     inference = model.predictor(windows.change(model.recipe.inference), refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)

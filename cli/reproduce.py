@@ -100,7 +100,7 @@ def reproduce(
     if not plan:
         _check_results(plans)
         devices = runner.devices_for_runs(jobs, device, precision)
-        with _only_one(output), _terminated_like_interrupted():
+        with output_folder.only_writer(output), _terminated_like_interrupted():
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
@@ -233,17 +233,6 @@ def _run(
 
 
 @contextmanager
-def _only_one(output: Path) -> Iterator[None]:
-    """Keep a second `reproduce` from training in the same run folders."""
-    taken = f'Another `cascade-clip reproduce` works in "{output}": wait until it ends, or choose another --output.'
-    lock = output_folder.take_lock(output / ".lock", taken)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
     """Let a plain `kill` end the runs under way as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -358,11 +347,14 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     table.add_column("mode", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
+    told = ""
     for row in result.rows:
         planned = row.plan.row
         name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
-            table.add_row(name, "–" if planned.quoted else planned.mode, "–", "; ".join(row.notes))
+            notes = "; ".join(row.notes)
+            table.add_row(name, "–" if planned.quoted else planned.mode, "–", notes if notes != told else "as above")
+            told = notes
         for run in row.runs:
             count = f"{run.run.steps:,}" if run.run.steps else "–"
             state = run.status

@@ -16,7 +16,8 @@ from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import load_clip
-from cascade_clip.network import hub_or_cache
+from cascade_clip.network import check_hub, hub_or_cache
+from cascade_clip_cli.main import main
 
 
 @pytest.fixture(params=["mute", "closed"])
@@ -71,3 +72,14 @@ def test_nothing_is_asked_where_the_user_is_offline(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(network, "get_session", lambda: pytest.fail("asked"))
     with hub_or_cache():
         assert constants.HF_HUB_OFFLINE
+
+
+def test_an_upload_to_a_lost_hub_is_refused_before_the_work(lost_hub: str, tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=rf"cannot be reached \(.*({lost_hub}).*\): connect to the internet"):
+        check_hub()
+    with pytest.raises(SystemExit) as left:
+        main(["prepare-data", "shapes", "--output", str(tmp_path / "new"), "--push-to-hub", "org/data"])
+    assert left.value.code == 2
+    assert not (tmp_path / "new").exists()
+    assert time.monotonic() - start < 3

@@ -69,7 +69,10 @@ class PreparedDataset:
         else:
             at = next(i for i, (a, b) in enumerate(zip(self.class_names, expected, strict=True)) if a != b)
             difference = f'its class {at} is "{self.class_names[at]}", the split\'s is "{expected[at]}"'
-        raise UserError(f'The dataset {self.place} does not hold the classes of the split "{split}": {difference}.')
+        raise UserError(
+            f'The dataset {self.place} does not hold the classes of the split "{split}": {difference}.'
+            " Give a split with the dataset's classes in its order, or the dataset that the split was made for."
+        )
 
     def read(self, part: Part, index: int) -> Record:
         """Read record 0 .. count(part) - 1; raises UserError where its shard is damaged or cannot be reached."""

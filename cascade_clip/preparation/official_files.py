@@ -8,7 +8,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
@@ -17,6 +17,7 @@ from cascade_clip.data.benchmark import OfficialFile
 from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
+from cascade_clip.network import why_unreachable
 from cascade_clip.output_folder import take_lock
 from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
 from cascade_clip.progress import Progress
@@ -42,6 +43,7 @@ def fetch_dataset(
     """
     choices = benchmark(name).choices
     require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
+    _check_network(choices, folder, mirror)
     fetched: list[Path] = []
     missing: list[str] = []
     for files in choices:
@@ -242,6 +244,22 @@ def _addresses(file: OfficialFile, mirror: str | None) -> tuple[str, ...]:
     if parts.scheme not in {"http", "https"} or not parts.netloc:
         raise UserError(f'The mirror must be an address that begins with http:// or https://; got "{mirror}".')
     return (f"{mirror.rstrip('/')}/{quote(file.name)}",)
+
+
+def _check_network(choices: Iterable[tuple[OfficialFile, ...]], folder: Path, mirror: str | None) -> None:
+    """Raise NotServedError within seconds where no server answers, not after all attempts at every file."""
+    wanted = [file for files in choices if not any(_find(file, folder) for file in files) for file in files]
+    servers = {urlsplit(address).netloc: address for file in wanted for address in _addresses(file, mirror)}
+    reasons: list[str] = []
+    for server, address in list(servers.items())[:2]:
+        if (reason := why_unreachable(address)) is None:
+            return
+        reasons.append(f"{server} cannot be reached ({reason})")
+    if reasons:
+        raise NotServedError(
+            f"Nothing can be downloaded: {'; '.join(reasons)}. Connect to the internet and repeat the command, or put"
+            f" the official files into {folder} yourself."
+        )
 
 
 def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | None) -> int:

@@ -13,6 +13,7 @@ from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_
 from cascade_clip.data.dataset_link import LINK_FILE
 from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError, first_line
+from cascade_clip.network import check_hub
 
 
 def push_dataset(
@@ -44,7 +45,8 @@ def push_dataset(
         The address of the repository.
 
     Raises:
-        UserError: The folder is no complete prepared dataset, the images may not be published, or the Hub refuses.
+        UserError: The folder is no complete prepared dataset, the images may not be published, or the Hub refuses
+            or cannot be reached.
     """
     info = read_dataset_info(folder)
     if (folder / LINK_FILE).is_file():
@@ -53,6 +55,7 @@ def push_dataset(
     repository = repository_name(repo_id)
     if not private and not rights_checked:
         _refuse_publishing(info)
+    check_hub()
     try:
         return _upload(folder, info, repository, HfApi(token=token), private=private, revision=revision)
     except UserError:

@@ -15,6 +15,8 @@ from cascade_clip.errors import UserError, readable
 from cascade_clip.preparation.source_tree import Entry
 
 _HASHED_BYTES = 64 << 20
+_CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
+"""What stands over the colours of a table with headings, such as CamVid's `name,r,g,b`."""
 
 
 def read_lines(file: Path | Entry, what: str) -> list[str]:
@@ -33,6 +35,8 @@ def read_lines(file: Path | Entry, what: str) -> list[str]:
 
 def read_colours(path: Path) -> dict[str, Colour]:
     """Read the RGB of each class from a TOML or CSV file: `road = "#804080"`, `road,#804080`, `road,128,64,128`.
+
+    A first row of a CSV with the headings r, g, b or colour is passed over.
 
     Raises UserError where it cannot be read, or entries are no colours or listed twice (all of them at once).
     """
@@ -61,6 +65,8 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"The colour table {path} is not valid TOML: {error}.") from error
     rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
+    if rows and ",".join(cell.strip().lower() for cell in rows[0][1:]) in _CSV_HEADINGS:
+        del rows[0]
     return [(row[0].strip(), ",".join(row[1:])) for row in rows]
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
+from cascade_clip.errors import UserError
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.preparation.prepared_writer import write_prepared
@@ -116,6 +117,19 @@ def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Pat
     worst = record["confused"][0]
     row = next(line.split() for line in result.stdout.splitlines() if line.split()[-1:] == [f"{worst['pixels']:,}"])
     assert row[:2] == [worst["true"], worst["predicted"]]
+
+
+@pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
+def test_nothing_is_written_into_what_is_read(
+    rgb_data: Path, checkpoint: Path, colour_model, run_command, option: str
+) -> None:
+    for folder, verb in ((rgb_data, "is"), (rgb_data / "new", "lies in"), (checkpoint, "is")):
+        result = run_command(evaluate, checkpoint, "--data", rgb_data, option, folder)
+        assert isinstance(result.exception, UserError)
+        assert str(result.exception).startswith(f'"{folder}" {verb} "')
+        assert str(result.exception).endswith("which is read: choose another folder.")
+    assert not (rgb_data / "new").exists()
+    assert not list(checkpoint.iterdir())
 
 
 def test_pictures_of_examples_classes_and_confusion(rgb_data: Path, checkpoint: Path, colour_model, run_command):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from command_line import exit_code
-from filelock import FileLock
 from quick_runs import CliCommands, QuickCommands, write_workplace
 from tiny_data import write_tiny_dataset
 
 from cascade_clip.config.schema import Recipe
+from cascade_clip.output_folder import only_writer
+from cascade_clip_cli.main import main
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -155,10 +156,25 @@ def test_two_at_once_do_not_train_in_the_same_folders(
     reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("out").mkdir()
-    with FileLock("out/.lock"):
+    with only_writer(Path("out")):
         assert reproduce("mine.toml") == 2
-    assert 'Another `cascade-clip reproduce` works in "out": wait until it ends' in capsys.readouterr().err
+    assert 'Another process is writing "out": wait until it ends' in capsys.readouterr().err
+    assert not list(Path("out").iterdir())
     assert quick.commands == []
+
+
+def test_a_missing_dataset_is_told_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CASCADE_CLIP_DATA", "none")
+    for arguments in (["training-free", "--plan"], ["table8"]):
+        with pytest.raises(SystemExit) as left:
+            main(["reproduce", *arguments, "--split", "voc-seen", "--output", "out"])
+        assert left.value.code == 2
+        shown = capsys.readouterr()
+        assert " ".join((shown.out + shown.err).split()).count('dataset "voc"') == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 from faulty_server import Answer, send, send_ranges, serving
 
+from cascade_clip import network
 from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import download, official_files
@@ -419,6 +421,24 @@ def test_dataset_is_completed(tmp_path: Path, offer: Offer) -> None:
     assert str(caught.value) == f"d.json (pictures) cannot be downloaded. Its host is gone. Put it into {tmp_path}."
     assert found == []
     assert [path for path, _ in site.requests] == ["/a.zip"]
+
+
+def test_a_missing_network_is_told_once_and_at_once(
+    tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the attempts at every file; one server that answers is enough to go on."""
+    monkeypatch.setattr(network, "ANSWER_WITHIN_S", 0.3)
+    with serving(send(CONTENT)) as site, socket.create_server(("127.0.0.1", 0)) as mute:
+        lost = f"http://127.0.0.1:{mute.getsockname()[1]}/b.zip"
+        offer(official(lost, name="b.zip"), official(f"{lost}2", name="c.zip"))
+        with pytest.raises(NotServedError, match=r"^Nothing can be downloaded: 127\.0\.0\.1:\d+ cannot be reached \("):
+            fetch_dataset("test", tmp_path)
+        assert not list(tmp_path.iterdir())
+        offer(official(lost, site.url("a.zip"), name="a.zip", sha256=SHA256))
+        monkeypatch.setattr(
+            "cascade_clip.preparation.official_files.fetch", lambda file, folder, **_: folder / file.name
+        )
+        assert fetch_dataset("test", tmp_path) == [tmp_path / "a.zip"]
 
 
 def test_one_of_several_alternatives_is_enough(tmp_path: Path, offer: Offer) -> None:
