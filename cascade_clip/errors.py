@@ -49,12 +49,7 @@ def _shortened_line(line: str, longest: int) -> str:
 
 
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Say which known names are nearest to a name that is not known.
-
-    Args:
-        given: The name as the user wrote it.
-        known: The names that would have been accepted.
-        most: How many names to offer.
+    """Say which known names, at most `most`, are nearest to a name that is not known.
 
     Returns:
         `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most

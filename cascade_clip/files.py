@@ -61,10 +61,7 @@ def _without_infinities(value: Any) -> Any:
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files beside their places first and move them in only when all are complete.
-
-    Args:
-        contents: Content of each file; their folders are made where they do not exist.
+    """Write files beside their places first and move them in only when all are complete; folders are made.
 
     Raises:
         OSError: A folder cannot be written to, or the disk is full; nothing half-written is left.

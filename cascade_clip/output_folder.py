@@ -64,14 +64,10 @@ def record_has(file: Path, keys: Collection[str]) -> bool:
 
 
 def check_own_files(files: Iterable[Path], is_own: bool | Callable[[Path], bool]) -> None:
-    """Check before files are written that none of them would replace a file of the user's.
-
-    Args:
-        files: What will be written.
-        is_own: Whether a file that is there was written by the toolkit.
+    """Check before files are written that none of them would replace one that the toolkit did not write.
 
     Raises:
-        UserError: One is there that was not.
+        UserError: One would.
     """
     for file in files:
         if os.path.lexists(file) and not (is_own(file) if callable(is_own) else is_own):

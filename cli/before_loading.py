@@ -22,12 +22,6 @@ def recipe_of(checkpoint: str) -> schema.Recipe | None:
 def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | None, *, stream: bool = False) -> None:
     """Check the split and the dataset that a model is to be looked at with, as far as its own do not decide.
 
-    Args:
-        split: Value of --split.
-        data: Value of --data.
-        recipe: The model's own, see `recipe_of`.
-        stream: Value of --stream.
-
     Raises:
         UserError: An unknown split, no such dataset, or one of other classes.
     """

@@ -56,11 +56,7 @@ class PlainConsole(Console):
 
     @contextmanager
     def lines_in_time(self, text: Callable[[], str]) -> Iterator[None]:
-        """Print what is being done where this is no terminal: after 3 s, after 9 more, and then at least every 30.
-
-        Args:
-            text: Gives the line.
-        """
+        """Print what `text` gives where this is no terminal: after 3 s, after 9 more, and then at least every 30."""
         if self.is_interactive or self.quiet:
             yield
             return

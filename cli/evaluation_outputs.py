@@ -27,15 +27,7 @@ EXAMPLES = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation that is done.
-
-    Attributes:
-        model: What was measured.
-        dataset: Its images.
-        vocabulary: The classes, as they were embedded.
-        result: What was found.
-        record: What eval.json holds.
-    """
+    """An evaluation that is done; `record` is what eval.json holds."""
 
     model: segmenter.CascadeCLIP
     dataset: prepared.PreparedDataset

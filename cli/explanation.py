@@ -38,12 +38,7 @@ class Explainer:
         vocabulary: vocabularies.Vocabulary,
         wanted: Sequence[str],
     ) -> None:
-        """Check what is asked for before the first image.
-
-        Args:
-            predictor: Of a model with stages.
-            vocabulary: What is looked for.
-            wanted: Classes to explain; empty: the largest that are found in each image.
+        """Check the classes to explain before the first image; none: the largest that are found in each.
 
         Raises:
             UserError: A class that is not looked for.

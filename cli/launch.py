@@ -29,14 +29,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def run_processes(processes: int, device: str) -> bool:
-    """Run this very command line in several local processes and wait for them.
+    """Run this very command line in several local processes, with CUDA one a device, and wait for them.
 
     Parent and child are told apart by an environment variable of this toolkit: accelerate's launchers do not always set
     the usual ones.
-
-    Args:
-        processes: How many.
-        device: What --device says; CUDA gives each process a device of its own.
 
     Returns:
         True in the parent, when all are done; False in each of them.

@@ -153,10 +153,7 @@ def with_optional_values(arguments: Sequence[str]) -> list[str]:
 
 
 def load_command(name: str) -> Any:
-    """Import a command of the table.
-
-    Args:
-        name: One of `COMMANDS`.
+    """Import a command of the table by its name.
 
     Returns:
         The command object that Typer made of the function, or of the Typer app with its sub-commands.

@@ -38,11 +38,6 @@ class Target:
 def check(shared: Shared, source_name: str, source: str | Path | None = None) -> Target:
     """Choose name and folder of the prepared dataset, and find what would stop the command later.
 
-    Args:
-        shared: The options that every source has.
-        source_name: The word after `prepare-data`.
-        source: What was given with --source.
-
     Raises:
         UserError: The output folder holds something else, or the upload would not be allowed.
     """

@@ -20,11 +20,7 @@ class TimeLeft:
     """Estimates from the first counted item on how long the rest takes."""
 
     def __init__(self, begun: int | None = None) -> None:
-        """Start the clock.
-
-        Args:
-            begun: Items done before; None: one less than the first call says.
-        """
+        """Start the clock at `begun` items that are done; None: one less than the first call says."""
         self._start = time.monotonic()
         self._first = None if begun is None else (begun, self._start)
 
@@ -87,12 +83,8 @@ def progress_bars(*, transient: bool, disable: bool) -> Progress:
 def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
     """Draw a bar and facts beside it on stderr while the block runs; where it is no terminal, lines.
 
-    As many facts are drawn as the terminal is wide enough for.
-
-    Args:
-        description: What is being done.
-        transient: Remove the line at the end.
-        shown: Whether this process draws anything.
+    As many facts are drawn as the terminal is wide enough for. With `transient` the line goes at the end; where not
+    `shown`, nothing is drawn.
 
     Yields:
         Shows how far the work is.
@@ -119,9 +111,6 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
     """Draw how many items are done, the time left and a note on stderr while the block runs, see `progress_line`.
-
-    Args:
-        description: What is being done.
 
     Yields:
         A callback `(done, total, note)` that long jobs of the library take.

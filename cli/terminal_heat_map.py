@@ -24,12 +24,7 @@ BETWEEN = 4
 
 
 def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: int) -> RenderableType:
-    """Heat maps beside each other where the terminal is wide enough, else below each other.
-
-    Args:
-        similarities: At least one.
-        width: Characters of a line.
-    """
+    """Heat maps beside each other where `width` characters are wide enough, else below each other."""
     maps = [heat_map(similarity, width) for similarity in similarities]
     beside = max(cell_len(str(line)) for lines in maps for line in lines) + BETWEEN
     if len(maps) > 1 and 2 * beside <= width:

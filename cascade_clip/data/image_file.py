@@ -48,11 +48,7 @@ class OpenedImage(NamedTuple):
 
 @contextmanager
 def opened_image(source: Path | str | bytes, name: str) -> Iterator[OpenedImage]:
-    """Open an image and decode it completely; in the block, too, every failure becomes one sentence.
-
-    Args:
-        source: A file, or the bytes of one.
-        name: What messages call the image.
+    """Open an image and decode it completely; in the block, too, every failure becomes one sentence about `name`.
 
     Raises:
         UserError: The file is missing, may not be read, is no image, cut off or broken, or has more than a gigapixel.

@@ -33,11 +33,7 @@ _LOST_WORKER = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by s
 
 
 def processes_by_default(world: int = 1) -> int:
-    """Loader processes of one training process where the recipe names none: its share of the cores, at most eight.
-
-    Args:
-        world: Training processes on this machine.
-    """
+    """Loader processes of one training process where the recipe names none: its share of the cores, at most eight."""
     return min(max(1, usable_cores() // world), MOST_BY_DEFAULT)
 
 
@@ -45,12 +41,8 @@ def processes_with_room(wanted: int, batch_bytes: int, world: int = 1) -> int:
     """How many of the loader processes that a recipe asks for have room; the samples do not depend on their number.
 
     Fewer are used, and a warning says how to make room, where /dev/shm is small (64 MiB in a container of Docker) or
-    the number of open files is limited. The limit is raised as far as this process may.
-
-    Args:
-        wanted: `train.workers`.
-        batch_bytes: Size of a micro-batch.
-        world: Training processes on this machine, which share /dev/shm.
+    the number of open files is limited. The limit is raised as far as this process may. All `world` training processes
+    of this machine share /dev/shm.
     """
     if wanted == 0 or sys.platform != "linux":
         return wanted

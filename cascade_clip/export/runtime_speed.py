@@ -28,11 +28,8 @@ TORCH = ("torch", "fp32")
 def runtime_speeds(model: CascadeCLIP, folder: Path) -> dict[tuple[str, str], float]:
     """Seconds a window takes by runtime and precision, of those that this machine has, on its CPU.
 
-    They are measured in turns, so that other work on the machine slows all of them; each has the median of its turns.
-
-    Args:
-        model: The model in PyTorch, on the CPU.
-        folder: Its export as ONNX.
+    `model` is in PyTorch, `folder` its export as ONNX. They are measured in turns, so that other work on the machine
+    slows all of them; each has the median of its turns.
     """
     side = -(-model.recipe.inference.crop // model.network.patch_size) * model.network.patch_size
     image = torch.randn(1, 3, side, side)

@@ -32,9 +32,6 @@ _QUALITY = 85
 def write_contact_sheet(folder: Path) -> Path:
     """Draw images of a prepared dataset and their masks, in the colours of its classes, into `contact-sheet.jpg`.
 
-    Args:
-        folder: A prepared dataset whose shards are on the disk.
-
     Returns:
         The picture's path.
 

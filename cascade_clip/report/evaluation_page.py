@@ -164,11 +164,7 @@ def _cards(scores: Scores, paper: Mapping[str, float] | None) -> list[dict[str, 
 
 
 def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
-    """Write all pictures of an evaluation, or none where one fails.
-
-    Args:
-        folder: Made where it does not exist. Examples of an earlier evaluation in it are removed.
-        page: The evaluation.
+    """Write all pictures of an evaluation, or none where one fails; those of an earlier one in the folder go.
 
     Returns:
         `best-1.jpg` and so on, `median-1.jpg`, `worst-1.jpg` (image, label, prediction, errors), `confusion.png`,

@@ -29,12 +29,7 @@ _BLOCK = "block "
 def write_heat_map(
     folder: Path, similarities: Sequence[LayerSimilarity], record: Mapping[str, Any]
 ) -> tuple[Path, Path, Path]:
-    """Write cka.png, cka.csv and cka.json.
-
-    Args:
-        folder: Folder to write to; made where it does not exist.
-        similarities: At least one.
-        record: What the JSON holds.
+    """Write cka.png, cka.csv and cka.json, which holds the record, into a folder that is made where it does not exist.
 
     Returns:
         The three files.

@@ -123,9 +123,7 @@ def error_map(
 def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = ()) -> Image.Image:
     """Lay pictured images out, one row each: image, label, prediction, errors, the figures below; then a legend.
 
-    Args:
-        pictured: At least one image.
-        unseen: Names of the unseen classes, which are marked with a star.
+    Names of unseen classes are marked with a star.
 
     Returns:
         An RGB picture.

@@ -15,11 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def recipe_to_continue(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of the run in a folder, with other values for some of the keys in `CHANGEABLE`; nothing is written.
+    """The recipe of the run in a folder, with other values for some keys in `CHANGEABLE`; nothing is written.
 
-    Args:
-        run: The run's folder.
-        overrides: `section.key=value` each.
+    `overrides` are `section.key=value` each.
 
     Raises:
         UserError: No run lies there, another key would change, or the run is longer already.

@@ -33,14 +33,7 @@ class RunPictures:
     """
 
     def __init__(self, run: RunFolder, model: CascadeCLIP, validation: Validation, title: str) -> None:
-        """Start the clock.
-
-        Args:
-            run: Where the pictures go.
-            model: The model that trains.
-            validation: Its part "val" is shown.
-            title: Of the curves.
-        """
+        """Start the clock; what is shown is the part "val" of the validation, `title` stands above the curves."""
         self.run, self.model, self.validation, self.title = run, model, validation, title
         self._old_at = time.monotonic() + SECONDS_BETWEEN
 

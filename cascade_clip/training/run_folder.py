@@ -203,12 +203,7 @@ class RunFolder:
         """Compare dataset and split with those that the run began with.
 
         A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
-        counts, sources and shards are.
-
-        Args:
-            dataset: Folder of the dataset.
-            split: The split.
-            place: What the user calls the dataset.
+        counts, sources and shards are. Messages call it `place`.
 
         Raises:
             UserError: One of them was changed since.
@@ -242,10 +237,7 @@ class RunFolder:
     def record_changes(self, recipe: Recipe, step: int, changed: Mapping[str, tuple[Any, Any]]) -> None:
         """Write the recipe of a run that goes on with other values, and under `changes` of environment.json which.
 
-        Args:
-            recipe: The recipe from here on.
-            step: Steps done before.
-            changed: Values before and now, by key.
+        `changed` holds the values before and now, by key; `step` is the number of steps done before.
         """
         record, begun = (
             {"step": step, "changed": {key: list(values) for key, values in changed.items()}},

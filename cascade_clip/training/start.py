@@ -50,12 +50,7 @@ _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is trained on, or scored.
-
-    Attributes:
-        split: Classes, and which of them have labels in training.
-        folder: Folder through which the dataset is opened (see `dataset_folder`).
-    """
+    """What is trained on, or scored: classes, and the folder through which the dataset is opened (`dataset_folder`)."""
 
     split: Split
     folder: Path
