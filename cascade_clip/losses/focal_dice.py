@@ -127,12 +127,11 @@ def _negative_focal(x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
 
 def _focal(x: Tensor, p: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Focal loss of logits x (k, H, W) for masks (k, H, W) bool, and its slope: each (k, H, W)."""
-    value, slope = _negative_focal(x, p)
-    miss = (1 - p) ** 2 * ALPHA
-    relief = F.softplus(-x)
-    value_here = miss * relief
-    slope_here = miss * (p - 1) - 2 * p * value_here
-    return torch.where(target, value_here, value), torch.where(target, slope_here, slope)
+    # A mask's pixel is the negative of the opposite logit, with the other weight.
+    sign = torch.where(target, -1.0, 1.0)
+    value, slope = _negative_focal(x * sign, torch.where(target, 1 - p, p))
+    weight = torch.where(target, ALPHA / (1 - ALPHA), 1.0)
+    return value.mul_(weight), slope.mul_(weight.mul_(sign))
 
 
 def _add_dice(slope: Tensor, p: Tensor, target: Tensor, valid: Tensor | None, weight: float | Tensor) -> Tensor:
