@@ -161,10 +161,11 @@ def _load_clip(folder: Path, entry: ClipDescription) -> Clip:
     else:
         clip = load_clip(entry.architecture, entry.weights)
     if clip.identity.sha256 != entry.sha256:
+        way_out = "Train the model anew" if entry.architecture == BUNDLED else "Delete the cached download"
         raise UserError(
             f'The CLIP weights found for "{entry.architecture}" are not those that "{folder}" was trained on'
-            f" (hash {clip.identity.sha256[:12]}…, expected {entry.sha256[:12]}…): the masks would be wrong. Delete"
-            " the cached download and let it be fetched again, or use the toolkit's version that trained the model."
+            f" (hash {clip.identity.sha256[:12]}…, expected {entry.sha256[:12]}…): the masks would be wrong. {way_out},"
+            " or use the toolkit's version that trained it."
         )
     return clip
 

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import BaseFileLock
 
 from cascade_clip import faster_linear
+from cascade_clip.checkpoint.description import CONFIG, read_config
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
@@ -73,6 +74,7 @@ class RunFolder:
         split: Split,
         *,
         loader_processes: int = 0,
+        clip_sha256: str | None = None,
         overwrite: bool = False,
         before: Callable[[], None] | None = None,
     ) -> None:
@@ -87,6 +89,7 @@ class RunFolder:
             dataset: Folder of the dataset, whose `dataset.json` is recorded.
             split: The classes, which are recorded too.
             loader_processes: How many a training process has, recorded too.
+            clip_sha256: Hash of CLIP's weights, recorded too.
             overwrite: Replace a run in the folder.
             before: Writes what else belongs to the start.
 
@@ -99,7 +102,9 @@ class RunFolder:
             self._move_aside()
         elif self.folder.exists():
             self._clear_interrupted_start()
-        record = json_text(environment(dataset, split) | {"loader_processes": loader_processes})
+        record = json_text(
+            environment(dataset, split) | {"clip_sha256": clip_sha256, "loader_processes": loader_processes}
+        )
         write_files({self.environment_file: record.encode(), self.metrics_file: b""})
         if before is not None:
             before()
@@ -199,8 +204,8 @@ class RunFolder:
         # Earlier versions knew PyTorch's own only.
         return str(recorded) if recorded in faster_linear.LIBRARIES else "torch"
 
-    def check_unchanged(self, dataset: Path, split: Split, place: str) -> None:
-        """Compare dataset and split with those that the run began with.
+    def check_unchanged(self, dataset: Path, split: Split, place: str, clip_sha256: str) -> None:
+        """Compare dataset, split and CLIP's weights with those that the run began with.
 
         A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
         counts, sources and shards are. Messages call it `place`.
@@ -210,7 +215,7 @@ class RunFolder:
         """
         begun = self._begun_with()
         if not begun:
-            logger.warning("%s is missing or damaged: dataset and split are not compared.", self.environment_file)
+            logger.warning("%s is missing or damaged: dataset, split and CLIP are not compared.", self.environment_file)
         if not has_dataset(begun, dataset):
             raise UserError(
                 f'The dataset {place} is not the one that the run in "{self.folder}" began with: its dataset.json names'
@@ -221,6 +226,18 @@ class RunFolder:
                 f'The split "{split.name}" is not what the run in "{self.folder}" began with: its classes, or which of'
                 " them are unseen, have changed. Put the earlier split back, or start a new run."
             )
+        if (begun.get("clip_sha256") or self._clip_of_models() or clip_sha256) != clip_sha256:
+            raise UserError(
+                f'CLIP\'s weights are not those that the run in "{self.folder}" began with: put the earlier file back,'
+                " use the toolkit's version that began it, or start a new run."
+            )
+
+    def _clip_of_models(self) -> str | None:
+        """Hash of CLIP's weights by a model of the run, as earlier versions recorded it nowhere else."""
+        for folder in (self.half_way_model, self.best_model, self.model):
+            if (folder / CONFIG).is_file():
+                return read_config(folder).clip.sha256
+        return None
 
     def recipe(self) -> Recipe:
         """The recipe of the run that lies here.

@@ -137,7 +137,7 @@ def start_training(
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
-        run.check_unchanged(data.folder, data.split, dataset.place)
+        run.check_unchanged(data.folder, data.split, dataset.place, model.clip.identity.sha256)
     else:
         _check_inputs_elsewhere(output, recipe, data)
     if accelerator.is_main_process:
@@ -188,6 +188,7 @@ def _open_run(trainer: Trainer, start: _Start | None, data: TrainingData, *, res
             data.folder,
             data.split,
             loader_processes=trainer.loader_processes,
+            clip_sha256=trainer.model.clip.identity.sha256,
             overwrite=overwrite,
             before=keep_start,
         )

@@ -11,6 +11,7 @@ import pytest
 from tiny_data import write_tiny_dataset
 from trained_runs import changed, interrupt
 
+from cascade_clip.checkpoint.description import read_config
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, split_for_dataset_folder
 from cascade_clip.errors import UserError
@@ -206,6 +207,20 @@ def test_another_dataset_or_split_is_refused(
     write_tiny_dataset(dataset, train=11)
     with pytest.raises(UserError, match=r"is not the one that the run in .* began with: its dataset.json names other"):
         train(None, tmp_path / "run", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_does_not_go_on_with_another_clip(recorded: bool, run: RunFolder, squares: Path, split: Split) -> None:
+    """Recorded with the run; earlier versions recorded it with the run's models only."""
+    content = json.loads(run.environment_file.read_text())
+    own = content.pop("clip_sha256")
+    assert train(None, run.folder, device="cpu", resume=True).steps == 6
+    assert read_config(run.model).clip.sha256 == own
+    run.environment_file.write_text(json.dumps(content | ({"clip_sha256": "other"} if recorded else {})))
+    if not recorded:
+        run.check_unchanged(squares, split, "squares", own)
+    with pytest.raises(UserError, match=r"CLIP's weights are not those that the run in .* began with"):
+        run.check_unchanged(squares, split, "squares", "another")
 
 
 @pytest.mark.parametrize(
