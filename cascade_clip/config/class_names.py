@@ -33,11 +33,14 @@ def listed_names(text: str, option: str) -> list[str]:
     """Class names with commas between them, as the option of the command line takes them.
 
     Raises:
-        UserError: It names a file of class names.
+        UserError: It names a file of class names, or has semicolons in place of the commas.
     """
     if Path(text).suffix and len(text) < LONGEST_NAME and Path(text).is_file():
         raise UserError(f'{option} "{text}" is a file, names are expected: give it with {option}-file.')
-    return [name.strip() for name in text.split(",")]
+    names = [name.strip() for name in text.split(",")]
+    if len(names) == 1 and ";" in html.unescape(text):
+        raise UserError(f'{option} "{text}" is a single name: write commas between names, "|" between synonyms.')
+    return names
 
 
 def read_class_names(path: Path) -> list[str]:

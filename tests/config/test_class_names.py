@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_clip.config.class_names import read_class_names, spoken_form
+from cascade_clip.config.class_names import listed_names, read_class_names, spoken_form
 from cascade_clip.errors import UserError
 
 NAMES = [f"class {index}" for index in range(12)]
@@ -71,3 +71,10 @@ def test_spoken_form() -> None:
     assert {spoken_form(name) for name in same} == {"caf\u00e9 au lait"}
     assert spoken_form("\u200b\u2060 \u3164\u00ad") == ""
     assert spoken_form("traffic_light") != spoken_form("traffic light")
+
+
+def test_semicolons_between_names_are_refused_and_entities_are_not() -> None:
+    with pytest.raises(UserError, match=r'^--classes "road;tree" is a single name: write commas between names'):
+        listed_names("road;tree", "--classes")
+    assert listed_names("black &amp; white", "--classes") == ["black &amp; white"]
+    assert listed_names("road, a;b", "--classes") == ["road", "a;b"]
