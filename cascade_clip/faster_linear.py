@@ -41,14 +41,14 @@ def library() -> str:
     """
     if _chosen is None:
         wanted = _wanted()
-        choose(wanted if wanted != "auto" else "onednn" if _has_onednn() and _gain() >= LEAST_GAIN else "torch")
+        choose(wanted if wanted != "auto" else "onednn" if has_onednn() and _gain() >= LEAST_GAIN else "torch")
     return str(_chosen)
 
 
 def choose(name: str) -> None:
     """Let this process compute linear layers by one of `LIBRARIES`, as an earlier run; without oneDNN by `torch`."""
     global _chosen  # noqa: PLW0603  (one choice a process)
-    _chosen = name if _has_onednn() else "torch"
+    _chosen = name if has_onednn() else "torch"
 
 
 def use_faster_linears(module: nn.Module) -> None:
@@ -80,7 +80,7 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         return F.linear(tokens, weight, bias)
     needs_gradient = any(x is not None and x.requires_grad for x in (tokens, weight, bias))
     if not (torch.is_grad_enabled() and needs_gradient):
-        return _product(tokens, weight, bias)
+        return onednn_linear(tokens, weight, bias)
     result: Tensor = _Product.apply(tokens, weight, bias)
     return result
 
@@ -93,13 +93,13 @@ class _Linear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """`_product` with gradients by oneDNN too; of the inputs only what they need is kept."""
+    """`onednn_linear` with gradients by oneDNN too; of the inputs only what they need is kept."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         needs_tokens, needs_weight, _ = ctx.needs_input_grad
         ctx.save_for_backward(tokens if needs_weight else None, weight if needs_tokens else None)
-        return _product(tokens, weight, bias)
+        return onednn_linear(tokens, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -107,16 +107,17 @@ class _Product(torch.autograd.Function):
         tokens, weight = ctx.saved_tensors
         of_tokens = of_weight = of_bias = None
         if weight is not None:
-            of_tokens = _product(gradient, weight.t().contiguous())
+            of_tokens = onednn_linear(gradient, weight.t().contiguous())
         rows = gradient.flatten(0, -2)
         if tokens is not None:
-            of_weight = _product(rows.t().contiguous(), tokens.flatten(0, -2).t().contiguous())
+            of_weight = onednn_linear(rows.t().contiguous(), tokens.flatten(0, -2).t().contiguous())
         if ctx.needs_input_grad[2]:
             of_bias = rows.sum(dim=0)
         return of_tokens, of_weight, of_bias
 
 
-def _product(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def onednn_linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` by oneDNN whatever the sizes, without a gradient; float32 on the CPU, where `has_onednn`."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, weight, bias, "none", [], "")
     return result
 
@@ -141,7 +142,8 @@ def _is_eligible(tokens: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this PyTorch has oneDNN's linear layers."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -151,7 +153,7 @@ def _gain() -> float:
     The time is this thread's own, on one thread: other work on the machine does not count.
     """
     tokens, weight, bias = torch.ones(256, 768), torch.ones(768, 768), torch.ones(768)
-    turns: dict[Callable[..., Tensor], list[float]] = {F.linear: [], _product: []}
+    turns: dict[Callable[..., Tensor], list[float]] = {F.linear: [], onednn_linear: []}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -163,4 +165,4 @@ def _gain() -> float:
                     seconds.append(time.thread_time() - started)
     finally:
         torch.set_num_threads(threads)
-    return min(turns[F.linear]) / min(turns[_product])
+    return min(turns[F.linear]) / min(turns[onednn_linear])

@@ -94,10 +94,11 @@ def _facts(record: Mapping[str, Any]) -> Iterable[str]:
         yield f"A loader process makes {facts['images_per_second_of_a_loader']:.1f} images/s."
     if "labels_equal_to_fp32" in facts:
         yield f"{100 * facts['labels_equal_to_fp32']:.2f} % of the labels are those of fp32."
-    name, figures = list(record["subjects"].items())[1]
+    rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
+    shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in record["subjects"].items()]
     yield (
-        f"A matrix product runs at {record['matrix_product_gflops_per_second']:.0f} GFLOP/s,"
-        f" {name} at {100 * figures['share_of_matrix_rate']:.0f} % of that."
+        f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
+        f" {record['settings']['precision']}: {', '.join(shares)}."
     )
 
 

@@ -30,13 +30,13 @@ def not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 def routed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Every product by oneDNN, however small; the shapes of what was multiplied there."""
     seen: list[tuple[int, ...]] = []
-    product = faster_linear._product
+    product = faster_linear.onednn_linear
 
     def counted(tokens: Tensor, *others: Tensor) -> Tensor:
         seen.append(tuple(tokens.shape))
         return product(tokens, *others)
 
-    monkeypatch.setattr(faster_linear, "_product", counted)
+    monkeypatch.setattr(faster_linear, "onednn_linear", counted)
     monkeypatch.setattr(faster_linear, "LEAST_PRODUCTS", 1)
     faster_linear.choose("onednn")
     yield seen
@@ -106,7 +106,7 @@ def test_everything_else_is_pytorchs(call: Callable[[Tensor, Tensor], Tensor], r
 
 def test_small_layers_and_slower_processors_keep_pytorchs_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, weight, bias = given()
-    monkeypatch.setattr(faster_linear, "_product", lambda *_: pytest.fail("by oneDNN"))
+    monkeypatch.setattr(faster_linear, "onednn_linear", lambda *_: pytest.fail("by oneDNN"))
     faster_linear.choose("onednn")
     assert torch.equal(faster_linear.linear(tokens, weight, bias), F.linear(tokens, weight, bias))
     monkeypatch.setattr(faster_linear, "LEAST_PRODUCTS", 1)

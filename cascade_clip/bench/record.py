@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,10 +23,13 @@ from cascade_clip.bench.memory import peak_memory
 from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, PartClock, spread, time_in_turns
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
+from cascade_clip.faster_linear import has_onednn, onednn_linear
 from cascade_clip.runtime import DTYPES
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
+_LIMITS = ("fp32", "bf16")
+"""Precisions whose matrix rate is told whatever was measured."""
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -140,17 +145,37 @@ def count_flops(call: Callable[[], object]) -> int:
 
 def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettings) -> None:
     """Operations of each subject per image, and its share of the rate that the device reaches in a matrix product."""
-    side = 1024 if workload.device.type == "cpu" else 8192
-    matrix = torch.randn(side, side, device=workload.device).to(DTYPES[settings.precision])
-    product = Timer("matrix @ matrix", globals={"matrix": matrix}, num_threads=torch.get_num_threads())
-    rate = 2 * side**3 / product.blocked_autorange().median
+    rates = {
+        name: _matrix_rate(workload.device, DTYPES[name]) for name in dict.fromkeys((settings.precision, *_LIMITS))
+    }
+    rate = rates[settings.precision]
     record["matrix_product_gflops_per_second"] = rate / 1e9
+    record["matrix_rates"] = {name: value / 1e9 for name, value in rates.items()}
     for name, figures in record["subjects"].items():
         # The counter does not see into compiled code, whose operations are those of what was compiled.
         call, images = workload.subjects[name.removesuffix(COMPILED)]
         operations = count_flops(call) / images
         figures["gflops"] = operations / 1e9
         figures["share_of_matrix_rate"] = operations * figures["images_per_second"] / rate
+
+
+def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product by the fastest library that PyTorch has here."""
+    side = 1024 if device.type == "cpu" else 8192
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    products: list[Callable[..., Tensor]] = [F.linear]
+    if device.type == "cpu" and dtype == torch.float32 and has_onednn():
+        products.append(onednn_linear)
+    timers = [
+        Timer(
+            "product(matrix, matrix)",
+            globals={"product": product, "matrix": matrix},
+            num_threads=torch.get_num_threads(),
+        )
+        for product in products
+    ]
+    with torch.inference_mode():
+        return 2 * side**3 / min(timer.blocked_autorange().median for timer in timers)
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

@@ -34,6 +34,9 @@ def test_predict_record(tiny_settings: BenchSettings) -> None:
     assert ours["ratio"] > 1
     # Two windows through a tower with prompts, and a head: more than twice the bare tower's work.
     assert 2 < ours["gflops"] / record["subjects"]["bare tower"]["gflops"] < 8
+    assert list(record["matrix_rates"]) == ["fp32", "bf16"]
+    assert record["matrix_rates"]["fp32"] == record["matrix_product_gflops_per_second"]
+    assert all(0 < figures["share_of_matrix_rate"] < 2 for figures in record["subjects"].values())
     assert list(record["rooms_ms"]) == ["preparation", "tower", "head", "upsampling, labels"]
     assert json.loads(json.dumps(record))["settings"] == record["settings"]
 
