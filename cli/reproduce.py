@@ -147,13 +147,13 @@ def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures:
         raise typer.Exit(runner.USER_MISTAKE)
 
 
-def check_before_running(runs: Sequence[reproduce_runs.Run]) -> None:
-    """Find what would stop every run in the same way: no dataset, no validation images, no CLIP.
+def check_before_running(waiting: Sequence[reproduce_runs.Run], finished: Sequence[reproduce_runs.Run]) -> None:
+    """Find what would stop every run in the same way, or put runs on different CLIPs into one table.
 
     Raises:
-        UserError: One of these is missing.
+        UserError: There is no dataset, no validation image or no CLIP, or CLIP's weights have changed since a run.
     """
-    recipes = [run.recipe for run in runs if run.recipe is not None]
+    recipes = [run.recipe for run in waiting if run.recipe is not None]
     for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
         folder = start.find_training_data(recipe).folder
         if not prepared.PreparedDataset.open(folder).count("val"):
@@ -161,7 +161,13 @@ def check_before_running(runs: Sequence[reproduce_runs.Run]) -> None:
                 f'"{folder}" holds no validation images, which the rows are scored on: prepare the dataset with them.'
             )
     for clip in {recipe.clip for recipe in recipes}:
-        load.load_clip(clip.architecture, clip.weights)
+        identity = load.load_clip(clip.architecture, clip.weights).identity
+        for run in finished:
+            if run.recipe is not None and run.recipe.clip == clip and run.clip_sha256 not in {None, identity.sha256}:
+                raise UserError(
+                    f'"{run.folder}" was trained on other weights of CLIP than those of today: choose another --output,'
+                    " or delete it."
+                )
 
 
 def _splits(given: Sequence[str], table: str) -> list[str]:
@@ -217,8 +223,9 @@ def _run(
     """Run what is not finished, and keep results.json and results.md up to date meanwhile."""
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
-    stderr.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished")
-    check_before_running(waiting)
+    finished = [run for run in runs if run not in waiting]
+    stderr.print(f"{len(runs)} runs, {len(finished)} of them finished")
+    check_before_running(waiting, finished)
     written = -1
 
     with _progress() as draw:

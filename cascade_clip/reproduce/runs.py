@@ -75,6 +75,12 @@ class Run:
         return (RunFolder(self.folder).model / "config.json").is_file()
 
     @property
+    def clip_sha256(self) -> str | None:
+        """Hash of the weights of CLIP that the trained model stands on; None: there is no model."""
+        clip = (_read_json(RunFolder(self.folder).model / "config.json") or {}).get("clip", {})
+        return clip.get("sha256")
+
+    @property
     def started(self) -> bool:
         """Whether training has begun."""
         return RunFolder(self.folder).recipe_file.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,22 @@ def test_two_at_once_do_not_train_in_the_same_folders(
     assert 'Another process is writing "out": wait until it ends' in capsys.readouterr().err
     assert not list(Path("out").iterdir())
     assert quick.commands == []
+
+
+def test_runs_on_different_clips_do_not_share_a_table(
+    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce("mine.toml") == 0
+    capsys.readouterr()
+    first, other = sorted(path.parent for path in Path("out").rglob("model"))[:2]
+    config = json.loads((first / "model" / "config.json").read_text())
+    (first / "model" / "config.json").write_text(json.dumps(config | {"clip": {"sha256": "of an earlier file"}}))
+    assert reproduce("mine.toml") == 0, "all of it is finished, and only shown"
+    shutil.rmtree(other)
+    done = len(quick.commands)
+    assert reproduce("mine.toml") == 2
+    assert "was trained on other weights of CLIP than those of today" in " ".join(capsys.readouterr().err.split())
+    assert len(quick.commands) == done
 
 
 def test_a_missing_dataset_is_told_once_and_leaves_nothing(
