@@ -19,30 +19,32 @@ from cascade_clip import runtime, segmenter
 from cascade_clip.config import recipes, schema
 from cascade_clip.data import catalogue, dataset_info, images, prepared
 from cascade_clip.errors import UserError, readable
-from cascade_clip.evaluation import evaluate as evaluation_evaluate
-from cascade_clip.evaluation import scores as evaluation_scores
 from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import stages
 from cascade_clip.model.clip import load
 from cascade_clip.report import picture_sheets
-from cascade_clip.reproduce import runs
+from cascade_clip.reproduce import runner
+from cascade_clip.reproduce import runs as runs_to_compare
 from cascade_clip.shapes import prepare
-from cascade_clip.training import run_folder, run_training
 from cascade_clip_cli import options
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.progress import progress_bar
+from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
 from cascade_clip_cli.tables import comparison_table
-from cascade_clip_cli.training_run import training_progress
 
+SPLIT = "shapes-seen"
 RECIPES = {"ZegCLIP": "shapes/zegclip", "Cascade-CLIP": "shapes/cascade-zegclip"}
 TRAINING_FREE = "dense:bundled?method=value"
 """The value path of the last block, which the drawn world's published figures are of."""
+FREE = "CLIP, training-free"
+MOST_AT_ONCE = 2
+"""Trainings at the same time on a processor: two of these small models use two cores better than one after another."""
 
 
 def quickstart(
     output: options.OutputFolder = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 2000,
     train: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for validation.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="One seed decides everything.")] = 0,
@@ -55,12 +57,20 @@ def quickstart(
 
     Example: cascade-clip quickstart --output quickstart
     """
-    runtime.resolve_device(device)
+    on_processor = runtime.resolve_device(device).type == "cpu"
+    devices = runner.devices_for_runs(min(MOST_AT_ONCE, runtime.usable_cores()) if on_processor else 1, device, "fp32")
     data = output / "shapes"
     settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]
     chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
+    runs = {
+        name: runs_to_compare.Run(name, output / name.lower(), "inductive", _planned(recipe), None, SPLIT)
+        for name, recipe in chosen.items()
+    }
+    free = runs_to_compare.Run(FREE, output / "clip", "training-free", None, TRAINING_FREE, SPLIT, str(data))
     _check_folder(output)
-    _check_settings(output, data, chosen, {"train": train, "val": val, "seed": seed})
+    _check_scenes(data, {"train": train, "val": val, "seed": seed})
+    for run in runs.values():
+        run.check()
     stderr.print(
         f"Draws {train + val:,} scenes, scores CLIP without training, and trains two models of {steps:,} steps each, "
         f"all in {output}.",
@@ -70,16 +80,16 @@ def quickstart(
         with progress_bar("draw scenes") as progress:
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
     dataset = prepared.PreparedDataset.open(data)
-    with progress_bar("score training-free CLIP") as progress:
-        free = segmenter.CascadeCLIP.from_pretrained(TRAINING_FREE, device=device)
-        scores = {
-            "CLIP, training-free": evaluation_evaluate.evaluate(free, "shapes-seen", dataset, progress=progress).scores
-        }
-    scores |= {name: _train(recipe, output / name.lower(), device) for name, recipe in chosen.items()}
-    stdout.print(comparison_table(scores, title=f"shapes-seen, {val} validation scenes, percent"))
+    unfinished = [run for run in (*runs.values(), free) if run.figures() is None]
+    with runs_progress() as draw, terminated_like_interrupted():
+        failures = runner.run_all(unfinished, devices, runner.Commands(), draw)
+    for failure in failures.values():
+        raise UserError(f'{failure.message} All of its output: "{failure.log}".')
+    figures = {run.title: (run.figures() or {}).values() for run in (free, *runs.values())}
+    stdout.print(comparison_table(figures, title=f"{SPLIT}, {val} validation scenes, percent"))
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
-    split = catalogue.get_split("shapes-seen")
+    split = catalogue.get_split(SPLIT)
     predict = {name: partial(_predicted, model, split) for name, model in models.items()}
     scenes = picture_sheets.images_with_unseen_classes(dataset, split)
     encoded = BytesIO()
@@ -108,7 +118,8 @@ def _check_folder(output: Path) -> None:
     Raises:
         UserError: It holds anything else.
     """
-    own = {"shapes", "scenes", "predictions", "predictions.png", *map(str.lower, RECIPES)}
+    runs = [f"{name}{ending}" for name in ("clip", *map(str.lower, RECIPES)) for ending in ("", ".toml", ".log")]
+    own = {"shapes", "scenes", "predictions", "predictions.png", *runs}
     found = sorted(entry.name for entry in output.iterdir()) if output.is_dir() else []
     others = [name for name in found if name not in own and not any(name.startswith(f".{one}") for one in own)]
     begun = (output / ".shapes.preparing").is_dir() or dataset_info.DATASET_FOLDER.lies_in(output / "shapes")
@@ -123,31 +134,18 @@ def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDAr
     return model.segment(image, split=split)[0].labels
 
 
-def _check_settings(output: Path, data: Path, chosen: Mapping[str, schema.Recipe], scenes: Mapping[str, int]) -> None:
-    """Check that what an earlier start left is of the same settings.
+def _check_scenes(data: Path, scenes: Mapping[str, int]) -> None:
+    """Check that the scenes which an earlier start drew are these.
 
     Raises:
-        UserError: The scenes or a run are of others.
+        UserError: They are others.
     """
     if (data / dataset_info.INFO_FILE).exists():
         made = dataset_info.read_dataset_info(data).options
         if {key: made.get(key) for key in scenes} != scenes:
             raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
-    for name, recipe in chosen.items():
-        run = run_folder.RunFolder(output / name.lower())
-        planned = stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))
-        if run.recipe_file.exists() and runs.settings_of(run.recipe()) != runs.settings_of(planned):
-            raise UserError(f'"{run.folder}" holds a run with other settings: choose another --output.')
 
 
-def _train(chosen: schema.Recipe, folder: Path, device: str) -> evaluation_scores.Scores:
-    """Train one model, or continue where an earlier start left it, and score it on the validation scenes."""
-    resume = run_folder.RunFolder(folder).recipe_file.exists()
-    stderr.print(f"Training {chosen.name}, {chosen.train.iterations} steps")
-    with training_progress() as progress:
-        scores = run_training.train(
-            chosen, folder, device=device, resume=resume, watch=progress.watch, doing=progress.doing
-        ).scores
-    if scores is None:
-        raise UserError(f'"{folder}" could not be scored, as there are no validation scenes: choose another --output.')
-    return scores
+def _planned(recipe: schema.Recipe) -> schema.Recipe:
+    """The recipe as the run's folder will hold it."""
+    return stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich import box
-from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -23,18 +20,16 @@ from cascade_clip.reproduce import benchmark_table, runner, table_file
 from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runs as reproduce_runs
-from cascade_clip.training import run_folder, start
+from cascade_clip.training import start
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, place, result_file
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.progress import TimeLeft, Work, progress_bars
+from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
 from cascade_clip_cli.tables import write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
 DEFECT = 1
-ROOM_FOR_FACTS = 60
-"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 
 
 def reproduce(
@@ -100,7 +95,7 @@ def reproduce(
     if not plan:
         _check_results(plans)
         devices = runner.devices_for_runs(jobs, device, precision)
-        with output_folder.only_writer(output), _terminated_like_interrupted():
+        with output_folder.only_writer(output), terminated_like_interrupted():
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
@@ -228,7 +223,7 @@ def _run(
     check_before_running(waiting, finished)
     written = -1
 
-    with _progress() as draw:
+    with runs_progress() as draw:
 
         def watch(state: runner.RunsState) -> None:
             nonlocal written
@@ -239,82 +234,12 @@ def _run(
         return runner.run_all(waiting, devices, runner.Commands(), watch)
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Let a plain `kill` end the runs under way as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[Path, runner.Failure]) -> None:
     for plan in plans:
         result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
         shown = benchmark_table.BenchmarkTable((result,)) if plan.table.training_free else result
         write_text(plan.folder / "results.md", shown.to_markdown())
-
-
-class _Position:
-    """How far a run is, read from the newest line of its metrics."""
-
-    def __init__(self, run: reproduce_runs.Run) -> None:
-        self.run, self._left = run, TimeLeft(begun=run.resumes_at)
-
-    def __call__(self) -> Work:
-        entries = reversed(run_folder.RunFolder(self.run.folder).log_entries())
-        newest = next((entry for entry in entries if "loss" in entry), None)
-        if newest is None:
-            return Work(())
-        step, steps = newest["step"], self.run.steps
-        speed = f"{newest['images_per_s']:.1f} images/s"
-        facts = (f"{step:,}/{steps:,}", self._left(step, steps), f"loss {newest['loss']:#.4g}", speed)
-        return Work(facts, step, steps)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[runner.RunsState], None]]:
-    """Draw a bar for all runs and for each under way, lines elsewhere; print a line when a run starts or ends."""
-    live = stderr.is_interactive and not stderr.quiet
-    drawn: dict[Path, tuple[TaskID, _Position]] = {}
-    count = ""
-
-    def line() -> str:
-        under_way = ("  ".join((position.run.title, *position().facts)) for _, position in drawn.copy().values())
-        return "; ".join((f"runs  {count}", *under_way))
-
-    bars = progress_bars(transient=False, disable=not live)
-    with stderr.lines_in_time(line), bars:
-        everything = bars.add_task("runs", total=None, facts="")
-
-        def watch(state: runner.RunsState) -> None:
-            nonlocal count
-            ended = state.done + len(state.failures)
-            count = f"{ended}/{state.total}"
-            bars.update(everything, completed=ended, total=state.total, facts=count)
-            for run in state.active:
-                if run.folder not in drawn:
-                    task = bars.add_task(_shortened(run.title), total=run.steps or None, facts="")
-                    drawn[run.folder] = task, _Position(run)
-                    _say(f"{run.title}: {run.folder}")
-                if live:
-                    task, position = drawn[run.folder]
-                    work = position()
-                    bars.update(task, completed=work.done, facts=work.fitting(_shortened(run.title)))
-            for folder in drawn.keys() - {run.folder for run in state.active}:
-                task, position = drawn.pop(folder)
-                bars.remove_task(task)
-                _say(f"{position.run.title}: {'failed' if folder in state.failures else 'finished'} ({count})")
-
-        yield watch
-
-
-def _shortened(title: str) -> str:
-    """A run's title with room beside it, cut before its seed."""
-    room = max(16, stderr.width - ROOM_FOR_FACTS)
-    return title if len(title) <= room else f"{title[: room - 9]}…{title[-8:]}"
 
 
 def _result_table(result: reproduce_results.TableResult) -> Table:
@@ -372,10 +297,6 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
                 state += f", shared: {folder}"
             table.add_row(f"{name}, seed {run.seed}", planned.mode, count, state)
     return table
-
-
-def _say(line: str) -> None:
-    stderr.print(line, soft_wrap=True)
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +107,14 @@ def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
     return table
 
 
-def comparison_table(scores: Mapping[str, scoring.Scores], *, title: str) -> Table:
-    """Seen and unseen mIoU, hIoU and pixel accuracy in percent, one row a model."""
+def comparison_table(figures: Mapping[str, Iterable[float | None]], *, title: str) -> Table:
+    """One row a model: seen and unseen mIoU, hIoU and pixel accuracy in percent; None: there is no such figure."""
     table = plain_table(title)
     table.add_column("", no_wrap=True)
     for heading in ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc."):
         table.add_column(heading, justify="right")
-    for name, values in scores.items():
-        figures = (values.miou_seen, values.miou_unseen, values.hiou, values.pixel_accuracy)
-        table.add_row(name, *(_figure(100 * figure, 1) for figure in figures))
+    for name, values in figures.items():
+        table.add_row(name, *(MISSING if value is None else _figure(value, 1) for value in values))
     return table
 
 
