@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.data.images import decode_label
 from cascade_clip.errors import UserError, repr_name
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.masks import ColourMasks, IndexMasks, ReadMask, colours_in_order
+from cascade_clip.preparation.source_tree import Entry
 
 # With so few classes, masks of 0 and 255 are pictures in black and white rather than one class and pixels of none.
 _FEW_CLASSES = 2
 _NAMES_SHOWN = 5
+_MASKS_LOOKED_AT = 8
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,22 @@ def _check_mask_values(
         raise UserError(f"{given} must be different values of 0 to 255.")
     if both := ignored & set(values):
         raise UserError(f"{given} and --ignore {min(both)} say two things of the value {min(both)}.")
+
+
+def check_formats(masks: Sequence[Entry]) -> None:
+    """Look at a few masks of indices before the work begins; raises the first's UserError if none of them is one."""
+    few = masks[:: -(-len(masks) // _MASKS_LOOKED_AT)]
+    errors = [error for mask in few if (error := _format_error(mask))]
+    if errors and len(errors) == len(few):
+        raise errors[0]
+
+
+def _format_error(mask: Entry) -> UserError | None:
+    try:
+        decode_label(mask.read(), str(mask))
+    except UserError as error:
+        return error
+    return None
 
 
 def options_of_masks(

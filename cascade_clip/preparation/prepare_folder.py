@@ -18,7 +18,7 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest, readable
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
-from cascade_clip.preparation.own_masks import mask_reader, options_of_masks, review_classes
+from cascade_clip.preparation.own_masks import check_formats, mask_reader, options_of_masks, review_classes
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
@@ -81,6 +81,8 @@ def prepare_folder(
     chosen = choose_parts(list(pairs), train_list=train_list, val_list=val_list, val_fraction=val_fraction, seed=seed)
     lists = [path for path in (train_list, val_list) if path]
     reader = mask_reader(classes, colours, ignore, first_index, mask_values)
+    if isinstance(reader, IndexMasks):
+        check_formats([pair.mask for pair in pairs.values()])
     drawn: dict[str, float | int] = {} if lists else {"val_fraction": val_fraction, "seed": seed}
     return write_prepared(
         output,

@@ -96,6 +96,15 @@ def test_colour_masks_without_a_table_say_what_to_give(source: Path) -> None:
         _prepare(source)
 
 
+def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(source: Path) -> None:
+    for path in (source / "masks").iterdir():
+        Image.new("RGB", (3, 2)).save(path)
+    done: list[tuple[int, int, str]] = []
+    with pytest.raises(UserError, match=r"p0\.png is a colour image .* \(--colours\)"):
+        _prepare(source, progress=lambda *step: done.append(step))
+    assert not done
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
