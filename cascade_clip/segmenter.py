@@ -36,8 +36,8 @@ from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages
 from cascade_clip.model.weights import without_weights
-from cascade_clip.network import check_hub
 from cascade_clip.output_folder import check_output_folder
+from cascade_clip.reachability import check_hub
 from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"

@@ -14,7 +14,7 @@ from rich.progress import TaskID
 from rich.table import Table
 from rich.text import Text
 
-from cascade_clip import network, output_folder, progress, runtime
+from cascade_clip import output_folder, progress, reachability, runtime
 from cascade_clip.data import catalogue, dataset_info
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import data_folder
@@ -99,7 +99,7 @@ def _check_upload(source_name: str, shared: Shared) -> None:
             f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
             "with --push-to-hub, or --rights-checked where you hold the rights."
         )
-    network.check_hub()
+    reachability.check_hub()
 
 
 def official_source(name: str, official: Official) -> Path:

@@ -12,7 +12,7 @@ PACKAGE = Path(cascade_clip.__file__).parent
 COMMAND_LINE = PACKAGE.parent / "cli"
 FLOORS = (
     {"errors", "labels", "progress"},
-    {"files", "extensions", "network"},
+    {"files", "extensions", "reachability"},
     {"runtime", "config", "output_folder"},
     {"compilation", "faster_linear"},
     {"data", "losses", "model"},

@@ -11,7 +11,7 @@ from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.load import BUNDLED
-from cascade_clip.network import hub_or_cache
+from cascade_clip.reachability import hub_or_cache
 
 
 def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None) -> Path:

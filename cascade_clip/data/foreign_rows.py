@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError, closest, readable
-from cascade_clip.network import hub_or_cache
+from cascade_clip.reachability import hub_or_cache
 
 SHUFFLE_BUFFER = 500
 """Rows that are shuffled at once in a stream, which is never shuffled as a whole."""

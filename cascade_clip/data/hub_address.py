@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 
 from cascade_clip.data.dataset_info import INFO_FILE
 from cascade_clip.errors import UserError
-from cascade_clip.network import hub_or_cache
+from cascade_clip.reachability import hub_or_cache
 
 _PREFIXES = ("hub:", "hf://datasets/")
 _NAME = re.compile(r"(?P<repo>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<revision>[^@\s]+))?")

@@ -17,10 +17,10 @@ from cascade_clip.data.benchmark import OfficialFile
 from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
-from cascade_clip.network import why_unreachable
 from cascade_clip.output_folder import take_lock
 from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
 from cascade_clip.progress import Progress
+from cascade_clip.reachability import why_unreachable
 
 
 class NotServedError(UserError):

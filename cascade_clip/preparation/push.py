@@ -13,7 +13,7 @@ from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_
 from cascade_clip.data.dataset_link import LINK_FILE
 from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError, first_line
-from cascade_clip.network import check_hub
+from cascade_clip.reachability import check_hub
 
 
 def push_dataset(

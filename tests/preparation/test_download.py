@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from faulty_server import Answer, send, send_ranges, serving
 
-from cascade_clip import network
+from cascade_clip import reachability
 from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.errors import UserError
 from cascade_clip.preparation import download, official_files
@@ -427,7 +427,7 @@ def test_a_missing_network_is_told_once_and_at_once(
     tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not after the attempts at every file; one server that answers is enough to go on."""
-    monkeypatch.setattr(network, "ANSWER_WITHIN_S", 0.3)
+    monkeypatch.setattr(reachability, "ANSWER_WITHIN_S", 0.3)
     with serving(send(CONTENT)) as site, socket.create_server(("127.0.0.1", 0)) as mute:
         lost = f"http://127.0.0.1:{mute.getsockname()[1]}/b.zip"
         offer(official(lost, name="b.zip"), official(f"{lost}2", name="c.zip"))

@@ -23,7 +23,7 @@ from cascade_clip.errors import UserError, closest, first_line, raise_refusal
 from cascade_clip.files import usable_path
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 from cascade_clip.model.weights import check_weights
-from cascade_clip.network import hub_or_cache
+from cascade_clip.reachability import hub_or_cache
 
 log = logging.getLogger(__name__)
 

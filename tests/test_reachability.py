@@ -11,12 +11,12 @@ import pytest
 from fake_hub import FakeHub, fake_hub
 from huggingface_hub import constants
 
-from cascade_clip import network
+from cascade_clip import reachability
 from cascade_clip.checkpoint.location import checkpoint_folder
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import load_clip
-from cascade_clip.network import check_hub, hub_or_cache
+from cascade_clip.reachability import check_hub, hub_or_cache
 from cascade_clip_cli.main import main
 
 
@@ -27,7 +27,7 @@ def lost_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
         FakeHub({}, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}").take_the_hubs_place(monkeypatch, tmp_path)
         if request.param == "closed":
             server.close()
-        monkeypatch.setattr(network, "ANSWER_WITHIN_S", 0.3)
+        monkeypatch.setattr(reachability, "ANSWER_WITHIN_S", 0.3)
         yield "no answer within|timed out" if request.param == "mute" else "[Cc]onnection refused"
 
 
@@ -69,7 +69,7 @@ def test_a_hub_that_answers_anything_is_reached(monkeypatch: pytest.MonkeyPatch,
 
 def test_nothing_is_asked_where_the_user_is_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(network, "get_session", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(reachability, "get_session", lambda: pytest.fail("asked"))
     with hub_or_cache():
         assert constants.HF_HUB_OFFLINE
 
