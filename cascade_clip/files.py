@@ -98,7 +98,7 @@ def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | N
         for looked_up in (path, *([beside(path)] if beside else [])):
             with suppress(FileNotFoundError, NotADirectoryError):
                 looked_up.stat()
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(f'{what} "{given}" cannot be used: {reason_of(error)}.') from error
     return path
 

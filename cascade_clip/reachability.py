@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import requests
 from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from cascade_clip.errors import UserError, first_line
 
@@ -47,6 +48,36 @@ def check_hub() -> None:
     """
     if not constants.HF_HUB_OFFLINE and (reason := _why_hub_unreachable()):
         raise UserError(f"{constants.ENDPOINT} cannot be reached ({reason}): connect to the internet, then try again.")
+
+
+@contextmanager
+def uploading_to_hub(repo_id: str) -> Iterator[None]:
+    """Around an upload to `ORG/NAME`: says in a sentence why the Hub takes nothing.
+
+    Raises:
+        UserError: The Hub refuses or cannot be reached.
+    """
+    check_hub()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what the Hub's client raises depends on its version
+        raise _upload_error(error, repo_id) from error
+
+
+def _upload_error(error: Exception, repo_id: str) -> UserError:
+    response = error.response if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, LocalTokenNotFoundError) or (response is not None and response.status_code in {401, 403}):
+        return UserError(
+            f'The Hub does not let you write to "{repo_id}": log in with `hf auth login` and a token that may write, '
+            "and check that ORG is you or an organisation of yours."
+        )
+    if isinstance(error, OfflineModeIsEnabled):
+        return UserError(f'"{repo_id}" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it.')
+    return UserError(
+        f'The upload to "{repo_id}" failed ({first_line(error)}). Repeat the command: what was sent is kept.'
+    )
 
 
 def _why_hub_unreachable() -> str | None:

@@ -33,15 +33,16 @@ LARGEST_GRID = 128
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_device(name: str = "auto") -> torch.device:
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """Choose the device.
 
     Args:
-        name: `auto` (cuda, else mps, else cpu), `cpu`, `cuda`, `cuda:N` or `mps`.
+        device: `auto` (cuda, else mps, else cpu), `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
         UserError: An unknown name, or a device that this machine does not have.
     """
+    name = str(device)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "cpu:0":  # PyTorch's own name for it, which Accelerate gives each of several processes
         return torch.device("cpu")

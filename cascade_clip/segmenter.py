@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+import torch
 from huggingface_hub import HfApi
 from torch import Tensor
 
@@ -37,7 +38,7 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages
 from cascade_clip.model.weights import without_weights
 from cascade_clip.output_folder import check_output_folder
-from cascade_clip.reachability import check_hub
+from cascade_clip.reachability import uploading_to_hub
 from cascade_clip.runtime import DTYPES, check_memory, resolve_device, resolve_precision
 
 OWN_LICENCE = "apache-2.0"
@@ -75,7 +76,7 @@ class CascadeCLIP:
         split: Split | None = None,
         *,
         licence: str = OWN_LICENCE,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> None:
         """Join the parts; `from_pretrained` is the usual way.
@@ -101,7 +102,7 @@ class CascadeCLIP:
         cls,
         folder_or_hub_id: str | Path,
         *,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         precision: str = "fp32",
         revision: str | None = None,
     ) -> Self:
@@ -150,7 +151,7 @@ class CascadeCLIP:
         checkpoint = Checkpoint(self.recipe, self.clip, self.network.own_tensors(), self.split, self.licence)
         save_checkpoint(Path(folder), checkpoint, scores=scores, include_clip=include_clip)
 
-    def to(self, device: str, *, precision: str | None = None) -> Self:
+    def to(self, device: str | torch.device, *, precision: str | None = None) -> Self:
         """Move the model to a device, as `from_pretrained` takes it, and return the model itself.
 
         `precision` is that of the network's products from then on; None: as before.
@@ -173,12 +174,11 @@ class CascadeCLIP:
         The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
 
         Raises:
-            UserError: The Hub cannot be reached.
+            UserError: The Hub refuses or cannot be reached.
         """
-        check_hub()
         api = HfApi()
-        url = api.create_repo(repo_id, private=private, exist_ok=True)
-        with TemporaryDirectory() as temporary:
+        with uploading_to_hub(repo_id), TemporaryDirectory() as temporary:
+            url = api.create_repo(repo_id, private=private, exist_ok=True)
             folder = Path(temporary) / "checkpoint"
             self.save_pretrained(folder)
             api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision)
@@ -261,6 +261,9 @@ class CascadeCLIP:
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
+        for name in classes or ():
+            if not isinstance(name, str):
+                raise UserError(f"A class is named by text; got {name!r} among the classes.")
         if classes is None and split is None and text_embeddings is None:
             split = self.split
         if (classes is None) == (split is None) and (classes is not None or text_embeddings is None):
@@ -346,8 +349,11 @@ class CascadeCLIP:
             refine: As for `predictor`.
 
         Raises:
-            UserError: A vocabulary that `vocabulary` refuses, or an image that cannot be read.
+            UserError: A vocabulary that `vocabulary` refuses, a threshold below 0 or above 1, or an image that cannot
+                be read.
         """
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UserError(f"The threshold is {threshold}; scores, and so thresholds, are 0 to 1.")
         vocabulary = self.vocabulary(classes, split=split, text_embeddings=text_embeddings, background=background)
         predictor, several = self.predictor(refine=refine), images if isinstance(images, list | tuple) else [images]
         found = (predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several)

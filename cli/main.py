@@ -133,8 +133,16 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             _end_interrupted(interrupt)
         except _USAGE_ERROR as error:
-            error.message = shortened(readable(error.message), LONGEST_USAGE_ERROR)
+            error.message = shortened(readable(error.message), LONGEST_USAGE_ERROR) + _hint_at_option(error)
             raise
+
+
+def _hint_at_option(error: Any) -> str:
+    """Name the option that takes what was given without one, as in `prepare-data folder DIR`."""
+    if "unexpected extra argument" not in error.message or error.ctx is None:
+        return ""
+    options = {option for parameter in error.ctx.command.params for option in parameter.opts}
+    return next((f". Did you mean {option}?" for option in ("--source", "--data") if option in options), "")
 
 
 def with_optional_values(arguments: Sequence[str]) -> list[str]:

@@ -196,7 +196,8 @@ _add_benchmark("cityscapes", options.Own)
 _add("folder", "Images and masks of your own, in two folders.", "--source my-data --output prepared/mine", _folder)
 _add(
     "annotations",
-    "Images labelled in COCO JSON, YOLO polygons, CVAT or Label Studio.",
+    "Images labelled in COCO JSON, YOLO polygons, CVAT or Label Studio.\n\n"
+    "Where regions overlap, the smaller one lies on top.",
     "--source instances.json --images photos",
     _annotations,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from PIL import Image
 from two_blocks import two_block_model
 
@@ -83,7 +84,7 @@ def test_tensors_arrays_and_files_are_one_image(tiny_model: CascadeCLIP) -> None
 def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Path) -> None:
     model = two_block_model(tiny_recipe, tmp_path)
     before = model.segment(PIXELS)[0]
-    assert model.to("cpu", precision="bf16") is model
+    assert model.to(torch.device("cpu"), precision="bf16") is model
     assert model.dtype == torch.bfloat16
     with pytest.raises(UserError, match='"fp16" needs a GPU'):
         model.to("cpu", precision="fp16")
@@ -101,6 +102,9 @@ def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Pa
         ({"classes": ["a"], "split": "voc", "text_embeddings": torch.ones(1, 32)}, "Say what to look for"),
         ({"split": "voc", "text_embeddings": torch.ones(2, 32)}, "20 classes are named, but text embeddings of shape"),
         ({"classes": "road"}, 'classes is one string, "road": give a list of names'),
+        ({"classes": ["a", 7]}, "A class is named by text; got 7 among the classes."),
+        ({"classes": ["a"], "threshold": 7}, "The threshold is 7; scores, and so thresholds, are 0 to 1."),
+        ({"classes": ["a"], "threshold": float("nan")}, "The threshold is nan"),
         ({"classes": ["a", "A"]}, '"a" is given twice'),
         ({"split": "vok"}, 'Did you mean "voc"'),
         ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
@@ -114,6 +118,16 @@ def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, mes
     assert message in str(caught.value)
     with pytest.raises(UserError, match=r"shape \(70, 110\) and type uint8 does not fit"):
         tiny_model.segment(PIXELS[..., 0], ["a"])
+
+
+def test_uploads_while_offline_and_no_checkpoint_at_all_are_sentences(
+    tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match='"me/tiny" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it'):
+        tiny_model.push_to_hub("me/tiny")
+    with pytest.raises(UserError, match='The checkpoint "None" cannot be used'):
+        CascadeCLIP.from_pretrained(None)  # type: ignore[arg-type]
 
 
 def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from cascade_clip.errors import closest
+from cascade_clip.errors import closest, repr_name
 
 _LONGEST_SHOWN = 80
 _SENTENCES = {
@@ -62,7 +62,7 @@ def where_of(location: Iterable[str | int]) -> str:
 def _problem(item: Any, model: type[BaseModel]) -> str:
     location, given, kind = item["loc"], item["input"], item["type"]
     if kind == "extra_forbidden":
-        return f"unknown key.{closest(str(location[-1]), _keys_at(model, location[:-1]))}"
+        return f"unknown key.{_closest_key(location, model)}"
     if kind == "missing":
         return _SENTENCES[kind]
     sentence = next((text for start, text in _SENTENCES.items() if kind.startswith(start)), None)
@@ -77,6 +77,15 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
 def _shown(given: object) -> str:
     text = repr(given)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _closest_key(location: Sequence[str | int], model: type[BaseModel]) -> str:
+    """Name the sections that have the very key, else the keys that are nearest to it where it stands."""
+    key = str(location[-1])
+    sections = [section for section in model.model_fields if key in _keys_at(model, [section])]
+    if sections:
+        return f" Did you mean {' or '.join(repr_name(f'{section}.{key}') for section in sections)}?"
+    return closest(key, _keys_at(model, location[:-1]))
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

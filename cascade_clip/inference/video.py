@@ -116,6 +116,7 @@ def rewrite_video(
     last = min((value for value in (end, facts.seconds) if value is not None), default=start)
     expected = max(0, round((last - start) * facts.rate))
     waiting = waiting_place(target)
+    new_folder = not waiting.parent.exists()
     written, reached = 0, 0.0
     try:
         with ExitStack() as stack:
@@ -145,6 +146,9 @@ def rewrite_video(
     finally:
         with suppress(OSError):
             waiting.unlink()
+        if new_folder:
+            with suppress(OSError):  # it holds the video
+                waiting.parent.rmdir()
     if facts.seconds and reached < CUT_OFF * min(facts.seconds, end or facts.seconds) - 1:
         log.warning("%s ends after %.1f of %.1f seconds: it was cut off.", source, reached, facts.seconds)
     return written

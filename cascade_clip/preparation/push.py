@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils._validators import validate_repo_id
 
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
@@ -13,7 +13,7 @@ from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_
 from cascade_clip.data.dataset_link import LINK_FILE
 from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError, first_line
-from cascade_clip.reachability import check_hub
+from cascade_clip.reachability import uploading_to_hub
 
 
 def push_dataset(
@@ -55,13 +55,8 @@ def push_dataset(
     repository = repository_name(repo_id)
     if not private and not rights_checked:
         _refuse_publishing(info)
-    check_hub()
-    try:
+    with uploading_to_hub(repository):
         return _upload(folder, info, repository, HfApi(token=token), private=private, revision=revision)
-    except UserError:
-        raise
-    except Exception as error:  # what the Hub's client raises depends on its version
-        raise _push_error(error, repository) from error
 
 
 def repository_name(repo_id: str) -> str:
@@ -103,16 +98,3 @@ def _upload(folder: Path, info: DatasetInfo, repo_id: str, api: HfApi, *, privat
         commit_message=f"{info.name}: {info.images} images",
     )
     return str(url)
-
-
-def _push_error(error: Exception, repo_id: str) -> UserError:
-    response = error.response if isinstance(error, HfHubHTTPError) else None
-    if isinstance(error, LocalTokenNotFoundError) or (response is not None and response.status_code in {401, 403}):
-        return UserError(
-            f'The Hub does not let you write to "{repo_id}": log in with `hf auth login` and a token that may write, '
-            "and check that ORG is you or an organisation of yours."
-        )
-    if isinstance(error, OfflineModeIsEnabled):
-        return UserError(f'"{repo_id}" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it.')
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return UserError(f'The upload to "{repo_id}" failed ({reason}). Repeat the command: what was sent is kept.')

@@ -164,7 +164,7 @@ def recipe_for_fine_tuning(
     else:
         own, train_like = recipe_of_checkpoint(folder), load_recipe(schedule)
         places = train_like.data.model_dump(include={"dataset", "split", "stream"})
-        changes = {"data": own.data.model_copy(update=places), "name": f"{own.name}{FINE_TUNED}"}
+        changes = {"data": own.data.model_copy(update=places), "name": own.name.removesuffix(FINE_TUNED) + FINE_TUNED}
         changes |= {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
         base = own.model_copy(update={**changes, "paper": None, "self_training": None})
     return change_recipe(base, [*overrides, f"train.init={json.dumps(_lasting(init, folder))}"])

@@ -138,6 +138,7 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
     [
         ([], "Say first what to prepare: cascade-clip prepare-data NAME, which is one of coco, voc, context, coco-"),
         (["--source", "x"], "Say first what to prepare: cascade-clip prepare-data NAME"),
+        (["folder", "mine"], "(mine). Did you mean --source?"),
         (["foldr"], 'There is no dataset "foldr" to prepare. Did you mean "folder"?'),
         (["folder"], "Say where the class names are: --source FOLDER with classes.txt in it, or --classes-file."),
         (["folder", "--classes", "a"], "Say where the images are: --source FOLDER with images in it, or --images."),
@@ -268,6 +269,7 @@ def test_every_source_has_its_own_and_the_shared_options(source: str, capsys: py
     printed = capsys.readouterr().out
     assert set(re.findall(r"^\W*(--[a-z-]+)", printed, re.MULTILINE)) == OWN_OPTIONS[source] | SHARED_OPTIONS
     assert f"Example: cascade-clip prepare-data {source} --" in printed
+    assert ("the smaller one lies on top" in printed) == (source == "annotations")
 
 
 def test_help_lists_the_sources(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,15 @@ def test_all_mistakes_at_once() -> None:
     assert "nonsense: unknown key." in message
 
 
+def test_a_key_without_its_section_or_in_another_one_names_it() -> None:
+    with pytest.raises(UserError, match=r'iterations: unknown key\. Did you mean "train\.iterations"\?'):
+        load_recipe("coco/cascade-zegclip", ["iterations=10"])
+    with pytest.raises(
+        UserError, match=r'train\.split: unknown key\. Did you mean "data\.split" or "evaluation\.split"'
+    ):
+        load_recipe("coco/cascade-zegclip", ["train.split=voc"])
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -116,7 +116,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], Path],
 def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path: Path):
     source = write_video(tmp_path / "film.mp4")
     with pytest.raises(UserError, match=r"has no frame from second 9 on: its pictures end after 2\.5 seconds\."):
-        rewrite_video(source, tmp_path / "out.mp4", unchanged, start=9)
+        rewrite_video(source, tmp_path / "new" / "out.mp4", unchanged, start=9)
     with pytest.raises(UserError, match=r'cannot be written to ".*film\.mp4/out\.mp4": .* Choose another --output\.'):
         rewrite_video(source, source / "out.mp4", unchanged)
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]

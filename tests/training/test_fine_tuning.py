@@ -36,7 +36,7 @@ def test_the_model_is_the_checkpoints_and_the_schedule_that_of_the_data(
     assert (fine_tuning.data.stream, fine_tuning.evaluation.split, fine_tuning.seed) == (False, None, inductive.seed)
     assert fine_tuning.data.split is None
     assert fine_tuning.train.init == str(half_way.resolve())
-    assert fine_tuning.name.endswith("-fine-tuned")
+    assert fine_tuning.name == f"{inductive.name}-fine-tuned"
 
 
 def test_training_begins_with_the_checkpoints_weights(fine_tuning: Recipe, half_way: Path, tmp_path: Path) -> None:
