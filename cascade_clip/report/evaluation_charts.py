@@ -166,7 +166,9 @@ def histogram_chart(images: Sequence[ImageResult]) -> tuple[Spec, str] | None:
     ]
     low, median, high = np.percentile(values, (25, 50, 75))
     across = {"values": [0, 25, 50, 75, 100], "title": "mIoU, %", "grid": False}
-    up = {"title": "images", "tickMinStep": 1, "tickCount": 3, "domain": False, "ticks": False, "format": ",d"}
+    # Vega would label halves, rounded, as whole numbers.
+    few: Spec = {"values": list(range(counts.max() + 1))} if counts.max() <= 3 else {"tickCount": 3}
+    up = {"title": "images", **few, "domain": False, "ticks": False, "format": ",d"}
     spec: Spec = {
         "data": {"values": bins},
         "width": ROW,

@@ -92,4 +92,5 @@ def test_the_histogram_counts_images_that_have_a_value():
         "95–100 %: 1 images",
     ]
     assert words == "median 27.0 %, half of the images between 3.0 and 62.5 %"
+    assert chart["encoding"]["y"]["axis"]["values"] == [0, 1, 2]
     assert histogram_chart(images[4:]) is None
