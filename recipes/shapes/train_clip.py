@@ -1,13 +1,16 @@
 """Train the bundled CLIP on image-caption pairs of the drawn world, from one seed, on CPU or GPU.
 
-No masks and no labels of pixels: what the loss knows of an image is which class names its caption holds. Needs PyTorch
-2.9 or newer (`torch.optim.Muon`). `pairs` draws what is trained on, `zero_shot` measures the result.
+No masks and no labels of pixels: what the losses know of an image is which class names its caption holds. One loss is
+CLIP's, on the class token; the other asks that some patch tokens agree with the caption, and teaches the last block
+where things are.
+Needs PyTorch 2.9 or newer (`torch.optim.Muon`). `pairs` draws what is trained on, `zero_shot` measures the result.
 
     python recipes/shapes/train_clip.py --output runs/shapes-clip
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -32,6 +35,8 @@ from cascade_clip.model.clip.text import encode_text
 from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
 
 PATCH, GRID, CONTEXT = 8, 16, 56
+SHARPNESS = 8.0
+"""How near the maximum the pooling of patches lies: 0 is the mean, infinity the maximum."""
 MODEL: dict[str, Any] = {
     "embed_dim": 128,
     "quick_gelu": True,
@@ -57,13 +62,23 @@ def position_window(model: CLIP, side: int, top: int, left: int) -> Tensor:
     return table[top : top + side, left : left + side].reshape(1, side * side, -1)
 
 
-def encode_images(model: CLIP, images: Tensor, positions: Tensor) -> Tensor:
-    """Image embeddings (B, C) of images (B, 3, S, S) with the given patch positions (1, N, W)."""
+def encode_images(model: CLIP, images: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Embed images (B, 3, S, S) with patch positions (1, N, W): unit class tokens (B, C) and patch tokens (B, N, C).
+
+    The patch tokens take the value path of the last block, as the training-free method `value` reads them.
+    """
     visual = model.visual
     tokens = visual.conv1(images).flatten(2).transpose(1, 2) + positions
     first = (visual.class_embedding + visual.positional_embedding[0]).expand(len(images), 1, -1)
-    hidden = visual.transformer(visual.ln_pre(torch.cat([first, tokens], 1)))
-    return functional.normalize(visual.ln_post(hidden[:, 0]) @ visual.proj, dim=-1)
+    hidden = visual.ln_pre(torch.cat([first, tokens], 1))
+    *blocks, last = visual.transformer.resblocks
+    for block in blocks:
+        hidden = block(hidden)
+    weight, bias = last.attn.in_proj_weight.chunk(3)[2], last.attn.in_proj_bias.chunk(3)[2]
+    patches = last.attn.out_proj(functional.linear(last.ln_1(hidden[:, 1:]), weight, bias))
+    both = torch.cat([last(hidden)[:, :1], patches], 1)
+    embedded = functional.normalize(visual.ln_post(both) @ visual.proj, dim=-1)
+    return embedded[:, 0], embedded[:, 1:]
 
 
 def _one_way(logits: Tensor, positive: Tensor) -> Tensor:
@@ -74,10 +89,23 @@ def _one_way(logits: Tensor, positive: Tensor) -> Tensor:
     return (each.sum(1) / count.clamp(min=1))[count > 0].mean()
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, positive: Tensor, scale: Tensor) -> Tensor:
-    """Multi-positive contrastive loss of unit embeddings (B, C), (T, C); positive (B, T) bool: the caption is true."""
-    logits = scale * images @ texts.T
+def contrastive_loss(logits: Tensor, positive: Tensor) -> Tensor:
+    """Multi-positive contrastive loss, both ways, of logits (B, T); positive (B, T) bool: the caption is true."""
     return 0.5 * (_one_way(logits, positive) + _one_way(logits.T, positive.T))
+
+
+def best_patches(patches: Tensor, texts: Tensor) -> Tensor:
+    """How well some patches of each image agree with each text: a smooth maximum over patches of their cosines.
+
+    Args:
+        patches: Unit embeddings (B, N, C).
+        texts: Unit embeddings (T, C).
+
+    Returns:
+        (B, T), between the mean and the maximum of the N cosines (log-sum-exp pooling, Pinheiro and Collobert 2015).
+    """
+    cosines = torch.einsum("bnc,tc->btn", patches, texts)
+    return (SHARPNESS * cosines).logsumexp(2).sub(math.log(cosines.shape[2])) / SHARPNESS
 
 
 def learning_rate(step: int, steps: int, warmup: int = 100) -> float:
@@ -87,11 +115,11 @@ def learning_rate(step: int, steps: int, warmup: int = 100) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
-def make_optimizers(model: CLIP, lr: float) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: CLIP, patch_scale: torch.nn.Parameter, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for everything else."""
     matrices = [p for name, p in model.named_parameters() if "resblocks" in name and p.ndim == 2]
     chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
+    others = [patch_scale, *(p for p in model.parameters() if id(p) not in chosen)]
     return [
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
         torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
@@ -127,11 +155,12 @@ class Trainer:
         self.tokenizer = SimpleTokenizer(bpe_path=str(output / "bpe.txt.gz"), context_length=CONTEXT)
         self.config = MODEL | {"text_cfg": MODEL["text_cfg"] | {"vocab_size": self.tokenizer.vocab_size}}
         self.model = CLIP(**self.config).to(self.device)
-        self.optimizers = make_optimizers(self.model, lr)
+        self.patch_scale = torch.nn.Parameter(self.model.logit_scale.detach().clone())
+        self.optimizers = make_optimizers(self.model, self.patch_scale, lr)
         self.encode = torch.compile(encode_images, dynamic=False) if compiled else encode_images
 
-    def train_step(self, pairs: Pairs, stage: CurriculumStage, steps: int) -> float:
-        """Take one step; return the loss."""
+    def train_step(self, pairs: Pairs, stage: CurriculumStage, steps: int) -> tuple[float, float]:
+        """Take one step; return the loss of the class token and that of the patches."""
         rng = np.random.default_rng([self.seed, 1, self.step, self.rank])
         size = stage.batch // self.world
         images, captions, positive = pairs.batch(rng, size, size // 4)
@@ -142,22 +171,25 @@ class Trainer:
                 group["lr"] = self.lr * learning_rate(self.step, steps)
         side = stage.size // PATCH
         top, left = (int(i) for i in rng.integers(0, GRID - side + 1, 2))
-        embedded = self.encode(self.model, pixels, position_window(self.model, side, top, left))
+        whole, patches = self.encode(self.model, pixels, position_window(self.model, side, top, left))
         texts = functional.normalize(encode_text(self.model, self.tokenizer(captions).to(self.device)), dim=-1)
-        scale = self.model.logit_scale.exp().clamp(max=100)
-        loss = contrastive_loss(embedded, texts, positive.to(self.device), scale)
-        loss.backward()
+        positive, names = positive.to(self.device), len(captions) - size // 4
+        scale, patch_scale = (value.exp().clamp(max=100) for value in (self.model.logit_scale, self.patch_scale))
+        loss = contrastive_loss(scale * whole @ texts.T, positive)
+        # Captions of one class alone: no single patch shows all that a full caption names.
+        local = contrastive_loss(patch_scale * best_patches(patches, texts[:names]), positive[:, :names])
+        (loss + local).backward()
         self._average_gradients()
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        return float(loss.detach())
+        return float(loss.detach()), float(local.detach())
 
     def _average_gradients(self) -> None:
         """Average the gradients over processes, in one message."""
         if self.world == 1:
             return
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in (*self.model.parameters(), self.patch_scale) if p.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         for gradient, mean in zip(gradients, (flat / self.world).split([g.numel() for g in gradients]), strict=True):
@@ -167,15 +199,15 @@ class Trainer:
         """Write the model folder and what resuming needs."""
         save_folder(self.model, self.config, self.output)
         states = [optimizer.state_dict() for optimizer in self.optimizers]
-        torch.save(
-            {"model": self.model.state_dict(), "optimizers": states, "step": self.step}, self.output / "state.part"
-        )
+        state = {"model": self.model.state_dict(), "patch_scale": self.patch_scale.detach(), "optimizers": states}
+        torch.save(state | {"step": self.step}, self.output / "state.part")
         (self.output / "state.part").replace(self.output / "state.pt")
 
     def resume(self) -> None:
         """Go on from `state.pt`."""
         state = torch.load(self.output / "state.pt", map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.patch_scale.data.copy_(state["patch_scale"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step = state["step"]
@@ -254,7 +286,8 @@ def train(arguments: argparse.Namespace) -> None:
             pairs, current = Pairs.draw(arguments.seed, stage, trainer.rank, trainer.world), stage
         recent.append(trainer.train_step(pairs, stage, arguments.steps))
         if trainer.rank == 0 and (trainer.step % arguments.every == 0 or trainer.step == arguments.steps):
-            line = {"step": trainer.step, "size": stage.size, "loss": round(float(np.mean(recent)), 4)}
+            loss, local = (round(float(value), 4) for value in np.mean(recent, axis=0))
+            line = {"step": trainer.step, "size": stage.size, "loss": loss, "patch_loss": local}
             trainer.report(line, scenes=min(200, arguments.scenes), started=started)
             recent = []
     if trainer.rank == 0:
@@ -279,7 +312,7 @@ def main() -> None:
     """Read the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder of the model, in open_clip's format")
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=200, help="steps between log lines and saves")

@@ -123,9 +123,9 @@ def test_modes_decide_what_is_trained_on() -> None:
     transductive = _rows("table10", "voc-seen")["ZegCLIP+ST"]
     assert transductive.row.mode == "transductive"
     assert _settings(transductive.recipe) == _settings(inductive.recipe)
-    free = _rows("shapes", "shapes-seen")["CLIP, training-free"]
+    free = _rows("shapes", "shapes-seen")["value path, training-free"]
     assert (free.row.mode, free.row.model, free.recipe) == ("training-free", "dense:bundled?method=value", None)
-    assert free.row.short == "clip-training-free"
+    assert free.row.short == "value-path-training-free"
 
 
 def test_own_table(tmp_path: Path) -> None:

@@ -10,6 +10,10 @@ import pytest
 import torch
 import train_clip as script
 from pairs import CurriculumStage
+from torch.nn import functional
+
+from cascade_clip.model.dense import DenseNetwork
+from cascade_clip.model.training_free import METHODS
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -38,8 +42,7 @@ def short(monkeypatch):
 
 def test_loss_of_two_pairs_by_hand():
     """Unit vectors at right angles, scale 2: each of the four terms is log(1 + e^-2)."""
-    units = torch.eye(2)
-    loss = script.contrastive_loss(units, units, torch.eye(2, dtype=torch.bool), torch.tensor(2.0))
+    loss = script.contrastive_loss(2 * torch.eye(2), torch.eye(2, dtype=torch.bool))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-2)))
 
 
@@ -51,6 +54,15 @@ def test_other_positives_are_no_negatives():
     assert rows.item() == pytest.approx(math.log(1 + math.exp(-3)))
 
 
+def test_pooled_patches_lie_between_mean_and_maximum_of_their_cosines():
+    """Four patches, one of which shows the text: (log(3 e^0 + e^8) - log 4) / 8."""
+    patches, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]]), torch.tensor([[1.0, 0.0]])
+    pooled = script.best_patches(patches, text)
+    assert pooled.shape == (1, 1)
+    assert pooled.item() == pytest.approx((math.log(3 + math.exp(8)) - math.log(4)) / 8)
+    assert script.best_patches(patches[:, :1], text).item() == pytest.approx(1)
+
+
 def test_windows_of_positions_keep_neighbours(model):
     window = script.position_window(model, 6, 3, 5)
     table = model.visual.positional_embedding[1:].view(16, 16, -1)
@@ -59,8 +71,11 @@ def test_windows_of_positions_keep_neighbours(model):
 
 def test_whole_grid_equals_open_clips_own_tower(model):
     images = torch.randn(2, 3, 128, 128)
-    ours = script.encode_images(model, images, script.position_window(model, 16, 0, 0))
-    torch.testing.assert_close(ours, model.encode_image(images, normalize=True))
+    whole, patches = script.encode_images(model, images, script.position_window(model, 16, 0, 0))
+    torch.testing.assert_close(whole, model.encode_image(images, normalize=True))
+    texts = functional.normalize(torch.randn(3, patches.shape[2]), dim=-1)
+    cosines = DenseNetwork(model.visual, METHODS["value"]).cosines(images, texts).flatten(2)
+    torch.testing.assert_close((patches @ texts.T).transpose(1, 2), cosines, rtol=1e-4, atol=1e-5)
 
 
 def test_resumed_run_ends_where_an_unbroken_one_does(short, tmp_path, monkeypatch):
