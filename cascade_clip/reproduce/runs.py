@@ -77,7 +77,7 @@ class Run:
     @property
     def clip_sha256(self) -> str | None:
         """Hash of the weights of CLIP that the trained model stands on; None: there is no model."""
-        clip = (_read_json(RunFolder(self.folder).model / "config.json") or {}).get("clip", {})
+        clip: dict[str, str] = (_read_json(RunFolder(self.folder).model / "config.json") or {}).get("clip", {})
         return clip.get("sha256")
 
     @property
