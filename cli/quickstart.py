@@ -43,7 +43,7 @@ MOST_AT_ONCE = 2
 
 def quickstart(
     output: options.OutputFolder = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 2800,
     train: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for validation.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="One seed decides everything.")] = 0,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import exit_code
 from PIL import Image
+from quick_runs import CliCommands
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -19,6 +20,9 @@ def test_draws_trains_compares_and_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    # In this process and one after the other, which saves starting three.
+    monkeypatch.setattr("cascade_clip.reproduce.runner.Commands", CliCommands)
+    monkeypatch.setattr("cascade_clip.runtime.usable_cores", lambda: 1)
     assert exit_code("quickstart", *SMALLEST) == 0
     printed = capsys.readouterr().out
     for word in ("ZegCLIP", "Cascade-CLIP", "training-free", "unseen mIoU", "hIoU", "quickstart/predictions.png"):
