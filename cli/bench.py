@@ -85,7 +85,7 @@ class MeasureOptions:
 def bench(
     kind: Annotated[str, typer.Argument(metavar="WHAT", help="predict, eval, train or prepare.")],
     *,
-    options: MeasureOptions,
+    measured: MeasureOptions,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
     against: Annotated[
         Path | None,
@@ -104,7 +104,7 @@ def bench(
     """
     # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
-    settings = options.settings(kind)
+    settings = measured.settings(kind)
     before = bench_against.read_record(against) if against is not None else None
     if before is not None:
         bench_against.check_kinds(before, settings.kind)

@@ -82,7 +82,8 @@ def quickstart(
     unfinished = [run for run in (*runs.values(), free) if run.figures() is None]
     with runs_progress() as draw, terminated_like_interrupted():
         failures = runner.run_all(unfinished, devices, runner.Commands(), draw)
-    for failure in failures.values():
+    if failures:
+        failure = next(iter(failures.values()))
         raise UserError(f'{failure.message} All of its output: "{failure.log}".')
     figures = {run.title: (run.figures() or {}).values() for run in (free, *runs.values())}
     stdout.print(comparison_table(figures, title=f"{SPLIT}, {val} validation scenes, percent"))

@@ -38,8 +38,8 @@ def listed_names(text: str, option: str) -> list[str]:
     if Path(text).suffix and len(text) < LONGEST_NAME and Path(text).is_file():
         raise UserError(f'{option} "{text}" is a file, names are expected: give it with {option}-file.')
     names = [name.strip() for name in text.split(",")]
-    if len(names) == 1 and ";" in html.unescape(text):
-        raise UserError(f'{option} "{text}" is a single name: write commas between names, "|" between synonyms.')
+    if joined := next((name for name in names if ";" in html.unescape(name)), None):
+        raise UserError(f'{option}: "{joined}" is a single name: write commas between names, "|" between synonyms.')
     return names
 
 

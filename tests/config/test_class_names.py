@@ -74,7 +74,7 @@ def test_spoken_form() -> None:
 
 
 def test_semicolons_between_names_are_refused_and_entities_are_not() -> None:
-    with pytest.raises(UserError, match=r'^--classes "road;tree" is a single name: write commas between names'):
-        listed_names("road;tree", "--classes")
+    for given in ("road;tree", "sky, road;tree"):
+        with pytest.raises(UserError, match=r'^--classes: "road;tree" is a single name: write commas between names'):
+            listed_names(given, "--classes")
     assert listed_names("black &amp; white", "--classes") == ["black &amp; white"]
-    assert listed_names("road, a;b", "--classes") == ["road", "a;b"]
