@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -45,13 +46,19 @@ def deferred_imports() -> Iterator[None]:
 
 
 class DeferringFinder(MetaPathFinder):
-    """Finds the packages of `IMPORTERS` and executes them within `deferred_imports`."""
+    """Finds the packages of `IMPORTERS` and executes them within `deferred_imports`.
+
+    Where transformers is installed nothing is deferred: open_clip imports it, and it looks for timm itself and builds
+    on its classes.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See `importlib.abc.MetaPathFinder`."""
-        spec = PathFinder.find_spec(fullname, path, target) if fullname in IMPORTERS else None
+        if fullname not in IMPORTERS or find_spec("transformers") is not None:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _DeferringLoader(spec.loader)
         return spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,19 @@ def test_modules_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
     assert "cascade_clip_not_there" not in sys.modules
     with pytest.raises(ModuleNotFoundError):
         stand_in.anything()
+
+
+def test_transformers_beside_it_finds_the_real_timm(tmp_path: Path) -> None:
+    (tmp_path / "transformers.py").write_text(
+        "import importlib.util\nassert importlib.util.find_spec('timm').loader is not None\nfrom timm import list_models\n"
+        "assert list_models.__module__.startswith('timm.')\n"
+    )
+    program = "from cascade_clip_cli.main import main; import open_clip, sys; assert 'transformers' in sys.modules"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
