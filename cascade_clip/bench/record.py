@@ -6,7 +6,6 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -25,6 +24,7 @@ from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, PartClock,
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
 from cascade_clip.faster_linear import has_onednn, onednn_linear
 from cascade_clip.runtime import DTYPES
+from cascade_clip.training.environment import package_version
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
@@ -183,7 +183,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": {package: package_version(package) for package in _PACKAGES},
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

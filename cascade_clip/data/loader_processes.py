@@ -84,6 +84,16 @@ def _end_later(_number: int, _frame: FrameType | None) -> None:
     signal.alarm(_SECONDS_AFTER_SIGTERM)
 
 
+def end_processes(batches: object) -> None:
+    """End the loader processes of a DataLoader's iterator now.
+
+    PyTorch ends them with the iterator, which the traceback of an error keeps; at the exit they would then take the
+    system's SIGTERM for a scheduler's and hold up the process for `_SECONDS_AFTER_SIGTERM`.
+    """
+    if (end := getattr(batches, "_shutdown_workers", None)) is not None:
+        end()
+
+
 @contextmanager
 def explained_loss() -> Iterator[None]:
     """Around training: UserError where a loader process was killed, for which PyTorch raises its own at any point."""

@@ -28,7 +28,7 @@ def environment(dataset: Path, split: Split) -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {package: _version(package) for package in _PACKAGES},
+        "packages": {package: package_version(package) for package in _PACKAGES},
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "linear_layers": faster_linear.library(),
@@ -69,7 +69,8 @@ def _class_record(split: Split) -> dict[str, Any]:
     return {"names": list(split.class_names), "unseen": sorted(split.unseen)}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """The version of an installed package; "not installed" of others, as this one run from its source tree."""
     try:
         return version(package)
     except PackageNotFoundError:

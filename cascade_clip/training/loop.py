@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from cascade_clip.compilation import compiled
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
-from cascade_clip.data.loader_processes import explained_loss, processes_by_default
+from cascade_clip.data.loader_processes import end_processes, explained_loss, processes_by_default
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
@@ -198,25 +198,26 @@ class Trainer:
         behind = self.accelerator.device.type == "cuda"
         meter = Meter(config.batch, self.recipe.region_loss, behind=behind, unlogged=self.state.unlogged)
         self.doing(f"starting {self.loader_processes} loader processes")
-        batches, compiles, scores = self._batches(stop), config.compile, None
+        compiles, scores = config.compile, None
         first = "compiling the network, which takes minutes" if compiles else "training the first step"
         train_step.network.train()
-        while self.state.step < stop and not meter.asked_to_stop:
-            lr = set_learning_rate(train_step.optimizer, self.state.step, config)
-            with meter.compiled_step() if compiles else nullcontext():
-                batch = next(batches)
-                if first:
-                    self.doing(first)
-                    first = ""
-                terms = train_step(batch, asked_to_stop=asked_to_stop())
-                self.labeller.follow(self.network)
-                self.state.step += 1
-                if on_step is not None:
-                    on_step(self.state.step)
-                names = [str(name) for micro in batch for name in micro["id"]]
-                meter.add(self.state.step, terms, names, wait=self._is_stop() or self.state.step == stop)
-            compiles = False
-            scores = self._after_step(meter, lr)
+        with closing(self._batches(stop)) as batches:
+            while self.state.step < stop and not meter.asked_to_stop:
+                lr = set_learning_rate(train_step.optimizer, self.state.step, config)
+                with meter.compiled_step() if compiles else nullcontext():
+                    batch = next(batches)
+                    if first:
+                        self.doing(first)
+                        first = ""
+                    terms = train_step(batch, asked_to_stop=asked_to_stop())
+                    self.labeller.follow(self.network)
+                    self.state.step += 1
+                    if on_step is not None:
+                        on_step(self.state.step)
+                    names = [str(name) for micro in batch for name in micro["id"]]
+                    meter.add(self.state.step, terms, names, wait=self._is_stop() or self.state.step == stop)
+                compiles = False
+                scores = self._after_step(meter, lr)
         meter.read()
         return scores
 
@@ -279,14 +280,17 @@ class Trainer:
             workers=self.loader_processes,
         )
 
-    def _batches(self, stop: int) -> Iterator[list[TrainSample]]:
+    def _batches(self, stop: int) -> Generator[list[TrainSample]]:
         """The micro-batches of one step after the other, as lists, from this step on."""
         share = self.recipe.train.batch // self.accelerator.num_processes
         together = min(self.recipe.train.micro_batch or share, share)
         start = self.state.step
         stream = iter(self._loader(start, stop))
-        for _ in range(start, stop):
-            yield [next(stream) for _ in range(math.ceil(share / together))]
+        try:
+            for _ in range(start, stop):
+                yield [next(stream) for _ in range(math.ceil(share / together))]
+        finally:
+            end_processes(stream)
 
     def _validate(self) -> Scores | None:
         """Score the validation part on all processes, keep the best model; None: there is no such part."""

@@ -49,8 +49,8 @@ def test_modules_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_transformers_beside_it_finds_the_real_timm(tmp_path: Path) -> None:
     (tmp_path / "transformers.py").write_text(
-        "import importlib.util\nassert importlib.util.find_spec('timm').loader is not None\nfrom timm import list_models\n"
-        "assert list_models.__module__.startswith('timm.')\n"
+        "import importlib.util\nassert importlib.util.find_spec('timm').loader is not None\n"
+        "from timm import list_models\nassert list_models.__module__.startswith('timm.')\n"
     )
     program = "from cascade_clip_cli.main import main; import open_clip, sys; assert 'transformers' in sys.modules"
     ended = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,16 @@ def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:
     trainer.train()
     trainer.accelerator.end_training()
     assert list((tmp_path / "c" / "track").rglob("events.out.*"))
+
+
+def test_an_error_leaves_no_loader_processes(squares_recipe: Recipe, tmp_path: Path) -> None:
+    """They would hold up the end of this process, which asks them to end as a scheduler does."""
+
+    def fail(step: int) -> None:
+        raise ValueError(step)
+
+    run = start_training(changed(squares_recipe, workers=1), tmp_path)
+    with pytest.raises(ValueError, match="1") as error:
+        run.train(on_step=fail)
+    assert error.tb is not None
+    assert multiprocessing.active_children() == []
