@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.slow  # it starts processes
 SLOW = "('torch._dynamo', 'timm', 'sympy', 'pandas', 'datasets')"
 
 
+@pytest.mark.skipif(find_spec("transformers") is not None, reason="nothing is deferred where transformers is installed")
 def test_a_prediction_imports_no_compiler_and_no_other_towers(tmp_path: Path) -> None:
     program = f"""
 import sys
