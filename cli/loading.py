@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade_clip import segmenter
-from cascade_clip.checkpoint import description, folder, location
+from cascade_clip.checkpoint import description, folder
 from cascade_clip.config import dataset_address, schema
 from cascade_clip.data import catalogue, dataset_location, prepared
 from cascade_clip.errors import UserError
@@ -24,7 +24,7 @@ def recipe_of(checkpoint: str) -> schema.Recipe | None:
     """The recipe of a checkpoint, read from its description; None: training-free, or no checkpoint at all."""
     if dense.is_dense(checkpoint):
         return None
-    place = location.checkpoint_folder(checkpoint)
+    place = folder.checkpoint_folder(checkpoint)
     return folder.recipe_of_checkpoint(place) if (place / description.CONFIG).is_file() else None
 
 

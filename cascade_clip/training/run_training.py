@@ -19,8 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from cascade_clip.checkpoint.description import CONFIG
-from cascade_clip.checkpoint.folder import recipe_of_checkpoint
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import checkpoint_folder, recipe_of_checkpoint
 from cascade_clip.config.recipes import change_recipe, load_recipe
 from cascade_clip.config.schema import Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
