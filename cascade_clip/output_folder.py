@@ -180,15 +180,15 @@ def put_in_place(complete: Path, folder: Path, kind: FolderKind) -> None:
     in `folder` must be resolved.
     """
     if folder.is_dir():
-        _drop_replaced(folder, kind)
-        folder.rename(_replaced(folder))
+        drop_replaced(folder, kind)
+        folder.rename(replaced_place(folder))
     complete.rename(folder)
-    _drop_replaced(folder, kind)
+    drop_replaced(folder, kind)
 
 
-def _drop_replaced(folder: Path, kind: FolderKind) -> None:
+def drop_replaced(folder: Path, kind: FolderKind) -> None:
     """Delete an earlier folder that was moved aside, perhaps by a process that was killed since."""
-    replaced = _replaced(folder)
+    replaced = replaced_place(folder)
     if not replaced.is_dir():
         return
     for name in list(kind.others(replaced)):
@@ -200,7 +200,8 @@ def _drop_replaced(folder: Path, kind: FolderKind) -> None:
     shutil.rmtree(replaced)
 
 
-def _replaced(folder: Path) -> Path:
+def replaced_place(folder: Path) -> Path:
+    """Where an earlier folder lies from being moved aside until it is deleted."""
     return folder.with_name(f".{folder.name}.replaced")
 
 

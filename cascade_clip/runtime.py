@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -229,3 +230,11 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (libraries draw from the global state)
     torch.manual_seed(seed)
+
+
+def package_version(package: str) -> str:
+    """The version of an installed package; "not installed" of others, as this one run from its source tree."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

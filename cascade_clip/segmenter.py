@@ -14,8 +14,13 @@ import torch
 from huggingface_hub import HfApi
 from torch import Tensor
 
-from cascade_clip.checkpoint.folder import CHECKPOINT_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import (
+    CHECKPOINT_FOLDER,
+    Checkpoint,
+    checkpoint_folder,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cascade_clip.compilation import warm_up
 from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split, get_split

@@ -1,4 +1,4 @@
-"""What open_clip imports at its top and no command uses is imported when it is first called: a second and a half."""
+"""Modules that are executed when they are first used: those of the library, and what open_clip imports needlessly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 IMPORTERS = {"open_clip", "torchvision"}
 DEFERRED = ("timm", "timm.layers", "torch._dynamo.utils")
-"""timm's towers, and a question of torchvision's to the compiler; of all of them open_clip and torchvision take
-functions and classes only, which they call."""
+"""timm's towers, and a question of torchvision's to the compiler, a second and a half that no command uses; of all of
+them open_clip and torchvision take functions and classes only, which they call."""
 
 
 class _Deferred(ModuleType):
@@ -64,7 +64,7 @@ class DeferringFinder(MetaPathFinder):
         return spec
 
 
-class WrappedLoader(Loader):
+class _WrappedLoader(Loader):
     """Makes modules as another loader does, and executes them its own way."""
 
     def __init__(self, loader: Loader) -> None:
@@ -80,8 +80,49 @@ class WrappedLoader(Loader):
             module.__spec__.loader = module.__loader__ = self.loader
 
 
-class _DeferringLoader(WrappedLoader):
+class _DeferringLoader(_WrappedLoader):
     def exec_module(self, module: ModuleType) -> None:
         self.give_back(module)
         with deferred_imports():
             self.loader.exec_module(module)
+
+
+class _LazyModule(ModuleType):
+    """A module that is executed when a name is looked up which it does not have yet.
+
+    Python's own `importlib.util.LazyLoader` executes a module for its `__file__` too, which `inspect` asks of every
+    module in the middle of other modules' imports.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        try:
+            self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
+        except BaseException:
+            self.__class__ = _LazyModule
+            raise
+        return getattr(self, name)
+
+
+class _LazyLoader(_WrappedLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        self.give_back(module)
+        module.__class__ = _LazyModule
+
+
+class LazyLibrary(MetaPathFinder):
+    """Finds the modules of `cascade_clip`, packages aside, and puts off executing them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See `importlib.abc.MetaPathFinder`."""
+        if not fullname.startswith("cascade_clip."):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        is_package = spec is not None and spec.submodule_search_locations is not None
+        if spec is not None and spec.loader is not None and not is_package:
+            spec.loader = _LazyLoader(spec.loader)
+        return spec

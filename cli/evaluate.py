@@ -20,13 +20,11 @@ from cascade_clip.inference import segmentation
 from cascade_clip.model.clip import text
 from cascade_clip.report import evaluation_page, mask_formats, page
 from cascade_clip_cli import options
-from cascade_clip_cli.before_loading import check_dataset, recipe_of
 from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
-from cascade_clip_cli.compiling import compile_network
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.loading import TORCH, check_runtime, load_model
+from cascade_clip_cli.loading import TORCH, check_dataset, check_runtime, compile_network, load_model, recipe_of
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 

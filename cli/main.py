@@ -28,7 +28,7 @@ from cascade_clip_cli.launch import (
     report_to_parent,
     wait_to_be_ended,
 )
-from cascade_clip_cli.option_groups import with_groups
+from cascade_clip_cli.options import with_groups
 from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2

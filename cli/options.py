@@ -1,9 +1,12 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once, alone or in groups."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -92,3 +95,36 @@ def absolute_location(data: str) -> str:
     """Where `--data` points to, whatever the working folder: an address as it is, a path from the root."""
 
     return data if dataset_address.is_address(data) else str(Path(data).expanduser().resolve())
+
+
+def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
+    """Turn parameters that are dataclasses into one option a field, as which Typer reads them.
+
+    Args:
+        command: Takes options, and groups of them that are annotated as dataclasses.
+        groups: Dataclasses in place of those that the command is annotated with.
+
+    Returns:
+        A command with the fields' annotations and defaults in place of each group.
+    """
+    kinds: dict[str, Any] = {
+        name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
+    }
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        kind = kinds.get(parameter.name)
+        hints = get_type_hints(kind, include_extras=True) if kind else {}
+        parameters += (
+            [parameter.replace(name=one.name, default=one.default, annotation=hints[one.name]) for one in fields(kind)]
+            if kind
+            else [parameter]
+        )
+
+    def run(**given: Any) -> None:
+        for name, kind in kinds.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

@@ -21,15 +21,14 @@ from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, finite, input_file, place
-from cascade_clip_cli.compiling import compile_network
+from cascade_clip_cli.class_choice import background_of, chosen_classes, own_classes
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
-from cascade_clip_cli.loading import TORCH, check_runtime, load_model, mention_runtimes
+from cascade_clip_cli.loading import TORCH, check_runtime, compile_network, load_model, mention_runtimes
 from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
 from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
-from cascade_clip_cli.vocabulary import background_of, chosen_classes, own_classes
 
 USER_MISTAKE = 2
 PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"

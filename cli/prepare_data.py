@@ -15,7 +15,7 @@ from cascade_clip.preparation import prepare_annotations, prepare_dataset, prepa
 from cascade_clip.shapes import prepare as shapes_prepare
 from cascade_clip_cli import prepare_options as options
 from cascade_clip_cli.checked_options import input_file, place
-from cascade_clip_cli.option_groups import with_groups
+from cascade_clip_cli.options import with_groups
 from cascade_clip_cli.prepare_steps import check, official_source, writing
 
 

@@ -1,4 +1,4 @@
-"""Options of `prepare-data`, in groups that several sources share; see `option_groups`."""
+"""Options of `prepare-data`, in groups that several sources share; see `options.with_groups`."""
 
 from __future__ import annotations
 

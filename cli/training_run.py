@@ -16,7 +16,7 @@ import typer
 from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import scores as scoring
-from cascade_clip.training import continuation, meter, run_folder, run_training, start
+from cascade_clip.training import meter, run_folder, run_training, start, state
 from cascade_clip_cli import options
 from cascade_clip_cli.console import bars_told_to, stderr, stdout
 from cascade_clip_cli.launch import run_processes
@@ -83,7 +83,7 @@ def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
             f'"{options.output}" is continued with its own recipe.toml: leave --init, --recipe, --split, --data,'
             " --stream and --seed out."
         )
-    return continuation.recipe_to_continue(run_folder.RunFolder(options.output), options.overrides or ())
+    return state.recipe_to_continue(run_folder.RunFolder(options.output), options.overrides or ())
 
 
 def train_and_show(recipe: schema.Recipe, options: TrainingOptions) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cascade_clip import CascadeCLIP
+from cascade_clip.shapes.classes import CLASS_NAMES, UNSEEN
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, UNSEEN
 
 HELD_OUT_SEED = 77_001
 

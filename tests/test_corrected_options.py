@@ -11,7 +11,7 @@ from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.network import CascadeNetwork
-from cascade_clip.training.optimizer import build_optimizer, trainable_parameters
+from cascade_clip.training.step import build_optimizer, trainable_parameters
 
 
 def _recipe(*overrides: str) -> Recipe:

@@ -12,7 +12,7 @@ from fake_hub import FakeHub, fake_hub
 from huggingface_hub import constants
 
 from cascade_clip import reachability
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import checkpoint_folder
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import load_clip

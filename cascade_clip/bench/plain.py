@@ -13,11 +13,11 @@ from cascade_clip.bench.measured_model import BenchModel
 from cascade_clip.config.schema import LossConfig
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.evaluation.confusion import confusion_matrix
+from cascade_clip.evaluation.scores import confusion_matrix
 from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores
-from cascade_clip.losses.focal import focal_loss
+from cascade_clip.losses.focal_dice import focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
 from cascade_clip.runtime import products_in
 

@@ -23,8 +23,7 @@ from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, PartClock, spread, time_in_turns
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
 from cascade_clip.faster_linear import has_onednn, onednn_linear
-from cascade_clip.runtime import DTYPES
-from cascade_clip.training.environment import package_version
+from cascade_clip.runtime import DTYPES, package_version
 
 FORMAT_VERSION = 1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")

@@ -23,8 +23,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import process_state
 from cascade_clip.training.labelling import SeenLabels
-from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
-from cascade_clip.training.step import TrainStep
+from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 
 _IMAGES, _IMAGE_SIZE = 8, (480, 640)
 """The images that crops are cut from: as large as COCO's."""

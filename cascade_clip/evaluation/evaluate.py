@@ -25,9 +25,8 @@ from cascade_clip.data.dataset_location import dataset_folder, holds_rows, locat
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import ConfusedPair, ImageResult, image_result, most_confused
-from cascade_clip.evaluation.scores import Scores, scores_from_confusion
+from cascade_clip.evaluation.scores import Scores, confusion_matrix, scores_from_confusion
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary

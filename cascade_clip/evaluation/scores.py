@@ -1,4 +1,4 @@
-"""The figures of zero-shot segmentation from one confusion matrix (SPEC section 12)."""
+"""The confusion matrix, and the figures of zero-shot segmentation that follow from it (SPEC section 12)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from cascade_clip.errors import UserError
+from cascade_clip.labels import IGNORED
 
 FIGURES = (
     *("miou", "miou_seen", "miou_unseen", "hiou", "pixel_accuracy"),
@@ -64,6 +69,33 @@ class Scores:
                 for index, name in enumerate(self.classes)
             ]
         }
+
+
+def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Count pixels by true class (row) and predicted class (column): (K, K) int64 (SPEC section 12).
+
+    Args:
+        prediction: (H, W) integer, predicted class in 0..K-1 at every pixel.
+        label: (H, W) integer, true class in 0..K-1 or 255 = ignored, which does not count, on the same device.
+        classes: K.
+
+    Raises:
+        UserError: The maps differ in size, or the label holds a class outside 0..K-1.
+    """
+    if prediction.shape != label.shape:
+        raise UserError(
+            f"The label is {label.shape[1]} x {label.shape[0]} pixels but its image is "
+            f"{prediction.shape[1]} x {prediction.shape[0]}. Prepare the dataset again from matching pairs."
+        )
+    kept = label != IGNORED
+    truth = label[kept].long()
+    if truth.numel() and int(truth.max()) >= classes:
+        raise UserError(
+            f"The label holds class {int(truth.max())}, but the split has {classes} classes (0 to {classes - 1}). "
+            "Evaluate with the split that the dataset was prepared for."
+        )
+    pairs = truth * classes + prediction[kept].long()
+    return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def scores_from_confusion(

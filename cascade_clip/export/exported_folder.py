@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from io import BytesIO
@@ -13,16 +13,18 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 import cascade_clip
 from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.checkpoint.folder import CLIP, EXPORT, Checkpoint, read_description, write_description
 from cascade_clip.errors import UserError, closest, raise_refusal
-from cascade_clip.export.agreement import TOLERANCE, CaseResult, agreement_cases, compare_with_torch
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.files import json_text
 from cascade_clip.inference.exported_network import ExportedNetwork, check_runtime, runtime_device
+from cascade_clip.inference.sliding_window import MaskNetwork
 from cascade_clip.model.clip.load import VOCABULARY_FILE
 from cascade_clip.model.clip.text import templates_of
 from cascade_clip.model.network import CascadeNetwork
@@ -32,6 +34,9 @@ from cascade_clip.segmenter import CascadeCLIP
 FORMAT_VERSION = 1
 EMBEDDINGS = "text_embeddings.npy"
 CARD = "README.md"
+TOLERANCE = 1e-4
+"""Largest allowed difference of a mask logit, as a share of the largest one of its case."""
+SEED = 0
 EXPORT_FOLDER = FolderKind(
     "exported model",
     record=EXPORT,
@@ -225,3 +230,72 @@ def _read_record(folder: Path) -> dict[str, Any]:
     if not present:
         raise UserError(f'"{folder}" holds no {record["file"]}: copy the folder again.')
     return record
+
+
+@dataclass(frozen=True)
+class Case:
+    """The sizes of one input: B images of height x width pixels, and K text embeddings."""
+
+    images: int
+    classes: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The comparison of one input.
+
+    Attributes:
+        case: The input.
+        difference: Largest |exported - PyTorch| over all mask logits, as a share of `largest`.
+        largest: Largest |mask logit| of PyTorch.
+        equal_labels: Share of patches whose best class is the same, in [0, 1].
+    """
+
+    case: Case
+    difference: float
+    largest: float
+    equal_labels: float
+
+
+def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case, ...]:
+    """Inputs with various numbers of images and classes and, where the file takes any size, heights and widths."""
+    other = (side + patch_size, 2 * patch_size) if any_size else (side, side)
+    return Case(1, 1, side, side), Case(3, 7, side, side), Case(2, 171, *other), Case(1, 2, *reversed(other))
+
+
+def compare_with_torch(
+    network: MaskNetwork, exported: Callable[[Tensor, Tensor], Tensor], joint: int, cases: Sequence[Case]
+) -> list[CaseResult]:
+    """Compare both on the same random images and unit text embeddings.
+
+    Args:
+        network: On the CPU.
+        exported: Image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
+        joint: C, dimension of the text embeddings.
+        cases: Sizes of the inputs.
+
+    Raises:
+        UserError: A mask logit differs by more than `TOLERANCE`, or is NaN.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    results = []
+    for case in cases:
+        image = torch.randn(case.images, 3, case.height, case.width, generator=generator)
+        text = F.normalize(torch.randn(case.classes, joint, generator=generator), dim=-1)
+        with torch.no_grad():
+            expected, given = network(image, text), exported(image, text)
+        largest = expected.abs().max().item()
+        difference = (given - expected).abs().max().item() / max(largest, torch.finfo(torch.float32).tiny)
+        equal = (given.argmax(dim=1) == expected.argmax(dim=1)).float().mean().item()
+        # Not `>`: a NaN must fail too.
+        if not difference <= TOLERANCE:
+            raise UserError(
+                f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"
+                f" {case.width} pixels and {case.classes} classes mask logits differ by {difference:.1e} of the"
+                f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
+                " version of torch and onnxruntime."
+            )
+        results.append(CaseResult(case, difference, largest, equal))
+    return results

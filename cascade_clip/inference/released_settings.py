@@ -1,13 +1,19 @@
-"""Settings of training-free models: general ones, and those of published figures on their benchmarks."""
+"""Settings of training-free models: general ones, and those of published figures, from `released_settings.toml`."""
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from cascade_clip.config.schema import InferenceConfig, Recipe
+from cascade_clip.config.section import Section
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, find_benchmark
-from cascade_clip.data.training_free import ResclipSettings, TrainingFreeSettings, released_settings
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip.load import BUNDLED
 from cascade_clip.model.pamr import DEFAULT_STEPS
@@ -23,6 +29,88 @@ BUNDLED_BACKGROUND = (
 """What scenes of the bundled CLIP's world are filled with; of most other words it knows nothing."""
 TEMPLATES = {"maskclip": "maskclip", "gem": "gem"}
 """Template sets of methods that were published with other sentences than the 80 for ImageNet."""
+_FILE = Path(__file__).with_name("released_settings.toml")
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[int, Field(ge=1)]
+_ThreeNumbers = tuple[float, float, float]
+
+
+class ResclipSettings(Section):
+    """The numbers that ResCLIP tunes for each dataset."""
+
+    temporary_threshold: _Share
+    """Pixels of the first pass whose best probability is below become class 0."""
+    feedback: tuple[float, _Share]
+    """(τs, λs): factor of the second pass's attention scores, and share of the feedback in them."""
+    mixing: tuple[float, _Share]
+    """(τr, λr): factor of the attention weights, and share of the earlier blocks' weights in them."""
+
+
+class TrainingFreeSettings(TrainingFreeConfig):
+    """How one method segments the images of one dataset in its released configuration."""
+
+    crop: Annotated[int, Field(ge=0)]
+    """Side of the window in pixels; 0: the whole image at once."""
+    stride: _Positive
+    """Distance of windows in pixels; without meaning where `crop` is 0."""
+    short_side: _Positive
+    """Length in pixels to which the short side of an image is resized first."""
+    mean: _ThreeNumbers | None = None
+    """Mean of the pixels, RGB in 0..255; None: CLIP's own."""
+    std: _ThreeNumbers | None = None
+    """Standard deviation of the pixels, likewise."""
+    resclip: ResclipSettings | None = None
+    """Numbers of ResCLIP; None: another method, or a dataset without published ones."""
+    words: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Query words by class name where they differ from those of the class list."""
+
+
+class _File(Section):
+    common: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+
+
+def released_settings(method: str, dataset: str | None = None) -> TrainingFreeSettings:
+    """Look up the settings of a method on a dataset.
+
+    Args:
+        method: Name of the method, for example "scclip"; one without settings of its own takes the common ones.
+        dataset: Name of the dataset, for example "voc-background" (`Split.dataset`); one without settings, and None,
+            takes those of the method.
+
+    Example:
+        >>> settings = released_settings("sclip", "voc-background")
+        >>> settings.logit_scale, settings.crop, settings.probability_threshold, settings.area_threshold
+        (65.0, 224, 0.1, 0.1)
+    """
+    methods = _content().methods
+    own = methods.get(method, {})
+    merged: dict[str, Any] = {}
+    for layer in (_content().common, methods[own["like"]] if "like" in own else own):
+        merged |= {key: value for key, value in layer.items() if key != "datasets"}
+        merged |= layer.get("datasets", {}).get(dataset, {})
+    return TrainingFreeSettings.model_validate(merged)
+
+
+def query_words(split: Split, method: str) -> tuple[tuple[str, ...], ...]:
+    """Words of each class, in label order, as the published figures of a method were made with.
+
+    A class's probability is the largest of its words'. The same word may stand for two classes: "bed" is background and
+    a class of its own in COCO-Object.
+
+    Example:
+        >>> from cascade_clip.data.catalogue import get_split
+        >>> query_words(get_split("voc"), "sclip")[3:5]
+        (('ship',), ('bottle',))
+    """
+    other = released_settings(method, split.dataset).words
+    return tuple(other.get(entry.name, entry.queries) for entry in split.classes)
+
+
+@cache
+def _content() -> _File:
+    return _File.model_validate(tomllib.loads(_FILE.read_text(encoding="utf-8")))
 
 
 def general_recipe(recipe: Recipe, method: Method) -> Recipe:
@@ -90,7 +178,7 @@ def _tuned(method: Method, numbers: ResclipSettings) -> Method:
 
 def _free(settings: TrainingFreeSettings) -> TrainingFreeConfig:
     shared = settings.model_dump(include=set(TrainingFreeConfig.model_fields))
-    return TrainingFreeConfig(**shared, whole_image=settings.crop == 0)
+    return TrainingFreeConfig(**shared | {"whole_image": settings.crop == 0})
 
 
 def _configured(recipe: Recipe, settings: TrainingFreeSettings, free: TrainingFreeConfig) -> Recipe:

@@ -17,8 +17,8 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.drawing.overlay import LegendEntry, coloured_image, fitted_size
 from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
 from cascade_clip.drawing.picture_grid import comparison_sheet, legend_of
-from cascade_clip.evaluation.confusion import confusion_matrix
 from cascade_clip.evaluation.details import image_result
+from cascade_clip.evaluation.scores import confusion_matrix
 from cascade_clip.labels import IGNORED, LabelMap
 
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640

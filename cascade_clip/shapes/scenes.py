@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.labels import LabelMap
+from cascade_clip.shapes.classes import CLASS_NAMES, STUFF, THINGS, Thing, caption, stuff_index
 from cascade_clip.shapes.textures import TEXTURES, noise_bank, window
 from cascade_clip.shapes.things import DISTANCES, REACH, TURNS, Pose, local_axes, surface
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, STUFF, THINGS, Thing, caption, stuff_index
 
 Array = NDArray[np.float32]
 LEAST_VISIBLE: Final = 0.45

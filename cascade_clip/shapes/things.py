@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.shapes.vocabulary import COLOURS, Thing
+from cascade_clip.shapes.classes import COLOURS, Thing
 
 Array = NDArray[np.floating[Any]]
 Distance = Callable[[Array, Array], Array]

@@ -27,15 +27,12 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import check_grid, repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.continuation import continue_run
 from cascade_clip.training.labelling import Labeller
 from cascade_clip.training.meter import Meter, Watch
-from cascade_clip.training.optimizer import build_optimizer, set_learning_rate
-from cascade_clip.training.pictures import RunPictures
 from cascade_clip.training.run_folder import LATEST_SHEET, RunFolder
-from cascade_clip.training.state import TrainState, keep_clip_out, load_state, save_state
-from cascade_clip.training.step import TrainStep
-from cascade_clip.training.validation import Validation, card_scores
+from cascade_clip.training.state import TrainState, continue_run, keep_clip_out, load_state, save_state
+from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
+from cascade_clip.training.validation import RunPictures, Validation, card_scores
 
 OnStep = Callable[[int], None]
 """Called with the number of steps done, right after the weights were changed, in every process."""

@@ -5,13 +5,19 @@ See cascade_clip/README.md, section 4.4.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import BaseFileLock
 
 from cascade_clip import faster_linear
@@ -19,21 +25,28 @@ from cascade_clip.checkpoint.description import CONFIG, read_config
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
+from cascade_clip.data.dataset_info import INFO_FILE, read_dataset_info
 from cascade_clip.errors import UserError
 from cascade_clip.files import delete, json_text, write_files
-from cascade_clip.output_folder import lock_file, take_lock
-from cascade_clip.training.environment import environment, has_dataset, has_split
+from cascade_clip.output_folder import FolderKind, drop_replaced, lock_file, record_has, replaced_place, take_lock
+from cascade_clip.runtime import package_version
 
 logger = logging.getLogger(__name__)
 STATES_KEPT = 2
 LATEST_SHEET = "latest.jpg"
 """Of the pictures that were drawn because the last ones were old; the next of these replaces it."""
-_OWN_ENTRIES = {
-    *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
-    *("model", "model-half", "model-best", "model-start"),
-}
+_RUN = FolderKind(
+    "run",
+    "environment.json",
+    frozenset({"dataset_sha256"}),
+    (
+        *("recipe.toml", "environment.json", "metrics.jsonl", "eval.json", "state", "pictures", "track"),
+        *("model", "model-half", "model-best", "model-start", ".model-*", ".step-*"),
+    ),
+)
 _START_ENTRIES = {"environment.json", "metrics.jsonl", "model-start"}
 """What a start writes before the recipe."""
+_PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "accelerate", "numpy", "pillow", "safetensors")
 
 
 class RunFolder:
@@ -98,18 +111,21 @@ class RunFolder:
                 cannot be replaced because it contains the working folder.
         """
         self.check_free(overwrite=overwrite)
+        place = self.folder.absolute()
         if self.recipe_file.exists() and self.environment_file.exists():
-            self._move_aside()
+            drop_replaced(place, _RUN)
+            place.rename(replaced_place(place))
         elif self.folder.exists():
-            self._clear_interrupted_start()
+            for entry in self.folder.iterdir():
+                delete(entry)
         record = json_text(
-            environment(dataset, split) | {"clip_sha256": clip_sha256, "loader_processes": loader_processes}
+            _environment(dataset, split) | {"clip_sha256": clip_sha256, "loader_processes": loader_processes}
         )
         write_files({self.environment_file: record.encode(), self.metrics_file: b""})
         if before is not None:
             before()
         write_files({self.recipe_file: dump_toml(recipe).encode()})
-        self.drop_replaced()
+        drop_replaced(place, _RUN)
 
     def check_free(self, *, overwrite: bool = False) -> None:
         """Check that a run can begin in the folder; nothing is changed yet.
@@ -131,21 +147,14 @@ class RunFolder:
 
     def _check_interrupted_start(self) -> None:
         """Refuse a folder that holds anything but what an interrupted start left: it is the user's."""
-        entries = sorted(self.folder.iterdir())
-        foreign = [entry.name for entry in entries if entry.name not in _START_ENTRIES and not _is_partial(entry.name)]
         # These names are common ones: an environment.json of another program is no start of a run.
-        if not foreign and self.environment_file.exists() and "dataset_sha256" not in self._begun_with():
-            foreign = [self.environment_file.name]
-        if not foreign and not self.environment_file.exists():
-            foreign = [entry.name for entry in entries if not _is_partial(entry.name)]
+        own = _START_ENTRIES if record_has(self.environment_file, _RUN.keys) else set()
+        names = sorted(entry.name for entry in self.folder.iterdir())
+        foreign = [name for name in names if name not in own and not _is_partial(name)]
         if foreign:
             raise UserError(
                 f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
             )
-
-    def _clear_interrupted_start(self) -> None:
-        for entry in self.folder.iterdir():
-            delete(entry)
 
     def _begun_with(self) -> dict[str, Any]:
         """What environment.json holds; empty where it is missing or cannot be read."""
@@ -154,30 +163,6 @@ class RunFolder:
         except (OSError, ValueError):
             return {}
         return begun if isinstance(begun, dict) else {}
-
-    def _move_aside(self) -> None:
-        self.drop_replaced()
-        self.folder.rename(self._replaced)
-
-    def drop_replaced(self) -> None:
-        """Delete an earlier run that was moved aside, but for files that no run writes, which return to the folder."""
-        if not self._replaced.exists():
-            return
-        for name in self._foreign_entries(self._replaced):
-            if not (self.folder / name).exists():
-                (self._replaced / name).rename(self.folder / name)
-        shutil.rmtree(self._replaced)
-
-    @property
-    def _replaced(self) -> Path:
-        whole = self.folder.absolute()
-        return whole.with_name(f".{whole.name}.replaced")
-
-    @staticmethod
-    def _foreign_entries(folder: Path) -> list[str]:
-        """Names in the folder of a run that no run writes."""
-        names = sorted(entry.name for entry in folder.iterdir())
-        return [name for name in names if name not in _OWN_ENTRIES and not _is_partial(name)]
 
     def hold(self) -> None:
         """Keep other processes of this machine from training in the folder, until `release` or this process ends.
@@ -216,12 +201,15 @@ class RunFolder:
         begun = self._begun_with()
         if not begun:
             logger.warning("%s is missing or damaged: dataset, split and CLIP are not compared.", self.environment_file)
-        if not has_dataset(begun, dataset):
+        now = _origin(dataset, split)
+        # Runs of earlier versions recorded the whole file, the tool's version in it too.
+        key = "dataset_content_sha256" if "dataset_content_sha256" in begun else "dataset_sha256"
+        if begun.get(key) not in {None, now[key]}:
             raise UserError(
                 f'The dataset {place} is not the one that the run in "{self.folder}" began with: its dataset.json names'
                 " other classes, images or shards. Put the earlier dataset there again, or start a new run."
             )
-        if not has_split(begun, split):
+        if any(begun.get(key) not in (None, now[key]) for key in ("split", "classes")):
             raise UserError(
                 f'The split "{split.name}" is not what the run in "{self.folder}" began with: its classes, or which of'
                 " them are unseen, have changed. Put the earlier split back, or start a new run."
@@ -324,7 +312,7 @@ class RunFolder:
 
     def drop_interrupted(self) -> None:
         """Delete what a killed process left of what it was writing or deleting; nothing else may write meanwhile."""
-        self.drop_replaced()
+        drop_replaced(self.folder.absolute(), _RUN)
         for folder in (self.folder, self.pictures, self.states):
             for entry in [*folder.iterdir()] if folder.is_dir() else []:
                 if _is_partial(entry.name):
@@ -335,3 +323,41 @@ class RunFolder:
 def _is_partial(name: str) -> bool:
     """Whether a file or folder is one that an interrupted write left."""
     return name.startswith(".") and (name.endswith(".part") or name.startswith((".model-", ".step-")))
+
+
+def _environment(dataset: Path, split: Split) -> dict[str, Any]:
+    """The record of a run that begins now; `dataset` is the folder of a dataset."""
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {package: package_version(package) for package in _PACKAGES},
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "linear_layers": faster_linear.library(),
+        "cuda_devices": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        "git_commit": _git_commit(),
+        "dataset": str(dataset),
+        **_origin(dataset, split),
+    }
+
+
+def _origin(dataset: Path, split: Split) -> dict[str, Any]:
+    """What a run is trained on, as its record names it and resuming compares it."""
+    content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
+    return {
+        "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
+        "dataset_content_sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "split": split.name,
+        "classes": {"names": list(split.class_names), "unseen": sorted(split.unseen)},
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree this package runs from; None for an installed one."""
+    command, here = ["git", "rev-parse", "HEAD"], Path(__file__).resolve().parent
+    try:
+        answer = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None

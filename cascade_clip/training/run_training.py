@@ -1,29 +1,42 @@
-"""The verb: train a model from its recipe to the end, inductive or self-training."""
+"""The verb: train a model from its recipe to the end, inductive or self-training; what else may end a run."""
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Sequence
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from safetensors import SafetensorError
 
 from cascade_clip.checkpoint.description import CONFIG
-from cascade_clip.checkpoint.folder import recipe_of_checkpoint
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import checkpoint_folder, recipe_of_checkpoint
 from cascade_clip.config.recipes import change_recipe, load_recipe
-from cascade_clip.config.schema import PaperFigure, Recipe, SelfTrainingConfig
+from cascade_clip.config.schema import Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.progress import Doing, unheard
-from cascade_clip.training.full_disk import explained_full_disk
-from cascade_clip.training.interruption import interruption_after_step
 from cascade_clip.training.loop import OnStep
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
 
+logger = logging.getLogger(__name__)
 SUFFIX, FINE_TUNED = "-self-training", "-fine-tuned"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SAFETENSORS = re.compile(rf"os error ({'|'.join(map(str, sorted(_NO_ROOM)))})\b")
+# PyTorch's archive writer does not pass on the system's reason.
+_PYTORCH = re.compile(r"PytorchStreamWriter failed|inline_container\.cc|unexpected pos \d+ vs \d+")
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,8 @@ def train(
             changes=changes,
         )
         try:
-            with interruption_after_step() as interruption:
-                scores = trainer.train(resume=resume, steps=steps, on_step=on_step, asked_to_stop=interruption)
+            with interruption_after_step() as asked_to_stop:
+                scores = trainer.train(resume=resume, steps=steps, on_step=on_step, asked_to_stop=asked_to_stop)
                 if not trainer.finished:
                     trainer.save_state()
             trainer.accelerator.end_training()
@@ -141,6 +154,70 @@ def train(
         trainer.run.model if trainer.finished else None,
         trainer.accelerator.is_main_process,
     )
+
+
+@contextmanager
+def interruption_after_step() -> Iterator[Callable[[], bool]]:
+    """Keep SIGINT and SIGTERM until the block ends, and raise them again then; a second one acts at once.
+
+    Signals that are ignored stay ignored. In other threads than the main one, which get no signals, nothing is kept.
+
+    Yields:
+        What the block asks after each step: whether a signal came.
+    """
+    kept: list[int] = []
+    earlier: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+    def keep(number: int, _frame: FrameType | None) -> None:
+        kept.append(number)
+        restore()
+        if os.environ.get("RANK", "0") == "0":
+            logger.warning("The step is finished and its state saved before training stops.")
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) not in {signal.SIG_IGN, None}:
+                earlier[number] = handler
+                signal.signal(number, keep)
+    try:
+        yield lambda: bool(kept)
+    finally:
+        restore()
+    if kept:
+        signal.raise_signal(kept[0])
+
+
+@contextmanager
+def explained_full_disk(run: RunFolder) -> Iterator[None]:
+    """Around everything that writes into a run's folder.
+
+    Raises:
+        UserError: The disk, or the user's share of it, is full. The states that were saved before are as they were.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_full_disk(error):
+            raise
+        place = Path(str(error.filename)) if isinstance(error, OSError) and error.filename else run.folder
+        kept = run.latest_state()
+        if not run.recipe_file.exists():
+            way_out = "Free some space and repeat the command"
+        elif kept is None:
+            way_out = "Free some space, then begin again with --resume"
+        else:
+            way_out = f"Free some space, then continue from {kept.name} with --resume"
+        raise UserError(f'The disk is full: "{place}" could not be written. {way_out}.') from error
+
+
+def _is_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _NO_ROOM
+    return bool((_SAFETENSORS if isinstance(error, SafetensorError) else _PYTORCH).search(str(error)))
 
 
 def recipe_for_fine_tuning(
@@ -215,7 +292,7 @@ def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = 
     """
     dataset = get_split(inductive.data.split).dataset if inductive.data.split else None
     facts = find_benchmark(dataset)
-    train = inductive.train
+    train, paper = inductive.train, inductive.paper
     schedule = {
         "iterations": max(1, train.iterations // 2),
         "batch": train.batch * (facts.self_training_batch_factor if facts else 1),
@@ -223,7 +300,8 @@ def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = 
     return inductive.model_copy(
         update={
             "name": f"{inductive.name}{SUFFIX}",
-            "paper": inductive.paper if _is_transductive(inductive.paper) else None,
+            # A figure of inductive training would stand beside the wrong result.
+            "paper": paper if paper is not None and paper.table.endswith("/transductive") else None,
             "train": train.model_copy(update=schedule),
             "self_training": config or SelfTrainingConfig(),
             "inference": inductive.inference.model_copy(update={"seen_bias": 0.0}),
@@ -249,8 +327,3 @@ def as_self_training(recipe: Recipe) -> Recipe:
 def _lasting(init: str | Path, folder: Path) -> str:
     """A checkpoint's whole path, as a run is resumed from any working folder; other names as they are."""
     return str(folder.resolve()) if Path(init).expanduser().exists() else str(init)
-
-
-def _is_transductive(paper: PaperFigure | None) -> bool:
-    """Whether a figure of the paper is of self-training; an inductive one would stand beside the wrong result."""
-    return paper is not None and paper.table.endswith("/transductive")

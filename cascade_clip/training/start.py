@@ -36,11 +36,11 @@ from cascade_clip.runtime import (
     seed_everything,
 )
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
-from cascade_clip.training.continuation import recipe_to_continue
 from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
+from cascade_clip.training.state import recipe_to_continue
 from cascade_clip.training.validation import Validation
 
 _LOG = logging.getLogger(__name__)

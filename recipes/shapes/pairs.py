@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cascade_clip.shapes.classes import CLASS_NAMES, caption_of_one
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
 
 
 @dataclass(frozen=True)

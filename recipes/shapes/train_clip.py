@@ -32,7 +32,7 @@ from torch.nn import functional
 from zero_shot import TEMPLATES, class_embeddings, held_out_scenes, naming_accuracy, patch_localisation, to_tensor
 
 from cascade_clip.model.clip.text import encode_text
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, caption_of_one
+from cascade_clip.shapes.classes import CLASS_NAMES, caption_of_one
 
 PATCH, GRID, CONTEXT = 8, 16, 56
 SHARPNESS = 8.0

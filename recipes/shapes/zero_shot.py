@@ -14,8 +14,8 @@ from torchvision.transforms.functional import normalize
 
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.training_free import METHODS
+from cascade_clip.shapes.classes import CLASS_NAMES, THINGS, UNSEEN
 from cascade_clip.shapes.scenes import Scene, draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS, UNSEEN
 
 TEMPLATES: Final = ("a photo of a {}", "a photo of a {}.", "a {} in the scene.", "this is a photo of a {}.")
 HELD_OUT: Final = 90_001

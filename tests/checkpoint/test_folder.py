@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from fake_hub import COMMIT, fake_hub
 from safetensors.torch import load_file, save_file
 
 from cascade_clip.checkpoint import description
 from cascade_clip.checkpoint.description import read_config
-from cascade_clip.checkpoint.folder import read_description, write_description
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import checkpoint_folder, read_description, write_description
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
@@ -268,3 +268,48 @@ def test_what_later_versions_added_may_be_missing(config: dict, tmp_path: Path) 
     (tmp_path / "config.json").write_text(json.dumps(config))
     # The bundled model is self-trained, of which a file without the key knows nothing.
     assert read_config(tmp_path).recipe == whole.recipe.model_copy(update={"self_training": None})
+
+
+def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("first")
+    with fake_hub(org__model=model, org__gated=model) as hub:
+        hub.take_the_hubs_place(monkeypatch, tmp_path)
+        assert (checkpoint_folder("org/model") / "config.json").read_text() == "first"
+        checkpoint_folder("org/model")
+        assert sum(verb == "GET" and path.endswith("config.json") for verb, path, _ in hub.requests) == 1
+        hub.commit = "6" * 40
+        (model / "config.json").write_text("second")
+        assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
+        assert (checkpoint_folder("org/model", COMMIT) / "config.json").read_text() == "first"
+        hub.gated.add("org/gated")
+        for name, revision, message in (
+            ("org/none", None, r'no folder "org/none", .* "org/none" is not on the Hub, or is private: check the name'),
+            ("org/model", "v9", r'The model "org/model" on the Hub has no revision "v9"\.'),
+            (
+                "org/gated",
+                None,
+                r'"org/gated" asks for its terms to be accepted: .*\.co/org/gated, then log in',
+            ),
+        ):
+            with pytest.raises(UserError, match=message):
+                CascadeCLIP.from_pretrained(name, revision=revision)
+    # The server is gone now.
+    assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
+    with pytest.raises(UserError, match='"org/other" is not in the cache, and the Hub cannot be asked while HF'):
+        checkpoint_folder("org/other")
+
+
+def test_folders_are_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    assert checkpoint_folder("runs/one") == Path("runs/one")
+    assert checkpoint_folder("./missing") == Path("missing")
+    with pytest.raises(UserError, match='are of models on the Hub, but "runs/one" is a folder'):
+        checkpoint_folder("runs/one", "v1")
+    assert (checkpoint_folder("bundled") / "config.json").is_file()

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from cascade_clip import CascadeCLIP, segmenter
 from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure, TextConfig
 from cascade_clip.data.catalogue import ClassEntry, Split
-from cascade_clip_cli.option_groups import with_groups
+from cascade_clip_cli.options import with_groups
 
 RGB = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
 COLOURS = ((200, 10, 10), (10, 200, 10), (10, 10, 200))

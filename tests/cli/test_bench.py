@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import exit_code
 
-from cascade_clip.checkpoint.location import checkpoint_folder
+from cascade_clip.checkpoint.folder import checkpoint_folder
 from cascade_clip_cli.bench import bench
 
 SMALL = ("--checkpoint", "bundled", "--size", "64x64", "--repeats", "2", "--threads", "1", "--device", "cpu")

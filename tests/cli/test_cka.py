@@ -14,8 +14,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli.cka import chosen_layers, cka
-from cascade_clip_cli.terminal_heat_map import heat_map, heat_maps, summary_table
+from cascade_clip_cli.cka import chosen_layers, cka, heat_maps, matrix_lines, summary_table
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -138,8 +137,8 @@ def test_heat_maps_stand_side_by_side_where_they_fit():
 
 
 def test_cells_move_together_before_a_line_gets_too_long():
-    assert max(line.cell_len for line in heat_map(matrix(24), 80)) <= 80
-    assert [str(line) for line in heat_map(matrix(2), 80)] == [
+    assert max(line.cell_len for line in matrix_lines(matrix(24), 80)) <= 80
+    assert [str(line) for line in matrix_lines(matrix(2), 80)] == [
         "m",
         "64 patch tokens of 4 images, exact",
         "    1   2",

@@ -4,8 +4,7 @@ import math
 import pytest
 import torch
 
-from cascade_clip.evaluation.confusion import confusion_matrix
-from cascade_clip.evaluation.scores import harmonic_mean, scores_from_confusion
+from cascade_clip.evaluation.scores import confusion_matrix, harmonic_mean, scores_from_confusion
 
 NAMES = ("a", "b", "c", "d")
 

@@ -14,7 +14,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.inference.query_vocabulary import BackgroundWords, background_words, embedded_queries
 from cascade_clip.inference.released_settings import BUNDLED_BACKGROUND, with_refinement
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.shapes.vocabulary import STUFF
+from cascade_clip.shapes.classes import STUFF
 
 
 def embed(words: Any) -> torch.Tensor:

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.losses import focal_dice
-from cascade_clip.losses.focal import focal_loss
-from cascade_clip.losses.focal_dice import focal_dice_loss
+from cascade_clip.losses.focal_dice import focal_dice_loss, focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks, present_classes
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.focal import focal_loss
-from cascade_clip.losses.focal_dice import focal_dice_loss
+from cascade_clip.losses.focal_dice import focal_dice_loss, focal_loss
 from cascade_clip.losses.targets import one_hot_masks, pseudo_labels, remap_labels, seen_label_table
 
 LOG2 = math.log(2)

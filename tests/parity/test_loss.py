@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.losses.criterion import LossTerms, segmentation_loss
 from cascade_clip.losses.targets import count_masks, pseudo_labels, remap_labels, seen_label_table
-from cascade_clip.training.optimizer import trainable_parameters
+from cascade_clip.training.step import trainable_parameters
 
 from .conftest import TOLERANCE, GoldenModel
 

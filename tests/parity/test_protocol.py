@@ -16,8 +16,7 @@ from cascade_clip.data import photometric
 from cascade_clip.data.resize import resize_bilinear, resize_nearest, train_size
 from cascade_clip.data.resize import test_size as inference_size
 from cascade_clip.data.transforms import normalise
-from cascade_clip.evaluation.confusion import confusion_matrix
-from cascade_clip.evaluation.scores import scores_from_confusion
+from cascade_clip.evaluation.scores import confusion_matrix, scores_from_confusion
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.open_clip_model import build_model
 

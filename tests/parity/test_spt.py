@@ -21,7 +21,7 @@ from cascade_clip.losses.targets import count_masks, pseudo_labels, remap_labels
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.model.head.cascade import relation_descriptor
-from cascade_clip.training.optimizer import trainable_parameters
+from cascade_clip.training.step import trainable_parameters
 
 from .conftest import LABEL_GAP, TOLERANCE, GoldenModel
 

@@ -15,7 +15,7 @@ from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.reproduce.plan import table_rows
 from cascade_clip.reproduce.table_file import read_table, table_names
-from cascade_clip.training.optimizer import build_optimizer, set_learning_rate, trainable_parameters
+from cascade_clip.training.step import build_optimizer, set_learning_rate, trainable_parameters
 
 
 def _different_networks() -> dict[str, Recipe]:

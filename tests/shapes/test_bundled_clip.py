@@ -8,7 +8,7 @@ import open_clip
 import pytest
 from zero_shot import class_embeddings, held_out_scenes, naming_accuracy, patch_localisation
 
-from cascade_clip.shapes.vocabulary import CLASS_NAMES
+from cascade_clip.shapes.classes import CLASS_NAMES
 
 FOLDER = Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
 

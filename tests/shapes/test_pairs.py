@@ -5,7 +5,7 @@ import torch
 from open_clip import SimpleTokenizer
 from pairs import CurriculumStage, Pairs, names_in, write_merges
 
-from cascade_clip.shapes.vocabulary import CLASS_NAMES
+from cascade_clip.shapes.classes import CLASS_NAMES
 
 STAGE = CurriculumStage(size=48, things=(1, 1), stuff=(1, 1), batch=8, share=1.0, pool=12)
 

@@ -7,9 +7,9 @@ import pytest
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
+from cascade_clip.shapes.classes import CLASS_NAMES, THINGS
 from cascade_clip.shapes.prepare import prepare_shapes
 from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS
 
 
 @pytest.fixture(scope="module")

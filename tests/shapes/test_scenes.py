@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from cascade_clip.shapes.classes import CLASS_NAMES, THINGS
 from cascade_clip.shapes.scenes import LEAST_VISIBLE, draw_scene
 from cascade_clip.shapes.things import DISTANCES, Pose, local_axes
-from cascade_clip.shapes.vocabulary import CLASS_NAMES, THINGS
 
 
 def test_same_seed_same_scene_bit_for_bit():

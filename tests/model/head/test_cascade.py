@@ -13,7 +13,7 @@ from cascade_clip.model.head.decoder import TextImageDecoder
 from cascade_clip.model.head.frequency_decoder import FrequencyDecoder
 from cascade_clip.reproduce.plan import table_rows
 from cascade_clip.reproduce.table_file import read_table
-from cascade_clip.training.optimizer import trainable_parameters
+from cascade_clip.training.step import trainable_parameters
 
 
 def _config(**changes: object) -> ModelConfig:

@@ -15,11 +15,10 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training import pictures
-from cascade_clip.training.pictures import RunPictures, shown_images
+from cascade_clip.training import validation
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.start import start_training
-from cascade_clip.training.validation import Validation
+from cascade_clip.training.validation import RunPictures, Validation, shown_images
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -54,7 +53,7 @@ def test_curves_without_validation_images_are_drawn_at_each_saved_state(
     squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     drawn: list[int] = []
-    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: drawn.append(log[-1]["step"]) or b"")
+    monkeypatch.setattr(validation, "curves_figure", lambda log, title: drawn.append(log[-1]["step"]) or b"")
     data = squares_recipe.data.model_copy(update={"dataset": write_tiny_dataset(tmp_path / "data", val=0)})
     recipe = changed(squares_recipe.model_copy(update={"data": data}), pictures=1)
     start_training(recipe, tmp_path / "run", device="cpu").train()
@@ -65,8 +64,8 @@ def test_pictures_that_are_old_are_drawn_between_validations(
     squares_recipe: Recipe, uninterrupted: tuple[Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """By the clock alone, before anything is logged too; they change no weight."""
-    monkeypatch.setattr(pictures, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(pictures, "MOST_OF_THE_TIME", 1e9)
+    monkeypatch.setattr(validation, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(validation, "MOST_OF_THE_TIME", 1e9)
     drawn: list[str | None] = []
     draw = RunPictures.draw
     monkeypatch.setattr(RunPictures, "draw", lambda self, name: (drawn.append(name), draw(self, name)))
@@ -83,10 +82,10 @@ def test_old_pictures_take_little_of_the_time(
     tiny_model: CascadeCLIP, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, wait: float
 ):
     clock = [0.0]
-    monkeypatch.setattr(pictures.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: clock.append(clock.pop() + seconds) or b"")
-    validation = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
-    drawn = RunPictures(RunFolder(tmp_path), tiny_model, validation, "mine")
+    monkeypatch.setattr(validation.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(validation, "curves_figure", lambda log, title: clock.append(clock.pop() + seconds) or b"")
+    scored = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
+    drawn = RunPictures(RunFolder(tmp_path), tiny_model, scored, "mine")
     drawn.draw(None)
     clock[0] += wait - 0.1
     assert not drawn.are_old()
@@ -122,11 +121,11 @@ def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    validation = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
+    scored = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
     (tmp_path / "pictures").touch()
-    monkeypatch.setattr(pictures.logger, "propagate", True)
-    monkeypatch.setattr(pictures, "curves_figure", lambda log, title: b"")
-    RunPictures(RunFolder(tmp_path), tiny_model, validation, "mine").draw(None)
+    monkeypatch.setattr(validation.logger, "propagate", True)
+    monkeypatch.setattr(validation, "curves_figure", lambda log, title: b"")
+    RunPictures(RunFolder(tmp_path), tiny_model, scored, "mine").draw(None)
     assert 'curves.png" cannot be written: ' in caplog.text
     assert "Training goes on." in caplog.text
 

@@ -12,10 +12,10 @@ from trained_runs import Weights, assert_same_weights, changed, interrupt, log_l
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
-from cascade_clip.training.optimizer import learning_rate
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
 from cascade_clip.training.start import start_training
+from cascade_clip.training.step import learning_rate
 
 pytestmark = pytest.mark.slow  # it trains
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cascade_clip.data import training_free
 from cascade_clip.data.catalogue import benchmark_names, get_split
-from cascade_clip.data.training_free import TrainingFreeSettings, query_words, released_settings
+from cascade_clip.inference.released_settings import TrainingFreeSettings, _content, query_words, released_settings
 
 METHODS = ("sclip", "naclip", "clearclip", "scclip", "resclip", "maskclip", "gem")
 
@@ -102,7 +101,7 @@ def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str) -> No
         split = get_split(dataset)
         assert set(released_settings(method, dataset).words) <= set(split.class_names)
         assert len(query_words(split, method)) == len(split.classes)
-    known = training_free._content()
+    known = _content()
     assert {entry.get("like", name) for name, entry in known.methods.items()} <= set(METHODS)
     for layer in (known.common, *known.methods.values()):
         assert set(layer.get("datasets", {})) <= set(benchmark_names())

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from cascade_clip.losses.criterion import segmentation_loss
-from cascade_clip.losses.focal import focal_loss
-from cascade_clip.losses.ssim import ssim_loss
+from cascade_clip.losses.criterion import segmentation_loss, ssim_loss
+from cascade_clip.losses.focal_dice import focal_loss
 from cascade_clip.losses.targets import one_hot_masks
 
 

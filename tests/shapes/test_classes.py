@@ -1,8 +1,7 @@
 import numpy as np
 
 from cascade_clip.data.catalogue import get_split
-from cascade_clip.shapes.scenes import draw_scene
-from cascade_clip.shapes.vocabulary import (
+from cascade_clip.shapes.classes import (
     CLASS_NAMES,
     COLOURS,
     PATTERNS,
@@ -14,6 +13,7 @@ from cascade_clip.shapes.vocabulary import (
     stuff_index,
     with_article,
 )
+from cascade_clip.shapes.scenes import draw_scene
 
 
 def test_classes_are_44_distinct_names_things_first():
