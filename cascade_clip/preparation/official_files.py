@@ -18,7 +18,7 @@ from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.output_folder import take_lock
-from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
+from cascade_clip.preparation.download import CHUNK, Download, TransferError, require_space
 from cascade_clip.progress import Progress
 from cascade_clip.reachability import why_unreachable
 
@@ -60,16 +60,7 @@ def fetch_dataset(
     return fetched
 
 
-def fetch(
-    file: OfficialFile,
-    folder: Path,
-    *,
-    mirror: str | None = None,
-    progress: Progress | None = None,
-    retries: int = 5,
-    timeout: float = 60.0,
-    backoff: float = 1.0,
-) -> Path:
+def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
     """Download one file, unless it is there already.
 
     When the connection drops or the process is killed, `NAME.part` keeps what was received, and the next call continues
@@ -81,10 +72,6 @@ def fetch(
         folder: Folder for the file; made if necessary.
         mirror: Address of a folder that holds the file under its own name; no other place is asked then.
         progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
-        retries: Attempts at each address that may fail in a row without getting further, beside the first.
-        timeout: Seconds without a byte after which an attempt counts as failed.
-        backoff: The second attempt follows at once, the third after twice so many seconds, and each further one after
-            twice the last pause, at most a minute; or as the server asks, at most five minutes.
 
     Returns:
         The file, complete and checked.
@@ -103,7 +90,7 @@ def fetch(
     with _alone(target):
         if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
             return target
-        download = Download(file, target, retries, timeout, backoff, progress)
+        download = Download(file, target, progress)
         require_space(file.expected_bytes - download.size, folder, file.name)
         try:
             address = download.complete(addresses)
@@ -267,8 +254,7 @@ def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | 
     served = next((file for file in files if _addresses(file, mirror)), None)
     if served is None or any(_find(file, folder) for file in files):
         return 0
-    part = part_path(folder / served.name)
-    return max(served.expected_bytes - (part.stat().st_size if part.is_file() else 0), 0)
+    return max(served.expected_bytes - Download(served, folder / served.name, progress=None).size, 0)
 
 
 @contextmanager
