@@ -42,19 +42,23 @@ def fetch_dataset(
             complete by then stay.
     """
     choices = benchmark(name).choices
-    require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
-    _check_network(choices, folder, mirror)
-    fetched: list[Path] = []
-    missing: list[str] = []
-    for files in choices:
-        found = next((place for file in files if (place := _find(file, folder))), None)
-        if found is None:
-            taken = _fetch_first(files, folder, mirror, progress)
-            fetched += [taken] if taken else []
-            missing += [] if taken else [_ask_for(file, folder) for file in files]
+    there = [next((place for file in files if (place := _find(file, folder))), None) for files in choices]
+    wanted = [files for files, place in zip(choices, there, strict=True) if place is None]
+    served = [[file for file in files if _addresses(file, mirror)] for files in wanted]
+    firsts = [Download(some[0], folder / some[0].name, progress) for some in served if some]
+    require_space(sum(max(one.file.expected_bytes - one.size, 0) for one in firsts), folder, "The download")
+    _check_network([address for some in served for file in some for address in _addresses(file, mirror)], folder)
+    for files, place in zip(choices, there, strict=True):
         for file in files:
-            if found == folder / file.name:
-                _is_verified(found, file, progress)
+            if place == folder / file.name:
+                _is_verified(place, file, progress)
+    fetched, missing = list[Path](), list[str]()
+    for files, some in zip(wanted, served, strict=True):
+        asked = [_ask_for(file, folder) for file in files if file not in some]
+        if some:
+            fetched.append(_fetch_first(some, asked, folder, mirror, progress))
+        else:
+            missing += asked
     if missing:
         raise UserError("\n".join(missing))
     return fetched
@@ -195,21 +199,16 @@ def _note_path(path: Path) -> Path:
 
 
 def _fetch_first(
-    files: tuple[OfficialFile, ...], folder: Path, mirror: str | None, progress: Progress | None
-) -> Path | None:
-    """Download the first of these files that an address gives; None: there is no address at all."""
+    served: Iterable[OfficialFile], others: Iterable[str], folder: Path, mirror: str | None, progress: Progress | None
+) -> Path:
+    """Download the first of these files that an address gives; `others` asks for those in their place without one."""
     failures: list[str] = []
-    for file in files:
-        if not _addresses(file, mirror):
-            continue
+    for file in served:
         try:
             return fetch(file, folder, mirror=mirror, progress=progress)
         except NotServedError as error:
             failures.append(str(error))
-    if failures:
-        others = [_ask_for(file, folder) for file in files if not _addresses(file, mirror)]
-        raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
-    return None
+    raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
 
 
 def _find(file: OfficialFile, folder: Path) -> Path | None:
@@ -233,10 +232,9 @@ def _addresses(file: OfficialFile, mirror: str | None) -> tuple[str, ...]:
     return (f"{mirror.rstrip('/')}/{quote(file.name)}",)
 
 
-def _check_network(choices: Iterable[tuple[OfficialFile, ...]], folder: Path, mirror: str | None) -> None:
+def _check_network(addresses: Iterable[str], folder: Path) -> None:
     """Raise NotServedError within seconds where no server answers, not after all attempts at every file."""
-    wanted = [file for files in choices if not any(_find(file, folder) for file in files) for file in files]
-    servers = {urlsplit(address).netloc: address for file in wanted for address in _addresses(file, mirror)}
+    servers = {urlsplit(address).netloc: address for address in addresses}
     reasons: list[str] = []
     for server, address in list(servers.items())[:2]:
         if (reason := why_unreachable(address)) is None:
@@ -247,14 +245,6 @@ def _check_network(choices: Iterable[tuple[OfficialFile, ...]], folder: Path, mi
             f"Nothing can be downloaded: {'; '.join(reasons)}. Connect to the internet and repeat the command, or put"
             f" the official files into {folder} yourself."
         )
-
-
-def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | None) -> int:
-    """Bytes that one of these files will most likely need; 0: it is there, has no address, or the size is not known."""
-    served = next((file for file in files if _addresses(file, mirror)), None)
-    if served is None or any(_find(file, folder) for file in files):
-        return 0
-    return max(served.expected_bytes - Download(served, folder / served.name, progress=None).size, 0)
 
 
 @contextmanager
