@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import output_folder
 from cascade_clip.bench import against as bench_against
+from cascade_clip.bench import measured_model
 from cascade_clip.bench import record as bench_record
-from cascade_clip.bench import settings as bench_settings
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, closest
 from cascade_clip_cli import options
-from cascade_clip_cli.bench_tables import show_changes, show_record
 from cascade_clip_cli.checked_options import as_path, input_file, place
-from cascade_clip_cli.console import stderr
-from cascade_clip_cli.tables import write_json
+from cascade_clip_cli.console import stderr, stdout
+from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 LARGEST_COUNT = 100_000
+LARGEST_SIDE = 4096
+"""Of the images and of the crop, in pixels."""
 _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
+_COLOURS = {"faster": "green", "slower": "red", "spread too wide": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class MeasureOptions:
         typer.Option("--checkpoint", metavar="CKPT", callback=place, help="A model; default: random weights."),
     ] = None
     architecture: Annotated[str, typer.Option("--architecture", help="CLIP architecture of the random weights.")] = (
-        bench_settings.ARCHITECTURE
+        measured_model.ARCHITECTURE
     )
     recipe: options.RecipeOption = None
     overrides: options.SetOption = None
@@ -64,22 +69,36 @@ class MeasureOptions:
     precision: options.PrecisionOption = "fp32"
     device: options.DeviceOption = "auto"
     compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False
-    plain: Annotated[bool, typer.Option("--plain", help="Also the plain path, in the same rounds.")] = False
+    plain: Annotated[bool, typer.Option("--plain", help="Of predict: also the plain path, in the same rounds.")] = False
 
-    def settings(self, given_kind: str) -> bench_settings.BenchSettings:
+    def settings(self, kind: str) -> measured_model.BenchSettings:
         """The same for the library; raises UserError for options that are not of this kind of measurement."""
-        kind = bench_settings.parse_kind(given_kind)
+        kinds = get_args(measured_model.Kind)
+        if kind not in kinds:
+            raise UserError(f'There is no "{kind}" to measure.{closest(kind, kinds)}')
         if self.images is not None and kind not in _DEFAULT_IMAGES:
             raise UserError(f"bench {kind} has no --images: it takes turns with one image or step.")
-        if kind == "prepare" and (self.plain or self.compiled):
-            raise UserError("bench prepare runs no network: leave --plain and --compile out.")
+        if kind == "prepare" and self.compiled:
+            raise UserError("bench prepare runs no network: leave --compile out.")
+        if kind != "predict" and self.plain:
+            raise UserError(f"bench {kind} has no --plain: the plain path is that of bench predict.")
         given = vars(self) | {
-            "recipe": self.recipe or bench_settings.RECIPE,
+            "recipe": self.recipe or measured_model.RECIPE,
             "overrides": tuple(self.overrides or ()),
-            "size": bench_settings.parse_size(self.size),
+            "size": parse_size(self.size),
             "images": self.images or _DEFAULT_IMAGES.get(kind, 1),
         }
-        return bench_settings.BenchSettings(kind, **given)
+        return measured_model.BenchSettings(kind, **given)  # type: ignore[arg-type]
+
+
+def parse_size(given: str) -> tuple[int, int]:
+    """Read "480x640" as height and width in pixels, each of 1 to `LARGEST_SIDE`; raises UserError for anything else."""
+    sides = given.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side[:6]) <= LARGEST_SIDE for side in sides):
+        raise UserError(
+            f'--size is HEIGHTxWIDTH in pixels, for example 480x640, each at most {LARGEST_SIDE}; got "{given}".'
+        )
+    return int(sides[0]), int(sides[1])
 
 
 def bench(
@@ -105,19 +124,114 @@ def bench(
     # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
     settings = measured.settings(kind)
-    before = bench_against.read_record(against) if against is not None else None
-    if before is not None:
-        bench_against.check_kinds(before, settings.kind)
+    before = bench_against.read_record(against, kind) if against is not None else None
     with stderr.doing("measuring") as progress:
         record = bench_record.run_bench(settings, memory=memory, progress=progress)
-    show_record(record)
+    _show_record(record)
     if before is not None:
-        show_changes(before, record)
+        _show_changes(before, record)
     for warning in bench_record.warnings_of(record):
         stderr.print(Text("Warning:", style="bold yellow"), warning)
     if output is not None:
-        file = output / f"bench-{settings.kind}.json"
+        file = output / f"bench-{kind}.json"
         output_folder.check_own_files([file], output_folder.record_has(file, {"subjects"}))
         write_json(file, record)
     if json_file is not None:
         write_json(json_file, record)
+
+
+def _show_record(record: Mapping[str, Any]) -> None:
+    """Print times, ratios, operations, memory, parts and facts of one measurement."""
+    settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
+    title = (
+        f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
+        f" {environment['device']}, {environment['threads']} threads: median of {settings['repeats']} rounds"
+    )
+    times = [
+        (
+            name,
+            f"{figures['median_ms']:.1f}",
+            _percent(figures["spread"]),
+            Text(f"{figures['ratio']:.3f}", style="bold"),
+            _percent(figures["ratio_spread"]),
+            f"{figures['images_per_second']:.2f}",
+        )
+        for name, figures in subjects.items()
+    ]
+    stdout.print(_table(title, ("ms an image", "spread", "ratio", "its spread", "images/s"), times))
+    costs = [
+        (
+            name,
+            f"{figures['first_turn_ms']:.0f} ms",
+            f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING,
+            *(_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib")),
+        )
+        for name, figures in subjects.items()
+    ]
+    headings = ("first turn", "GFLOP an image", "memory", "above build", "on the device")
+    table = _table("first turn, operations, peak memory", headings, costs)
+    if "memory" in subjects[record["reference"]]:
+        table.caption = "memory: of a process of its own; above build: beyond imports and weights"
+    stdout.print(table)
+    if parts := record["rooms_ms"]:
+        rows = [(part, f"{ms:.1f}", _percent(ms / sum(parts.values()))) for part, ms in parts.items()]
+        stdout.print(_table("where the time goes, in passes of their own", ("ms", "share"), rows))
+    if record["facts"]:
+        stdout.print("\n".join(_facts(record)))
+
+
+def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Print ratios and memory of an earlier and this measurement, with what can be concluded."""
+    rows = [
+        (
+            change.subject,
+            f"{change.before:.3f}",
+            f"{change.after:.3f}",
+            f"{change.after / change.before:.3f}",
+            Text(change.verdict, style=_COLOURS.get(change.verdict, "dim")),
+            MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
+        )
+        for change in bench_against.changes_since(before, after)
+    ]
+    headings = ("before", "now", "quotient", "verdict", "above build")
+    table = _table("ratios against the earlier result", headings, rows)
+    if differences := bench_against.different_settings(before, after):
+        table.caption = f"Not only the code differs: {'; '.join(differences)}."
+    stdout.print(table)
+
+
+def _facts(record: Mapping[str, Any]) -> Iterable[str]:
+    facts = record["facts"]
+    if "parameters" in facts:
+        counts = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
+        yield f"{counts['total']} parameters, {counts['trainable']} of which train."
+    if "images_per_second_of_a_loader" in facts:
+        yield f"A loader process makes {facts['images_per_second_of_a_loader']:.1f} images/s."
+    rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
+    shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in record["subjects"].items()]
+    yield (
+        f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
+        f" {record['settings']['precision']}: {', '.join(shares)}."
+    )
+
+
+def _mebibytes(figures: Mapping[str, Any], key: str) -> str:
+    amount = figures.get("memory", {}).get(key)
+    return MISSING if amount is None else f"{amount:,.0f} MiB"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if math.isfinite(share) else MISSING
+
+
+def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """A table of names and figures; columns without any figure are left out."""
+    rows = list(rows)
+    shown = [number for number in range(1, len(headings) + 1) if any(row[number] != MISSING for row in rows)]
+    table = plain_table(title)
+    table.add_column("", no_wrap=True)
+    for number in shown:
+        table.add_column(headings[number - 1], justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row[0], *(row[number] for number in shown))
+    return table

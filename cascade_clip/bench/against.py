@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
-from cascade_clip.bench.timing import LARGEST_SPREAD, notch, spread
-from cascade_clip.errors import UserError
+from cascade_clip.bench.record import LARGEST_SPREAD, spread
+from cascade_clip.errors import UserError, reason_of
 
 Verdict = Literal["faster", "slower", "no difference", "spread too wide", "reference"]
 _SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "size", "batch", "precision", "threads")
@@ -18,14 +18,9 @@ _SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "si
 
 
 class Change(NamedTuple):
-    """One subject then and now.
+    """One subject then and now: its median ratios to the reference, where less is faster whatever the machine did.
 
-    Attributes:
-        subject: Its name.
-        before: Its median ratio to the reference in the earlier record.
-        after: The same now; less than `before` is faster, whatever the machine did in the meantime.
-        memory: Peak of its process above the built model in MiB, then and now; None: not measured.
-        verdict: What can be concluded.
+    `memory` is the peak of its process above the built model in MiB, then and now; None: not measured.
     """
 
     subject: str
@@ -35,27 +30,24 @@ class Change(NamedTuple):
     verdict: Verdict
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read a record that `bench --json` wrote; raises UserError where the file cannot be read or is none."""
+def read_record(path: Path, kind: str) -> dict[str, Any]:
+    """Read a record that `bench KIND --json` wrote; raises UserError for a file that is none, or of another kind."""
     try:
         record: dict[str, Any] = json.loads(path.expanduser().read_text(encoding="utf-8"))
-        if {"settings", "subjects", "reference"} <= record.keys():
-            return record
+        earlier = record["settings"]["kind"]
+        complete = {"subjects", "reference"} <= record.keys()
     except OSError as error:
-        raise UserError(f'The earlier result "{path}" cannot be read: {error.strerror or error}.') from error
-    except (ValueError, AttributeError) as error:
-        raise UserError(f'"{path}" is no result of `cascade-clip bench`: {error}.') from error
-    raise UserError(f'"{path}" is no result of `cascade-clip bench`: give a file that its --json wrote.')
-
-
-def check_kinds(before: Mapping[str, Any], kind: str) -> None:
-    """Raise UserError where an earlier record measured another kind of thing than is measured now."""
-    earlier = before["settings"]["kind"]
+        raise UserError(f'The earlier result "{path}" cannot be read: {reason_of(error)}.') from error
+    except (ValueError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise UserError(f'"{path}" is no result of `cascade-clip bench`: give a file that its --json wrote.')
     if earlier != kind:
         raise UserError(
             f"The earlier result is of `bench {earlier}`, this one of `bench {kind}`: give --against a file of the same"
             " kind."
         )
+    return record
 
 
 def changes_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -66,23 +58,30 @@ def changes_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[C
     """
     changes = []
     for name, now in after["subjects"].items():
-        if name not in before["subjects"]:
+        if (then := before["subjects"].get(name)) is None:
             continue
-        then = before["subjects"][name]
         old, new = then["ratios"], now["ratios"]
         memory = [figures.get("memory", {}).get("host_above_build_mib") for figures in (then, now)]
         verdict: Verdict = "reference" if name == after["reference"] else _verdict(old, new)
-        changes.append(Change(name, float(np.median(old)), float(np.median(new)), (memory[0], memory[1]), verdict))
+        changes.append(Change(name, median(old), median(new), (memory[0], memory[1]), verdict))
     return changes
 
 
 def different_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What else than the code differs between two records: "threads 2 -> 4", also processor and PyTorch's version."""
     pairs = [(key, before["settings"].get(key), after["settings"].get(key)) for key in _SETTINGS]
-    for key in ("processor", "device"):
-        pairs.append((key, before["environment"].get(key), after["environment"].get(key)))
-    pairs.append(("torch", *(record["environment"]["packages"].get("torch") for record in (before, after))))
-    return [f"{key} {old} -> {new}" for key, old, new in pairs if old != new]
+    old, new = before["environment"], after["environment"]
+    pairs += [(key, old.get(key), new.get(key)) for key in ("processor", "device")]
+    pairs.append(("torch", old["packages"].get("torch"), new["packages"].get("torch")))
+    return [f"{key} {then} -> {now}" for key, then, now in pairs if then != now]
+
+
+def notch(values: Sequence[float]) -> tuple[float, float]:
+    """Interval of the median at about 95 % confidence (McGill, Tukey and Larsen 1978): medians differ where their
+    notches do not overlap."""
+    middle = median(values)
+    half = 1.57 * spread(values) * middle / math.sqrt(len(values))
+    return middle - half, middle + half
 
 
 def _verdict(before: Sequence[float], after: Sequence[float]) -> Verdict:

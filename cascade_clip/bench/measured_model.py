@@ -1,4 +1,4 @@
-"""What is measured with: a model, its bare image tower, drawn images."""
+"""What is asked for and measured with: a model, its bare image tower, drawn images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.bench.settings import ARCHITECTURE, RECIPE, BenchSettings
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.image_encoder import resize_positions
@@ -33,20 +31,60 @@ from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.shapes.scenes import draw_scene
 
+Kind = Literal["predict", "eval", "train", "prepare"]
+ARCHITECTURE, RECIPE = "ViT-B-16-quickgelu", "coco/cascade-zegclip"
+"""The model with random weights that is built by default: the paper's."""
 _UNSEEN_SHARE = 0.09
 """Share of unseen classes among those that are made up, as in COCO-Stuff."""
 
 
-@dataclass
-class BenchModel:
-    """A model with the classes it is measured on.
+@dataclass(frozen=True)
+class BenchSettings:
+    """Everything that decides a measurement.
 
     Attributes:
-        model: The model in evaluation mode.
-        network: Its network, which is no exported one.
-        split: The classes.
-        text: (K, C) float32 text embeddings on the model's device, unit vectors.
+        kind: What is measured.
+        checkpoint: Checkpoint or training-free model. None: random weights of this architecture and recipe.
+        overrides: `section.key=value` on top of that recipe.
+        classes: K. None: the checkpoint's own classes, else 171, or 156 in training (COCO-Stuff's, all or seen).
+        size: Height and width of the images in pixels; in training, of the crop.
+        batch: Images per training step (None: 1); in inference, windows per forward pass and images of the bare tower
+            (None: the recipe's windows, beside a tower on one image).
+        images: Images of one evaluation or preparation.
+        repeats: Rounds that count; warm-up rounds come on top.
+        threads: PyTorch's threads. None: PyTorch's default.
+        workers: Processes that prepare images.
+        precision: `fp32`, `bf16` or `fp16`, of the network and of the bare tower.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        compiled: Also measure the network compiled by `torch.compile`.
+        plain: Also measure the plain path of `predict`: every class at every pixel, one window after the other.
     """
+
+    kind: Kind
+    checkpoint: str | None = None
+    architecture: str = ARCHITECTURE
+    recipe: str = RECIPE
+    overrides: tuple[str, ...] = ()
+    classes: int | None = None
+    size: tuple[int, int] = (512, 512)
+    batch: int | None = None
+    images: int = 1
+    repeats: int = 7
+    threads: int | None = None
+    workers: int = 1
+    precision: str = "fp32"
+    device: str = "auto"
+    compiled: bool = False
+    plain: bool = False
+
+    @property
+    def class_count(self) -> int:
+        """K where no checkpoint brings its own classes."""
+        return self.classes or (156 if self.kind == "train" else 171)
+
+
+class BenchModel(NamedTuple):
+    """A model in evaluation mode with the classes it is measured on; `text` is (K, C) float32, on its device."""
 
     model: CascadeCLIP
     network: CascadeNetwork | DenseNetwork
@@ -58,20 +96,6 @@ class BenchModel:
         """The classes with their text embeddings."""
         return Vocabulary.of_split(self.split, self.text)
 
-    def labels(
-        self, image: NDArray[np.uint8], network: nn.Module | None = None, *, dtype: torch.dtype | None = None
-    ) -> Tensor:
-        """Labels (H, W) of an image (H, W, 3) uint8; `network` (compiled) and `dtype` replace the model's own."""
-        recipe, device = self.model.recipe, self.model.device
-        predictor = Predictor(
-            self.network if network is None else network,  # type: ignore[arg-type]
-            recipe.data,
-            recipe.inference,
-            device=device,
-            dtype=dtype or self.model.dtype,
-        )
-        return predictor.label_image(image, self.vocabulary).labels
-
 
 def load_bench_model(settings: BenchSettings) -> BenchModel:
     """Load a checkpoint with its classes, or build a random model with random text embeddings of "class 0" and so on.
@@ -81,36 +105,60 @@ def load_bench_model(settings: BenchSettings) -> BenchModel:
             checkpoint and settings of a random model.
     """
     model = _random_model(settings) if settings.checkpoint is None else _checkpoint(settings, settings.checkpoint)
-    if not isinstance(model.network, CascadeNetwork | DenseNetwork):
+    network = model.network
+    if not isinstance(network, CascadeNetwork | DenseNetwork):
         raise UserError(f'"{settings.checkpoint}" is an exported model: measure the checkpoint that it was made from.')
     if settings.batch is not None and settings.kind != "train":
         inference = model.recipe.inference.model_copy(update={"window_batch": settings.batch})
         model.recipe = model.recipe.model_copy(update={"inference": inference})
     if settings.checkpoint is not None and settings.classes is None and model.split is not None:
-        return BenchModel(model, model.network, model.split, model.text_embeddings_for(model.split))
-    generator = torch.Generator().manual_seed(settings.seed)
-    text = torch.randn(settings.class_count, model.clip.visual.proj.shape[1], generator=generator)
-    split = _made_up_split(settings.class_count, all_seen=settings.kind == "train")
-    return BenchModel(model, model.network, split, F.normalize(text, dim=-1).to(model.device))
+        return BenchModel(model, network, model.split, model.text_embeddings_for(model.split))
+    count = settings.class_count
+    text = torch.randn(count, model.clip.visual.proj.shape[1], generator=torch.Generator().manual_seed(0))
+    names = [f"class {index}" for index in range(count)]
+    entries = tuple(ClassEntry(name, name, default_colour(index)) for index, name in enumerate(names))
+    unseen = 0 if settings.kind == "train" else round(_UNSEEN_SHARE * count)
+    split = Split("bench", "bench", entries, frozenset(names[count - unseen :]))
+    return BenchModel(model, network, split, F.normalize(text, dim=-1).to(model.device))
+
+
+def _checkpoint(settings: BenchSettings, checkpoint: str) -> CascadeCLIP:
+    if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
+        raise UserError(
+            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
+        )
+    return CascadeCLIP.from_pretrained(checkpoint, device=settings.device, precision=settings.precision)
+
+
+def _random_model(settings: BenchSettings) -> CascadeCLIP:
+    chosen = [f'clip.architecture="{settings.architecture}"', 'clip.weights="random:0"']
+    recipe = load_recipe(settings.recipe, [*settings.overrides, *chosen])
+    clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(recipe.model, clip.visual)
+    return CascadeCLIP(network, clip, recipe, device=settings.device, precision=settings.precision)
 
 
 def bare_tower(model: CascadeCLIP, size: tuple[int, int], batch: int) -> Callable[[], Tensor]:
-    """open_clip's own image tower: the limit of what a model on CLIP can reach.
+    """open_clip's own image tower in the model's precision: the limit of what a model on CLIP can reach.
 
-    Args:
-        model: Whose CLIP, device and precision are used.
-        size: Height and width of the images in pixels, multiples of the patch size.
-        batch: B.
-
-    Returns:
-        A forward pass without gradient on random images: (B, C). The tower is built in the first call, so that it takes
-        no memory in a process where it never runs.
+    Returns a forward pass without gradient on `batch` random images of a size (height, width) of whole patches: (B, C).
+    The tower is built in the first call, so that it takes no memory in a process where it never runs.
     """
 
     @cache
+    @torch.inference_mode(mode=False)
     def tower() -> tuple[nn.Module, Tensor]:
+        # Built anew: the network's own copy of the tower has other activations.
+        visual: Any = build_model({**model.clip.identity.model_config, "text_cfg": None}).visual
+        visual.load_state_dict(model.clip.visual.state_dict())
+        patch, positions = int(visual.patch_size[0]), visual.positional_embedding
+        grid = size[0] // patch, size[1] // patch
+        resized = resize_positions(positions, tuple(visual.grid_size), grid, "bicubic-antialias")
+        visual.positional_embedding = nn.Parameter(resized, requires_grad=False)
         image = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
-        return _own_tower(model, size), image.to(model.device)
+        return visual.to(model.device), image.to(model.device)
 
     @torch.inference_mode()
     def forward() -> Tensor:
@@ -143,58 +191,19 @@ def drawn_image(seed: int, size: tuple[int, int], classes: int) -> tuple[NDArray
     return np.asarray(image), np.asarray(label)
 
 
-def draw_folder(folder: Path, count: int, size: tuple[int, int], classes: int, seed: int) -> None:
+def draw_folder(folder: Path, count: int, size: tuple[int, int], classes: int) -> None:
     """Write drawn images as `images/N.jpg` and `masks/N.png` into a folder that does not exist yet."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for number in range(count):
-        image, label = drawn_image(seed + number, size, classes)
+        image, label = drawn_image(number, size, classes)
         Image.fromarray(image).save(folder / "images" / f"{number}.jpg", quality=90)
         Image.fromarray(label).save(folder / "masks" / f"{number}.png")
 
 
-def drawn_dataset(folder: Path, count: int, size: tuple[int, int], split: Split, seed: int) -> PreparedDataset:
+def drawn_dataset(folder: Path, count: int, size: tuple[int, int], split: Split) -> PreparedDataset:
     """Prepare drawn images of a split's classes within an empty folder; all are in the training part."""
     source, names = folder / "drawn", split.class_names
-    draw_folder(source, count, size, len(names), seed)
+    draw_folder(source, count, size, len(names))
     prepare_source_folder(folder / "dataset", source=source, classes=names, val_fraction=0.0)
     return PreparedDataset.open(folder / "dataset")
-
-
-def _made_up_split(classes: int, *, all_seen: bool) -> Split:
-    names = [f"class {index}" for index in range(classes)]
-    unseen = 0 if all_seen else round(_UNSEEN_SHARE * classes)
-    entries = tuple(ClassEntry(name, name, default_colour(index)) for index, name in enumerate(names))
-    return Split("bench", "bench", entries, frozenset(names[classes - unseen :]))
-
-
-def _checkpoint(settings: BenchSettings, checkpoint: str) -> CascadeCLIP:
-    if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
-        raise UserError(
-            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
-        )
-    return CascadeCLIP.from_pretrained(checkpoint, device=settings.device, precision=settings.precision)
-
-
-def _random_model(settings: BenchSettings) -> CascadeCLIP:
-    chosen = [f'clip.architecture="{settings.architecture}"', f'clip.weights="random:{settings.seed}"']
-    recipe = load_recipe(settings.recipe, [*settings.overrides, *chosen])
-    clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = build_network(recipe.model, clip.visual)
-    return CascadeCLIP(network, clip, recipe, device=settings.device, precision=settings.precision)
-
-
-@torch.inference_mode(mode=False)
-def _own_tower(model: CascadeCLIP, size: tuple[int, int]) -> nn.Module:
-    # Built anew: the network's own copy of the tower has other activations.
-    visual: Any = build_model({**model.clip.identity.model_config, "text_cfg": None}).visual
-    visual.load_state_dict(model.clip.visual.state_dict())
-    patch = int(visual.patch_size[0])
-    positions = resize_positions(
-        visual.positional_embedding, tuple(visual.grid_size), (size[0] // patch, size[1] // patch), "bicubic-antialias"
-    )
-    visual.positional_embedding = nn.Parameter(positions, requires_grad=False)
-    tower: nn.Module = visual.to(model.device)
-    return tower

@@ -2,51 +2,57 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+import re
+import resource
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark import Timer, timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cascade_clip.bench.memory import peak_memory
-from cascade_clip.bench.settings import BenchSettings
-from cascade_clip.bench.timing import LARGEST_SPREAD, WARM_UP_ROUNDS, PartClock, spread, time_in_turns
+from cascade_clip.bench.measured_model import BenchSettings
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
 from cascade_clip.faster_linear import has_onednn, onednn_linear
+from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import DTYPES, package_version
 
 FORMAT_VERSION = 1
+WARM_UP_ROUNDS = 2
+"""Rounds that do not count: memory is allocated, kernels are chosen or compiled."""
+LARGEST_SPREAD = 0.1
+"""Spread of a ratio beyond which nothing is concluded from it."""
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
 _LIMITS = ("fp32", "bf16")
 """Precisions whose matrix rate is told whatever was measured."""
-_CPU_INFO = Path("/proc/cpuinfo")
 
 
-def run_bench(
-    settings: BenchSettings, *, memory: bool = True, progress: Callable[[str], None] = lambda _: None
-) -> dict[str, Any]:
-    """Measure what the settings ask for.
-
-    Args:
-        settings: What, how often, on which device.
-        memory: Measure peak memory too, in a process of its own for each subject.
-        progress: Called with what is being done.
+def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing = unheard) -> dict[str, Any]:
+    """Measure what the settings ask for; `memory`: peak memory too, in a process of its own for each subject.
 
     Returns:
-        The record, ready for JSON: settings, environment, and of each subject milliseconds per image, ratio to the
-        reference, images/s, floating-point operations and memory; milliseconds of each part; facts of the model.
-        Figures are medians of rounds in which all subjects take turns, spreads are interquartile ranges over the
-        median.
+        The record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the reference,
+        images/s, floating-point operations and memory; milliseconds of each part; facts of the model. Figures are
+        medians of rounds in which all subjects take turns, spreads as of `spread`.
 
     Raises:
         UserError: A model, size, device or precision that cannot be had.
@@ -57,17 +63,17 @@ def run_bench(
         seconds = time_in_turns(calls, settings.repeats, progress)
         record: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
-            "settings": settings.to_dict(),
+            "settings": json.loads(json.dumps(asdict(settings))),
             "environment": _environment(workload.device),
-            "reference": workload.reference,
+            "reference": next(iter(workload.subjects)),
             "subjects": _subjects(workload, seconds),
         }
         progress("where the time goes")
         record["rooms_ms"] = _parts(workload, settings.repeats)
         if settings.kind != "prepare":
             progress("counting operations")
-            _add_rates(record, workload, settings)
-        record["facts"] = workload.facts()
+            _add_rates(record, workload, settings.precision)
+        record["facts"] = workload.facts
     del workload, calls
     if memory:
         for name, peak in peak_memory(settings, record["subjects"], progress).items():
@@ -78,7 +84,7 @@ def run_bench(
 def warnings_of(record: Mapping[str, Any]) -> list[str]:
     """Why nothing can be concluded from a record, in sentences; empty where something can."""
     spreads = {name: figures["ratio_spread"] for name, figures in record["subjects"].items()}
-    if None in spreads.values():
+    if math.inf in spreads.values():
         return ["A single round says nothing about the spread: give --repeats 5 or more to conclude anything."]
     wide = [f"{name} ({100 * value:.0f} %)" for name, value in spreads.items() if value > LARGEST_SPREAD]
     if not wide:
@@ -89,42 +95,92 @@ def warnings_of(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def time_in_turns(
+    calls: Mapping[str, Callable[[], object]], rounds: int, progress: Doing = unheard
+) -> dict[str, list[float]]:
+    """Time several calls in turn, each once per round, so that other load on the machine slows all of them alike.
+
+    `torch.utils.benchmark.Timer` would time one after the other, and run each at least three times per round. Gives the
+    seconds of every round in order, `WARM_UP_ROUNDS` more than count; the clock waits for what runs on the device.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(WARM_UP_ROUNDS + rounds):
+        for name, call in calls.items():
+            progress(name)
+            begin = timer()
+            call()
+            seconds[name].append(timer() - begin)
+    return seconds
+
+
+def time_parts(
+    call: Callable[[], object], first: str, parts: Mapping[str, tuple[object, str, str]]
+) -> dict[str, float]:
+    """Seconds of each part of a call, which begins in the first.
+
+    Parts are entered by calls of methods: part -> object, name of its method, and the part that comes after it. The
+    clock waits for the device at every border; `torch.profiler` would add its own cost to every operation.
+    """
+    seconds: dict[str, float] = {}
+    now, since = first, timer()
+
+    def enter(part: str) -> None:
+        nonlocal now, since
+        time = timer()
+        seconds[now] = seconds.get(now, 0.0) + time - since
+        now, since = part, time
+
+    def timed(part: str, following: str, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        enter(part)
+        result = method(*given, **named)
+        enter(following)
+        return result
+
+    with ExitStack() as patches:
+        for part, (owner, name, following) in parts.items():
+            method = partial(timed, part, following, getattr(owner, name))
+            patches.enter_context(patch.object(owner, name, method))
+        call()
+        enter("")
+    return seconds
+
+
+def spread(values: Sequence[float]) -> float:
+    """Interquartile range over the median; infinite for a single value."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float((high - low) / middle) if len(values) > 1 else math.inf
+
+
 def _subjects(workload: Workload, seconds: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
     """Figures of each subject, per image, over the rounds that count."""
-    per_image = {
-        name: [value / workload.subjects[name].images for value in values[WARM_UP_ROUNDS:]]
-        for name, values in seconds.items()
-    }
-    subjects = {}
-    for name, values in per_image.items():
-        ratios = [value / reference for value, reference in zip(values, per_image[workload.reference], strict=True)]
-        images = workload.subjects[name].images
+    subjects: dict[str, dict[str, Any]] = {}
+    reference: list[float] = []
+    for name, (_, images) in workload.subjects.items():
+        values = [value / images for value in seconds[name][WARM_UP_ROUNDS:]]
+        reference = reference or values
+        ratios = [value / other for value, other in zip(values, reference, strict=True)]
         subjects[name] = {
             "images_per_turn": images,
             "ms": [round(1000 * value, 4) for value in values],
             "median_ms": 1000 * median(values),
-            "spread": _finite(spread(values)),
-            "latency_ms": 1000 * images * median(values),
+            "spread": spread(values),
             "images_per_second": 1 / median(values),
             "first_turn_ms": 1000 * seconds[name][0],
             "ratio": median(ratios),
-            "ratio_spread": _finite(spread(ratios)),
+            "ratio_spread": spread(ratios),
             "ratios": [round(ratio, 5) for ratio in ratios],
         }
     return subjects
 
 
 def _parts(workload: Workload, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each part of the main subject, per image of inference or per training step."""
-    if workload.timed_pass is None:
+    """Median milliseconds of each part, per image of inference or per training step."""
+    if workload.parted is None:
         return {}
-    passes = []
-    for _ in range(WARM_UP_ROUNDS + rounds):
-        clock = PartClock()
-        workload.timed_pass(clock)
-        passes.append(clock.seconds)
+    call, images = workload.parted
+    passes = [time_parts(call, workload.first_part, workload.parts) for _ in range(WARM_UP_ROUNDS + rounds)]
     counted = passes[WARM_UP_ROUNDS:]
-    return {part: 1000 * median(one[part] for one in counted) / workload.images_per_pass for part in counted[0]}
+    return {part: 1000 * median(one[part] for one in counted) / images for part in counted[0]}
 
 
 def count_flops(call: Callable[[], object]) -> int:
@@ -142,20 +198,16 @@ def count_flops(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _add_rates(record: dict[str, Any], workload: Workload, settings: BenchSettings) -> None:
+def _add_rates(record: dict[str, Any], workload: Workload, precision: str) -> None:
     """Operations of each subject per image, and its share of the rate that the device reaches in a matrix product."""
-    rates = {
-        name: _matrix_rate(workload.device, DTYPES[name]) for name in dict.fromkeys((settings.precision, *_LIMITS))
-    }
-    rate = rates[settings.precision]
-    record["matrix_product_gflops_per_second"] = rate / 1e9
-    record["matrix_rates"] = {name: value / 1e9 for name, value in rates.items()}
+    rates = {name: _matrix_rate(workload.device, DTYPES[name]) for name in dict.fromkeys((precision, *_LIMITS))}
+    record["matrix_rates"] = {name: rate / 1e9 for name, rate in rates.items()}
     for name, figures in record["subjects"].items():
         # The counter does not see into compiled code, whose operations are those of what was compiled.
         call, images = workload.subjects[name.removesuffix(COMPILED)]
         operations = count_flops(call) / images
         figures["gflops"] = operations / 1e9
-        figures["share_of_matrix_rate"] = operations * figures["images_per_second"] / rate
+        figures["share_of_matrix_rate"] = operations * figures["images_per_second"] / rates[precision]
 
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -165,41 +217,65 @@ def _matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     products: list[Callable[..., Tensor]] = [F.linear]
     if device.type == "cpu" and dtype == torch.float32 and has_onednn():
         products.append(onednn_linear)
-    timers = [
-        Timer(
-            "product(matrix, matrix)",
-            globals={"product": product, "matrix": matrix},
-            num_threads=torch.get_num_threads(),
-        )
-        for product in products
-    ]
+    threads = torch.get_num_threads()
     with torch.inference_mode():
-        return 2 * side**3 / min(timer.blocked_autorange().median for timer in timers)
+        timers = [Timer("f(m, m)", globals={"f": product, "m": matrix}, num_threads=threads) for product in products]
+        return 2 * side**3 / min(each.blocked_autorange().median for each in timers)
+
+
+def peak_memory(
+    settings: BenchSettings, subjects: Sequence[str] | Mapping[str, object], progress: Doing = unheard
+) -> dict[str, dict[str, float]]:
+    """Run each subject in a fresh process, as what ran before would hide its peak, and one process that runs none.
+
+    Returns:
+        Subject -> `host_mib`, the peak of its whole process in MiB; `host_above_build_mib`, how far that is above the
+        process that only builds (imports and weights); on a GPU `device_mib`, the peak of PyTorch's allocator.
+    """
+    peaks: dict[str, dict[str, float]] = {}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as processes:
+        built = processes.submit(_peak, settings, None).result()["host_mib"]
+        for subject in subjects:
+            progress(f"memory of {subject}")
+            peak = processes.submit(_peak, settings, subject).result()
+            peaks[subject] = {**peak, "host_above_build_mib": max(0.0, peak["host_mib"] - built)}
+    return peaks
+
+
+def _peak(settings: BenchSettings, subject: str | None) -> dict[str, float]:
+    logging.disable()  # The process that started this one has logged it already.
+    with TemporaryDirectory(prefix="cascade-clip-bench-") as folder:
+        workload = build_workload(settings, Path(folder))
+        on_cuda = workload.device.type == "cuda"
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats(workload.device)
+        for _ in range(3 if subject is not None else 0):
+            workload.subjects[subject or ""].call()
+        device = {"device_mib": torch.cuda.max_memory_allocated(workload.device) / 2**20} if on_cuda else {}
+        return {"host_mib": _host_peak(), **device}
+
+
+def _host_peak() -> float:
+    """Peak of this process's resident memory in MiB.
+
+    On Linux `ru_maxrss` starts at the peak of the process that started this one; `VmHWM` is this program's own.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+)", status.read_text(errors="replace"))):
+        return int(found[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    """Versions, processor, device and threads."""
+    """Versions, processor (whose name Linux knows from a file alone), device and threads."""
+    lines = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", lines.read_text(errors="replace") if lines.exists() else "")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {package: package_version(package) for package in _PACKAGES},
-        "processor": _processor(),
+        "processor": next(iter(names), platform.processor() or platform.machine()),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
-
-
-def _processor() -> str:
-    """Linux knows the processor's name from a file alone."""
-    if _CPU_INFO.exists():
-        for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _finite(value: float) -> float | None:
-    """None for the unknown spread of a single round: JSON has no infinity."""
-    return value if math.isfinite(value) else None

@@ -5,17 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade_clip.bench.measured_model import (
     BenchModel,
+    BenchSettings,
+    Kind,
     bare_tower,
     count_parameters,
     draw_folder,
@@ -23,24 +26,22 @@ from cascade_clip.bench.measured_model import (
     drawn_image,
     load_bench_model,
 )
-from cascade_clip.bench.plain import plain_confusion, plain_labels
-from cascade_clip.bench.settings import BenchSettings, Kind
-from cascade_clip.bench.timing import PartClock
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.compilation import compiled, compiling
 from cascade_clip.data.resize import test_size
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.evaluate import evaluate
-from cascade_clip.inference.sliding_window import window_boxes
+from cascade_clip.inference.class_scores import labels_from_scores
+from cascade_clip.inference.predictor import prepare_image
+from cascade_clip.inference.sliding_window import slide_scores, window_boxes
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
 from cascade_clip.runtime import check_memory
+from cascade_clip.segmenter import CascadeCLIP
 
 TOWER, COPY = "bare tower", "plain copy"
-PLAIN, COMPILED = ", plain", ", compiled"
-"""How the names of a subject's variants end."""
-_COMPARED_IMAGES = 8
-"""Images whose labels are compared with those of full precision."""
+COMPILED = ", compiled"
+"""How the names of compiled subjects end."""
 
 
 class Subject(NamedTuple):
@@ -57,21 +58,18 @@ class Workload:
     Attributes:
         device: Where it runs.
         subjects: Subjects by name, in the order of their turns; the first is the reference of all ratios.
-        timed_pass: One pass of the main subject that moves the clock through its parts. None: it has no parts.
-        images_per_pass: Images of such a pass whose figures are told per image; a training step is told as a whole.
-        facts: What else is worth telling: windows, parameters, agreement of labels.
+        parted: What is divided into parts: its images are those whose figures are told per image. None: nothing is.
+        first_part: The part that it begins with.
+        parts: The others: part -> an object, the method that enters it, and the part that follows.
+        facts: What else is worth telling: windows, parameters.
     """
 
     device: torch.device
     subjects: dict[str, Subject]
-    timed_pass: Callable[[PartClock], object] | None = None
-    images_per_pass: int = 1
-    facts: Callable[[], dict[str, Any]] = dict
-
-    @property
-    def reference(self) -> str:
-        """Name of the subject that the others are compared with."""
-        return next(iter(self.subjects))
+    parted: Subject | None = None
+    first_part: str = ""
+    parts: Mapping[str, tuple[object, str, str]] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def build_workload(settings: BenchSettings, folder: Path) -> Workload:
@@ -86,36 +84,35 @@ def build_workload(settings: BenchSettings, folder: Path) -> Workload:
     check_memory(4 * 2**8 * settings.class_count, f"A vocabulary of {settings.class_count:,} classes", "give fewer")
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    return _WORKLOADS[settings.kind](settings, folder)
+    return WORKLOADS[settings.kind](settings, folder)
 
 
 def _predict(settings: BenchSettings, folder: Path) -> Workload:
     """One image to its label map, from uint8 pixels to labels at its own size."""
     measured = load_bench_model(settings)
-    image, _ = drawn_image(settings.seed, settings.size, len(measured.text))
+    image, _ = drawn_image(0, settings.size, len(measured.text))
 
     def labels(network: nn.Module) -> Tensor:
-        return measured.labels(image, network)
+        return _with(measured.model, network).predictor().label_image(image, measured.vocabulary).labels
 
-    subjects = _variants("label map", labels, measured.network, settings, lambda: plain_labels(measured, image))
-    return _inference(settings, measured, subjects, parts=("preparation", "upsampling, labels"))
+    subjects = _variants("label map", labels, measured.network, settings)
+    if settings.plain:
+        subjects["label map, plain"] = Subject(partial(_plain_labels, measured, image))
+    return _inference(settings, measured, subjects, before="preparation", after="upsampling, labels")
 
 
 def _eval(settings: BenchSettings, folder: Path) -> Workload:
     """Several images of a prepared dataset to a confusion matrix."""
     measured = load_bench_model(settings)
-    images = settings.images
-    dataset = drawn_dataset(folder, images, settings.size, measured.split, settings.seed)
+    dataset = drawn_dataset(folder, settings.images, settings.size, measured.split)
 
     def confusion(network: nn.Module) -> Tensor:
-        model = copy(measured.model)
-        model.network = network  # type: ignore[assignment]
+        model = _with(measured.model, network)
         found = evaluate(model, measured.split, dataset, part="train", text_embeddings=measured.text)
         return torch.from_numpy(found.confusion)
 
-    plain = partial(plain_confusion, measured, dataset)
-    subjects = _variants("evaluation", confusion, measured.network, settings, plain, images=images)
-    return _inference(settings, measured, subjects, parts=("reading, preparation", "upsampling, labels, counting"))
+    subjects = _variants("evaluation", confusion, measured.network, settings, settings.images)
+    return _inference(settings, measured, subjects, before="reading, preparation", after="upsampling, labels, counting")
 
 
 def _train(settings: BenchSettings, folder: Path) -> Workload:
@@ -126,14 +123,15 @@ def _train(settings: BenchSettings, folder: Path) -> Workload:
     measured = load_bench_model(settings)
     steps = TrainingSteps(measured, settings, folder)
     tower = Subject(bare_tower(measured.model, settings.size, steps.batch), steps.batch)
-    subjects = _variants("training step", steps.step, steps.network, settings, steps.plain_step, images=steps.batch)
-    return Workload(measured.model.device, {TOWER: tower, **subjects}, steps.timed_pass, facts=steps.facts)
+    subjects = _variants("training step", steps.step, steps.network, settings, steps.batch)
+    whole = Subject(steps.whole_step)
+    return Workload(measured.model.device, {TOWER: tower, **subjects}, whole, "data", steps.parts, steps.facts())
 
 
 def _prepare(settings: BenchSettings, folder: Path) -> Workload:
     """A folder of images and index masks to a prepared dataset, beside a plain copy of the files."""
     source, classes = folder / "source", [f"class {index}" for index in range(settings.class_count)]
-    draw_folder(source, settings.images, settings.size, len(classes), settings.seed)
+    draw_folder(source, settings.images, settings.size, len(classes))
 
     def copy() -> None:
         shutil.rmtree(folder / "copy", ignore_errors=True)
@@ -147,7 +145,7 @@ def _prepare(settings: BenchSettings, folder: Path) -> Workload:
     return Workload(torch.device("cpu"), subjects)
 
 
-_WORKLOADS: Mapping[Kind, Callable[[BenchSettings, Path], Workload]] = {
+WORKLOADS: Mapping[Kind, Callable[[BenchSettings, Path], Workload]] = {
     "predict": _predict,
     "eval": _eval,
     "train": _train,
@@ -156,60 +154,48 @@ _WORKLOADS: Mapping[Kind, Callable[[BenchSettings, Path], Workload]] = {
 
 
 def _variants(
-    name: str,
-    run: Callable[[nn.Module], object],
-    network: nn.Module,
-    settings: BenchSettings,
-    plain: Callable[[], object],
-    images: int = 1,
+    name: str, run: Callable[[nn.Module], object], network: nn.Module, settings: BenchSettings, images: int = 1
 ) -> dict[str, Subject]:
-    """A subject as it is, and compiled and plain where the settings ask for them."""
+    """A subject as it is, and compiled where the settings ask for it."""
     subjects = {name: Subject(partial(run, network), images)}
     if settings.compiled:
         subjects[name + COMPILED] = Subject(compiling("leave --compile out")(partial(run, compiled(network))), images)
-    if settings.plain:
-        subjects[name + PLAIN] = Subject(plain, images)
     return subjects
 
 
 def _inference(
-    settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject], *, parts: tuple[str, str]
+    settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject], *, before: str, after: str
 ) -> Workload:
-    """Put the bare tower first; `parts` are what comes before and after the network."""
+    """Put the bare tower first; the parts `before` and `after` surround the network."""
     model, network, batch = measured.model, measured.network, settings.batch or 1
     model.release_text_tower()
     height, width = test_size(*settings.size, model.recipe.data.short_side)
     windows = window_boxes(height, width, model.recipe.inference.crop, model.recipe.inference.stride)
     (y1, x1, y2, x2), patch = windows[0], network.patch_size
     window = (-(-(y2 - y1) // patch) * patch, -(-(x2 - x1) // patch) * patch)
-    main = next(iter(subjects.values()))
-    facts_of_model = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
+    facts = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
     # PyTorch's counter of operations fails on parameters that require a gradient in inference mode.
     network.requires_grad_(False)
-    calls: dict[str, tuple[object, str, str]] = {"tower": (network, "forward", parts[1])}
+    parts: dict[str, tuple[object, str, str]] = {"tower": (network, "forward", after)}
     if isinstance(network, CascadeNetwork):
-        calls = {"tower": (network.encoder, "forward", "head"), "head": (network.head, "forward", parts[1])}
-
-    def timed_pass(clock: PartClock) -> None:
-        with clock.entered_by(calls):
-            clock.enter(parts[0])
-            main.call()
-            clock.enter(None)
-
-    def facts() -> dict[str, Any]:
-        if model.dtype == torch.float32:
-            return facts_of_model
-        return {**facts_of_model, "labels_equal_to_fp32": _share_equal_to_fp32(measured, settings)}
-
-    tower = Subject(bare_tower(model, window, batch), batch)
-    return Workload(model.device, {TOWER: tower, **subjects}, timed_pass, main.images, facts)
+        parts = {"tower": (network.encoder, "forward", "head"), "head": (network.head, "forward", after)}
+    tower, main = Subject(bare_tower(model, window, batch), batch), next(iter(subjects.values()))
+    return Workload(model.device, {TOWER: tower, **subjects}, main, before, parts, facts)
 
 
-def _share_equal_to_fp32(measured: BenchModel, settings: BenchSettings) -> float:
-    """Share of the pixels of several images that have the same label in full precision."""
-    shares = []
-    for number in range(_COMPARED_IMAGES):
-        image, _ = drawn_image(settings.seed + number, settings.size, len(measured.text))
-        fast, exact = measured.labels(image), measured.labels(image, dtype=torch.float32)
-        shares.append(float((fast == exact).float().mean()))
-    return fmean(shares)
+def _with(model: CascadeCLIP, network: nn.Module) -> CascadeCLIP:
+    """The same model with another network, a compiled one."""
+    changed = copy(model)
+    changed.network = network  # type: ignore[assignment]
+    return changed
+
+
+def _plain_labels(measured: BenchModel, image: NDArray[np.uint8]) -> Tensor:
+    """Labels (H, W) by the plain path: the scores of every class at every pixel, one window after the other."""
+    model, device = measured.model, measured.model.device
+    inference = model.recipe.inference.model_copy(update={"window_batch": 1})
+    pixels = torch.from_numpy(prepare_image(image, model.recipe.data, inference.training_free)).to(device)
+    scores = slide_scores(
+        measured.network, pixels, measured.text, measured.vocabulary.seen.to(device), inference, dtype=model.dtype
+    )
+    return labels_from_scores(scores, (image.shape[0], image.shape[1])).labels

@@ -1,7 +1,7 @@
 """Downloading one file that may have 19 GB: continued after an interruption, by the same or a later process.
 
-`requests` and the retries of `urllib3` do most of it; of ready-made downloaders, `pooch` does not continue, and
-`fsspec` and the Hub's client do not after the process was killed.
+`requests` does most of it; of ready-made downloaders, `pooch` does not continue, and `fsspec` and the Hub's client do
+not after the process was killed.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
-from urllib3.util import Retry
+from urllib3.exceptions import HTTPError
 
 import cascade_clip
 from cascade_clip.data.benchmark import OfficialFile
@@ -28,6 +26,13 @@ from cascade_clip.progress import Progress
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
+RETRIES = 5
+"""Attempts at each address that may fail in a row without getting further, beside the first."""
+TIMEOUT = 60.0
+"""Seconds without a byte after which an attempt counts as failed."""
+BACKOFF = 1.0
+"""The second attempt follows at once, the third after twice so many seconds, each further one after twice the last
+pause, at most a minute; or as the server asks, at most five minutes."""
 
 _WORTH_TRYING_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _LONGEST_PAUSE = 60.0
@@ -43,36 +48,26 @@ class TransferError(Exception):
 class _InterruptionError(Exception):
     """The transfer broke off; another request may continue it or start anew."""
 
-
-class _Pauses(Retry):
-    """Counts failures in a row and waits between them; a server may not ask for hours, nor in words."""
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        try:
-            requested = super().get_retry_after(response)
-        except InvalidHeader:
-            return None
-        return None if requested is None else min(requested, _LONGEST_REQUESTED_PAUSE)
+    def __init__(self, message: str, requested_pause: str = "") -> None:
+        super().__init__(message)
+        self.pause = min(float(requested_pause), _LONGEST_REQUESTED_PAUSE) if requested_pause.isdecimal() else None
 
 
 @dataclass(frozen=True)
 class Download:
     """One file on its way: `NAME.part` holds the bytes so far, `NAME.part.version` the server's name of the version.
 
-    The fields are the arguments of `cascade_clip.preparation.official_files.fetch`; nothing is asked for at first.
+    Nothing is asked for at first; `progress` is called as by `cascade_clip.preparation.official_files.fetch`.
     """
 
     file: OfficialFile
     target: Path
-    retries: int
-    timeout: float
-    backoff: float
     progress: Progress | None
 
     @property
     def part(self) -> Path:
         """File of the bytes so far."""
-        return part_path(self.target)
+        return self.target.with_name(f"{self.target.name}.part")
 
     @property
     def _version_path(self) -> Path:
@@ -100,45 +95,33 @@ class Download:
         what was received stays.
         """
         failures: list[str] = []
-        pauses = _Pauses(
-            self.retries,
-            other=0,  # a certificate does not mend itself
-            status_forcelist=_WORTH_TRYING_AGAIN,
-            raise_on_status=False,
-            backoff_factor=self.backoff,
-            backoff_max=_LONGEST_PAUSE,
-        )
         with requests.Session() as session:
-            session.headers["User-Agent"] = f"cascade-clip/{cascade_clip.__version__}"
-            session.headers["Accept-Encoding"] = "identity"
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=pauses))
+            agent = f"cascade-clip/{cascade_clip.__version__}"
+            session.headers.update({"User-Agent": agent, "Accept-Encoding": "identity"})
             for address in addresses:
                 try:
-                    self._complete_from(address, session, pauses)
+                    self._complete_from(address, session)
                 except TransferError as failure:
                     failures.append(f"{address} {failure}")
                 else:
                     return address
         raise TransferError("; ".join(failures))
 
-    def _complete_from(self, address: str, session: requests.Session, pauses: Retry) -> None:
+    def _complete_from(self, address: str, session: requests.Session) -> None:
         """Ask one address until the part is complete."""
-        left = pauses
+        failed = 0
         while True:
             before = self.size
             try:
                 self._request(address, session)
                 return
             except _InterruptionError as failure:
-                if self.size >= before + _CONSIDERABLE:
-                    left = pauses
-                try:
-                    left = left.increment("GET", address, error=ProtocolError(str(failure)))
-                except MaxRetryError as error:
-                    raise TransferError(str(failure)) from error
+                failed = 1 if self.size >= before + _CONSIDERABLE else failed + 1
+                if failed > RETRIES:
+                    raise TransferError(str(failure)) from failure
                 log.info("%s: %s %s; trying again.", self.file.name, address, failure)
-                left.sleep()
+                own = min(BACKOFF * 2 ** (failed - 1), _LONGEST_PAUSE) if failed > 1 else 0.0
+                time.sleep(own if failure.pause is None else failure.pause)
 
     def _request(self, address: str, session: requests.Session) -> None:
         size = self.size
@@ -146,17 +129,23 @@ class Download:
             return
         asked = self._range()
         try:
-            response = session.get(address, headers=asked, stream=True, timeout=self.timeout)
+            response = session.get(address, headers=asked, stream=True, timeout=TIMEOUT)
         except requests.RequestException as error:
-            raise TransferError(f"cannot be reached ({_reason(error)})") from error
+            passing = isinstance(error, (requests.ConnectionError, requests.Timeout))
+            passing = passing and not isinstance(error, requests.exceptions.SSLError)  # no certificate mends itself
+            failure = _InterruptionError if passing else TransferError
+            raise failure(f"cannot be reached ({_reason(error)})") from error
         with response:
             if response.status_code == 416:
                 if response.headers.get("Content-Range", "").rpartition("/")[2] == str(size):
                     return
                 self.discard()
                 raise _InterruptionError("cannot continue the part that was begun")
+            answered = f"answered {response.status_code} {response.reason}".rstrip()
+            if response.status_code in _WORTH_TRYING_AGAIN:
+                raise _InterruptionError(answered, response.headers.get("Retry-After", "").strip())
             if response.status_code not in (200, 206):
-                raise TransferError(f"answered {response.status_code} {response.reason}".rstrip())
+                raise TransferError(answered)
             self._receive(response, asked.get("If-Range", ""))
 
     def _range(self) -> dict[str, str]:
@@ -230,11 +219,6 @@ def _reason(error: BaseException) -> str:
     while inner := error.__cause__ or error.__context__:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def part_path(target: Path) -> Path:
-    """File of an unfinished download."""
-    return target.with_name(f"{target.name}.part")
 
 
 def require_space(wanted: int, folder: Path, what: str) -> None:

@@ -18,7 +18,7 @@ from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.output_folder import take_lock
-from cascade_clip.preparation.download import CHUNK, Download, TransferError, part_path, require_space
+from cascade_clip.preparation.download import CHUNK, Download, TransferError, require_space
 from cascade_clip.progress import Progress
 from cascade_clip.reachability import why_unreachable
 
@@ -42,34 +42,29 @@ def fetch_dataset(
             complete by then stay.
     """
     choices = benchmark(name).choices
-    require_space(sum(_bytes_to_come(files, folder, mirror) for files in choices), folder, "The download")
-    _check_network(choices, folder, mirror)
-    fetched: list[Path] = []
-    missing: list[str] = []
-    for files in choices:
-        found = next((place for file in files if (place := _find(file, folder))), None)
-        if found is None:
-            taken = _fetch_first(files, folder, mirror, progress)
-            fetched += [taken] if taken else []
-            missing += [] if taken else [_ask_for(file, folder) for file in files]
+    there = [next((place for file in files if (place := _find(file, folder))), None) for files in choices]
+    wanted = [files for files, place in zip(choices, there, strict=True) if place is None]
+    served = [[file for file in files if _addresses(file, mirror)] for files in wanted]
+    firsts = [Download(some[0], folder / some[0].name, progress) for some in served if some]
+    require_space(sum(max(one.file.expected_bytes - one.size, 0) for one in firsts), folder, "The download")
+    _check_network([address for some in served for file in some for address in _addresses(file, mirror)], folder)
+    for files, place in zip(choices, there, strict=True):
         for file in files:
-            if found == folder / file.name:
-                _is_verified(found, file, progress)
+            if place == folder / file.name:
+                _is_verified(place, file, progress)
+    fetched, missing = list[Path](), list[str]()
+    for files, some in zip(wanted, served, strict=True):
+        asked = [_ask_for(file, folder) for file in files if file not in some]
+        if some:
+            fetched.append(_fetch_first(some, asked, folder, mirror, progress))
+        else:
+            missing += asked
     if missing:
         raise UserError("\n".join(missing))
     return fetched
 
 
-def fetch(
-    file: OfficialFile,
-    folder: Path,
-    *,
-    mirror: str | None = None,
-    progress: Progress | None = None,
-    retries: int = 5,
-    timeout: float = 60.0,
-    backoff: float = 1.0,
-) -> Path:
+def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
     """Download one file, unless it is there already.
 
     When the connection drops or the process is killed, `NAME.part` keeps what was received, and the next call continues
@@ -81,10 +76,6 @@ def fetch(
         folder: Folder for the file; made if necessary.
         mirror: Address of a folder that holds the file under its own name; no other place is asked then.
         progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
-        retries: Attempts at each address that may fail in a row without getting further, beside the first.
-        timeout: Seconds without a byte after which an attempt counts as failed.
-        backoff: The second attempt follows at once, the third after twice so many seconds, and each further one after
-            twice the last pause, at most a minute; or as the server asks, at most five minutes.
 
     Returns:
         The file, complete and checked.
@@ -103,7 +94,7 @@ def fetch(
     with _alone(target):
         if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
             return target
-        download = Download(file, target, retries, timeout, backoff, progress)
+        download = Download(file, target, progress)
         require_space(file.expected_bytes - download.size, folder, file.name)
         try:
             address = download.complete(addresses)
@@ -208,21 +199,16 @@ def _note_path(path: Path) -> Path:
 
 
 def _fetch_first(
-    files: tuple[OfficialFile, ...], folder: Path, mirror: str | None, progress: Progress | None
-) -> Path | None:
-    """Download the first of these files that an address gives; None: there is no address at all."""
+    served: Iterable[OfficialFile], others: Iterable[str], folder: Path, mirror: str | None, progress: Progress | None
+) -> Path:
+    """Download the first of these files that an address gives; `others` asks for those in their place without one."""
     failures: list[str] = []
-    for file in files:
-        if not _addresses(file, mirror):
-            continue
+    for file in served:
         try:
             return fetch(file, folder, mirror=mirror, progress=progress)
         except NotServedError as error:
             failures.append(str(error))
-    if failures:
-        others = [_ask_for(file, folder) for file in files if not _addresses(file, mirror)]
-        raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
-    return None
+    raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
 
 
 def _find(file: OfficialFile, folder: Path) -> Path | None:
@@ -246,10 +232,9 @@ def _addresses(file: OfficialFile, mirror: str | None) -> tuple[str, ...]:
     return (f"{mirror.rstrip('/')}/{quote(file.name)}",)
 
 
-def _check_network(choices: Iterable[tuple[OfficialFile, ...]], folder: Path, mirror: str | None) -> None:
+def _check_network(addresses: Iterable[str], folder: Path) -> None:
     """Raise NotServedError within seconds where no server answers, not after all attempts at every file."""
-    wanted = [file for files in choices if not any(_find(file, folder) for file in files) for file in files]
-    servers = {urlsplit(address).netloc: address for file in wanted for address in _addresses(file, mirror)}
+    servers = {urlsplit(address).netloc: address for address in addresses}
     reasons: list[str] = []
     for server, address in list(servers.items())[:2]:
         if (reason := why_unreachable(address)) is None:
@@ -260,15 +245,6 @@ def _check_network(choices: Iterable[tuple[OfficialFile, ...]], folder: Path, mi
             f"Nothing can be downloaded: {'; '.join(reasons)}. Connect to the internet and repeat the command, or put"
             f" the official files into {folder} yourself."
         )
-
-
-def _bytes_to_come(files: tuple[OfficialFile, ...], folder: Path, mirror: str | None) -> int:
-    """Bytes that one of these files will most likely need; 0: it is there, has no address, or the size is not known."""
-    served = next((file for file in files if _addresses(file, mirror)), None)
-    if served is None or any(_find(file, folder) for file in files):
-        return 0
-    part = part_path(folder / served.name)
-    return max(served.expected_bytes - (part.stat().st_size if part.is_file() else 0), 0)
 
 
 @contextmanager

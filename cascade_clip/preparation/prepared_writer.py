@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
@@ -34,7 +34,7 @@ from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
 from cascade_clip.preparation.problems import refuse
-from cascade_clip.preparation.remarks import Remarks, listed, merge_remarks, warnings_about
+from cascade_clip.preparation.remarks import warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
 
@@ -139,7 +139,8 @@ def write_prepared(
             if review is not None:
                 review(info)
         _finish(working, place, info, picture)
-    _tell_remarks(reports.values())
+    for warning in warnings_about(remark for report in reports.values() for remark in report.remarks):
+        log.warning(warning)
     return info
 
 
@@ -167,14 +168,6 @@ def _nothing_left_of(working: Path) -> Iterator[None]:
     except UserError:
         shutil.rmtree(working)
         raise
-
-
-def _tell_remarks(reports: Iterable[ShardReport]) -> None:
-    remarks: Remarks = {}
-    for report in reports:
-        merge_remarks(remarks, listed(report.remarks))
-    for warning in warnings_about(remarks):
-        log.warning(warning)
 
 
 def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSource]]) -> None:

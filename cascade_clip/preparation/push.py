@@ -16,15 +16,7 @@ from cascade_clip.errors import UserError, first_line
 from cascade_clip.reachability import uploading_to_hub
 
 
-def push_dataset(
-    folder: Path,
-    repo_id: str,
-    *,
-    private: bool = False,
-    rights_checked: bool = False,
-    token: str | None = None,
-    revision: str | None = None,
-) -> str:
+def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_checked: bool = False) -> str:
     """Upload a prepared dataset byte for byte.
 
     Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream. The
@@ -38,8 +30,6 @@ def push_dataset(
         private: Make the repository visible to its owner alone; an existing public one is refused.
         rights_checked: The user may publish the images. Without it, benchmarks whose images belong to their
             photographers are uploaded to private repositories only.
-        token: Token with the right to write; None: the one of `hf auth login`.
-        revision: Branch; None: main.
 
     Returns:
         The address of the repository.
@@ -56,7 +46,7 @@ def push_dataset(
     if not private and not rights_checked:
         _refuse_publishing(info)
     with uploading_to_hub(repository):
-        return _upload(folder, info, repository, HfApi(token=token), private=private, revision=revision)
+        return _upload(folder, info, repository, private=private)
 
 
 def repository_name(repo_id: str) -> str:
@@ -84,7 +74,8 @@ def _refuse_publishing(info: DatasetInfo) -> None:
             )
 
 
-def _upload(folder: Path, info: DatasetInfo, repo_id: str, api: HfApi, *, private: bool, revision: str | None) -> str:
+def _upload(folder: Path, info: DatasetInfo, repo_id: str, *, private: bool) -> str:
+    api = HfApi()
     url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
     if private and not api.dataset_info(repo_id).private:
         raise UserError(f"{url} exists already and is public: make it private there, or choose another name.")
@@ -92,7 +83,6 @@ def _upload(folder: Path, info: DatasetInfo, repo_id: str, api: HfApi, *, privat
         repo_id=repo_id,
         repo_type="dataset",
         folder_path=folder,
-        revision=revision,
         allow_patterns=[INFO_FILE, "README.md", *(name for part in info.parts.values() for name in part.shards)],
         delete_patterns=["data/*.parquet"],
         commit_message=f"{info.name}: {info.images} images",

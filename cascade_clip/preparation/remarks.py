@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from cascade_clip.data.images import CheckedImage, mask_palette, small_range_hint
@@ -20,10 +21,6 @@ class Remark(NamedTuple):
     """What was found of it, for example its colour."""
     place: str
     """The file, for messages."""
-
-
-Remarks = dict[str, dict[str, dict[str, str]]]
-"""First file with each value, by kind and subject; as JSON can hold it."""
 
 
 def remarks_on_image(image: CheckedImage, name: str) -> list[Remark]:
@@ -48,34 +45,29 @@ def remarks_on_palette(mask: bytes, used: Iterable[int], name: str) -> list[Rema
     ]
 
 
-def merge_remarks(into: Remarks, remarks: Iterable[Remark]) -> None:
-    """Add remarks; of several with one value the first file counts."""
-    for kind, subject, value, place in remarks:
-        into.setdefault(kind, {}).setdefault(subject, {}).setdefault(value, place)
+def first_of_each(remarks: Iterable[Remark]) -> list[Remark]:
+    """Remarks without those whose kind, subject and value an earlier one has."""
+    first: dict[tuple[str, ...], Remark] = {}
+    for remark in remarks:
+        first.setdefault(remark[:3], remark)
+    return list(first.values())
 
 
-def listed(remarks: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Remark]:
-    """The remarks one by one."""
-    return [
-        Remark(kind, subject, value, place)
-        for kind, subjects in remarks.items()
-        for subject, values in subjects.items()
-        for value, place in values.items()
-    ]
-
-
-def warnings_about(remarks: Remarks) -> list[str]:
+def warnings_about(remarks: Iterable[Remark]) -> list[str]:
     """What to tell the user: a sentence or two for each kind of oddity, with a file as an example."""
+    found: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    for kind, subject, value, place in remarks:
+        found[kind][subject].setdefault(value, place)
     told = []
-    if ranges := remarks.get(_SMALL_RANGE, {}).get(""):
+    if ranges := found[_SMALL_RANGE][""]:
         highest = max(ranges, key=int)
         told.append(small_range_hint(ranges[highest], int(highest)))
-    if turned := remarks.get(_TURNED, {}).get(""):
+    if turned := found[_TURNED][""]:
         told.append(
             f"Masks without an EXIF orientation were turned as their images are, {turned['']} for one. If they were "
             "drawn on the upright images, save these upright, without EXIF orientation, and prepare them again."
         )
-    colours_of = remarks.get(_COLOUR, {})
+    colours_of = found[_COLOUR]
     if (white := colours_of.get("0", {}).get("#ffffff")) and "#000000" in colours_of.get("1", {}):
         told.append(
             f"In the palette of {white} white has the index 0 and black the index 1. The indices were taken for the "
@@ -86,7 +78,7 @@ def warnings_about(remarks: Remarks) -> list[str]:
             (one, first), (other, second), *_ = colours.items()
             told.append(_palettes_disagree(f"the index {index} is {one} in {first} and {other} in {second}"))
             return told
-    for colour, indices in remarks.get(_PLACE_OF_COLOUR, {}).items():
+    for colour, indices in found[_PLACE_OF_COLOUR].items():
         if len(indices) > 1:
             (one, first), (other, second), *_ = indices.items()
             told.append(_palettes_disagree(f"{colour} is the index {one} in {first} and {other} in {second}"))

@@ -23,7 +23,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.problems import Problem
-from cascade_clip.preparation.remarks import Remark, Remarks, merge_remarks
+from cascade_clip.preparation.remarks import Remark, first_of_each
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
 # heavy.
@@ -82,7 +82,7 @@ class ShardReport:
     largest: tuple[int, int] | None = None
     problems: list[Problem] = field(default_factory=list)
     """One for each image that was refused; if there is any, the shard was not written."""
-    remarks: Remarks = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
 
     def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
         """Count an image of this size (height, width) with so many pixels (256,) of every label value."""
@@ -163,6 +163,7 @@ def write_shard(job: ShardJob) -> ShardReport:
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
         if not report.problems:
             report.bytes = temporary.stat().st_size
+            report.remarks = first_of_each(report.remarks)
             temporary.replace(job.path)
             write_files({job.report_path: json_text(asdict(report), indent=None).encode()})
     finally:
@@ -175,7 +176,7 @@ def _finished_report(job: ShardJob) -> ShardReport | None:
     try:
         content = json.loads(job.report_path.read_text(encoding="utf-8"))
         sizes = {key: tuple(content[key]) for key in ("smallest", "largest")}
-        report = ShardReport(**content | sizes)
+        report = ShardReport(**content | sizes | {"remarks": [Remark(*one) for one in content["remarks"]]})
         return report if job.path.stat().st_size == report.bytes else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -196,7 +197,7 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
             report.problems.append(Problem.of_image(error, image.id, names))
             continue
         report.add((label.shape[0], label.shape[1]), pixels)
-        merge_remarks(report.remarks, remarks)
+        report.remarks += remarks
         images = {"image": {"bytes": content, "path": None}, "label": {"bytes": encode_label(label), "path": None}}
         rows.append({**images, "id": image.id, "present": present})
         if len(rows) == _ROWS_A_GROUP:

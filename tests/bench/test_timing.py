@@ -7,15 +7,16 @@ import math
 import pytest
 from torch import nn
 
-from cascade_clip.bench import timing
-from cascade_clip.bench.timing import WARM_UP_ROUNDS, PartClock, notch, spread, time_in_turns
+from cascade_clip.bench import record
+from cascade_clip.bench.against import notch
+from cascade_clip.bench.record import WARM_UP_ROUNDS, spread, time_in_turns, time_parts
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still unless a test moves it."""
     now = [0.0]
-    monkeypatch.setattr(timing, "timer", lambda: now[0])
+    monkeypatch.setattr(record, "timer", lambda: now[0])
     return now
 
 
@@ -50,15 +51,18 @@ def test_parts_of_a_pass(clock: list[float]) -> None:
         def forward(self, seconds: float) -> None:
             clock[0] += seconds
 
-    tower, head, parts = Slow(), Slow(), PartClock()
-    with parts.entered_by({"tower": (tower, "forward", "head"), "head": (head, "forward", "rest")}):
-        parts.enter("before")
+    tower, head = Slow(), Slow()
+
+    def whole() -> None:
         clock[0] += 1
         for _ in range(2):
             tower(10)
             head(2)
             clock[0] += 0.5
-        parts.enter(None)
+
+    parts = {"tower": (tower, "forward", "head"), "head": (head, "forward", "rest")}
+    expected = {"before": 1.0, "tower": 20.0, "head": 4.0, "rest": 1.0}
+    assert time_parts(whole, "before", parts) == expected
     clock[0] += 99
     tower(7)
-    assert parts.seconds == {"before": 1.0, "tower": 20.0, "head": 4.0, "rest": 1.0}
+    assert time_parts(whole, "before", parts) == expected

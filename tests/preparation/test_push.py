@@ -29,12 +29,10 @@ class _Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.private: bool | None = None
-        self.token: str | None = None
         self.failure: Exception | None = None
         self.asked: dict[str, Any] = {}
 
-    def __call__(self, token: str | None = None) -> _Repository:
-        self.token = token
+    def __call__(self) -> _Repository:
         return self
 
     def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> str:
@@ -79,12 +77,12 @@ def test_what_was_uploaded_is_read_back_by_everyone(
     old.write_bytes(b"of an earlier upload")
     (squares / "notes.txt").write_text("not for others")
     try:
-        url = push_dataset(squares, "org/squares", private=True, token="hf_secret", revision="v2")
+        url = push_dataset(squares, "org/squares", private=True)
     finally:
         (squares / "notes.txt").unlink()
     assert url == "https://huggingface.co/datasets/org/squares"
-    assert (repository.private, repository.token) == (True, "hf_secret")
-    expected = {"repo_id": "org/squares", "repo_type": "dataset", "revision": "v2"}
+    assert repository.private
+    expected = {"repo_id": "org/squares", "repo_type": "dataset"}
     assert repository.asked == {**expected, "commit_message": "squares: 13 images"}
     found = {path.name: path.read_bytes() for path in repository.folder.rglob("*") if path.is_file()}
     assert found == {path.name: path.read_bytes() for path in squares.rglob("*") if path.is_file()}
@@ -160,7 +158,7 @@ def test_mistakes_are_one_sentence(
     monkeypatch.undo()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match='"org/squares" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it'):
-        push_dataset(squares, "org/squares", token="hf_x")
+        push_dataset(squares, "org/squares")
 
 
 def _response(status: int) -> Any:
