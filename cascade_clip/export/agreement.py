@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.inference.sliding_window import MaskNetwork
 
 TOLERANCE = 1e-4
@@ -77,8 +77,9 @@ def compare_with_torch(
         # Not `>`: a NaN must fail too.
         if not difference <= TOLERANCE:
             raise UserError(
-                f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"
-                f" {case.width} pixels and {case.classes} classes mask logits differ by {difference:.1e} of the"
+                f"The exported model does not give what PyTorch gives: with"
+                f" {counted(case.images, 'image')} of {case.height} x {case.width} pixels and"
+                f" {counted(case.classes, 'class')} mask logits differ by {difference:.1e} of the"
                 f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
                 " version of torch and onnxruntime."
             )
