@@ -95,7 +95,7 @@ def _folder(
         names = list(table)
     if names is None:
         file = folders.inside(None, "classes.txt", "class names", "classes-file")
-        names = source_files.read_lines(file, "list of classes")
+        names = options.ClassNames(None, file).read()
     with writing(target, "Preparing images") as arguments:
         prepare_folder.prepare_folder(
             images=folders.inside(folders.images, "images", "images"),

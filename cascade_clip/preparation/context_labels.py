@@ -195,8 +195,8 @@ def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[P
     strangers, bare = annotated - by_id.keys(), by_id.keys() - annotated
     if strangers and bare:
         said = (
-            f"{file}: annos_segmentation names {counted(len(strangers), 'image')} not listed in images ({min(strangers)}), "
-            f"while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
+            f"{file}: annos_segmentation names {counted(len(strangers), 'image')} not listed in images"
+            f" ({min(strangers)}), while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
         )
         problems.append(Problem(said, ""))
     return problems

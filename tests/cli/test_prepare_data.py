@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
     for index in range(5):
         Image.new("RGB", (4, 3), (0, index, 0)).save(folder / "images" / f"p{index}.jpg")
         Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(folder / "masks" / f"p{index}.png")
-    (folder / "classes.txt").write_text("sky\ntree\n")
+    (folder / "classes.txt").write_text("# from the sky down\nsky\n\ntree\n")
     return folder
 
 
