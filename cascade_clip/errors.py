@@ -67,6 +67,12 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
     return f" Known: {shown}{rest}."
 
 
+def counted(count: int, noun: str) -> str:
+    """Say how many there are of something, which is given in the singular: "1 image", "1,200 classes"."""
+    plural = f"{noun}es" if noun.endswith(("s", "ch")) else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 def repr_name(name: str) -> str:
     """Put a name into double quotes, as every message of the toolkit shows what the user gave."""
     return f'"{name}"'

@@ -24,7 +24,15 @@ from cascade_clip_cli.checked_options import as_path, finite, output_folder, pla
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.loading import TORCH, check_dataset, check_runtime, compile_network, load_model, recipe_of
+from cascade_clip_cli.loading import (
+    TORCH,
+    check_dataset,
+    check_outside_inputs,
+    check_runtime,
+    compile_network,
+    load_model,
+    recipe_of,
+)
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import write_json
 
@@ -89,7 +97,7 @@ class OutputOptions:
     output: options.OutputOption = None
     json_file: options.JsonOption = None
 
-    def check(self, record_file: Path | None, nproc: int) -> list[type[mask_formats.MaskWriter]]:
+    def check(self, checkpoint: str, record_file: Path | None, nproc: int) -> list[type[mask_formats.MaskWriter]]:
         """Find what would stop the command after the work is done; returns the writers of masks."""
         if record_file is not None:
             check_output_file(record_file, "The record")
@@ -99,6 +107,8 @@ class OutputOptions:
             evaluation_page.check_pictures_folder(self.pictures)
         if self.report is not None:
             page.check_page(self.report / "index.html")
+        for asked in filter(None, (self.pictures, self.report, self.output)):
+            check_outside_inputs(asked, checkpoint)
         writers = mask_formats.mask_writers(self.formats, {"coco"})
         if writers and (record_file is None or nproc > 1):
             need = "one process" if nproc > 1 else "a folder to write to: give --output"
@@ -147,14 +157,12 @@ def evaluate(
     if templates is not None:
         text.templates_of(templates)
     record_file = place_of_record(checkpoint, outputs.output)
-    writers = outputs.check(record_file, nproc)
+    writers = outputs.check(checkpoint, record_file, nproc)
     if nproc > 1 and run_processes(nproc, device):
         return
     state, own_device = processes.own_process(device)
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
-    for asked in filter(None, (outputs.pictures, outputs.report, outputs.output)):
-        output_folder_rules.check_outside(asked, [dataset.folder, Path(checkpoint).expanduser()])
     model = model.for_benchmark(chosen)
     inference = model.predictor(windows.change(model.recipe.inference), refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)

@@ -9,6 +9,7 @@ from typing import Any
 from cascade_clip import segmenter
 from cascade_clip.config import schema
 from cascade_clip.data import prepared
+from cascade_clip.errors import counted
 from cascade_clip.evaluation import details, evaluate, published_training_free
 from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.inference import vocabulary as vocabularies
@@ -39,8 +40,8 @@ class Evaluation:
     def title(self) -> str:
         """What was measured on what."""
         measured, whole = len(self.result.images), self.result.images_of_the_set
-        some = "" if measured == whole else f" of {whole}"
-        return f"{self.model.recipe.name} on {self.result.split.name}, {measured}{some} images"
+        some = "" if measured == whole else f"{measured} of "
+        return f"{self.model.recipe.name} on {self.result.split.name}, {some}{counted(whole, 'image')}"
 
     @property
     def paper(self) -> schema.PaperFigure | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cascade_clip import segmenter
+from cascade_clip.errors import counted
 from cascade_clip.export import exported_folder, runtime_speed
 from cascade_clip_cli.checked_options import as_path, output_folder, place
 from cascade_clip_cli.console import stderr, stdout
@@ -47,12 +48,12 @@ def export(
     agreement = f"differ by at most {exported.difference:.0e} of the largest, {allowed}"
     if exported.difference == 0:
         agreement = "are equal"
+    images, classes = (max(getattr(case, what) for case in cases) for what in ("images", "classes"))
     lines = (
         f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
         " and any number of classes.",
-        f"Compared with PyTorch on {len(cases)} inputs (up to {max(case.images for case in cases)} images and"
-        f" {max(case.classes for case in cases)} classes): mask logits"
-        f" {agreement}.",
+        f"Compared with PyTorch on {counted(len(cases), 'input')} (up to {counted(images, 'image')} and"
+        f" {counted(classes, 'class')}): mask logits {agreement}.",
         f"Model: {output}",
     )
     for line in lines:

@@ -11,7 +11,7 @@ import typer
 from cascade_clip import output_folder as output_folder_rules
 from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream, upstream_file
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip_cli.checked_options import as_path, input_file, output_folder
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
@@ -77,8 +77,8 @@ def import_upstream(
         f" {imported.config.prompts.tokens} prompt tokens.",
     )
     stdout.print(
-        f"Left out {len(imported.dropped)} tensors that nothing reads ({imported.dropped_numbers:,} numbers);"
-        " results are equal without them.",
+        f"Left out {counted(len(imported.dropped), 'tensor')} that nothing reads"
+        f" ({imported.dropped_numbers:,} numbers); results are equal without them.",
     )
     if not imported.clip.identity.has_text:
         stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.")

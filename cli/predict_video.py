@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from cascade_clip.drawing import palette
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.files import delete, waiting_place, write_files
 from cascade_clip.inference import frame_labels, prediction_files, sources, video
 from cascade_clip.inference import segmentation as segmentations
@@ -183,7 +183,7 @@ def _shares(
 
 def _line(name: str, labels: frame_labels.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]) -> Text:
     means = labels.mean_shares()
-    line = Text(f"{name}: {labels.segmented} frames segmented: ")
+    line = Text(f"{name}: {counted(labels.segmented, 'frame')} segmented: ")
     largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])
     for i in largest[:LARGEST_SHOWN]:
         line.append_text(swatch(colours[i])).append(f" {names[i]} {100 * means[i]:.0f} %  ")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cascade_clip.config import class_names as written_names
 from cascade_clip.data import catalogue
 from cascade_clip.errors import UserError, closest
 from cascade_clip.preparation import prepare_annotations, prepare_dataset, prepare_folder, prepare_hub, source_files
@@ -95,7 +96,7 @@ def _folder(
         names = list(table)
     if names is None:
         file = folders.inside(None, "classes.txt", "class names", "classes-file")
-        names = source_files.read_lines(file, "list of classes")
+        names = written_names.read_class_names(file)
     with writing(target, "Preparing images") as arguments:
         prepare_folder.prepare_folder(
             images=folders.inside(folders.images, "images", "images"),

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from cascade_clip import output_folder, progress, reachability, runtime
 from cascade_clip.data import catalogue, dataset_info
-from cascade_clip.errors import UserError, readable
+from cascade_clip.errors import UserError, counted, readable
 from cascade_clip.files import data_folder
 from cascade_clip.preparation import official_files, push
 from cascade_clip.report import contact_sheet
@@ -176,13 +176,13 @@ def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path 
         if content.smallest and content.largest:
             (low_h, low_w), (high_h, high_w) = content.smallest, content.largest
             sizes = f", {low_w} x {low_h} to {high_w} x {high_h} pixels"
-        stdout.print(f"{part}: {content.images} images{sizes}")
+        stdout.print(f"{part}: {counted(content.images, 'image')}{sizes}")
     stdout.print(f"Written to {output}")
 
 
 def _pixel_table(info: dataset_info.DatasetInfo) -> Table:
     """Pixels and share of each class, a pair of columns a part."""
-    table = Table("class", title=f"{info.name}: {len(info.classes)} classes", title_justify="left")
+    table = Table("class", title=f"{info.name}: {counted(len(info.classes), 'class')}", title_justify="left")
     rows = [[Text(name)] for name in (*info.classes, "ignored")]
     for part, content in info.parts.items():
         table.add_column(f"{part} pixels", justify="right")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cascade_clip import output_folder
 from cascade_clip.data import catalogue, hub_address, prepared
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation import published_training_free
 from cascade_clip.model.clip import load
 from cascade_clip.reproduce import benchmark_table, runner, table_file
@@ -219,7 +219,7 @@ def _run(
     runs = list({run.folder: run for plan in plans for run in plan.runs}.values())
     waiting = [run for run in runs if run.figures() is None]
     finished = [run for run in runs if run not in waiting]
-    stderr.print(f"{len(runs)} runs, {len(finished)} of them finished")
+    stderr.print(f"{counted(len(runs), 'run')}, {len(finished)} of them finished")
     check_before_running(waiting, finished)
     written = -1
 
@@ -272,9 +272,8 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     """Every run of a table: how many steps it takes and how far it is."""
     waiting = {run.run.folder: run.run for row in result.rows for run in row.runs if run.figures is None}
     steps = sum(run.steps - run.resumes_at for run in waiting.values())
-    table = _table(
-        result, f"{len(waiting)} runs to do, {steps:,} training steps, in {result.plan.folder}.{result.compared}"
-    )
+    to_do = f"{counted(len(waiting), 'run')} to do, {counted(steps, 'training step')}"
+    table = _table(result, f"{to_do}, in {result.plan.folder}.{result.compared}")
     table.add_column("")
     table.add_column("mode", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from cascade_clip.config import schema
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation import scores as scoring
 from cascade_clip.training import meter, run_folder, run_training, start, state
 from cascade_clip_cli import options
@@ -196,9 +196,8 @@ def _show_result(result: run_training.TrainingResult, json_file: Path | None) ->
     """Print the table of the last validation and where the model lies; write it as JSON where wanted."""
     recipe, scores, split = result.recipe, result.scores, result.split.name
     if scores is not None:
-        stdout.print(
-            scores_table(scores, recipe.paper, split, title=f"{recipe.name} after {recipe.train.iterations} steps")
-        )
+        title = f"{recipe.name} after {counted(recipe.train.iterations, 'step')}"
+        stdout.print(scores_table(scores, recipe.paper, split, title=title))
     stdout.print(f"Model: {result.model}")
     if json_file is not None:
         write_json(

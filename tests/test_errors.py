@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.data.images import open_image
-from cascade_clip.errors import LONGEST_LINE, MOST_LINES, UserError, raise_refusal, reason_of
+from cascade_clip.errors import LONGEST_LINE, MOST_LINES, UserError, counted, raise_refusal, reason_of
 
 
 def test_a_value_of_any_length_stands_in_a_short_message() -> None:
@@ -49,3 +49,18 @@ def test_an_image_that_may_not_be_read_is_not_called_broken(
     with pytest.raises(UserError) as raised:
         open_image(tmp_path / "photo.png")
     assert str(raised.value).endswith(f"photo.png cannot be read: {os.strerror(number)}.")
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "said"),
+    [
+        (1, "image", "1 image"),
+        (0, "image", "0 images"),
+        (1200, "class", "1,200 classes"),
+        (2, "process", "2 processes"),
+        (1, "process", "1 process"),
+        (3, "patch", "3 patches"),
+    ],
+)
+def test_numbers_with_what_they_count(count: int, noun: str, said: str) -> None:
+    assert counted(count, noun) == said

@@ -100,7 +100,7 @@ def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Pa
         ({}, "Say what to look for"),
         ({"classes": ["a"], "split": "voc"}, "Say what to look for"),
         ({"classes": ["a"], "split": "voc", "text_embeddings": torch.ones(1, 32)}, "Say what to look for"),
-        ({"split": "voc", "text_embeddings": torch.ones(2, 32)}, "20 classes are named, but text embeddings of shape"),
+        ({"split": "voc", "text_embeddings": torch.ones(2, 32)}, "For 20 classes text embeddings of shape"),
         ({"classes": "road"}, 'classes is one string, "road": give a list of names'),
         ({"classes": ["a", 7]}, "A class is named by text; got 7 among the classes."),
         ({"classes": ["a"], "threshold": 7}, "The threshold is 7; scores, and so thresholds, are 0 to 1."),
@@ -109,7 +109,7 @@ def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Pa
         ({"split": "vok"}, 'Did you mean "voc"'),
         ({"text_embeddings": torch.ones(2, 7)}, "shape (2, 7) do not fit: (classes, 32) is expected"),
         ({"text_embeddings": torch.full((2, 32), torch.nan)}, "hold values that are NaN or infinite"),
-        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "1 classes are named, but text embeddings of shape"),
+        ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "For 1 class text embeddings of shape"),
     ],
 )
 def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cascade_clip.analysis.cka import FEWEST_SAMPLES, BatchHsic, MinibatchCka, batch_hsic, linear_cka
 from cascade_clip.analysis.layer_tokens import IMAGES_AT_ONCE, ImageSet, LayerTokens, token_batches
 from cascade_clip.analysis.observed_model import LayerKind, ObservedModel, TokenKind
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.progress import Progress
 from cascade_clip.runtime import check_grid, check_memory
 
@@ -53,7 +53,7 @@ class LayerSimilarity:
     @property
     def basis(self) -> str:
         """Number and kind of tokens, images and estimator, in words."""
-        return f"{self.samples:,} {self.tokens} tokens of {self.images:,} images, {self.estimator}"
+        return f"{self.samples:,} {self.tokens} tokens of {counted(self.images, 'image')}, {self.estimator}"
 
     @property
     def last_block(self) -> int | None:
@@ -217,8 +217,8 @@ def _comparisons(
     samples = images.count * (patches if tokens == "patch" else 1)
     if samples < FEWEST_SAMPLES:
         raise UserError(
-            f"{images.count} images give {samples} {tokens} tokens, from which no similarity can be estimated: at least"
-            f" {FEWEST_SAMPLES} are needed."
+            f"From {counted(samples, f'{tokens} token')} of {counted(images.count, 'image')} no similarity can be"
+            f" estimated: at least {FEWEST_SAMPLES} are needed."
         )
     estimator = _estimator(models, names, samples, settings)
     pairs = [(number, number) for number in reversed(range(len(models))) if names[number]]

@@ -29,7 +29,7 @@ from cascade_clip.bench.measured_model import (
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.compilation import compiled, compiling
 from cascade_clip.data.resize import test_size
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
@@ -79,9 +79,11 @@ def build_workload(settings: BenchSettings, folder: Path) -> Workload:
     device or precision that cannot be had.
     """
     (height, width), batch = settings.size, settings.batch or 1
-    images = f"A batch of {batch:,} images of {height:,} x {width:,} pixels"
+    images = f"A batch of {counted(batch, 'image')} of {height:,} x {width:,} pixels"
     check_memory(3 * 4 * batch * height * width, images, "give a smaller --size or --batch")
-    check_memory(4 * 2**8 * settings.class_count, f"A vocabulary of {settings.class_count:,} classes", "give fewer")
+    check_memory(
+        4 * 2**8 * settings.class_count, f"A vocabulary of {counted(settings.class_count, 'class')}", "give fewer"
+    )
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return WORKLOADS[settings.kind](settings, folder)

@@ -33,13 +33,23 @@ def listed_names(text: str, option: str) -> list[str]:
     """Class names with commas between them, as the option of the command line takes them.
 
     Raises:
-        UserError: It names a file of class names, or has semicolons in place of the commas.
+        UserError: It names a file of class names, has semicolons in place of the commas, or lists "ignored".
     """
     if Path(text).suffix and len(text) < LONGEST_NAME and Path(text).is_file():
         raise UserError(f'{option} "{text}" is a file, names are expected: give it with {option}-file.')
     names = [name.strip() for name in text.split(",")]
     if joined := next((name for name in names if ";" in html.unescape(name)), None):
         raise UserError(f'{option}: "{joined}" is a single name: write commas between names, "|" between synonyms.')
+    return _without_ignored(names, option)
+
+
+def _without_ignored(names: list[str], where: str) -> list[str]:
+    """The names, none of which is the toolkit's word for no class."""
+    if found := [name for name in names if spoken_form(name) == "ignored"]:
+        raise UserError(
+            f'{where} lists "{found[0]}", which is no class: pixels of no class are ignored. Leave it out, and give the'
+            " mask values of such pixels to `cascade-clip prepare-data` with --ignore (255 always means no class)."
+        )
     return names
 
 
@@ -51,7 +61,7 @@ def read_class_names(path: Path) -> list[str]:
     `id2label` does, or lists the names; 255 means no class.
 
     Raises:
-        UserError: The file is a split's or cannot be read as text, or it holds no name or numbers with gaps.
+        UserError: The file is a split's or cannot be read as text, or it holds no name, numbers with gaps or "ignored".
     """
     if path.suffix.lower() == ".toml":
         raise UserError(f'"{path}" is no class file, which has one class name a line: give a split with --split.')
@@ -66,8 +76,11 @@ def read_class_names(path: Path) -> list[str]:
 
 def class_names_in(text: str, where: str, *, as_json: bool = False) -> list[str]:
     """The class names in the text of such a file; `where` is what messages call it. Raises as `read_class_names`."""
-    if as_json or text.lstrip().startswith(("{", '["')):
-        return _names_in_json(text, where)
+    found = _names_in_json if as_json or text.lstrip().startswith(("{", '["')) else _names_in_lines
+    return _without_ignored(found(text, where), where)
+
+
+def _names_in_lines(text: str, where: str) -> list[str]:
     lines = [line.strip() for line in text.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from cascade_clip.errors import closest, repr_name
+from cascade_clip.errors import closest, counted, repr_name
 
 _LONGEST_SHOWN = 80
 _SENTENCES = {
@@ -50,8 +50,9 @@ def explain_mistakes(error: ValidationError, source: str, model: type[BaseModel]
 
 def list_mistakes(mistakes: Sequence[str], source: str) -> str:
     """Say how many mistakes there are in `source`, then each in a line of its own."""
-    count = "is 1 mistake" if len(mistakes) == 1 else f"are {len(mistakes)} mistakes"
-    return f"There {count} in {source}:\n" + "\n".join(f"  {mistake}" for mistake in mistakes)
+    verb = "is" if len(mistakes) == 1 else "are"
+    lines = [f"There {verb} {counted(len(mistakes), 'mistake')} in {source}:", *(f"  {one}" for one in mistakes)]
+    return "\n".join(lines)
 
 
 def where_of(location: Iterable[str | int]) -> str:

@@ -25,8 +25,9 @@ from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
 
-# Masks that are looked at to find out whether 255 is a class.
+# Masks that are looked at before all are read.
 _ROWS_LOOKED_AT = 8
+_FOR_COLOURS = "Save images and masks as files and use `cascade-clip prepare-data folder --colours`."
 
 _VALIDATION_SPLITS = ("validation", "val", "valid", "dev")
 
@@ -181,11 +182,7 @@ def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> Co
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')
     checked = check_image(image, f"The image of {where}")
-    values = decode_label(
-        mask,
-        f"The mask of {where}",
-        for_colours="Save images and masks as files and use `cascade-clip prepare-data folder --colours`.",
-    )
+    values = decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)
     label = masks.to_labels(values, f"The mask of {where}")
     label, assumed = fit_label(label, checked, lambda: orientation_of(mask), f"The mask of {where}", "its image")
     return ConvertedRow(image, label, checked, mask, assumed)
@@ -204,6 +201,24 @@ def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
     except Exception as error:  # each kind of address has exceptions of its own
         kind = SourceLostError if "://" in place else UserError
         raise kind(f"{place} cannot be read: {error}.") from error
+
+
+def check_masks(rows: ForeignRows, split: str, columns: Columns) -> None:
+    """Look at the first masks before all are read; raises the first's UserError if none of them holds indices."""
+    errors = []
+    for index in range(min(rows.count(split), _ROWS_LOOKED_AT)):
+        where = f'row {index} of split "{split}" of {rows.source}'
+        try:
+            mask = _content(rows.row(split, index)[columns.label], f"{where} has no mask.")
+            decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)
+        except SourceLostError:
+            raise
+        except UserError as error:
+            errors.append(error)
+        else:
+            return
+    if errors:
+        raise errors[0]
 
 
 def check_values(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.runtime import usable_cores
 
 if sys.platform != "win32":
@@ -59,7 +59,7 @@ def processes_with_room(wanted: int, batch_bytes: int, world: int = 1) -> int:
             if in_memory <= by_handles
             else f"only {handles} files may be open at once: raise the limit (ulimit -n 4096)"
         )
-        _warn(f"Loading with {used} processes instead of train.workers={wanted}, as {reason}.")
+        _warn(f"Loading with {counted(used, 'process')} instead of train.workers={wanted}, as {reason}.")
     return used
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.labels import IGNORED
 
 
@@ -48,10 +48,10 @@ class MaskValues:
     def to_labels(self, mask: NDArray[np.uint8], where: str) -> NDArray[np.uint8]:
         """Turn a mask into labels; see `look_up`."""
         values = self._values
-        counted = f"{values[0]} to {values[-1]}" if self.values is None else ", ".join(map(str, values))
+        numbers = f"{values[0]} to {values[-1]}" if self.values is None else ", ".join(map(str, values))
         explanation = (
-            f"the {self.class_count} classes have the values {counted}. Values that mean no class are given with "
-            "--ignore, those of the classes with --first-index or --mask-values."
+            f"the values of {counted(self.class_count, 'class')} are {numbers}. Values that mean no class are"
+            " given with --ignore, those of the classes with --first-index or --mask-values."
         )
         return look_up(mask, self._table, where, explanation)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
 from cascade_clip.data.dataset_link import read_link
 from cascade_clip.data.records import LocalShards, Record, RecordReader, StreamReader, check_shard_files
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 
 
 class PreparedDataset:
@@ -65,7 +65,7 @@ class PreparedDataset:
         if self.class_names == expected:
             return
         if len(self.class_names) != len(expected):
-            difference = f"it has {len(self.class_names)} classes, the split {len(expected)}"
+            difference = f"it has {counted(len(self.class_names), 'class')}, the split {len(expected)}"
         else:
             at = next(i for i, (a, b) in enumerate(zip(self.class_names, expected, strict=True)) if a != b)
             difference = f'its class {at} is "{self.class_names[at]}", the split\'s is "{expected[at]}"'
@@ -77,7 +77,7 @@ class PreparedDataset:
     def read(self, part: Part, index: int) -> Record:
         """Read record 0 .. count(part) - 1; raises UserError where its shard is damaged or cannot be reached."""
         if not 0 <= index < self.count(part):
-            raise IndexError(f"{part} has {self.count(part)} images, index {index} is outside")
+            raise IndexError(f"{part} has {counted(self.count(part), 'image')}, index {index} is outside")
         return self._reader.read(part, index)
 
     @property

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.labels import IGNORED
 
 FIGURES = (
@@ -91,8 +91,8 @@ def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     truth = label[kept].long()
     if truth.numel() and int(truth.max()) >= classes:
         raise UserError(
-            f"The label holds class {int(truth.max())}, but the split has {classes} classes (0 to {classes - 1}). "
-            "Evaluate with the split that the dataset was prepared for."
+            f"The label holds class {int(truth.max())}, but the split has {counted(classes, 'class')}"
+            f" (0 to {classes - 1}). Evaluate with the split that the dataset was prepared for."
         )
     pairs = truth * classes + prediction[kept].long()
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)

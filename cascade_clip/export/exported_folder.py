@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 import cascade_clip
 from cascade_clip.checkpoint.description import CONFIG
 from cascade_clip.checkpoint.folder import CLIP, EXPORT, Checkpoint, read_description, write_description
-from cascade_clip.errors import UserError, closest, raise_refusal
+from cascade_clip.errors import UserError, closest, counted, raise_refusal
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.files import json_text
@@ -292,8 +292,9 @@ def compare_with_torch(
         # Not `>`: a NaN must fail too.
         if not difference <= TOLERANCE:
             raise UserError(
-                f"The exported model does not give what PyTorch gives: with {case.images} images of {case.height} x"
-                f" {case.width} pixels and {case.classes} classes mask logits differ by {difference:.1e} of the"
+                f"The exported model does not give what PyTorch gives: with"
+                f" {counted(case.images, 'image')} of {case.height} x {case.width} pixels and"
+                f" {counted(case.classes, 'class')} mask logits differ by {difference:.1e} of the"
                 f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
                 " version of torch and onnxruntime."
             )

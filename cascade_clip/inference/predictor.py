@@ -15,7 +15,7 @@ from cascade_clip.config.schema import DataConfig, InferenceConfig
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.resize import resize_bilinear, test_size
 from cascade_clip.data.transforms import normalise
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.inference.class_scores import Winners
 from cascade_clip.inference.query_labels import class_probabilities
 from cascade_clip.inference.score_maps import ScoreMaps, queries_of
@@ -258,7 +258,7 @@ class Predictor:
         if classes * len(boxes) * patches > LARGEST_LOGITS:
             raise UserError(
                 f"The image is {size[1]} x {size[0]} pixels: with its short side at {self.data.short_side} its long"
-                f" side has {max(boxes[-1][2:])}, and the mask logits of {classes} classes do"
+                f" side has {max(boxes[-1][2:])}, and the mask logits of {counted(classes, 'class')} do"
                 " not fit into memory. Cut it into pieces or give fewer classes."
             )
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cascade_clip.data.catalogue import Split
 from cascade_clip.drawing.palette import Colour, class_colours
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Vocabulary:
         rows = len(self.names) if self.queries is None else len(self.queries.index)
         if self.text.ndim != 2 or len(self.text) != rows or len(self.seen) != len(self.names):
             raise UserError(
-                f"{len(self.names)} classes are named, but text embeddings of shape {tuple(self.text.shape)} given:"
+                f"For {counted(len(self.names), 'class')} text embeddings of shape {tuple(self.text.shape)} are given:"
                 f" ({rows}, channels) is expected."
             )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.config.schema import ClipConfig, DataConfig, InferenceConfig, Recipe, TextConfig
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.model.clip.load import BUNDLED, Clip, load_clip, split_clip_name
 from cascade_clip.model.clip.open_clip_model import use_lean_activations
 from cascade_clip.model.last_block import LastBlock, patch_cosines, run_to_last_block
@@ -67,9 +67,9 @@ class DenseNetwork(nn.Module):
             image = F.pad(image, (0, -width % patch, 0, -height % patch))
         patches = (image.shape[-2] // patch) * (image.shape[-1] // patch)
         if patches < method.patches:
-            least = "a patch" if method.patches == 1 else f"{method.patches} patches"
+            least = counted(method.patches, "patch")
             raise UserError(
-                f"An image of {height} x {width} pixels holds {patches} patches of {patch} x {patch}, but"
+                f"An image of {height} x {width} pixels holds {counted(patches, 'patch')} of {patch} x {patch}, but"
                 f" {method.title} needs at least {least}: give a larger image or choose another method."
             )
         return run_to_last_block(self.visual, image, method.positions, method.reads)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.mask_values import value_table
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
 from cascade_clip.preparation.masks import import_extra, read_mat
@@ -195,8 +195,8 @@ def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[P
     strangers, bare = annotated - by_id.keys(), by_id.keys() - annotated
     if strangers and bare:
         said = (
-            f"{file}: annos_segmentation names {len(strangers)} images that are not in images ({min(strangers)}), "
-            f"while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
+            f"{file}: annos_segmentation names {counted(len(strangers), 'image')} not listed in images"
+            f" ({min(strangers)}), while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
         )
         problems.append(Problem(said, ""))
     return problems

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.images import decode_label
-from cascade_clip.errors import UserError, repr_name
+from cascade_clip.errors import UserError, counted, repr_name
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.masks import ColourMasks, IndexMasks, ReadMask, colours_in_order
 from cascade_clip.preparation.source_tree import Entry
@@ -57,7 +57,8 @@ def index_masks(
         return IndexMasks(len(classes), ignore=ignored, values=tuple(mask_values))
     if not 0 <= first_index <= 255 - len(classes):
         raise UserError(
-            f"The first index {first_index} does not fit: {len(classes)} classes from there on must end below 255."
+            f"The first index {first_index} does not fit: the values of"
+            f" {counted(len(classes), 'class')} from there on must end below 255."
         )
     return IndexMasks(len(classes), first_index, ignored)
 
@@ -69,7 +70,10 @@ def _check_mask_values(
     if first_index:
         raise UserError(f"{given} and --first-index {first_index} say two things; give one of them.")
     if len(values) != len(classes):
-        raise UserError(f"{given} has {len(values)} values for {len(classes)} classes; give one for each, in order.")
+        raise UserError(
+            f"{given} has {counted(len(values), 'value')} for {counted(len(classes), 'class')};"
+            " give one for each, in order."
+        )
     if len(set(values)) < len(values) or not all(0 <= value <= 255 for value in values):
         raise UserError(f"{given} must be different values of 0 to 255.")
     if both := ignored & set(values):

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Unpack
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part
-from cascade_clip.data.foreign_records import Columns, choose_splits, convert_row, find_class_names, find_columns
+from cascade_clip.data.foreign_records import (
+    Columns,
+    check_masks,
+    choose_splits,
+    convert_row,
+    find_class_names,
+    find_columns,
+)
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError, readable
@@ -75,6 +82,8 @@ def prepare_hub(
     names = classes or find_class_names(features, found)
     if names is None:
         raise UserError(f"{found} does not name its classes: give them with --classes or --classes-file.")
+    if not stream:  # a stream that continues would be begun once more
+        check_masks(rows, splits["train"], columns)
     parts = _samples(rows, splits, columns.image, val_fraction, seed)
     drawn: dict[str, float | int] = {} if "val" in splits else {"val_fraction": val_fraction, "seed": seed}
     masks = index_masks(names, ignore, first_index, mask_values)

@@ -29,7 +29,7 @@ from cascade_clip.data.dataset_info import (
     ShardInfo,
     SourceFile,
 )
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
@@ -256,9 +256,10 @@ def _card(info: DatasetInfo) -> str:
     """Dataset card whose head tells `datasets.load_dataset` which files make up which split."""
     filled = [part for part, content in info.parts.items() if content.images]
     files = "".join(f"  - split: {part}\n    path: data/{part}-*.parquet\n" for part in filled)
-    counts = ", ".join(f"{content.images} images in {part}" for part, content in info.parts.items())
+    counts = ", ".join(f"{counted(content.images, 'image')} in {part}" for part, content in info.parts.items())
     return (
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}task_categories:\n- image-segmentation\n---\n\n"
-        f"# {info.name}\n\nSemantic segmentation, {len(info.classes)} classes; {counts}. Prepared by {info.tool}.\n\n"
+        f"# {info.name}\n\nSemantic segmentation, {counted(len(info.classes), 'class')}; {counts}. "
+        f"Prepared by {info.tool}.\n\n"
         "`label` holds the class index of each pixel, 255 = ignored; the class names stand in `dataset.json`.\n"
     )

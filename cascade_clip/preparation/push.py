@@ -12,7 +12,7 @@ from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
 from cascade_clip.data.dataset_link import LINK_FILE
 from cascade_clip.data.records import check_shard_files
-from cascade_clip.errors import UserError, first_line
+from cascade_clip.errors import UserError, counted, first_line
 from cascade_clip.reachability import uploading_to_hub
 
 
@@ -85,6 +85,6 @@ def _upload(folder: Path, info: DatasetInfo, repo_id: str, *, private: bool) -> 
         folder_path=folder,
         allow_patterns=[INFO_FILE, "README.md", *(name for part in info.parts.values() for name in part.shards)],
         delete_patterns=["data/*.parquet"],
-        commit_message=f"{info.name}: {info.images} images",
+        commit_message=f"{info.name}: {counted(info.images, 'image')}",
     )
     return str(url)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cascade_clip.data.images import encode_label
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.problems import Problem
@@ -212,7 +212,7 @@ def _check_indices(image: ImageSource, present: Sequence[int], class_count: int)
     if outside:
         raise UserError(
             f'The label of "{image.id}" holds the index {", ".join(map(str, outside))}, '
-            f"but there are {class_count} classes (0 to {class_count - 1}; 255 = ignored)."
+            f"which is none of {counted(class_count, 'class')} (0 to {class_count - 1}; 255 = ignored)."
         )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.drawing.overlay import percent
 from cascade_clip.drawing.palette import BOTH, HIGHLIGHT, PALE_INK, SEEN, UNSEEN, hex_colour
+from cascade_clip.errors import counted
 from cascade_clip.evaluation.details import ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.report.charts import LARGE_CELLS, Spec, chart_png, isolated, matrix_chart, names_axis, text_chart
@@ -97,7 +98,7 @@ def confusion_figure(
         true, predicted = (
             isolated(_starred(_cut(name), starred=name in unseen)) for name in (pair.true, pair.predicted)
         )
-        lines.append(f"{place}. {true} → {predicted}: {percent(pair.share)}, {pair.pixels:,} pixels")
+        lines.append(f"{place}. {true} → {predicted}: {percent(pair.share)}, {counted(pair.pixels, 'pixel')}")
     notes = ["* unseen class"] if unseen else []
     return chart_png({"hconcat": [chart, text_chart(lines)], "spacing": 30}, title, notes=notes)
 
@@ -131,7 +132,8 @@ def confusion_chart(
     shares, digits = counts / labelled, 1 if len(columns) <= LARGE_CELLS else 0
     says = [
         [
-            f"labelled {isolated(row)}, predicted {isolated(column)}: {_share(share, pixels)} %, {pixels:,} pixels"
+            f"labelled {isolated(row)}, predicted {isolated(column)}: {_share(share, pixels)} %,"
+            f" {counted(pixels, 'pixel')}"
             for column, share, pixels in zip(columns, shares[place], counts[place], strict=True)
         ]
         for place, row in enumerate(rows)
@@ -161,7 +163,12 @@ def histogram_chart(images: Sequence[ImageResult]) -> tuple[Spec, str] | None:
         return None
     counts, edges = np.histogram(values, bins=HISTOGRAM_BINS, range=(0.0, 100.0))
     bins = [
-        {"low": low, "high": high, "count": int(count), "says": f"{low:.0f}–{high:.0f} %: {count} images"}
+        {
+            "low": low,
+            "high": high,
+            "count": int(count),
+            "says": f"{low:.0f}–{high:.0f} %: {counted(int(count), 'image')}",
+        }
         for count, low, high in zip(counts, edges[:-1].tolist(), edges[1:].tolist(), strict=True)
     ]
     low, median, high = np.percentile(values, (25, 50, 75))

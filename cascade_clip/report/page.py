@@ -18,7 +18,7 @@ from PIL import Image
 import cascade_clip
 from cascade_clip.drawing.overlay import percent
 from cascade_clip.drawing.palette import BOTH, SEEN, UNSEEN, hex_colour
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.files import write_files
 from cascade_clip.output_folder import check_own_files
 
@@ -153,8 +153,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"hundredths": _hundredths, "count_of": "{:,}".format, "share": percent, "hex": hex_colour}
-    environment.filters["data_uri"] = data_uri
+    environment.filters |= {"hundredths": _hundredths, "count_of": "{:,}".format, "counted": counted}
+    environment.filters |= {"share": percent, "hex": hex_colour, "data_uri": data_uri}
     return environment
 
 

@@ -20,7 +20,7 @@ from cascade_clip.data.loader_processes import end_processes, explained_loss, pr
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.model.network import CascadeNetwork
@@ -194,7 +194,8 @@ class Trainer:
         stop = config.iterations if steps is None else min(config.iterations, self.state.step + steps)
         behind = self.accelerator.device.type == "cuda"
         meter = Meter(config.batch, self.recipe.region_loss, behind=behind, unlogged=self.state.unlogged)
-        self.doing(f"starting {self.loader_processes} loader processes")
+        processes = self.loader_processes
+        self.doing(f"starting {counted(processes, 'loader process')}" if processes else "loading the first images")
         compiles, scores = config.compile, None
         first = "compiling the network, which takes minutes" if compiles else "training the first step"
         train_step.network.train()

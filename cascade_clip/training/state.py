@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cascade_clip.config.recipes import change_recipe, changed_keys
 from cascade_clip.config.schema import Recipe
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, counted
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.training.run_folder import RunFolder
 
@@ -144,7 +144,7 @@ def load_state(
         state = TrainState(progress["step"], progress["best"], progress["processes"], unlogged)
         if state.processes != accelerator.num_processes:
             raise UserError(
-                f"The run was trained by {state.processes} processes, whose random states do not fit"
+                f"The run was trained by {counted(state.processes, 'process')}, whose random states do not fit"
                 f" {accelerator.num_processes}: resume with --nproc {state.processes}."
             )
         accelerator.load_state(str(folder))

@@ -174,7 +174,7 @@ GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
     [
         ("before", noise(6), {"layers": ("taps",)}, '"CLIP" has no taps of patch tokens: CLIP as it is and the class'),
         ("trained", noise(6), {"layers": ("stages",), "tokens": ("class",)}, '"run" has no stages of class tokens'),
-        ("trained", noise(3), {"tokens": ("class",)}, "3 images give 3 class tokens, from which no similarity can"),
+        ("trained", noise(3), {"tokens": ("class",)}, "From 3 class tokens of 3 images no similarity can"),
         (
             "trained",
             noise(6),

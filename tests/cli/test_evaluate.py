@@ -121,8 +121,9 @@ def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Pat
 
 @pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
 def test_nothing_is_written_into_what_is_read(
-    rgb_data: Path, checkpoint: Path, colour_model, run_command, option: str
+    rgb_data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, run_command, option: str
 ) -> None:
+    monkeypatch.setattr("cascade_clip_cli.evaluate.load_model", pytest.fail)  # it is told before
     for folder, verb in ((rgb_data, "is"), (rgb_data / "new", "lies in"), (checkpoint, "is")):
         result = run_command(evaluate, checkpoint, "--data", rgb_data, option, folder)
         assert isinstance(result.exception, UserError)

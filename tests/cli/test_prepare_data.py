@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
     for index in range(5):
         Image.new("RGB", (4, 3), (0, index, 0)).save(folder / "images" / f"p{index}.jpg")
         Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(folder / "masks" / f"p{index}.png")
-    (folder / "classes.txt").write_text("sky\ntree\n")
+    (folder / "classes.txt").write_text("# from the sky down\nsky\n\ntree\n")
     return folder
 
 
@@ -44,7 +44,7 @@ def test_folder_reports_pairs_sizes_and_pixels(
     assert "tree 24 50.0% 6 50.0%" in lines
     assert "ignored 12 25.0% 3 25.0%" in lines
     assert "train: 4 images, 4 x 3 to 4 x 3 pixels" in lines
-    assert "val: 1 images, 4 x 3 to 4 x 3 pixels" in lines
+    assert "val: 1 image, 4 x 3 to 4 x 3 pixels" in lines
     assert PreparedDataset.open(tmp_path / "mine").name == "mine"
 
 

@@ -54,6 +54,8 @@ def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tm
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("ignored.txt", "road\ntree\nIgnored", 'lists "Ignored", which is no class: .* with --ignore'),
+        ("ignored.json", '{"0": "road", "1": "ignored"}', 'lists "ignored", which is no class'),
         ("gap.txt", "0: a\n2: b", "numbers its classes 0, 2, ...: they must count up by one"),
         ("gap.json", '{"0": "a", "3": "b"}', "numbers its classes 0, 3"),
         ("text.json", '{"a": "b"}', "must map"),
@@ -78,3 +80,5 @@ def test_semicolons_between_names_are_refused_and_entities_are_not() -> None:
         with pytest.raises(UserError, match=r'^--classes: "road;tree" is a single name: write commas between names'):
             listed_names(given, "--classes")
     assert listed_names("black &amp; white", "--classes") == ["black &amp; white"]
+    with pytest.raises(UserError, match=r'^--classes lists "ignored", which is no class'):
+        listed_names("road, ignored", "--classes")

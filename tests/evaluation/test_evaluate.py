@@ -121,7 +121,7 @@ def test_a_limit_spreads_over_the_set() -> None:
 def test_mistakes() -> None:
     with pytest.raises(UserError, match='no images in its part "train"'):
         run(Plain(2), part="train")
-    with pytest.raises(UserError, match=r"3 classes are named, but text embeddings of shape \(2, 3\)"):
+    with pytest.raises(UserError, match=r"For 3 classes text embeddings of shape \(2, 3\)"):
         Vocabulary.of_split(SPLIT, torch.eye(3)[:2])
     model = ColourModel()
     model.split = None

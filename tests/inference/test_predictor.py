@@ -172,5 +172,5 @@ def test_mistakes_in_python() -> None:
         predictor().segment(RGB)
     with pytest.raises(UserError, match="This model has no stages to look at"):
         predictor().stage_scores(RGB.text)
-    with pytest.raises(UserError, match=r"2 classes are named, but text embeddings of shape \(3, 3\) given: \(2, chan"):
+    with pytest.raises(UserError, match=r"For 2 classes text embeddings of shape \(3, 3\) are given: \(2, chan"):
         Vocabulary.of_names(["a", "b"], torch.eye(3))

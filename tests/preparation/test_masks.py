@@ -34,9 +34,9 @@ def test_indices_become_labels(tmp_path: Path, masks: IndexMasks, values: list[i
 @pytest.mark.parametrize(
     ("masks", "values", "message"),
     [
-        (IndexMasks(2), [[0, 2]], "holds the value 2, which is no class: the 2 classes have the values 0 to 1"),
+        (IndexMasks(2), [[0, 2]], "holds the value 2, which is no class: the values of 2 classes are 0 to 1"),
         (IndexMasks(2), [[7, 2]], "holds the values 2, 7, which"),
-        (IndexMasks(2, first_index=1), [[0, 1]], "holds the value 0, which is no class: .* values 1 to 2"),
+        (IndexMasks(2, first_index=1), [[0, 1]], "holds the value 0, which is no class: .* classes are 1 to 2"),
     ],
 )
 def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: list[list[int]], message: str) -> None:

@@ -511,7 +511,7 @@ def test_without_the_extra_the_way_out_is_named(
         ),
         (
             lambda c: [annotation.update(image_id=7) for annotation in c["annos_segmentation"][:11]],
-            rf"names 1 images that are not in images \(7\), while 1 of those there have no annotation \({A}\.jpg\)",
+            rf"names 1 image not listed in images \(7\), while 1 of those there have no annotation \({A}\.jpg\)",
         ),
         (
             lambda c: c["annos_segmentation"][1]["segmentation"].update(size=[160, 90]),

@@ -181,6 +181,12 @@ def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_masks_that_are_none_are_told_by_the_first(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "source", mask=draw_image)
+    with pytest.raises(UserError, match=r'^The mask of row 0 of split "train" of .* is a JPEG file'):
+        prepare_hub(tmp_path / "out", source=source)
+
+
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='"nothing" is neither a folder nor a dataset on the Hub, written ORG/NAME'):
         prepare_hub(tmp_path / "out", source="nothing")

@@ -297,13 +297,11 @@ def test_missing_files_are_all_named(devkit: Path, release: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("background", "classes"), [(False, "20 classes have the values 1 to 20"), (True, "21 classes")]
-)
+@pytest.mark.parametrize(("background", "classes"), [(False, "20 classes are 1 to 20"), (True, "21 classes")])
 def test_a_value_that_voc_does_not_have_is_named(devkit: Path, tmp_path: Path, background: bool, classes: str) -> None:
     write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_b.png", np.minimum(MASK, 248) + 6)
     with pytest.raises(
-        UserError, match=rf"2007_b\.png holds the values 21, 25, 26, 254, which is no class: the {classes}"
+        UserError, match=rf"2007_b\.png holds the values 21, 25, 26, 254, which is no class: the values of {classes}"
     ):
         prepare_voc(tmp_path / "out", source=_official(devkit, tmp_path), background=background)
 

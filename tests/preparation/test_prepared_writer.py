@@ -176,7 +176,7 @@ def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path
 
 
 def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'The label of "00" holds the index 1, but there are 1 classes'):
+    with pytest.raises(UserError, match=r'The label of "00" holds the index 1, which is none of 1 class \(0 to 0'):
         write(tmp_path / "out", files, classes=["a"])
 
 

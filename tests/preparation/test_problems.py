@@ -51,6 +51,6 @@ def test_a_value_of_all_masks_is_told_once(tmp_path: Path) -> None:
         prepare_source_folder(tmp_path / "out", source=tmp_path / "source", workers=2)
     heading, first, same, values = str(caught.value).splitlines()
     assert heading == "12 problems were found, of one kind; nothing was written:"
-    assert "masks/street/0.png holds the value 11, which is no class: the 2 classes have the values 0 to 1." in first
+    assert "masks/street/0.png holds the value 11, which is no class: the values of 2 classes are 0 to 1." in first
     assert same == "    The same in all 12 images, for example street/1, street/10, street/11."
     assert values == "    By value: 11 in 12, 12 in 6."

@@ -88,8 +88,8 @@ def test_the_histogram_counts_images_that_have_a_value():
     chart, words = histogram_chart(images)
     assert [text for text in said(chart) if not text.endswith(" 0 images")] == [
         "0–5 %: 2 images",
-        "50–55 %: 1 images",
-        "95–100 %: 1 images",
+        "50–55 %: 1 image",
+        "95–100 %: 1 image",
     ]
     assert words == "median 27.0 %, half of the images between 3.0 and 62.5 %"
     assert chart["encoding"]["y"]["axis"]["values"] == [0, 1, 2]
