@@ -34,11 +34,13 @@ class _Position:
 
     def __init__(self, run: reproduce_runs.Run) -> None:
         self.run, self._left = run, TimeLeft(begun=run.resumes_at)
+        # A run that was killed has logged steps that it makes again.
+        self._stale = run_folder.RunFolder(run.folder).log_entries()
 
     def __call__(self) -> Work:
-        entries = reversed(run_folder.RunFolder(self.run.folder).log_entries())
-        newest = next((entry for entry in entries if "loss" in entry), None)
-        if newest is None:
+        entries = run_folder.RunFolder(self.run.folder).log_entries()
+        newest = next((entry for entry in reversed(entries) if "loss" in entry), None)
+        if newest is None or entries == self._stale:
             return Work(())
         step, steps = newest["step"], self.run.steps
         speed = f"{newest['images_per_s']:.1f} images/s"
