@@ -21,6 +21,7 @@ from cascade_clip.analysis.stage_masks import decoder_names
 from cascade_clip.data.images import check_image, open_image
 from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, sequential_colour
 from cascade_clip.errors import UserError, first_line
+from cascade_clip.inference.drawn_scenes import OTHER_IMAGE, may_be_drawn
 from cascade_clip.inference.predictor import Predictor
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
@@ -32,6 +33,8 @@ LARGEST_SIDE = 2048
 """Larger photographs are shrunk to this side first, so that a page answers in seconds."""
 SMALLEST_MAP = 512
 """Long side in pixels that similarity maps have at least."""
+MASK_OPACITY = 0.55
+"""Gradio's own 0.85 hides the photograph."""
 _KEPT_IMAGES = 4
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -120,9 +123,13 @@ class Demo:
         """What the HTTP interface answers: the JSON of `cascade-clip predict`, with the labels as rows of indices."""
         if photograph is None:
             raise UserError("No image was sent.")
-        _, found = self.segment(model, photograph, words)
+        image, found = self.segment(model, photograph, words)
         record = replace(found, colours=class_colours(found.classes, self._known_colours())).record()
-        return {**record, "model": model, "labels": found.labels.tolist()}
+        return {**record, "model": model, "labels": found.labels.tolist(), "warning": self.warning(model, image)}
+
+    def warning(self, model: str, image: NDArray[np.uint8]) -> str | None:
+        """What to say of an image (H, W, 3) uint8 RGB that the model was not made for; None: nothing."""
+        return OTHER_IMAGE if self._model(model).look is not None and not may_be_drawn(image) else None
 
     def _known_colours(self) -> dict[str, Colour]:
         """Colours of the classes that any model was trained on: a word has one colour in all pictures."""
@@ -231,6 +238,7 @@ def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
 
     names = list(demo.models)
     with gradio.Blocks(title="Cascade-CLIP") as page:
+        gradio.HTML(f"<style>img.mask {{opacity: {MASK_OPACITY}}}</style>", padding=False)
         gradio.Markdown("# Cascade-CLIP\nDrop a photograph, type words, and see where they are.")
         with gradio.Row():
             with gradio.Column():
@@ -291,6 +299,8 @@ def _shown(
         raise UserError("Choose at least one stage.")
     every = len(stages) == len(demo.stages(model))
     image, found = demo.segment(model, photograph, words, None if every else stages)
+    if (warning := demo.warning(model, image)) is not None:
+        gradio.Warning(f"{model}: {warning}", duration=None)
     shares = found.summary()
     masks = [((found.labels == share.index), share.name) for share in shares]
     colours = demo.colours(found.classes)

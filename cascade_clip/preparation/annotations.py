@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+from xml.etree import ElementTree
 
 import yaml
 
@@ -171,8 +173,18 @@ def _read_label_studio(tasks: Sequence[Mapping[str, Any]], file: Path, images: P
             answers = [one for one in task.get("annotations", ()) if not one.get("was_cancelled")]
             results = (answers or task.get("predictions") or [{"result": []}])[0]["result"]
             regions[number] = [region for result in results for region in _label_studio_regions(result)]
-    classes = sorted({region.name for found in regions.values() for region in found})
-    return _with_images(classes, files, regions, file, images)
+    drawn = {region.name for found in regions.values() for region in found}
+    interface = _interface_labels(file.with_name("labelstudio.xml"))
+    return _with_images([*interface, *sorted(drawn - set(interface))], files, regions, file, images)
+
+
+def _interface_labels(file: Path) -> list[str]:
+    """Labels of a labelling interface in its order, as `predict` writes it beside the JSON; empty: it is not there."""
+    if not file.is_file():
+        return []
+    with explained(file, "Label Studio's labelling interface"):
+        names = [label.attrib["value"] for label in ElementTree.parse(file).iter("Label")]
+    return list(dict.fromkeys(names))
 
 
 def _label_studio_regions(result: Mapping[str, Any]) -> Iterator[Region]:
@@ -219,17 +231,27 @@ class _ImageFinder:
     def __init__(self, folder: Path, *, not_below: Iterable[str] = ()) -> None:
         if not folder.is_dir():
             raise UserError(f"The folder of images, {folder}, is not there.")
-        self.folder = folder
-        self._paths: dict[str, list[Path]] = {}
+        self.folder, self._not_below = folder, set(not_below)
         self.problems: list[Problem] = []
-        for path in sorted(files_below(folder)):
-            if path.suffix.lower() in IMAGE_SUFFIXES and not set(not_below) & set(path.relative_to(folder).parts):
+
+    @cached_property
+    def _paths(self) -> dict[str, list[Path]]:
+        """Images by their name, with and without its ending."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(files_below(self.folder)):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not self._not_below & set(path.relative_to(self.folder).parts):
                 for key in {path.name, path.stem}:
-                    self._paths.setdefault(key, []).append(path)
+                    found.setdefault(key, []).append(path)
+        return found
 
     def find(self, given: str) -> Entry:
         """The file whose path ends as `given` does, with or without its ending."""
         wanted = PurePosixPath(given.replace("\\", "/"))
+        exact = self.folder / wanted
+        # A path with folders is not looked for elsewhere: Label Studio's may start from the root of a whole disk.
+        has_folders = len(wanted.parts) > 1 and not {"..", "/"} & set(wanted.parts)
+        if has_folders and exact.suffix.lower() in IMAGE_SUFFIXES and exact.is_file():
+            return Entry.of(exact)
         named = self._paths.get(wanted.name) or self._paths.get(_UPLOADED.sub("", wanted.name)) or []
         common = [_common_end(path, wanted) for path in named]
         longest = [path for path, folders in zip(named, common, strict=True) if folders == max(common)]
@@ -304,5 +326,13 @@ def explained(file: object, what: str) -> Iterator[None]:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
     except KeyError as error:
         raise UserError(f"{file} cannot be read as {what}: {error} is missing or unknown.") from error
-    except (AttributeError, IndexError, StopIteration, TypeError, ValueError, yaml.YAMLError) as error:
+    except (
+        AttributeError,
+        ElementTree.ParseError,
+        IndexError,
+        StopIteration,
+        TypeError,
+        ValueError,
+        yaml.YAMLError,
+    ) as error:
         raise UserError(f"{file} cannot be read as {what}: {first_line(error)}.") from error

@@ -33,14 +33,6 @@ def test_photographs_are_not(size: tuple[int, int]) -> None:
     assert not may_be_drawn(_street(*size))
 
 
-@pytest.mark.parametrize("painted", [(230, 20, 20), (20, 40, 220), (255, 255, 255)])
-def test_colourful_things_in_a_photograph_make_no_scene_of_it(painted: tuple[int, int, int]) -> None:
-    image = _street(128, 128)
-    image[30:80, 40:90] = painted
-    image[::9] = (250, 220, 0)
-    assert not may_be_drawn(image)
-
-
 @pytest.mark.parametrize("name", ["bundled", "dense:bundled"])
 def test_a_bundled_model_warns_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
     model, scene = CascadeCLIP.from_pretrained(name), draw_scene(3).image
@@ -49,7 +41,7 @@ def test_a_bundled_model_warns_once(name: str, caplog: pytest.LogCaptureFixture)
     for _ in range(2):
         model.segment([_street(30, 40), _street(40, 40)], ["road", "sky"])
     (warning,) = caplog.messages
-    assert warning.startswith("The bundled CLIP has seen drawn scenes only, and this does not look like one")
+    assert warning.startswith("The bundled CLIP has seen drawn scenes only, and this is another kind of image")
     assert "dense:ViT-B-16-quickgelu:openai" in warning
 
 

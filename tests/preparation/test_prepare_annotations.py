@@ -15,6 +15,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.labels import IGNORED, LabelMap
+from cascade_clip.preparation import annotations
 from cascade_clip.preparation.prepare_annotations import prepare_annotations
 from cascade_clip.report.mask_formats import MASK_FORMATS
 
@@ -57,12 +58,22 @@ def test_what_predict_writes_is_read_again(tmp_path: Path, photos: Path, name: s
     written = writer.finish()
     source = written.parent if name == "yolo" else written
     own = None if name == "yolo" else photos
-    info = prepare_annotations(tmp_path / "out", name="mine", source=source, images=own, classes=CLASSES)
+    info = prepare_annotations(tmp_path / "out", name="mine", source=source, images=own, classes=None)
     assert info.classes == CLASSES
     assert {part: content.images for part, content in info.parts.items()} == {"train": 2, "val": 1}
     found = {Path(one).name: labels for one, labels in labels_of(tmp_path / "out").items()}
     for number, stem in enumerate("abc"):
         np.testing.assert_array_equal(found[stem], drawn(number))
+
+
+def test_label_studio_paths_may_start_from_a_whole_disk(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = MASK_FORMATS["labelstudio"](tmp_path / "masks", CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    writer.add(photos / "a.png", "a", Segmentation(drawn(0), np.ones(SIZE, np.float32), CLASSES))
+    monkeypatch.setattr(annotations, "files_below", lambda _folder: pytest.fail("the disk is searched"))
+    info = prepare_annotations(tmp_path / "out", name="mine", source=writer.finish(), images=Path("/"))
+    assert sum(part.images for part in info.parts.values()) == 1
 
 
 def coco(photos: Path, **changes: Any) -> Path:
