@@ -88,8 +88,11 @@ def check_page(file: Path) -> None:
     """Check before the work that a page can be written without replacing a file of the user's.
 
     Raises:
-        UserError: A file is there that is no page of the toolkit's.
+        UserError: A file is there that is no page of the toolkit's, or its folder is named as a page.
     """
+    folder = file.parent
+    if folder.suffix.lower() in {".html", ".htm"} and not folder.is_dir():
+        raise UserError(f'The report becomes a folder with index.html in it: give "{folder.with_suffix("")}".')
     check_own_files([file], _is_page)
 
 

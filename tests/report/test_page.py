@@ -13,7 +13,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.report.evaluation_page import write_evaluation_report
 from cascade_clip.report.gallery import write_gallery
 from cascade_clip.report.heat_map import write_cka_report
-from cascade_clip.report.page import data_uri, flattened, page_jpeg, write_page
+from cascade_clip.report.page import check_page, data_uri, flattened, page_jpeg, write_page
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -128,3 +128,8 @@ def test_a_nested_record_becomes_lines():
     record = {"a": 1, "inference": {"crop": 512, "stride": None}, "stages": [6, 7], "none": [], "matrices": [{"b": 1}]}
     lines = {"a": "1", "inference.crop": "512", "inference.stride": "–", "stages": "6, 7", "none": "–"}
     assert flattened(record) == lines
+
+
+def test_a_folder_named_as_a_page_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r'a folder with index\.html in it: give ".*report"'):
+        check_page(tmp_path / "report.html" / "index.html")
