@@ -134,7 +134,7 @@ def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pyte
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mask_values": [0]}, "--mask-values 0 has 1 values for 2 classes; give one for each, in order"),
+        ({"mask_values": [0]}, "--mask-values 0 has 1 value for 2 classes; give one for each, in order"),
         ({"mask_values": [0, 0]}, "--mask-values 0,0 must be different values of 0 to 255"),
         ({"mask_values": [0, 256]}, "must be different values of 0 to 255"),
         ({"mask_values": [0, 255], "first_index": 1}, "and --first-index 1 say two things"),
