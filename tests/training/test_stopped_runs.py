@@ -102,7 +102,7 @@ def test_a_kill_at_a_write(commands: ForkedCommands, recipe_file: Path, tmp_path
     runs = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path, None)
     validations = [json.loads(line) for line in (tmp_path / "whole/run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in validations if "validation" in line] == [1, 2]
-    for stop in _some(runs.whole.stops(), 28):
+    for stop in _some(runs.whole.stops(), 40):
         assert runs.stopped(stop).code == KILLED
 
 
@@ -118,13 +118,13 @@ def test_a_kill_as_a_run_is_replaced_or_trained_on(commands: ForkedCommands, rec
         (tmp_path / name).mkdir()
         runs = StoppedRuns(commands, command, tmp_path / name, before)
         assert not (tmp_path / name / "whole" / "run" / "track").exists()
-        for stop in _some(runs.whole.stops(), 60):
+        for stop in _some(runs.whole.stops(), 100):
             assert runs.stopped(stop).code == KILLED
 
 
 def test_a_full_disk(commands: ForkedCommands, recipe_file: Path, tmp_path: Path) -> None:
     runs = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path, None)
-    for stop in _some(runs.whole.full_disks(), 28):
+    for stop in _some(runs.whole.full_disks(), 40):
         ended = runs.stopped(stop)
         if ended.code:  # but for pictures, without which training goes on
             assert ended.code == 2
