@@ -120,7 +120,7 @@ class Demo:
         return {name: hex_colour(colour) for name, colour in zip(names, colours, strict=True)}
 
     def record(self, photograph: str | None, words: str, model: str) -> dict[str, Any]:
-        """What the HTTP interface answers: the JSON of `cascade-clip predict`, with the labels as rows of indices."""
+        """What the HTTP interface answers: the JSON of `cascade-clip predict`, the labels as rows of indices, a warning."""
         if photograph is None:
             raise UserError("No image was sent.")
         image, found = self.segment(model, photograph, words)

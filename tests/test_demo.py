@@ -47,6 +47,13 @@ def test_words_are_segmented_as_by_the_library(demo: Demo, scene: str) -> None:
     assert demo.own_words("dense:bundled") == ""
 
 
+def test_a_photograph_for_the_bundled_model_is_warned_of(demo: Demo, scene: str, tmp_path: Path) -> None:
+    photograph = tmp_path / "photograph.png"
+    Image.new("RGB", (96, 64), (90, 110, 130)).save(photograph)
+    assert "drawn scenes only" in demo.record(str(photograph), WORDS, "bundled")["warning"]
+    assert demo.record(scene, WORDS, "bundled")["warning"] is None
+
+
 def test_stages_are_switched_off_as_figure_6_does(demo: Demo, scene: str) -> None:
     predictor = demo.models["bundled"].predictor()
     predictor.set_image(np.asarray(Image.open(scene)))

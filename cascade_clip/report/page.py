@@ -92,7 +92,7 @@ def check_page(file: Path) -> None:
     """
     folder = file.parent
     if folder.suffix.lower() in {".html", ".htm"} and not folder.is_dir():
-        raise UserError(f'The report becomes a folder with index.html in it: give "{folder.with_suffix("")}".')
+        raise UserError(f'A page is index.html in a folder of its own: give "{folder.with_suffix("")}".')
     check_own_files([file], _is_page)
 
 

@@ -131,5 +131,5 @@ def test_a_nested_record_becomes_lines():
 
 
 def test_a_folder_named_as_a_page_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r'a folder with index\.html in it: give ".*report"'):
+    with pytest.raises(UserError, match=r'index\.html in a folder of its own: give ".*report"'):
         check_page(tmp_path / "report.html" / "index.html")
