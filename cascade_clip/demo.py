@@ -120,7 +120,7 @@ class Demo:
         return {name: hex_colour(colour) for name, colour in zip(names, colours, strict=True)}
 
     def record(self, photograph: str | None, words: str, model: str) -> dict[str, Any]:
-        """What the HTTP interface answers: the JSON of `cascade-clip predict`, the labels as rows of indices, a warning."""
+        """What the HTTP interface answers: `predict`'s JSON, labels as rows of indices, and a warning or None."""
         if photograph is None:
             raise UserError("No image was sent.")
         image, found = self.segment(model, photograph, words)
@@ -238,7 +238,9 @@ def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
 
     names = list(demo.models)
     with gradio.Blocks(title="Cascade-CLIP") as page:
-        gradio.HTML(f"<style>img.mask {{opacity: {MASK_OPACITY}}}</style>", padding=False)
+        # A mask whose name is pointed at stays opaque, and the others hidden.
+        style = f"<style>img.mask:not(.active, .inactive) {{opacity: {MASK_OPACITY}}}</style>"
+        gradio.HTML(style, padding=False)
         gradio.Markdown("# Cascade-CLIP\nDrop a photograph, type words, and see where they are.")
         with gradio.Row():
             with gradio.Column():
