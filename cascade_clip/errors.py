@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # What Python makes of a byte of a file's name that is no UTF-8; no stream and no file takes it.
@@ -62,9 +62,12 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
         return f" Did you mean {' or '.join(repr_name(n) for n in near)}?"
     if not names:
         return ""
-    shown = ", ".join(names[:12])
-    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f" Known: {shown}{rest}."
+    return f" Known: {listed(names, 12)}."
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Name the first few with commas between them, and count the rest: "a, b and 3 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def counted(count: int, noun: str) -> str:

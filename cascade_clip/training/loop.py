@@ -27,10 +27,17 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import check_grid, repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.labelling import Labeller
+from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.run_folder import LATEST_SHEET, RunFolder
-from cascade_clip.training.state import TrainState, continue_run, keep_clip_out, load_state, save_state
+from cascade_clip.training.state import (
+    TrainState,
+    continue_run,
+    keep_clip_out,
+    load_state,
+    network_of,
+    save_state,
+)
 from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 from cascade_clip.training.validation import RunPictures, Validation, card_scores
 
@@ -38,25 +45,12 @@ OnStep = Callable[[int], None]
 """Called with the number of steps done, right after the weights were changed, in every process."""
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass
 class Trainer:
     """One run: what is trained, on what, and where it is kept.
 
-    Attributes:
-        accelerator: Devices, processes, precision, trackers.
-        model: The model; its network trains in place.
-        split: Classes, and which of them have labels.
-        dataset: Prepared images.
-        validation: What is scored; another split for evaluation across datasets.
-        labeller: Decides what is learnt: inductive labels, or pseudo labels too.
-        run: The run's folder.
-        watch: Called after every step, on the main process.
-        doing: Called with what is done, where that is no step.
-        state: How far the run is.
+    `validation` is what is scored, on another split for evaluation across datasets. `watch` is called after every step
+    on the main process, `doing` with what is done where that is no step.
     """
 
     accelerator: Accelerator
@@ -64,7 +58,7 @@ class Trainer:
     split: Split
     dataset: PreparedDataset
     validation: Validation
-    labeller: Labeller
+    labeller: SeenLabels
     run: RunFolder
     watch: Watch | None = None
     doing: Doing = unheard
@@ -72,21 +66,14 @@ class Trainer:
 
     @cached_property
     def samples(self) -> TrainSamples:
-        """The endless sequence of augmented training images.
-
-        Raises:
-            UserError: There are no training images.
-        """
+        """The endless sequence of augmented training images; a `UserError` where there are none."""
         transform = TrainTransform(self.recipe.data)
         return TrainSamples(self.dataset, transform, self.recipe.seed, hidden=self.labeller.hidden)
 
     @property
     def network(self) -> CascadeNetwork:
         """The network that trains, without the wrapper of several processes."""
-        network = self.accelerator.unwrap_model(self.model.network)
-        if not isinstance(network, CascadeNetwork):
-            raise TypeError(f"{type(network).__name__} cannot be trained")
-        return network
+        return network_of(self.accelerator, self.model.network)
 
     @property
     def recipe(self) -> Recipe:
@@ -105,12 +92,7 @@ class Trainer:
         return self.state.step >= self.recipe.train.iterations
 
     def check(self) -> None:
-        """Find what would stop the run, before anything of it is written.
-
-        Raises:
-            UserError: Class names that cannot be embedded, a crop that does not fit the
-                patches, a batch that cannot be split over the processes, or no training images.
-        """
+        """Find what would stop the run, before anything of it is written; a `UserError` says what."""
         data, patch = self.recipe.data, self.model.network.patch_size
         if data.crop % patch:
             raise UserError(
@@ -130,7 +112,7 @@ class Trainer:
         resume: bool = False,
         steps: int | None = None,
         on_step: OnStep | None = None,
-        asked_to_stop: Callable[[], bool] = _never,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> Scores | None:
         """Run all steps and keep the last model and, where validated, the best.
 
@@ -261,11 +243,7 @@ class Trainer:
         return step in {1, config.iterations // 2, config.iterations} or any(_is_due(step, every) for every in stops)
 
     def _loader(self, start: int = 0, stop: int | None = None) -> DataLoader[TrainSample]:
-        """All micro-batches of this process from one step to another.
-
-        Raises:
-            UserError: The batch cannot be split over the processes.
-        """
+        """All micro-batches of this process from one step to another; a `UserError` where it has no whole share."""
         config = self.recipe.train
         return train_loader(
             self.samples,

@@ -53,14 +53,8 @@ class TrainReport:
 Watch = Callable[[TrainReport], None]
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """What a step returned (3,), perhaps still on its way from the GPU."""
-
-    step: int
-    values: Tensor
-    arrived: torch.cuda.Event | None
-    names: Sequence[str]
+_Terms = tuple[int, Tensor, torch.cuda.Event | None, Sequence[str]]
+"""A step, what it returned (3,), perhaps still on its way from the GPU, when it has arrived, and its images' names."""
 
 
 class Meter:
@@ -108,7 +102,7 @@ class Meter:
         if self.behind and terms.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        self._unread.append(_Terms(step, host, arrived, names))
+        self._unread.append((step, host, arrived, names))
         self._steps += 1
         self.read(leave=1 if self.behind and not wait else 0)
 
@@ -166,14 +160,15 @@ class Meter:
         self._start = time.perf_counter()
 
     def _read(self, terms: _Terms) -> tuple[float, float]:
-        if terms.arrived is not None:
-            terms.arrived.synchronize()
-        focal, region, asked = terms.values.tolist()
+        step, values, arrived, names = terms
+        if arrived is not None:
+            arrived.synchronize()
+        focal, region, asked = values.tolist()
         self.asked_to_stop = asked > 0
         if not math.isfinite(focal + region):
             raise UserError(
-                f"The loss is not finite at step {terms.step} (focal {focal}, {self.region_loss} {region}; images:"
-                f" {', '.join(terms.names)})."
+                f"The loss is not finite at step {step} (focal {focal}, {self.region_loss} {region}; images:"
+                f" {', '.join(names)})."
                 " Start anew with a lower rate (--set train.lr=1e-5), or continue with --resume --precision fp32."
             )
         return focal, region

@@ -55,7 +55,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
     def trim(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
         for model, state in zip(models, weights, strict=True):
-            kept = _network(accelerator, model).own_tensors().keys()
+            kept = network_of(accelerator, model).own_tensors().keys()
             prefix = "module." if any(name.startswith("module.") for name in state) else ""
             for name in list(state):
                 if name.removeprefix(prefix) not in kept:
@@ -63,7 +63,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
     def load(models: list[nn.Module], folder: str) -> None:
         while models:
-            network = _network(accelerator, models.pop())
+            network = network_of(accelerator, models.pop())
             tensors = load_file(Path(folder) / MODEL)
             network.load_own_tensors({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
 
@@ -81,13 +81,7 @@ def save_state(
     """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
 
     `progress.json` holds the recipe and hashes of all files of the state: what does not agree later is refused.
-
-    Args:
-        accelerator: Holds network, optimiser and random states.
-        run: Where to write.
-        recipe: The run's recipe.
-        state: How far the run is.
-        teacher: A network beside the one that trains which changes with it.
+    `teacher` is a network beside the one that trains which changes with it.
     """
     final = run.state_folder(state.step)
     # An earlier call for this step may still be at its last lines in the main process.
@@ -121,14 +115,9 @@ def load_state(
 ) -> TrainState:
     """Load the newest state; a run that was killed before its first one starts from the beginning.
 
-    Args:
-        accelerator: Takes network, optimiser and random states.
-        run: Where to look.
-        recipe: The run's recipe, which must be that of the state but for `CHANGEABLE` keys.
-        teacher: As for `save_state`.
-
     Raises:
-        UserError: The state was written by another number of processes, or is damaged, or the recipe was changed.
+        UserError: The state was written by another number of processes, or is damaged, or the recipe was changed in
+            another key than `CHANGEABLE`.
     """
     folder = run.latest_state()
     if folder is None:
@@ -210,7 +199,8 @@ def continue_run(run: RunFolder, recipe: Recipe, state: TrainState, *, is_main_p
         logger.info("All steps are done. To prolong the run: --resume --set train.iterations=%d", 2 * state.step)
 
 
-def _network(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
+def network_of(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
+    """The network itself, without Accelerate's wrapper of several processes."""
     network = accelerator.unwrap_model(model)
     if not isinstance(network, CascadeNetwork):
         raise TypeError(f"expected a CascadeNetwork, got {type(network).__name__}")

@@ -18,7 +18,7 @@ from cascade_clip.losses.criterion import RegionLoss, segmentation_loss
 from cascade_clip.losses.targets import present_classes
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import to_device
-from cascade_clip.training.labelling import Labeller, StudentPasses
+from cascade_clip.training.labelling import SeenLabels, StudentPasses
 
 _FUSED_DEVICES = {"cpu", "cuda"}
 """Where PyTorch has AdamW in one kernel; the update is the same up to rounding."""
@@ -118,7 +118,7 @@ class TrainStep:
     network: nn.Module
     optimizer: Optimizer
     text: Tensor
-    labeller: Labeller
+    labeller: SeenLabels
     loss: LossConfig
     region_loss: RegionLoss
 
