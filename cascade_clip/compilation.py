@@ -41,9 +41,6 @@ def warm_up(network: nn.Module, text: Tensor, *, side: int, batches: int, dtype:
         side: Side of the square windows in pixels, a multiple of the patch size; others compile at their first use.
         batches: Most windows at once. One window and several are two programs.
         dtype: Precision of the products.
-
-    Raises:
-        UserError: The network cannot be compiled.
     """
     started = time.perf_counter()
     network.compile()

@@ -51,9 +51,8 @@ def _shortened_line(line: str, longest: int) -> str:
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
     """Say which known names, at most `most`, are nearest to a name that is not known.
 
-    Returns:
-        `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
-        twelve names, then a count); empty where nothing is known at all.
+    Gives `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
+    twelve names, then a count); empty where nothing is known at all.
     """
     names = list(dict.fromkeys(known))
     by_folded = {name.casefold(): name for name in names}
@@ -89,9 +88,7 @@ def reason_of(error: BaseException) -> str:
 def raise_refusal(error: BaseException, named: str) -> None:
     """Raise a `UserError` where the system refused to read a file, which then is neither damaged nor missing.
 
-    Args:
-        error: What reading raised; anything but a refusal is left to the caller.
-        named: The file, as the message begins.
+    `named` is the file, as the message begins. Any other error is left to the caller.
     """
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         raise UserError(f"{named} cannot be read: {reason_of(error)}.") from error

@@ -38,11 +38,7 @@ class Extensions:
         return tuple(dict.fromkeys([*self.own, *(point.name for point in entry_points(group=self.group))]))
 
     def check(self, name: str) -> str:
-        """Return a known name as it is.
-
-        Raises:
-            ValueError: Nothing is known by that name; the message offers the closest names.
-        """
+        """Return a known name as it is; for another one a ValueError offers the closest names."""
         if name not in self.own and name not in self.names():
             known = closest(name, self.names())
             foreign = " If another package adds it, install that package." if " Known: " in known else ""
@@ -50,11 +46,7 @@ class Extensions:
         return name
 
     def load(self, name: str) -> Any:
-        """Import the part of a name that `check` accepts.
-
-        Raises:
-            UserError: The package that adds it cannot be imported.
-        """
+        """Import the part of a name that `check` accepts; UserError where its package cannot be imported."""
         if name in self.own:
             return pkgutil.resolve_name(self.own[name])
         point = next(iter(entry_points(group=self.group, name=self.check(name))))

@@ -84,11 +84,7 @@ class CascadeCLIP:
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> None:
-        """Join the parts; `from_pretrained` is the usual way.
-
-        Raises:
-            UserError: A device or precision that is not available.
-        """
+        """Join the parts; `from_pretrained` is the usual way. UserError for a device or precision that is not there."""
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.network = network.eval().to(self.device)
@@ -144,9 +140,8 @@ class CascadeCLIP:
     ) -> None:
         """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 
-        Raises:
-            UserError: The folder holds anything else than a checkpoint, or cannot be written; or the model is a
-                training-free or an exported one, which has no weights to save.
+        Raises UserError where the folder holds anything else than a checkpoint or cannot be written, or the model is
+        training-free or exported and has no weights to save.
         """
         if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
@@ -159,10 +154,8 @@ class CascadeCLIP:
     def to(self, device: str | torch.device, *, precision: str | None = None) -> Self:
         """Move the model to a device, as `from_pretrained` takes it, and return the model itself.
 
-        `precision` is that of the network's products from then on; None: as before.
-
-        Raises:
-            UserError: A device or precision that is not available; the model then stays where it is.
+        `precision` is that of the network's products from then on; None: as before. UserError for one that is not
+        available; the model then stays where it is.
         """
         place = resolve_device(device)
         if isinstance(self.network, ExportedNetwork) and place != self.device:
@@ -177,9 +170,7 @@ class CascadeCLIP:
         """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
         The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
-
-        Raises:
-            UserError: The Hub refuses or cannot be reached.
+        UserError where the Hub refuses or cannot be reached.
         """
         api = HfApi()
         with uploading_to_hub(repo_id), TemporaryDirectory() as temporary:
@@ -193,10 +184,8 @@ class CascadeCLIP:
         """Compile the network with `torch.compile`, before images are segmented; scores then differ by rounding.
 
         `text` (K, C) are text embeddings of as many classes as there will be. Returns the seconds it took: a minute
-        or more, which pays for many images.
-
-        Raises:
-            UserError: An exported model, which is compiled already, or one that cannot be compiled here.
+        or more, which pays for many images. UserError for an exported model, which is compiled already, or one that
+        cannot be compiled here.
         """
         if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
@@ -345,10 +334,9 @@ class CascadeCLIP:
         Args:
             images: One image or several: path, http:// or https:// address, bytes of a file, PIL image, (H, W, 3)
                 uint8 array, or (3, H, W) tensor (uint8, or floating-point in [0, 1], RGB, not normalised).
-            classes: As for `vocabulary`, like `split` and `text_embeddings`; without any of them, the classes that the
-                model was trained on.
-            split: See there.
-            text_embeddings: See there.
+            classes: As for `vocabulary`; without one of these, the classes that the model was trained on.
+            split: As for `vocabulary`.
+            text_embeddings: As for `vocabulary`.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
             background: As for `vocabulary`.
             refine: As for `predictor`.

@@ -147,8 +147,7 @@ def _hash_of_belonging(content: Mapping[str, Any]) -> str:
 def read_config(folder: Path) -> Description:
     """Read `config.json` of a checkpoint folder, strictly: every key must be there and of its own type.
 
-    Raises:
-        UserError: No checkpoint, a newer format, or mistakes in the file (all of them, with keys and values).
+    Raises UserError for no checkpoint, a newer format, or mistakes in the file (all of them, with keys and values).
     """
     content, file = _content(folder), folder / CONFIG
     # Taken before retired keys go; checkpoints of earlier versions have none.

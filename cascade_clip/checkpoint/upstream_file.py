@@ -19,12 +19,8 @@ from cascade_clip.files import usable_path
 def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     """Read the tensors of an mmcv pickle `{meta, state_dict, optimizer}` or of a safetensors file.
 
-    Args:
-        file: The released `.pth`.
-        trust_pickle: Let the file execute what it pickles; only for files whose source is trusted.
-
-    Raises:
-        UserError: No file, a file that needs `trust_pickle`, or one without a state dict.
+    `trust_pickle` lets the file execute what it pickles; only for files whose source is trusted. Raises UserError for
+    no file, one that needs `trust_pickle`, or one without a state dict.
     """
     if not usable_path(file, "The checkpoint").is_file():
         raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')

@@ -177,14 +177,9 @@ def find_dataset(
 ) -> tuple[Split, PreparedDataset]:
     """Find split and dataset: those given, else those that the model was trained on.
 
-    Args:
-        model: Its own split counts where no other is named and the dataset in `data` has the same classes.
-        split: A split, by name or by file.
-        data: Folder of a dataset, one that holds it under its name, or an address.
-        stream: Read a remote dataset without downloading it first.
-
-    Raises:
-        UserError: No split, no dataset, or a dataset of other classes than the split's.
+    The model's own split counts where no other is named and the dataset in `data`, a folder, one that holds it under
+    its name, or an address, has the same classes. `stream`: read a remote dataset without downloading it first. Raises
+    UserError for no split, no dataset, or one of other classes than the split's.
     """
     if isinstance(split, str):
         split = get_split(split)

@@ -40,10 +40,8 @@ def check_packages() -> None:
 def trace(network: CascadeNetwork, joint: int, side: int | None) -> ExportedProgram:
     """Trace a network on the CPU in evaluation mode with any number of images and classes, in float32.
 
-    Args:
-        network: Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w).
-        joint: C, dimension of the text embeddings.
-        side: Height and width of every image in pixels. None: any multiples of the patch size.
+    `joint` is C, the dimension of text embeddings (K, C); `side` is height and width of every image in pixels, None:
+    any multiples of the patch size.
     """
     patch = network.patch_size
     image_axes: dict[int, Dim] = {0: Dim("batch", min=1)}

@@ -38,11 +38,8 @@ class Taps(NamedTuple):
 def taps(source: int, target: int, positions: Tensor, device: torch.device) -> Taps:
     """Neighbours and weights as PyTorch's `interpolate` has them (bilinear, align_corners False).
 
-    Args:
-        source: Length of the axis.
-        target: Length of the whole result.
-        positions: (n,) int64 on the CPU, positions of the result, at least one, in any order.
-        device: Where the taps are used.
+    An axis of length `source` is resized to `target`, of whose positions these are (n,) int64 on the CPU, at least one,
+    in any order.
     """
     scale = torch.tensor(source / target, dtype=torch.float32)
     place = ((positions.float() + 0.5) * scale - 0.5).clamp_(min=0)
@@ -86,13 +83,9 @@ def no_class(classes: int) -> int:
 
 
 def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias: float) -> Tensor:
-    """Scores (B, K, H, W) float32 in [-bias, 1] at the size of the window from the network's mask logits.
+    """Scores (B, K, H, W) float32 in [-bias, 1] of mask logits (B, K, h, w), at the size (H, W) of the window.
 
-    Args:
-        mask_logits: (B, K, h, w) float, unbounded.
-        size: Height and width (H, W) of the scores.
-        seen: (K,) bool, classes that were trained with labels.
-        bias: Subtracted from the scores of seen classes: 0.1 inductive, 0 after self-training.
+    `bias` is subtracted from the scores of classes that are `seen`, (K,) bool: 0.1 inductive, 0 after self-training.
     """
     rows, columns = (
         taps(source, target, torch.arange(target), mask_logits.device)
@@ -120,15 +113,10 @@ def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
 
 
 def labels_from_scores(scores: Tensor, size: tuple[int, int], threshold: float | None = None) -> Winners:
-    """Resize averaged scores to the image's size and take the best class; equal scores go to the lowest index.
+    """Resize scores (K, h, w) to the image's size (H, W) and take the best class; of equal scores the lowest index.
 
-    Scores, not logits, are resized, as released. `TileLabels` gives the same without resizing the scores of classes
-    that cannot win.
-
-    Args:
-        scores: (K, h, w) float32.
-        size: Height and width (H, W) of the image and of the result.
-        threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
+    Scores, not logits, are resized, as released. Pixels whose winning score is below `threshold` get `no_class(K)`;
+    None: every pixel has a class. `TileLabels` gives the same without resizing the scores of classes that cannot win.
     """
     best, labels = resize_maps(scores, size).max(dim=0)
     labels = labels.to(label_dtype(len(scores)))

@@ -40,11 +40,11 @@ def query_vocabulary(
     given: Tensor | None,
     background: Sequence[str] | bool | None,
 ) -> Vocabulary:
-    """The vocabulary of a training-free model.
+    """The vocabulary of a training-free model with these settings and method, which has own words for benchmarks.
 
     Args:
         recipe: Settings of the model.
-        method: Its method, which has words of its own for the classes of benchmarks.
+        method: Its method.
         embed: Embeds words.
         classes: K class names; None: those of `split`, or of the K rows of `given`.
         split: The classes as a split.
@@ -101,16 +101,10 @@ def background_words(
 def embedded_queries(
     classes: Sequence[Sequence[str]], embed: Embed, background: BackgroundWords | None, given: Tensor | None = None
 ) -> tuple[Tensor, Queries]:
-    """Embed the words of classes, and those of the background.
+    """Embed the words of classes, and those of the background: (Q, C) text embeddings and what each row stands for.
 
-    Args:
-        classes: Words of each class.
-        embed: Embeds words.
-        background: Its words; None: none, and scores are probabilities among the queries.
-        given: (K, C) text embeddings of the classes in place of their words'.
-
-    Returns:
-        (Q, C) text embeddings and what each row stands for.
+    Without `background` scores are probabilities among the queries; `given` (K, C) are text embeddings of the classes
+    in place of their words'.
     """
     rows = [(index, word) for index, words in enumerate(classes) for word in words]
     if given is not None:

@@ -29,12 +29,7 @@ class DenseTokens(NamedTuple):
 
 
 class DenseNetwork(nn.Module):
-    """Image and text embeddings in, cosines out, without any training.
-
-    Attributes:
-        method: How the tower's last block is computed.
-        visual: open_clip's ViT, as the method changes it.
-    """
+    """Image and text embeddings in, cosines out, without any training; `visual` is the ViT as `method` changes it."""
 
     def __init__(self, visual: VisionTransformer, method: Method) -> None:
         """Wrap open_clip's ViT, whose weights are shared; raises UserError if the method cannot run on this tower."""
@@ -77,14 +72,8 @@ class DenseNetwork(nn.Module):
     def cosines(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
         """Cosines (B, Q, h, w) float32 of every patch and every query, on the grid of patches (logit scale 1).
 
-        The refined MaskCLIP gives smoothed probabilities in their place, see `refined_scores`.
-
-        Args:
-            image: (B, 3, H, W) float, normalised, or the result of `encode`.
-            text: (Q, C) text embeddings of the queries, unit vectors.
-
-        Raises:
-            UserError: Fewer patches than the method needs.
+        From images (B, 3, H, W) float, normalised, or the result of `encode`, and the queries' text embeddings (Q, C),
+        unit vectors. The refined MaskCLIP gives smoothed probabilities in their place, see `refined_scores`.
         """
         encoded = self.encode(image) if isinstance(image, Tensor) else image
         cosines = patch_cosines(encoded.tokens, text, encoded.grid)
@@ -135,13 +124,10 @@ class DenseName(NamedTuple):
 def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
     """Load a training-free model: its network, its CLIP, and a recipe with CLIP's own normalisation and no bias.
 
-    Args:
-        name: `dense:CLIP` takes the default method, see `default_method`; `dense:CLIP?method=NAME` one of `METHODS`;
-            `dense-self:CLIP` is short for `dense:CLIP?method=self_self`. CLIP is `bundled`, an open_clip name with
-            `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
-
-    Raises:
-        UserError: A CLIP that cannot be loaded, an unknown method, or one that cannot run on this CLIP.
+    `dense:CLIP` takes the default method, see `default_method`; `dense:CLIP?method=NAME` one of `METHODS`;
+    `dense-self:CLIP` is short for `dense:CLIP?method=self_self`. CLIP is `bundled`, an open_clip name with `:WEIGHTS`
+    (default `openai`), `hf-hub:…` or `local-dir:…`. Raises UserError for a CLIP that cannot be loaded, an unknown
+    method, or one that cannot run on this CLIP.
     """
     parts = DenseName.of(name)
     architecture, weights = split_clip_name(parts.clip, default=DEFAULT_WEIGHTS)

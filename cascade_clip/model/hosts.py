@@ -44,10 +44,8 @@ def encoder_on(
 ) -> ImageEncoder:
     """Build an encoder that taps the blocks of all stages, with or without visual prompts and the spectral prompt.
 
-    It has a prompt norm beside visual prompts, unless the recipe says otherwise.
-
-    Raises:
-        UserError: Stages or prompts beyond the tower's blocks.
+    It has a prompt norm beside visual prompts, unless the recipe says otherwise. UserError for stages or prompts beyond
+    the tower's blocks.
     """
     given, width, blocks = config.prompts, visual.proj.shape[0], len(visual.transformer.resblocks)
     visual_prompts = spectral_prompt = None

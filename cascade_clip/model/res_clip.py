@@ -81,10 +81,7 @@ def _residual(block: LastBlock) -> Tensor:
 def patch_classes(block: LastBlock, cosines: Tensor, least_score: float) -> Tensor:
     """The most frequent query (B, h, w) int64 among the pixels of each patch, after PAMR; ties go to the lowest.
 
-    Args:
-        block: Whose images refine the maps.
-        cosines: (B, Q, h, w).
-        least_score: Pixels whose probability is below it count as query 0.
+    From cosines (B, Q, h, w); pixels whose probability is below `least_score` count as query 0.
     """
     maps = F.interpolate(cosines, size=block.image.shape[-2:], mode="bilinear", align_corners=False)
     best, labels = (_LOGIT_SCALE * refine_maps(block.image, maps)).softmax(dim=1).max(dim=1)

@@ -24,13 +24,7 @@ class StudentPasses:
     """
 
     def __init__(self, network: nn.Module, images: Sequence[Tensor], text: Tensor) -> None:
-        """Take what the passes need; nothing runs yet.
-
-        Args:
-            network: Images and text embeddings -> mask logits, in training mode.
-            images: (B, 3, H, W) float32 of each micro-batch.
-            text: (K, C) float32 text embeddings.
-        """
+        """Take the network in training mode, images (B, 3, H, W) of each micro-batch and text (K, C); nothing runs."""
         self.network = network
         self.images = images
         self.text = text
@@ -85,13 +79,10 @@ class PseudoLabels(SeenLabels):
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Choose who guesses, and where.
+        """Choose who guesses, and where; at least one class of the split is unseen.
 
-        Args:
-            split: Classes, of which at least one is unseen.
-            config: Teacher, threshold, location.
-            teacher: The network that guesses, which is frozen in place; None: the network that trains guesses itself.
-            dtype: Precision of the teacher's products.
+        `teacher` guesses, is frozen in place, and computes products in `dtype`; None: the network that trains guesses
+        itself.
         """
         self.fed = tuple(range(len(split.classes)))
         self.unseen = split.unseen_indices

@@ -69,11 +69,9 @@ class Meter:
     ) -> None:
         """Start the clock.
 
-        Args:
-            batch: Images of a step over all processes.
-            region_loss: What stands beside the focal loss, `dice` or `ssim`.
-            behind: Leave the newest step's terms unread until the next step, unless `add` is told to wait.
-            unlogged: Terms of steps before, which the next line counts too.
+        `batch` are the images of a step over all processes, `region_loss` stands beside the focal loss. `behind`: leave
+        the newest step's terms unread until the next step, unless `add` is told to wait. `unlogged` are terms of steps
+        before, which the next line counts too.
         """
         self.batch, self.region_loss, self.behind = batch, region_loss, behind
         self.latest = (math.nan, math.nan)
@@ -88,15 +86,9 @@ class Meter:
     def add(self, step: int, terms: Tensor, names: Sequence[str], *, wait: bool = False) -> None:
         """Count a step and read the terms that have arrived.
 
-        Args:
-            step: Its number, counted from 1.
-            terms: (3,) float, its weighted focal and region term and whether a process was asked to stop (above 0), on
-                any device.
-            names: Names of its images, for the message.
-            wait: Read this step's terms now.
-
-        Raises:
-            UserError: A term that was read is not finite.
+        `terms` (3,) float on any device are its weighted focal and region term and whether a process was asked to stop
+        (above 0); `names` its images', for the message. `wait`: read this step's terms now. Raises UserError for a term
+        that was read and is not finite.
         """
         host, arrived = terms.to("cpu", non_blocking=self.behind), None
         if self.behind and terms.is_cuda:
@@ -114,11 +106,7 @@ class Meter:
 
     @contextmanager
     def compiled_step(self) -> Iterator[None]:
-        """Around the step that compiles the network: its time is logged, and does not count as training's.
-
-        Raises:
-            UserError: The network cannot be compiled.
-        """
+        """Around the step that compiles the network, or raises UserError: its time is logged, and not training's."""
         start = time.perf_counter()
         with compiling("train with --set train.compile=false"):
             yield

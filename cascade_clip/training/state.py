@@ -115,9 +115,8 @@ def load_state(
 ) -> TrainState:
     """Load the newest state; a run that was killed before its first one starts from the beginning.
 
-    Raises:
-        UserError: The state was written by another number of processes, or is damaged, or the recipe was changed in
-            another key than `CHANGEABLE`.
+    UserError: the state was written by another number of processes, or is damaged, or the recipe was changed in another
+    key than `CHANGEABLE`.
     """
     folder = run.latest_state()
     if folder is None:
@@ -151,10 +150,8 @@ def load_state(
 def recipe_to_continue(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of the run in a folder, with other values for some keys in `CHANGEABLE`; nothing is written.
 
-    `overrides` are `section.key=value` each.
-
-    Raises:
-        UserError: No run lies there, another key would change, or the run is longer already.
+    `overrides` are `section.key=value` each. Raises UserError where no run lies there, another key would change, or the
+    run is longer already.
     """
     before = run.recipe()
     recipe = change_recipe(before, overrides)

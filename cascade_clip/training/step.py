@@ -104,14 +104,8 @@ def _groups(parameters: Iterable[nn.Parameter], lr: float, config: TrainConfig) 
 class TrainStep:
     """What a step needs beside its images; calling it makes the step.
 
-    Attributes:
-        accelerator: Devices, processes, precision.
-        network: The network as Accelerate wrapped it, in training mode.
-        optimizer: Its optimiser, likewise.
-        text: (K, C) float32 text embeddings of the classes that are fed, on the accelerator's device.
-        labeller: Decides what is learnt.
-        loss: Weights of the loss, and what ignored pixels mean.
-        region_loss: What stands beside the focal loss.
+    `network` is as Accelerate wrapped it, in training mode, as is its `optimizer`; `text` (K, C) float32 are the text
+    embeddings of the classes that are fed, on the accelerator's device.
     """
 
     accelerator: Accelerator
@@ -125,13 +119,8 @@ class TrainStep:
     def __call__(self, batch: Sequence[TrainSample], *, asked_to_stop: bool = False) -> Tensor:
         """Change the weights by one step.
 
-        Args:
-            batch: The micro-batches of this process; their gradients are accumulated.
-            asked_to_stop: Whether this process was; all of them learn it.
-
-        Returns:
-            (3,) float32 on the device: weighted focal term, dice or SSIM, and the share of processes that were asked to
-            stop, as means over all processes.
+        The gradients of the micro-batches of this process are accumulated. Gives (3,) float32 on the device, as means
+        over all processes: weighted focal term, dice or SSIM, and the share of processes that were asked to stop.
         """
         images = [to_device(micro["image"], self.accelerator.device) for micro in batch]
         passes = StudentPasses(self.network, images, self.text)

@@ -102,8 +102,8 @@ def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str) -> No
         assert set(released_settings(method, dataset).words) <= set(split.class_names)
         assert len(query_words(split, method)) == len(split.classes)
     known = _content()
-    assert {entry.get("like", name) for name, entry in known.methods.items()} <= set(METHODS)
-    for layer in (known.common, *known.methods.values()):
+    assert {entry.get("like", name) for name, entry in known["methods"].items()} <= set(METHODS)
+    for layer in (known["common"], *known["methods"].values()):
         assert set(layer.get("datasets", {})) <= set(benchmark_names())
 
 

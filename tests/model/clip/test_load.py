@@ -74,16 +74,11 @@ def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
-        (None, {"embed_dim": "x"}, "embed_dim is 'x', positive numbers are expected"),
-        (None, {"embed_dim": -1}, "embed_dim is -1, positive numbers are expected"),
         (None, {"quick_gelu": "no"}, "quick_gelu is 'no', no truth value"),
         (None, {"vision_cfg": []}, "vision_cfg and text_cfg are tables"),
         (None, {"zzz": 1}, "open_clip cannot build a CLIP of these settings"),
         ("vision_cfg", {"head_width": 13}, "heads of 13 channels do not divide a width of 48"),
-        ("vision_cfg", {"layers": True}, "layers is True, positive numbers are expected"),
-        ("vision_cfg", {"patch_size": 0}, "patch_size is 0, positive numbers are expected"),
-        ("text_cfg", {"heads": 7}, "open_clip cannot build a CLIP of these settings"),
-        ("text_cfg", {"context_length": [77, "x"]}, "positive numbers are expected"),
+        ("vision_cfg", {"patch_size": 0}, "open_clip cannot build a CLIP of these settings"),
         ("text_cfg", {"hf_tokenizer_name": "nope/none"}, 'The tokenizer "nope/none" of this CLIP cannot be loaded'),
     ],
 )
