@@ -1,7 +1,5 @@
 """Errors that are the user's to mend: one clear sentence each, with the way out."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import re

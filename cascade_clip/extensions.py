@@ -6,8 +6,6 @@ A new one is a file and a line here. A package of one's own adds one through an 
     mean = "my_package.mean:build"
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ PyTorch computes float32 products on x86 with MKL, which uses the widest instruc
 oneDNN, which is part of PyTorch too, uses them on all, but no public switch sends plain float32 products there.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Seed, device and precision, chosen once for a run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

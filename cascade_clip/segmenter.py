@@ -1,7 +1,5 @@
 """`CascadeCLIP`: a trained or training-free model with its text tower; the Python face of the toolkit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace

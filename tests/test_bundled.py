@@ -1,7 +1,5 @@
 """The model that comes with the toolkit: no network, a good picture seconds after the install."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cascade_clip import CascadeCLIP

@@ -1,7 +1,5 @@
 """Messages: what they show of values of any length, and why the system refused."""
 
-from __future__ import annotations
-
 import errno
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Devices by name, and work that no machine can hold."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence
@@ -15,8 +13,6 @@ from cascade_clip import runtime
 from cascade_clip.analysis.layer_similarity import SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet
 from cascade_clip.analysis.observed_model import observed_model
-from cascade_clip.bench.measured_model import BenchSettings
-from cascade_clip.bench.workloads import build_workload
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
@@ -102,12 +98,6 @@ def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> No
     images, model = ImageSet("images", 20, lambda _: image), observed_model(tiny_model, "x", "x")
     with pytest.raises(UserError, match="A batch of 20 images of 1,000,000 x 1,000,000 pixels takes at least"):
         layer_similarities(model, images, SimilaritySettings(side=10**6))
-
-
-@pytest.mark.parametrize("settings", [{"size": (10**6, 10**6)}, {"batch": 10**9}, {"classes": 10**10}])
-def test_measurements_beyond_the_memory(settings: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="takes at least"):
-        build_workload(BenchSettings("predict", **settings), tmp_path)
 
 
 def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

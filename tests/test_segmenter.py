@@ -1,7 +1,5 @@
 """The Python face: what `segment` takes and refuses."""
 
-from __future__ import annotations
-
 import gc
 import subprocess
 import sys
@@ -73,12 +71,6 @@ def test_without_classes_those_it_was_trained_on_are_looked_for() -> None:
     assert np.array_equal(found.scores, model.segment(PIXELS, split=model.split)[0].scores)
     with pytest.raises(UserError, match=r"^Say what to look for: give either classes="):
         CascadeCLIP.from_pretrained("dense:bundled").segment(PIXELS)
-
-
-def test_tensors_arrays_and_files_are_one_image(tiny_model: CascadeCLIP) -> None:
-    tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
-    array, *tensors = tiny_model.segment([PIXELS, tensor, tensor / 255], ["road", "tree"])
-    assert all(np.array_equal(found.scores, array.scores) for found in tensors)
 
 
 def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Path) -> None:

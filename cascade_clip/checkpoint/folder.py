@@ -3,8 +3,6 @@
 See cascade_clip/README.md, section 4.5.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Import of the released Cascade-CLIP's, ZegCLIP's and SPT-SEG's checkpoints, every tensor accounted for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

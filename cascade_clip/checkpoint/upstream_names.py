@@ -1,7 +1,5 @@
 """Tensor names of the released checkpoints, and ours."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

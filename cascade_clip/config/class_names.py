@@ -1,7 +1,5 @@
 """Class names as users write them: lists in files, and when two names are one to the tokenizer."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

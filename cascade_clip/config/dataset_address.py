@@ -1,7 +1,5 @@
 """Place of a dataset as the user writes it: a folder or an address."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """What is wrong in a file of values, in plain words: pydantic's errors as the toolkit tells them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 

@@ -1,7 +1,5 @@
 """Reading recipes: TOML files with one-level `extends`, `--set key=value` on top, every error at once."""
 
-from __future__ import annotations
-
 import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -32,13 +30,8 @@ def recipes_folder() -> Path:
 def recipe_names() -> tuple[str, ...]:
     """Names of the shipped recipes, `folder/file` without suffix, sorted."""
     folder = recipes_folder()
-    return tuple(
-        sorted(
-            str(file.relative_to(folder).with_suffix("").as_posix())
-            for file in folder.rglob(f"*{SUFFIX}")
-            if file.parent.name != TABLES
-        )
-    )
+    files = (file for file in folder.rglob(f"*{SUFFIX}") if file.parent.name != TABLES)
+    return tuple(sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files))
 
 
 def recipe_file(name_or_file: str) -> Path:
@@ -122,16 +115,12 @@ def without_retired(content: Mapping[str, Any], *, any_value: bool = False) -> d
     `any_value` drops them whatever they hold, as for a trained model, which they no longer concern. By default a key
     stays, and is an unknown one, where it changed the training.
     """
-    return {
-        section: {key: v for key, v in values.items() if not _is_retired(section, key, v, any_value=any_value)}
-        if isinstance(values, Mapping)
-        else values
-        for section, values in content.items()
-    }
-
-
-def _is_retired(section: str, key: str, value: Any, *, any_value: bool) -> bool:
-    return (section, key) in RETIRED and (any_value or value == RETIRED[section, key])
+    kept = dict(content)
+    for (section, key), default in RETIRED.items():
+        values = kept.get(section)
+        if isinstance(values, Mapping) and key in values and (any_value or values[key] == default):
+            kept[section] = {name: value for name, value in values.items() if name != key}
+    return kept
 
 
 def read_toml(file: Path, what: str) -> dict[str, Any]:

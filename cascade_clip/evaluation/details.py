@@ -1,7 +1,5 @@
 """Beyond the confusion matrix: the figures of single images, and which classes are taken for which."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

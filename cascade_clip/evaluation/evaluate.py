@@ -1,7 +1,5 @@
 """Evaluate a model on a prepared dataset: every image once, at its original size."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

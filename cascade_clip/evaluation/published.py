@@ -1,7 +1,5 @@
 """Figures of the paper, for comparison with those measured here."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from importlib import resources

@@ -1,7 +1,5 @@
 """Published figures of training-free methods, for comparison with those measured here."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources

@@ -1,7 +1,5 @@
 """The confusion matrix, and the figures of zero-shot segmentation that follow from it (SPEC section 12)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The folder of an exported model: the network as one file, what segmentation needs beside it, and the check."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

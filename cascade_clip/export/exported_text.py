@@ -1,7 +1,5 @@
 """The text tower and its tokenizer as files, so that any words are embedded without PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -5,8 +5,6 @@ are resized at once and on threads. Here a value depends on its four neighbours 
 any choice of maps, equals the same part of the whole.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

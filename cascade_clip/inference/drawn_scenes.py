@@ -1,7 +1,5 @@
 """The bundled models know drawn scenes only: other images are told from these, and warned of once."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,7 +1,5 @@
 """An exported model as a network that inference can use, computed by onnxruntime or OpenVINO."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec

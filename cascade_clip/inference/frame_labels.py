@@ -1,7 +1,5 @@
 """The labels of a video's frames, and what they come to by the second."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

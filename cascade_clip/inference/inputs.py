@@ -1,7 +1,5 @@
 """One image in any form that a caller has it: file, address, bytes, PIL image, array, tensor."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`Predictor`: images of any size to labels, for any vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """From the cosines of a training-free model to labels (`training_free/SPEC.md` section 4, steps 3 to 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 

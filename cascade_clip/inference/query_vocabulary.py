@@ -1,7 +1,5 @@
 """Vocabularies of training-free models: a query a word, and the words of the background."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,16 +38,10 @@ def query_vocabulary(
     given: Tensor | None,
     background: Sequence[str] | bool | None,
 ) -> Vocabulary:
-    """The vocabulary of a training-free model with these settings and method, which has own words for benchmarks.
+    """The vocabulary of a training-free model with the settings of `recipe`, whose method has own words for benchmarks.
 
-    Args:
-        recipe: Settings of the model.
-        method: Its method.
-        embed: Embeds words.
-        classes: K class names; None: those of `split`, or of the K rows of `given`.
-        split: The classes as a split.
-        given: (K, C) text embeddings of the classes in place of their words'.
-        background: As of `background_words`.
+    Its K classes are named, else those of `split`, else of the K rows of `given`, (K, C) text embeddings of the classes
+    in place of their words'; `background` is as of `background_words`.
     """
     words: Sequence[Sequence[str]]
     if split is not None:
@@ -80,8 +72,7 @@ def background_words(
         classes: Words of each class. Usual background words that are a class's are the class's.
         usual: The model's own background words.
 
-    Raises:
-        UserError: No word, an empty or repeated one, or a word given that is a class's.
+    Raises UserError for no word, an empty or repeated one, or a word given that is a class's.
     """
     if given is None or isinstance(given, bool):
         return BackgroundWords(tuple(usual), len(classes) == 1 if given is None else given)

@@ -1,7 +1,5 @@
 """Settings of training-free models: general ones, and those of published figures, from `released_settings.toml`."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """Scores of every class at every pixel of one image, from the logits of its windows, when they are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

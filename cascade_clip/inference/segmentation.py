@@ -1,7 +1,5 @@
 """The result of segmenting one image: what it says, how it looks, and its files."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sliding window: the scores of a whole image from a network that sees one crop at a time (SPEC section 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, repeat

@@ -1,7 +1,5 @@
 """Images and videos that users name: files, folders, globs, addresses on the web, standard input."""
 
-from __future__ import annotations
-
 import glob
 import os
 import tempfile

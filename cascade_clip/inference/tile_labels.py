@@ -5,8 +5,6 @@ smallest and the largest logit around it. A class whose upper bound is below ano
 tile. What is left is computed value by value as in `slide_scores` and `labels_from_scores`: the labels are equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What is looked for: classes, the queries that speak for them, and background."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self

@@ -1,7 +1,5 @@
 """Images on the web and on standard input: bytes of limited size, in limited time."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

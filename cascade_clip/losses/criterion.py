@@ -1,7 +1,5 @@
 """The training loss: weighted focal, and dice or SSIM, which compares the structure of mask logits and masks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

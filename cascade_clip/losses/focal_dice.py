@@ -1,7 +1,5 @@
 """Focal loss of whole masks, and focal and dice loss in one pass over pieces of masks, which never exist as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a recipe's settings to the network, on any host."""
 
-from __future__ import annotations
-
 import logging
 
 from open_clip.transformer import VisionTransformer

@@ -1,7 +1,5 @@
 """GEM (Bousselham et al. 2024): self-self attention in the last blocks, beside CLIP's own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -3,8 +3,6 @@
 `cascade_clip.extensions.HOSTS` names them; another package can add one through an entry point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

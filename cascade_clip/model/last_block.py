@@ -1,7 +1,5 @@
 """The last block of CLIP's image tower taken apart, so that training-free methods can put it together anew."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

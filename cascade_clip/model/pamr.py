@@ -4,8 +4,6 @@ Every step replaces a pixel's scores by a weighted mean of those of its neighbou
 alone, so that a step is the product of one sparse matrix, a row a pixel, with the maps as columns.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Weights that were read from a file: whether they can be any, and networks that wait for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """What a step learns from: labels of seen classes, or these and pseudo labels of unseen ones (SPEC section 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The training loop: steps, and between them the log, validation, pictures, saved states and models."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Generator

@@ -1,7 +1,5 @@
 """What a run measures as it trains: loss terms on their way from the device to the log, their means, its speed."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -3,8 +3,6 @@
 See cascade_clip/README.md, section 4.4.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

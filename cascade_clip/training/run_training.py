@@ -1,7 +1,5 @@
 """The verb: train a model from its recipe to the end, inductive or self-training; what else may end a run."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -1,7 +1,5 @@
 """From a recipe to a run that is ready to train: split, dataset, CLIP, network, processes, run folder."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """States of a run, which resuming starts from, and the changes of its recipe that a run takes as it goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """One optimiser step: AdamW and its learning rate, and one effective batch over all processes and micro-batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -72,14 +70,8 @@ def learning_rate(
 ) -> float:
     """Rate of one optimiser step: polynomial decay, multiplied by a linear warm-up (SPEC section 10).
 
-    Args:
-        step: 0-based step.
-        steps: T, steps of the whole run.
-        base: Rate of the group at the start of the decay.
-        min_lr: Rate at which the decay would end.
-        power: Power of the decay.
-        warmup: Steps of warm-up; the decay runs underneath.
-        warmup_ratio: Factor at step 0.
+    `step` is 0-based, `steps` the length T of the run; `base` is the rate at the start of the decay, `min_lr` that at
+    which it would end. The decay runs underneath the `warmup` steps; `warmup_ratio` is the factor at step 0.
     """
     rate: float = (base - min_lr) * (1 - step / steps) ** power + min_lr
     if step < warmup:

@@ -1,7 +1,5 @@
 """What validation scores, the scores that a model card shows, and the pictures of a run as it goes."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math

@@ -1,7 +1,5 @@
 """Published figures of training-free methods: what agrees with itself, and which are found for a model."""
 
-from __future__ import annotations
-
 import statistics
 
 import pytest

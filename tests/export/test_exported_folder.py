@@ -1,7 +1,5 @@
 """Export and load: what the file gives, what it says, and what is refused."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Which runtimes, devices and precisions can be had, and what is said where they cannot."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,14 +38,6 @@ def test_cuda_only_where_both_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RUNTIMES["onnx"].device("cuda:1") == torch.device("cuda:1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert RUNTIMES["onnx"].device("auto") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_apple_gpus_are_refused(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(RUNTIMES[runtime].package, reason=f"the extra {runtime} is not installed")
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    with pytest.raises(UserError, match=rf'{runtime} cannot use the device "mps" here: use --device cpu\.'):
-        RUNTIMES[runtime].device("mps")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

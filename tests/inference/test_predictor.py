@@ -61,12 +61,6 @@ def test_labels_have_the_size_of_the_image(height: int, width: int) -> None:
     assert (result.labels[:, -(width // 4) :] == 2).all()
 
 
-def test_the_image_is_resized_to_the_short_side_and_normalised() -> None:
-    prepared = prepare_image(np.full((10, 20, 3), 255, np.uint8), DATA)
-    assert prepared.shape == (3, 32, 64)
-    assert (prepared == 1.0).all()
-
-
 def test_an_extremely_narrow_image_is_refused() -> None:
     with pytest.raises(UserError, match=r"200000 x 1 pixels.*6400000.*30 classes do not fit"):
         predictor().segment_image(np.zeros((1, 200000, 3), np.uint8), none_seen(torch.zeros(30, 3)))

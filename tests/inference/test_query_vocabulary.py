@@ -1,7 +1,5 @@
 """Queries a word and the words of the background, and the settings that models have without being asked."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

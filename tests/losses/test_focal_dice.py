@@ -1,7 +1,5 @@
 """The loss in pieces equals the formulas written out over whole masks (SPEC section 7)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Training-free segmentation: the value path by hand, and how models are named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

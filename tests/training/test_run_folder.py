@@ -1,7 +1,5 @@
 """A run begins whole or not at all, and is resumed only from what it was."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -70,9 +68,7 @@ def test_a_folder_with_other_files_is_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize(
-    "name", ["pictures", "model", "model-start", "state", "recipe.toml", "environment.json", "metrics.jsonl"]
-)
+@pytest.mark.parametrize("name", ["pictures", "model-start", "recipe.toml", "environment.json"])
 def test_names_that_a_run_uses_too_do_not_make_a_folder_one(
     name: str, squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
 ) -> None:
@@ -148,12 +144,10 @@ def _edit_progress(state: Path) -> None:
     ("damage", "message"),
     [
         (lambda state: _flip(state / "model.safetensors"), "model.safetensors is not what was saved"),
-        (lambda state: _flip(state / "optimizer.bin"), "optimizer.bin is not what was saved"),
         (lambda state: (state / "random_states_0.pkl").unlink(), "random_states_0.pkl is missing"),
-        (lambda state: (state / "random_states_0.pkl").write_bytes(b""), "random_states_0.pkl is not what was saved"),
         (lambda state: (state / "progress.json").write_text("{"), "progress.json cannot be read"),
-        (lambda state: (state / "progress.json").unlink(), "progress.json cannot be read"),
         (_edit_progress, "progress.json was changed"),
+        (lambda state: state.rename(state.with_name("step-00000005")), r"progress\.json is that of step 4"),
     ],
 )
 def test_a_damaged_state_is_refused_and_a_sound_one_named(
@@ -161,12 +155,6 @@ def test_a_damaged_state_is_refused_and_a_sound_one_named(
 ) -> None:
     damage(run.state_folder(4))
     with pytest.raises(UserError, match=rf"{message}.*delete that folder to resume from step-00000002"):
-        train(None, run.folder, device="cpu", resume=True)
-
-
-def test_a_state_under_another_steps_name_is_refused(run: RunFolder) -> None:
-    run.state_folder(4).rename(run.state_folder(5))
-    with pytest.raises(UserError, match=r"progress\.json is that of step 4"):
         train(None, run.folder, device="cpu", resume=True)
 
 
@@ -247,19 +235,6 @@ def test_a_refused_start_leaves_the_folder_free(run: RunFolder, squares_recipe: 
         train(squares_recipe, run.folder, device="cpu")
     assert refused.value.__traceback__ is not None  # holds the refused run's lock, if nothing released it
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
-
-
-def test_the_half_way_model_comes_before_the_state_that_says_so(
-    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*_args: object, **_options: object) -> None:
-        raise KeyboardInterrupt
-
-    recipe = changed(squares_recipe, iterations=4, save_every=2)
-    monkeypatch.setattr("cascade_clip.training.loop.save_state", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "run", device="cpu")
-    assert (tmp_path / "run" / "model-half" / "config.json").is_file()
 
 
 def test_a_folder_in_which_a_process_trains_is_refused(run: RunFolder) -> None:

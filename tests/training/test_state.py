@@ -1,7 +1,5 @@
 """A run that is prolonged: which keys may change, what the run goes on to, and what its folder tells of it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -49,6 +47,8 @@ def test_a_change_that_a_run_does_not_take_is_refused_by_name(finished: RunFolde
 def test_changes_without_resume_are_refused(squares_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a run that is continued"):
         train(squares_recipe, tmp_path / "run", device="cpu", changes=["train.iterations=9"])
+    with pytest.raises(UserError, match="There is no recipe to train"):
+        train(None, tmp_path / "run", device="cpu")
 
 
 def test_a_finished_run_is_prolonged(

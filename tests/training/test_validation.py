@@ -1,7 +1,5 @@
 """Pictures of a run: there when they should be, and without any influence on it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import write_tiny_dataset
-from trained_runs import Weights, assert_same_weights, changed, interrupt, logged_losses
+from trained_runs import Weights, assert_same_weights, changed, logged_losses
 
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
@@ -91,18 +89,6 @@ def test_old_pictures_take_little_of_the_time(
     assert not drawn.are_old()
     clock[0] += 0.2
     assert drawn.are_old()
-
-
-def test_a_resumed_run_goes_on_with_the_pictures(pictured: Path, squares_recipe: Recipe, tmp_path: Path):
-    folder = tmp_path / "run"
-    recipe = changed(squares_recipe, pictures=2, validate_every=3, save_every=2)
-    interrupt(recipe, folder, 3)
-    assert "validation-000003.jpg" in sheets(folder)
-    (folder / "pictures" / "validation-000003.jpg").write_bytes(b"of the run that was stopped")
-    start_training(recipe, folder, device="cpu", resume=True).train(resume=True)
-    assert sheets(folder) == sheets(pictured)
-    for name in ("validation-000003.jpg", "validation-000006.jpg"):
-        assert (folder / "pictures" / name).read_bytes() == (pictured / "pictures" / name).read_bytes()
 
 
 def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):

@@ -1,7 +1,5 @@
 """The prompted image encoder: open_clip's own blocks, visual prompts between them, taps after any of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """open_clip's model from its settings, with drawn weights or empty; its activation with less to keep."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext

@@ -1,7 +1,5 @@
 """Text embeddings of class names: names × templates -> unit vectors, computed once per vocabulary."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

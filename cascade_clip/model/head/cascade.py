@@ -1,7 +1,5 @@
 """The cascade: for every stage an aggregation, and queries and a decoder that read what it merged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The text-image decoder of one stage: queries attend to patch tokens; the last attention's logits are the masks."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 

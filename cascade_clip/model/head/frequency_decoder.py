@@ -1,7 +1,5 @@
 """SPT-SEG's decoder of a stage: high and low frequencies of the patch tokens, which the queries read."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """The spectral prompt is a circular convolution of patches times class token, the same on every grid (SPEC 16)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
