@@ -64,14 +64,9 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     ("settings", "message"),
     [
         (["train.batch=10000000"], "A step's batch of 10,000,000 crops of 64 x 64 pixels takes at least 532.5 GB"),
-        (
-            ["data.crop=4096", "train.batch=100000"],
-            "A step's batch of 100,000 crops of 4,096 x 4,096 pixels takes at least 21,810.4 GB",
-        ),
         (["data.short_side=2000000000"], "A validation image of at least 2,000,000,000 x 2,000,000,000 pixels takes"),
         (["data.crop=4096"], "The training crop of 4,096 x 4,096 pixels has 65,536 patches"),
         (["model.prompts.tokens=1000000000"], "The recipe's model takes at least"),
-        (["model.decoder.layers=1000000000"], "The recipe's model takes at least"),
         (["model.decoders_per_stage=1000000000"], "lower model.prompts.tokens, model.decoders_per_stage"),
         (["model.host=spt-seg", "model.spectral.grid=10000000"], "The recipe's model takes at least"),
     ],

@@ -53,14 +53,9 @@ CHECKPOINT_FOLDER = FolderKind(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Contents of a checkpoint folder.
+    """Contents of a checkpoint folder: `tensors` are everything that is not CLIP's own, by our names.
 
-    Attributes:
-        recipe: The resolved recipe the model was trained with.
-        clip: The frozen CLIP.
-        tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; None: not known.
-        licence: Licence of the weights.
+    `split` are the classes that the model was trained on and which of them were seen; None: not known.
     """
 
     recipe: Recipe

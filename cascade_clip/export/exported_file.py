@@ -26,8 +26,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tokenizers")
 
 def check_packages() -> None:
     """Raise UserError where a package is missing that writes ONNX files."""
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise UserError(
             f"The ONNX format needs {' and '.join(missing)}: install the extra with `pip install 'cascade-clip[onnx]'`,"
             " or use --format pt2."

@@ -41,9 +41,7 @@ class Runtime(NamedTuple):
 class ExportedNetwork(nn.Module):
     """Image and text embeddings in, mask logits out, computed by one of `RUNTIMES`.
 
-    Attributes:
-        patch_size: Side of a patch in pixels.
-        window: Height and width of the only images it takes; None: any multiples of the patch size.
+    `window` is height and width of the only images it takes; None: any multiples of the patch size.
     """
 
     def __init__(

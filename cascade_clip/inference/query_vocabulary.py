@@ -16,8 +16,8 @@ from cascade_clip.inference.vocabulary import Queries, Vocabulary
 from cascade_clip.model.clip.text import class_synonyms
 from cascade_clip.model.training_free import Method
 
-Embed = Callable[[Sequence[str]], Tensor]
-"""Q words to their text embeddings (Q, C)."""
+Embed = Callable[[Sequence[Sequence[str]]], Tensor]
+"""Q groups of words to their text embeddings (Q, C)."""
 
 
 class BackgroundWords(NamedTuple):
@@ -100,7 +100,7 @@ def embedded_queries(
     rows = [(index, word) for index, words in enumerate(classes) for word in words]
     if given is not None:
         rows = [(index, words[0]) for index, words in enumerate(classes)]
-    text = embed([word for _, word in rows]) if given is None else given
+    text = embed([[word] for _, word in rows]) if given is None else given
     if background is None:
         return text, Queries.of_classes([index for index, _ in rows])
     own = {spoken_form(word) for _, word in rows}
@@ -109,4 +109,4 @@ def embedded_queries(
     index = [index for index, _ in rows] + [len(classes)] * len(beyond)
     reference = [spoken_form(word) in words for _, word in rows] + [True] * len(beyond)
     queries = Queries(torch.tensor(index), torch.tensor(reference), tuple(beyond) if background.wins else ())
-    return torch.cat([text, embed(beyond)]) if beyond else text, queries
+    return torch.cat([text, embed([[word] for word in beyond])]) if beyond else text, queries

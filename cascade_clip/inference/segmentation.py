@@ -207,9 +207,8 @@ class Segmentation:
             scores: Also write STEM.scores.npz: `scores`, see `class_scores`, and the `names` of the K classes.
             explanation: A PNG of what each stage saw, written as STEM.explain.png.
 
-        Raises:
-            UserError: The folder cannot be written to, or the disk is full (then none of the files is left
-                half-written); the segmentation does not hold its image.
+        Raises UserError where the folder cannot be written to, or the disk is full (then none of the files is left
+        half-written), or the segmentation does not hold its image.
         """
         place = Path(folder).expanduser()
         stem = stem or self._free_stem(place)

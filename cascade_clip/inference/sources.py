@@ -76,11 +76,8 @@ def find_sources(
         output: Folder that is not searched although it may lie in one that is.
         suffixes: Of the files that are taken out of folders and globs.
 
-    Returns:
-        In the order of the inputs, those of a folder or glob sorted; each file once.
-
-    Raises:
-        UserError: An input does not exist, an address of another kind, or nothing was found in a folder or glob.
+    They come in the order of the inputs, those of a folder or glob sorted, each file once. Raises UserError where an
+    input does not exist, is an address of another kind, or nothing was found in a folder or glob.
     """
     found: dict[str, Source] = {}
     for given in inputs:

@@ -122,13 +122,9 @@ class Trainer:
             asked_to_stop: Asked before every step; where it says yes in any process, the call ends after that step, on
                 a GPU after the next, as with `steps`.
 
-        Returns:
-            Scores of the last validation; None where the dataset has no validation part, or where the call ended before
-            the run was finished.
-
-        Raises:
-            UserError: A loss that is not finite, damaged data, a loader process that was killed, or a network that
-                cannot be compiled.
+        Returns scores of the last validation; None where the dataset has no validation part, or the call ended before
+        the run was finished. Raises UserError for a loss that is not finite, damaged data, a loader process that was
+        killed, or a network that cannot be compiled.
         """
         train_step = self._prepare()
         if resume:

@@ -50,18 +50,10 @@ _PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "acceler
 class RunFolder:
     """Where everything of one run lies.
 
-    Attributes:
-        folder: The run's folder.
-        recipe_file: The fully resolved recipe.
-        environment_file: Versions, hardware, command, and what the run began with.
-        metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
-        pictures: Curves of the metrics, a sheet of validation images for each validation, and the latest between them.
-        model: The checkpoint after the last step.
-        best_model: The checkpoint of the best validation, judged on seen classes.
-        half_way_model: The checkpoint after half of the steps, from which released self-training starts (SPEC section
-            11).
-        start_model: The checkpoint that self-training started from, kept so that resuming depends on nothing outside.
-        states: Folders `step-N` that resuming starts from.
+    `metrics_file` has a JSON object a line: training lines, and validation lines under `validation`. Of the
+    checkpoints, `model` is that after the last step, `best_model` of the best validation, judged on seen classes,
+    `half_way_model` that from which released self-training starts (SPEC section 11), and `start_model` the one that
+    training started from, kept so that resuming depends on nothing outside.
     """
 
     def __init__(self, folder: Path) -> None:

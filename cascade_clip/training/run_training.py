@@ -81,9 +81,8 @@ def train(
     A recipe with a section `self_training` trains on from a checkpoint with pseudo labels for the unseen classes
     (`recipe_for_self_training` derives one). Under `accelerate launch` or torch's elastic launch each process calls
     this alike; the batch is split over them. Recipe, seed, precision, device and number of processes decide the
-    weights.
-    Each process draws dropout masks of its own, so that two give other weights than one; without dropout they differ by
-    rounding (at most 1e-3 after 30 steps).
+    weights: each process draws dropout masks of its own; without dropout two differ from one by rounding (at most 1e-3
+    after 30 steps).
 
     Args:
         recipe: What to train, see `load_recipe`; None with `resume`, where the run folder's own recipe counts.
@@ -104,9 +103,6 @@ def train(
         changes: With `resume`, other values from here on, `section.key=value` each, for keys in
             `cascade_clip.training.state.CHANGEABLE`. `train.iterations=N` prolongs the run, also a finished one: from
             the next step on the learning rate is that of a run of N steps, so that it rises again.
-
-    Returns:
-        Scores, and where the run and its model lie.
 
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to

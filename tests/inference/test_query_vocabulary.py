@@ -16,7 +16,7 @@ from cascade_clip.shapes.classes import STUFF
 
 
 def embed(words: Any) -> torch.Tensor:
-    return torch.tensor([[float(len(word))] for word in words])
+    return torch.tensor([[float(len(word))] for (word,) in words])
 
 
 @pytest.mark.parametrize(

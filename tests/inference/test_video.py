@@ -137,19 +137,7 @@ def as_shown(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarra
     return shown
 
 
-@pytest.mark.parametrize(
-    "matrix",
-    [
-        (1, 0, 0, 1),
-        (0, 1, -1, 0),
-        (-1, 0, 0, -1),
-        (0, -1, 1, 0),
-        (-1, 0, 0, 1),
-        (1, 0, 0, -1),
-        (0, 1, 1, 0),
-        (0, -1, -1, 0),
-    ],
-)
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (0, 1, 1, 0)])
 def test_frames_are_turned_and_mirrored_as_a_player_does(tmp_path: Path, matrix: tuple[int, int, int, int]):
     source = write_video(tmp_path / "film.mp4", frames=4, matrix=matrix)
     expected, shown = [as_shown(pixels, matrix) for pixels in frames_of(source)], []

@@ -30,7 +30,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training import step
 from cascade_clip.training.labelling import PseudoLabels, StudentPasses
 from cascade_clip.training.run_training import self_training_recipe
 from cascade_clip.training.start import start_training
@@ -111,24 +110,6 @@ def test_guess_and_loss_share_the_dropout() -> None:
         assert all(torch.equal(network(image, None), expected) for image, expected in zip(images, logits, strict=False))
         assert torch.equal(torch.rand(1), after)
     assert not torch.equal(logits[0], logits[1])
-
-
-def test_what_is_learnt_from(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All classes are fed, seen labels stay, and N counts the classes after guessing (SPEC sections 6 and 7)."""
-    calls: list[tuple[torch.Size, torch.Tensor, float]] = []
-    real = step.segmentation_loss
-
-    def spy(logits: torch.Tensor, labels: torch.Tensor, *, num_masks: float, **options: object) -> object:
-        calls.append((logits.shape, labels, num_masks))
-        return real(logits, labels, num_masks=num_masks, **options)
-
-    monkeypatch.setattr(step, "segmentation_loss", spy)
-    train_to_weights(changed(make_recipe(), micro_batch=3, iterations=2), tmp_path / "run")
-    assert [shape[:2] for shape, _, _ in calls] == [(3, 3), (1, 3)] * 2
-    for first, second in (calls[:2], calls[2:]):
-        images = [*first[1], *second[1]]
-        assert first[2] == second[2] == sum(len(set(image.unique().tolist()) - {255}) for image in images)
-        assert any(set(image.unique().tolist()) & {1, 2} for image in images)
 
 
 TEACHERS = {"self": {}, "fixed": {}, "moving-average": {"decay": 0.5}}

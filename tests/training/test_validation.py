@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_data import write_tiny_dataset
@@ -117,9 +116,5 @@ def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
 
 
 def test_the_same_images_for_the_same_seed():
-    assert shown_images(300, 4, 7) == shown_images(300, 4, 7)
-    assert shown_images(300, 4, 7) != shown_images(300, 4, 8)
+    assert shown_images(300, 4, 7) == shown_images(300, 4, 7) != shown_images(300, 4, 8)
     assert shown_images(3, 9, 0) == [0, 1, 2]
-    state = torch.random.get_rng_state()
-    shown_images(300, 4, 7)
-    assert torch.equal(state, torch.random.get_rng_state())

@@ -95,27 +95,6 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
     return words
 
 
-def embed_classes(
-    clip: Clip,
-    classes: Sequence[str],
-    templates: Sequence[str],
-    *,
-    half: bool = True,
-    cache: TextCache | None = None,
-) -> Tensor:
-    """Embed class names with the frozen text tower (SPEC section 2).
-
-    Each sentence's embedding is normalised, the mean over the templates and synonyms of a class normalised again.
-
-    Synonyms are given as "sofa|couch"; `half` rounds to float16, as the released embedding files are; `cache` holds
-    embeddings of earlier vocabularies.
-
-    Returns (K, C) float32 on the CPU, unit vectors (up to rounding where `half`). Raises UserError for a vocabulary
-    that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
-    """
-    return embed_words(clip, class_synonyms(classes), templates, half=half, cache=cache)
-
-
 def embed_words(
     clip: Clip,
     words: Sequence[Sequence[str]],
@@ -124,7 +103,14 @@ def embed_words(
     half: bool = True,
     cache: TextCache | None = None,
 ) -> Tensor:
-    """Embed words as `embed_classes` does: one row (K, C) for each of K groups of words, which may repeat."""
+    """Embed K groups of words with the frozen text tower (SPEC section 2), see `class_synonyms`; words may repeat.
+
+    Each sentence's embedding is normalised, the mean over the templates and words of a group normalised again. `half`
+    rounds to float16, as the released embedding files are; `cache` holds embeddings of earlier vocabularies.
+
+    Returns (K, C) float32 on the CPU, unit vectors (up to rounding where `half`). Raises UserError for a CLIP without
+    text tower, or more words than fit.
+    """
     key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
     text = cache.get(key) if cache else None
     if text is None:
