@@ -19,12 +19,9 @@ from cascade_clip.errors import UserError, closest
 class Extensions:
     """Names of one kind of part, and where each part is defined.
 
-    Parts are imported only by `load`, so that recipes are checked without PyTorch.
-
-    Attributes:
-        kind: Name of the kind in messages: "host".
-        group: Entry-point group in which other packages name theirs; the toolkit's own names take precedence.
-        own: The toolkit's own parts, name -> "module:attribute".
+    Parts are imported only by `load`, so that recipes are checked without PyTorch. Messages call the `kind` "host";
+    other packages name theirs in the entry-point `group`, over which the toolkit's `own`, name -> "module:attribute",
+    take precedence.
     """
 
     kind: str

@@ -77,14 +77,9 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A network with a released checkpoint's weights.
+    """A network with a released checkpoint's weights, in evaluation mode; its architecture is read from the tensors.
 
-    Attributes:
-        network: The network, eval mode.
-        clip: The frozen towers, without a text tower where the file has none.
-        config: Architecture as read from the tensors.
-        dropped: Names of the unused tensors that were left out.
-        dropped_numbers: How many numbers they hold.
+    The unused tensors that were left out are `dropped`, by name, and hold so many numbers.
     """
 
     network: CascadeNetwork

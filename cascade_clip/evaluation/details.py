@@ -32,14 +32,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that is taken for another one.
-
-    Attributes:
-        true: Name of the class in the label.
-        predicted: Name of the class that is predicted instead.
-        pixels: How many pixels.
-        share: Their share of all labelled pixels of the true class, 0..1.
-    """
+    """A class that is taken for another one, in how many pixels, and their share (0..1) of the true class's pixels."""
 
     true: str
     predicted: str

@@ -57,13 +57,15 @@ def resample(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
     return down.add_(across.index_select(1, rows.upper).mul_(rows.upper_weight[:, None]))
 
 
+def _taps_of_both(maps: Tensor, size: tuple[int, int]) -> list[Taps]:
+    """Taps of rows and columns that resize maps (..., h, w) to `size` (H, W)."""
+    pairs = zip(maps.shape[-2:], size, strict=True)
+    return [taps(source, target, torch.arange(target), maps.device) for source, target in pairs]
+
+
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (S, h, w) float32 bilinearly to `size` (H, W)."""
-    rows, columns = (
-        taps(source, target, torch.arange(target), maps.device)
-        for source, target in zip(maps.shape[1:], size, strict=True)
-    )
-    return resample(maps, rows, columns)
+    return resample(maps, *_taps_of_both(maps, size))
 
 
 class Winners(NamedTuple):
@@ -85,10 +87,7 @@ def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias:
 
     `bias` is subtracted from the scores of classes that are `seen`, (K,) bool: 0.1 inductive, 0 after self-training.
     """
-    rows, columns = (
-        taps(source, target, torch.arange(target), mask_logits.device)
-        for source, target in zip(mask_logits.shape[-2:], size, strict=True)
-    )
+    rows, columns = _taps_of_both(mask_logits, size)
     scores = torch.empty(*mask_logits.shape[:2], *size, device=mask_logits.device)
     for window, logits in zip(scores, mask_logits.float(), strict=True):
         for first in range(0, len(logits), MAPS_AT_ONCE):

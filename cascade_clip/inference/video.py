@@ -43,13 +43,7 @@ Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Properties of a video, its size as a player shows it.
-
-    Attributes:
-        rate: Frames a second, on average.
-        seconds: End of its pictures; None: the file does not say.
-        audio: Codec of its sound; None: it has no sound.
-    """
+    """Size of a video as a player shows it, its mean frames a second, where its pictures end, and its sound's codec."""
 
     width: int
     height: int

@@ -298,7 +298,7 @@ class Trainer:
         if not (self.recipe.train.pictures and self.accelerator.is_main_process):
             return
         if validated:
-            self._pictures.draw(self.run.validation_sheet(self.state.step).name)
+            self._pictures.draw(f"validation-{self.state.step:06d}.jpg")
         elif self._pictures.are_old():
             self._pictures.draw(LATEST_SHEET)
         elif save:

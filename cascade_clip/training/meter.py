@@ -23,17 +23,9 @@ MEBIBYTE = 2**20
 class TrainReport:
     """How a run stands after a step.
 
-    Attributes:
-        step: Steps done.
-        steps: Steps of the whole run.
-        loss: Total loss of this step; on a GPU of the one before, unless this one is logged, saved or validated.
-        focal: Weighted focal term.
-        region: Weighted dice term, or SSIM in its place.
-        region_loss: Which of the two it is.
-        lr: Learning rate of this step.
-        images_per_second: Since the last line of the log.
-        memory: Peak device memory in MiB, 0 on the CPU.
-        validation: Scores, where this step was validated.
+    The loss and its weighted focal and region term (which is dice or SSIM, as `region_loss` says) are those of this
+    step, on a GPU of the one before, unless this one is logged, saved or validated. The speed is that since the last
+    line of the log, `memory` the device's peak in MiB, 0 on the CPU.
     """
 
     step: int

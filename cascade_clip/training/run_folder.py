@@ -19,7 +19,7 @@ import torch
 from filelock import BaseFileLock
 
 from cascade_clip import faster_linear
-from cascade_clip.checkpoint.description import CONFIG, read_config
+from cascade_clip.checkpoint.description import CONFIG, hash_of_settings, read_config
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
@@ -240,10 +240,6 @@ class RunFolder:
             if number.isdigit() and int(number) > step:
                 sheet.unlink(missing_ok=True)
 
-    def validation_sheet(self, step: int) -> Path:
-        """The validation images' predictions after `step` steps."""
-        return self.pictures / f"validation-{step:06d}.jpg"
-
     def state_folder(self, step: int) -> Path:
         """Folder of the state after `step` steps."""
         return self.states / f"step-{step:08d}"
@@ -305,7 +301,7 @@ def _origin(dataset: Path, split: Split) -> dict[str, Any]:
     content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
     return {
         "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
-        "dataset_content_sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "dataset_content_sha256": hash_of_settings(content),
         "split": split.name,
         "classes": {"names": list(split.class_names), "unseen": sorted(split.unseen)},
     }

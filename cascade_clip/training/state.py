@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cascade_clip.checkpoint.description import hash_of_settings
 from cascade_clip.config.recipes import change_recipe, changed_keys
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError, counted
@@ -99,7 +100,7 @@ def save_state(
                 save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
             files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
             progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
-            record = json.dumps(progress | {"sha256": _record_sha256(progress)})
+            record = json.dumps(progress | {"sha256": hash_of_settings(progress)})
             (partial / PROGRESS).write_text(record, encoding="utf-8")
             partial.rename(final)
             run.prune_states()
@@ -213,7 +214,7 @@ def _damage(folder: Path) -> str | None:
         return f"{PROGRESS} is that of step {step}"
     if files is None:
         return None
-    if own != _record_sha256(progress):
+    if own != hash_of_settings(progress):
         return f"{PROGRESS} was changed"
     for name, expected in files.items():
         path = folder / name
@@ -249,7 +250,3 @@ def _check_recipe(run: RunFolder, recipe: Recipe) -> None:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _record_sha256(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -85,21 +85,3 @@ def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
     assert torch.equal(labels, plain.labels)
     assert torch.equal(best, plain.scores)
     assert torch.equal(tiles.write(threshold=case["threshold"]), plain.labels)
-
-
-def test_a_logit_that_is_no_number_rules_no_class_out() -> None:
-    class Broken(DrawnLogits):
-        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-            logits = super().forward(image, text)
-            logits[:, 1, 0, 0] = torch.nan
-            return logits
-
-    windows, text = InferenceConfig(crop=64, stride=64), torch.zeros(5, 2)
-    (of_image,) = window_logits(Broken(0, 5, 4, "rough"), [torch.zeros(3, 64, 64)], text, windows)
-    seen = torch.zeros(5, dtype=torch.bool)
-    labels = TileLabels(of_image, (64, 64), seen, 0.0, tile=16).write()
-    plain = labels_from_scores(
-        slide_scores(Broken(0, 5, 4, "rough"), torch.zeros(3, 64, 64), text, seen, windows), (64, 64)
-    )
-    assert labels.max() < 5
-    assert torch.equal(labels[8:], plain.labels[8:])

@@ -9,7 +9,7 @@ import pytest
 from tiny_data import write_tiny_dataset
 from trained_runs import changed, interrupt
 
-from cascade_clip.checkpoint.description import read_config
+from cascade_clip.checkpoint.description import hash_of_settings, read_config
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split, split_for_dataset_folder
 from cascade_clip.errors import UserError
@@ -18,7 +18,6 @@ from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.run_training import train
 from cascade_clip.training.start import start_training
-from cascade_clip.training.state import _record_sha256
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -97,7 +96,7 @@ def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder) -> 
     file = run.state_folder(4) / "progress.json"
     progress = json.loads(file.read_text())
     del progress["sha256"], progress["recipe"]["train"]["power"]
-    file.write_text(json.dumps(progress | {"sha256": _record_sha256(progress)}))
+    file.write_text(json.dumps(progress | {"sha256": hash_of_settings(progress)}))
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 

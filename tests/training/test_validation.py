@@ -74,22 +74,6 @@ def test_pictures_that_are_old_are_drawn_between_validations(
     assert_same_weights(uninterrupted[1], load_file(tmp_path / "run" / "model" / "model.safetensors"))
 
 
-@pytest.mark.parametrize(("seconds", "wait"), [(1.0, 180.0), (10.0, 500.0)])
-def test_old_pictures_take_little_of_the_time(
-    tiny_model: CascadeCLIP, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, wait: float
-):
-    clock = [0.0]
-    monkeypatch.setattr(validation.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(validation, "curves_figure", lambda log, title: clock.append(clock.pop() + seconds) or b"")
-    scored = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
-    drawn = RunPictures(RunFolder(tmp_path), tiny_model, scored, "mine")
-    drawn.draw(None)
-    clock[0] += wait - 0.1
-    assert not drawn.are_old()
-    clock[0] += 0.2
-    assert drawn.are_old()
-
-
 def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
     run = RunFolder(tmp_path)
     run.pictures.mkdir()
