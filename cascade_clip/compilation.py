@@ -25,8 +25,7 @@ def compiling(way_out: str) -> Iterator[None]:
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
-        cause = getattr(error, "inner_exception", error)
-        reason = first_line(cause).rstrip(".:")
+        reason = first_line(getattr(error, "inner_exception", error)).rstrip(".:")
         raise UserError(f"torch.compile cannot compile this network here ({reason}): {way_out}.") from error
 
 

@@ -17,11 +17,10 @@ from cascade_clip.errors import UserError, closest
 
 @dataclass(frozen=True)
 class Extensions:
-    """Names of one kind of part, and where each part is defined.
+    """Names of one kind of part, "host" in messages, and where each part is defined.
 
-    Parts are imported only by `load`, so that recipes are checked without PyTorch. Messages call the `kind` "host";
-    other packages name theirs in the entry-point `group`, over which the toolkit's `own`, name -> "module:attribute",
-    take precedence.
+    `load` alone imports, so that recipes are checked without PyTorch. The toolkit's `own`, name -> "module:attribute",
+    take precedence over those that other packages add in the entry-point `group`.
     """
 
     kind: str

@@ -19,13 +19,6 @@ def test_nothing_labelled_divides_by_one() -> None:
     assert terms.total.item() == pytest.approx(terms.focal.item())
 
 
-def test_pseudo_labels_of_low_scores_are_ignored() -> None:
-    labels = torch.tensor([[[1, 1, 0, 255]]])
-    logits = torch.tensor([[9.0, 9.0, 9.0, 9.0], [0.4, 0.5, 0.0, 0.0], [-1.0, -1.0, -1.0, -1.0]])[None, :, None]
-    threshold = torch.sigmoid(torch.tensor(0.45)).item()
-    assert pseudo_labels(labels, logits, [1, 2], threshold=threshold).tolist() == [[[255, 1, 0, 255]]]
-
-
 def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size() -> None:
     labels = torch.tensor([[[0, 255, 255, 255]] * 2])
     logits = torch.zeros(1, 3, 1, 2)

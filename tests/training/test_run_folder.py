@@ -58,17 +58,8 @@ def test_an_interrupted_start_is_begun_anew(
     assert not run.start_model.exists()
 
 
-def test_a_folder_with_other_files_is_left_alone(
-    squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
-) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r'is not empty and holds no run \(there is "notes.txt"\): choose another'):
-        RunFolder(tmp_path).start(squares_recipe, squares, split, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
-
-
-@pytest.mark.parametrize("name", ["pictures", "model-start", "recipe.toml", "environment.json"])
-def test_names_that_a_run_uses_too_do_not_make_a_folder_one(
+@pytest.mark.parametrize("name", ["notes.txt", "pictures", "model-start", "recipe.toml", "environment.json"])
+def test_a_folder_with_other_files_even_of_a_runs_names_is_left_alone(
     name: str, squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
 ) -> None:
     if "." in name:
@@ -77,7 +68,7 @@ def test_names_that_a_run_uses_too_do_not_make_a_folder_one(
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.jpg").touch()
     for overwrite in (False, True):
-        with pytest.raises(UserError, match=rf'holds no run \(there is "{name}"\)'):
+        with pytest.raises(UserError, match=rf'is not empty and holds no run \(there is "{name}"\): choose another'):
             RunFolder(tmp_path).start(squares_recipe, squares, split, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name / "mine.jpg").exists() or "." in name
@@ -118,14 +109,6 @@ def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
         *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt"),
     }
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name]
-
-
-def test_an_output_that_holds_the_dataset_is_refused(squares_recipe: Recipe, tmp_path: Path) -> None:
-    dataset = write_tiny_dataset(tmp_path / "run" / "data")
-    recipe = squares_recipe.model_copy(update={"data": squares_recipe.data.model_copy(update={"dataset": dataset})})
-    with pytest.raises(UserError, match=r"holds no run .*choose another --output"):
-        train(recipe, tmp_path / "run", device="cpu", overwrite=True)
-    assert (dataset / "dataset.json").is_file()
 
 
 def _flip(path: Path) -> None:
