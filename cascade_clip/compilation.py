@@ -1,7 +1,5 @@
 """`torch.compile`: always opt-in, its failures reported in a sentence."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,23 +25,16 @@ def compiling(way_out: str) -> Iterator[None]:
     try:
         yield
     except torch._dynamo.exc.TorchDynamoException as error:
-        cause = getattr(error, "inner_exception", error)
-        reason = first_line(cause).rstrip(".:")
+        reason = first_line(getattr(error, "inner_exception", error)).rstrip(".:")
         raise UserError(f"torch.compile cannot compile this network here ({reason}): {way_out}.") from error
 
 
 def warm_up(network: nn.Module, text: Tensor, *, side: int, batches: int, dtype: torch.dtype) -> float:
     """Compile a network in place for inference with empty windows, and return the seconds it took.
 
-    Args:
-        network: In evaluation mode; keeps its class, so that it can still be saved and explained.
-        text: (K, C) text embeddings, of as many classes as there will be, on the network's device.
-        side: Side of the square windows in pixels, a multiple of the patch size; others compile at their first use.
-        batches: Most windows at once. One window and several are two programs.
-        dtype: Precision of the products.
-
-    Raises:
-        UserError: The network cannot be compiled.
+    It stays in evaluation mode and keeps its class, so that it can still be saved and explained. `text` (K, C) are as
+    many embeddings as there will be, on its device; `side` is that of square windows in pixels, a multiple of the patch
+    size (others compile at their first use); `batches` are most windows at once: one and several are two programs.
     """
     started = time.perf_counter()
     network.compile()

@@ -1,11 +1,9 @@
 """Errors that are the user's to mend: one clear sentence each, with the way out."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 # What Python makes of a byte of a file's name that is no UTF-8; no stream and no file takes it.
@@ -51,9 +49,8 @@ def _shortened_line(line: str, longest: int) -> str:
 def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
     """Say which known names, at most `most`, are nearest to a name that is not known.
 
-    Returns:
-        `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
-        twelve names, then a count); empty where nothing is known at all.
+    Gives `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
+    twelve names, then a count); empty where nothing is known at all.
     """
     names = list(dict.fromkeys(known))
     by_folded = {name.casefold(): name for name in names}
@@ -62,9 +59,12 @@ def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
         return f" Did you mean {' or '.join(repr_name(n) for n in near)}?"
     if not names:
         return ""
-    shown = ", ".join(names[:12])
-    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f" Known: {shown}{rest}."
+    return f" Known: {listed(names, 12)}."
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Name the first few with commas between them, and count the rest: "a, b and 3 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def counted(count: int, noun: str) -> str:
@@ -86,9 +86,7 @@ def reason_of(error: BaseException) -> str:
 def raise_refusal(error: BaseException, named: str) -> None:
     """Raise a `UserError` where the system refused to read a file, which then is neither damaged nor missing.
 
-    Args:
-        error: What reading raised; anything but a refusal is left to the caller.
-        named: The file, as the message begins.
+    `named` is the file, as the message begins. Any other error is left to the caller.
     """
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         raise UserError(f"{named} cannot be read: {reason_of(error)}.") from error

@@ -6,8 +6,6 @@ A new one is a file and a line here. A package of one's own adds one through an 
     mean = "my_package.mean:build"
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +17,10 @@ from cascade_clip.errors import UserError, closest
 
 @dataclass(frozen=True)
 class Extensions:
-    """Names of one kind of part, and where each part is defined.
+    """Names of one kind of part, "host" in messages, and where each part is defined.
 
-    Parts are imported only by `load`, so that recipes are checked without PyTorch.
-
-    Attributes:
-        kind: Name of the kind in messages: "host".
-        group: Entry-point group in which other packages name theirs; the toolkit's own names take precedence.
-        own: The toolkit's own parts, name -> "module:attribute".
+    `load` alone imports, so that recipes are checked without PyTorch. The toolkit's `own`, name -> "module:attribute",
+    take precedence over those that other packages add in the entry-point `group`.
     """
 
     kind: str
@@ -38,11 +32,7 @@ class Extensions:
         return tuple(dict.fromkeys([*self.own, *(point.name for point in entry_points(group=self.group))]))
 
     def check(self, name: str) -> str:
-        """Return a known name as it is.
-
-        Raises:
-            ValueError: Nothing is known by that name; the message offers the closest names.
-        """
+        """Return a known name as it is; for another one a ValueError offers the closest names."""
         if name not in self.own and name not in self.names():
             known = closest(name, self.names())
             foreign = " If another package adds it, install that package." if " Known: " in known else ""
@@ -50,11 +40,7 @@ class Extensions:
         return name
 
     def load(self, name: str) -> Any:
-        """Import the part of a name that `check` accepts.
-
-        Raises:
-            UserError: The package that adds it cannot be imported.
-        """
+        """Import the part of a name that `check` accepts; UserError where its package cannot be imported."""
         if name in self.own:
             return pkgutil.resolve_name(self.own[name])
         point = next(iter(entry_points(group=self.group, name=self.check(name))))

@@ -4,8 +4,6 @@ PyTorch computes float32 products on x86 with MKL, which uses the widest instruc
 oneDNN, which is part of PyTorch too, uses them on all, but no public switch sends plain float32 products there.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable
@@ -36,8 +34,7 @@ def library() -> str:
     It is what `choose` said, else what the environment variable `CASCADE_CLIP_LINEAR` says, else what a measurement of
     some 50 ms finds; it is found once and stays.
 
-    Raises:
-        UserError: Another value of the environment variable than `auto` and `LIBRARIES`.
+    UserError for another value of the environment variable than `auto` and `LIBRARIES`.
     """
     if _chosen is None:
         wanted = _wanted()
@@ -52,11 +49,7 @@ def choose(name: str) -> None:
 
 
 def use_faster_linears(module: nn.Module) -> None:
-    """Let every linear layer in a module compute by `linear`; weights, their names and results elsewhere stay.
-
-    Raises:
-        UserError: See `library`.
-    """
+    """Let every linear layer in a module compute by `linear`; weights and their names stay. Errors as of `library`."""
     _wanted()
     for child in module.modules():
         if type(child) in {nn.Linear, NonDynamicallyQuantizableLinear}:
@@ -68,13 +61,7 @@ def linear(tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
     Other devices and dtypes, autocast, compiling, exporting and counting of operations are PyTorch's.
 
-    Args:
-        tokens: (..., I).
-        weight: (O, I).
-        bias: (O,).
-
-    Returns:
-        (..., O).
+    Tokens (..., I), weight (O, I) and bias (O,) give (..., O).
     """
     if not _is_eligible(tokens, weight) or library() != "onednn":
         return F.linear(tokens, weight, bias)

@@ -1,7 +1,5 @@
 """Seed, device and precision, chosen once for a run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform
@@ -35,14 +33,7 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Choose the device.
-
-    Args:
-        device: `auto` (cuda, else mps, else cpu), `cpu`, `cuda`, `cuda:N` or `mps`.
-
-    Raises:
-        UserError: An unknown name, or a device that this machine does not have.
-    """
+    """Choose `auto` (cuda, else mps, else cpu), `cpu`, `cuda`, `cuda:N` or `mps`; UserError where it is not there."""
     name = str(device)
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "cpu:0":  # PyTorch's own name for it, which Accelerate gives each of several processes
@@ -75,11 +66,7 @@ def process_state(device: torch.device) -> PartialState:
 
 
 def own_process(device: str) -> tuple[PartialState, str]:
-    """Accelerate's state of this process, and its device: among several processes of a launch each has its own.
-
-    Raises:
-        UserError: An unknown name, or a device that this machine does not have, see `resolve_device`.
-    """
+    """Accelerate's state of this process, and its device: among several processes of a launch each has its own."""
     state = process_state(resolve_device(device))
     return state, str(state.device) if state.num_processes > 1 else device
 
@@ -92,8 +79,7 @@ def gathered(own: Any) -> list[Any]:
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """Choose the number format of the network's products; weights and scores stay fp32.
 
-    Raises:
-        UserError: An unknown name, or fp16 on a CPU, which has no fast half-precision products.
+    Raises UserError for an unknown name, or fp16 on a CPU, which has no fast half-precision products.
     """
     if name not in DTYPES:
         raise UserError(f'"{name}" is no precision.{closest(name, get_args(Precision))}')
@@ -118,15 +104,9 @@ def _warn_of_slow_bf16() -> None:
 
 
 def check_memory(needed: int, what: str, way_out: str) -> None:
-    """Refuse work that cannot fit into the memory of this machine, before any of it is allocated.
+    """Refuse work that cannot fit into the memory of this machine, or container, before any of it is allocated.
 
-    Args:
-        needed: Bytes that it takes at least.
-        what: What takes them, as a sentence begins with it.
-        way_out: What to give instead.
-
-    Raises:
-        UserError: The machine, or the container, has fewer bytes.
+    `what` takes at least `needed` bytes, as a sentence begins with it; `way_out` is what to give instead.
     """
     if needed > (available := _memory()):
         raise UserError(
@@ -138,14 +118,8 @@ def check_memory(needed: int, what: str, way_out: str) -> None:
 def check_grid(side: int, patch: int, what: str, option: str) -> None:
     """Refuse squares that would take hours each, as attention compares every patch with every other.
 
-    Args:
-        side: Side of the square in pixels.
-        patch: Side of a patch.
-        what: What the square is, as a sentence begins with it.
-        option: What gives its side, as the user writes it before the number.
-
-    Raises:
-        UserError: There are more than `LARGEST_GRID` patches along a side.
+    `side` and `patch` are in pixels; `what` the square is, as a sentence begins with it; `option` gives its side, as
+    the user writes it before the number. UserError for more than `LARGEST_GRID` patches along a side.
     """
     if side > (largest := LARGEST_GRID * patch):
         raise UserError(

@@ -1,7 +1,5 @@
 """`CascadeCLIP`: a trained or training-free model with its text tower; the Python face of the toolkit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -37,7 +35,7 @@ from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import TextCache, embed_classes, embed_words, templates_of
+from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_words, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages
@@ -84,11 +82,7 @@ class CascadeCLIP:
         device: str | torch.device = "cpu",
         precision: str = "fp32",
     ) -> None:
-        """Join the parts; `from_pretrained` is the usual way.
-
-        Raises:
-            UserError: A device or precision that is not available.
-        """
+        """Join the parts; `from_pretrained` is the usual way. UserError for a device or precision that is not there."""
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
         self.network = network.eval().to(self.device)
@@ -120,8 +114,7 @@ class CascadeCLIP:
             precision: `fp32`, `bf16` or `fp16` for the network's products.
             revision: Branch, tag or commit on the Hub.
 
-        Raises:
-            UserError: No checkpoint there, one that does not fit, or a device that is not available.
+        Raises UserError for no checkpoint, one that does not fit, or a device that is not available.
         """
         # Before gigabytes are read: a typing mistake should not cost that.
         resolve_precision(precision, resolve_device(device))
@@ -144,9 +137,8 @@ class CascadeCLIP:
     ) -> None:
         """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 
-        Raises:
-            UserError: The folder holds anything else than a checkpoint, or cannot be written; or the model is a
-                training-free or an exported one, which has no weights to save.
+        Raises UserError where the folder holds anything else than a checkpoint or cannot be written, or the model is
+        training-free or exported and has no weights to save.
         """
         if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model holds no weights to save: use the checkpoint that it was exported from.")
@@ -159,10 +151,8 @@ class CascadeCLIP:
     def to(self, device: str | torch.device, *, precision: str | None = None) -> Self:
         """Move the model to a device, as `from_pretrained` takes it, and return the model itself.
 
-        `precision` is that of the network's products from then on; None: as before.
-
-        Raises:
-            UserError: A device or precision that is not available; the model then stays where it is.
+        `precision` is that of the network's products from then on; None: as before. UserError for one that is not
+        available; the model then stays where it is.
         """
         place = resolve_device(device)
         if isinstance(self.network, ExportedNetwork) and place != self.device:
@@ -177,9 +167,7 @@ class CascadeCLIP:
         """Upload the checkpoint to `ORG/NAME` on the Hugging Face Hub and return the repository's address.
 
         The repository is made where it does not exist; `private` is then its visibility. `revision` is the branch.
-
-        Raises:
-            UserError: The Hub refuses or cannot be reached.
+        UserError where the Hub refuses or cannot be reached.
         """
         api = HfApi()
         with uploading_to_hub(repo_id), TemporaryDirectory() as temporary:
@@ -193,10 +181,8 @@ class CascadeCLIP:
         """Compile the network with `torch.compile`, before images are segmented; scores then differ by rounding.
 
         `text` (K, C) are text embeddings of as many classes as there will be. Returns the seconds it took: a minute
-        or more, which pays for many images.
-
-        Raises:
-            UserError: An exported model, which is compiled already, or one that cannot be compiled here.
+        or more, which pays for many images. UserError for an exported model, which is compiled already, or one that
+        cannot be compiled here.
         """
         if isinstance(self.network, ExportedNetwork):
             raise UserError("An exported model is compiled by its own runtime: leave --compile out.")
@@ -211,16 +197,10 @@ class CascadeCLIP:
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> Tensor:
         """Text embeddings (K, C) float32 of class names, unit vectors on the model's device, cached by vocabulary.
 
-        Args:
-            classes: K names; "sofa|couch" gives synonyms of one class.
-            templates: Template set or file; None: the recipe's.
-
-        Raises:
-            UserError: Empty or repeated names, names too long, or no text tower.
+        "sofa|couch" gives synonyms of one class; `templates` is a set or file, None: the recipe's. Raises UserError for
+        empty or repeated names, names too long, or no text tower.
         """
-        text = self.recipe.text
-        sentences = templates_of(templates or text.templates)
-        return embed_classes(self.clip, classes, sentences, half=text.half, cache=self._text_cache).to(self.device)
+        return self._embed_words(class_synonyms(classes), templates=templates)
 
     def release_text_tower(self) -> None:
         """Free the text tower's memory, once all classes have been embedded.
@@ -259,10 +239,8 @@ class CascadeCLIP:
 
         Of synonyms, a training-free model takes the one that fits a pixel best, a trained one their mean.
 
-        Raises:
-            UserError: None of the three for a model that was trained on none, classes and split together, names that
-                cannot be embedded, embeddings of another shape than (K, C) or with values that are not finite, or a
-                background for a trained model, whose scores need none.
+        Raises UserError for none of the three where the model was trained on none, classes and split together, names
+        that cannot be embedded, embeddings of another shape or not finite, or a background for a trained model.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
@@ -278,7 +256,7 @@ class CascadeCLIP:
         given = None if text_embeddings is None else self._checked(text_embeddings)
         chosen = get_split(split) if isinstance(split, str) else split
         if isinstance(self.network, DenseNetwork):
-            embed = partial(self._embed_words, templates_of(templates or self.recipe.text.templates))
+            embed = partial(self._embed_words, templates=templates)
             return query_vocabulary(self.recipe, self.network.method, embed, classes, chosen, given, background)
         if background is not None and background is not False:
             raise UserError(
@@ -318,10 +296,7 @@ class CascadeCLIP:
         Args:
             inference: Crop, stride, bias, mirrored averaging and windows a forward pass; None: the recipe's.
             refine: Whether a training-free model's scores are refined along the edges of the image (PAMR); None: as its
-                method was released.
-
-        Raises:
-            UserError: Refinement of a trained model.
+                method was released. UserError for a trained one.
         """
         chosen = with_refinement(inference or self.recipe.inference, refine)
         look = self.look
@@ -345,17 +320,16 @@ class CascadeCLIP:
         Args:
             images: One image or several: path, http:// or https:// address, bytes of a file, PIL image, (H, W, 3)
                 uint8 array, or (3, H, W) tensor (uint8, or floating-point in [0, 1], RGB, not normalised).
-            classes: As for `vocabulary`, like `split` and `text_embeddings`; without any of them, the classes that the
-                model was trained on.
+            classes: As for `vocabulary`, with `split` and `text_embeddings`; without any, what the model was trained
+            on.
             split: See there.
             text_embeddings: See there.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
             background: As for `vocabulary`.
             refine: As for `predictor`.
 
-        Raises:
-            UserError: A vocabulary that `vocabulary` refuses, a threshold below 0 or above 1, or an image that cannot
-                be read.
+        Raises UserError for a vocabulary that `vocabulary` refuses, a threshold below 0 or above 1, or an image that
+        cannot be read.
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise UserError(f"The threshold is {threshold}; scores, and so thresholds, are 0 to 1.")
@@ -364,10 +338,9 @@ class CascadeCLIP:
         found = (predictor.segment_image(rgb_pixels(image), vocabulary, threshold) for image in several)
         return [replace(one, source=source_of(image)) for one, image in zip(found, several, strict=True)]
 
-    def _embed_words(self, sentences: Sequence[str], words: Sequence[str]) -> Tensor:
-        """Text embeddings (Q, C) of words one by one, put into sentences."""
-        half, alone = self.recipe.text.half, [[word] for word in words]
-        return embed_words(self.clip, alone, sentences, half=half, cache=self._text_cache).to(self.device)
+    def _embed_words(self, words: Sequence[Sequence[str]], *, templates: str | None) -> Tensor:
+        sentences, half = templates_of(templates or self.recipe.text.templates), self.recipe.text.half
+        return embed_words(self.clip, words, sentences, half=half, cache=self._text_cache).to(self.device)
 
     def _checked(self, text: Tensor) -> Tensor:
         joint = self.clip.visual.proj.shape[1]

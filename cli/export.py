@@ -41,14 +41,15 @@ def export(
         model = segmenter.CascadeCLIP.from_pretrained(checkpoint, device="cpu")
     with stderr.doing(f"exporting as {file_format} and comparing with PyTorch"):
         exported = exported_folder.export_model(model, output, file_format, text=text)
-    record, cases = exported.record, [result.case for result in exported.results]
+    record = exported.record
+    cases = [result["case"] for result in record["check"]["cases"]]
     side = record["image_side"]
     size = f"of {side} x {side} pixels" if side else f"of any size in multiples of {record['patch_size']} pixels"
     allowed = f"{record['check']['tolerance']:.0e} is allowed"
     agreement = f"differ by at most {exported.difference:.0e} of the largest, {allowed}"
     if exported.difference == 0:
         agreement = "are equal"
-    images, classes = (max(getattr(case, what) for case in cases) for what in ("images", "classes"))
+    images, classes = (max(case[what] for case in cases) for what in ("images", "classes"))
     lines = (
         f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
         " and any number of classes.",

@@ -25,7 +25,7 @@ def recipe_of(checkpoint: str) -> schema.Recipe | None:
     if dense.is_dense(checkpoint):
         return None
     place = folder.checkpoint_folder(checkpoint)
-    return folder.recipe_of_checkpoint(place) if (place / description.CONFIG).is_file() else None
+    return description.read_config(place).recipe if (place / description.CONFIG).is_file() else None
 
 
 def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | None, *, stream: bool = False) -> None:

@@ -1,6 +1,4 @@
-"""`--compile` for inference: the same labels, a network that keeps its class, failures in a sentence."""
-
-from __future__ import annotations
+"""`--compile` and `train.compile`: the same labels and weights, warm-up logged once, failures in a sentence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trained_runs import assert_close_weights, changed, log_lines, train_to_weights
 from two_blocks import two_block_model
 
 from cascade_clip.config.schema import Recipe
@@ -51,14 +50,26 @@ def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path: Path
     assert ours.network.own_tensors().keys() == plain.network.own_tensors().keys()
 
 
+@pytest.mark.slow  # it trains
+def test_compiled_training(squares_recipe: Recipe, tmp_path: Path, graphs: Graphs) -> None:
+    weights = train_to_weights(squares_recipe, tmp_path / "plain")
+    assert_close_weights(weights, train_to_weights(changed(squares_recipe, compile=True), tmp_path / "compiled"))
+    assert graphs
+    first, *rest = log_lines(tmp_path / "compiled")
+    assert first["compile_s"] > 0
+    assert not any("compile_s" in line for line in [*rest, *log_lines(tmp_path / "plain")])
+
+
 def test_a_network_that_cannot_be_compiled(
-    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> object:
         raise RuntimeError("no compiler here")
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    model = two_block_model(tiny_recipe, tmp_path)
+    model = two_block_model(squares_recipe, tmp_path)
     with pytest.raises(UserError, match=r"^torch.compile cannot compile .*no compiler here.*: leave --compile out\.$"):
         model.compile(model.text_embeddings_for(model.split))
+    with pytest.raises(UserError, match=r"cannot compile this network here .*no compiler here.*train\.compile=false"):
+        train_to_weights(changed(squares_recipe, compile=True), tmp_path / "run")

@@ -1,13 +1,10 @@
 """Options that correct the released code (SPEC section 14), from the recipe's key to what it does; off by default."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
-from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.network import CascadeNetwork
@@ -36,17 +33,6 @@ def test_stage_projections_from_clip_and_trained(tiny_clip: Clip, init: str, tra
     assert (tap.proj.grad is not None) is (train == "true")
     assert (tap.norm.weight.grad is not None) is (train == "true")
     assert visual.proj.grad is None
-
-
-@pytest.mark.parametrize("ignored", ["negative", "masked"])
-def test_ignored_pixels_do_not_count(ignored: str) -> None:
-    """Row c: without upsampling, only labelled pixels pull at their logits."""
-    logits = torch.zeros(1, 2, 2, 2, requires_grad=True)
-    labels = torch.tensor([[[0, 255], [1, 255]]])
-    segmentation_loss(logits, labels, ignored=_recipe(f"loss.ignored={ignored}").loss.ignored).total.backward()
-    assert logits.grad is not None
-    assert (logits.grad[..., 0] != 0).all()
-    assert bool((logits.grad[..., 1] == 0).all()) is (ignored == "masked")
 
 
 @pytest.mark.parametrize("decay_norms", [True, False])

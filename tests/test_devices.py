@@ -1,7 +1,5 @@
 """What can be known of other devices without having one: nothing needs float64, nothing mixes devices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

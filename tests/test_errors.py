@@ -1,14 +1,9 @@
 """Messages: what they show of values of any length, and why the system refused."""
 
-from __future__ import annotations
-
 import errno
-import os
-from pathlib import Path
 
 import pytest
 
-from cascade_clip.data.images import open_image
 from cascade_clip.errors import LONGEST_LINE, MOST_LINES, UserError, counted, raise_refusal, reason_of
 
 
@@ -35,20 +30,6 @@ def test_only_a_refusal_is_told_as_one() -> None:
         raise_refusal(error, "The file")
     with pytest.raises(UserError, match="The file cannot be read: Permission denied"):
         raise_refusal(PermissionError(errno.EACCES, "Permission denied"), "The file")
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
-def test_an_image_that_may_not_be_read_is_not_called_broken(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(number, os.strerror(number), "photo.png")
-
-    (tmp_path / "photo.png").write_bytes(b"pixels")
-    monkeypatch.setattr("PIL.Image.open", refuse)
-    with pytest.raises(UserError) as raised:
-        open_image(tmp_path / "photo.png")
-    assert str(raised.value).endswith(f"photo.png cannot be read: {os.strerror(number)}.")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Hosts and aggregations of another package work everywhere; wrong names and broken packages are told."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Linear layers by oneDNN: equal to PyTorch's within rounding where they are routed, and nothing else is."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -134,12 +132,6 @@ def test_the_choice(variable: str | None, gain: float, library: str, monkeypatch
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     faster_linear.choose("onednn")
     assert faster_linear.library() == "torch"
-
-
-def test_the_measurement_leaves_the_number_of_threads() -> None:
-    threads = torch.get_num_threads()
-    assert 0.2 < faster_linear._gain() < 20
-    assert torch.get_num_threads() == threads
 
 
 def test_an_unknown_choice_offers_the_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """Devices by name, and work that no machine can hold."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence
@@ -15,8 +13,6 @@ from cascade_clip import runtime
 from cascade_clip.analysis.layer_similarity import SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet
 from cascade_clip.analysis.observed_model import observed_model
-from cascade_clip.bench.measured_model import BenchSettings
-from cascade_clip.bench.workloads import build_workload
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
@@ -68,14 +64,9 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     ("settings", "message"),
     [
         (["train.batch=10000000"], "A step's batch of 10,000,000 crops of 64 x 64 pixels takes at least 532.5 GB"),
-        (
-            ["data.crop=4096", "train.batch=100000"],
-            "A step's batch of 100,000 crops of 4,096 x 4,096 pixels takes at least 21,810.4 GB",
-        ),
         (["data.short_side=2000000000"], "A validation image of at least 2,000,000,000 x 2,000,000,000 pixels takes"),
         (["data.crop=4096"], "The training crop of 4,096 x 4,096 pixels has 65,536 patches"),
         (["model.prompts.tokens=1000000000"], "The recipe's model takes at least"),
-        (["model.decoder.layers=1000000000"], "The recipe's model takes at least"),
         (["model.decoders_per_stage=1000000000"], "lower model.prompts.tokens, model.decoders_per_stage"),
         (["model.host=spt-seg", "model.spectral.grid=10000000"], "The recipe's model takes at least"),
     ],
@@ -102,12 +93,6 @@ def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> No
     images, model = ImageSet("images", 20, lambda _: image), observed_model(tiny_model, "x", "x")
     with pytest.raises(UserError, match="A batch of 20 images of 1,000,000 x 1,000,000 pixels takes at least"):
         layer_similarities(model, images, SimilaritySettings(side=10**6))
-
-
-@pytest.mark.parametrize("settings", [{"size": (10**6, 10**6)}, {"batch": 10**9}, {"classes": 10**10}])
-def test_measurements_beyond_the_memory(settings: dict, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="takes at least"):
-        build_workload(BenchSettings("predict", **settings), tmp_path)
 
 
 def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """Runs of a few steps, and comparisons of what they leave."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

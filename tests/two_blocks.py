@@ -1,7 +1,5 @@
 """Models on a CLIP of two blocks, because tracing takes seconds a block."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,14 +1,12 @@
 """`config.json` of a checkpoint folder: its keys, and the messages about mistakes in them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cascade_clip.config.mistakes import explain_mistakes, list_mistakes
 from cascade_clip.config.recipes import without_retired
@@ -45,14 +43,6 @@ _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Channel = Annotated[int, Field(ge=0, le=255)]
 
 
-def _has_towers(settings: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(settings.get("embed_dim"), int) or not isinstance(settings.get("vision_cfg"), dict):
-        raise ValueError('open_clip\'s settings are expected, with a number "embed_dim" and a table "vision_cfg"')
-    if not isinstance(settings.get("text_cfg"), dict | None):
-        raise ValueError('"text_cfg" in it is a table, or null for a CLIP without a text tower')
-    return settings
-
-
 class ClipDescription(Section):
     """The frozen CLIP, see `cascade_clip.model.clip.load.ClipIdentity`."""
 
@@ -60,7 +50,7 @@ class ClipDescription(Section):
 
     architecture: _Text
     weights: _Text | None
-    settings: Annotated[dict[str, Any], Field(alias="model_config"), AfterValidator(_has_towers)]
+    settings: Annotated[dict[str, Any], Field(alias="model_config")]
     """open_clip's settings; the key in the file is `model_config`."""
     settings_sha256: Annotated[_Sha256, Field(alias="model_config_sha256")] = ""
     """Hash of the settings, whose defaults would silently stand in for what is deleted there."""
@@ -147,8 +137,7 @@ def _hash_of_belonging(content: Mapping[str, Any]) -> str:
 def read_config(folder: Path) -> Description:
     """Read `config.json` of a checkpoint folder, strictly: every key must be there and of its own type.
 
-    Raises:
-        UserError: No checkpoint, a newer format, or mistakes in the file (all of them, with keys and values).
+    Raises UserError for no checkpoint, a newer format, or mistakes in the file (all of them, with keys and values).
     """
     content, file = _content(folder), folder / CONFIG
     # Taken before retired keys go; checkpoints of earlier versions have none.

@@ -3,8 +3,6 @@
 See cascade_clip/README.md, section 4.5.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -55,14 +53,9 @@ CHECKPOINT_FOLDER = FolderKind(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Contents of a checkpoint folder.
+    """Contents of a checkpoint folder: `tensors` are everything that is not CLIP's own, by our names.
 
-    Attributes:
-        recipe: The resolved recipe the model was trained with.
-        clip: The frozen CLIP.
-        tensors: Everything that is not CLIP's own, by our names.
-        split: Classes it was trained on and which of them were seen; None: not known.
-        licence: Licence of the weights.
+    `split` are the classes that the model was trained on and which of them were seen; None: not known.
     """
 
     recipe: Recipe
@@ -78,13 +71,9 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
     The Hub is asked each time for the commit of a branch or tag, so that updates are seen; files in the cache are not
     downloaded again.
 
-    Args:
-        folder_or_hub_id: A folder, which is not opened; `bundled`; or `ORG/NAME` on the Hub.
-        revision: Branch, tag or commit on the Hub; None: main.
-
-    Raises:
-        UserError: There is no such model or revision, its terms are to be accepted first, or it is neither in the cache
-            nor can the Hub be reached; a revision of what is not on the Hub.
+    `folder_or_hub_id` is a folder, which is not opened, `bundled`, or `ORG/NAME` on the Hub; `revision` a branch, tag
+    or commit there. Raises UserError for no such model or revision, terms that are to be accepted first, what is
+    neither in the cache nor to be reached, or a revision of what is not on the Hub.
     """
     name = str(folder_or_hub_id)
     if name == BUNDLED:
@@ -113,11 +102,8 @@ def save_checkpoint(
 
     Files that are no part of a checkpoint stay in the folder; `check_output_folder` refuses them where that is wanted.
 
-    Args:
-        folder: Where to write.
-        checkpoint: What to write.
-        scores: Names and values (fractions) that the model card shows.
-        include_clip: Store CLIP's own weights; None: only where they cannot be loaded by name.
+    `scores` are names and values (fractions) that the model card shows. `include_clip`: store CLIP's own weights; None:
+    only where they cannot be loaded by name.
     """
     with written_folder(folder, CHECKPOINT_FOLDER) as partial:
         write_description(partial, checkpoint, include_clip=include_clip)
@@ -157,8 +143,7 @@ def write_description(folder: Path, checkpoint: Checkpoint, *, include_clip: boo
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint folder; no pickle, and no network where CLIP's weights are in it or in the cache.
 
-    Raises:
-        UserError: No checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
+    Raises UserError for no checkpoint, a newer format, damaged files, or a CLIP whose hash differs.
     """
     if (folder / EXPORT).is_file():
         raise UserError(
@@ -175,11 +160,6 @@ def read_description(folder: Path) -> Checkpoint:
     clip = _load_clip(folder, config.clip)
     split = None if config.split is None else config.split.split()
     return Checkpoint(config.recipe, clip, {}, split, config.licence)
-
-
-def recipe_of_checkpoint(folder: Path) -> Recipe:
-    """Read only the recipe that a checkpoint was trained with; errors as of `load_checkpoint`."""
-    return read_config(folder).recipe
 
 
 def _load_clip(folder: Path, entry: ClipDescription) -> Clip:
@@ -228,11 +208,7 @@ def _save_clip(clip: Clip, folder: Path) -> None:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors of any device as safetensors.
-
-    Raises:
-        OSError: The disk refuses, for example because it is full.
-    """
+    """Write tensors of any device as safetensors; an OSError says why the disk refuses, as for other files."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file)
     except SafetensorError as error:

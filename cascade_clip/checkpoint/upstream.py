@@ -1,7 +1,5 @@
 """Import of the released Cascade-CLIP's, ZegCLIP's and SPT-SEG's checkpoints, every tensor accounted for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,14 +77,9 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A network with a released checkpoint's weights.
+    """A network with a released checkpoint's weights, in evaluation mode; its architecture is read from the tensors.
 
-    Attributes:
-        network: The network, eval mode.
-        clip: The frozen towers, without a text tower where the file has none.
-        config: Architecture as read from the tensors.
-        dropped: Names of the unused tensors that were left out.
-        dropped_numbers: How many numbers they hold.
+    The unused tensors that were left out are `dropped`, by name, and hold so many numbers.
     """
 
     network: CascadeNetwork
@@ -99,9 +92,8 @@ class ImportedModel:
 def import_state_dict(state: Mapping[str, Tensor], options: ImportOptions | None = None) -> ImportedModel:
     """Build the network of a released state dict (names of SPEC section 8) and load it, every tensor accounted for.
 
-    Raises:
-        UserError: Missing, unexpected or misshapen tensors (all listed), numbers that cannot be weights, or heads that
-            cannot be determined or do not fit.
+    Raises UserError for missing, unexpected or misshapen tensors (all listed), numbers that cannot be weights, or heads
+    that cannot be determined or do not fit.
     """
     options = options or ImportOptions()
     needed = ("backbone.conv1.weight", "backbone.positional_embedding", "backbone.proj", *PROMPTS)
@@ -294,9 +286,6 @@ def recipe_of_import(
         split: Split it was trained on; None: not known.
         templates: Template set; None: that of the split's dataset.
         self_trained: A transductive model, with no bias on seen classes (SPEC section 5).
-
-    Raises:
-        UserError: An unknown split or template set.
     """
     facts = find_benchmark(get_split(split).dataset) if split else None
     chosen = templates or (facts.templates if facts else "multi")
@@ -311,11 +300,7 @@ def recipe_of_import(
 
 
 def save_import(imported: ImportedModel, recipe: Recipe, folder: Path) -> None:
-    """Write an imported model as a checkpoint folder, marked as non-commercial.
-
-    Raises:
-        UserError: The folder holds anything else than a checkpoint, or cannot be written.
-    """
+    """Write an imported model as a checkpoint folder, marked as non-commercial, else raise UserError."""
     check_output_folder(folder, CHECKPOINT_FOLDER)
     complete = recipe.model_copy(update={"model": imported.config})
     split = get_split(recipe.data.split) if recipe.data.split else None

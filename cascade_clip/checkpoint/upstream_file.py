@@ -1,7 +1,5 @@
 """Files of released checkpoints, mmcv pickles, which execute nothing, and the same tensors as safetensors."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from collections.abc import Mapping
@@ -19,12 +17,8 @@ from cascade_clip.files import usable_path
 def read_state_dict(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     """Read the tensors of an mmcv pickle `{meta, state_dict, optimizer}` or of a safetensors file.
 
-    Args:
-        file: The released `.pth`.
-        trust_pickle: Let the file execute what it pickles; only for files whose source is trusted.
-
-    Raises:
-        UserError: No file, a file that needs `trust_pickle`, or one without a state dict.
+    `trust_pickle` lets the file execute what it pickles; only for files whose source is trusted. Raises UserError for
+    no file, one that needs `trust_pickle`, or one without a state dict.
     """
     if not usable_path(file, "The checkpoint").is_file():
         raise UserError(f'There is no file "{file}": give the checkpoint (.pth) that was released.')
@@ -63,13 +57,10 @@ def _read_pickle(file: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
             f'"{file}" is no readable PyTorch checkpoint: it is broken, cut off or another kind of file.'
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not all(map(_is_entry, state.items())):
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+    ):
         raise UserError(f'"{file}" holds no "state_dict" of tensors; an mmcv checkpoint was expected.')
     return dict(state)
-
-
-def _is_entry(item: tuple[object, object]) -> bool:
-    """Whether it is a name with a tensor in memory, each number in its place."""
-    name, tensor = item
-    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-    return isinstance(name, str) and plain

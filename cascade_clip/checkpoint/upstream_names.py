@@ -1,7 +1,5 @@
 """Tensor names of the released checkpoints, and ours."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 
@@ -60,8 +58,7 @@ class UpstreamLayout:
 def own_name(name: str, layout: UpstreamLayout) -> str | None:
     """Our name of a released tensor of prompts, norms or head; None: never used (SPEC sections 4, 16).
 
-    Raises:
-        KeyError: The name is none of a released Cascade-CLIP, ZegCLIP or SPT-SEG.
+    Raises KeyError for a name of no released Cascade-CLIP, ZegCLIP or SPT-SEG.
     """
     if name in _PLAIN:
         return _PLAIN[name]

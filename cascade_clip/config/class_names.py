@@ -1,7 +1,5 @@
 """Class names as users write them: lists in files, and when two names are one to the tokenizer."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
@@ -32,8 +30,7 @@ def spoken_form(name: str) -> str:
 def listed_names(text: str, option: str) -> list[str]:
     """Class names with commas between them, as the option of the command line takes them.
 
-    Raises:
-        UserError: It names a file of class names, has semicolons in place of the commas, or lists "ignored".
+    Raises UserError where it names a file of class names, has semicolons for commas, or lists "ignored".
     """
     if Path(text).suffix and len(text) < LONGEST_NAME and Path(text).is_file():
         raise UserError(f'{option} "{text}" is a file, names are expected: give it with {option}-file.')
@@ -60,8 +57,7 @@ def read_class_names(path: Path) -> list[str]:
     a number ("0: road"), the numbers must count up by one and are dropped. A JSON file maps numbers to names, as
     `id2label` does, or lists the names; 255 means no class.
 
-    Raises:
-        UserError: The file is a split's or cannot be read as text, or it holds no name, numbers with gaps or "ignored".
+    Raises UserError for a split's file, no text, no name, numbers with gaps, or "ignored".
     """
     if path.suffix.lower() == ".toml":
         raise UserError(f'"{path}" is no class file, which has one class name a line: give a split with --split.')

@@ -1,16 +1,10 @@
 """Place of a dataset as the user writes it: a folder or an address."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 
 def as_location(given: object) -> object:
-    """Take an address (`hub:ORG/NAME`, `https://...`) as it is written, any other text as a path.
-
-    Raises:
-        ValueError: It is neither text nor a path, nor None.
-    """
+    """Take an address (`hub:ORG/NAME`, `https://...`) as it is written, other text as a path, else a ValueError."""
     if not isinstance(given, str | Path | None):
         raise ValueError(f"a folder or an address is expected (got {given!r})")
     return Path(given) if isinstance(given, str) and not is_address(given) else given

@@ -1,7 +1,5 @@
 """What is wrong in a file of values, in plain words: pydantic's errors as the toolkit tells them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -39,10 +37,7 @@ _SENTENCES = {
 def explain_mistakes(error: ValidationError, source: str, model: type[BaseModel]) -> str:
     """Explain a validation error: a count, then one line for each mistake with its key and the closest known key.
 
-    Args:
-        error: What pydantic raised.
-        source: Where the values come from, for example `recipe "voc/zegclip"`.
-        model: The model that was read.
+    `source` says where the values come from, for example `recipe "voc/zegclip"`; `model` is what was read.
     """
     problems = [(where_of(item["loc"]), _problem(item, model)) for item in error.errors(include_url=False)]
     return list_mistakes([f"{where}: {problem}" for where, problem in problems], source)

@@ -1,10 +1,8 @@
 """Reading recipes: TOML files with one-level `extends`, `--set key=value` on top, every error at once."""
 
-from __future__ import annotations
-
 import tomllib
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,6 @@ TABLES = "tables"
 RETIRED = {("data", "views"): None, ("train", "cache_features"): False}
 """Keys of earlier versions, which their run folders and checkpoints still hold, and the default that each had."""
 
-DEEPEST = 50
-"""Most levels of tables and lists in a file; recipes have five."""
-_TOO_DEEP = f"its values are nested more than {DEEPEST} levels deep"
-_TOO_LONG = "a whole number in it has more than 64 bits"
-
 
 def recipes_folder() -> Path:
     """Folder of the recipes that come with the toolkit."""
@@ -37,21 +30,12 @@ def recipes_folder() -> Path:
 def recipe_names() -> tuple[str, ...]:
     """Names of the shipped recipes, `folder/file` without suffix, sorted."""
     folder = recipes_folder()
-    return tuple(
-        sorted(
-            str(file.relative_to(folder).with_suffix("").as_posix())
-            for file in folder.rglob(f"*{SUFFIX}")
-            if file.parent.name != TABLES
-        )
-    )
+    files = (file for file in folder.rglob(f"*{SUFFIX}") if file.parent.name != TABLES)
+    return tuple(sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files))
 
 
 def recipe_file(name_or_file: str) -> Path:
-    """Find a recipe by name or path.
-
-    Raises:
-        UserError: Neither a shipped recipe nor a file; the closest names are offered.
-    """
+    """Find a recipe by name or path, else raise UserError, which offers the closest names."""
     shipped = recipes_folder() / f"{name_or_file}{SUFFIX}"
     if name_or_file in recipe_names():
         return shipped
@@ -94,11 +78,7 @@ def load_recipe(
 
 
 def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
-    """Put `--set key=value` on top of a recipe that was read or made already.
-
-    Raises:
-        UserError: Unknown keys or values that do not fit, as for `load_recipe`.
-    """
+    """Put `--set key=value` on top of a recipe that was read or made already; errors as of `load_recipe`."""
     content = recipe.model_dump(mode="json", exclude_none=True)
     return _with_overrides(content, overrides, f'recipe "{recipe.name}"')
 
@@ -113,11 +93,8 @@ def changed_keys(
 ) -> dict[str, tuple[Any, Any]]:
     """Compare two recipes, each a table of sections: dotted keys with both values, where they differ.
 
-    Args:
-        before: The first.
-        now: The second.
-        common: Leave out keys that only one of them has, as another version of the toolkit added or removed them. By
-            default these are None in the other one.
+    Keys that only one of them has, as another version of the toolkit added or removed them, are None in the other one,
+    or left out if only those `common` to both are wanted.
     """
     old, new = _flat(before), _flat(now)
     keys = [key for key in new if key in old] if common else {**old, **new}
@@ -135,29 +112,19 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def without_retired(content: Mapping[str, Any], *, any_value: bool = False) -> dict[str, Any]:
     """Drop the retired keys from a recipe that an earlier version of the toolkit wrote.
 
-    Args:
-        content: The recipe's sections, as they were read.
-        any_value: Drop them whatever they hold, as for a trained model, which they no longer concern. By default a key
-            stays, and is an unknown one, where it changed the training.
+    `any_value` drops them whatever they hold, as for a trained model, which they no longer concern. By default a key
+    stays, and is an unknown one, where it changed the training.
     """
-    return {
-        section: {key: v for key, v in values.items() if not _is_retired(section, key, v, any_value=any_value)}
-        if isinstance(values, Mapping)
-        else values
-        for section, values in content.items()
-    }
-
-
-def _is_retired(section: str, key: str, value: Any, *, any_value: bool) -> bool:
-    return (section, key) in RETIRED and (any_value or value == RETIRED[section, key])
+    kept = dict(content)
+    for (section, key), default in RETIRED.items():
+        values = kept.get(section)
+        if isinstance(values, Mapping) and key in values and (any_value or values[key] == default):
+            kept[section] = {name: value for name, value in values.items() if name != key}
+    return kept
 
 
 def read_toml(file: Path, what: str) -> dict[str, Any]:
-    """Read a TOML file; `what` ("recipe", "table") names its kind in the error.
-
-    Raises:
-        UserError: No file, one that cannot be read, or invalid TOML.
-    """
+    """Read a TOML file, else raise UserError; `what` ("recipe", "table") names its kind in the error."""
     try:
         # A pipe would be waited for without end.
         if file.exists() and not file.is_file():
@@ -172,27 +139,15 @@ def read_toml(file: Path, what: str) -> dict[str, Any]:
 
 
 def _parse_toml(text: str) -> dict[str, Any]:
-    """Parse TOML; a ValueError says what is wrong, values nested too deeply for any recipe included."""
+    """Parse TOML; a ValueError says what is wrong, values included that no message could show."""
     try:
         content = tomllib.loads(text)
+        repr(content)
     except tomllib.TOMLDecodeError:
         raise
-    except RecursionError as error:
-        raise ValueError(_TOO_DEEP) from error
-    except ValueError as error:
-        raise ValueError(_TOO_LONG) from error
-    level: list[Any] = [content]
-    for _ in range(DEEPEST):
-        level = [child for value in level for child in _children(value)]
-        if any(isinstance(value, int) and value.bit_length() > 64 for value in level):
-            raise ValueError(_TOO_LONG)
-    if level:
-        raise ValueError(_TOO_DEEP)
+    except (RecursionError, ValueError) as error:
+        raise ValueError("its values are nested too deeply, or a whole number in it is too long") from error
     return content
-
-
-def _children(value: Any) -> Collection[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _read_with_base(file: Path) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 Blocks are counted as in the paper: 1-based, "after block i".
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal, Self
 

@@ -1,7 +1,5 @@
 """The base of everything that is read from a file."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict

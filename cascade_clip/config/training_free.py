@@ -1,7 +1,5 @@
 """The keys that a recipe has for training-free models only."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

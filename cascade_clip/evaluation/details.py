@@ -1,7 +1,5 @@
 """Beyond the confusion matrix: the figures of single images, and which classes are taken for which."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,14 +32,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that is taken for another one.
-
-    Attributes:
-        true: Name of the class in the label.
-        predicted: Name of the class that is predicted instead.
-        pixels: How many pixels.
-        share: Their share of all labelled pixels of the true class, 0..1.
-    """
+    """A class that is taken for another one, in how many pixels, and their share (0..1) of the true class's pixels."""
 
     true: str
     predicted: str
@@ -61,12 +52,9 @@ def image_result(identifier: str, index: int, confusion: ArrayLike) -> ImageResu
 
 
 def most_confused(confusion: ArrayLike, classes: Sequence[str], count: int) -> list[ConfusedPair]:
-    """Pairs of classes that are confused in most pixels, the most first; equal ones in the order of the classes.
+    """At most `count` pairs of classes that are confused in most pixels, the most first; equal ones in their order.
 
-    Args:
-        confusion: (K, K) integer counts, row = true class, column = predicted class.
-        classes: The K class names.
-        count: At most so many pairs, each with at least one pixel.
+    `confusion` are (K, K) integer counts, row = true class, column = predicted class; each pair has at least one pixel.
     """
     wrong = np.array(confusion, dtype=np.int64)
     labelled = wrong.sum(axis=1)
@@ -83,12 +71,8 @@ def most_confused(confusion: ArrayLike, classes: Sequence[str], count: int) -> l
 def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list[ImageResult]]:
     """Choose the best, median and worst images by their own mIoU.
 
-    Args:
-        results: All images; those without a labelled pixel are left out.
-        count: At most so many of each; no image is chosen twice, so that few images give fewer.
-
-    Returns:
-        "best" (the best first), "median" (the better first) and "worst" (the worst first).
+    Of each at most `count`, and no image twice, so that few images give fewer; those without a labelled pixel are left
+    out. Gives "best" (the best first), "median" (the better first) and "worst" (the worst first).
     """
     ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: (-one.miou, one.index))
     each = min(count, -(-len(ranked) // 3))

@@ -1,7 +1,5 @@
 """Evaluate a model on a prepared dataset: every image once, at its original size."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -141,12 +139,7 @@ def evaluate(
         raise UserError(f'The model is the name "{model}": load it with CascadeCLIP.from_pretrained("{model}").')
     if part not in get_args(Part):
         raise UserError(f'"{part}" is no part of a dataset: give "val" or "train".')
-    if isinstance(dataset, PreparedDataset):
-        chosen = get_split(split) if isinstance(split, str) else split or model.split
-        if chosen is None:
-            raise UserError("The model does not say what it was trained on: give the split.")
-    else:
-        chosen, dataset = find_dataset(model, split, dataset)
+    chosen, dataset = find_dataset(model, split, dataset)
     model = model.for_benchmark(chosen)
     started = time.perf_counter()
     vocabulary = model.vocabulary(split=chosen, text_embeddings=text_embeddings, templates=templates)
@@ -173,24 +166,21 @@ def evaluate(
 
 
 def find_dataset(
-    model: CascadeCLIP, split: str | Split | None, data: Path | str | None, *, stream: bool = False
+    model: CascadeCLIP, split: str | Split | None, data: PreparedDataset | Path | str | None, *, stream: bool = False
 ) -> tuple[Split, PreparedDataset]:
     """Find split and dataset: those given, else those that the model was trained on.
 
-    Args:
-        model: Its own split counts where no other is named and the dataset in `data` has the same classes.
-        split: A split, by name or by file.
-        data: Folder of a dataset, one that holds it under its name, or an address.
-        stream: Read a remote dataset without downloading it first.
-
-    Raises:
-        UserError: No split, no dataset, or a dataset of other classes than the split's.
+    The model's own split counts where no other is named and the dataset in `data`, a folder, one that holds it under
+    its name, or an address, has the same classes. `stream`: read a remote dataset without downloading it first. Raises
+    UserError for no split, no dataset, or one of other classes than the split's.
     """
     if isinstance(split, str):
         split = get_split(split)
-    chosen = split or _split_of(model, data, stream)
+    chosen = split or (model.split if isinstance(data, PreparedDataset) else _split_of(model, data, stream))
     if chosen is None:
-        raise UserError("The checkpoint does not say what it was trained on: give --split NAME or --data FOLDER.")
+        raise UserError("The model does not say what it was trained on: give --split NAME or --data FOLDER.")
+    if isinstance(data, PreparedDataset):
+        return chosen, data
     own = model.recipe.data.dataset if model.split is not None and chosen.dataset == model.split.dataset else None
     stream = stream or (data is None and model.recipe.data.stream)
     folder = locate_dataset(chosen.dataset, data or own, stream=stream, class_names=chosen.class_names)

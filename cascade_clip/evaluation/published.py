@@ -1,7 +1,5 @@
 """Figures of the paper, for comparison with those measured here."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from importlib import resources
@@ -29,11 +27,8 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
         row: Name of the row, for example "Cascade-CLIP".
         split: Name of the split, for example "coco-seen".
 
-    Returns:
-        `miou_seen`, `miou_unseen` and `hiou` in percent (hIoU computed, to one decimal, where the table leaves it out).
-
-    Raises:
-        UserError: No such table, section or row.
+    Gives `miou_seen`, `miou_unseen` and `hiou` in percent (hIoU computed, to one decimal, where the table leaves it
+    out). Raises UserError for no such table, section or row.
     """
     given, _, section = table.partition("/")
     tables, name = published_results(), table_key(given)
@@ -54,11 +49,7 @@ def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:
 
 
 def table_key(name: str) -> str:
-    """The key of a table in `published.json`, given as it is or by its number alone: "table8".
-
-    Raises:
-        UserError: The paper has no such table.
-    """
+    """The key of a table in `published.json`, given as it is or by its number alone ("table8"), else UserError."""
     tables = published_results()
     for key in tables:
         if name.lower() in (key, key.partition("_")[0]):
@@ -67,13 +58,7 @@ def table_key(name: str) -> str:
 
 
 def what_is_compared(table: str, split: str, *, found: bool) -> str:
-    """Say whether figures of a table of the paper stand beside those of a split, and of which splits they are.
-
-    Args:
-        table: The table, as for `table_key`.
-        split: Name of the split that was scored.
-        found: Whether the table has figures for it.
-    """
+    """Say whether a table of the paper has figures beside those of a split (`found`), and of which splits they are."""
     key = table_key(table)
     shown = key.partition("_")[0].replace("table", "Table ")
     if found:

@@ -1,7 +1,5 @@
 """Published figures of training-free methods, for comparison with those measured here."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -56,16 +54,9 @@ def published_table() -> PublishedTable:
 def published_methods(
     method: str, architecture: str, weights: str | None, *, split: str | None = None
 ) -> tuple[PublishedMethod, ...]:
-    """Find the published figures of a method.
+    """The published figures of a method ("naclip") with a CLIP, one row for each source, in the order of the file.
 
-    Args:
-        method: Name of the method, for example "naclip".
-        architecture: The CLIP's architecture, for example "ViT-B-16-quickgelu".
-        weights: Its weights; only OpenAI's have published figures.
-        split: Only rows with a figure for this split; None: all.
-
-    Returns:
-        One entry for each source, in the order of the file; empty where there is none.
+    Only OpenAI's weights have some. With `split` only rows that have a figure for it.
     """
     tower = architecture.removesuffix("-quickgelu")
     rows = published_table().rows if weights == OPENAI else ()

@@ -1,7 +1,5 @@
 """The confusion matrix, and the figures of zero-shot segmentation that follow from it (SPEC section 12)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -74,13 +72,8 @@ class Scores:
 def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
     """Count pixels by true class (row) and predicted class (column): (K, K) int64 (SPEC section 12).
 
-    Args:
-        prediction: (H, W) integer, predicted class in 0..K-1 at every pixel.
-        label: (H, W) integer, true class in 0..K-1 or 255 = ignored, which does not count, on the same device.
-        classes: K.
-
-    Raises:
-        UserError: The maps differ in size, or the label holds a class outside 0..K-1.
+    `prediction` and `label` are (H, W) integer on one device, classes in 0..K-1, of the label also 255 = ignored, which
+    does not count. Raises UserError where they differ in size, or the label holds another class.
     """
     if prediction.shape != label.shape:
         raise UserError(
@@ -103,11 +96,8 @@ def scores_from_confusion(
 ) -> Scores:
     """Compute every figure from a confusion matrix, as fractions; means leave out NaN (SPEC section 12).
 
-    Args:
-        confusion: (K, K) integer counts, row = true class, column = predicted class.
-        seen_indices: Classes that were trained with labels.
-        unseen_indices: Classes that were not; empty for a fully supervised split.
-        class_names: The K class names.
+    `confusion` are (K, K) integer counts, row = true class, column = predicted class; seen classes were trained with
+    labels, unseen ones were not (none of a fully supervised split).
     """
     counts = np.asarray(confusion, dtype=np.int64)
     seen, unseen = tuple(seen_indices), tuple(unseen_indices)

@@ -1,13 +1,10 @@
 """A network as one file: traced with open axes, and written and read as ONNX or as PyTorch's own pt2."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,8 +26,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime", "tokenizers")
 
 def check_packages() -> None:
     """Raise UserError where a package is missing that writes ONNX files."""
-    missing = [package for package in PACKAGES if find_spec(package) is None]
-    if missing:
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise UserError(
             f"The ONNX format needs {' and '.join(missing)}: install the extra with `pip install 'cascade-clip[onnx]'`,"
             " or use --format pt2."
@@ -40,10 +36,8 @@ def check_packages() -> None:
 def trace(network: CascadeNetwork, joint: int, side: int | None) -> ExportedProgram:
     """Trace a network on the CPU in evaluation mode with any number of images and classes, in float32.
 
-    Args:
-        network: Image (B, 3, H, W) and text embeddings (K, C) to mask logits (B, K, h, w).
-        joint: C, dimension of the text embeddings.
-        side: Height and width of every image in pixels. None: any multiples of the patch size.
+    `joint` is C, the dimension of text embeddings (K, C); `side` is height and width of every image in pixels, None:
+    any multiples of the patch size.
     """
     patch = network.patch_size
     image_axes: dict[int, Dim] = {0: Dim("batch", min=1)}
@@ -69,10 +63,10 @@ def write_onnx(program: ExportedProgram, file: Path, metadata: Mapping[str, str]
     """Write a traced network as ONNX with pairs `metadata`; above 2 GB its weights are in a second file beside it."""
     if _attends_beyond_four_axes(program):
         program = program.run_decompositions({torch.ops.aten.scaled_dot_product_attention.default: _attention})
-    with _without_folding_warnings():
-        exported = torch.onnx.export(
-            program, (), input_names=[IMAGE, TEXT], output_names=[MASK_LOGITS], dynamo=True, verbose=False
-        )
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every constant that it does not fold
+    exported = torch.onnx.export(
+        program, (), input_names=[IMAGE, TEXT], output_names=[MASK_LOGITS], dynamo=True, verbose=False
+    )
     if exported is None:
         raise AssertionError("torch.onnx.export gives a program when it is given no file")
     _name_axes(exported.model.graph)
@@ -93,19 +87,12 @@ def write_pt2(program: ExportedProgram, file: Path, metadata: Mapping[str, str])
         opened.write(content.getbuffer())
 
 
-def read_onnx(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Read an ONNX file as a function of image (B, 3, H, W) and text (K, C) that runs on the CPU."""
-    return ExportedNetwork(file, patch_size, torch.device("cpu"))
-
-
-def read_pt2(file: Path, patch_size: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Read a pt2 file as a function of image (B, 3, H, W) and text (K, C)."""
-    run: Callable[[Tensor, Tensor], Tensor] = torch.export.load(file).module()
-    return run
-
-
 WRITERS: dict[str, Callable[[ExportedProgram, Path, Mapping[str, str]], None]] = {"onnx": write_onnx, "pt2": write_pt2}
-READERS: dict[str, Callable[[Path, int], Callable[[Tensor, Tensor], Tensor]]] = {"onnx": read_onnx, "pt2": read_pt2}
+READERS: dict[str, Callable[[Path, int], Callable[[Tensor, Tensor], Tensor]]] = {
+    "onnx": lambda file, patch_size: ExportedNetwork(file, patch_size, torch.device("cpu")),
+    "pt2": lambda file, _: torch.export.load(file).module(),
+}
+"""Each reads a file as a function of image (B, 3, H, W) and text (K, C) that runs on the CPU."""
 
 
 def _attends_beyond_four_axes(program: ExportedProgram) -> bool:
@@ -168,15 +155,3 @@ def _attention(
     scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     attended: Tensor = (scaled @ key.transpose(-2, -1)).softmax(dim=-1) @ value
     return attended
-
-
-@contextmanager
-def _without_folding_warnings() -> Iterator[None]:
-    """Silence onnxscript's optimizer, which warns of every constant that it does not fold."""
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,14 +1,12 @@
 """The folder of an exported model: the network as one file, what segmentation needs beside it, and the check."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -23,7 +21,7 @@ from cascade_clip.errors import UserError, closest, counted, raise_refusal
 from cascade_clip.export.exported_file import READERS, WRITERS, check_packages, trace
 from cascade_clip.export.exported_text import TEXT_TOWER, TOKENIZER, has_text_files, write_text_files
 from cascade_clip.files import json_text
-from cascade_clip.inference.exported_network import ExportedNetwork, check_runtime, runtime_device
+from cascade_clip.inference.exported_network import RUNTIMES, ExportedNetwork, check_runtime
 from cascade_clip.inference.sliding_window import MaskNetwork
 from cascade_clip.model.clip.load import VOCABULARY_FILE
 from cascade_clip.model.clip.text import templates_of
@@ -47,19 +45,15 @@ EXPORT_FOLDER = FolderKind(
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """What `export_model` wrote.
-
-    `record` is the content of `export.json`, `results` the comparison with PyTorch, case by case.
-    """
+    """What `export_model` wrote; `record` is the content of `export.json`."""
 
     folder: Path
     record: Mapping[str, Any]
-    results: tuple[CaseResult, ...]
 
     @property
     def difference(self) -> float:
         """Largest difference of a mask logit from PyTorch's, as a share of the largest of its case."""
-        return max(result.difference for result in self.results)
+        return float(max(result["difference"] for result in self.record["check"]["cases"]))
 
 
 def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *, text: bool = True) -> ExportedModel:
@@ -75,9 +69,8 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         file_format: `onnx` or `pt2` (PyTorch's own, for `torch.export.load` and ahead-of-time compilation).
         text: Whether to write the text tower too, where it is a plain one of CLIP's kind.
 
-    Raises:
-        UserError: An unknown format, missing packages, other files in the folder, a model that is training-free or not
-            on the CPU, or a file that does not give what PyTorch gives; then nothing is written.
+    Raises UserError for an unknown format, missing packages, other files in the folder, a model that is training-free
+    or not on the CPU, or a file that does not give what PyTorch gives; then nothing is written.
     """
     check_export(folder, file_format)
     if model.device.type != "cpu":
@@ -103,11 +96,11 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
         WRITERS[file_format](program, file, _as_metadata(record))
         exported = READERS[file_format](file, patch)
         cases = agreement_cases(side, patch, any_size=any_size)
-        results = tuple(compare_with_torch(network, exported, joint, cases))
+        results = compare_with_torch(network, exported, joint, cases)
         record["bytes"] = sum(part.stat().st_size for part in partial.iterdir())
         if "text_file" in record:
             write_text_files(model.clip, partial)
-        record["check"] = {"tolerance": TOLERANCE, "cases": [asdict(result) for result in results]}
+        record["check"] = {"tolerance": TOLERANCE, "cases": results}
         write_description(partial, Checkpoint(model.recipe, model.clip, {}, model.split, model.licence))
         if model.split is not None and model.clip.identity.has_text:
             embeddings = BytesIO()
@@ -115,7 +108,7 @@ def export_model(model: CascadeCLIP, folder: Path, file_format: str = "onnx", *,
             (partial / EMBEDDINGS).write_bytes(embeddings.getvalue())
         (partial / EXPORT).write_text(json_text(record), encoding="utf-8")
         (partial / CARD).write_text(_card(record), encoding="utf-8")
-    return ExportedModel(folder, record, results)
+    return ExportedModel(folder, record)
 
 
 def load_exported(
@@ -123,40 +116,22 @@ def load_exported(
 ) -> CascadeCLIP:
     """Load a model that `export_model` wrote as ONNX.
 
-    Args:
-        folder: The export.
-        runtime: What computes it: `onnx` (onnxruntime) or `openvino`.
-        device: `auto`, `cpu` or, by onnxruntime, `cuda`.
-        precision: `fp32` or, by OpenVINO on processors that have it, `bf16`.
-
-    Raises:
-        UserError: No ONNX export there, a damaged one, or a runtime, device or precision that cannot be had.
+    `runtime` computes it: `onnx` (onnxruntime; `device` may be `cuda`) or `openvino` (`precision` may be `bf16`, on
+    processors that have it). UserError for no ONNX export, a damaged one, or what cannot be had here.
     """
     place = Path(folder).expanduser()
     check_runtime(runtime, precision)
     record = _read_record(place)
-    chosen = runtime_device(runtime, device)
+    chosen = RUNTIMES[runtime].device(device)
     description = read_description(place)
-    network = ExportedNetwork(
-        place / str(record["file"]), int(record["patch_size"]), chosen, runtime=runtime, precision=precision
-    )
-    return CascadeCLIP(
-        network,
-        description.clip,
-        description.recipe,
-        description.split,
-        licence=description.licence,
-        device=str(chosen),
-        precision=precision,
-    )
+    file, patch = place / str(record["file"]), int(record["patch_size"])
+    network = ExportedNetwork(file, patch, chosen, runtime=runtime, precision=precision)
+    parts = (network, description.clip, description.recipe, description.split)
+    return CascadeCLIP(*parts, licence=description.licence, device=str(chosen), precision=precision)
 
 
 def check_export(folder: Path, file_format: str, inputs: Iterable[Path] = ()) -> None:
-    """Check what can be checked before a model is loaded; `inputs` are files and folders that are read.
-
-    Raises UserError for an unknown format, missing packages, or a folder that holds something else than an export, or
-    an input.
-    """
+    """Check what can be checked before a model is loaded: format, packages, a folder that holds none of `inputs`."""
     if file_format not in WRITERS:
         raise UserError(f'"{file_format}" is no format of export.{closest(file_format, list(WRITERS))}')
     if file_format == "onnx":
@@ -232,31 +207,13 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """The sizes of one input: B images of height x width pixels, and K text embeddings."""
 
     images: int
     classes: int
     height: int
     width: int
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """The comparison of one input.
-
-    Attributes:
-        case: The input.
-        difference: Largest |exported - PyTorch| over all mask logits, as a share of `largest`.
-        largest: Largest |mask logit| of PyTorch.
-        equal_labels: Share of patches whose best class is the same, in [0, 1].
-    """
-
-    case: Case
-    difference: float
-    largest: float
-    equal_labels: float
 
 
 def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case, ...]:
@@ -267,17 +224,11 @@ def agreement_cases(side: int, patch_size: int, *, any_size: bool) -> tuple[Case
 
 def compare_with_torch(
     network: MaskNetwork, exported: Callable[[Tensor, Tensor], Tensor], joint: int, cases: Sequence[Case]
-) -> list[CaseResult]:
-    """Compare both on the same random images and unit text embeddings.
+) -> list[dict[str, Any]]:
+    """Compare a network on the CPU with its export on random images and text embeddings of dimension `joint`.
 
-    Args:
-        network: On the CPU.
-        exported: Image (B, 3, H, W) and text (K, C) to mask logits (B, K, h, w).
-        joint: C, dimension of the text embeddings.
-        cases: Sizes of the inputs.
-
-    Raises:
-        UserError: A mask logit differs by more than `TOLERANCE`, or is NaN.
+    Of each case: the largest difference of a mask logit as a share of the largest |mask logit| of PyTorch, this one,
+    and the share of patches whose best class is the same. UserError where a difference is above `TOLERANCE`, or NaN.
     """
     generator = torch.Generator().manual_seed(SEED)
     results = []
@@ -298,5 +249,5 @@ def compare_with_torch(
                 f" largest ({TOLERANCE:.0e} is allowed), so nothing was written. Try the other --format or another"
                 " version of torch and onnxruntime."
             )
-        results.append(CaseResult(case, difference, largest, equal))
+        results.append({"case": case._asdict(), "difference": difference, "largest": largest, "equal_labels": equal})
     return results

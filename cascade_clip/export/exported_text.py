@@ -1,7 +1,5 @@
 """The text tower and its tokenizer as files, so that any words are embedded without PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +29,10 @@ def has_text_files(clip: Clip) -> bool:
 
 
 def write_text_files(clip: Clip, folder: Path) -> None:
-    """Write `text.onnx` and `tokenizer.json` and compare them with PyTorch on a few sentences.
+    """Write `text.onnx` and `tokenizer.json`; UserError where they differ from PyTorch on a few sentences.
 
     `text.onnx` takes `tokens` (S, L) int64 and gives `embeddings` (S, C) float32, unit vectors; `tokenizer.json` is for
     the package `tokenizers`, and pads every sentence to L.
-
-    Raises:
-        UserError: What was written gives other tokens or embeddings.
     """
     import onnxruntime
     from tokenizers import Tokenizer

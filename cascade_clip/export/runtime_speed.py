@@ -1,7 +1,5 @@
 """How fast each runtime computes an exported model on this machine."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -5,8 +5,6 @@ are resized at once and on threads. Here a value depends on its four neighbours 
 any choice of maps, equals the same part of the whole.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
@@ -38,11 +36,8 @@ class Taps(NamedTuple):
 def taps(source: int, target: int, positions: Tensor, device: torch.device) -> Taps:
     """Neighbours and weights as PyTorch's `interpolate` has them (bilinear, align_corners False).
 
-    Args:
-        source: Length of the axis.
-        target: Length of the whole result.
-        positions: (n,) int64 on the CPU, positions of the result, at least one, in any order.
-        device: Where the taps are used.
+    An axis of length `source` is resized to `target`, of whose positions these are (n,) int64 on the CPU, at least one,
+    in any order.
     """
     scale = torch.tensor(source / target, dtype=torch.float32)
     place = ((positions.float() + 0.5) * scale - 0.5).clamp_(min=0)
@@ -62,13 +57,15 @@ def resample(maps: Tensor, rows: Taps, columns: Taps) -> Tensor:
     return down.add_(across.index_select(1, rows.upper).mul_(rows.upper_weight[:, None]))
 
 
+def _taps_of_both(maps: Tensor, size: tuple[int, int]) -> list[Taps]:
+    """Taps of rows and columns that resize maps (..., h, w) to `size` (H, W)."""
+    pairs = zip(maps.shape[-2:], size, strict=True)
+    return [taps(source, target, torch.arange(target), maps.device) for source, target in pairs]
+
+
 def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (S, h, w) float32 bilinearly to `size` (H, W)."""
-    rows, columns = (
-        taps(source, target, torch.arange(target), maps.device)
-        for source, target in zip(maps.shape[1:], size, strict=True)
-    )
-    return resample(maps, rows, columns)
+    return resample(maps, *_taps_of_both(maps, size))
 
 
 class Winners(NamedTuple):
@@ -86,18 +83,11 @@ def no_class(classes: int) -> int:
 
 
 def class_scores(mask_logits: Tensor, size: tuple[int, int], seen: Tensor, bias: float) -> Tensor:
-    """Scores (B, K, H, W) float32 in [-bias, 1] at the size of the window from the network's mask logits.
+    """Scores (B, K, H, W) float32 in [-bias, 1] of mask logits (B, K, h, w), at the size (H, W) of the window.
 
-    Args:
-        mask_logits: (B, K, h, w) float, unbounded.
-        size: Height and width (H, W) of the scores.
-        seen: (K,) bool, classes that were trained with labels.
-        bias: Subtracted from the scores of seen classes: 0.1 inductive, 0 after self-training.
+    `bias` is subtracted from the scores of classes that are `seen`, (K,) bool: 0.1 inductive, 0 after self-training.
     """
-    rows, columns = (
-        taps(source, target, torch.arange(target), mask_logits.device)
-        for source, target in zip(mask_logits.shape[-2:], size, strict=True)
-    )
+    rows, columns = _taps_of_both(mask_logits, size)
     scores = torch.empty(*mask_logits.shape[:2], *size, device=mask_logits.device)
     for window, logits in zip(scores, mask_logits.float(), strict=True):
         for first in range(0, len(logits), MAPS_AT_ONCE):
@@ -120,15 +110,10 @@ def scores_of_logits(logits: Tensor, bias: Tensor) -> Tensor:
 
 
 def labels_from_scores(scores: Tensor, size: tuple[int, int], threshold: float | None = None) -> Winners:
-    """Resize averaged scores to the image's size and take the best class; equal scores go to the lowest index.
+    """Resize scores (K, h, w) to the image's size (H, W) and take the best class; of equal scores the lowest index.
 
-    Scores, not logits, are resized, as released. `TileLabels` gives the same without resizing the scores of classes
-    that cannot win.
-
-    Args:
-        scores: (K, h, w) float32.
-        size: Height and width (H, W) of the image and of the result.
-        threshold: Pixels whose winning score is below it get `no_class(K)`; None: every pixel has a class.
+    Scores, not logits, are resized, as released. Pixels whose winning score is below `threshold` get `no_class(K)`;
+    None: every pixel has a class. `TileLabels` gives the same without resizing the scores of classes that cannot win.
     """
     best, labels = resize_maps(scores, size).max(dim=0)
     labels = labels.to(label_dtype(len(scores)))

@@ -1,7 +1,5 @@
 """The bundled models know drawn scenes only: other images are told from these, and warned of once."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np
@@ -52,11 +50,6 @@ class DrawnScenesOnly:
 
 
 def scene_check(architecture: str, split: Split | None) -> DrawnScenesOnly | None:
-    """The check of a model's images; None where its CLIP is not the bundled one, or it was trained on other images.
-
-    Args:
-        architecture: Name of the model's CLIP.
-        split: What the model was trained on; None: nothing, it is training-free.
-    """
+    """The check of a model's images; None where its CLIP is not the bundled one, or `split` is not of drawn scenes."""
     trained_on_others = split is not None and split.dataset not in {"shapes", "shapes-things"}
     return DrawnScenesOnly() if architecture == BUNDLED and not trained_on_others else None

@@ -1,7 +1,5 @@
 """An exported model as a network that inference can use, computed by onnxruntime or OpenVINO."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -35,6 +33,7 @@ class Runtime(NamedTuple):
     precisions: Callable[[], tuple[str, ...]]
     """In which it computes on this processor."""
     device: Callable[[str], torch.device]
+    """Choose by `auto`, `cpu`, `cuda` or `cuda:N`; UserError where it or PyTorch does not support the device."""
     open: Callable[[Path, torch.device, str], Opened]
     """Open a file for a device and a precision; raises what the library raises."""
 
@@ -42,19 +41,13 @@ class Runtime(NamedTuple):
 class ExportedNetwork(nn.Module):
     """Image and text embeddings in, mask logits out, computed by one of `RUNTIMES`.
 
-    Attributes:
-        patch_size: Side of a patch in pixels.
-        window: Height and width of the only images it takes; None: any multiples of the patch size.
+    `window` is height and width of the only images it takes; None: any multiples of the patch size.
     """
 
     def __init__(
         self, file: Path, patch_size: int, device: torch.device, *, runtime: str = "onnx", precision: str = "fp32"
     ) -> None:
-        """Load an ONNX file of `export`; see `check_runtime` and `runtime_device` for what can be had here.
-
-        Raises:
-            UserError: The file cannot be read.
-        """
+        """Load an ONNX file of `export`, else raise UserError; `check_runtime` says what can be had here."""
         super().__init__()
         self.patch_size, self.runtime, self._file = patch_size, runtime, file
         try:
@@ -68,12 +61,8 @@ class ExportedNetwork(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Mask logits (B, K, h, w) float32 on the image's device, unbounded, on the grid of patches.
 
-        Args:
-            image: (B, 3, H, W) float, normalised.
-            text: (K, C) text embeddings, unit vectors.
-
-        Raises:
-            UserError: Images of another size than the file takes, or a model that the runtime cannot compute.
+        From images (B, 3, H, W) float, normalised, and text embeddings (K, C), unit vectors. UserError for images of
+        another size than the file takes, or a model that the runtime cannot compute.
         """
         size = tuple(image.shape[-2:])
         if self.window is not None and size != self.window:
@@ -93,11 +82,7 @@ class ExportedNetwork(nn.Module):
 
 
 def check_runtime(name: str, precision: str = "fp32") -> None:
-    """Check that a runtime is installed and computes in a precision here.
-
-    Raises:
-        UserError: An unknown runtime, one that is not installed, or another precision than its own.
-    """
+    """Check that a runtime is known, installed and computes in a precision here, else raise UserError."""
     if name not in RUNTIMES:
         raise UserError(f'"{name}" is no runtime.{closest(name, ["torch", *RUNTIMES])}')
     package = RUNTIMES[name].package
@@ -108,19 +93,6 @@ def check_runtime(name: str, precision: str = "fp32") -> None:
         )
     if precision not in (known := RUNTIMES[name].precisions()):
         raise UserError(f'The runtime {name} computes in {" or ".join(known)} on this processor, not in "{precision}".')
-
-
-def runtime_device(runtime: str, name: str) -> torch.device:
-    """Choose the device for an installed runtime, which must support it as PyTorch does.
-
-    Args:
-        runtime: One of `RUNTIMES`.
-        name: `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is cuda where both support it, else cpu.
-
-    Raises:
-        UserError: An unknown name, or a device that one of them does not support.
-    """
-    return RUNTIMES[runtime].device(name)
 
 
 def _onnxruntime_device(name: str) -> torch.device:

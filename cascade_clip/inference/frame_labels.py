@@ -1,9 +1,7 @@
 """The labels of a video's frames, and what they come to by the second."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +9,15 @@ from numpy.typing import NDArray
 from cascade_clip.inference.segmentation import Segmentation
 
 
-@dataclass(frozen=True, eq=False)
-class SecondShares:
-    """One second of a video.
-
-    Attributes:
-        second: From 0; the second that begins there.
-        frames: How many of its frames were segmented.
-        shares: (K,) float64 in [0, 1], mean share of each class over those frames.
-    """
+class SecondShares(NamedTuple):
+    """One second of a video."""
 
     second: int
+    """From 0; the second that begins there."""
     frames: int
+    """How many of its frames were segmented."""
     shares: NDArray[np.float64]
+    """(K,) in [0, 1], mean share of each class over those frames."""
 
 
 class FrameLabels:
@@ -35,12 +29,9 @@ class FrameLabels:
         every: int = 1,
         segmented: Callable[[int, Segmentation], None] | None = None,
     ) -> None:
-        """Take what segments a frame.
+        """Take what segments a frame (H, W, 3) uint8 RGB.
 
-        Args:
-            segment: Takes a frame (H, W, 3) uint8 RGB.
-            every: N, at least 1.
-            segmented: Called with the number of each frame that was segmented, from 0, and its result.
+        `segmented` is called with the number of each frame that was segmented, from 0, and its result.
         """
         self._segment = segment
         self._every = every

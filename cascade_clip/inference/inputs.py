@@ -1,7 +1,5 @@
 """One image in any form that a caller has it: file, address, bytes, PIL image, array, tensor."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -30,11 +28,7 @@ def source_of(image: ImageInput) -> str | None:
 
 
 def rgb_pixels(image: ImageInput, name: str | None = None) -> NDArray[np.uint8]:
-    """Read an image as 8-bit RGB, (H, W, 3) uint8; messages call it `name`, or by its path or address.
-
-    Raises:
-        UserError: A file that cannot be read, or an array or tensor of another shape, type or range.
-    """
+    """Read an image as 8-bit RGB, (H, W, 3) uint8, else raise UserError; messages call it `name`, or by its path."""
     if isinstance(image, Image.Image):
         return rgb_of(image, "The PIL image")
     if isinstance(image, Tensor):

@@ -1,7 +1,5 @@
 """The files of one prediction (cascade_clip/README.md, section 4.6): their names, and whose they are."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Collection, Sequence
@@ -53,12 +51,9 @@ def is_taken(
 ) -> bool:
     """Whether files of this stem in a folder belong to something else than the prediction of `source`.
 
-    Args:
-        folder: Where predictions are written.
-        stem: Of their files.
-        source: Path or address of the image; None: it has none, so that no earlier prediction is of the same image.
-        inputs: Files that are read, which no prediction may replace, with links resolved.
-        endings: Of the files that would be written.
+    `source` is path or address of the image; None: it has none, so that no earlier prediction is of the same image.
+    `inputs` are files that are read, which no prediction may replace, with links resolved; `endings` those of the files
+    that would be written.
     """
     files = [folder / f"{stem}{ending}" for ending in endings]
     there = [file for file in files if os.path.lexists(file)]

@@ -1,7 +1,5 @@
 """`Predictor`: images of any size to labels, for any vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -90,13 +88,8 @@ class Predictor:
     ) -> None:
         """See `CascadeCLIP.predictor`.
 
-        Args:
-            network: Image and text embeddings to mask logits, in evaluation mode, on `device`.
-            data: Short side, mean and standard deviation.
-            inference: Crop, stride, bias, mirrored averaging, windows a forward pass.
-            device: Where the network runs.
-            dtype: Precision of the network's products; scores are always float32.
-            look: Called with every image before it is segmented, to warn of some; None: nothing is called.
+        The network is in evaluation mode on `device`, `dtype` is the precision of its products. `look` is called with
+        every image before it is segmented, to warn of some.
         """
         self.network = network
         self.data = data
@@ -112,8 +105,7 @@ class Predictor:
         The encoding is kept where the network can encode apart (one in PyTorch can, an exported one cannot) and the
         image has at most `MOST_ENCODED_WINDOWS` windows; otherwise only the pixels are kept.
 
-        Raises:
-            UserError: The image is so narrow that not even one class's logits would fit into memory.
+        Raises UserError where the image is so narrow that not even one class's logits would fit into memory.
         """
         self._image = None
         prepared = self._prepare(image)
@@ -128,8 +120,7 @@ class Predictor:
 
         Pixels whose winning score is below `threshold` belong to no class; None: every pixel has a class.
 
-        Raises:
-            UserError: No image was set, or it is so narrow that its logits would not fit into memory.
+        Raises UserError where no image was set, or it is so narrow that its logits would not fit into memory.
         """
         return self._segment(self._current(), vocabulary, threshold)
 
@@ -176,12 +167,9 @@ class Predictor:
     def stage_scores(self, text: Tensor) -> Tensor:
         """Scores of every decoder, one a stage in the cascade, for the image of `set_image` and text embeddings (K, C).
 
-        Returns:
-            (D + 1, K, h, w) float32 on the device in [0, 1]: sigmoid of the mask logits of each of D decoders, shallow
-            to deep, and of their sum, averaged over windows; without any bias.
-
-        Raises:
-            UserError: As of `segment`, or the network has no stages.
+        (D + 1, K, h, w) float32 on the device in [0, 1]: sigmoid of the mask logits of each of D decoders, shallow to
+        deep, and of their sum, averaged over windows; without any bias. Errors as of `segment`; UserError for a network
+        without stages.
         """
         decoders = range(len(self.cascade.head.decoders))
         groups = [*([decoder] for decoder in decoders), decoders]

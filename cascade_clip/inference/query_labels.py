@@ -1,7 +1,5 @@
 """From the cosines of a training-free model to labels (`training_free/SPEC.md` section 4, steps 3 to 8)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -57,15 +55,10 @@ class QueryLabels:
         config: TrainingFreeConfig,
         pixels: Tensor | None = None,
     ) -> None:
-        """Take what the labels are made from.
+        """Take maps (Q, h, w) float32, cosines averaged over windows, what they stand for, and K, how many classes.
 
-        Args:
-            maps: (Q, h, w) float32 cosines, averaged over windows.
-            size: Height and width (H, W) of the label map.
-            queries: What the maps stand for.
-            classes: K.
-            config: Logit scale, thresholds and refinement.
-            pixels: (3, h', w') float32 normalised image of any size, for the refinement; None: there is none.
+        `size` is (H, W) of the label map; `pixels` (3, h', w') are the normalised image of any size, for the
+        refinement.
         """
         self.size, self.queries, self.classes, self.config = size, queries, classes, config
         self.device = maps.device
@@ -82,7 +75,7 @@ class QueryLabels:
         """
         labels = torch.empty(self.size, dtype=label_dtype(self.classes), device=self.device)
         for rows, maps in self._blocks():
-            winners, cosines = self._winners(maps)
+            winners, cosines = self._best(maps, self._dropped)
             if self.config.probability_threshold:
                 low = self._softmax_score(maps, cosines) < self.config.probability_threshold
                 winners = winners.masked_fill(low, 0)
@@ -120,9 +113,6 @@ class QueryLabels:
             return None
         plain = torch.cat([self._best(maps, None)[0] for _, maps in self._blocks()])
         return small_classes(plain, self.classes, self.config.area_threshold)
-
-    def _winners(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        return self._best(maps, self._dropped)
 
     def _best(self, maps: Tensor, dropped: Tensor | None) -> tuple[Tensor, Tensor]:
         """The best class of each pixel of a block, (h, W) int64, and its cosine."""

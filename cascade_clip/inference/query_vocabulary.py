@@ -1,7 +1,5 @@
 """Vocabularies of training-free models: a query a word, and the words of the background."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,8 +16,8 @@ from cascade_clip.inference.vocabulary import Queries, Vocabulary
 from cascade_clip.model.clip.text import class_synonyms
 from cascade_clip.model.training_free import Method
 
-Embed = Callable[[Sequence[str]], Tensor]
-"""Q words to their text embeddings (Q, C)."""
+Embed = Callable[[Sequence[Sequence[str]]], Tensor]
+"""Q groups of words to their text embeddings (Q, C)."""
 
 
 class BackgroundWords(NamedTuple):
@@ -40,16 +38,10 @@ def query_vocabulary(
     given: Tensor | None,
     background: Sequence[str] | bool | None,
 ) -> Vocabulary:
-    """The vocabulary of a training-free model.
+    """The vocabulary of a training-free model with the settings of `recipe`, whose method has own words for benchmarks.
 
-    Args:
-        recipe: Settings of the model.
-        method: Its method, which has words of its own for the classes of benchmarks.
-        embed: Embeds words.
-        classes: K class names; None: those of `split`, or of the K rows of `given`.
-        split: The classes as a split.
-        given: (K, C) text embeddings of the classes in place of their words'.
-        background: As of `background_words`.
+    Its K classes are named, else those of `split`, else of the K rows of `given`, (K, C) text embeddings of the classes
+    in place of their words'; `background` is as of `background_words`.
     """
     words: Sequence[Sequence[str]]
     if split is not None:
@@ -80,8 +72,7 @@ def background_words(
         classes: Words of each class. Usual background words that are a class's are the class's.
         usual: The model's own background words.
 
-    Raises:
-        UserError: No word, an empty or repeated one, or a word given that is a class's.
+    Raises UserError for no word, an empty or repeated one, or a word given that is a class's.
     """
     if given is None or isinstance(given, bool):
         return BackgroundWords(tuple(usual), len(classes) == 1 if given is None else given)
@@ -101,21 +92,15 @@ def background_words(
 def embedded_queries(
     classes: Sequence[Sequence[str]], embed: Embed, background: BackgroundWords | None, given: Tensor | None = None
 ) -> tuple[Tensor, Queries]:
-    """Embed the words of classes, and those of the background.
+    """Embed the words of classes, and those of the background: (Q, C) text embeddings and what each row stands for.
 
-    Args:
-        classes: Words of each class.
-        embed: Embeds words.
-        background: Its words; None: none, and scores are probabilities among the queries.
-        given: (K, C) text embeddings of the classes in place of their words'.
-
-    Returns:
-        (Q, C) text embeddings and what each row stands for.
+    Without `background` scores are probabilities among the queries; `given` (K, C) are text embeddings of the classes
+    in place of their words'.
     """
     rows = [(index, word) for index, words in enumerate(classes) for word in words]
     if given is not None:
         rows = [(index, words[0]) for index, words in enumerate(classes)]
-    text = embed([word for _, word in rows]) if given is None else given
+    text = embed([[word] for _, word in rows]) if given is None else given
     if background is None:
         return text, Queries.of_classes([index for index, _ in rows])
     own = {spoken_form(word) for _, word in rows}
@@ -124,4 +109,4 @@ def embedded_queries(
     index = [index for index, _ in rows] + [len(classes)] * len(beyond)
     reference = [spoken_form(word) in words for _, word in rows] + [True] * len(beyond)
     queries = Queries(torch.tensor(index), torch.tensor(reference), tuple(beyond) if background.wins else ())
-    return torch.cat([text, embed(beyond)]) if beyond else text, queries
+    return torch.cat([text, embed([[word] for word in beyond])]) if beyond else text, queries

@@ -1,7 +1,5 @@
 """Settings of training-free models: general ones, and those of published figures, from `released_settings.toml`."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import replace
 from functools import cache
@@ -66,11 +64,6 @@ class TrainingFreeSettings(TrainingFreeConfig):
     """Query words by class name where they differ from those of the class list."""
 
 
-class _File(Section):
-    common: dict[str, Any]
-    methods: dict[str, dict[str, Any]]
-
-
 def released_settings(method: str, dataset: str | None = None) -> TrainingFreeSettings:
     """Look up the settings of a method on a dataset.
 
@@ -84,10 +77,10 @@ def released_settings(method: str, dataset: str | None = None) -> TrainingFreeSe
         >>> settings.logit_scale, settings.crop, settings.probability_threshold, settings.area_threshold
         (65.0, 224, 0.1, 0.1)
     """
-    methods = _content().methods
-    own = methods.get(method, {})
+    settings = _content()
+    own = settings["methods"].get(method, {})
     merged: dict[str, Any] = {}
-    for layer in (_content().common, methods[own["like"]] if "like" in own else own):
+    for layer in (settings["common"], settings["methods"][own["like"]] if "like" in own else own):
         merged |= {key: value for key, value in layer.items() if key != "datasets"}
         merged |= layer.get("datasets", {}).get(dataset, {})
     return TrainingFreeSettings.model_validate(merged)
@@ -109,8 +102,9 @@ def query_words(split: Split, method: str) -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def _content() -> _File:
-    return _File.model_validate(tomllib.loads(_FILE.read_text(encoding="utf-8")))
+def _content() -> dict[str, Any]:
+    """The file's tables: "common", and "methods" by name."""
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
 
 
 def general_recipe(recipe: Recipe, method: Method) -> Recipe:
@@ -150,11 +144,7 @@ def benchmark_method(method: Method, split: Split) -> Method:
 
 
 def with_refinement(inference: InferenceConfig, refine: bool | None) -> InferenceConfig:
-    """Switch the refinement of a training-free model's scores on or off; None: as it is.
-
-    Raises:
-        UserError: Refinement of a trained model.
-    """
+    """Switch the refinement of a training-free model's scores on or off; None: as it is. UserError for others."""
     free = inference.training_free
     if free is None:
         if refine:

@@ -1,7 +1,5 @@
 """Scores of every class at every pixel of one image, from the logits of its windows, when they are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +20,8 @@ from cascade_clip.inference.vocabulary import Queries, Vocabulary
 class ScoreMaps:
     """What labels and scores of an image are made from; far smaller than the scores of all classes.
 
-    Attributes:
-        windows: Logits of the image's windows, on the network's device.
-        size: Height and width (H, W) of the image.
-        pixels: (3, h, w) float32 normalised image, for the refinement of training-free models; None: not refined.
-        vocabulary: The K classes.
-        inference: Bias, and settings of training-free models.
+    `size` is (H, W) of the image, `windows` the logits of its windows on the network's device; `pixels` (3, h, w)
+    float32 are the normalised image, for the refinement of training-free models; None: not refined.
     """
 
     windows: WindowLogits

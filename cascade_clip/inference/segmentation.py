@@ -1,7 +1,5 @@
 """The result of segmenting one image: what it says, how it looks, and its files."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,8 +86,7 @@ class Segmentation:
 
         These are 0.7 GB for 171 classes and 1920 x 1080 pixels. Those of each pixel's winner are `scores`, rounded.
 
-        Raises:
-            UserError: The machine has less memory, or the segmentation was not made by a model.
+        Raises UserError where the machine has less memory, or the segmentation was not made by a model.
         """
         shape = (len(self.classes), *self.labels.shape)
         what = f"An array of the scores of {shape[0]:,} classes at {shape[2]:,} x {shape[1]:,} pixels"
@@ -104,8 +101,7 @@ class Segmentation:
     def scores_of(self, name: str) -> NDArray[np.float32]:
         """Scores (H, W) float32 of one class at every pixel, whichever class wins there; computed anew each time.
 
-        Raises:
-            UserError: No class of that name, or the segmentation was not made by a model.
+        Raises UserError for no class of that name, or a segmentation that was not made by a model.
         """
         if name not in self.classes:
             raise UserError(f'"{name}" is none of the classes.{closest(name, self.classes)}')
@@ -168,11 +164,7 @@ class Segmentation:
         }
 
     def overlay(self) -> Image.Image:
-        """Draw the image under the colours of its classes with a legend: RGB, longer side 800 to 4096 and the legend.
-
-        Raises:
-            UserError: The segmentation does not hold its image.
-        """
+        """The image, else UserError, under its classes' colours with a legend: RGB, longer side 800 to 4096."""
         if self.image is None:
             raise UserError("This segmentation holds no image to draw on: give it one as Segmentation(…, image=…).")
         legend = [LegendEntry(share.name, share.share, self.colours[share.index]) for share in self.summary()]
@@ -215,9 +207,8 @@ class Segmentation:
             scores: Also write STEM.scores.npz: `scores`, see `class_scores`, and the `names` of the K classes.
             explanation: A PNG of what each stage saw, written as STEM.explain.png.
 
-        Raises:
-            UserError: The folder cannot be written to, or the disk is full (then none of the files is left
-                half-written); the segmentation does not hold its image.
+        Raises UserError where the folder cannot be written to, or the disk is full (then none of the files is left
+        half-written), or the segmentation does not hold its image.
         """
         place = Path(folder).expanduser()
         stem = stem or self._free_stem(place)

@@ -1,7 +1,5 @@
 """Sliding window: the scores of a whole image from a network that sees one crop at a time (SPEC section 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby, repeat
@@ -74,11 +72,8 @@ class WindowLogits:
 def window_boxes(height: int, width: int, crop: int, stride: int) -> list[WindowBox]:
     """Windows that cover an image, row by row; the last of each axis is shifted back to end at the border.
 
-    Args:
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
-        crop: Side of the square window; an image side below it is taken whole.
-        stride: Distance of windows, at most `crop`.
+    `crop` is the side of the square windows, `stride`, at most `crop`, their distance, in pixels like all of these; an
+    image side below `crop` is taken whole.
     """
     return [
         (y1, x1, min(y1 + crop, height), min(x1 + crop, width))
@@ -104,8 +99,10 @@ def window_batches(images: Sequence[Tensor], inference: InferenceConfig, patch_s
     of_all = [(image, box) for image in images for box in boxes_of(_image_size(image), inference)]
     for _, alike in groupby(of_all, key=lambda window: _size(window[1])):
         crops = [image[:, y1:y2, x1:x2] for image, (y1, x1, y2, x2) in alike]
+        fill = _fill(_image_size(crops[0]), inference, patch_size)
         for first in range(0, len(crops), inference.window_batch):
-            yield _stacked(crops[first : first + inference.window_batch], inference, patch_size)
+            stacked = torch.stack(crops[first : first + inference.window_batch])
+            yield WindowBatch(F.pad(stacked, fill), F.pad(stacked.flip(-1), fill) if inference.flip else None)
 
 
 def encoded_batches(
@@ -127,13 +124,9 @@ def window_logits(
 ) -> list[WindowLogits]:
     """Run the network over the windows of images.
 
-    Args:
-        network: Image and text embeddings to mask logits, in evaluation mode.
-        images: (3, H, W) float32 each, normalised, on the network's device; any sizes.
-        text: (K, C) float32 text embeddings on the same device.
-        inference: Crop, stride, mirrored averaging, windows a forward pass.
-        dtype: Precision of the network's products (autocast); logits are always float32.
-        batches: The windows of these images, where they were encoded before; None: cut here, a batch at a time.
+    The network is in evaluation mode; the images (3, H, W) float32, normalised, of any sizes, and text embeddings (K,
+    C) lie on its device. `dtype` is the precision of its products (autocast); logits are always float32. `batches` are
+    the windows of these images, where they were encoded before; None: they are cut here, a batch at a time.
     """
     patch_size = network.patch_size
     batches = window_batches(images, inference, patch_size) if batches is None else batches
@@ -199,12 +192,6 @@ def _starts(length: int, crop: int, stride: int) -> list[int]:
 
 def _image_size(image: Tensor) -> tuple[int, int]:
     return image.shape[-2], image.shape[-1]
-
-
-def _stacked(crops: Sequence[Tensor], inference: InferenceConfig, patch_size: int) -> WindowBatch:
-    fill = _fill(_image_size(crops[0]), inference, patch_size)
-    stacked = torch.stack(list(crops))
-    return WindowBatch(F.pad(stacked, fill), F.pad(stacked.flip(-1), fill) if inference.flip else None)
 
 
 def _fill(size: tuple[int, int], inference: InferenceConfig, patch_size: int) -> tuple[int, int, int, int]:

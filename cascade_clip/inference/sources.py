@@ -1,7 +1,5 @@
 """Images and videos that users name: files, folders, globs, addresses on the web, standard input."""
 
-from __future__ import annotations
-
 import glob
 import os
 import tempfile
@@ -52,14 +50,19 @@ def source_named(name: str) -> Source:
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders and globs into image files, as `find_sources` does; raises for addresses, too."""
-    sources = _found(inputs, IMAGE_SUFFIXES)
-    for source in sources:
-        if source.address is not None:
-            raise UserError(f'"{source.name}" is no file: save the image, and give its path.')
+    sources = find_sources(inputs, suffixes=IMAGE_SUFFIXES)
+    if addresses := [source.name for source in sources if source.address is not None]:
+        raise UserError(f'"{addresses[0]}" is no file: save the image, and give its path.')
     return [source.path for source in sources]
 
 
-def find_sources(inputs: Sequence[str], *, recursive: bool = False, output: Path | None = None) -> list[Source]:
+def find_sources(
+    inputs: Sequence[str | Path],
+    *,
+    recursive: bool = False,
+    output: Path | None = None,
+    suffixes: Iterable[str] = IMAGE_SUFFIXES | VIDEO_SUFFIXES,
+) -> list[Source]:
     """Expand what a user named into images and videos.
 
     What an earlier run of the toolkit drew or wrote beside its records is no photograph: it is left out, also where the
@@ -71,22 +74,21 @@ def find_sources(inputs: Sequence[str], *, recursive: bool = False, output: Path
             "set [12]/*.png" only the "*" is a pattern where there is a folder "set [12]".
         recursive: Take those of sub-folders too, but for hidden ones; each keeps its sub-folder in the output.
         output: Folder that is not searched although it may lie in one that is.
+        suffixes: Of the files that are taken out of folders and globs.
 
-    Returns:
-        In the order of the inputs, those of a folder or glob sorted; each file once.
-
-    Raises:
-        UserError: An input does not exist, an address of another kind, or nothing was found in a folder or glob.
+    They come in the order of the inputs, those of a folder or glob sorted, each file once. Raises UserError where an
+    input does not exist, is an address of another kind, or nothing was found in a folder or glob.
     """
-    return _found(inputs, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive=recursive, output=output)
+    found: dict[str, Source] = {}
+    for given in inputs:
+        for source in _sources_of(given, tuple(suffixes), recursive, output):
+            found.setdefault(source.address or os.path.realpath(source.path), source)
+    photographs = [source for source in found.values() if source.address or not is_output(source.path)]
+    return photographs or list(found.values())
 
 
 def fetched(source: Source, folder: Path) -> Source:
-    """Read an address or standard input into a file of a folder; other images stay as they are.
-
-    Raises:
-        UserError: As of `read_address` and `read_stdin`, or an image that is none.
-    """
+    """Read an address or standard input into a file of a folder, else a `UserError`; other images stay as they are."""
     if source.address is None:
         return source
     content = read_stdin() if source.address == STDIN else read_address(source.address)
@@ -103,13 +105,9 @@ def fetched(source: Source, folder: Path) -> Source:
 def output_stems(sources: Sequence[Source], taken: Callable[[str, Source], bool] | None = None) -> list[str]:
     """Name the output files of images, each given once, so that none overwrites another's.
 
-    Args:
-        sources: The images.
-        taken: Says of a stem and an image whether the stem is another image's already.
-
-    Returns:
-        The stem of each, below its folder; where that is taken (case does not matter), with its parent folder's or its
-        server's name in front or its suffix behind, else with a number.
+    `taken` says of a stem and an image whether the stem is another image's already. Gives the stem of each, below its
+    folder; where that is taken (case does not matter), with its parent folder's or its server's name in front or its
+    suffix behind, else with a number.
     """
     stems: dict[str, str] = {}
     for source in sources:
@@ -130,17 +128,6 @@ def flat_stems(stems: Sequence[str]) -> dict[str, str]:
         name = next(one for one in chain([flat], (f"{flat}-{n}" for n in count(2))) if one.casefold() not in names)
         names[name.casefold()] = name
     return dict(zip(stems, names.values(), strict=True))
-
-
-def _found(
-    inputs: Sequence[str | Path], suffixes: Iterable[str], *, recursive: bool = False, output: Path | None = None
-) -> list[Source]:
-    found: dict[str, Source] = {}
-    for given in inputs:
-        for source in _sources_of(given, tuple(suffixes), recursive, output):
-            found.setdefault(source.address or os.path.realpath(source.path), source)
-    photographs = [source for source in found.values() if source.address or not is_output(source.path)]
-    return photographs or list(found.values())
 
 
 def _sources_of(given: str | Path, suffixes: tuple[str, ...], recursive: bool, output: Path | None) -> list[Source]:
@@ -216,12 +203,8 @@ def _pattern(given: Path) -> str:
 
 
 def _possible_stems(source: Source) -> Iterator[str]:
-    path = source.path
-    if source.address is None:
-        parent = Path(os.path.realpath(path)).parent.name
-    else:
-        parent = urlsplit(source.address).hostname or ""
-    suffix = path.suffix.lstrip(".")
+    path, suffix = source.path, source.path.suffix.lstrip(".")
+    parent = Path(os.path.realpath(path)).parent.name if source.address is None else urlsplit(source.address).hostname
     yield _in_folder(source, path.stem)
     if parent:
         yield _in_folder(source, f"{parent}-{path.stem}")

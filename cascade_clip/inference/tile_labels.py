@@ -5,8 +5,6 @@ smallest and the largest logit around it. A class whose upper bound is below ano
 tile. What is left is computed value by value as in `slide_scores` and `labels_from_scores`: the labels are equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -120,14 +118,10 @@ class TileLabels:
     def __init__(
         self, windows: WindowLogits, size: tuple[int, int], seen: Tensor, bias: float, *, tile: int | None = None
     ) -> None:
-        """Divide the label map into tiles.
+        """Divide the label map of `size` (H, W) into tiles whose side is `tile` scores; None: as suits the device.
 
-        Args:
-            windows: Logits of all windows of the image.
-            size: Height and width (H, W) of the label map.
-            seen: (K,) bool, classes from whose scores `bias` is subtracted.
-            bias: Subtracted from their scores.
-            tile: Side of a tile in scores; None: as suits the device.
+        `windows` are the logits of all windows of the image; `bias` is subtracted from the scores of classes that are
+        `seen`, (K,) bool.
         """
         self.windows, self.size = windows, size
         self.device = windows.logits.device

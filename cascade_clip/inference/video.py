@@ -43,15 +43,7 @@ Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Properties of a video.
-
-    Attributes:
-        width: Of the frames as a player shows them.
-        height: Of the frames as a player shows them.
-        rate: Frames a second, on average.
-        seconds: End of its pictures; None: the file does not say.
-        audio: Codec of its sound; None: it has no sound.
-    """
+    """Size of a video as a player shows it, its mean frames a second, where its pictures end, and its sound's codec."""
 
     width: int
     height: int
@@ -66,11 +58,7 @@ def is_video(path: Path) -> bool:
 
 
 def video_facts(source: Path) -> VideoFacts:
-    """Open a video and decode its first frame.
-
-    Raises:
-        UserError: PyAV is missing, or the file is no video that can be read.
-    """
+    """Open a video and decode its first frame; a `UserError` where PyAV is missing or the file cannot be read."""
     require_pyav()
     with _opened(source) as container:
         stream = _video_stream(container, source)
@@ -106,11 +94,8 @@ def rewrite_video(
         progress: Called after every frame with the frames done, an estimate of all, and the video's name.
         finish: Called with the number of frames right before the file takes its place.
 
-    Returns:
-        How many frames were written.
-
-    Raises:
-        UserError: PyAV is missing, the video is broken or has no frame in that range, or the target cannot be written.
+    Returns how many frames were written. Raises UserError where PyAV is missing, the video is broken or has no frame in
+    that range, or the target cannot be written.
     """
     facts = video_facts(source)
     last = min((value for value in (end, facts.seconds) if value is not None), default=start)
@@ -239,10 +224,8 @@ def _aspect(stream: av.VideoStream) -> Fraction:
 def _pixels(frame: av.VideoFrame, aspect: Fraction, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """A frame as a player shows it, (H, W, 3) uint8 RGB: square pixels, upright, not mirrored.
 
-    Args:
-        frame: As it was decoded.
-        aspect: Width of its pixels in heights; the shorter side of a pixel is lengthened.
-        size: Width and height of the result, for a video whose frames change theirs. None: of this frame.
+    The shorter side of a pixel, of `aspect` width by height, is lengthened. `size` is width and height of the result,
+    for a video whose frames change theirs; None: as this frame.
     """
     pixels = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
     height, width = pixels.shape[:2]

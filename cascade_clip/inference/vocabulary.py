@@ -1,7 +1,5 @@
 """What is looked for: classes, the queries that speak for them, and background."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -45,8 +43,7 @@ class Vocabulary:
         queries: What the rows of `text` stand for, for training-free models; None: row i is class i.
         colours: A colour for each class; empty: distinct ones are chosen.
 
-    Raises:
-        UserError: Text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
+    UserError for text embeddings that are no matrix, or names, embeddings and `seen` of different lengths.
 
     Example:
         >>> from cascade_clip import CascadeCLIP

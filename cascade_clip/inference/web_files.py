@@ -1,7 +1,5 @@
 """Images on the web and on standard input: bytes of limited size, in limited time."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time
@@ -27,11 +25,7 @@ def is_address(text: str) -> bool:
 
 
 def check_address(address: str) -> str:
-    """Check that an address is one that `read_address` reads, and return it without user name and password.
-
-    Raises:
-        UserError: Another scheme than http or https, no server, or no address at all.
-    """
+    """Check that an address is http or https with a server, else raise UserError; without user name and password."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -48,9 +42,8 @@ def check_address(address: str) -> str:
 def read_address(address: str) -> bytes:
     """Read a file from an http:// or https:// address.
 
-    Raises:
-        UserError: Another address, a server that cannot be reached, is too slow or refuses, a page instead of an image,
-            too many redirects or one to another scheme, or more than `LARGEST_FILE` bytes.
+    Raises UserError for another address, a server that cannot be reached, is too slow or refuses, a page in place of an
+    image, too many redirects or one to another scheme, or more than `LARGEST_FILE` bytes.
     """
     name = check_address(address)
     until = time.monotonic() + LONGEST_TRANSFER
@@ -76,11 +69,7 @@ def read_address(address: str) -> bytes:
 
 
 def read_stdin() -> bytes:
-    """Read an image from standard input.
-
-    Raises:
-        UserError: It is a terminal, is closed, or gives more than `LARGEST_FILE` bytes.
-    """
+    """Read an image from standard input; UserError for a terminal, one that is closed, or more than `LARGEST_FILE`."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UserError(
             '"-" is an image on standard input, but nothing is piped in: cascade-clip predict - < photo.jpg'

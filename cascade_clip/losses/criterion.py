@@ -1,7 +1,5 @@
 """The training loss: weighted focal, and dice or SSIM, which compares the structure of mask logits and masks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,10 +87,8 @@ def ssim_loss(logits: Tensor, targets: Tensor, valid: Tensor | None = None) -> T
     The mean runs over images, classes and pixels, ignored ones included as released; it does not depend on the number
     of masks. Gives a scalar in [0, 2]; 0 where no pixel is valid.
 
-    Args:
-        logits: (B, K, H, W) float32, upsampled mask logits, no sigmoid.
-        targets: (B, K, H, W) float32, 0 or 1.
-        valid: (B, H, W) bool; other pixels are zero in both maps and left out of the mean of their image.
+    Takes logits (B, K, H, W) float32, upsampled, no sigmoid, and targets of that shape, 0 or 1. Pixels that are not
+    `valid`, (B, H, W) bool, are zero in both maps and left out of the mean of their image.
     """
     if valid is None:
         return 1 - _similarity(logits, targets).mean()

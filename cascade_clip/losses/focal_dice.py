@@ -1,7 +1,5 @@
 """Focal loss of whole masks, and focal and dice loss in one pass over pieces of masks, which never exist as a whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,14 +21,8 @@ def focal_loss(logits: Tensor, targets: Tensor, num_masks: float | Tensor, valid
 
     All B·K maps count, and without `valid` an ignored pixel is a negative of every class, as released.
 
-    Args:
-        logits: (B, K, H, W) upsampled mask logits.
-        targets: (B, K, H, W) float, 0 or 1.
-        num_masks: N, at least 1.
-        valid: (B, H, W) bool; only these pixels count, and the mean divides by their number.
-
-    Returns:
-        Scalar, ≥ 0.
+    Takes upsampled mask logits (B, K, H, W), targets of that shape, 0 or 1, and N, at least 1. Of pixels that are
+    `valid`, (B, H, W) bool, only these count, and the mean divides by their number. Gives a scalar, ≥ 0.
     """
     probability = torch.sigmoid(logits)
     bce = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
@@ -62,18 +54,10 @@ def focal_dice_loss(
     dice, so that their labels need not be read. Upsampling and its gradient are products with the two axes' weights.
     Probability on ignored pixels counts as wrong, unless `masked`.
 
-    Args:
-        logits: (B, K, h, w) float; upsampled bilinearly (align_corners false) to the labels' size.
-        labels: (B, H, W) int64, 0..K-1 and 255.
-        num_masks: N, at least 1.
-        focal_weight: Weight of the focal term.
-        dice_weight: Weight of the dice term.
-        masked: Pixels labelled 255 are left out of both terms, instead of being negatives of every class.
-        present: (B, K) bool on the CPU, which classes each image has; None: looked up in the labels, for which a GPU
-            must be waited for.
+    Arguments are those of `segmentation_loss`, with N at least 1; `masked` pixels labelled 255 are left out
+    of both terms. Where `present` is looked up in the labels, a GPU must be waited for.
 
-    Returns:
-        Total (with a gradient), focal and dice (both without): float32 scalars, weighted.
+    Returns total (with a gradient), focal and dice (both without): float32 scalars, weighted.
     """
     if present is None:
         present = present_classes(labels, logits.shape[1]).cpu()

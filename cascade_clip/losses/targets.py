@@ -1,7 +1,5 @@
 """Label maps as training sees them: seen classes by position, everything else ignored."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """From a recipe's settings to the network, on any host."""
 
-from __future__ import annotations
-
 import logging
 
 from open_clip.transformer import VisionTransformer
@@ -29,9 +27,8 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
     New weights are drawn from PyTorch's global random state. The tower is frozen, and so are the stage projections
     unless the recipe trains them (SPEC section 8); its activations are replaced by equal ones that keep less memory.
 
-    Raises:
-        UserError: A model beyond this machine's memory, stages or prompts beyond the tower's blocks, decoder heads that
-            do not divide the joint dimension, or a host or aggregation of another package that cannot be loaded.
+    Raises UserError for a model beyond this machine's memory, stages or prompts beyond the tower's blocks, decoder
+    heads that do not divide the joint dimension, or a host or aggregation of another package that cannot be loaded.
     """
     host: Host = HOSTS.load(config.host)
     stages = stages_of(config, len(visual.transformer.resblocks))
@@ -69,9 +66,6 @@ def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: i
     """Build what merges a list of a stage's `blocks` maps (B, N, C), C = `dim`, into one (B, N, C).
 
     The tokens of a single block are left as they are. `heads` are the decoder's, for aggregations that attend.
-
-    Raises:
-        UserError: An aggregation of another package that cannot be loaded.
     """
     if blocks == 1:
         return SingleBlock()

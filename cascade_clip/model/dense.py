@@ -1,7 +1,5 @@
 """Training-free segmentation: CLIP's patch tokens by one of several methods, compared with text embeddings."""
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 
@@ -29,12 +27,7 @@ class DenseTokens(NamedTuple):
 
 
 class DenseNetwork(nn.Module):
-    """Image and text embeddings in, cosines out, without any training.
-
-    Attributes:
-        method: How the tower's last block is computed.
-        visual: open_clip's ViT, as the method changes it.
-    """
+    """Image and text embeddings in, cosines out, without any training; `visual` is the ViT as `method` changes it."""
 
     def __init__(self, visual: VisionTransformer, method: Method) -> None:
         """Wrap open_clip's ViT, whose weights are shared; raises UserError if the method cannot run on this tower."""
@@ -77,14 +70,8 @@ class DenseNetwork(nn.Module):
     def cosines(self, image: Tensor | DenseTokens, text: Tensor) -> Tensor:
         """Cosines (B, Q, h, w) float32 of every patch and every query, on the grid of patches (logit scale 1).
 
-        The refined MaskCLIP gives smoothed probabilities in their place, see `refined_scores`.
-
-        Args:
-            image: (B, 3, H, W) float, normalised, or the result of `encode`.
-            text: (Q, C) text embeddings of the queries, unit vectors.
-
-        Raises:
-            UserError: Fewer patches than the method needs.
+        From images (B, 3, H, W) float, normalised, or the result of `encode`, and the queries' text embeddings (Q, C),
+        unit vectors. The refined MaskCLIP gives smoothed probabilities in their place, see `refined_scores`.
         """
         encoded = self.encode(image) if isinstance(image, Tensor) else image
         cosines = patch_cosines(encoded.tokens, text, encoded.grid)
@@ -108,49 +95,37 @@ def is_dense(name: str) -> bool:
     return name.startswith((PREFIX, SELF_SELF_PREFIX))
 
 
-class DenseName(NamedTuple):
-    """The name of a training-free model, taken apart."""
-
-    clip: str
-    """Name of its CLIP."""
-    method: Method | None
-    """None: the default."""
-
-    @classmethod
-    def of(cls, name: str) -> DenseName:
-        """Take `dense:CLIP`, `dense:CLIP?method=NAME` or `dense-self:CLIP` apart; UserError for any other option."""
-        prefix = SELF_SELF_PREFIX if name.startswith(SELF_SELF_PREFIX) else PREFIX
-        given = name.removeprefix(prefix)
-        match = re.fullmatch(r"(.*)\?([^?=/.]*)(?:=([^?]*))?", given)
-        if match is None:
-            return cls(given, METHODS["self_self"] if prefix == SELF_SELF_PREFIX else None)
-        clip, option, value = match.groups(default="")
-        if prefix == SELF_SELF_PREFIX:
-            raise UserError(f'"{name}" takes no option: write {PREFIX}{given}.')
-        if option != "method":
-            raise UserError(f'"{name}" sets "{option}", which is no option: write {PREFIX}{clip}?method=NAME.')
-        return cls(clip, method_named(value))
+def _clip_and_method(name: str) -> tuple[str, Method | None]:
+    """Take `dense:CLIP`, `dense:CLIP?method=NAME` or `dense-self:CLIP` apart; None: the default method."""
+    prefix = SELF_SELF_PREFIX if name.startswith(SELF_SELF_PREFIX) else PREFIX
+    given = name.removeprefix(prefix)
+    match = re.fullmatch(r"(.*)\?([^?=/.]*)(?:=([^?]*))?", given)
+    if match is None:
+        return given, METHODS["self_self"] if prefix == SELF_SELF_PREFIX else None
+    clip, option, value = match.groups(default="")
+    if prefix == SELF_SELF_PREFIX:
+        raise UserError(f'"{name}" takes no option: write {PREFIX}{given}.')
+    if option != "method":
+        raise UserError(f'"{name}" sets "{option}", which is no option: write {PREFIX}{clip}?method=NAME.')
+    return clip, method_named(value)
 
 
 def load_dense(name: str) -> tuple[DenseNetwork, Clip, Recipe]:
     """Load a training-free model: its network, its CLIP, and a recipe with CLIP's own normalisation and no bias.
 
-    Args:
-        name: `dense:CLIP` takes the default method, see `default_method`; `dense:CLIP?method=NAME` one of `METHODS`;
-            `dense-self:CLIP` is short for `dense:CLIP?method=self_self`. CLIP is `bundled`, an open_clip name with
-            `:WEIGHTS` (default `openai`), `hf-hub:…` or `local-dir:…`.
-
-    Raises:
-        UserError: A CLIP that cannot be loaded, an unknown method, or one that cannot run on this CLIP.
+    `dense:CLIP` takes the default method, see `default_method`; `dense:CLIP?method=NAME` one of `METHODS`;
+    `dense-self:CLIP` is short for `dense:CLIP?method=self_self`. CLIP is `bundled`, an open_clip name with `:WEIGHTS`
+    (default `openai`), `hf-hub:…` or `local-dir:…`. Raises UserError for a CLIP that cannot be loaded, an unknown
+    method, or one that cannot run on this CLIP.
     """
-    parts = DenseName.of(name)
-    architecture, weights = split_clip_name(parts.clip, default=DEFAULT_WEIGHTS)
+    named, chosen = _clip_and_method(name)
+    architecture, weights = split_clip_name(named, default=DEFAULT_WEIGHTS)
     clip = load_clip(architecture, weights)
     use_lean_activations(clip.visual)
     patch = int(clip.visual.patch_size[0])
     # The bundled CLIP knows a small world at its own scale; photographs are taken at the size of the paper.
     side = int(clip.visual.image_size[0]) if architecture == BUNDLED else _SIDE // patch * patch
-    method = parts.method or default_method(clip.visual, patches=(side // patch) ** 2)
+    method = chosen or default_method(clip.visual, patches=(side // patch) ** 2)
     recipe = Recipe(
         name=name,
         clip=ClipConfig(architecture=architecture, weights=weights or DEFAULT_WEIGHTS),

@@ -1,7 +1,5 @@
 """GEM (Bousselham et al. 2024): self-self attention in the last blocks, beside CLIP's own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -16,11 +14,9 @@ GEM_DEPTH = 7
 def gem(block: LastBlock, depth: int = GEM_DEPTH, iterations: int = 1, temperature: float | None = None) -> Tensor:
     """Patch tokens (B, N, W): the last `depth` - 1 blocks add the mean of v v, k k and q q attention to a stream.
 
-    Args:
-        block: The images; the inputs of these blocks are read.
-        depth: One more than the number of blocks, as in the released code.
-        iterations: How often each part attends to itself before the values are mixed.
-        temperature: Factor of the attention logits; None: s · mean length of the tokens at the block's attention.
+    `depth` is one more than the number of blocks, as in the released code; `iterations`, how often each part attends to
+    itself before the values are mixed; `temperature`, the factor of the attention logits (None: s · mean length of the
+    tokens at the block's attention).
     """
     first = len(block.blocks) - (depth - 1)
     stream = block.inputs[first]

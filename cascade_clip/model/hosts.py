@@ -3,8 +3,6 @@
 `cascade_clip.extensions.HOSTS` names them; another package can add one through an entry point.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,10 +42,8 @@ def encoder_on(
 ) -> ImageEncoder:
     """Build an encoder that taps the blocks of all stages, with or without visual prompts and the spectral prompt.
 
-    It has a prompt norm beside visual prompts, unless the recipe says otherwise.
-
-    Raises:
-        UserError: Stages or prompts beyond the tower's blocks.
+    It has a prompt norm beside visual prompts, unless the recipe says otherwise. UserError for stages or prompts beyond
+    the tower's blocks.
     """
     given, width, blocks = config.prompts, visual.proj.shape[0], len(visual.transformer.resblocks)
     visual_prompts = spectral_prompt = None

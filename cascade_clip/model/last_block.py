@@ -1,7 +1,5 @@
 """The last block of CLIP's image tower taken apart, so that training-free methods can put it together anew."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,13 +109,9 @@ def patch_cosines(features: Tensor, text: Tensor, grid: tuple[int, int]) -> Tens
 def run_to_last_block(
     visual: VisionTransformer, image: Tensor, position_resize: PositionResize, reads: tuple[int, ...]
 ) -> LastBlock:
-    """Run images (B, 3, H, W) through the tower up to its last block; pixels beyond whole patches are not seen.
+    """Run images (B, 3, H, W), normalised, through the tower up to its last block, but for pixels beyond whole patches.
 
-    Args:
-        visual: open_clip's ViT.
-        image: Normalised; at least one patch high and wide.
-        position_resize: How positions are resized to the grid.
-        reads: Blocks (0-based, negative ones from the end) whose inputs are kept beside the last one's.
+    `reads` are blocks (0-based, negative ones from the end) whose inputs are kept beside the last one's.
     """
     height, width = image.shape[-2:]
     patch, blocks = visual.patch_size[0], visual.transformer.resblocks

@@ -1,7 +1,5 @@
 """MaskCLIP (Zhou et al. 2022) as released: another activation in the whole tower, and refinements of the scores."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 from itertools import chain
 

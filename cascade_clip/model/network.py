@@ -1,7 +1,5 @@
 """From image to mask: start reading here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

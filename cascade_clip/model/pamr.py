@@ -4,8 +4,6 @@ Every step replaces a pixel's scores by a weighted mean of those of its neighbou
 alone, so that a step is the product of one sparse matrix, a row a pixel, with the maps as columns.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 
@@ -34,15 +32,10 @@ def refine_maps(
 ) -> Tensor:
     """Refine maps along the edges of their images (`training_free/SPEC.md` section 4).
 
-    Args:
-        image: (B, 3, H, W) float, normalised.
-        maps: (B, C, h, w) float scores of any range; another size than the image's is resized to it bilinearly, corners
-            on corners.
-        steps: How often every pixel becomes the mean of its neighbours.
-        dilations: Distances in pixels at which each pixel has 8 neighbours.
-
-    Returns:
-        (B, C, H, W) float32 on the maps' device. Each value lies between the smallest and the largest of its map.
+    Images (B, 3, H, W) are float, normalised, maps (B, C, h, w) float scores of any range, which are resized to the
+    images bilinearly, corners on corners. In each of `steps` every pixel becomes the mean of its 8 neighbours at each
+    distance of `dilations`, in pixels. Gives (B, C, H, W) float32 on the maps' device, each value between the smallest
+    and the largest of its map.
     """
     sized = maps.float()
     if maps.shape[-2:] != image.shape[-2:]:

@@ -1,9 +1,7 @@
 """ResCLIP (Yang et al. 2025): attention of middle blocks, and feedback from the classes of a first pass."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -81,10 +79,7 @@ def _residual(block: LastBlock) -> Tensor:
 def patch_classes(block: LastBlock, cosines: Tensor, least_score: float) -> Tensor:
     """The most frequent query (B, h, w) int64 among the pixels of each patch, after PAMR; ties go to the lowest.
 
-    Args:
-        block: Whose images refine the maps.
-        cosines: (B, Q, h, w).
-        least_score: Pixels whose probability is below it count as query 0.
+    From cosines (B, Q, h, w); pixels whose probability is below `least_score` count as query 0.
     """
     maps = F.interpolate(cosines, size=block.image.shape[-2:], mode="bilinear", align_corners=False)
     best, labels = (_LOGIT_SCALE * refine_maps(block.image, maps)).softmax(dim=1).max(dim=1)
@@ -114,25 +109,17 @@ def feedback_attention(classes: Tensor, *, check_paths: bool) -> Tensor:
     return F.pad(blurred / (blurred.sum(dim=-1, keepdim=True) + 1e-8), (1, 0, 1, 0))
 
 
-class _Pairs(NamedTuple):
-    """Pairs (a, b) of patches of a grid (h, w)."""
-
-    distance: Tensor
-    """(h, w, h, w) int64 Chebyshev distances."""
-    longest: int
-    """The largest of them, at least 1."""
-
-
-def _pairs(grid: tuple[int, int], device: torch.device) -> _Pairs:
+def _distances(grid: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
+    """Chebyshev distances (h, w, h, w) int64 of patches of a grid (h, w), and the largest of them, at least 1."""
     rows, columns = (torch.arange(length, device=device) for length in grid)
     vertical, horizontal = (rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()
-    return _Pairs(torch.maximum(vertical[:, None, :, None], horizontal[:, None]), max(*grid, 2) - 1)
+    return torch.maximum(vertical[:, None, :, None], horizontal[:, None]), max(*grid, 2) - 1
 
 
 def _decay(grid: tuple[int, ...], device: torch.device) -> Tensor:
     """exp(-distance / largest distance) of patches, (N, N)."""
-    pairs = _pairs((grid[0], grid[1]), device)
-    return torch.exp(-pairs.distance.flatten(2).flatten(0, 1) / pairs.longest)
+    distance, longest = _distances((grid[0], grid[1]), device)
+    return torch.exp(-distance.flatten(2).flatten(0, 1) / longest)
 
 
 def _crosses_another_class(classes: Tensor, same: Tensor) -> Tensor:
@@ -141,13 +128,13 @@ def _crosses_another_class(classes: Tensor, same: Tensor) -> Tensor:
     As released, only the first c/m of the way is looked at, c being the distance and m the largest on the grid.
     """
     h, w = classes.shape
-    pairs = _pairs((h, w), classes.device)
+    distance, longest = _distances((h, w), classes.device)
     own = classes[:, :, None, None]
-    crosses = torch.zeros_like(pairs.distance, dtype=torch.bool)
-    for step in range(1, pairs.longest + 1):
-        rows, columns = (_on_the_way(length, step, pairs.longest, classes.device) for length in (h, w))
+    crosses = torch.zeros_like(distance, dtype=torch.bool)
+    for step in range(1, longest + 1):
+        rows, columns = (_on_the_way(length, step, longest, classes.device) for length in (h, w))
         met = classes[rows[:, None, :, None], columns[None, :, None, :]]
-        crosses |= (met != own) & (pairs.distance >= step)
+        crosses |= (met != own) & (distance >= step)
     return crosses.flatten(2).flatten(0, 1) & same
 
 

@@ -1,7 +1,5 @@
 """SC-CLIP (Bai et al.): outliers among the patches are repaired, similar patches share what they hold."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812

@@ -1,7 +1,5 @@
 """The stages of the cascade on a CLIP of any depth."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -5,8 +5,6 @@ tokens in the last block, `attend(x, y)` is softmax(s · x yᵀ) v, and the tail
 as in CLIP) or `reduced` (neither).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

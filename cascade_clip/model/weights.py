@@ -1,7 +1,5 @@
 """Weights that were read from a file: whether they can be any, and networks that wait for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +9,10 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, listed
 
 _NO_WEIGHTS = ("attn_mask", "position_ids")
 """Ends of names of constants that some of open_clip's towers store beside their weights."""
-_MOST_NAMED = 5
 _DRAWS: set[Callable[..., Any]] = {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_}
 
 
@@ -57,15 +54,10 @@ def check_weights(tensors: Mapping[str, Tensor], source: str) -> None:
             name for name, tensor in weights.items() if tensor.is_floating_point() and not _is_finite(tensor)
         ],
     }
-    if problems := [f"{what} in {_listed(names)}" for what, names in kinds.items() if names]:
+    if problems := [f"{what} in {listed(names)}" for what, names in kinds.items() if names]:
         raise UserError(f"{source} holds {' and '.join(problems)}: it is damaged, or these are no model's weights.")
 
 
 def _is_finite(tensor: Tensor) -> bool:
     """Whether all numbers are finite: then their sum is, which is found several times as fast, unless it overflows."""
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more

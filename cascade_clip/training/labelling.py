@@ -1,9 +1,6 @@
 """What a step learns from: labels of seen classes, or these and pseudo labels of unseen ones (SPEC section 6)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +22,7 @@ class StudentPasses:
     """
 
     def __init__(self, network: nn.Module, images: Sequence[Tensor], text: Tensor) -> None:
-        """Take what the passes need; nothing runs yet.
-
-        Args:
-            network: Images and text embeddings -> mask logits, in training mode.
-            images: (B, 3, H, W) float32 of each micro-batch.
-            text: (K, C) float32 text embeddings.
-        """
+        """Take the network in training mode, images (B, 3, H, W) of each micro-batch and text (K, C); nothing runs."""
         self.network = network
         self.images = images
         self.text = text
@@ -51,53 +42,31 @@ class StudentPasses:
         return self.network(self.images[number], self.text) if kept is None else kept
 
 
-class Labeller(Protocol):
-    """Decides which classes are fed while training and what their labels are."""
-
-    @property
-    def fed(self) -> tuple[int, ...]:
-        """Indices of the classes whose texts are fed, in label order."""
-        ...
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """Classes whose labels nothing in training may see."""
-        ...
-
-    @property
-    def kept(self) -> CascadeNetwork | None:
-        """A network beside the one that trains which changes with it and is saved with it; None: there is none."""
-        ...
-
-    def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
-        """Labels (B, H, W) int64 of each micro-batch: positions in `fed`, and 255."""
-        ...
-
-    def follow(self, network: CascadeNetwork) -> None:
-        """Take note of the weights after an optimiser step."""
-        ...
-
-
 class SeenLabels:
-    """Inductive training: labels of seen classes by position, everything else ignored."""
+    """Decides which classes are fed while training and what their labels are: inductive, labels of seen classes alone.
+
+    Attributes:
+        fed: Indices of the classes whose texts are fed, in label order.
+        hidden: Classes whose labels nothing in training may see.
+        kept: A network beside the one that trains which changes with it and is saved with it; None: there is none.
+    """
 
     hidden: tuple[int, ...] = ()
     kept: CascadeNetwork | None = None
 
     def __init__(self, split: Split) -> None:
-        """Take the seen classes of a split."""
         self.fed = split.seen_indices
         self._table = seen_label_table(self.fed)
 
     def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
-        """Labels as stored; nothing is guessed."""
+        """Labels (B, H, W) int64 of each micro-batch: positions in `fed`, and 255."""
         return [remap_labels(samples["label"], self._table) for samples in batch]
 
     def follow(self, network: CascadeNetwork) -> None:
-        """Nothing depends on the weights."""
+        """Take note of the weights after an optimiser step."""
 
 
-class PseudoLabels:
+class PseudoLabels(SeenLabels):
     """Self-training: labels of seen classes as they are, guesses among the unseen classes elsewhere."""
 
     def __init__(
@@ -108,29 +77,19 @@ class PseudoLabels:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Choose who guesses, and where.
+        """Choose who guesses, and where; at least one class of the split is unseen.
 
-        Args:
-            split: Classes, of which at least one is unseen.
-            config: Teacher, threshold, location.
-            teacher: The network that guesses, which is frozen in place; None: the network that trains guesses itself.
-            dtype: Precision of the teacher's products.
+        `teacher` guesses, is frozen in place, and computes products in `dtype`; None: the network that trains guesses
+        itself.
         """
         self.fed = tuple(range(len(split.classes)))
         self.unseen = split.unseen_indices
+        self.hidden = self.unseen if config.location == "unknown" else ()
         self.config = config
         self.teacher = teacher.eval().requires_grad_(False) if teacher is not None else None
+        # A fixed teacher is held by the run folder, as the model that the run started from.
+        self.kept = self.teacher if config.teacher == "moving-average" else None
         self.dtype = dtype
-
-    @property
-    def hidden(self) -> tuple[int, ...]:
-        """The unseen classes, where their location is not known either."""
-        return self.unseen if self.config.location == "unknown" else ()
-
-    @property
-    def kept(self) -> CascadeNetwork | None:
-        """The moving average; None with a fixed teacher, which the run folder holds as the model it started from."""
-        return self.teacher if self.config.teacher == "moving-average" else None
 
     def label(self, batch: Sequence[TrainSample], passes: StudentPasses) -> list[Tensor]:
         """Labels with the teacher's guesses, on the device of the images."""

@@ -1,7 +1,5 @@
 """The training loop: steps, and between them the log, validation, pictures, saved states and models."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Generator
@@ -27,10 +25,17 @@ from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import check_grid, repeatable_sums
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training.labelling import Labeller
+from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.run_folder import LATEST_SHEET, RunFolder
-from cascade_clip.training.state import TrainState, continue_run, keep_clip_out, load_state, save_state
+from cascade_clip.training.state import (
+    TrainState,
+    continue_run,
+    keep_clip_out,
+    load_state,
+    network_of,
+    save_state,
+)
 from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 from cascade_clip.training.validation import RunPictures, Validation, card_scores
 
@@ -38,25 +43,12 @@ OnStep = Callable[[int], None]
 """Called with the number of steps done, right after the weights were changed, in every process."""
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass
 class Trainer:
     """One run: what is trained, on what, and where it is kept.
 
-    Attributes:
-        accelerator: Devices, processes, precision, trackers.
-        model: The model; its network trains in place.
-        split: Classes, and which of them have labels.
-        dataset: Prepared images.
-        validation: What is scored; another split for evaluation across datasets.
-        labeller: Decides what is learnt: inductive labels, or pseudo labels too.
-        run: The run's folder.
-        watch: Called after every step, on the main process.
-        doing: Called with what is done, where that is no step.
-        state: How far the run is.
+    `validation` is what is scored, on another split for evaluation across datasets. `watch` is called after every step
+    on the main process, `doing` with what is done where that is no step.
     """
 
     accelerator: Accelerator
@@ -64,7 +56,7 @@ class Trainer:
     split: Split
     dataset: PreparedDataset
     validation: Validation
-    labeller: Labeller
+    labeller: SeenLabels
     run: RunFolder
     watch: Watch | None = None
     doing: Doing = unheard
@@ -72,21 +64,14 @@ class Trainer:
 
     @cached_property
     def samples(self) -> TrainSamples:
-        """The endless sequence of augmented training images.
-
-        Raises:
-            UserError: There are no training images.
-        """
+        """The endless sequence of augmented training images; a `UserError` where there are none."""
         transform = TrainTransform(self.recipe.data)
         return TrainSamples(self.dataset, transform, self.recipe.seed, hidden=self.labeller.hidden)
 
     @property
     def network(self) -> CascadeNetwork:
         """The network that trains, without the wrapper of several processes."""
-        network = self.accelerator.unwrap_model(self.model.network)
-        if not isinstance(network, CascadeNetwork):
-            raise TypeError(f"{type(network).__name__} cannot be trained")
-        return network
+        return network_of(self.accelerator, self.model.network)
 
     @property
     def recipe(self) -> Recipe:
@@ -105,12 +90,7 @@ class Trainer:
         return self.state.step >= self.recipe.train.iterations
 
     def check(self) -> None:
-        """Find what would stop the run, before anything of it is written.
-
-        Raises:
-            UserError: Class names that cannot be embedded, a crop that does not fit the
-                patches, a batch that cannot be split over the processes, or no training images.
-        """
+        """Find what would stop the run, before anything of it is written; a `UserError` says what."""
         data, patch = self.recipe.data, self.model.network.patch_size
         if data.crop % patch:
             raise UserError(
@@ -130,7 +110,7 @@ class Trainer:
         resume: bool = False,
         steps: int | None = None,
         on_step: OnStep | None = None,
-        asked_to_stop: Callable[[], bool] = _never,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> Scores | None:
         """Run all steps and keep the last model and, where validated, the best.
 
@@ -142,13 +122,9 @@ class Trainer:
             asked_to_stop: Asked before every step; where it says yes in any process, the call ends after that step, on
                 a GPU after the next, as with `steps`.
 
-        Returns:
-            Scores of the last validation; None where the dataset has no validation part, or where the call ended before
-            the run was finished.
-
-        Raises:
-            UserError: A loss that is not finite, damaged data, a loader process that was killed, or a network that
-                cannot be compiled.
+        Returns scores of the last validation; None where the dataset has no validation part, or the call ended before
+        the run was finished. Raises UserError for a loss that is not finite, damaged data, a loader process that was
+        killed, or a network that cannot be compiled.
         """
         train_step = self._prepare()
         if resume:
@@ -261,11 +237,7 @@ class Trainer:
         return step in {1, config.iterations // 2, config.iterations} or any(_is_due(step, every) for every in stops)
 
     def _loader(self, start: int = 0, stop: int | None = None) -> DataLoader[TrainSample]:
-        """All micro-batches of this process from one step to another.
-
-        Raises:
-            UserError: The batch cannot be split over the processes.
-        """
+        """All micro-batches of this process from one step to another; a `UserError` where it has no whole share."""
         config = self.recipe.train
         return train_loader(
             self.samples,
@@ -326,7 +298,7 @@ class Trainer:
         if not (self.recipe.train.pictures and self.accelerator.is_main_process):
             return
         if validated:
-            self._pictures.draw(self.run.validation_sheet(self.state.step).name)
+            self._pictures.draw(f"validation-{self.state.step:06d}.jpg")
         elif self._pictures.are_old():
             self._pictures.draw(LATEST_SHEET)
         elif save:

@@ -1,7 +1,5 @@
 """What a run measures as it trains: loss terms on their way from the device to the log, their means, its speed."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -25,17 +23,9 @@ MEBIBYTE = 2**20
 class TrainReport:
     """How a run stands after a step.
 
-    Attributes:
-        step: Steps done.
-        steps: Steps of the whole run.
-        loss: Total loss of this step; on a GPU of the one before, unless this one is logged, saved or validated.
-        focal: Weighted focal term.
-        region: Weighted dice term, or SSIM in its place.
-        region_loss: Which of the two it is.
-        lr: Learning rate of this step.
-        images_per_second: Since the last line of the log.
-        memory: Peak device memory in MiB, 0 on the CPU.
-        validation: Scores, where this step was validated.
+    The loss and its weighted focal and region term (which is dice or SSIM, as `region_loss` says) are those of this
+    step, on a GPU of the one before, unless this one is logged, saved or validated. The speed is that since the last
+    line of the log, `memory` the device's peak in MiB, 0 on the CPU.
     """
 
     step: int
@@ -53,14 +43,8 @@ class TrainReport:
 Watch = Callable[[TrainReport], None]
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """What a step returned (3,), perhaps still on its way from the GPU."""
-
-    step: int
-    values: Tensor
-    arrived: torch.cuda.Event | None
-    names: Sequence[str]
+_Terms = tuple[int, Tensor, torch.cuda.Event | None, Sequence[str]]
+"""A step, what it returned (3,), perhaps still on its way from the GPU, when it has arrived, and its images' names."""
 
 
 class Meter:
@@ -75,11 +59,9 @@ class Meter:
     ) -> None:
         """Start the clock.
 
-        Args:
-            batch: Images of a step over all processes.
-            region_loss: What stands beside the focal loss, `dice` or `ssim`.
-            behind: Leave the newest step's terms unread until the next step, unless `add` is told to wait.
-            unlogged: Terms of steps before, which the next line counts too.
+        `batch` are the images of a step over all processes, `region_loss` stands beside the focal loss. `behind`: leave
+        the newest step's terms unread until the next step, unless `add` is told to wait. `unlogged` are terms of steps
+        before, which the next line counts too.
         """
         self.batch, self.region_loss, self.behind = batch, region_loss, behind
         self.latest = (math.nan, math.nan)
@@ -94,21 +76,15 @@ class Meter:
     def add(self, step: int, terms: Tensor, names: Sequence[str], *, wait: bool = False) -> None:
         """Count a step and read the terms that have arrived.
 
-        Args:
-            step: Its number, counted from 1.
-            terms: (3,) float, its weighted focal and region term and whether a process was asked to stop (above 0), on
-                any device.
-            names: Names of its images, for the message.
-            wait: Read this step's terms now.
-
-        Raises:
-            UserError: A term that was read is not finite.
+        `terms` (3,) float on any device are its weighted focal and region term and whether a process was asked to stop
+        (above 0); `names` its images', for the message. `wait`: read this step's terms now. Raises UserError for a term
+        that was read and is not finite.
         """
         host, arrived = terms.to("cpu", non_blocking=self.behind), None
         if self.behind and terms.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        self._unread.append(_Terms(step, host, arrived, names))
+        self._unread.append((step, host, arrived, names))
         self._steps += 1
         self.read(leave=1 if self.behind and not wait else 0)
 
@@ -120,11 +96,7 @@ class Meter:
 
     @contextmanager
     def compiled_step(self) -> Iterator[None]:
-        """Around the step that compiles the network: its time is logged, and does not count as training's.
-
-        Raises:
-            UserError: The network cannot be compiled.
-        """
+        """Around the step that compiles the network, or raises UserError: its time is logged, and not training's."""
         start = time.perf_counter()
         with compiling("train with --set train.compile=false"):
             yield
@@ -166,14 +138,15 @@ class Meter:
         self._start = time.perf_counter()
 
     def _read(self, terms: _Terms) -> tuple[float, float]:
-        if terms.arrived is not None:
-            terms.arrived.synchronize()
-        focal, region, asked = terms.values.tolist()
+        step, values, arrived, names = terms
+        if arrived is not None:
+            arrived.synchronize()
+        focal, region, asked = values.tolist()
         self.asked_to_stop = asked > 0
         if not math.isfinite(focal + region):
             raise UserError(
-                f"The loss is not finite at step {terms.step} (focal {focal}, {self.region_loss} {region}; images:"
-                f" {', '.join(terms.names)})."
+                f"The loss is not finite at step {step} (focal {focal}, {self.region_loss} {region}; images:"
+                f" {', '.join(names)})."
                 " Start anew with a lower rate (--set train.lr=1e-5), or continue with --resume --precision fp32."
             )
         return focal, region

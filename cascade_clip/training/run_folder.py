@@ -3,8 +3,6 @@
 See cascade_clip/README.md, section 4.4.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -21,7 +19,7 @@ import torch
 from filelock import BaseFileLock
 
 from cascade_clip import faster_linear
-from cascade_clip.checkpoint.description import CONFIG, read_config
+from cascade_clip.checkpoint.description import CONFIG, hash_of_settings, read_config
 from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
@@ -52,18 +50,10 @@ _PACKAGES = ("cascade-clip", "torch", "torchvision", "open_clip_torch", "acceler
 class RunFolder:
     """Where everything of one run lies.
 
-    Attributes:
-        folder: The run's folder.
-        recipe_file: The fully resolved recipe.
-        environment_file: Versions, hardware, command, and what the run began with.
-        metrics_file: One JSON object a line: training lines, and validation lines under `validation`.
-        pictures: Curves of the metrics, a sheet of validation images for each validation, and the latest between them.
-        model: The checkpoint after the last step.
-        best_model: The checkpoint of the best validation, judged on seen classes.
-        half_way_model: The checkpoint after half of the steps, from which released self-training starts (SPEC section
-            11).
-        start_model: The checkpoint that self-training started from, kept so that resuming depends on nothing outside.
-        states: Folders `step-N` that resuming starts from.
+    `metrics_file` has a JSON object a line: training lines, and validation lines under `validation`. Of the
+    checkpoints, `model` is that after the last step, `best_model` of the best validation, judged on seen classes,
+    `half_way_model` that from which released self-training starts (SPEC section 11), and `start_model` the one that
+    training started from, kept so that resuming depends on nothing outside.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,24 +81,12 @@ class RunFolder:
         overwrite: bool = False,
         before: Callable[[], None] | None = None,
     ) -> None:
-        """Make the folder of a new run.
+        """Make the folder of a new run, in which dataset, split, loader processes and CLIP's hash are recorded.
 
-        The recipe is written last: a folder without one is a start that was interrupted, and is begun anew. An earlier
-        run is moved aside in one rename and deleted when the new one has begun; files in it that no run writes are
-        kept.
-
-        Args:
-            recipe: The resolved recipe.
-            dataset: Folder of the dataset, whose `dataset.json` is recorded.
-            split: The classes, which are recorded too.
-            loader_processes: How many a training process has, recorded too.
-            clip_sha256: Hash of CLIP's weights, recorded too.
-            overwrite: Replace a run in the folder.
-            before: Writes what else belongs to the start.
-
-        Raises:
-            UserError: There is a run in the folder and `overwrite` is off, or there are other files; or the folder
-                cannot be replaced because it contains the working folder.
+        The recipe is written last: a folder without one is a start that was interrupted, and is begun anew. Under
+        `overwrite` an earlier run is moved aside in one rename and deleted when the new one has begun; files in it that
+        no run writes are kept. `dataset` is the folder that holds `dataset.json`; `before` writes what else belongs to
+        the start. Raises as `check_free`.
         """
         self.check_free(overwrite=overwrite)
         place = self.folder.absolute()
@@ -131,11 +109,16 @@ class RunFolder:
         """Check that a run can begin in the folder; nothing is changed yet.
 
         Raises:
-            UserError: As in `start`.
+            UserError: A run lies there and `overwrite` is off, or other files do, or the working folder lies in it.
         """
         if not (self.recipe_file.exists() and self.environment_file.exists()):
-            if self.folder.exists():
-                self._check_interrupted_start()
+            # These names are common ones: an environment.json of another program is no start of a run.
+            own = _START_ENTRIES if record_has(self.environment_file, _RUN.keys) else set()
+            names = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.exists() else []
+            if foreign := [name for name in names if name not in own and not _is_partial(name)]:
+                raise UserError(
+                    f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
+                )
             return
         if not overwrite:
             raise UserError(
@@ -144,17 +127,6 @@ class RunFolder:
             )
         if Path.cwd().is_relative_to(self.folder.resolve()):
             raise UserError(f'"{self.folder}" contains the working folder and cannot be replaced: go to another one.')
-
-    def _check_interrupted_start(self) -> None:
-        """Refuse a folder that holds anything but what an interrupted start left: it is the user's."""
-        # These names are common ones: an environment.json of another program is no start of a run.
-        own = _START_ENTRIES if record_has(self.environment_file, _RUN.keys) else set()
-        names = sorted(entry.name for entry in self.folder.iterdir())
-        foreign = [name for name in names if name not in own and not _is_partial(name)]
-        if foreign:
-            raise UserError(
-                f'"{self.folder}" is not empty and holds no run (there is "{foreign[0]}"): choose another --output.'
-            )
 
     def _begun_with(self) -> dict[str, Any]:
         """What environment.json holds; empty where it is missing or cannot be read."""
@@ -165,11 +137,7 @@ class RunFolder:
         return begun if isinstance(begun, dict) else {}
 
     def hold(self) -> None:
-        """Keep other processes of this machine from training in the folder, until `release` or this process ends.
-
-        Raises:
-            UserError: One does so already.
-        """
+        """Keep other processes of this machine from training in the folder, until `release` or this process ends."""
         place = lock_file(self.folder)
         try:
             self._lock = take_lock(
@@ -190,13 +158,10 @@ class RunFolder:
         return str(recorded) if recorded in faster_linear.LIBRARIES else "torch"
 
     def check_unchanged(self, dataset: Path, split: Split, place: str, clip_sha256: str) -> None:
-        """Compare dataset, split and CLIP's weights with those that the run began with.
+        """Refuse a dataset, split or CLIP that is not what the run began with; messages call the dataset `place`.
 
         A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
-        counts, sources and shards are. Messages call it `place`.
-
-        Raises:
-            UserError: One of them was changed since.
+        counts, sources and shards are.
         """
         begun = self._begun_with()
         if not begun:
@@ -228,11 +193,7 @@ class RunFolder:
         return None
 
     def recipe(self) -> Recipe:
-        """The recipe of the run that lies here.
-
-        Raises:
-            UserError: No run lies here.
-        """
+        """The recipe of the run that lies here; a `UserError` where none does."""
         if not self.recipe_file.exists():
             raise UserError(
                 f'No run lies in "{self.folder}", so there is nothing to resume: start it without --resume.'
@@ -244,11 +205,8 @@ class RunFolder:
 
         `changed` holds the values before and now, by key; `step` is the number of steps done before.
         """
-        record, begun = (
-            {"step": step, "changed": {key: list(values) for key, values in changed.items()}},
-            self._begun_with(),
-        )
-        contents = {self.recipe_file: dump_toml(recipe).encode()}
+        record = {"step": step, "changed": {key: list(values) for key, values in changed.items()}}
+        begun, contents = self._begun_with(), {self.recipe_file: dump_toml(recipe).encode()}
         if begun and record not in begun.get("changes", []):
             begun["changes"] = [*begun.get("changes", []), record]
             contents[self.environment_file] = json_text(begun).encode()
@@ -281,10 +239,6 @@ class RunFolder:
             number = sheet.stem.rpartition("-")[2]
             if number.isdigit() and int(number) > step:
                 sheet.unlink(missing_ok=True)
-
-    def validation_sheet(self, step: int) -> Path:
-        """The validation images' predictions after `step` steps."""
-        return self.pictures / f"validation-{step:06d}.jpg"
 
     def state_folder(self, step: int) -> Path:
         """Folder of the state after `step` steps."""
@@ -347,7 +301,7 @@ def _origin(dataset: Path, split: Split) -> dict[str, Any]:
     content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
     return {
         "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
-        "dataset_content_sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        "dataset_content_sha256": hash_of_settings(content),
         "split": split.name,
         "classes": {"names": list(split.class_names), "unseen": sorted(split.unseen)},
     }

@@ -1,7 +1,5 @@
 """The verb: train a model from its recipe to the end, inductive or self-training; what else may end a run."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging
@@ -18,8 +16,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from cascade_clip.checkpoint.description import CONFIG
-from cascade_clip.checkpoint.folder import checkpoint_folder, recipe_of_checkpoint
+from cascade_clip.checkpoint.description import CONFIG, read_config
+from cascade_clip.checkpoint.folder import checkpoint_folder
 from cascade_clip.config.recipes import change_recipe, load_recipe
 from cascade_clip.config.schema import Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import Split, find_benchmark, get_split
@@ -83,9 +81,8 @@ def train(
     A recipe with a section `self_training` trains on from a checkpoint with pseudo labels for the unseen classes
     (`recipe_for_self_training` derives one). Under `accelerate launch` or torch's elastic launch each process calls
     this alike; the batch is split over them. Recipe, seed, precision, device and number of processes decide the
-    weights.
-    Each process draws dropout masks of its own, so that two give other weights than one; without dropout they differ by
-    rounding (at most 1e-3 after 30 steps).
+    weights: each process draws dropout masks of its own; without dropout two differ from one by rounding (at most 1e-3
+    after 30 steps).
 
     Args:
         recipe: What to train, see `load_recipe`; None with `resume`, where the run folder's own recipe counts.
@@ -106,9 +103,6 @@ def train(
         changes: With `resume`, other values from here on, `section.key=value` each, for keys in
             `cascade_clip.training.state.CHANGEABLE`. `train.iterations=N` prolongs the run, also a finished one: from
             the next step on the learning rate is that of a run of N steps, so that it rises again.
-
-    Returns:
-        Scores, and where the run and its model lie.
 
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
@@ -162,8 +156,7 @@ def interruption_after_step() -> Iterator[Callable[[], bool]]:
 
     Signals that are ignored stay ignored. In other threads than the main one, which get no signals, nothing is kept.
 
-    Yields:
-        What the block asks after each step: whether a signal came.
+    Yields what the block asks after each step: whether a signal came.
     """
     kept: list[int] = []
     earlier: dict[int, Any] = {}
@@ -193,10 +186,9 @@ def interruption_after_step() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def explained_full_disk(run: RunFolder) -> Iterator[None]:
-    """Around everything that writes into a run's folder.
+    """Around everything that writes into a run's folder: says in a `UserError` that the disk is full.
 
-    Raises:
-        UserError: The disk, or the user's share of it, is full. The states that were saved before are as they were.
+    The states that were saved before are as they were.
     """
     try:
         yield
@@ -232,14 +224,13 @@ def recipe_for_fine_tuning(
         schedule: Recipe of the data, whose training, validation and seed are taken where `recipe` is None.
         overrides: `section.key=value` each, on top of everything.
 
-    Raises:
-        UserError: No checkpoint, no such recipe, or values that do not fit.
+    Raises UserError for no checkpoint, no such recipe, or values that do not fit.
     """
     folder = checkpoint_folder(init)
     if recipe is not None:
         base = load_recipe(recipe)
     else:
-        own, train_like = recipe_of_checkpoint(folder), load_recipe(schedule)
+        own, train_like = read_config(folder).recipe, load_recipe(schedule)
         places = train_like.data.model_dump(include={"dataset", "split", "stream"})
         changes = {"data": own.data.model_copy(update=places), "name": own.name.removesuffix(FINE_TUNED) + FINE_TUNED}
         changes |= {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
@@ -263,8 +254,7 @@ def recipe_for_self_training(
         overrides: `section.key=value` each, on top of everything.
         settings: The same, put on the recipe before the schedule is derived from it, which depends on the dataset.
 
-    Raises:
-        UserError: No checkpoint, a run's folder instead of one, no such recipe, or values that do not fit.
+    Raises UserError for no checkpoint, a run's folder in its place, no such recipe, or values that do not fit.
     """
     folder = checkpoint_folder(init)
     half_way = RunFolder(folder).half_way_model
@@ -273,7 +263,7 @@ def recipe_for_self_training(
             f'"{init}" is the folder of a run. Released self-training starts from its half-way checkpoint: --init'
             f" {half_way}."
         )
-    own = recipe_of_checkpoint(folder)
+    own = read_config(folder).recipe
     base = load_recipe(recipe, settings) if recipe else change_recipe(own, settings)
     return change_recipe(
         as_self_training(base), [*overrides, f"self_training.init={json.dumps(_lasting(init, folder))}"]
@@ -283,12 +273,7 @@ def recipe_for_self_training(
 def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = None) -> Recipe:
     """Derive self-training's own schedule as released: half the steps, VOC's larger batch, no bias at inference.
 
-    Args:
-        inductive: Recipe of the run that it starts from.
-        config: Teacher, threshold, location; unset: as released.
-
-    Raises:
-        UserError: The recipe's split is unknown.
+    `config` names teacher, threshold and location; None: as released.
     """
     dataset = get_split(inductive.data.split).dataset if inductive.data.split else None
     facts = find_benchmark(dataset)
@@ -313,9 +298,6 @@ def as_self_training(recipe: Recipe) -> Recipe:
     """Take a recipe of either kind for self-training.
 
     One that has a section `self_training` keeps its schedule, and takes no bias from seen classes unless it says so.
-
-    Raises:
-        UserError: The recipe's split is unknown.
     """
     if recipe.self_training is None:
         return self_training_recipe(recipe)

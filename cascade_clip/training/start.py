@@ -1,13 +1,11 @@
 """From a recipe to a run that is ready to train: split, dataset, CLIP, network, processes, run folder."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -21,7 +19,7 @@ from cascade_clip.data.catalogue import Split, get_split, split_for_dataset_fold
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, listed
 from cascade_clip.files import usable_path
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import load_clip
@@ -36,7 +34,7 @@ from cascade_clip.runtime import (
     seed_everything,
 )
 from cascade_clip.segmenter import OWN_LICENCE, CascadeCLIP
-from cascade_clip.training.labelling import Labeller, PseudoLabels, SeenLabels
+from cascade_clip.training.labelling import PseudoLabels, SeenLabels
 from cascade_clip.training.loop import Trainer
 from cascade_clip.training.meter import Watch
 from cascade_clip.training.run_folder import RunFolder
@@ -48,16 +46,14 @@ TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", 
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
-@dataclass(frozen=True)
-class TrainingData:
+class TrainingData(NamedTuple):
     """What is trained on, or scored: classes, and the folder through which the dataset is opened (`dataset_folder`)."""
 
     split: Split
     folder: Path
 
 
-@dataclass(frozen=True)
-class _Start:
+class _Start(NamedTuple):
     """What training starts from: a model, and its network, which may become self-training's teacher."""
 
     model: CascadeCLIP
@@ -65,11 +61,7 @@ class _Start:
 
 
 def find_training_data(recipe: Recipe) -> TrainingData:
-    """Find the split and the dataset of a recipe; one on the Hub is downloaded, unless it is streamed.
-
-    Raises:
-        UserError: An unknown split, or no dataset for it.
-    """
+    """Find the split and the dataset of a recipe, else a `UserError`; one on the Hub is downloaded, unless streamed."""
     data = recipe.data
     if data.split is not None:
         split = get_split(data.split)
@@ -81,18 +73,6 @@ def find_training_data(recipe: Recipe) -> TrainingData:
         )
     folder = dataset_folder(data.dataset, stream=data.stream)
     return TrainingData(split_for_dataset_folder(folder), folder)
-
-
-def _find_validation_data(recipe: Recipe, trained: TrainingData) -> TrainingData:
-    """Find what a recipe's validation scores: what it trains on, unless it names another split.
-
-    Raises:
-        UserError: An unknown split, or no dataset for it.
-    """
-    if recipe.evaluation.split is None:
-        return trained
-    split = get_split(recipe.evaluation.split)
-    return TrainingData(split, locate_dataset(split.dataset))
 
 
 def start_training(
@@ -108,10 +88,7 @@ def start_training(
     doing: Doing = unheard,
     changes: Sequence[str] = (),
 ) -> Trainer:
-    """Check everything that can be wrong, then make the run folder and return a trainer; `train` also runs it.
-
-    Args and errors are those of `train`.
-    """
+    """Check everything that can be wrong, then make the run folder and return a trainer; see `train`, which runs it."""
     run = RunFolder(output)
     recipe = _recipe_to_train(recipe, run, resume, changes)
     chosen = resolve_device(device)
@@ -133,7 +110,12 @@ def start_training(
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above are the same in all of them.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
-    labeller = _labeller(model, start, data.split)
+    config = model.recipe.self_training
+    if config is None or start is None:
+        labeller = SeenLabels(data.split)
+    else:
+        teacher = None if config.teacher == "self" else start.network.to(model.device)
+        labeller = PseudoLabels(data.split, config, teacher, dtype=model.dtype)
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
@@ -171,11 +153,14 @@ def _recipe_to_train(recipe: Recipe | None, run: RunFolder, resume: bool, change
 
 def _open_datasets(recipe: Recipe, data: TrainingData) -> tuple[PreparedDataset, Validation]:
     """Open what is trained on and what is scored, and compare their classes with those of the splits."""
-    dataset, scored = PreparedDataset.open(data.folder), _find_validation_data(recipe, data)
-    images = dataset if scored == data else PreparedDataset.open(scored.folder)
+    dataset = PreparedDataset.open(data.folder)
+    split, images = data.split, dataset
+    if recipe.evaluation.split is not None:
+        split = get_split(recipe.evaluation.split)
+        images = PreparedDataset.open(locate_dataset(split.dataset))
     dataset.check_classes(data.split.class_names, data.split.name)
-    images.check_classes(scored.split.class_names, scored.split.name)
-    return dataset, Validation(scored.split, images, recipe.evaluation.templates)
+    images.check_classes(split.class_names, split.name)
+    return dataset, Validation(split, images, recipe.evaluation.templates)
 
 
 def _open_run(trainer: Trainer, start: _Start | None, data: TrainingData, *, resume: bool, overwrite: bool) -> None:
@@ -225,9 +210,7 @@ def _init_of(recipe: Recipe) -> str | None:
 def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -> _Start | None:
     """Load the model that training starts from; None for inductive training from drawn weights.
 
-    Raises:
-        UserError: No checkpoint is named or found there. In self-training: the split leaves nothing to guess, or the
-            checkpoint was trained on other classes, or on labels of classes that the split calls unseen.
+    In self-training the split must leave something to guess, and have the checkpoint's classes and unseen classes.
     """
     if recipe.self_training is None and recipe.train.init is None:
         return None
@@ -243,9 +226,12 @@ def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -
     model = CascadeCLIP.from_pretrained(source)
     if not isinstance(model.network, CascadeNetwork):
         raise UserError(f'"{source}" is training-free: --init takes a model that `train` made.')
+    trained = model.split
+    if trained is None:
+        return _Start(model, model.network)
     if recipe.self_training is not None:
-        _check_classes(model.split, split, source)
-    elif known := sorted(_labelled(model.split) & split.unseen):
+        _check_classes(trained, split, source)
+    elif known := sorted((set(trained.class_names) - trained.unseen) & split.unseen):
         _LOG.warning(
             "%s was trained with labels of %s, which the split %s calls unseen: scores of unseen classes will not be"
             " zero-shot.",
@@ -256,15 +242,8 @@ def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -
     return _Start(model, model.network)
 
 
-def _labelled(split: Split | None) -> set[str]:
-    """Classes that a model saw labels of; none where its split is not known."""
-    return set(split.class_names) - split.unseen if split is not None else set()
-
-
-def _check_classes(trained: Split | None, split: Split, source: str) -> None:
+def _check_classes(trained: Split, split: Split, source: str) -> None:
     """Refuse a start whose training would make the split's unseen classes no unseen ones."""
-    if trained is None:
-        return
     if trained.class_names != split.class_names:
         raise UserError(
             f'"{source}" was trained on the classes of the split "{trained.name}", which are not those of'
@@ -301,24 +280,11 @@ def _fitting_tensors(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
     """Tensors of a checkpoint where they fit, drawn ones elsewhere; those that do not fit are logged by name."""
     fitting = {name: given[name] for name, own in drawn.items() if name in given and given[name].shape == own.shape}
     if left := sorted(drawn.keys() - fitting.keys()):
-        _LOG.warning(
-            "%d of %d tensors are drawn, as --init has none that fit: %s", len(left), len(drawn), _listed(left)
-        )
+        message = "%d of %d tensors are drawn, as --init has none that fit: %s"
+        _LOG.warning(message, len(left), len(drawn), listed(left))
     if unused := sorted(given.keys() - drawn.keys()):
-        _LOG.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), _listed(unused))
+        _LOG.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), listed(unused))
     return {**drawn, **fitting}
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> Labeller:
-    config = model.recipe.self_training
-    if config is None or start is None:
-        return SeenLabels(split)
-    teacher = None if config.teacher == "self" else start.network.to(model.device)
-    return PseudoLabels(split, config, teacher, dtype=model.dtype)
 
 
 def _with_lasting_places(recipe: Recipe) -> Recipe:

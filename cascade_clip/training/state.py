@@ -1,12 +1,10 @@
 """States of a run, which resuming starts from, and the changes of its recipe that a run takes as it goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cascade_clip.checkpoint.description import hash_of_settings
 from cascade_clip.config.recipes import change_recipe, changed_keys
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError, counted
@@ -55,7 +54,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
     def trim(models: list[nn.Module], weights: list[dict[str, Tensor]], _folder: str) -> None:
         for model, state in zip(models, weights, strict=True):
-            kept = _network(accelerator, model).own_tensors().keys()
+            kept = network_of(accelerator, model).own_tensors().keys()
             prefix = "module." if any(name.startswith("module.") for name in state) else ""
             for name in list(state):
                 if name.removeprefix(prefix) not in kept:
@@ -63,7 +62,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
     def load(models: list[nn.Module], folder: str) -> None:
         while models:
-            network = _network(accelerator, models.pop())
+            network = network_of(accelerator, models.pop())
             tensors = load_file(Path(folder) / MODEL)
             network.load_own_tensors({name.removeprefix("module."): tensor for name, tensor in tensors.items()})
 
@@ -81,13 +80,7 @@ def save_state(
     """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
 
     `progress.json` holds the recipe and hashes of all files of the state: what does not agree later is refused.
-
-    Args:
-        accelerator: Holds network, optimiser and random states.
-        run: Where to write.
-        recipe: The run's recipe.
-        state: How far the run is.
-        teacher: A network beside the one that trains which changes with it.
+    `teacher` is a network beside the one that trains which changes with it.
     """
     final = run.state_folder(state.step)
     # An earlier call for this step may still be at its last lines in the main process.
@@ -107,7 +100,7 @@ def save_state(
                 save_file({name: t.cpu().contiguous() for name, t in teacher.own_tensors().items()}, partial / TEACHER)
             files = {path.name: _file_sha256(path) for path in sorted(partial.iterdir())}
             progress = {**asdict(state), "files": files, "recipe": recipe.model_dump(mode="json")}
-            record = json.dumps(progress | {"sha256": _record_sha256(progress)})
+            record = json.dumps(progress | {"sha256": hash_of_settings(progress)})
             (partial / PROGRESS).write_text(record, encoding="utf-8")
             partial.rename(final)
             run.prune_states()
@@ -121,14 +114,8 @@ def load_state(
 ) -> TrainState:
     """Load the newest state; a run that was killed before its first one starts from the beginning.
 
-    Args:
-        accelerator: Takes network, optimiser and random states.
-        run: Where to look.
-        recipe: The run's recipe, which must be that of the state but for `CHANGEABLE` keys.
-        teacher: As for `save_state`.
-
-    Raises:
-        UserError: The state was written by another number of processes, or is damaged, or the recipe was changed.
+    UserError: the state was written by another number of processes, or is damaged, or the recipe was changed in another
+    key than `CHANGEABLE`.
     """
     folder = run.latest_state()
     if folder is None:
@@ -162,10 +149,8 @@ def load_state(
 def recipe_to_continue(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of the run in a folder, with other values for some keys in `CHANGEABLE`; nothing is written.
 
-    `overrides` are `section.key=value` each.
-
-    Raises:
-        UserError: No run lies there, another key would change, or the run is longer already.
+    `overrides` are `section.key=value` each. Raises UserError where no run lies there, another key would change, or the
+    run is longer already.
     """
     before = run.recipe()
     recipe = change_recipe(before, overrides)
@@ -210,7 +195,8 @@ def continue_run(run: RunFolder, recipe: Recipe, state: TrainState, *, is_main_p
         logger.info("All steps are done. To prolong the run: --resume --set train.iterations=%d", 2 * state.step)
 
 
-def _network(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
+def network_of(accelerator: Accelerator, model: nn.Module) -> CascadeNetwork:
+    """The network itself, without Accelerate's wrapper of several processes."""
     network = accelerator.unwrap_model(model)
     if not isinstance(network, CascadeNetwork):
         raise TypeError(f"expected a CascadeNetwork, got {type(network).__name__}")
@@ -228,7 +214,7 @@ def _damage(folder: Path) -> str | None:
         return f"{PROGRESS} is that of step {step}"
     if files is None:
         return None
-    if own != _record_sha256(progress):
+    if own != hash_of_settings(progress):
         return f"{PROGRESS} was changed"
     for name, expected in files.items():
         path = folder / name
@@ -264,7 +250,3 @@ def _check_recipe(run: RunFolder, recipe: Recipe) -> None:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _record_sha256(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

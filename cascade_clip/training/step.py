@@ -1,7 +1,5 @@
 """One optimiser step: AdamW and its learning rate, and one effective batch over all processes and micro-batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from cascade_clip.losses.criterion import RegionLoss, segmentation_loss
 from cascade_clip.losses.targets import present_classes
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.runtime import to_device
-from cascade_clip.training.labelling import Labeller, StudentPasses
+from cascade_clip.training.labelling import SeenLabels, StudentPasses
 
 _FUSED_DEVICES = {"cpu", "cuda"}
 """Where PyTorch has AdamW in one kernel; the update is the same up to rounding."""
@@ -72,14 +70,8 @@ def learning_rate(
 ) -> float:
     """Rate of one optimiser step: polynomial decay, multiplied by a linear warm-up (SPEC section 10).
 
-    Args:
-        step: 0-based step.
-        steps: T, steps of the whole run.
-        base: Rate of the group at the start of the decay.
-        min_lr: Rate at which the decay would end.
-        power: Power of the decay.
-        warmup: Steps of warm-up; the decay runs underneath.
-        warmup_ratio: Factor at step 0.
+    `step` is 0-based, `steps` the length T of the run; `base` is the rate at the start of the decay, `min_lr` that at
+    which it would end. The decay runs underneath the `warmup` steps; `warmup_ratio` is the factor at step 0.
     """
     rate: float = (base - min_lr) * (1 - step / steps) ** power + min_lr
     if step < warmup:
@@ -104,34 +96,23 @@ def _groups(parameters: Iterable[nn.Parameter], lr: float, config: TrainConfig) 
 class TrainStep:
     """What a step needs beside its images; calling it makes the step.
 
-    Attributes:
-        accelerator: Devices, processes, precision.
-        network: The network as Accelerate wrapped it, in training mode.
-        optimizer: Its optimiser, likewise.
-        text: (K, C) float32 text embeddings of the classes that are fed, on the accelerator's device.
-        labeller: Decides what is learnt.
-        loss: Weights of the loss, and what ignored pixels mean.
-        region_loss: What stands beside the focal loss.
+    `network` is as Accelerate wrapped it, in training mode, as is its `optimizer`; `text` (K, C) float32 are the text
+    embeddings of the classes that are fed, on the accelerator's device.
     """
 
     accelerator: Accelerator
     network: nn.Module
     optimizer: Optimizer
     text: Tensor
-    labeller: Labeller
+    labeller: SeenLabels
     loss: LossConfig
     region_loss: RegionLoss
 
     def __call__(self, batch: Sequence[TrainSample], *, asked_to_stop: bool = False) -> Tensor:
         """Change the weights by one step.
 
-        Args:
-            batch: The micro-batches of this process; their gradients are accumulated.
-            asked_to_stop: Whether this process was; all of them learn it.
-
-        Returns:
-            (3,) float32 on the device: weighted focal term, dice or SSIM, and the share of processes that were asked to
-            stop, as means over all processes.
+        The gradients of the micro-batches of this process are accumulated. Gives (3,) float32 on the device, as means
+        over all processes: weighted focal term, dice or SSIM, and the share of processes that were asked to stop.
         """
         images = [to_device(micro["image"], self.accelerator.device) for micro in batch]
         passes = StudentPasses(self.network, images, self.text)

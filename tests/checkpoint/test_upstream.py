@@ -1,7 +1,5 @@
 """Import of released checkpoints: pickles are not executed, every tensor is accounted for."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
@@ -56,30 +54,16 @@ def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]
     assert imported.dropped_numbers == sum(released[name].numel() for name in imported.dropped)
 
 
-def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]) -> None:
-    """Its length differs between inductive and self-trained checkpoints (SPEC section 8)."""
-    name = "decode_head.loss_decode.criterion.empty_weight"
-    import_state_dict({**released, name: torch.ones(99)}, HEADS)
-    import_state_dict({k: v for k, v in released.items() if k != name}, HEADS)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"backbone.conv1.weight": torch.tensor(1.0)}, "backbone.conv1.weight: (), 4 axes expected"),
-        ({"backbone.proj": torch.ones(1, 2, 1, 2, 1)}, "backbone.proj: (1, 2, 1, 2, 1), 2 axes expected"),
-        ({"backbone.positional_embedding": torch.zeros(0)}, "positional_embedding: (0,), 2 axes expected"),
         ({"backbone.positional_embedding": torch.zeros(16, 48)}, "16 position embeddings: one and a square number"),
         ({"backbone.deep_prompt_embeddings": torch.ones(11, 5, 47)}, "visual prompts do not belong together"),
         ({"decode_head.weights_s1": torch.tensor(1.0)}, "decode_head.weights_s1: (), 1 axis expected"),
-        ({"text_encoder.token_embedding.weight": torch.ones(3)}, "token_embedding.weight: (3,), 2 axes expected"),
-        ({"text_encoder.token_embedding.weight": torch.ones(100, 47)}, "--text-heads 4 does not divide the text tower"),
         ({"decode_head.cascade_decoders.0.layers.0.linear1.weight": torch.ones(3, 32)}, "(3, 32)"),
         ({"backbone.transformer.resblocks.99999999999.ln_1.bias": torch.ones(48)}, "1 missing (backbone.transformer"),
         ({"backbone.proj": torch.full((48, 32), torch.nan)}, "holds NaN or infinite values in backbone.proj"),
-        ({"backbone.prompt_norm.bias": torch.full((48,), torch.inf)}, "infinite values in backbone.prompt_norm.bias"),
-        ({"backbone.proj": torch.ones(48, 32, dtype=torch.int8)}, "no floating-point numbers in backbone.proj"),
-        ({"backbone.complex_weight": torch.tensor(1.0)}, "backbone.complex_weight: (), 4 axes expected"),
         (
             {"decode_head.decoder_1.layers.0.hlfs.h_qkv.weight": torch.ones(7, 32)},
             "three times the joint dimension and decode_head.decoder_1.layers.0.hlfs.h_qkv.weight (96, 7)",
@@ -91,18 +75,12 @@ def test_the_unused_buffer_may_have_any_length(released: dict[str, torch.Tensor]
             {"backbone.prompt_norm.bias": torch.ones(7)},
             "1 misshapen (encoder.prompt_norm.bias: (7,) given, (48,) expected)",
         ),
-        ({"backbone.proj": None}, "1 missing (backbone.proj)"),
         ({"backbone.ln_pre.weight": None}, "missing ['visual.ln_pre.weight']"),
-        (
-            {"backbone.complex_weight": torch.ones(32, 16, 48, 2)},
-            "1 misshapen (encoder.spectral.weight: (32, 16, 48, 2)",
-        ),
         ({"decode_head.decoder_1.layers.2.hlfs.prompt": None}, "1 missing (head.decoders.0.mask.gate)"),
         (
             {"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)},
             "unexpected (decode_head.decoder_1.layers.0.hlfs",
         ),
-        ({"decode_head.decoder_1.layers.0.hlfs.h_qkv.weight": None}, "hlfs"),
     ],
 )
 def test_mismatches_are_listed(
@@ -175,10 +153,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"weights": 3}, tmp_path / "x.pth")
     with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
         read_state_dict(tmp_path / "x.pth")
-    for state in ({1: torch.ones(1)}, {"x": torch.ones(2).to_sparse()}, {"x": torch.ones(2, device="meta")}, [1]):
-        torch.save({"state_dict": state}, tmp_path / "x.pth")
-        with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
-            read_state_dict(tmp_path / "x.pth")
+    torch.save({"state_dict": [1]}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
+        read_state_dict(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])

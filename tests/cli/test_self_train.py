@@ -9,7 +9,7 @@ import pytest
 from command_line import exit_code
 from quick_runs import write_workplace
 
-from cascade_clip.checkpoint.folder import recipe_of_checkpoint
+from cascade_clip.checkpoint.description import read_config
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.training.run_training import recipe_for_self_training
@@ -38,7 +38,7 @@ def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureF
     recipe = load_recipe(str(folder / "recipe.toml"))
     assert (recipe.train.iterations, recipe.inference.seen_bias) == (2, 0)
     assert (recipe.self_training.init, recipe.self_training.threshold) == (str(init), 0.2)
-    assert recipe.data == recipe_of_checkpoint(init).data
+    assert recipe.data == read_config(init).recipe.data
     resume = ["self-train", "--resume", "--output", folder, "--device", "cpu", "--quiet"]
     assert exit_code(*resume, "--set", "self_training.threshold=0.3") == 2
     assert "self_training.threshold is 0.2 and cannot become 0.3" in " ".join(capsys.readouterr().err.split())

@@ -1,7 +1,5 @@
 """One reader of class files, and names that are one to the tokenizer."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

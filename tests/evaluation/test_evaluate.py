@@ -125,7 +125,7 @@ def test_mistakes() -> None:
         Vocabulary.of_split(SPLIT, torch.eye(3)[:2])
     model = ColourModel()
     model.split = None
-    with pytest.raises(UserError, match="does not say what it was trained on: give the split"):
+    with pytest.raises(UserError, match="does not say what it was trained on: give --split NAME"):
         evaluate(model, None, Plain(2))
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.inference.class_scores import labels_from_scores, no_class
+from cascade_clip.inference.class_scores import labels_from_scores
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -33,12 +33,3 @@ def test_pixels_below_the_threshold_have_no_class() -> None:
     labels, best = labels_from_scores(scores, (1, 2), 0.5)
     assert labels.tolist() == [[255, 0]]
     torch.testing.assert_close(best, torch.tensor([[0.3, 0.6]]))
-
-
-def test_more_classes_than_eight_bits_hold():
-    assert (no_class(255), no_class(256)) == (255, 65535)
-    scores = torch.zeros(300, 1, 2)
-    scores[299, 0, 0] = 1
-    labels, _ = labels_from_scores(scores, (1, 2), 0.5)
-    assert labels.tolist() == [[299, 65535]]
-    assert labels_from_scores(scores[:255], (1, 2)).labels.dtype == torch.uint8

@@ -28,10 +28,8 @@ def test_tensors_are_the_images_they_hold() -> None:
     [
         (torch.zeros(5, 7, 3), r"tensor of shape \(5, 7, 3\) does not fit: \(3, H, W\) is wanted; permute it"),
         (torch.zeros(2, 3, 5, 7), r"shape \(2, 3, 5, 7\) .*; give a list of its images"),
-        (torch.zeros(3, 0, 7), "does not fit"),
         (torch.zeros(3, 1, 500), "has 1 x 500 pixels|has 500 x 1 pixels|the longer side may have"),
         (torch.full((3, 4, 4), 1.5), "holds values from 1.5 to 1.5: floating-point ones are RGB in"),
-        (torch.full((3, 4, 4), -2.0), "not normalised"),
         (torch.full((3, 4, 4), torch.nan), "not normalised"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), "type torch.int64 does not fit: uint8"),
     ],

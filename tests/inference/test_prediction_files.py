@@ -1,4 +1,3 @@
-import errno
 import json
 from pathlib import Path
 
@@ -58,21 +57,6 @@ def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
     files = segmentation.save(tmp_path, "many")
     with Image.open(files.labels) as picture:
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
-
-
-def test_a_full_disk_is_said_and_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write = Path.write_bytes
-
-    def write_until_full(path: Path, content: bytes) -> int:
-        if "overlay" in path.name:
-            write(path, content[:10])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", write_until_full)
-    with pytest.raises(UserError, match=r"cannot be written to .*: No space left on device\. Choose another --output"):
-        small().save(tmp_path, "photo")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path):

@@ -1,14 +1,12 @@
 """Labels from the maps of queries: synonyms, background, thresholds, blocks, refinement."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.inference import query_labels
 from cascade_clip.inference.class_scores import resize_maps
-from cascade_clip.inference.query_labels import QueryLabels, class_maxima
+from cascade_clip.inference.query_labels import QueryLabels
 from cascade_clip.inference.vocabulary import Queries
 
 MAPS = torch.rand(6, 9, 12, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -32,15 +30,6 @@ def against(*classes: int, own: tuple[bool, ...] = (), background: tuple[str, ..
     """Queries of classes, one each, and then two background words."""
     reference = (*(own or (False,) * len(classes)), True, True)
     return Queries(torch.tensor([*classes, len(classes), len(classes)]), torch.tensor(reference), background)
-
-
-def test_a_class_is_its_best_synonym() -> None:
-    expected = torch.stack([MAPS[:2].amax(0), MAPS[2], MAPS[3:].amax(0)])
-    assert torch.equal(class_maxima(MAPS, SYNONYMS, 3), expected)
-    labels, scores = labelled()
-    assert torch.equal(labels.long(), expected.argmax(dim=0))
-    probabilities = (40 * MAPS).softmax(dim=0)
-    torch.testing.assert_close(scores, probabilities.amax(dim=0))
 
 
 def test_scores_against_background_do_not_depend_on_other_classes() -> None:
@@ -74,18 +63,6 @@ def test_background_and_threshold_leave_pixels_without_a_class() -> None:
     limited, _ = labelled(maps, against(0, 1), 2, threshold=0.4)
     assert torch.equal(limited == 255, scores < 0.4)
     assert torch.equal(limited[limited != 255], kept[limited != 255])
-
-
-def test_released_thresholds_make_pixels_class_0() -> None:
-    plain, scores = labelled()
-    labels, _ = labelled(probability_threshold=0.6)
-    assert torch.equal(labels, plain.masked_fill(scores < 0.6, 0))
-    counts = torch.bincount(plain.flatten().long(), minlength=3)
-    share = float(counts[1:].min() / counts[1:].sum())
-    small = 1 + int(counts[1:].argmin())
-    dropped, _ = labelled(area_threshold=share)
-    assert not bool((dropped == small).any())
-    assert torch.equal(labelled(area_threshold=share - 0.01)[0], plain)
 
 
 @pytest.mark.parametrize("elements", [1, 6 * 12 * 4])

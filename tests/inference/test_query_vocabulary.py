@@ -1,7 +1,5 @@
 """Queries a word and the words of the background, and the settings that models have without being asked."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -18,7 +16,7 @@ from cascade_clip.shapes.classes import STUFF
 
 
 def embed(words: Any) -> torch.Tensor:
-    return torch.tensor([[float(len(word))] for word in words])
+    return torch.tensor([[float(len(word))] for (word,) in words])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import pickle
 from pathlib import Path
@@ -13,15 +11,6 @@ from cascade_clip.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 WORDS = ["grass", "water", "red circle", "sky", "tree"]
-
-
-def test_summary_counts_pixels_and_averages_scores_largest_first():
-    labels = np.array([[2, 2, 0], [2, 255, 0]], dtype=np.uint8)
-    scores = np.array([[0.9, 0.7, 0.2], [0.8, 0.1, 0.4]], dtype=np.float32)
-    summary = Segmentation(labels, scores, ("road", "sky", "tree")).summary()
-    assert [(s.name, s.index, s.pixels) for s in summary] == [("tree", 2, 3), ("road", 0, 2)]
-    assert [s.share for s in summary] == pytest.approx([3 / 6, 2 / 6])
-    assert [s.mean_score for s in summary] == pytest.approx([0.8, 0.3])
 
 
 def test_summary_of_many_rows_is_summed_over_blocks():

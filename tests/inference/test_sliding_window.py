@@ -46,29 +46,6 @@ def test_windows_row_by_row(size: tuple[int, int], crop: int, stride: int, tops:
     assert expected[-1][2:] == size
 
 
-def test_overlapping_windows_are_averaged_by_coverage(text: torch.Tensor):
-    image, network = random_image(8, 20), PatchMeans()
-    none_seen = torch.zeros(5, dtype=torch.bool)
-    scores = slide_scores(network, image, text, none_seen, InferenceConfig(crop=8, stride=8, seen_bias=0.0))
-    one = InferenceConfig(crop=8, stride=8, seen_bias=0.0)
-    left, middle, right = (slide_scores(network, image[:, :, x : x + 8], text, none_seen, one) for x in (0, 8, 12))
-    torch.testing.assert_close(scores[..., :8], left)
-    torch.testing.assert_close(scores[..., 8:12], middle[..., :4])
-    torch.testing.assert_close(scores[..., 12:16], (middle[..., 4:] + right[..., :4]) / 2)
-    torch.testing.assert_close(scores[..., 16:], right[..., 4:])
-
-
-@pytest.mark.parametrize("batch", [1, 2, 5, 100])
-def test_windows_a_forward_pass_do_not_change_the_scores(text: torch.Tensor, batch: int):
-    image, network = random_image(30, 41), PatchMeans()
-    seen = torch.ones(5, dtype=torch.bool)
-    scores = slide_scores(network, image, text, seen, InferenceConfig(crop=16, stride=12, window_batch=batch))
-    torch.testing.assert_close(
-        scores, slide_scores(PatchMeans(), image, text, seen, InferenceConfig(crop=16, stride=12))
-    )
-    assert max(call[0] for call in network.calls) <= batch
-
-
 def test_a_side_below_the_crop_is_padded_to_whole_patches_with_the_mean_colour(text: torch.Tensor):
     image, network = random_image(7, 10), PatchMeans()
     none_seen = torch.zeros(5, dtype=torch.bool)

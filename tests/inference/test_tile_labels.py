@@ -1,11 +1,8 @@
 """The label map made tile by tile equals, pixel for pixel, that of the plain path."""
 
-from __future__ import annotations
-
 from typing import Any
 from unittest.mock import patch
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,48 +85,3 @@ def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
     assert torch.equal(labels, plain.labels)
     assert torch.equal(best, plain.scores)
     assert torch.equal(tiles.write(threshold=case["threshold"]), plain.labels)
-
-
-def test_classes_that_cannot_win_are_not_upsampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 300 classes that a constant sets apart only one is left in every tile, and none is then computed."""
-    logits = torch.linspace(-4, 4, 300)[:, None, None] + 1e-4 * torch.rand(1, 300, 8, 8)
-    windows = InferenceConfig(crop=32, stride=32)
-
-    class Fixed(torch.nn.Module):
-        patch_size = 4
-
-        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-            return logits
-
-    (of_image,) = window_logits(Fixed(), [torch.zeros(3, 32, 32)], torch.zeros(300, 2), windows)
-    computed: list[int] = []
-    original = TileLabels._scores
-
-    def counted(self: TileLabels, rows: object, columns: object, candidates: torch.Tensor) -> torch.Tensor:
-        computed.append(len(candidates))
-        return original(self, rows, columns, candidates)
-
-    monkeypatch.setattr(TileLabels, "_scores", counted)
-    tiles = TileLabels(of_image, (32, 32), torch.zeros(300, dtype=torch.bool), 0.0, tile=16)
-    assert (tiles.write() == 299).all()
-    assert computed == []
-    tiles.write(torch.empty(32, 32))
-    assert computed == [1] * 4
-
-
-def test_a_logit_that_is_no_number_rules_no_class_out() -> None:
-    class Broken(DrawnLogits):
-        def forward(self, image: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-            logits = super().forward(image, text)
-            logits[:, 1, 0, 0] = torch.nan
-            return logits
-
-    windows, text = InferenceConfig(crop=64, stride=64), torch.zeros(5, 2)
-    (of_image,) = window_logits(Broken(0, 5, 4, "rough"), [torch.zeros(3, 64, 64)], text, windows)
-    seen = torch.zeros(5, dtype=torch.bool)
-    labels = TileLabels(of_image, (64, 64), seen, 0.0, tile=16).write()
-    plain = labels_from_scores(
-        slide_scores(Broken(0, 5, 4, "rough"), torch.zeros(3, 64, 64), text, seen, windows), (64, 64)
-    )
-    assert labels.max() < 5
-    assert torch.equal(labels[8:], plain.labels[8:])

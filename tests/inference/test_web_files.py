@@ -1,7 +1,5 @@
 """Images from a server on this machine that does what servers do."""
 
-from __future__ import annotations
-
 import io
 import time
 from http.server import BaseHTTPRequestHandler

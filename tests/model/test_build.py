@@ -1,7 +1,5 @@
 """From settings to the network: what is said of stages that leave out the last block."""
 
-from __future__ import annotations
-
 import pytest
 
 from cascade_clip.config.recipes import change_recipe

@@ -1,7 +1,5 @@
 """Stages that are left to the CLIP: scaled to its depth, trained, and recorded in everything that is kept."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What holds for every training-free method: on any grid, in any batch, for any vocabulary, on any fitting tower."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.last_block import run_to_last_block
 from cascade_clip.model.mask_clip import with_exact_gelu
 from cascade_clip.model.res_clip import feedback_attention
-from cascade_clip.model.sc_clip import lof_scores, outlier_mask, repair
+from cascade_clip.model.sc_clip import repair
 from cascade_clip.model.training_free import METHODS, default_method
 
 QUERIES = F.normalize(torch.randn(5, 24, generator=torch.Generator().manual_seed(1)), dim=-1)
@@ -150,19 +148,6 @@ def test_outliers_take_the_mean_of_their_sound_neighbours() -> None:
     assert mended[5] == pytest.approx((1 + 2 + 4 + 6 + 8 + 9 + 10) / 7)
     assert [mended[i] for i in (1, 4, 6, 11)] == [1, 4, 6, 11]
     assert torch.equal(repair(values, torch.ones_like(lost), (3, 4)), values)
-
-
-def test_a_token_apart_from_the_others_is_an_outlier() -> None:
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(1, 40, 6, generator=generator) + 100
-    tokens[0, 17] += 30
-    scores = lof_scores(tokens)
-    assert int(scores.argmax()) == 17
-    assert int(outlier_mask(scores).sum()) == 2
-    distances = torch.cdist(tokens[0].double(), tokens[0].double()).square()
-    radius, order = distances.sort(dim=1)
-    radius, order = radius[:, 30], order[:, 1:31]
-    torch.testing.assert_close(scores[0], (radius[:, None] / radius[order]).mean(dim=1).float())
 
 
 @torch.no_grad()

@@ -1,7 +1,5 @@
 """Training on a CUDA device: the CPU's losses, bit-exact resume, half precision, the compiled step."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

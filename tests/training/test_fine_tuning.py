@@ -1,7 +1,5 @@
 """`train --init`: other classes and data from a checkpoint's weights, what does not fit named, resumed without it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

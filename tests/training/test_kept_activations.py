@@ -1,7 +1,5 @@
 """Where nothing trains, nothing is kept for a backward pass."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Loss terms that are read a step later are the same terms, and none that is not finite goes unnoticed."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`train`: what it returns, stopping after some steps, and runs of earlier versions."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

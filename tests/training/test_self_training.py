@@ -1,7 +1,5 @@
 """Self-training: who guesses and where, what is learnt from it, resuming, several processes, refusals."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_data import CLASSES, draw, write_tiny_dataset
+from tiny_data import CLASSES, draw
 from trained_runs import (
     Weights,
     assert_close_weights,
@@ -21,7 +19,6 @@ from trained_runs import (
     interrupt,
     log_lines,
     same,
-    spt_seg,
     train_to_weights,
     without_dropout,
 )
@@ -33,7 +30,6 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip.training import step
 from cascade_clip.training.labelling import PseudoLabels, StudentPasses
 from cascade_clip.training.run_training import self_training_recipe
 from cascade_clip.training.start import start_training
@@ -116,24 +112,6 @@ def test_guess_and_loss_share_the_dropout() -> None:
     assert not torch.equal(logits[0], logits[1])
 
 
-def test_what_is_learnt_from(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All classes are fed, seen labels stay, and N counts the classes after guessing (SPEC sections 6 and 7)."""
-    calls: list[tuple[torch.Size, torch.Tensor, float]] = []
-    real = step.segmentation_loss
-
-    def spy(logits: torch.Tensor, labels: torch.Tensor, *, num_masks: float, **options: object) -> object:
-        calls.append((logits.shape, labels, num_masks))
-        return real(logits, labels, num_masks=num_masks, **options)
-
-    monkeypatch.setattr(step, "segmentation_loss", spy)
-    train_to_weights(changed(make_recipe(), micro_batch=3, iterations=2), tmp_path / "run")
-    assert [shape[:2] for shape, _, _ in calls] == [(3, 3), (1, 3)] * 2
-    for first, second in (calls[:2], calls[2:]):
-        images = [*first[1], *second[1]]
-        assert first[2] == second[2] == sum(len(set(image.unique().tolist()) - {255}) for image in images)
-        assert any(set(image.unique().tolist()) & {1, 2} for image in images)
-
-
 TEACHERS = {"self": {}, "fixed": {}, "moving-average": {"decay": 0.5}}
 
 
@@ -169,13 +147,8 @@ def test_licence_of_the_start_is_kept(make_recipe: MakeRecipe, half_way: Path, t
     marked = shutil.copytree(half_way, tmp_path / "marked")
     config = json.loads((marked / "config.json").read_text())
     (marked / "config.json").write_text(json.dumps({**config, "licence": "cc-by-nc-4.0"}))
-    train_to_weights(changed(make_recipe(init=marked), iterations=1), tmp_path / "run")
-    assert CascadeCLIP.from_pretrained(tmp_path / "run" / "model").licence == "cc-by-nc-4.0"
-
-
-def test_teachers_differ(taught: dict) -> None:
-    one, two, three = (weights for _, weights in taught.values())
-    assert not any(same(*pair) for pair in ((one, two), (two, three), (one, three)))
+    trainer = start_training(make_recipe(init=marked), tmp_path / "run", device="cpu")
+    assert trainer.model.licence == "cc-by-nc-4.0"
 
 
 def test_moving_average_by_hand(make_recipe: MakeRecipe, half_way: Path, tmp_path: Path) -> None:
@@ -193,7 +166,7 @@ def test_moving_average_by_hand(make_recipe: MakeRecipe, half_way: Path, tmp_pat
     assert not list((tmp_path / "fixed" / "state").rglob("teacher.safetensors"))
 
 
-@pytest.mark.parametrize(("teacher", "steps"), [("self", 1), ("fixed", 3), ("moving-average", 3)])
+@pytest.mark.parametrize(("teacher", "steps"), [("self", 1), ("moving-average", 3)])
 def test_resume_is_bit_exact(
     taught: dict, make_recipe: MakeRecipe, half_way: Path, tmp_path: Path, teacher: str, steps: int
 ) -> None:
@@ -203,15 +176,6 @@ def test_resume_is_bit_exact(
     interrupt(recipe, tmp_path / "run", steps)
     shutil.rmtree(init)
     assert_same_weights(taught[teacher][1], train_to_weights(recipe, tmp_path / "run", resume=True))
-
-
-def test_accumulation(inductive: Recipe, make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """Parts of unequal size give the whole batch's weights, also with SSIM, whose mean has to be told their share."""
-    base = without_dropout(spt_seg(inductive))
-    train_to_weights(changed(base, iterations=2), tmp_path / "inductive")
-    recipe = changed(make_recipe(base, init=tmp_path / "inductive" / "model-half"), iterations=3)
-    whole = train_to_weights(recipe, tmp_path / "whole")
-    assert_close_weights(whole, train_to_weights(changed(recipe, micro_batch=3), tmp_path / "parts"), within=1e-5)
 
 
 def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive: Recipe, tmp_path: Path) -> None:
@@ -226,12 +190,6 @@ def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive
     done = subprocess.run(command, capture_output=True, check=False, timeout=240)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     assert_close_weights(one, load_file(tmp_path / "two" / "model" / "model.safetensors"), within=1e-5)
-
-
-def test_bf16(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    recipe = changed(make_recipe(teacher="fixed"), iterations=1)
-    weights = train_to_weights(recipe, tmp_path / "run", precision="bf16")
-    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
 
 
 @pytest.fixture(scope="module")
@@ -260,21 +218,6 @@ def test_nothing_leaks_where_the_location_is_unknown(
     recipe = changed(make_recipe(location=location), iterations=2)
     without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": unlabelled})})
     assert same(train_to_weights(recipe, tmp_path / "with"), train_to_weights(without, tmp_path / "without")) is equal
-
-
-def test_learns_the_unseen_class(squares_recipe: Recipe, red_seen: str, tmp_path: Path) -> None:
-    """Of a single unseen class every guess is right, so that it is learnt as if it were labelled."""
-    file = tmp_path / "no-green.toml"
-    file.write_text(Path(red_seen).read_text().replace(', "blue"]', "]"))
-    more = write_tiny_dataset(tmp_path / "squares", train=30, val=12)
-    data = squares_recipe.data.model_copy(update={"split": str(file), "dataset": more})
-    base = changed(squares_recipe.model_copy(update={"data": data}), iterations=40, lr=2e-3, save_every=200)
-    before = start_training(base, tmp_path / "inductive", device="cpu").train()
-    recipe = self_training_recipe(base, SelfTrainingConfig(init=str(tmp_path / "inductive" / "model-half")))
-    after = start_training(changed(recipe, iterations=120), tmp_path / "run", device="cpu").train()
-    assert before.miou_unseen < 0.4
-    assert after.miou_unseen > 0.6
-    assert after.miou_seen > 0.7
 
 
 def test_refusals(

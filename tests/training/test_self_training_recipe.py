@@ -1,14 +1,11 @@
 """Recipes of self-training: derived from the inductive ones as released, and the shipped ones are these."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 
-from cascade_clip.config.recipes import change_recipe, load_recipe
+from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import PaperFigure, SelfTrainingConfig
-from cascade_clip.errors import UserError
 from cascade_clip.training.run_training import as_self_training, self_training_recipe
 
 
@@ -46,23 +43,3 @@ def test_own_recipes_of_self_training(tmp_path: Path) -> None:
     assert (own.name, own.train.iterations, own.train.batch, own.inference.seen_bias) == ("own", 7, 16, 0)
     assert as_self_training(load_recipe(str(file), ["inference.seen_bias=0.05"])).inference.seen_bias == 0.05
     assert as_self_training(load_recipe("voc/zegclip")).train.iterations == 10_000
-
-
-def test_changing_a_recipe_that_was_read() -> None:
-    recipe = self_training_recipe(load_recipe("voc/zegclip"))
-    changed = change_recipe(
-        recipe, ["self_training.teacher=moving-average", "self_training.decay=0.9", "train.batch=4"]
-    )
-    assert (changed.self_training.teacher, changed.self_training.decay, changed.train.batch) == (
-        "moving-average",
-        0.9,
-        4,
-    )
-    assert change_recipe(recipe, []) == recipe
-    with pytest.raises(UserError) as caught:
-        change_recipe(recipe, ["self_training.treshold=1", "self_training.decay=0.5"])
-    message = str(caught.value)
-    assert message.startswith('There is 1 mistake in recipe "voc-zegclip-self-training" with --set:')
-    assert 'self_training.treshold: unknown key. Did you mean "threshold"' in message
-    with pytest.raises(UserError, match='decay is for teacher = "moving-average", here it is "self": leave it out'):
-        change_recipe(recipe, ["self_training.decay=0.5"])

@@ -4,8 +4,6 @@ Every file is compared but the curves, which show speeds; of the log, speeds are
 the suite at some: `STOP_AT_EVERY=1 pytest tests/training/test_stopped_runs.py`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

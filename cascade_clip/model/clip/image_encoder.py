@@ -1,7 +1,5 @@
 """The prompted image encoder: open_clip's own blocks, visual prompts between them, taps after any of them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +85,7 @@ class ImageEncoder(nn.Module):
             class_embeddings: How often CLIP's class embedding is added to its token (2 as released, 1 as CLIP).
             position_resize: How positions are resized to another grid.
 
-        Raises:
-            UserError: A tap or the prompts' depth beyond the tower's blocks.
+        Raises UserError for a tap or the prompts' depth beyond the tower's blocks.
         """
         super().__init__()
         self.visual = visual
@@ -115,14 +112,9 @@ class ImageEncoder(nn.Module):
         return int(self.visual.patch_size[0])
 
     def forward(self, image: Tensor, block_outputs: list[Tensor] | None = None) -> ImageFeatures:
-        """Encode images (B, 3, H, W) float, normalised, H and W multiples of the patch size.
+        """Encode images (B, 3, H, W) float, normalised, H and W multiples of the patch size, else UserError.
 
-        Args:
-            image: The images.
-            block_outputs: Filled with the output of each block, (B, 1 + N, W), class token first; None: not collected.
-
-        Raises:
-            UserError: A side is no multiple of the patch size.
+        `block_outputs` is filled with the output of each block, (B, 1 + N, W), class token first; None: not collected.
         """
         grid = patch_grid(image, self.patch_size)
         tokens = embed_patches(self.visual, image, grid, self.class_embeddings, self.position_resize)

@@ -116,19 +116,13 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
             archive), or `random` / `random:SEED`. None, or the recipes' default, for hf-hub, local-dir and bundled,
             which have their own.
 
-    Raises:
-        UserError: Unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class token,
-            weights for a CLIP that has its own.
+    Raises UserError for an unknown name or tag, weights that cannot be loaded or do not fit, a tower without a class
+    token, or weights for a CLIP that has its own.
     """
-    has_own = architecture == BUNDLED or architecture.startswith(("local-dir:", "hf-hub:"))
-    if has_own and weights not in {None, ClipConfig().weights}:
-        raise UserError(f'The CLIP "{architecture}" has weights of its own: leave out "{weights}".')
-    if architecture == BUNDLED:
-        return _from_folder(_bundled_folder(), architecture)
-    if architecture.startswith("local-dir:"):
-        return _from_folder(Path(architecture.removeprefix("local-dir:")), architecture)
-    if architecture.startswith("hf-hub:"):
-        return _from_hub(architecture)
+    if architecture == BUNDLED or architecture.startswith(("local-dir:", "hf-hub:")):
+        if weights not in {None, ClipConfig().weights}:
+            raise UserError(f'The CLIP "{architecture}" has weights of its own: leave out "{weights}".')
+        return _with_own_weights(architecture)
     config = model_config_of(architecture)
     if weights is None:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
@@ -150,9 +144,9 @@ def split_clip_name(name: str, default: str | None = None) -> tuple[str, str | N
 
 
 def model_config_of(architecture: str) -> dict[str, Any]:
-    """Read open_clip's constructor settings of a built-in name or a JSON file; raises UserError for any other."""
-    if architecture.endswith(".json"):
-        return _read_config(Path(architecture))[0]
+    """Read open_clip's constructor settings, without the weights, of any name that `load_clip` takes."""
+    if (file := _config_file(architecture)) is not None:
+        return _read_config(file)[0]
     config = open_clip.get_model_config(architecture)
     if config is None:
         known = closest(architecture, open_clip.list_models())
@@ -161,20 +155,8 @@ def model_config_of(architecture: str) -> dict[str, Any]:
 
 
 def blocks_of(architecture: str) -> int:
-    """Blocks of a CLIP's image tower, read without its weights; of one on the Hub the settings are downloaded.
-
-    Raises:
-        UserError: No such CLIP, or one that is no transformer.
-    """
-    if architecture == BUNDLED:
-        config = _read_config(_bundled_folder() / CONFIG_FILE)[0]
-    elif architecture.startswith("local-dir:"):
-        config = _read_config(Path(architecture.removeprefix("local-dir:")) / CONFIG_FILE)[0]
-    elif architecture.startswith("hf-hub:"):
-        config = _read_config(_hub_file(architecture, CONFIG_FILE))[0]
-    else:
-        config = model_config_of(architecture)
-    blocks = config["vision_cfg"].get("layers", 12)
+    """Blocks of a CLIP's image tower, read without its weights; a `UserError` where it is no transformer."""
+    blocks = model_config_of(architecture)["vision_cfg"].get("layers", 12)
     if not isinstance(blocks, int):
         raise UserError(f'The image tower of "{architecture}" is no vision transformer: choose a ViT.')
     return blocks
@@ -295,21 +277,30 @@ def _finish(
     )
 
 
-def _bundled_folder() -> Path:
-    return Path(str(resources.files("cascade_clip") / "bundled" / "clip"))
+def _config_file(architecture: str) -> Path | None:
+    """The JSON file with a CLIP's settings, downloaded from the Hub where it lies there; None: a name of open_clip."""
+    if architecture == BUNDLED:
+        return Path(str(resources.files("cascade_clip") / "bundled" / "clip" / CONFIG_FILE))
+    if architecture.startswith("local-dir:"):
+        return Path(architecture.removeprefix("local-dir:"), CONFIG_FILE)
+    if architecture.startswith("hf-hub:"):
+        return _hub_file(architecture, CONFIG_FILE)
+    return Path(architecture) if architecture.endswith(".json") else None
 
 
-def _from_folder(folder: Path, architecture: str) -> Clip:
-    settings, file = _read_config(folder / CONFIG_FILE), open_clip.factory._find_checkpoint_in_dir(folder)
+def _with_own_weights(architecture: str) -> Clip:
+    """A CLIP whose weights, and perhaps vocabulary, lie beside its settings."""
+    settings = _config_file(architecture) or Path()
+    config, preprocessing = _read_config(settings)
+    if architecture.startswith("hf-hub:"):
+        file, vocabulary = _hub_file(architecture), None
+    else:
+        file = open_clip.factory._find_checkpoint_in_dir(settings.parent)
+        vocabulary = settings.with_name(VOCABULARY_FILE) if settings.with_name(VOCABULARY_FILE).exists() else None
     if file is None:
-        raise UserError(f'The folder "{folder}" holds no CLIP weights (expected open_clip_model.safetensors).')
-    vocabulary = folder / VOCABULARY_FILE
-    return _from_files(architecture, settings, Path(file), vocabulary if vocabulary.exists() else None)
-
-
-def _from_hub(architecture: str) -> Clip:
-    config_file, file = _hub_file(architecture, CONFIG_FILE), _hub_file(architecture)
-    return _from_files(architecture, _read_config(config_file), file)
+        raise UserError(f'The folder "{settings.parent}" holds no CLIP weights (expected open_clip_model.safetensors).')
+    tokenizer = tokenizer_for(config, vocabulary)
+    return _finish(_loaded_model(config, Path(file)), architecture, None, config, tokenizer, vocabulary, preprocessing)
 
 
 def _hub_file(architecture: str, name: str | None = None) -> Path:
@@ -320,14 +311,6 @@ def _hub_file(architecture: str, name: str | None = None) -> Path:
             return Path(open_clip.pretrained.download_pretrained_from_hf(repository, filename=name))
     except Exception as error:
         raise UserError(f'"{architecture}" could not be fetched ({first_line(error)}). {_WAY_OUT}') from error
-
-
-def _from_files(
-    architecture: str, settings: tuple[dict[str, Any], dict[str, Any]], file: Path, vocabulary: Path | None = None
-) -> Clip:
-    config, preprocessing = settings
-    tokenizer = tokenizer_for(config, vocabulary)
-    return _finish(_loaded_model(config, file), architecture, None, config, tokenizer, vocabulary, preprocessing)
 
 
 def _weights_file(architecture: str, weights: str, config: Mapping[str, Any]) -> Path:

@@ -1,7 +1,5 @@
 """Prompts of the image encoder: learnable tokens that blocks see fresh, and a learnable filter (SPT-SEG)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Text embeddings of class names: names × templates -> unit vectors, computed once per vocabulary."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -97,31 +95,6 @@ def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
     return words
 
 
-def embed_classes(
-    clip: Clip,
-    classes: Sequence[str],
-    templates: Sequence[str],
-    *,
-    half: bool = True,
-    cache: TextCache | None = None,
-) -> Tensor:
-    """Embed class names with the frozen text tower (SPEC section 2).
-
-    Each sentence's embedding is normalised, the mean over the templates and synonyms of a class normalised again.
-
-    Args:
-        clip: A CLIP with its text tower.
-        classes: K names; synonyms as "sofa|couch".
-        templates: Sentences with {}.
-        half: Round to float16, as the released embedding files are.
-        cache: Embeddings of earlier vocabularies.
-
-    Returns (K, C) float32 on the CPU, unit vectors (up to rounding where `half`). Raises UserError for a vocabulary
-    that `class_synonyms` refuses, a CLIP without text tower, more words than fit.
-    """
-    return embed_words(clip, class_synonyms(classes), templates, half=half, cache=cache)
-
-
 def embed_words(
     clip: Clip,
     words: Sequence[Sequence[str]],
@@ -130,7 +103,14 @@ def embed_words(
     half: bool = True,
     cache: TextCache | None = None,
 ) -> Tensor:
-    """Embed words as `embed_classes` does: one row (K, C) for each of K groups of words, which may repeat."""
+    """Embed K groups of words with the frozen text tower (SPEC section 2), see `class_synonyms`; words may repeat.
+
+    Each sentence's embedding is normalised, the mean over the templates and words of a group normalised again. `half`
+    rounds to float16, as the released embedding files are; `cache` holds embeddings of earlier vocabularies.
+
+    Returns (K, C) float32 on the CPU, unit vectors (up to rounding where `half`). Raises UserError for a CLIP without
+    text tower, or more words than fit.
+    """
     key = (clip.identity.sha256, tuple(templates), tuple(tuple(synonyms) for synonyms in words))
     text = cache.get(key) if cache else None
     if text is None:
@@ -225,14 +205,7 @@ MULTI = (
 )
 """The 15 sentences released for COCO-Stuff and PASCAL Context (SPEC section 2)."""
 
-
-SCENE = (
-    "there is a {} in the scene.",
-    "there is the {} in the scene.",
-    "this is a {} in the scene.",
-    "this is the {} in the scene.",
-    "this is one {} in the scene.",
-)
+SCENE = tuple(sentence[0].lower() + sentence[1:] for sentence in MULTI[10:])
 """What MaskCLIP adds to the 80 sentences for ImageNet."""
 
 
@@ -252,12 +225,8 @@ TEMPLATE_SETS: dict[str, Callable[[], tuple[str, ...]]] = {
 def templates_of(name_or_file: str) -> tuple[str, ...]:
     """Look up a set of sentences, each with one {} where the class name goes.
 
-    Args:
-        name_or_file: `single`, `multi`, `imagenet` (open_clip's 80), `maskclip` (85), `gem` (1), or a text file with a
-            sentence a line.
-
-    Raises:
-        UserError: No such set or file, or a line without exactly one {}.
+    `single`, `multi`, `imagenet` (open_clip's 80), `maskclip` (85), `gem` (1), or a text file with a sentence a line.
+    Raises UserError for no such set or file, or a line without exactly one {}.
     """
     if name_or_file in TEMPLATE_SETS:
         return TEMPLATE_SETS[name_or_file]()

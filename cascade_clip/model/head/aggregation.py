@@ -3,8 +3,6 @@
 The functions at the end build the modules from a recipe's settings; `cascade_clip.extensions.AGGREGATIONS` names them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

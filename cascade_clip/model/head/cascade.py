@@ -1,7 +1,5 @@
 """The cascade: for every stage an aggregation, and queries and a decoder that read what it merged."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -21,14 +19,11 @@ class CascadeHead(nn.Module):
         text_projections: Sequence[nn.Module],
         decoders: Sequence[nn.Module],
     ) -> None:
-        """Join the parts.
+        """Join the parts; `stages` are the blocks of each, 1-based.
 
-        Args:
-            stages: Blocks of each stage, 1-based.
-            aggregations: One a stage: list of (B, N, C) -> (B, N, C).
-            text_projections: One a decoder, (B, K, 2C) -> (B, K, C), or a single one that all decoders share.
-            decoders: Equally many a stage, the first stage's first: queries (B, K, C), memory (B, N, C), grid (h, w) ->
-                (B, K, N). One a stage is the cascade; several read the same merged features (paper, Table 7).
+        A stage has one aggregation, list of (B, N, C) -> (B, N, C), and equally many decoders, the first stage's first:
+        queries (B, K, C), memory (B, N, C), grid (h, w) -> (B, K, N). One a stage is the cascade; several read the same
+        merged features (paper, Table 7). Each has its text projection, (B, K, 2C) -> (B, K, C), or all share one.
         """
         super().__init__()
         self.stages = tuple(tuple(stage) for stage in stages)

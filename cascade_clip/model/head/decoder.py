@@ -1,7 +1,5 @@
 """The text-image decoder of one stage: queries attend to patch tokens; the last attention's logits are the masks."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -89,12 +87,10 @@ class TextImageDecoder(nn.Module):
             self.mask.k.load_state_dict(layer.k.state_dict())
 
     def forward(self, queries: Tensor, memory: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """Mask logits (B, K, N) of one stage, unbounded.
+        """Mask logits (B, K, N) of one stage, unbounded, of queries (B, K, C) over its patch tokens (B, N, C).
 
-        Args:
-            queries: (B, K, C). Classes do not interact: a class's mask does not depend on the others.
-            memory: (B, N, C) patch tokens of the stage; the same in every layer.
-            grid: (h, w) of the patches, for other decoders; this one reads no positions.
+        Classes do not interact: a class's mask does not depend on the others. `grid` is for other decoders; this one
+        reads no positions.
         """
         for layer in self.layers:
             queries = layer(queries, memory)

@@ -1,7 +1,5 @@
 """SPT-SEG's decoder of a stage: high and low frequencies of the patch tokens, which the queries read."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -33,8 +31,7 @@ class FrequencyTokens(nn.Module):
             gate: `released`: drawn from N(0, 1). New tokens are alike, so that about every third draw closes the gate
                 for all of them; no gradient passes then, and it never opens. `open`: turned so that it is open to them.
 
-        Raises:
-            UserError: A single head, which would leave none for low frequencies.
+        Raises UserError for a single head, which would leave none for low frequencies.
         """
         super().__init__()
         if heads < 2:
@@ -137,10 +134,8 @@ class FrequencyDecoder(nn.Module):
     def forward(self, queries: Tensor, memory: Tensor, grid: tuple[int, int]) -> Tensor:
         """Mask logits (B, K, N) of one stage, unbounded; exactly 0 for every class where the last gate is closed.
 
-        Args:
-            queries: (B, K, C). Classes do not interact: a class's mask does not depend on the others.
-            memory: (B, N, C) patch tokens of the stage; the same in every layer.
-            grid: (h, w) of the patches, any, N = h·w, row by row.
+        Takes queries (B, K, C), which do not interact, patch tokens (B, N, C), the same in every layer, and their grid
+        (h, w), any, N = h·w, row by row.
         """
         for layer in self.layers:
             queries = layer(queries, memory, grid)

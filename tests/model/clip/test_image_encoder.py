@@ -1,7 +1,5 @@
 """The encoder equals open_clip's tower where nothing is added, takes any grid, and places prompts as specified."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from open_clip.transformer import VisionTransformer
@@ -9,7 +7,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.errors import UserError
 from cascade_clip.model.clip import image_encoder
-from cascade_clip.model.clip.image_encoder import ImageEncoder, embed_patches, resize_positions
+from cascade_clip.model.clip.image_encoder import ImageEncoder, embed_patches
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.prompts import VisualPrompts
 
@@ -55,15 +53,6 @@ def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip) -> None:
     torch.testing.assert_close(features.class_token, expected, rtol=0, atol=2e-6)
 
 
-def test_positions_keep_the_class_and_corners() -> None:
-    table = torch.arange(5.0)[:, None].expand(5, 2)
-    assert resize_positions(table, (2, 2), (2, 2), "bilinear") is table
-    larger = resize_positions(table, (2, 2), (4, 6), "bilinear")
-    assert larger.shape == (25, 2)
-    assert larger[0, 0] == 0
-    assert larger[[1, 6, 19, 24], 0].tolist() == [1, 2, 3, 4]
-
-
 def _whole_sequence(visual: VisionTransformer, prompts: VisualPrompts) -> list[torch.Tensor]:
     """What leaves each block where, as released, the prompts run through it as tokens and are then replaced."""
     tokens = embed_patches(visual, _image(), (4, 4), 2, "bilinear")
@@ -104,21 +93,6 @@ def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, m
 def test_dropout_masks_differ_between_images() -> None:
     drawn = VisualPrompts(4, 1, 16, 8, dropout=0.5).train()(0, 3)
     assert not torch.equal(drawn[0] == 0, drawn[1] == 0)
-
-
-def test_gradient_checkpointing_gives_the_same_gradients(tiny_clip: Clip) -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        encoder = ImageEncoder(
-            tiny_clip.visual, taps=[4], prompts=VisualPrompts(3, 4, 48, 16), prompt_norm=True
-        ).train()
-        encoder.gradient_checkpointing = checkpointing
-        torch.manual_seed(1)
-        encoder(_image()).patch_tokens[4].square().sum().backward()
-        encoder(_image()).class_token[:, 0].sum().backward()
-        gradients.append(encoder.prompts.embeddings.grad)
-    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize(

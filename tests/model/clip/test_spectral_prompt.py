@@ -1,13 +1,9 @@
 """The spectral prompt is a circular convolution of patches times class token, the same on every grid (SPEC 16)."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
-from cascade_clip.model.clip.image_encoder import ImageEncoder
-from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.prompts import SpectralPrompt, VisualPrompts
+from cascade_clip.model.clip.prompts import SpectralPrompt
 
 WIDTH = 3
 OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
@@ -56,26 +52,3 @@ def test_half_precision_and_gradient() -> None:
         prompt(*_patches(grid), grid).square().sum().backward()
         assert prompt.weight.grad is not None
         assert float(prompt.weight.grad.abs().max()) > 0
-
-
-@torch.no_grad()
-def test_only_patches_of_the_first_two_inputs_are_prompted(tiny_clip: Clip) -> None:
-    """Class token and visual prompts enter a block as they would without; the tap after a block comes before it."""
-    torch.manual_seed(0)
-    entered: dict[bool, list[torch.Tensor]] = {}
-    image = torch.randn(2, 3, 64, 96)
-    prompts = VisualPrompts(3, 4, 48, 16).eval()
-    for prompted in (False, True):
-        entered[prompted] = []
-        hooks = [
-            block.ln_1.register_forward_pre_hook(lambda _module, inputs, p=prompted: entered[p].append(inputs[0]))
-            for block in tiny_clip.visual.transformer.resblocks
-        ]
-        spectral = SpectralPrompt((4, 4), 48) if prompted else None
-        ImageEncoder(tiny_clip.visual, taps=[4], prompts=prompts, spectral=spectral)(image)
-        for hook in hooks:
-            hook.remove()
-    (plain, visual_prompts), (prompted_tokens, same_prompts) = entered[False][:2], entered[True][:2]
-    assert torch.equal(visual_prompts, same_prompts)
-    assert torch.equal(plain[:, :1], prompted_tokens[:, :1])
-    assert not torch.isclose(plain[:, 1:], prompted_tokens[:, 1:]).all(dim=-1).any()

@@ -1,10 +1,7 @@
 """Text embeddings equal open_clip's text tower; vocabularies are checked; the cache only saves time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -13,18 +10,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip import text
 from cascade_clip.model.clip.load import Clip
 from cascade_clip.model.clip.open_clip_model import build_model
-from cascade_clip.model.clip.text import MULTI, SINGLE, TextCache, class_synonyms, embed_classes, templates_of
-
-
-@torch.no_grad()
-def test_fifteen_sentences_as_open_clip_averages_them(tiny_clip: Clip) -> None:
-    """open_clip's own zero-shot classifier: normalise, mean, normalise."""
-    reference = open_clip.build_zero_shot_classifier(
-        tiny_clip.model, tiny_clip.tokenize, ["road", "tree"], [lambda name, t=t: t.format(name) for t in MULTI]
-    )
-    ours = embed_classes(tiny_clip, ["road", "tree"], MULTI, half=False)
-    torch.testing.assert_close(ours, reference.T, rtol=0, atol=2e-6)
-    assert torch.equal(embed_classes(tiny_clip, ["road", "tree"], MULTI), ours.half().float())
+from cascade_clip.model.clip.text import MULTI, SINGLE, TextCache, class_synonyms, embed_words, templates_of
 
 
 @torch.no_grad()
@@ -69,27 +55,27 @@ def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object])
 def test_synonyms_are_averaged(tiny_clip: Clip) -> None:
     with pytest.raises(UserError, match="No classes are given"):
         class_synonyms([])
-    apart = embed_classes(tiny_clip, ["sofa", "couch"], SINGLE, half=False)
-    together = embed_classes(tiny_clip, ["sofa | couch"], SINGLE, half=False)
+    apart = embed_words(tiny_clip, [["sofa"], ["couch"]], SINGLE, half=False)
+    together = embed_words(tiny_clip, class_synonyms(["sofa | couch"]), SINGLE, half=False)
     torch.testing.assert_close(together[0], F.normalize(apart.mean(0), dim=-1), rtol=0, atol=2e-6)
 
 
 def test_more_words_than_the_context_holds(tiny_clip: Clip) -> None:
     with pytest.raises(UserError, match=r"is 36 tokens long with its start and end; this CLIP reads 24: shorten"):
-        embed_classes(tiny_clip, ["very " * 29 + "long"], SINGLE)
+        embed_words(tiny_clip, [["very " * 29 + "long"]], SINGLE)
 
 
 def test_cache(tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = TextCache(tmp_path)
-    first = embed_classes(tiny_clip, ["road"], SINGLE, cache=cache)
+    first = embed_words(tiny_clip, [["road"]], SINGLE, cache=cache)
     with monkeypatch.context() as patched:
         patched.setattr(text, "encode_text", None)
-        assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
-        assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=TextCache(tmp_path)), first)
+        assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=cache), first)
+        assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=TextCache(tmp_path)), first)
     (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(b"damaged")
-    assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=TextCache(tmp_path)), first)
-    assert not torch.equal(embed_classes(tiny_clip, ["road"], MULTI, cache=cache), first)
+    assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=TextCache(tmp_path)), first)
+    assert not torch.equal(embed_words(tiny_clip, [["road"]], MULTI, cache=cache), first)
 
 
 def test_a_cache_that_cannot_be_written_still_embeds_once(
@@ -98,9 +84,9 @@ def test_a_cache_that_cannot_be_written_still_embeds_once(
     blocked = tmp_path / "file"
     blocked.write_text("")
     cache = TextCache(blocked / "text")
-    first = embed_classes(tiny_clip, ["road"], SINGLE, cache=cache)
+    first = embed_words(tiny_clip, [["road"]], SINGLE, cache=cache)
     monkeypatch.setattr(text, "encode_text", None)
-    assert torch.equal(embed_classes(tiny_clip, ["road"], SINGLE, cache=cache), first)
+    assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=cache), first)
 
 
 def test_template_sets(tmp_path: Path) -> None:

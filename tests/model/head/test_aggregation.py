@@ -1,7 +1,5 @@
 """Aggregations by hand (SPEC section 4; paper, Equation 4 and Table 8), and which settings make sense."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
@@ -11,7 +9,7 @@ from cascade_clip.config.schema import AggregationConfig
 from cascade_clip.errors import UserError
 from cascade_clip.extensions import AGGREGATIONS
 from cascade_clip.model.build import build_aggregation
-from cascade_clip.model.head.aggregation import BlockAttention, Concatenation, WeightedSum
+from cascade_clip.model.head.aggregation import BlockAttention, WeightedSum
 
 
 @pytest.mark.parametrize("train", [True, False])
@@ -31,13 +29,6 @@ def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[f
     assert built.weights.requires_grad is train
     merged = built([torch.full((1, 2, 3), float(value)) for value in (1, 10, 100)])
     assert merged.unique().tolist() == pytest.approx([weights[0] + 10 * weights[1] + 100 * weights[2]], rel=1e-4)
-
-
-def test_concatenation_is_one_linear_map_a_block() -> None:
-    torch.manual_seed(0)
-    layer, tokens = Concatenation(3, 4), [torch.randn(2, 5, 4) for _ in range(3)]
-    by_block = sum(part @ weight.T for part, weight in zip(tokens, layer.linear.weight.split(4, dim=1), strict=True))
-    torch.testing.assert_close(layer(tokens), by_block + layer.linear.bias)
 
 
 def test_self_attention_is_torchs_over_the_blocks_of_each_location() -> None:

@@ -1,7 +1,5 @@
 """Queries, decoder and cascade: shapes, independence of classes, options, and what never trains is not built."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -9,8 +7,6 @@ from cascade_clip.config.schema import AggregationConfig, DecoderConfig, ModelCo
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.head.decoder import TextImageDecoder
-from cascade_clip.model.head.frequency_decoder import FrequencyDecoder
 from cascade_clip.reproduce.plan import table_rows
 from cascade_clip.reproduce.table_file import read_table
 from cascade_clip.training.step import trainable_parameters
@@ -19,17 +15,6 @@ from cascade_clip.training.step import trainable_parameters
 def _config(**changes: object) -> ModelConfig:
     settings = {"stages": ((1, 2), (3,), (4,)), "prompts": PromptConfig(tokens=2), "decoder": DecoderConfig(heads=4)}
     return ModelConfig(**(settings | changes))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("kind", [TextImageDecoder, FrequencyDecoder])
-def test_classes_do_not_interact_and_layers_start_as_copies(kind: type) -> None:
-    torch.manual_seed(0)
-    decoder = kind(16, heads=4, hidden=32).eval()
-    queries, memory = torch.randn(2, 6, 16), torch.randn(2, 20, 16)
-    torch.testing.assert_close(decoder(queries, memory, (4, 5))[:, 2:4], decoder(queries[:, 2:4], memory, (4, 5)))
-    first, second = (layer.state_dict() for layer in decoder.layers)
-    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 @pytest.mark.parametrize("host", HOSTS.names())
