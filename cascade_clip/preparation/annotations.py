@@ -135,7 +135,7 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
     colours: dict[str | None, Colour] = {}
     with explained(label_map, "CVAT's labelmap.txt"):
         for line in read_lines(label_map, "label map"):
-            if line and not line.startswith("#"):
+            if not line.startswith("#"):
                 name, shade = line.split(":")[:2]
                 red, green, blue = (int(value) for value in shade.split(","))
                 colours[None if (red, green, blue) == (0, 0, 0) else name] = (red, green, blue)
@@ -282,7 +282,7 @@ def _yolo_images(root: Path, beside: Path, place: str) -> list[Path]:
     if where is None:
         raise UserError(f'The images "{place}" of data.yaml are not at {choices[0]}.')
     if where.is_file():
-        return [where.parent / line for line in read_lines(where, "list of images") if line]
+        return [where.parent / line for line in read_lines(where, "list of images")]
     return sorted(path for path in files_below(where) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -294,9 +294,7 @@ def _yolo_regions(image: Path, classes: Sequence[str]) -> tuple[Region, ...]:
     regions = []
     for line in read_lines(file, "labels") if file.is_file() else ():
         with explained(file, "YOLO polygons"):
-            index, *numbers = line.split() or [""]
-            if not index:
-                continue
+            index, *numbers = line.split()
             if len(numbers) < 6 or len(numbers) % 2:
                 raise ValueError(f'"{line[:60]}" is a box or incomplete, no polygon of three points or more')
             if not 0 <= int(index) < len(classes):

@@ -6,16 +6,16 @@ two orders and from 0 or 1 (`Reading`).
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
@@ -25,7 +25,6 @@ from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.context_classes import CONTEXT_IDS, LAST_ID, Reading
 from cascade_clip.preparation.masks import import_extra, read_mat
 from cascade_clip.preparation.paired_files import NumberedMasks
-from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.source_tree import Entry
 
 Counts = str | tuple[int, ...]
@@ -45,17 +44,10 @@ def converted_masks(reading: Reading, background: bool) -> NumberedMasks:
     return NumberedMasks(table, f"these masks number the 59 classes from {first} to {last}, and 255 is ignored.")
 
 
-@dataclass(frozen=True)
-class BehindBackground:
-    """Reads labels of the 59 classes behind a background of all other pixels; a `ReadMask`."""
-
-    read: Callable[[Any], NDArray[np.uint8]]
-    """Gives labels 0..58, and 255 for all other pixels."""
-
-    def __call__(self, mask: Any) -> NDArray[np.uint8]:
-        """Read one label (H, W) uint8: 0 = background, 1..59 = classes; raises as `read` does."""
-        labels = self.read(mask)
-        return np.where(labels == IGNORED, 0, labels + 1).astype(np.uint8)
+def behind_background(read: Callable[[Any], NDArray[np.uint8]], mask: Any) -> NDArray[np.uint8]:
+    """Read a label of the 59 classes behind a background of all pixels that `read` ignores: 0, and 1..59."""
+    labels = read(mask)
+    return np.where(labels == IGNORED, 0, labels + 1).astype(np.uint8)
 
 
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
@@ -112,30 +104,26 @@ def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
     return labels
 
 
-class _Annotated(BaseModel):
-    model_config = ConfigDict(frozen=True)  # the file holds more than is read here: parts, boundaries, occlusion
-
-
-class _Image(_Annotated):
+class _Image(BaseModel):
     image_id: int
     file_name: Annotated[str, Field(min_length=1)]
     height: Annotated[int, Field(gt=0)]
     width: Annotated[int, Field(gt=0)]
-    phase: Literal["train", "val"]
+    phase: Part
 
 
-class _RunLengths(_Annotated):
+class _RunLengths(BaseModel):
     size: tuple[int, int]
     counts: Counts
 
 
-class _Annotation(_Annotated):
+class _Annotation(BaseModel):
     image_id: int
     category_id: Annotated[int, Field(ge=0, le=LAST_ID)]
     segmentation: _RunLengths
 
 
-class _File(_Annotated):
+class _File(BaseModel):
     images: tuple[_Image, ...]
     annos_segmentation: tuple[_Annotation, ...]
 
@@ -148,9 +136,9 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
         any is ignored everywhere.
 
     Raises:
-        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an image
-            is listed twice; an annotation has another size than its image; or images have no annotation while there are
-            annotations of images that are not listed (without the former, the latter are passed over).
+        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an annotation
+            has another size than its image; or images have no annotation while there are annotations of images that are
+            not listed (without the former, the latter are passed over).
     """
     try:
         content = _File.model_validate_json(file.read())
@@ -161,42 +149,25 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
             f"{file} is no annotation of PASCAL Context as published ({place}{': ' if place else ''}{first['msg']}). "
             "Is it cut off? Fetch trainval_merged.json again."
         ) from error
-    stems = [PurePosixPath(image.file_name).stem for image in content.images]
-    refuse(_contradictions(content, stems, file))
+    images = {image.image_id: image for image in content.images}
     segments = defaultdict[int, list[tuple[int, Counts]]](list)
-    for annotation in content.annos_segmentation:
-        segments[annotation.image_id].append((annotation.category_id, annotation.segmentation.counts))
+    for number, annotation in enumerate(content.annos_segmentation):
+        image, runs = images.get(annotation.image_id), annotation.segmentation
+        if image and runs.size != (image.height, image.width):
+            raise UserError(
+                f"{file}: annos_segmentation[{number}] has {runs.size[1]} x {runs.size[0]} pixels, "
+                f"its image {image.file_name} {image.width} x {image.height}."
+            )
+        segments[annotation.image_id].append((annotation.category_id, runs.counts))
+    strangers, bare = segments.keys() - images.keys(), images.keys() - segments.keys()
+    if strangers and bare:
+        raise UserError(
+            f"{file}: annos_segmentation names {counted(len(strangers), 'image')} not listed in images"
+            f" ({min(strangers)}), while {len(bare)} of those there have no annotation ({images[min(bare)].file_name})."
+        )
     labels: dict[Part, dict[str, RleLabel]] = {"train": {}, "val": {}}
-    for stem, image in sorted(zip(stems, content.images, strict=True), key=lambda pair: pair[0]):
-        labels[image.phase][stem] = RleLabel(
+    for image in sorted(content.images, key=lambda image: image.file_name):
+        labels[image.phase][PurePosixPath(image.file_name).stem] = RleLabel(
             f"{file}, image {image.file_name}", image.height, image.width, tuple(segments[image.image_id])
         )
     return labels
-
-
-def _contradictions(content: _File, stems: Sequence[str], file: Entry) -> list[Problem]:
-    by_id = {image.image_id: image for image in content.images}
-    counts = Counter([*stems, *(image.image_id for image in content.images)])
-    problems = [
-        Problem(f"{file}: the image {which} is listed {count} times.", str(which))
-        for which, count in counts.items()
-        if count > 1
-    ]
-    for number, annotation in enumerate(content.annos_segmentation):
-        image = by_id.get(annotation.image_id)
-        height, width = annotation.segmentation.size
-        if image and (height, width) != (image.height, image.width):
-            said = (
-                f"{file}: annos_segmentation[{number}] has {width} x {height} pixels, "
-                f"its image {image.file_name} {image.width} x {image.height}."
-            )
-            problems.append(Problem(said, image.file_name))
-    annotated = {annotation.image_id for annotation in content.annos_segmentation}
-    strangers, bare = annotated - by_id.keys(), by_id.keys() - annotated
-    if strangers and bare:
-        said = (
-            f"{file}: annos_segmentation names {counted(len(strangers), 'image')} not listed in images"
-            f" ({min(strangers)}), while {len(bare)} of those there have no annotation ({by_id[min(bare)].file_name})."
-        )
-        problems.append(Problem(said, ""))
-    return problems

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, Unpack
 
 from cascade_clip.data.catalogue import benchmark, get_split
-from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
+from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     RUN_LENGTHS,
-    BehindBackground,
     RleLabel,
+    behind_background,
     converted_masks,
     paint_rle_label,
     read_annotations,
@@ -43,8 +43,6 @@ _VOC_MASKS = "SegmentationClass"
 _IMAGES = "JPEGImages"
 # Lists made for Context, and those of VOC 2010, whose split Context keeps: all of its 10,103 images have labels.
 _CONTEXT_LISTS, _VOC_LISTS = "ImageSets/SegmentationContext", "ImageSets/Main"
-
-_SPOOLED = (_JSON, _MAT, *_MASKS, _VOC_MASKS, _IMAGES, _CONTEXT_LISTS, _VOC_LISTS)
 
 
 def prepare_context(
@@ -82,13 +80,9 @@ def prepare_context(
     kind of labels, how converted masks were read and what confirmed it, the origin of the split, and the numbers of
     images.
     """
-    spool = spool_folder(output)
-    with ExitStack() as opened:
-        tree = opened.enter_context(SourceTree([source], spool=spool, spooled=_SPOOLED))
-        label_tree = tree
-        if annotations:
-            label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
+    with SourceTree([source], spool=spool_folder(output)) as tree:
         voc = _find_voc(tree)
+        label_tree = SourceTree([annotations], spool=spool_folder(output)) if annotations else tree
         labels = _find_labels(label_tree, voc, annotations)
         load, how = _how_to_read(labels, voc, class_order, background)
         split = labels.split or _listed_split([label_tree, tree], voc)
@@ -97,6 +91,8 @@ def prepare_context(
         parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
         counts = {f"{part}_images": len(images) for part, images in parts.items()}
         classes = get_split("context-background" if background else "context")
+        masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
+        archives = describe_archives([*voc.images.values(), *masks, *split.files])
         return write_prepared(
             output,
             name=name or classes.dataset,
@@ -106,7 +102,7 @@ def prepare_context(
             load=load,
             options={"from": classes.dataset, "split": split.where, "subset": subset, **how, **counts},
             inputs=[source, *([annotations] if annotations else [])],
-            sources=_describe(labels, split, voc),
+            sources=[*(describe_file(file) for file in split.files if file.member is None), *archives],
             **writing,
         )
 
@@ -191,7 +187,7 @@ def _how_to_read(
         )
     import_extra(RUN_LENGTHS if labels.kind == "json" else MATLAB, f"The labels in {labels.where}")
     read = paint_rle_label if labels.kind == "json" else read_mat_label
-    return MaskLoader(BehindBackground(read) if background else read), {"labels": labels.kind}
+    return MaskLoader(partial(behind_background, read) if background else read), {"labels": labels.kind}
 
 
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
@@ -201,10 +197,7 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):
-            ids = {
-                part: sorted(filter(None, read_lines(file, "list of images")))
-                for part, file in zip(found, files, strict=True)
-            }
+            ids = {part: sorted(read_lines(file, "list of images")) for part, file in zip(found, files, strict=True)}
             both = sorted(set(ids["train"]) & set(ids["val"]))
             refuse([Problem(f"{files[0]} and {files[1]} both name the image {stem}.", stem) for stem in both])
             return _Split(folder, ids, files)
@@ -223,10 +216,3 @@ def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _ContextLabels) 
     ]
     refuse(missing, images=len(stems))
     return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
-
-
-def _describe(labels: _ContextLabels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
-    """The loose lists or annotation, and the archives, that the dataset is made from."""
-    masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
-    archives = describe_archives([*voc.images.values(), *masks, *split.files])
-    return [*(describe_file(file) for file in split.files if file.member is None), *archives]

@@ -262,7 +262,7 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[Problem]) -> list[s
     names = Counter(name.rpartition("/")[2] for name in ids)
     known = {short: name for name in ids if names[short := name.rpartition("/")[2]] == 1} | {name: name for name in ids}
     every, found = set(ids), dict[str, None]()
-    lines = [line for line in read_lines(path, "list of images") if line]
+    lines = read_lines(path, "list of images")
     if not lines:
         problems.append(Problem(f"{path}: the list is empty; write the names of images into it, one a line.", ""))
     for line in lines:

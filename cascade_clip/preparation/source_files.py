@@ -22,15 +22,17 @@ _CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
 def read_lines(file: Path | Entry, what: str) -> list[str]:
     """Read a text file with one entry a line, which may be in an archive; messages call it `what` ("list of images").
 
-    Gives lines without surrounding blanks; blank ones at the end are dropped, others stay empty strings. Raises
-    UserError where the file cannot be read as text.
+    Gives lines without surrounding blanks, and no empty ones. Raises UserError where it cannot be read as text.
     """
+    return [stripped for line in _read_text(file, what).splitlines() if (stripped := line.strip())]
+
+
+def _read_text(file: Path | Entry, what: str) -> str:
     entry = file if isinstance(file, Entry) else Entry.of(file)
     try:
-        text = entry.read().decode("utf-8-sig")
+        return entry.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"The {what} {entry} is not a UTF-8 text file.") from error
-    return [line.strip() for line in text.rstrip().splitlines()]
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
@@ -40,10 +42,9 @@ def read_colours(path: Path) -> dict[str, Colour]:
 
     Raises UserError where it cannot be read, or entries are no colours or listed twice (all of them at once).
     """
-    text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []
     colours: dict[str, Colour] = {}
-    for name, given in _colour_entries(path, text):
+    for name, given in _colour_entries(path, _read_text(path, "colour table")):
         try:
             colour = parse_colour(given)
         except ValueError as error:
