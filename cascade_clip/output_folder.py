@@ -54,10 +54,10 @@ class FolderKind:
                 yield name
 
 
-def record_has(file: Path, keys: Collection[str]) -> bool:
-    """Whether a file is JSON of these keys at least, as a record of ours is; False where it cannot be read."""
+def record_has(file: Path | bytes, keys: Collection[str]) -> bool:
+    """Whether a file, or its content, is JSON of these keys at least, as a record of ours is; False: unreadable."""
     try:
-        record = json.loads(file.read_bytes())
+        record = json.loads(file if isinstance(file, bytes) else file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and all(key in record for key in keys)

@@ -19,8 +19,7 @@ from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.foreign_rows import ForeignRows, Row, RowSource, SourceLostError
 from cascade_clip.data.images import CheckedImage, check_image, decode_label, encode_label, orientation_of
-from cascade_clip.data.mask_orientation import fit_label
-from cascade_clip.data.mask_values import MaskValues
+from cascade_clip.data.mask_values import MaskValues, fit_label
 from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED

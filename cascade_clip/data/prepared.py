@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
-from cascade_clip.data.dataset_link import read_link
+from cascade_clip.data.dataset_location import read_link
 from cascade_clip.data.records import LocalShards, Record, RecordReader, StreamReader, check_shard_files
 from cascade_clip.errors import UserError, counted
 

@@ -12,11 +12,12 @@ from cascade_clip.data.catalogue import benchmark, get_split
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     RUN_LENGTHS,
+    ClassOrder,
     RleLabel,
     behind_background,
+    choose_reading,
     converted_masks,
     paint_rle_label,
     read_annotations,

@@ -17,8 +17,16 @@ from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest, readable
-from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
-from cascade_clip.preparation.own_masks import check_formats, mask_reader, options_of_masks, review_classes
+from cascade_clip.preparation.masks import (
+    ImageWithMask,
+    IndexMasks,
+    MaskLoader,
+    check_formats,
+    colours_in_order,
+    mask_reader,
+    options_of_masks,
+    review_classes,
+)
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource

@@ -21,10 +21,10 @@ from cascade_clip.data.foreign_records import (
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError, readable
-from cascade_clip.preparation.own_masks import index_masks, options_of_masks, review_classes
+from cascade_clip.preparation.masks import index_masks, options_of_masks, review_classes
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
+from cascade_clip.preparation.problems import remark_on_turned_mask, remarks_on_image, remarks_on_palette
 from cascade_clip.preparation.shards import ImageSource, Loaded
 
 

@@ -33,8 +33,7 @@ from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
-from cascade_clip.preparation.problems import refuse
-from cascade_clip.preparation.remarks import warnings_about
+from cascade_clip.preparation.problems import refuse, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
 

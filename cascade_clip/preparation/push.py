@@ -10,7 +10,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
-from cascade_clip.data.dataset_link import LINK_FILE
+from cascade_clip.data.dataset_location import LINK_FILE
 from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError, counted, first_line
 from cascade_clip.reachability import uploading_to_hub

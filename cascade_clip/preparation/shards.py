@@ -22,8 +22,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.problems import Problem
-from cascade_clip.preparation.remarks import Remark, first_of_each
+from cascade_clip.preparation.problems import Problem, Remark, first_of_each
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
 # heavy.

@@ -26,9 +26,9 @@ from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import context_classes
+from cascade_clip.preparation import context_labels
 from cascade_clip.preparation import prepare_context as module
-from cascade_clip.preparation.context_classes import CONTEXT_IDS, VOC_FIRST, ClassOrder, choose_reading
+from cascade_clip.preparation.context_labels import CONTEXT_IDS, VOC_FIRST, ClassOrder, choose_reading
 from cascade_clip.preparation.prepare_context import prepare_context
 from cascade_clip.preparation.prepare_dataset import prepare
 from cascade_clip.preparation.source_tree import Entry, SourceTree
@@ -277,7 +277,7 @@ def test_masks_of_33_classes_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     images = _images(tmp_path / "source")
     of_33 = {stem: np.where(mask > 33, 0, mask).astype(np.uint8) for stem, mask in VOC_CLASSES_FIRST.items()}
     write_context_masks(images / "SegmentationClassContext", of_33)
-    monkeypatch.setattr(context_classes, "_ENOUGH_TO_TELL", 2)
+    monkeypatch.setattr(context_labels, "_ENOUGH_TO_TELL", 2)
     with pytest.raises(UserError, match=r"no value above 32 in 2 images: they are those of the 33 classes"):
         prepare_context(tmp_path / "out", source=images, class_order="voc-first")
 
