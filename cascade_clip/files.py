@@ -80,16 +80,14 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:
-    """Take a path as the user wrote it, with `~` resolved. It need not exist.
+    """Take a path as the user wrote it, with `~` resolved. It need not exist; `beside` gives another that must be
+    usable.
 
-    Args:
-        given: The path.
-        what: How a message begins: an option of the command line, or "The recipe".
-        beside: Gives another path, which must be usable too.
-
-    Raises:
-        UserError: It is empty, or no path that this system can look up: a name that is too long, a folder that may not
-            be looked into, links in a circle, `~NAME` of nobody.
+    `what` is how a message begins: an option of the command line, or "The recipe". Raises UserError where it is empty,
+    or
+    no path that this system can look up: a name that is too long, a folder that may not be looked into, links in a
+    circle,
+    `~NAME` of nobody.
     """
     if not str(given).strip():
         raise UserError(f"{what} is empty: give a path.")

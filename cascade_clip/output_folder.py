@@ -79,15 +79,10 @@ def check_output_folder(
 ) -> None:
     """Check that a folder can be written, or replaced, without any loss.
 
-    Args:
-        folder: Where to write.
-        kind: What will be written.
-        inputs: Files and folders that are read.
-        overwrite: Whether an earlier folder of the kind may be replaced. None: it may, and no option is named.
-
-    Raises:
-        UserError: The folder is a file, is or contains an input, holds anything else than the kind, must not be
-            replaced, or cannot be replaced because it is a mount point or contains the working folder.
+    `inputs` are files and folders that are read; `overwrite` says whether an earlier folder of the kind may be replaced
+    (None: it may, and no option is named). Raises UserError where the folder is a file, is or contains an input, holds
+    anything else than the kind, must not be replaced, or cannot be, as a mount point or what contains the working
+    folder.
     """
     check_no_input(folder, inputs)
     if os.path.lexists(folder) and not folder.is_dir():
@@ -145,13 +140,9 @@ def check_outside(folder: Path, inputs: Iterable[Path]) -> None:
 
 @contextmanager
 def written_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
-    """Write into a hidden folder beside the place, which it takes only when everything is written.
+    """Write into a hidden folder, empty at first, beside the place, which it takes only when everything is written.
 
-    Yields:
-        The hidden folder, empty.
-
-    Raises:
-        UserError: Another process writes the same folder, or the disk refuses; then nothing of it is left.
+    Raises UserError where another process writes the same folder, or the disk refuses; then nothing of it is left.
     """
     place = folder.resolve()
     partial = place.with_name(f".{place.name}.writing")

@@ -105,11 +105,8 @@ def _check_upload(source_name: str, shared: Shared) -> None:
 def official_source(name: str, official: Official) -> Path:
     """Find a benchmark's official files, and download what is missing where that is asked for.
 
-    Without --source a download goes into the user's data folder; --mirror implies --download.
-
-    Raises:
-        UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
-            cannot be downloaded.
+    Without --source a download goes into the user's data folder; --mirror implies --download. Raises UserError where
+    neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file cannot be got.
     """
     facts = catalogue.benchmark(name)
     download = official.download or official.mirror

@@ -107,20 +107,12 @@ _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 def locate_dataset(
     name: str, data: Path | str | None = None, *, stream: bool = False, class_names: Sequence[str] | None = None
 ) -> Path:
-    """Find the folder to open for a dataset.
+    """Find the folder to open for a dataset by its name, for example "voc": one with a `dataset.json`.
 
-    Args:
-        name: Name of the dataset, for example "voc".
-        data: The dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
-            None: `data_folder()` holds it.
-        stream: As for `dataset_folder`.
-        class_names: As for `dataset_folder`.
-
-    Returns:
-        A folder with a `dataset.json`.
-
-    Raises:
-        UserError: It is in none of these places, which the message lists.
+    `data` is the dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
+    None:
+    `data_folder()` holds it. The other arguments are those of `dataset_folder`. Raises UserError where it is in none of
+    these places, which the message lists.
     """
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
@@ -142,7 +134,7 @@ def locate_dataset(
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
-    """Find the folder to open for a dataset that is given by its place.
+    """Find the folder to open for a dataset that is given by its place: its own, or a link in the user's cache.
 
     Args:
         data: A prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
@@ -151,9 +143,6 @@ def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Seque
         stream: Read from the address, keeping nothing on the disk; without it, a dataset of the Hub is downloaded into
             the Hub's cache.
         class_names: Classes in the order of the mask's values, for a dataset that does not name its own.
-
-    Returns:
-        A folder for `PreparedDataset.open`: the dataset's own, or a link in the user's cache.
 
     Raises:
         UserError: It is none of these, cannot be reached, or its columns or classes are not clear.

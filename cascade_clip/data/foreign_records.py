@@ -107,17 +107,13 @@ def _listed(features: Mapping[str, Any]) -> str:
 
 
 def find_class_names(features: Mapping[str, Any], source: RowSource) -> tuple[str, ...] | None:
-    """Find the class names that a dataset itself has.
+    """Find the class names that a dataset itself has, in the order of the mask's values; None: it names none.
 
     Looked at in turn: `dataset.json` (`classes`), `id2label.json` ({"0": "sky", ...}), `classes.txt` (one a line), and
     a column that lists the classes of each image (a list of `ClassLabel`). A single `ClassLabel` an image does not
-    count: it classifies the whole image, for example by the kind of scene.
-
-    Returns:
-        Class names in the order of the mask's values; None where the dataset names none.
-
-    Raises:
-        UserError: One of the files holds something else, or the names are repeated or empty.
+    count: it classifies the whole image, for example by the kind of scene. Raises UserError where one of the files
+        holds
+    something else, or the names are repeated or empty.
     """
     for name in CLASS_FILES:
         content = source.read_file(name)

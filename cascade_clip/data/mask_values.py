@@ -82,19 +82,10 @@ def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
 
 
 def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, explanation: str) -> NDArray[np.uint8]:
-    """Turn stored values into labels.
+    """Turn stored values (H, W) uint8 into labels (H, W) uint8: class index, 255 = ignored.
 
-    Args:
-        mask: (H, W) uint8 as stored.
-        table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
-        where: What messages call the mask.
-        explanation: Which values are allowed, for the message.
-
-    Returns:
-        (H, W) uint8: class index, 255 = ignored.
-
-    Raises:
-        UnknownValuesError: The mask holds a value that has no label.
+    `table` (256,) int16 gives the label by stored value, -1 for values that masks of this kind do not hold. Raises
+    UnknownValuesError, which calls the mask `where` and explains which values are allowed, where it holds such a value.
     """
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
@@ -115,20 +106,13 @@ class FittedLabel(NamedTuple):
 def fit_label(
     label: NDArray[np.uint8], image: CheckedImage, mask_orientation: Callable[[], int], mask_name: str, image_name: str
 ) -> FittedLabel:
-    """Turn a label as its image is turned, and compare their sizes.
+    """Turn a label (H, W) uint8 as its image is turned, and compare their sizes.
 
     Every file is turned by its own EXIF orientation. A mask without one belongs to the pixels of the image as they are
     stored, and is turned with them; except where its size tells that it was drawn on the upright image.
 
-    Args:
-        label: (H, W) uint8, turned by the mask's own EXIF orientation.
-        image: The image.
-        mask_orientation: Tells the mask's own EXIF orientation, 1 to 8; asked only where it matters.
-        mask_name: What messages call the mask.
-        image_name: What messages call the image: "its image a.jpg".
-
-    Raises:
-        UserError: Their sizes differ.
+    `mask_orientation` tells the mask's own EXIF orientation, 1 to 8, and is asked only where it matters; messages call
+    the files `mask_name` and `image_name` ("its image a.jpg"). Raises UserError where their sizes differ.
     """
     stored = image.size[::-1] if image.orientation > 4 else image.size
     if image.orientation > 1 and label.shape == stored and mask_orientation() == 1:

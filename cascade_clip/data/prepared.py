@@ -28,13 +28,10 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:
-        """Open a prepared dataset and check that its shards are complete.
+        """Open a prepared dataset and check that its shards are complete; those of a link (`dataset_folder`) as they
+        are read.
 
-        Args:
-            folder: The dataset's folder, or a link (see `dataset_folder`), whose shards are checked when they are read.
-
-        Raises:
-            UserError: The folder is no prepared dataset, or a shard is missing or cut off.
+        Raises UserError where the folder is no prepared dataset, or a shard is missing or cut off.
         """
         folder = Path(folder)
         info = read_dataset_info(folder)

@@ -67,16 +67,12 @@ class RemoteFiles:
         return files, root.rstrip("/")
 
     def attempt(self, name: str, read: Callable[[], T]) -> T:
-        """Call a function that reads a file, again after a pause each time the network fails.
+        """Call a function that reads a file, again after a pause each time the network fails, and return its result.
 
-        Args:
-            name: The file's path below the address, for messages.
-            read: Reads it; its result is returned.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            pyarrow.ArrowException: It is damaged; also a plain OSError from Arrow.
-            UserError: It may not be read, its server cannot send parts, or the network failed again and again.
+        `name` is the file's path below the address, for messages. Raises FileNotFoundError where there is no such file;
+        pyarrow.ArrowException, or a plain OSError from Arrow, where it is damaged; UserError where it may not be read,
+        its
+        server cannot send parts, or the network failed again and again.
         """
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),

@@ -166,26 +166,16 @@ def train_loader(
     micro_batch: int | None = None,
     workers: int = 0,
 ) -> DataLoader[TrainSample]:
-    """Load the micro-batches of one process in order, from one step to another.
+    """Load the micro-batches of one process in order, from `start_step` to before step `steps`.
 
-    Step s consumes the positions s x batch .. (s + 1) x batch - 1. They are split evenly over the processes in order of
-    rank, and each process's share into micro-batches, the last of which may be smaller. No global random state is
-    touched.
-
-    Args:
-        samples: The samples.
-        start_step: First step, 0 or the step at which a run continues.
-        steps: The step before which loading ends, so `train.iterations`.
-        batch: Images a step over all processes.
-        rank: This process, 0 .. world - 1.
-        world: Number of processes.
-        micro_batch: Most images at once; None: the whole share.
-        workers: Loader processes, of which those are used that have room (see `processes_with_room`); 0 loads in this
-            process. A foreign dataset that is streamed takes one at most: each would have to read the whole stream.
+    Step s consumes the positions s x batch .. (s + 1) x batch - 1. They are split evenly over the `world` processes in
+    order of rank, and each process's share into micro-batches (None: one), the last of which may be smaller. No global
+    random state is touched. Of `workers` loader processes those are used that have room (see `processes_with_room`), of
+    a stream one at most: each would have to read all of it. 0 loads in this process.
 
     Returns:
-        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
-        (B, 2) int64, id list of B strings.
+        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent (B, 2) int64, id
+        list of B strings.
 
     Raises:
         UserError: `batch` cannot be split evenly over the processes; while loading also what `TrainSamples` raises.

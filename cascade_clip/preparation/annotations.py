@@ -49,14 +49,11 @@ class AnnotatedImage(NamedTuple):
 
 @dataclass
 class Annotations:
-    """What an annotation tool wrote.
+    """What an annotation tool wrote: class names in its order, images by id, and ids of each part (None: not divided).
 
-    Attributes:
-        classes: Class names in the tool's order.
-        images: Images by id.
-        parts: Ids for training and validation; None: the tool does not divide them.
-        colours: Colours of masks that are pictures, by class name; `None` names what belongs to no class.
-        files: Files that were read, for `dataset.json`.
+    `colours` are those of masks that are pictures, by class name (None: of what belongs to no class); `files` were
+    read,
+    for `dataset.json`.
     """
 
     classes: list[str]

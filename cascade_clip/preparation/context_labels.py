@@ -103,18 +103,11 @@ def choose_reading(
     assumed: ClassOrder = "alphabetical",
     where: str,
 ) -> tuple[Reading, str]:
-    """Compare the order of converted masks with VOC's own masks of up to 50 of the images.
+    """Compare the order of converted masks with VOC's own masks (SegmentationClass) of up to 50 of the images.
 
-    Args:
-        masks: The masks by image.
-        voc_masks: VOC's own masks (SegmentationClass) by image; of any of the images.
-        given: The order that the user names; None: `assumed`.
-        assumed: The order in which masks of this place are published.
-        where: Place of the masks, for messages.
-
-    Returns:
-        The reading, which counts from 0 or 1 as agrees better, and what confirms the order: "VOC's own masks", or
-        "class_order" where these agree with both orders.
+    Both are given by image. `given` is the order that the user names; None: `assumed`, in which masks of this place are
+    published; messages call it `where`. Gives the reading, which counts from 0 or 1 as agrees better, and what confirms
+    the order: "VOC's own masks", or "class_order" where these agree with both orders.
 
     Raises:
         UserError: VOC's masks contradict the order (the message says in how many images each order agrees) or agree
@@ -286,16 +279,12 @@ class _File(BaseModel):
 
 
 def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
-    """Read `trainval_merged.json` as a whole.
+    """Read `trainval_merged.json` as a whole: by part (`phase`) and image (file name without ending), its annotations.
 
-    Returns:
-        By part (the image's `phase`) and image (file name without ending, sorted), its annotations. An image without
-        any is ignored everywhere.
-
-    Raises:
-        UserError: The file is no JSON, or cut off; keys are missing or have other values than they may; an annotation
-            has another size than its image; or images have no annotation while there are annotations of images that are
-            not listed (without the former, the latter are passed over).
+    An image without any is ignored everywhere. Raises UserError where the file is no JSON, or cut off; keys are missing
+    or
+    have other values than they may; an annotation has another size than its image; or images have no annotation while
+    there are annotations of images that are not listed (without the former, the latter are passed over).
     """
     try:
         content = _File.model_validate_json(file.read())

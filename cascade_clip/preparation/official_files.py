@@ -64,7 +64,7 @@ def fetch_dataset(
 
 
 def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Download one file, unless it is there already.
+    """Download one file, unless it is there already, and return its path, complete and checked.
 
     When the connection drops or the process is killed, `NAME.part` keeps what was received, and where a checksum is
     known the next call continues it. `NAME.verified` records that the file was checked. Proxy variables of the
@@ -75,9 +75,6 @@ def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progre
         folder: Folder for the file; made if necessary.
         mirror: Address of a folder that holds the file under its own name; no other place is asked then.
         progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
-
-    Returns:
-        The file, complete and checked.
 
     Raises:
         NotServedError: No address gives it.

@@ -91,10 +91,8 @@ def prepare_annotations(
         background: Name of a further class, the first, for pixels in no region; None: they are ignored.
         train_list: File with the ids for training, see `choose_parts`; None: as the annotations say, else drawn.
         val_list: The same for validation.
-        val_fraction: Share drawn for validation, 0 to below 1.
-        seed: Seed of that draw.
 
-    Other arguments, result and errors are those of `prepare_dataset.prepare`.
+    Other arguments are those of `prepare_folder`, result and errors those of `prepare_dataset.prepare`.
     """
     found = read_annotations(source, images)
     names = _names_in_order(found, classes, background)

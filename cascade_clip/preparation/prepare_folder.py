@@ -211,23 +211,19 @@ def choose_parts(
     val_fraction: float,
     seed: int,
 ) -> dict[Part, list[str]]:
-    """Divide images into training and validation.
+    """Divide images into training and validation: ids of "train" and "val", of a list in its order.
 
     Args:
         ids: All ids, sorted.
         train_list: File with the training ids, one a line, with or without folder and ending; None: all that `val_list`
             does not name.
         val_list: The same for validation.
-        val_fraction: Share of the images drawn for validation where neither list is given and the images are not in
+        val_fraction: Share, 0 to below 1, drawn for validation where neither list is given and the images are not in
             folders named `train` and `val`; at least one image of two or more, unless 0.
         seed: Seed of the draw.
 
-    Returns:
-        Ids of "train" and "val": lists keep their order, a draw keeps that of `ids`.
-
     Raises:
-        UserError: A list names no ids, unknown ones, an id twice, or one that is in the other list too; the share is
-            impossible.
+        UserError: A list names no ids, unknown ones, an id twice, or one of the other list; the share is impossible.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")

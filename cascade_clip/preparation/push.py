@@ -17,12 +17,12 @@ from cascade_clip.reachability import uploading_to_hub
 
 
 def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_checked: bool = False) -> str:
-    """Upload a prepared dataset byte for byte.
+    """Upload a prepared dataset byte for byte, and return the repository's address.
 
-    Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream. The
-    files are sent as they are, because `datasets.Dataset.push_to_hub` would write other shards and row groups and leave
-    `dataset.json` behind. Shards of an earlier upload that are not among the new ones are deleted in the same step. An
-    upload that was interrupted does not send again what the Hub has already.
+    Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream
+    (`datasets.Dataset.push_to_hub` would write other shards and leave `dataset.json` behind). Other shards of an
+    earlier
+    upload are deleted in the same step; what an interrupted upload has sent is not sent again.
 
     Args:
         folder: Folder of a prepared dataset.
@@ -30,9 +30,6 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_ch
         private: Make the repository visible to its owner alone; an existing public one is refused.
         rights_checked: The user may publish the images. Without it, benchmarks whose images belong to their
             photographers are uploaded to private repositories only.
-
-    Returns:
-        The address of the repository.
 
     Raises:
         UserError: The folder is no complete prepared dataset, the images may not be published, or the Hub refuses

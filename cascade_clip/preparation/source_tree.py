@@ -112,13 +112,8 @@ class SourceTree:
     def __init__(self, sources: Sequence[Path], *, spool: Path | None = None) -> None:
         """Look through sources; files are listed by name alone, their state is asked for when they are looked up.
 
-        Args:
-            sources: Folders, archives (.zip, .tar, .tgz, .tar.gz, .tar.bz2, .tar.xz), or single files.
-            spool: Folder for what compressed tars hold, which cannot be read in place (see `spool_folder`). None: they
-                are passed over.
-
-        Raises:
-            UserError: A source is not there or cannot be read.
+        Without the folder `spool` (see `spool_folder`) compressed tars, which cannot be read in place, are passed over.
+        Raises UserError where a source is not there or cannot be read.
         """
         self._sources = list(dict.fromkeys(path.absolute() for path in sources))
         self._spool = spool
@@ -136,19 +131,13 @@ class SourceTree:
                 self._folders.append(_Folder(source.parent.as_posix(), source.parent, {source.name: None}))
 
     def folder(self, path: str, suffixes: Collection[str]) -> dict[str, Entry]:
-        """List the files of one folder.
+        """Entries directly in the folder of this path, or end of a path ("VOC2012/JPEGImages"), by stem, sorted.
 
-        Args:
-            path: The folder's path, or the end of it: "VOC2012/JPEGImages".
-            suffixes: Endings that count, lower case (".jpg",).
-
-        Returns:
-            Entries directly in it by stem, sorted; empty: no folder of this path holds such files. A folder on disk
-            wins over one in an archive.
-
-        Raises:
-            UserError: Several different folders match, or two files differ only in their ending (both are named); an
-                archive that has to be opened is damaged.
+        Only files of these endings count, lower case (".jpg",). Empty: no such folder has any. A folder on disk wins
+        over
+        one in an archive. Raises UserError where several different folders match, two files differ only in their
+        ending, or
+        an archive that has to be opened is damaged.
         """
         return _by_stem(self._find(path, path, lambda name: PurePosixPath(name).suffix.lower() in suffixes))
 

@@ -107,18 +107,11 @@ def _pattern_weight(thing: Thing, y: Array, x: Array, radius: float, rng: np.ran
 
 
 def surface(thing: Thing, pose: Pose, y: Array, x: Array, distance: Array, *, rng: np.random.Generator) -> Array:
-    """Colour a thing: pigment, pattern, light from one side and a darker rim.
+    """Colour a thing that lies as `pose` says: pigment, pattern, light from one side and a darker rim.
 
-    Args:
-        thing: What is drawn, lying as `pose` says.
-        pose: See `Pose`.
-        y: Rows in the thing's frame (H, W), in radii.
-        x: Columns in the thing's frame (H, W), in radii.
-        distance: Signed distance to its outline (H, W) in pixels, negative within.
-        rng: Source of tint, pattern and light.
-
-    Returns:
-        Colours (H, W, 3) float32, about 0..255.
+    `y` and `x` are rows and columns in the thing's frame (H, W), in radii; `distance` the signed distance to its
+    outline
+    (H, W) in pixels, negative within; `rng` decides tint, pattern and light. Gives (H, W, 3) float32, about 0..255.
     """
     pigment = np.asarray(COLOURS[thing.colour], np.float32) + rng.uniform(-16, 16, 3).astype(np.float32)
     colours = np.broadcast_to(pigment, (*y.shape, 3))
