@@ -23,7 +23,7 @@ from cascade_clip.data.foreign_records import (
     Columns,
     ForeignRecords,
     ForeignStream,
-    check_values,
+    check_masks,
     choose_splits,
     find_class_names,
     find_columns,
@@ -110,9 +110,8 @@ def locate_dataset(
     """Find the folder to open for a dataset by its name, for example "voc": one with a `dataset.json`.
 
     `data` is the dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
-    None:
-    `data_folder()` holds it. The other arguments are those of `dataset_folder`. Raises UserError where it is in none of
-    these places, which the message lists.
+    None: `data_folder()` holds it. The other arguments are those of `dataset_folder`. Raises UserError where it is in
+    none of these places, which the message lists.
     """
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
@@ -197,7 +196,7 @@ def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
             f"{source} does not name its classes: give --split NAME, add a classes.txt with one name a line, or use "
             "`cascade-clip prepare-data hub --classes A,B,...`."
         )
-    check_values(rows, splits["train"], columns, classes)
+    check_masks(rows, splits["train"], columns, classes)
     link = RowsLink(
         place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -112,8 +111,7 @@ def find_class_names(features: Mapping[str, Any], source: RowSource) -> tuple[st
     Looked at in turn: `dataset.json` (`classes`), `id2label.json` ({"0": "sky", ...}), `classes.txt` (one a line), and
     a column that lists the classes of each image (a list of `ClassLabel`). A single `ClassLabel` an image does not
     count: it classifies the whole image, for example by the kind of scene. Raises UserError where one of the files
-        holds
-    something else, or the names are repeated or empty.
+    holds something else, or the names are repeated or empty.
     """
     for name in CLASS_FILES:
         content = source.read_file(name)
@@ -198,37 +196,28 @@ def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
         raise kind(f"{place} cannot be read: {error}.") from error
 
 
-def check_masks(rows: ForeignRows, split: str, columns: Columns) -> None:
-    """Look at the first masks before all are read; raises the first's UserError if none of them holds indices."""
-    errors = []
+def check_masks(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str] = ()) -> None:
+    """Look at the first masks before all are read.
+
+    Raises the first's UserError if none of them holds indices, and one for masks in black and white of one or two
+    `classes`: 0 and 255, which would be read as no class.
+    """
+    errors: list[UserError] = []
+    values: set[int] = set()
     for index in range(min(rows.count(split), _ROWS_LOOKED_AT)):
         where = f'row {index} of split "{split}" of {rows.source}'
         try:
             mask = _content(rows.row(split, index)[columns.label], f"{where} has no mask.")
-            decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)
+            values.update(np.unique(decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)).tolist())
         except SourceLostError:
             raise
         except UserError as error:
             errors.append(error)
-        else:
+        if values and len(classes) not in (1, 2):
             return
-    if errors:
+    if errors and not values:
         raise errors[0]
-
-
-def check_values(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str]) -> None:
-    """Refuse masks in black and white, 0 and 255, of which 255 would be read as no class.
-
-    Only the first rows are looked at, and only where there are one or two classes.
-
-    Raises:
-        UserError: They hold 255 and one class at most.
-    """
-    values: set[int] = set()
-    for index in range(min(rows.count(split), _ROWS_LOOKED_AT) if len(classes) <= 2 else 0):
-        with suppress(UserError):  # what is wrong with a row is said where it is used
-            values.update(np.unique(decode_label(_content(rows.row(split, index)[columns.label], ""))).tolist())
-    if IGNORED in values and len(values) == 2:
+    if IGNORED in values and len(values) == 2 and classes:
         raise UserError(
             f"The masks of {rows.source} hold {' and '.join(map(str, sorted(values)))} only, and {IGNORED} means no "
             f"class. Prepare it with `cascade-clip prepare-data hub` and say what the values are: --mask-values "

@@ -61,10 +61,8 @@ class RowSource:
         """Find a dataset and, on the Hub, the commit that is meant.
 
         `source` is a folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`; `revision` a branch, tag or commit on the Hub.
-        Raises
-        UserError where it is neither a folder nor a dataset that the Hub gives access to, or a folder whose path the
-        library
-        `datasets` cannot take.
+        Raises UserError where it is neither a folder nor a dataset that the Hub gives access to, or a folder whose path
+        the library `datasets` cannot take.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():

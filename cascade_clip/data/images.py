@@ -57,8 +57,7 @@ def open_image(
 
     EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
     are scaled to 8. Of an animation the first frame is taken. Messages call the image `name` (None: the path); `hint`
-    is
-    called with a sentence if it has 16 bits a channel and uses so small a part of them that it is nearly black.
+    is called with a sentence if it has 16 bits a channel and uses so small a part of them that it is nearly black.
 
     Raises:
         UserError: The file is missing, may not be read, is no image, cut off or broken, holds floating-point values or

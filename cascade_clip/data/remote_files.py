@@ -71,8 +71,7 @@ class RemoteFiles:
 
         `name` is the file's path below the address, for messages. Raises FileNotFoundError where there is no such file;
         pyarrow.ArrowException, or a plain OSError from Arrow, where it is damaged; UserError where it may not be read,
-        its
-        server cannot send parts, or the network failed again and again.
+        its server cannot send parts, or the network failed again and again.
         """
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),

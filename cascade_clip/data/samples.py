@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.loader_processes import BATCHES_AHEAD, prepare_process, processes_with_room
@@ -104,24 +104,13 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, _ORDER_STREAM]).permutation(count)
 
 
-class _MicroBatches(Sampler[list[int]]):
+def _micro_batches(steps: range, batch: int, rank: int, world: int, most: int) -> Iterator[range]:
     """Positions of each micro-batch of one process, step by step."""
-
-    def __init__(self, steps: range, *, batch: int, rank: int, world: int, micro_batch: int) -> None:
-        self.steps = steps
-        self.batch = batch
-        self.share = batch // world
-        self.offset = rank * self.share
-        self.micro_batch = micro_batch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            first = step * self.batch + self.offset
-            for start in range(first, first + self.share, self.micro_batch):
-                yield list(range(start, min(start + self.micro_batch, first + self.share)))
-
-    def __len__(self) -> int:
-        return len(self.steps) * -(-self.share // self.micro_batch)
+    share = batch // world
+    for step in steps:
+        first = step * batch + rank * share
+        for start in range(first, first + share, most):
+            yield range(start, min(start + most, first + share))
 
 
 class _Batches(Dataset[TrainSample]):
@@ -185,7 +174,7 @@ def train_loader(
             f"The batch of {batch} images cannot be split evenly over {world} processes; choose a multiple of {world}."
         )
     together = min(micro_batch or batch, batch // world)
-    positions = _MicroBatches(range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=together)
+    positions = _micro_batches(range(start_step, steps), batch, rank, world, together)
     workers = min(workers, 1) if samples.dataset.streams else workers
     workers = processes_with_room(workers, together * _PIXEL_BYTES * samples.transform.config.crop**2, world)
     return _TrainLoader(

@@ -52,8 +52,7 @@ class Annotations:
     """What an annotation tool wrote: class names in its order, images by id, and ids of each part (None: not divided).
 
     `colours` are those of masks that are pictures, by class name (None: of what belongs to no class); `files` were
-    read,
-    for `dataset.json`.
+    read, for `dataset.json`.
     """
 
     classes: list[str]

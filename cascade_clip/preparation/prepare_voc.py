@@ -46,10 +46,8 @@ def prepare_voc(
     0..19 (SPEC section 1); with `background`, 0..20 stay as they are, and only the border is ignored.
 
     `source` is `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either. `sbd` is `benchmark.tgz`
-    or
-    SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above one of these; None: used if
-    in
-    `source`. Other arguments, result and errors are those of `prepare_dataset.prepare`.
+    or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above one of these; None: used
+    if in `source`. Other arguments, result and errors are those of `prepare_dataset.prepare`.
     """
     with SourceTree([source], spool=spool_folder(output)) as tree:
         voc = _find_voc(tree)

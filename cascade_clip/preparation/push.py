@@ -21,8 +21,7 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_ch
 
     Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream
     (`datasets.Dataset.push_to_hub` would write other shards and leave `dataset.json` behind). Other shards of an
-    earlier
-    upload are deleted in the same step; what an interrupted upload has sent is not sent again.
+    earlier upload are deleted in the same step; what an interrupted upload has sent is not sent again.
 
     Args:
         folder: Folder of a prepared dataset.

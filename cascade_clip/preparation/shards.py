@@ -111,8 +111,7 @@ def write_shards(jobs: Sequence[ShardJob], workers: int) -> Iterator[tuple[Shard
     report.
 
     Finished ones come first, the others as they get done. Raises OSError where the file system refuses; shards that
-    other
-    processes have begun are completed first.
+    other processes have begun are completed first.
     """
     reports = {job.path: _finished_report(job) for job in jobs}
     yield from ((job, report) for job in jobs if (report := reports[job.path]))

@@ -134,10 +134,8 @@ class SourceTree:
         """Entries directly in the folder of this path, or end of a path ("VOC2012/JPEGImages"), by stem, sorted.
 
         Only files of these endings count, lower case (".jpg",). Empty: no such folder has any. A folder on disk wins
-        over
-        one in an archive. Raises UserError where several different folders match, two files differ only in their
-        ending, or
-        an archive that has to be opened is damaged.
+        over one in an archive. Raises UserError where several different folders match, two files differ only in their
+        ending, or an archive that has to be opened is damaged.
         """
         return _by_stem(self._find(path, path, lambda name: PurePosixPath(name).suffix.lower() in suffixes))
 

@@ -50,8 +50,7 @@ def prepare_shapes(
         stuff: Label the stuff too; without it (`shapes-things`) its pixels are ignored, as VOC ignores its background.
 
     Other arguments are those of `write_prepared`, with 2 workers by default. Raises UserError where a count, size or
-    seed
-    is out of range, or `output` is taken.
+    seed is out of range, or `output` is taken.
     """
     for name, count, least in (("train", train, 1), ("val", val, 1), ("seed", seed, 0)):
         if count < least:
