@@ -104,13 +104,13 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, _ORDER_STREAM]).permutation(count)
 
 
-def _micro_batches(steps: range, batch: int, rank: int, world: int, most: int) -> Iterator[range]:
+def _micro_batches(steps: range, batch: int, rank: int, world: int, most: int) -> Iterator[list[int]]:
     """Positions of each micro-batch of one process, step by step."""
     share = batch // world
     for step in steps:
         first = step * batch + rank * share
         for start in range(first, first + share, most):
-            yield range(start, min(start + most, first + share))
+            yield list(range(start, min(start + most, first + share)))
 
 
 class _Batches(Dataset[TrainSample]):
