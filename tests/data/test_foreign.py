@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from training_batches import assert_same_batches, load_batches
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
-from cascade_clip.data.foreign_rows import ForeignRows, RowSource
+from cascade_clip.data.foreign_rows import RowSource
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
@@ -129,14 +128,6 @@ def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert dataset.read("val", 2).image_bytes == draw_image(102)
 
 
-def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
-    source = RowSource.find(write_parquet(tmp_path / "source"), stream=True)
-    assert (source.name, str(source)) == ("source", str(tmp_path / "source"))
-    assert pickle.loads(pickle.dumps(ForeignRows(source))).splits == ("train", "validation")
-    with pytest.raises(UserError, match=r'has no split "trian"\. Did you mean "train"'):
-        ForeignRows(source).count("trian")
-
-
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
 @pytest.mark.parametrize(
@@ -178,18 +169,3 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> N
     for find in (dataset_folder, RowSource.find):
         with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):
             find(source)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_files_with_characters_of_patterns_are_literal(tmp_path: Path, stream: bool) -> None:
-    source = write_imagefolder(tmp_path / "source", train=2, validation=1)
-    folder = source / "train"
-    for what, index in (("images/p0.jpg", 0), ("images/p1.jpg", 1)):
-        (folder / what).rename(folder / f"images/p [{index}].jpg")
-    (folder / "images" / "p 0.jpg").write_bytes(draw_image(7))
-    lines = (folder / "metadata.jsonl").read_text()
-    (folder / "metadata.jsonl").write_text(
-        lines.replace("images/p0.", "images/p [0].").replace("images/p1.", "images/p [1].")
-    )
-    dataset = _open(source, stream=stream)
-    assert [dataset.read("train", index).image_bytes for index in range(2)] == [draw_image(0), draw_image(1)]

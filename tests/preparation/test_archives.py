@@ -111,16 +111,6 @@ def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path: Path) -
         entry.read()
 
 
-def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
-    path = _zip(tmp_path / "a.zip", ("x/a.png", b"png"))
-    content = bytearray(path.read_bytes())
-    content[6] |= 1
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"x/a\.png is damaged or cut off \(.* is encrypted, password required"):
-        _open(path).folder("x", (".png",))["a"].read()
-
-
 @pytest.mark.parametrize("ending", ["tar", "tgz"])
 def test_a_tar_member_of_absurd_size_is_refused(tmp_path: Path, ending: str) -> None:
     claim = _member("x/a.png").tobuf()

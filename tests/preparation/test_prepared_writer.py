@@ -216,11 +216,3 @@ def test_an_unwritable_place_is_named(files: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/out could not be written: Not a directory"):
         write(tmp_path / "file" / "out", files)
-
-
-def test_a_failing_callback_is_not_mistaken_for_the_disk(files: Path, tmp_path: Path) -> None:
-    def closed(done: int, total: int, note: str) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-    with pytest.raises(BrokenPipeError):
-        write(tmp_path / "out", files, progress=closed)

@@ -77,23 +77,6 @@ def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) 
     assert tree.file("train.txt") == found
 
 
-@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
-def test_the_state_tells_changed_content_from_the_same(tmp_path: Path, kind: str) -> None:
-    def state(content: bytes, year: int) -> str:
-        folder = _write(tmp_path / "made" / "set", FILES | {"masks/a.png": content})
-        for path in folder.rglob("*"):
-            os.utime(path, (year * 31_600_000,) * 2)
-        source = folder if kind == "folder" else pack(folder, tmp_path / f"set.{kind}")
-        os.utime(source, (year * 31_600_000,) * 2)
-        with _open(source) as tree:
-            return repr(tree.folder("masks", (".png",))["a"])
-
-    first = state(b"mask", 20)
-    assert state(b"mask", 20) == first
-    assert state(b"task", 21) != first
-    assert state(b"longer", 20) != first
-
-
 def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path: Path) -> None:
     pack(_write(tmp_path / "made" / "photos", {"a.jpg": b"packed"}), tmp_path / "photos.zip")
     pack(_write(tmp_path / "made" / "masks", {"a.png": b"mask"}), tmp_path / "masks.tar")
@@ -250,9 +233,3 @@ def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_pat
     archive = _source(tmp_path, "tgz")
     assert SourceTree([archive]).folder("masks", (".png",)) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "set.tgz"]
-
-
-def test_deep_folders_are_not_looked_into(tmp_path: Path) -> None:
-    _write(tmp_path, {"1/2/3/4/5/6/a.png": b"", "1/2/3/4/5/6/7/b.png": b""})
-    assert list(_open(tmp_path).folder("6", (".png",))) == ["a"]
-    assert _open(tmp_path).folder("7", (".png",)) == {}

@@ -4,10 +4,7 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.shapes.classes import (
     CLASS_NAMES,
     THINGS,
-    caption,
-    caption_of_one,
     stuff_index,
-    with_article,
 )
 from cascade_clip.shapes.scenes import draw_scene
 
@@ -45,12 +42,6 @@ def test_class_list_of_things_is_the_beginning_of_the_whole_one():
     assert len(things.unseen) == 7
 
 
-def test_articles():
-    assert with_article("red star") == "a red star"
-    assert with_article("brick wall", "the") == "the brick wall"
-    assert with_article("grass") == "grass"
-
-
 def test_caption_names_what_is_there_and_nothing_else():
     for seed in range(60):
         scene = draw_scene(seed)
@@ -61,20 +52,3 @@ def test_caption_names_what_is_there_and_nothing_else():
                 named.add(CLASS_NAMES.index(name))
                 rest = rest.replace(name, "")
         assert named == set(np.unique(scene.label)), scene.caption
-
-
-def test_wording_varies():
-    rng = np.random.default_rng(0)
-    sentences = {caption(["red star", "blue circle"], ["grass"], rng) for _ in range(200)}
-    assert len(sentences) > 60
-
-
-def test_caption_without_things():
-    assert "grass" in caption([], ["grass"], np.random.default_rng(0))
-
-
-def test_one_class_caption_holds_the_name():
-    rng = np.random.default_rng(0)
-    sentences = {caption_of_one("brick wall", rng) for _ in range(80)}
-    assert len(sentences) > 10
-    assert all("brick wall" in sentence for sentence in sentences)
