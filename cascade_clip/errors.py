@@ -86,9 +86,7 @@ def reason_of(error: BaseException) -> str:
 def raise_refusal(error: BaseException, named: str) -> None:
     """Raise a `UserError` where the system refused to read a file, which then is neither damaged nor missing.
 
-    Args:
-        error: What reading raised; anything but a refusal is left to the caller.
-        named: The file, as the message begins.
+    `named` is the file, as the message begins; any other error is left to the caller.
     """
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         raise UserError(f"{named} cannot be read: {reason_of(error)}.") from error

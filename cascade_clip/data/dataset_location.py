@@ -135,16 +135,12 @@ def locate_dataset(
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
     """Find the folder to open for a dataset that is given by its place: its own, or a link in the user's cache.
 
-    Args:
-        data: A prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
-            layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset
-            (`https://...`, `s3://...`).
-        stream: Read from the address, keeping nothing on the disk; without it, a dataset of the Hub is downloaded into
-            the Hub's cache.
-        class_names: Classes in the order of the mask's values, for a dataset that does not name its own.
-
-    Raises:
-        UserError: It is none of these, cannot be reached, or its columns or classes are not clear.
+    `data` is a prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
+    layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset (`https://...`,
+    `s3://...`). `stream` reads from the address, keeping nothing on the disk; without it, a dataset of the Hub is
+    downloaded into the Hub's cache. `class_names` are those of a dataset that does not name its own, in the order of
+    the mask's values. Raises UserError where it is none of these, cannot be reached, or its columns or classes are not
+    clear.
     """
     address = HubAddress.parse(str(data))
     if address is not None:

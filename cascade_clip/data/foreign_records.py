@@ -52,10 +52,8 @@ def choose_splits(
 ) -> dict[Part, str]:
     """Choose which of the splits of a dataset are for training and for validation.
 
-    Without `val` it is a split with one of the usual names, and none where there is no such split.
-
-    Raises:
-        UserError: A named split does not exist.
+    Without `val` it is a split with one of the usual names, or none. Raises UserError where a named split does not
+    exist.
     """
     for given, option in ((train, "--train-split"), (val, "--val-split")):
         if given is not None and given not in found:
@@ -167,10 +165,8 @@ class ConvertedRow(NamedTuple):
 def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> ConvertedRow:
     """Check the image of a row, read its mask, and compare their sizes; messages call the row `where`.
 
-    Raises:
-        UserError: Image or mask is missing or broken, the mask is in colours or holds a value that is no class, or
-            their sizes differ.
-        SourceLostError: They are at an address that cannot be read.
+    Raises UserError where image or mask is missing or broken, the mask is in colours or holds a value that is no class,
+    or their sizes differ; SourceLostError where they are at an address that cannot be read.
     """
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')

@@ -162,12 +162,8 @@ def train_loader(
     random state is touched. Of `workers` loader processes those are used that have room (see `processes_with_room`), of
     a stream one at most: each would have to read all of it. 0 loads in this process.
 
-    Returns:
-        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent (B, 2) int64, id
-        list of B strings.
-
-    Raises:
-        UserError: `batch` cannot be split evenly over the processes; while loading also what `TrainSamples` raises.
+    Gives dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent (B, 2) int64, id list of B
+    strings. Raises UserError where `batch` cannot be split evenly; while loading also what `TrainSamples` raises.
     """
     if batch % world:
         raise UserError(

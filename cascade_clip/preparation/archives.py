@@ -149,9 +149,8 @@ def spool_folder(output: Path) -> Path:
 def decompressed_tar(archive: Path, spool: Path) -> Path:
     """Decompress a tar into the folder `spool`; the copy of an earlier start is used if the archive is still the same.
 
-    Raises:
-        UserError: The archive cannot be read, is damaged or cut off, or of an absurd length; the disk is full. No
-            half-written file stays.
+    Raises UserError where the archive cannot be read, is damaged, cut off or of an absurd length, or the disk is full;
+    no half-written file stays.
     """
     about = archive.stat()
     made_from = repr((str(archive.absolute()), about.st_size, about.st_mtime_ns))

@@ -107,11 +107,9 @@ def choose_reading(
 
     Both are given by image. `given` is the order that the user names; None: `assumed`, in which masks of this place are
     published; messages call it `where`. Gives the reading, which counts from 0 or 1 as agrees better, and what confirms
-    the order: "VOC's own masks", or "class_order" where these agree with both orders.
-
-    Raises:
-        UserError: VOC's masks contradict the order (the message says in how many images each order agrees) or agree
-            with both, and none was given; there is none to compare with; or the masks are those of the 33 classes.
+    the order: "VOC's own masks", or "class_order" where these agree with both orders. Raises UserError where VOC's
+    masks contradict the order (the message says in how many images each order agrees) or agree with both, and none was
+    given; there is none to compare with; or the masks are those of the 33 classes.
     """
     order = given or assumed
     images, agreeing = _compare_with_voc(masks, voc_masks, where)

@@ -33,12 +33,9 @@ def fetch_dataset(
 
     Of files that serve the same purpose one is enough: one that is there, the user's own files and unpacked folders
     included, else the first that can be downloaded. Mirror and progress are as for `fetch`; a mirror may also have
-    files without an official address.
-
-    Raises:
-        UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more
-            and only the user can put it there (all others are downloaded first), or as for `fetch`. Files that are
-            complete by then stay.
+    files without an official address. Raises UserError as `fetch`, and where there is no such benchmark, all files
+    together do not fit the disk, or only the user can put a file there (all others are downloaded first). Complete
+    files stay.
     """
     wanted: list[tuple[OfficialFile, ...]] = []
     for files in benchmark(name).choices:

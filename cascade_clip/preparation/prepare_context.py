@@ -63,18 +63,16 @@ def prepare_context(
     where annotations overlap, the later one wins); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
     0..58 in the alphabetical order of the split `context`, and everything else 255; with `background` they become
-    1..59, and everything else 0 (only 255 in converted masks that count from 1 stays ignored). The order of converted
-    masks is compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
-
-    The split is the JSON's own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
-    `ImageSets/Main/{train,val}.txt`, which is the same.
+    1..59, and everything else 0 (only 255 in converted masks that count from 1 stays ignored). The split is the JSON's
+    own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
+    `ImageSets/Main/{train,val}.txt`, the same.
 
     Args:
         source: `VOCtrainval_03-May-2010.tar`, the folder `VOC2010`, or a folder above either.
         annotations: The labels, if not in `source`, which is not searched for them then: one of the above, packed or
             not, or a folder above it. Here a .json file, and a folder of .mat or .png files, may have any name.
-        class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
-            alphabetical elsewhere.
+        class_order: How converted masks number the classes (see `choose_reading`); None: voc-first in a folder
+            `59_context_labels`, alphabetical elsewhere.
         background: Make background class 0, for the split `context-background`.
 
     Other arguments, result and errors are those of `prepare_dataset.prepare`. The options in `dataset.json` name the

@@ -92,16 +92,15 @@ def write_prepared(
         sources: Archives and lists the dataset is made from.
         inputs: Files and folders that are read; `output` must not be or contain one.
         workers: Processes that load and write; 1 works in this process.
-        overwrite: Replace a prepared dataset in `output`, and start over an unfinished run of other input. Files of the
-            user's beside the dataset are kept.
+        overwrite: Replace a prepared dataset in `output` (files of the user's beside it are kept), and start over an
+            unfinished run of other input.
         progress: Called after each shard with (images done, images in all, file).
         review: Called with the content of `dataset.json` before the folder is moved into place; may raise UserError.
         picture: Called with the folder before it is moved into place, to draw into it.
 
     Raises:
-        UserError: `output` is taken, or another process prepares it; class names or ids are repeated; `load` or
-            `review`
-            refused (nothing is written); the disk is full (finished shards stay for a second start).
+        UserError: `output` is taken, or another process prepares it; class names or ids are repeated; images, or the
+            whole, are refused (nothing is written); the disk is full (finished shards stay for a second start).
     """
     classes = tuple(classes)
     _check_names(classes, parts)

@@ -42,11 +42,10 @@ class Problem(NamedTuple):
 
 
 def refuse(problems: Sequence[Problem], *, images: int | None = None) -> None:
-    """Raise one UserError for all that is wrong with a source, if anything is.
+    """Raise one UserError for all that is wrong with a source, if anything is: the number, the ten commonest kinds,
+    examples.
 
-    Args:
-        problems: The error has their number, the ten commonest kinds, and examples of each.
-        images: How many images there are, to say where a problem is the same in all of them.
+    `images` is how many there are, to say where a problem is the same in all of them.
     """
     if not problems:
         return
