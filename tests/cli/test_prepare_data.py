@@ -205,18 +205,6 @@ def test_benchmarks_of_the_same_files_are_downloaded_into_one_folder(
     assert [folder.name for folder in folders] == ["coco", "coco", "voc", "context", "ade20k"]
 
 
-def test_how_to_get_cityscapes_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--download", "--yes", "--quiet", "--source", tmp_path / "files", "--output", tmp_path / "out"]
-    assert _run("cityscapes", *options) == 2
-    said = capsys.readouterr().err
-    assert "Cityscapes. Cityscapes has a licence of its own: non-commercial use" in said
-    for archive in ("leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"):
-        assert f"{archive} (" in said
-        assert f"csDownload {archive}" in said
-    assert "register at https://www.cityscapes-dataset.com/register/" in said
-    assert f"Put it into {tmp_path / 'files'}." in said
-
-
 @pytest.mark.parametrize("source", ["voc", "context", "folder", "annotations", "hub", "shapes"])
 def test_every_source_has_an_example_and_the_shared_options(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(source, "--help") == 0

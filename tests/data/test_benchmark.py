@@ -31,16 +31,9 @@ def test_published_figures() -> None:
         ["VOCtrainval_11-May-2012.tar"],
         ["benchmark.tgz", "SegmentationClassAug.zip"],
     ]
-    train, val, maps = benchmark("coco").files
-    assert (train.bytes, val.bytes) == (19336861798, 815585330)
-    assert train.checksum == ("sha256", "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929")
-    assert maps.checksum is None
-    assert maps.members == {".png": 118287 + 5000}
     assert benchmark("coco").counts == {"train": 118287, "val": 5000}
     assert sum(benchmark("voc").counts.values()) == 10582 + 1449
     assert benchmark("context").counts == {"train": 4998, "val": 5105}
-    labels = benchmark("context").files[1]
-    assert labels.checksum == ("sha1", "169325d9f7e9047537fedca7b04de4dddf10b881")
 
 
 def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:

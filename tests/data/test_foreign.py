@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fake_hub import COMMIT, fake_hub
 from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
 from PIL import Image
-from safetensors.torch import load_file
 from training_batches import assert_same_batches, load_batches
 
-from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.foreign_rows import RowSource
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepare_hub import prepare_hub
-from cascade_clip.training.start import start_training
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
@@ -51,14 +45,6 @@ def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path]
         dataset.read("val", 3)
 
 
-def test_rows_on_the_disk_come_in_the_order_of_a_prepared_dataset(tmp_path: Path) -> None:
-    source = write_parquet(tmp_path / "source")
-    prepare_hub(tmp_path / "out", source=source)
-    assert_same_batches(
-        load_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), load_batches(_open(source), start_step=0)
-    )
-
-
 @pytest.mark.parametrize(("write", "buffer"), [(write_imagefolder, 500), (write_parquet, 4)])
 def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
@@ -75,25 +61,6 @@ def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
         assert_same_batches(whole[start:], load_batches(_open(tmp_path / "source", stream=True), start_step=start))
     halves = [load_batches(dataset, start_step=0, rank=rank, world=2) for rank in range(2)]
     assert [batch["id"] for batch in whole] == [a["id"] + b["id"] for a, b in zip(*halves, strict=True)]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_training_reads_a_foreign_dataset_and_resumes(squares_recipe: Recipe, tmp_path: Path, stream: bool) -> None:
-    source = write_imagefolder(tmp_path / "source")
-    data = squares_recipe.data.model_copy(update={"dataset": source, "stream": stream})
-    recipe = squares_recipe.model_copy(update={"data": data})
-
-    def run(folder: Path, *, resume: bool = False) -> dict[str, torch.Tensor]:
-        start_training(recipe, folder, device="cpu", resume=resume).train(resume=resume)
-        return load_file(folder / "model" / "model.safetensors")
-
-    whole = run(tmp_path / "run")
-    (last,) = (tmp_path / "run" / "state").glob("step-00000006")
-    last.rename(tmp_path / "dropped")
-    resumed = run(tmp_path / "run", resume=True)
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any("validation" in line for line in lines)
 
 
 def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path: Path) -> None:

@@ -173,13 +173,6 @@ def test_addresses_that_hold_no_dataset(tmp_path: Path, monkeypatch: pytest.Monk
         RemoteFiles("http://127.0.0.1:9").find("dataset.json")
 
 
-def test_a_damaged_link_says_what_to_do(address: str) -> None:
-    folder = dataset_folder(address, stream=True)
-    (folder / "link.json").write_text('{"kind": "rows"}')
-    with pytest.raises(UserError, match=r"link\.json is damaged: delete "):
-        PreparedDataset.open(folder)
-
-
 def test_addresses_stay_as_they_are_written() -> None:
     assert DataConfig(dataset="hub:org/name@v1").dataset == "hub:org/name@v1"
     assert DataConfig(dataset="https://example.org/x").dataset == "https://example.org/x"

@@ -133,15 +133,6 @@ def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_linked_folder_is_replaced_where_it_lies(files: Path, tmp_path: Path) -> None:
-    write(tmp_path / "disk" / "out", files)
-    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
-    write(tmp_path / "link", files, classes=["a", "c"], overwrite=True)
-    assert (tmp_path / "link").is_symlink()
-    assert json.loads((tmp_path / "disk" / "out" / "dataset.json").read_text())["classes"] == ["a", "c"]
-    assert sorted(path.name for path in tmp_path.rglob("*.out*")) == []
-
-
 def test_the_working_folder_is_not_replaced(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -113,17 +112,6 @@ def test_several_places_are_never_mixed(tmp_path: Path) -> None:
     _write(tmp_path, {"y/a.jpg": b"", "y/a.jpeg": b""})
     with pytest.raises(UserError, match=r"y/a\.jpeg and .*y/a\.jpg differ only in their ending; keep the one"):
         _open(tmp_path).folder("y", (".jpg", ".jpeg"))
-
-
-@pytest.mark.parametrize(
-    "names", [("first.zip", "second.zip"), ("first.tar", "second.tar"), ("train.tar", "train.zip")]
-)
-def test_several_places_in_archives_are_never_mixed(tmp_path: Path, names: tuple[str, str]) -> None:
-    folder = _write(tmp_path / "made" / "train", {"a.png": b"1"})
-    first, _ = (pack(folder, tmp_path / "data" / name) for name in names)
-    with pytest.raises(UserError, match=rf"{re.escape(names[0])}/train and .*{re.escape(names[1])}/train"):
-        _open(tmp_path / "data").folder("train", (".png",))
-    assert _open(first, first).folder("train", (".png",))["a"].read() == b"1"
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
