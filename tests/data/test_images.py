@@ -166,27 +166,18 @@ def test_whatever_a_decoder_raises_is_one_sentence(
             read(content, "a.bmp")
 
 
-def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path: Path) -> None:
     places = {name: tmp_path / name for name in ("empty.png", "pipe.png", "loop.png", "dangling.png", "secret.png")}
     places["empty.png"].touch()
     os.mkfifo(places["pipe.png"])
     places["loop.png"].symlink_to(places["loop.png"])
     places["dangling.png"].symlink_to(tmp_path / "gone.png")
     places["secret.png"].write_bytes(_encoded(Image.new("RGB", (2, 2))))
-    real_open = Path.open
-
-    def guarded_open(path: Path, *arguments: object, **options: object) -> object:
-        if path.name == "secret.png":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return real_open(path, *arguments, **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(Path, "open", guarded_open)
     for path, said in {
         places["empty.png"]: "cannot be read: it is empty",
         places["pipe.png"]: "is a pipe, socket or device, an image file was expected",
         places["loop.png"]: "it is a link that leads back to itself",
         places["dangling.png"]: r"^There is no image .*\. It is a link to a file that is not there\.",
-        places["secret.png"]: "may not be read: permission denied",
         places["secret.png"] / "below.png": "cannot be read: Not a directory",
         tmp_path / ("n" * 300): "cannot be read: File name too long",
         tmp_path / "nul\0.png": "is no path: embedded null byte",

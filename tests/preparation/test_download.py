@@ -9,10 +9,8 @@ import random
 import resource
 import shutil
 import socket
-import threading
 import zipfile
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -162,20 +160,6 @@ def test_next_address_continues_the_same_file_alone(tmp_path: Path, etag: str, b
     assert path.read_bytes() == CONTENT
 
 
-def test_silent_server_is_left_after_the_timeout(tmp_path: Path) -> None:
-    released = threading.Event()
-
-    def stall(handler: BaseHTTPRequestHandler) -> None:
-        send(CONTENT[:HALF], length=len(CONTENT))(handler)
-        handler.wfile.flush()
-        released.wait(10)
-
-    with serving(stall, send_ranges(CONTENT)) as site:
-        take(official(site.url("a.zip")), tmp_path, timeout=0.2)
-        released.set()
-    assert site.ranges == [None, f"bytes={HALF}-"]
-
-
 def test_members_are_counted_where_no_checksum_is_known(tmp_path: Path) -> None:
     shadowed = zipped("a.png", "b.png", "__MACOSX/._a.png", "labels.txt")
     with serving(send(shadowed)) as site:
@@ -275,34 +259,6 @@ def test_disk_that_fills_meanwhile_keeps_what_was_fetched(tmp_path: Path) -> Non
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert take(file, tmp_path).read_bytes() == CONTENT
     assert site.ranges == [None, f"bytes={HALF}-"]
-
-
-def test_two_runs_at_once(tmp_path: Path) -> None:
-    begun, released = threading.Event(), threading.Event()
-
-    def wait(handler: BaseHTTPRequestHandler) -> None:
-        begun.set()
-        released.wait(10)
-        send(CONTENT)(handler)
-
-    with serving(wait) as site:
-        file = official(site.url("a.zip"))
-        first = threading.Thread(target=take, args=(file, tmp_path))
-        first.start()
-        assert begun.wait(10)
-        with pytest.raises(UserError, match=r'Another process is writing ".*a\.zip": wait until it ends'):
-            take(file, tmp_path)
-        released.set()
-        first.join()
-        assert take(file, tmp_path).read_bytes() == CONTENT
-    assert len(site.requests) == 1
-
-
-def test_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving(send(CONTENT)) as proxy:
-        monkeypatch.setenv("http_proxy", proxy.address)
-        take(official("http://images.invalid/zips/a.zip"), tmp_path)
-    assert proxy.requests[0][0] == "http://images.invalid/zips/a.zip"
 
 
 Offer = Callable[..., None]

@@ -47,6 +47,10 @@ def _grey(label: NDArray[np.uint8], path: Path) -> None:
     Image.fromarray(label * 255).save(path)
 
 
+def _bits(label: NDArray[np.uint8], path: Path) -> None:
+    Image.fromarray(label * 255).convert("1", dither=0).save(path)
+
+
 def _palette(label: NDArray[np.uint8], path: Path, colours: str = "#000000 #c80000", **options: object) -> None:
     image = Image.fromarray(label).convert("P")
     image.putdata(label.ravel().tolist())
@@ -66,10 +70,7 @@ RED = {"background": (0, 0, 0), "thing": (200, 0, 0)}
     [
         *((_grey, suffix, {"mask_values": [0, 255]}) for suffix in ("png", "tif", "bmp", "pgm", "tga")),
         *((_grey, suffix, {"colours": BLACK_AND_WHITE}) for suffix in ("png", "tif", "bmp")),
-        (lambda label, path: Image.fromarray(label * 255).convert("1", dither=0).save(path), "png", {}),
-        (lambda label, path: Image.fromarray(label * 255).convert("1", dither=0).save(path), "bmp", {}),
-        (lambda label, path: Image.fromarray(label * 255).convert("1", dither=0).save(path), "pbm", {}),
-        (lambda label, path: Image.fromarray(label * 255).convert("1", dither=0).save(path), "tif", {}),
+        *((_bits, suffix, {}) for suffix in ("png", "bmp", "pbm", "tif")),
         (lambda label, path: Image.fromarray(label.astype(np.uint16)).save(path), "tif", {}),
         (lambda label, path: Image.fromarray(label.astype(np.int32)).save(path), "tif", {}),
         (

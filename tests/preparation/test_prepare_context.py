@@ -20,7 +20,6 @@ from official_miniatures import (
     write_lines,
 )
 from prepared_folder import by_id, ids
-from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
@@ -154,13 +153,6 @@ def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, orde
     options = {"annotations": folder, "class_order": order, "background": True}
     prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), **options)
     _equal(tmp_path / "out", ALPHABETICAL)
-
-
-def test_255_stays_ignored_in_converted_masks_whose_background_is_0(tmp_path: Path) -> None:
-    masks = {stem: np.where(np.arange(SIZE[1]) < 5, 255, mask).astype(np.uint8) for stem, mask in ALPHABETICAL.items()}
-    folder = write_context_masks(tmp_path / "masks", masks)
-    prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), annotations=folder, background=True)
-    _equal(tmp_path / "out", masks)
 
 
 def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:
@@ -465,19 +457,3 @@ def test_a_wrong_json_is_told_with_the_place(
     with pytest.raises(UserError, match=message) as caught:
         prepare_context(tmp_path / "out", source=images)
     assert "trainval_merged.json" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"other": 1}, r"cannot be read as a label map of PASCAL Context"),
-        ({"LabelMap": np.zeros((2, 2, 2))}, r"cannot be read .*it holds \(2, 2, 2\) float64"),
-        ({"LabelMap": np.full(SIZE, 460)}, r"holds numbers from 460 to 460; .*whole numbers of 0 to 459"),
-        ({"LabelMap": np.full(SIZE, 1.5)}, r"holds numbers from 1\.5 to 1\.5"),
-    ],
-)
-def test_a_wrong_mat_file_is_named(tmp_path: Path, content: dict[str, Any], message: str) -> None:
-    images = _as_mats(_images(tmp_path / "source"))
-    savemat(images / "trainval" / f"{B}.mat", content)
-    with pytest.raises(UserError, match=rf"{B}\.mat {message}"):
-        prepare_context(tmp_path / "out", source=images)
