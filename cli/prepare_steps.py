@@ -93,12 +93,8 @@ def _check_upload(source_name: str, shared: Shared) -> None:
             raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
         return
     push.repository_name(shared.push_to_hub)
-    facts = catalogue.find_benchmark(source_name)
-    if facts and not (facts.may_be_published or allowed):
-        raise UserError(
-            f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
-            "with --push-to-hub, or --rights-checked where you hold the rights."
-        )
+    if not allowed:
+        push.check_publishing(source_name)
     reachability.check_hub()
 
 

@@ -35,15 +35,11 @@ class RemoteFiles:
 
     def find(self, name: str) -> bytes | None:
         """Read a small file; None where there is no such file. Raises like `attempt`."""
+        files, root = self._file_system()
         try:
-            return self.attempt(name, lambda: self._read(name))
+            return self.attempt(name, lambda: bytes(files.cat_file(f"{root}/{name}")))
         except FileNotFoundError:
             return None
-
-    def _read(self, name: str) -> bytes:
-        files, root = self._file_system()
-        content: bytes = files.cat_file(f"{root}/{name}")
-        return content
 
     def open(self, name: str, size: int) -> IO[bytes]:
         """Open a file for random access; each read is one request for exactly these bytes.

@@ -141,7 +141,7 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
         raise UserError(f"{folder / 'SegmentationClass'} holds no mask.")
     below = {str(_below(path, folder / "SegmentationClass").with_suffix("")): path for path in masks}
     pairs = {one: AnnotatedImage(finder.find(one), mask=Entry.of(path)) for one, path in below.items()}
-    finder.refuse_missing()
+    refuse(finder.problems)
     return Annotations([name for name in colours if name is not None], pairs, colours=colours, files=[label_map])
 
 
@@ -217,7 +217,7 @@ def _with_images(
         if one in found:
             finder.problems.append(Problem(f'"{name}" is the image {image} a second time.', name, (name, str(image))))
         found[one] = AnnotatedImage(image, tuple(regions[key]), size=(sizes or {}).get(key))
-    finder.refuse_missing()
+    refuse(finder.problems)
     return Annotations(classes, found, files=[annotations])
 
 
@@ -258,10 +258,6 @@ class _ImageFinder:
         )
         self.problems.append(Problem(f'The image "{given}" {which}.', given, (given, *map(str, longest))))
         return Entry(self.folder / wanted, None, (0, 0))
-
-    def refuse_missing(self) -> None:
-        """Raise one UserError for all images that were not found."""
-        refuse(self.problems)
 
 
 def _common_end(path: Path, wanted: PurePosixPath) -> int:

@@ -40,7 +40,7 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_ch
     check_shard_files(folder, info)
     repository = repository_name(repo_id)
     if not private and not rights_checked:
-        _refuse_publishing(info)
+        check_publishing(str(info.options.get("from")), info.classes)
     with uploading_to_hub(repository):
         return _upload(folder, info, repository, private=private)
 
@@ -58,11 +58,10 @@ def repository_name(repo_id: str) -> str:
     return name
 
 
-def _refuse_publishing(info: DatasetInfo) -> None:
+def check_publishing(origin: str, classes: tuple[str, ...] = ()) -> None:
+    """Raise UserError where a dataset of this source, or with these classes, holds images that may not be published."""
     for name in benchmark_names():
-        if benchmark(name).may_be_published:
-            continue
-        if info.options.get("from") == name or info.classes == get_split(name).class_names:
+        if not benchmark(name).may_be_published and (origin == name or classes == get_split(name).class_names):
             raise UserError(
                 f"The images of {benchmark(name).title} belong to the people who took them, and its terms do not "
                 "allow you to publish them: upload the dataset with --private, or with --rights-checked where you hold "

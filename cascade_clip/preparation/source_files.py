@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import Part, SourceFile
 from cascade_clip.errors import UserError, readable
-from cascade_clip.preparation.source_tree import Entry
+from cascade_clip.preparation.source_tree import Entry, walk
 
 _HASHED_BYTES = 64 << 20
 _CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
@@ -96,12 +95,5 @@ def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
-
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
-        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
-        yield from (Path(place, name) for name in names)
+    """All files in a folder and its sub-folders; see `walk`."""
+    return (place / name for place, _, names in walk(folder) for name in names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -117,7 +117,6 @@ class SourceTree:
         """
         self._sources = list(dict.fromkeys(path.absolute() for path in sources))
         self._spool = spool
-        self._unreadable: list[str] = []
         self._folders: list[_Folder] = []
         self._archives: list[Path] = []
         for source in self._sources:
@@ -170,8 +169,7 @@ class SourceTree:
     @property
     def places(self) -> str:
         """The sources that were searched, for messages."""
-        unreadable = f" (without {', '.join(self._unreadable)}, which cannot be read)" if self._unreadable else ""
-        return f"{', '.join(map(str, self._sources))}{unreadable}"
+        return ", ".join(map(str, self._sources))
 
     def __enter__(self) -> SourceTree:
         return self
@@ -181,15 +179,9 @@ class SourceTree:
             clear_spool(self._spool)
 
     def _scan(self, source: Path) -> None:
-        def unreadable(error: OSError) -> None:
-            if error.filename == str(source):
-                raise UserError(f"The folder {source} cannot be read: {error.strerror}.") from error
-            self._unreadable.append(str(error.filename))
-
-        for place, folders, names in os.walk(source, onerror=unreadable, followlinks=True):
-            folder = Path(place)
+        for folder, folders, names in walk(source):
             deepest = len(folder.relative_to(source).parts) == _DEPTH
-            folders[:] = [] if deepest else [name for name in _own(folders) if not _leads_up(folder / name)]
+            folders[:] = [] if deepest else _own(folders)
             self._folders.append(_Folder(folder.as_posix(), folder, dict.fromkeys(_own(names))))
             if folder == source:
                 self._archives += [path for name in _own(names) if is_archive(path := folder / name)]
@@ -239,9 +231,19 @@ def _own(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and name not in _FOREIGN)
 
 
-def _leads_up(folder: Path) -> bool:
-    """Whether a folder is a link to one above it."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def walk(source: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Go through a folder as `os.walk` does, links to folders included; a link back up is not followed.
+
+    Raises UserError where a folder cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(source, onerror=unreadable, followlinks=True):
+        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
+        yield Path(place), folders, names
 
 
 def _ends(place: str, path: str) -> bool:

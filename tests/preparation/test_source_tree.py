@@ -7,7 +7,6 @@ import os
 import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,21 +136,13 @@ def test_single_files_and_missing_sources(tmp_path: Path) -> None:
         _open(tmp_path / "none")
 
 
-def test_folders_that_may_not_be_read_are_mentioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path, {"x/a.png": b"", "closed/b.png": b""})
-    list_folder = os.scandir
-
-    def as_another_user(folder: str) -> Iterator[os.DirEntry[str]]:
-        if str(folder).endswith("closed"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        return list_folder(folder)
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_another_user(folder: str) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     monkeypatch.setattr(os, "scandir", as_another_user)
-    tree = _open(tmp_path)
-    assert list(tree.folder("x", (".png",))) == ["a"]
-    assert tree.places == f"{tmp_path} (without {tmp_path / 'closed'}, which cannot be read)"
-    with pytest.raises(UserError, match=r"The folder .*closed cannot be read: Permission denied"):
-        _open(tmp_path / "closed")
+    with pytest.raises(UserError, match=rf"The folder {tmp_path} cannot be read: Permission denied"):
+        _open(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
