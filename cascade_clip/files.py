@@ -40,10 +40,7 @@ def cache_folder() -> Path:
 def json_text(record: Any, *, indent: int | None = 2, ascii_only: bool = False) -> str:
     """Write values as JSON with a last line's end; NaN and infinity, which JSON does not have, become null.
 
-    Args:
-        record: Tables, lists, text, numbers, truth values and None.
-        indent: Blanks a level; None: all on one line.
-        ascii_only: Escape all other characters.
+    `indent` are blanks a level (None: all on one line); `ascii_only` escapes all other characters.
     """
     values = _without_infinities(record)
     text = json.dumps(values, indent=indent, ensure_ascii=ascii_only, allow_nan=False)
@@ -80,16 +77,12 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:
-    """Take a path as the user wrote it, with `~` resolved. It need not exist.
+    """Take a path as the user wrote it, with `~` resolved. It need not exist; `beside` gives another that must be
+    usable.
 
-    Args:
-        given: The path.
-        what: How a message begins: an option of the command line, or "The recipe".
-        beside: Gives another path, which must be usable too.
-
-    Raises:
-        UserError: It is empty, or no path that this system can look up: a name that is too long, a folder that may not
-            be looked into, links in a circle, `~NAME` of nobody.
+    `what` is how a message begins: an option of the command line, or "The recipe". Raises UserError where it is empty,
+    or no path that this system can look up: a name that is too long, a folder that may not be looked into, links in a
+    circle, `~NAME` of nobody.
     """
     if not str(given).strip():
         raise UserError(f"{what} is empty: give a path.")
@@ -157,12 +150,10 @@ def delete(entry: Path) -> None:
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Check before hours of work that a folder can be written to or made; it is not made yet.
+    """Check before hours of work that a folder, named by an option, can be written to or made; it is not made yet.
 
-    `option` is the option of the command line that named it, for the message.
-
-    Raises:
-        UserError: It is a file, lies below one, may not be written to, its name is too long, or the disk is full.
+    Raises UserError where it is a file, lies below one, may not be written to, its name is too long, or the disk is
+    full.
     """
     _check_writable(usable_path(folder, option, _waiting_place), f'{option} "{folder}"')
 
@@ -185,8 +176,7 @@ def _check_writable(place: Path, named: str) -> None:
 def check_output_file(file: Path, option: str) -> None:
     """Check before hours of work that a file can be written, in a folder that exists or can be made.
 
-    Raises:
-        UserError: It is a folder, or its folder is none that `check_folder` accepts.
+    Raises UserError where it is a folder, or its folder is none that `check_folder` accepts.
     """
     place = usable_path(file, option, _waiting_place)
     if place.is_dir():
@@ -198,8 +188,7 @@ def check_output_file(file: Path, option: str) -> None:
 def check_input_file(file: Path, option: str) -> None:
     """Check that a file can be read, before anything slow is begun.
 
-    Raises:
-        UserError: It does not exist, is a folder, or may not be read.
+    Raises UserError where it does not exist, is a folder, or may not be read.
     """
     place = usable_path(file, option)
     if not place.exists():

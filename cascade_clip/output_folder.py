@@ -25,12 +25,9 @@ logger = logging.getLogger(__name__)
 class FolderKind:
     """A kind of folder that the toolkit writes, and how it recognises its own.
 
-    Attributes:
-        name: As messages call it: "prepared dataset".
-        record: File of JSON that describes the folder.
-        keys: What that JSON holds at least.
-        files: Patterns of everything that the toolkit writes, relative to the folder; "*" stands for any characters.
-        needed: Files without which the folder is none of ours.
+    `name` is what messages call it ("prepared dataset"); `record` a file of JSON that describes it and holds `keys` at
+    least; `files` are patterns of everything that the toolkit writes, relative to the folder ("*": any characters);
+    without `needed` files the folder is none of ours.
     """
 
     name: str
@@ -54,21 +51,17 @@ class FolderKind:
                 yield name
 
 
-def record_has(file: Path, keys: Collection[str]) -> bool:
-    """Whether a file is JSON of these keys at least, as a record of ours is; False where it cannot be read."""
+def record_has(file: Path | bytes, keys: Collection[str]) -> bool:
+    """Whether a file, or its content, is JSON of these keys at least, as a record of ours is; False: unreadable."""
     try:
-        record = json.loads(file.read_bytes())
+        record = json.loads(file if isinstance(file, bytes) else file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(record, dict) and all(key in record for key in keys)
 
 
 def check_own_files(files: Iterable[Path], is_own: bool | Callable[[Path], bool]) -> None:
-    """Check before files are written that none of them would replace one that the toolkit did not write.
-
-    Raises:
-        UserError: One would.
-    """
+    """Check before files are written that none of them would replace one that the toolkit did not write (UserError)."""
     for file in files:
         if os.path.lexists(file) and not (is_own(file) if callable(is_own) else is_own):
             raise UserError(f'"{file}" was not written by cascade-clip and is kept: choose another folder.')
@@ -79,15 +72,10 @@ def check_output_folder(
 ) -> None:
     """Check that a folder can be written, or replaced, without any loss.
 
-    Args:
-        folder: Where to write.
-        kind: What will be written.
-        inputs: Files and folders that are read.
-        overwrite: Whether an earlier folder of the kind may be replaced. None: it may, and no option is named.
-
-    Raises:
-        UserError: The folder is a file, is or contains an input, holds anything else than the kind, must not be
-            replaced, or cannot be replaced because it is a mount point or contains the working folder.
+    `inputs` are files and folders that are read; `overwrite` says whether an earlier folder of the kind may be replaced
+    (None: it may, and no option is named). Raises UserError where the folder is a file, is or contains an input, holds
+    anything else than the kind, must not be replaced, or cannot be, as a mount point or what contains the working
+    folder.
     """
     check_no_input(folder, inputs)
     if os.path.lexists(folder) and not folder.is_dir():
@@ -113,11 +101,8 @@ def check_output_folder(
 
 
 def check_no_input(folder: Path, inputs: Iterable[Path]) -> None:
-    """Check that a folder, links resolved, neither is nor contains anything that is read.
-
-    Raises:
-        UserError: It does.
-    """
+    """Check that a folder, links resolved, neither is nor contains anything that is read; raises UserError if it
+    does."""
     folder_place = folder.resolve()
     if not folder_place.is_dir():
         return
@@ -131,11 +116,8 @@ def check_no_input(folder: Path, inputs: Iterable[Path]) -> None:
 
 
 def check_outside(folder: Path, inputs: Iterable[Path]) -> None:
-    """Check that a folder, links resolved, neither is nor lies in one that is read: files between others' confuse.
-
-    Raises:
-        UserError: It does.
-    """
+    """Check that a folder, links resolved, neither is nor lies in one that is read (UserError): files between others'
+    confuse."""
     place = folder.resolve()
     for given in inputs:
         if place.is_relative_to(given.resolve()):
@@ -145,13 +127,9 @@ def check_outside(folder: Path, inputs: Iterable[Path]) -> None:
 
 @contextmanager
 def written_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
-    """Write into a hidden folder beside the place, which it takes only when everything is written.
+    """Write into a hidden folder, empty at first, beside the place, which it takes only when everything is written.
 
-    Yields:
-        The hidden folder, empty.
-
-    Raises:
-        UserError: Another process writes the same folder, or the disk refuses; then nothing of it is left.
+    Raises UserError where another process writes the same folder, or the disk refuses; then nothing of it is left.
     """
     place = folder.resolve()
     partial = place.with_name(f".{place.name}.writing")
@@ -214,9 +192,7 @@ def lock_file(folder: Path) -> Path:
 def take_lock(file: Path, taken: str) -> BaseFileLock:
     """Take a lock, which ends with `release` or with this process; its folder is made.
 
-    Raises:
-        UserError: Another process has it; the message is `taken`.
-        OSError: The file cannot be written.
+    Raises UserError (`taken`) where another process has it, OSError where the file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file, timeout=0)
@@ -229,11 +205,8 @@ def take_lock(file: Path, taken: str) -> BaseFileLock:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes of this machine from writing the same folder while the block runs.
-
-    Raises:
-        UserError: One does so already.
-    """
+    """Keep other processes of this machine from writing the same folder while the block runs (UserError if one does
+    so)."""
     place, lock = lock_file(folder), None
     try:
         lock = take_lock(

@@ -93,23 +93,16 @@ def _check_upload(source_name: str, shared: Shared) -> None:
             raise UserError("--private and --rights-checked belong to --push-to-hub ORG/NAME, which was not given.")
         return
     push.repository_name(shared.push_to_hub)
-    facts = catalogue.find_benchmark(source_name)
-    if facts and not (facts.may_be_published or allowed):
-        raise UserError(
-            f'The images of "{source_name}" belong to their photographers and may not be passed on: give --private '
-            "with --push-to-hub, or --rights-checked where you hold the rights."
-        )
+    if not allowed:
+        push.check_publishing(source_name)
     reachability.check_hub()
 
 
 def official_source(name: str, official: Official) -> Path:
     """Find a benchmark's official files, and download what is missing where that is asked for.
 
-    Without --source a download goes into the user's data folder; --mirror implies --download.
-
-    Raises:
-        UserError: Neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file
-            cannot be downloaded.
+    Without --source a download goes into the user's data folder; --mirror implies --download. Raises UserError where
+    neither a source nor a download was asked for, the user did not agree or cannot be asked, or a file cannot be got.
     """
     facts = catalogue.benchmark(name)
     download = official.download or official.mirror

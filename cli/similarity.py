@@ -14,7 +14,7 @@ from rich.table import Table
 from cascade_clip import segmenter
 from cascade_clip.analysis import observed_model
 from cascade_clip.analysis import similarity as patch_similarity
-from cascade_clip.data import images, mask_orientation
+from cascade_clip.data import images, mask_values
 from cascade_clip.errors import UserError, closest
 from cascade_clip.files import json_text, write_files
 from cascade_clip.inference import prediction_files, sources
@@ -234,7 +234,7 @@ def _check_class(name: str, names: Sequence[str]) -> None:
 
 def _label_map(label: Path, image: Path) -> NDArray[np.uint8]:
     """Read the index mask (H, W) of an image, turned as it is; raises UserError where it is none or of another size."""
-    return mask_orientation.fit_label(
+    return mask_values.fit_label(
         images.decode_label(label),
         images.check_image(image),
         lambda: images.orientation_of(label.read_bytes()),

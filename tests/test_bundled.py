@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cascade_clip import CascadeCLIP
-from cascade_clip.shapes.classes import CLASS_NAMES, UNSEEN
+from cascade_clip import CascadeCLIP, get_split
+from cascade_clip.shapes.classes import CLASS_NAMES
 from cascade_clip.shapes.scenes import draw_scene
 
 HELD_OUT_SEED = 77_001
@@ -14,7 +14,7 @@ def test_segments_scenes_it_has_never_seen() -> None:
     model = CascadeCLIP.from_pretrained("bundled")
     assert model.split is not None
     assert model.split.class_names == CLASS_NAMES
-    assert model.split.unseen == frozenset(UNSEEN)
+    assert model.split.unseen == get_split("shapes-seen").unseen
     scenes = [draw_scene([HELD_OUT_SEED, number], size=128) for number in range(12)]
     results = model.segment([scene.image for scene in scenes], split="shapes-seen")
     right = np.concatenate([(r.labels == s.label).ravel() for r, s in zip(results, scenes, strict=True)])

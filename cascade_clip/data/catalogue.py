@@ -104,14 +104,11 @@ def split_names() -> tuple[str, ...]:
 
 
 def get_split(name_or_file: str | Path) -> Split:
-    """Find a split by its name or read it from a TOML file.
+    """Find a split by its name, such as "coco-seen", or read it from a TOML file: "FILE", or "FILE:NAME" for one of
+    several.
 
-    Args:
-        name_or_file: A built-in name such as "coco-seen"; a TOML file; "FILE:NAME" for one of several splits in a file.
-
-    Raises:
-        UserError: The name is unknown (closest names are offered), or the file does not exist or has mistakes (all
-            of them in one message, with keys and closest names).
+    Raises UserError where the name is unknown (closest names are offered), or the file does not exist or has mistakes
+    (all of them in one message, with keys and closest names).
 
     Example:
         >>> split = get_split("voc-seen")

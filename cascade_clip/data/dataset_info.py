@@ -83,13 +83,9 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
     """Read `dataset.json` of a prepared dataset; raises UserError where it is missing, damaged or too new."""
     path = folder / INFO_FILE
     if not path.is_file():
-        found = (
-            "is no prepared dataset: it has no dataset.json"
-            if folder.is_dir()
-            else "is a file"
-            if folder.exists()
-            else "is not there"
-        )
+        found = "is no prepared dataset: it has no dataset.json"
+        if not folder.is_dir():
+            found = "is a file" if folder.exists() else "is not there"
         raise UserError(f"The dataset folder {folder} {found}. Make one with `cascade-clip prepare-data`.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,23 +1,105 @@
-"""Finding the folder to open for a dataset: its own, or a link to one at an address or in another layout."""
+"""Finding the folder to open for a dataset: its own, or a link to one at an address or in another layout.
+
+A link is a folder in the user's cache that holds no images: a `dataset.json`, and a `link.json` with the place of the
+records. Whatever takes a prepared dataset's folder takes a link as well.
+"""
 
 from __future__ import annotations
 
-import json
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 import cascade_clip
 from cascade_clip.config.dataset_address import is_address
+from cascade_clip.config.section import Section
 from cascade_clip.data.catalogue import get_split, split_names
-from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, PartInfo, read_dataset_info
-from cascade_clip.data.dataset_link import RowsLink, ShardsLink, write_link
-from cascade_clip.data.foreign_records import check_values, choose_splits, find_class_names, find_columns
+from cascade_clip.data.dataset_info import DATASET_FOLDER, INFO_FILE, DatasetInfo, Part, PartInfo, read_dataset_info
+from cascade_clip.data.foreign_records import (
+    Columns,
+    ForeignRecords,
+    ForeignStream,
+    check_masks,
+    choose_splits,
+    find_class_names,
+    find_columns,
+)
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource
 from cascade_clip.data.hub_address import HubAddress
+from cascade_clip.data.mask_values import MaskValues
+from cascade_clip.data.records import RecordReader, RemoteShards
 from cascade_clip.data.remote_files import RemoteFiles
-from cascade_clip.errors import UserError
-from cascade_clip.files import DATA_VARIABLE, data_folder, usable_path
+from cascade_clip.errors import UserError, raise_refusal
+from cascade_clip.files import DATA_VARIABLE, cache_folder, data_folder, usable_path, write_files
+from cascade_clip.output_folder import record_has
+
+LINK_FILE = "link.json"
+
+
+class ShardsLink(Section):
+    """A prepared dataset at an address, read by byte range."""
+
+    kind: Literal["shards"] = "shards"
+    place: str
+
+    def reader(self, info: DatasetInfo) -> RecordReader:
+        """What reads its records."""
+        return RemoteShards(self.place, info)
+
+
+class RowsLink(Section):
+    """A dataset that the `datasets` library reads, converted record by record."""
+
+    kind: Literal["rows"] = "rows"
+    place: str
+    stream: bool
+    image_column: str
+    label_column: str
+    splits: dict[Part, str]
+
+    def reader(self, info: DatasetInfo) -> RecordReader:
+        """What reads its records."""
+        rows = ForeignRows(RowSource.find(self.place, stream=self.stream))
+        columns = Columns(self.image_column, self.label_column)
+        kind = ForeignStream if self.stream else ForeignRecords
+        return kind(rows, self.splits, columns, MaskValues(len(info.classes)))
+
+
+Link = ShardsLink | RowsLink
+_READ_LINK: TypeAdapter[Link] = TypeAdapter(Annotated[Link, Field(discriminator="kind")])
+
+
+def read_link(folder: Path) -> Link | None:
+    """Read where the records of a folder are; None: in the folder itself. Raises UserError for a damaged link."""
+    path = folder / LINK_FILE
+    if not path.is_file():
+        return None
+    try:
+        return _READ_LINK.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise_refusal(error, str(path))
+        raise UserError(f"{path} is damaged: delete {folder} and name the dataset itself.") from error
+
+
+def write_link(link: Link, info: str) -> Path:
+    """Write a link and its `dataset.json` into the user's cache; the folder's name depends on their content alone.
+
+    Raises UserError where the cache is not writable.
+    """
+    content = link.model_dump_json(indent=1) + "\n"
+    name = re.sub(r"[^\w.-]+", "-", link.place).strip("-")[-60:]
+    digest = hashlib.sha256(f"{content}{info}".encode()).hexdigest()[:12]
+    folder = cache_folder() / "linked" / f"{name}-{digest}"
+    try:
+        write_files({folder / INFO_FILE: info.encode(), folder / LINK_FILE: content.encode()})
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}): set CASCADE_CLIP_CACHE.") from error
+    return folder
+
 
 _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
@@ -25,20 +107,11 @@ _METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 def locate_dataset(
     name: str, data: Path | str | None = None, *, stream: bool = False, class_names: Sequence[str] | None = None
 ) -> Path:
-    """Find the folder to open for a dataset.
+    """Find the folder to open for a dataset by its name, for example "voc": one with a `dataset.json`.
 
-    Args:
-        name: Name of the dataset, for example "voc".
-        data: The dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
-            None: `data_folder()` holds it.
-        stream: As for `dataset_folder`.
-        class_names: As for `dataset_folder`.
-
-    Returns:
-        A folder with a `dataset.json`.
-
-    Raises:
-        UserError: It is in none of these places, which the message lists.
+    `data` is the dataset's folder, a folder that holds it under its name, or whatever else `dataset_folder` takes;
+    None: `data_folder()` holds it. The other arguments are those of `dataset_folder`. Raises UserError where it is in
+    none of these places, which the message lists.
     """
     if data is not None and is_address(data):
         return dataset_folder(data, stream=stream, class_names=class_names)
@@ -60,21 +133,14 @@ def locate_dataset(
 
 
 def dataset_folder(data: Path | str, *, stream: bool = False, class_names: Sequence[str] | None = None) -> Path:
-    """Find the folder to open for a dataset that is given by its place.
+    """Find the folder to open for a dataset that is given by its place: its own, or a link in the user's cache.
 
-    Args:
-        data: A prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
-            layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset
-            (`https://...`, `s3://...`).
-        stream: Read from the address, keeping nothing on the disk; without it, a dataset of the Hub is downloaded into
-            the Hub's cache.
-        class_names: Classes in the order of the mask's values, for a dataset that does not name its own.
-
-    Returns:
-        A folder for `PreparedDataset.open`: the dataset's own, or a link in the user's cache.
-
-    Raises:
-        UserError: It is none of these, cannot be reached, or its columns or classes are not clear.
+    `data` is a prepared dataset's folder; a folder in `imagefolder` or Parquet form; `hub:ORG/NAME[@REVISION]` in our
+    layout or any that `datasets` reads; with `stream`, any other address of a prepared dataset (`https://...`,
+    `s3://...`). `stream` reads from the address, keeping nothing on the disk; without it, a dataset of the Hub is
+    downloaded into the Hub's cache. `class_names` are those of a dataset that does not name its own, in the order of
+    the mask's values. Raises UserError where it is none of these, cannot be reached, or its columns or classes are not
+    clear.
     """
     address = HubAddress.parse(str(data))
     if address is not None:
@@ -96,11 +162,10 @@ def holds_rows(folder: Path) -> bool:
 def _on_the_hub(address: HubAddress, stream: bool, class_names: Sequence[str] | None) -> Path:
     pinned = address.pinned()
     file = pinned.file(INFO_FILE)
-    content = file.read_bytes() if file else b""
-    if file is None or not _is_ours(content):
+    if file is None or not record_has(file.read_bytes(), DATASET_FOLDER.keys):
         return _link_rows(RowSource(pinned, stream=stream), class_names)
     if stream:
-        return write_link(ShardsLink(place=str(pinned)), content.decode())
+        return write_link(ShardsLink(place=str(pinned)), file.read_text(encoding="utf-8"))
     shards = [name for part in read_dataset_info(file.parent).parts.values() for name in part.shards]
     return pinned.download([INFO_FILE, "README.md", *shards])
 
@@ -109,18 +174,10 @@ def _at_an_address(address: str, stream: bool) -> Path:
     if not stream:
         raise UserError(f"{address} is not on this machine: add --stream to read it from there, or copy it first.")
     content = RemoteFiles(address).find(INFO_FILE)
-    if content is None or not _is_ours(content):
+    if content is None or not record_has(content, DATASET_FOLDER.keys):
         found = "it has no dataset.json" if content is None else "its dataset.json was not made by Cascade-CLIP"
         raise UserError(f"{address} is no prepared dataset: {found}. Make one with `cascade-clip prepare-data`.")
     return write_link(ShardsLink(place=address), content.decode())
-
-
-def _is_ours(content: bytes) -> bool:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and {"format", "classes", "parts"} <= found.keys()
 
 
 def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
@@ -135,7 +192,7 @@ def _link_rows(source: RowSource, class_names: Sequence[str] | None) -> Path:
             f"{source} does not name its classes: give --split NAME, add a classes.txt with one name a line, or use "
             "`cascade-clip prepare-data hub --classes A,B,...`."
         )
-    check_values(rows, splits["train"], columns, classes)
+    check_masks(rows, splits["train"], columns, classes)
     link = RowsLink(
         place=str(source), stream=source.stream, image_column=columns.image, label_column=columns.label, splits=splits
     )

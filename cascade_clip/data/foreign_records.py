@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
@@ -19,8 +18,7 @@ from cascade_clip.data.class_list_file import class_name_problems
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.foreign_rows import ForeignRows, Row, RowSource, SourceLostError
 from cascade_clip.data.images import CheckedImage, check_image, decode_label, encode_label, orientation_of
-from cascade_clip.data.mask_orientation import fit_label
-from cascade_clip.data.mask_values import MaskValues
+from cascade_clip.data.mask_values import MaskValues, fit_label
 from cascade_clip.data.records import Record
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
@@ -54,10 +52,8 @@ def choose_splits(
 ) -> dict[Part, str]:
     """Choose which of the splits of a dataset are for training and for validation.
 
-    Without `val` it is a split with one of the usual names, and none where there is no such split.
-
-    Raises:
-        UserError: A named split does not exist.
+    Without `val` it is a split with one of the usual names, or none. Raises UserError where a named split does not
+    exist.
     """
     for given, option in ((train, "--train-split"), (val, "--val-split")):
         if given is not None and given not in found:
@@ -108,17 +104,12 @@ def _listed(features: Mapping[str, Any]) -> str:
 
 
 def find_class_names(features: Mapping[str, Any], source: RowSource) -> tuple[str, ...] | None:
-    """Find the class names that a dataset itself has.
+    """Find the class names that a dataset itself has, in the order of the mask's values; None: it names none.
 
     Looked at in turn: `dataset.json` (`classes`), `id2label.json` ({"0": "sky", ...}), `classes.txt` (one a line), and
     a column that lists the classes of each image (a list of `ClassLabel`). A single `ClassLabel` an image does not
-    count: it classifies the whole image, for example by the kind of scene.
-
-    Returns:
-        Class names in the order of the mask's values; None where the dataset names none.
-
-    Raises:
-        UserError: One of the files holds something else, or the names are repeated or empty.
+    count: it classifies the whole image, for example by the kind of scene. Raises UserError where one of the files
+    holds something else, or the names are repeated or empty.
     """
     for name in CLASS_FILES:
         content = source.read_file(name)
@@ -174,10 +165,8 @@ class ConvertedRow(NamedTuple):
 def convert_row(row: Row, columns: Columns, masks: MaskValues, where: str) -> ConvertedRow:
     """Check the image of a row, read its mask, and compare their sizes; messages call the row `where`.
 
-    Raises:
-        UserError: Image or mask is missing or broken, the mask is in colours or holds a value that is no class, or
-            their sizes differ.
-        SourceLostError: They are at an address that cannot be read.
+    Raises UserError where image or mask is missing or broken, the mask is in colours or holds a value that is no class,
+    or their sizes differ; SourceLostError where they are at an address that cannot be read.
     """
     image = _content(row[columns.image], f'{where} has no image in its column "{columns.image}".')
     mask = _content(row[columns.label], f'{where} has no mask in its column "{columns.label}".')
@@ -203,37 +192,28 @@ def _content(value: Mapping[str, Any] | None, missing: str) -> bytes:
         raise kind(f"{place} cannot be read: {error}.") from error
 
 
-def check_masks(rows: ForeignRows, split: str, columns: Columns) -> None:
-    """Look at the first masks before all are read; raises the first's UserError if none of them holds indices."""
-    errors = []
+def check_masks(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str] = ()) -> None:
+    """Look at the first masks before all are read.
+
+    Raises the first's UserError if none of them holds indices, and one for masks in black and white of one or two
+    `classes`: 0 and 255, which would be read as no class.
+    """
+    errors: list[UserError] = []
+    values: set[int] = set()
     for index in range(min(rows.count(split), _ROWS_LOOKED_AT)):
         where = f'row {index} of split "{split}" of {rows.source}'
         try:
             mask = _content(rows.row(split, index)[columns.label], f"{where} has no mask.")
-            decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)
+            values.update(np.unique(decode_label(mask, f"The mask of {where}", for_colours=_FOR_COLOURS)).tolist())
         except SourceLostError:
             raise
         except UserError as error:
             errors.append(error)
-        else:
+        if values and len(classes) not in (1, 2):
             return
-    if errors:
+    if errors and not values:
         raise errors[0]
-
-
-def check_values(rows: ForeignRows, split: str, columns: Columns, classes: Sequence[str]) -> None:
-    """Refuse masks in black and white, 0 and 255, of which 255 would be read as no class.
-
-    Only the first rows are looked at, and only where there are one or two classes.
-
-    Raises:
-        UserError: They hold 255 and one class at most.
-    """
-    values: set[int] = set()
-    for index in range(min(rows.count(split), _ROWS_LOOKED_AT) if len(classes) <= 2 else 0):
-        with suppress(UserError):  # what is wrong with a row is said where it is used
-            values.update(np.unique(decode_label(_content(rows.row(split, index)[columns.label], ""))).tolist())
-    if IGNORED in values and len(values) == 2:
+    if IGNORED in values and len(values) == 2 and classes:
         raise UserError(
             f"The masks of {rows.source} hold {' and '.join(map(str, sorted(values)))} only, and {IGNORED} means no "
             f"class. Prepare it with `cascade-clip prepare-data hub` and say what the values are: --mask-values "

@@ -60,15 +60,9 @@ class RowSource:
     ) -> RowSource:
         """Find a dataset and, on the Hub, the commit that is meant.
 
-        Args:
-            source: A folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`.
-            revision: Branch, tag or commit on the Hub.
-            config: See the field of this name.
-            stream: See the field of this name.
-
-        Raises:
-            UserError: It is neither a folder nor a dataset that the Hub gives access to, or a folder whose path the
-                library `datasets` cannot take.
+        `source` is a folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`; `revision` a branch, tag or commit on the Hub.
+        Raises UserError where it is neither a folder nor a dataset that the Hub gives access to, or a folder whose path
+        the library `datasets` cannot take.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,10 +58,8 @@ class HubAddress:
     def pinned(self) -> HubAddress:
         """Ask the Hub, or its cache where there is no network, which commit is meant.
 
-        A run that names a commit reads the same files when it is resumed, whatever was uploaded since.
-
-        Raises:
-            UserError: There is no such dataset or revision, it needs a token, or the Hub cannot be reached.
+        A run that names a commit reads the same files when it is resumed, whatever was uploaded since. Raises UserError
+        where there is no such dataset or revision, it needs a token, or the Hub cannot be reached.
         """
         if self.revision and _COMMIT.fullmatch(self.revision):
             return self
@@ -67,34 +67,34 @@ class HubAddress:
         file = self.file(INFO_FILE)
         if file is not None:
             return HubAddress(self.repo, file.parent.name)
-        try:
-            with hub_or_cache():
-                return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
-        except Exception as error:
-            raise hub_error(error, self) from error
+        with self._explained():
+            return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
 
     def file(self, name: str) -> Path | None:
         """Fetch a small file, or find it in the Hub's cache; None where there is no such file. Raises like `pinned`."""
-        try:
-            with hub_or_cache():
+        with self._explained():
+            try:
                 return Path(hf_hub_download(self.repo, name, repo_type="dataset", revision=self.revision))
-        except LocalEntryNotFoundError as error:
-            raise hub_error(error, self) from error
-        except EntryNotFoundError:
-            return None
-        except Exception as error:
-            raise hub_error(error, self) from error
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                return None
 
     def download(self, patterns: list[str]) -> Path:
         """Fetch files of these patterns ("data/*.parquet") into the Hub's cache, or find them there without a network.
 
         Gives the folder of this revision. Raises like `pinned`.
         """
+        with self._explained():
+            return Path(
+                snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
             with hub_or_cache():
-                return Path(
-                    snapshot_download(self.repo, repo_type="dataset", revision=self.revision, allow_patterns=patterns)
-                )
+                yield
         except Exception as error:
             raise hub_error(error, self) from error
 

@@ -107,8 +107,6 @@ def _check_file(path: Path | str, name: str) -> None:
     except FileNotFoundError as error:
         is_link = " It is a link to a file that is not there." if path.is_symlink() else ""
         raise UserError(f"There is no image {name}.{is_link}") from error
-    except PermissionError as error:
-        raise UserError(f"{name} may not be read: permission denied.") from error
     except OSError as error:
         reason = "it is a link that leads back to itself" if error.errno == errno.ELOOP else error.strerror
         raise UserError(f"{name} cannot be read: {reason}.") from error

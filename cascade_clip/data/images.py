@@ -53,23 +53,13 @@ class CheckedImage(NamedTuple):
 def open_image(
     source: Path | str | bytes, name: str | None = None, *, hint: Callable[[str], object] | None = None
 ) -> NDArray[np.uint8]:
-    """Read an image as 8-bit RGB the way a viewer shows it.
+    """Read an image, a file or the bytes of one, as 8-bit RGB the way a viewer shows it: (H, W, 3) uint8, contiguous.
 
     EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
-    are scaled to 8. Of an animation the first frame is taken.
-
-    Args:
-        source: A file, or the bytes of one.
-        name: What messages call the image; None: the path.
-        hint: Called with a sentence if the image has 16 bits a channel and uses a small part of them, so that it is
-            read as nearly black; None: nothing is said.
-
-    Returns:
-        (H, W, 3) uint8 RGB, contiguous.
-
-    Raises:
-        UserError: The file is missing, may not be read, is no image, cut off or broken, holds floating-point values or
-            values above 16 bits, has more than a gigapixel, or is too long for its width (`MAX_ASPECT`).
+    are scaled to 8. Of an animation the first frame is taken. Messages call the image `name` (None: the path); `hint`
+    is called with a sentence if it has 16 bits a channel and uses so small a part of them that it is nearly black.
+    Raises UserError where the file is missing, may not be read, is no image, cut off or broken, holds floating-point
+    values or values above 16 bits, has more than a gigapixel, or is too long for its width (`MAX_ASPECT`).
     """
     name = name or ("The image" if isinstance(source, bytes) else readable(source))
     with opened_image(source, name) as image:
@@ -119,18 +109,11 @@ def decode_label(
     *,
     for_colours: str = "Masks in colours need a colour for each class (--colours).",
 ) -> NDArray[np.uint8]:
-    """Read a label map; a palette image keeps its indices, and the file's own EXIF orientation is applied.
+    """Read a label map (H, W) uint8; a palette image keeps its indices, and the file's own EXIF orientation is applied.
 
-    Args:
-        source: A file or the bytes of one: single-channel 1, 8 or 16 bits.
-        name: What messages call the label map; None: the path.
-        for_colours: The way out, a sentence of the message about a colour image.
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        UserError: Missing or broken as in `open_image`; several channels; or a value above 255.
+    The source is a file or the bytes of one: single-channel 1, 8 or 16 bits. Messages call it `name` (None: the path);
+    `for_colours` is the way out that they name for a colour image. Raises UserError where it is missing or broken as in
+    `open_image`, has several channels, or a value above 255.
     """
     name = name or ("The label map" if isinstance(source, bytes) else readable(source))
     with _opened_mask(source, name) as image:

@@ -1,14 +1,18 @@
-"""From the values of an index mask to labels."""
+"""From an index mask to the label of an image: by its values, and turned as the image is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from cascade_clip.data.image_file import TURNS
+from cascade_clip.data.images import CheckedImage
 from cascade_clip.errors import UserError, counted
 from cascade_clip.labels import IGNORED
 
@@ -78,22 +82,57 @@ def value_table(label_of: Mapping[int, int]) -> NDArray[np.int16]:
 
 
 def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, explanation: str) -> NDArray[np.uint8]:
-    """Turn stored values into labels.
+    """Turn stored values (H, W) uint8 into labels (H, W) uint8: class index, 255 = ignored.
 
-    Args:
-        mask: (H, W) uint8 as stored.
-        table: (256,) int16: label by stored value, -1 for values that masks of this kind do not hold.
-        where: What messages call the mask.
-        explanation: Which values are allowed, for the message.
-
-    Returns:
-        (H, W) uint8: class index, 255 = ignored.
-
-    Raises:
-        UnknownValuesError: The mask holds a value that has no label.
+    `table` (256,) int16 gives the label by stored value, -1 for values that masks of this kind do not hold. Raises
+    UnknownValuesError, which calls the mask `where` and explains which values are allowed, where it holds such a value.
     """
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
         raise UnknownValuesError.of(where, "value", [str(value) for value in wrong], explanation)
     labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
     return labels
+
+
+class FittedLabel(NamedTuple):
+    """The label of an image, at its size."""
+
+    label: NDArray[np.uint8]
+    """(H, W) uint8."""
+    assumed: bool
+    """Whether it was turned as the image is though nothing tells, not even its size, which way up it is."""
+
+
+def fit_label(
+    label: NDArray[np.uint8], image: CheckedImage, mask_orientation: Callable[[], int], mask_name: str, image_name: str
+) -> FittedLabel:
+    """Turn a label (H, W) uint8 as its image is turned, and compare their sizes.
+
+    Every file is turned by its own EXIF orientation. A mask without one belongs to the pixels of the image as they are
+    stored, and is turned with them; except where its size tells that it was drawn on the upright image.
+
+    `mask_orientation` tells the mask's own EXIF orientation, 1 to 8, and is asked only where it matters; messages call
+    the files `mask_name` and `image_name` ("its image a.jpg"). Raises UserError where their sizes differ.
+    """
+    stored = image.size[::-1] if image.orientation > 4 else image.size
+    if image.orientation > 1 and label.shape == stored and mask_orientation() == 1:
+        turned = Image.fromarray(label).transpose(TURNS[image.orientation])
+        return FittedLabel(np.array(turned), assumed=stored == image.size)
+    if label.shape != image.size:
+        (label_height, label_width), (height, width) = label.shape, image.size
+        raise UserError(
+            f"{mask_name} has {label_width} x {label_height} pixels, {image_name} has {width} x {height}; "
+            f"they must be equal.{_reason(label.shape, image, mask_orientation)}"
+        )
+    return FittedLabel(label, assumed=False)
+
+
+def _reason(label: tuple[int, ...], image: CheckedImage, mask_orientation: Callable[[], int]) -> str:
+    """What the EXIF orientation has to do with sizes that differ."""
+    if label != image.size[::-1]:
+        return ""
+    both = (("image", image.orientation), ("mask", mask_orientation()))
+    whose = [f"the {what}'s is {value}" for what, value in both if value > 1]
+    if not whose:
+        return " One of them lies on its side: was the EXIF orientation lost when one was saved?"
+    return f" One of them lies on its side by its EXIF orientation: {' and '.join(whose)}."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
-from cascade_clip.data.dataset_link import read_link
+from cascade_clip.data.dataset_location import read_link
 from cascade_clip.data.records import LocalShards, Record, RecordReader, StreamReader, check_shard_files
 from cascade_clip.errors import UserError, counted
 
@@ -28,13 +28,10 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, folder: Path | str) -> PreparedDataset:
-        """Open a prepared dataset and check that its shards are complete.
+        """Open a prepared dataset and check that its shards are complete; those of a link (`dataset_folder`) as they
+        are read.
 
-        Args:
-            folder: The dataset's folder, or a link (see `dataset_folder`), whose shards are checked when they are read.
-
-        Raises:
-            UserError: The folder is no prepared dataset, or a shard is missing or cut off.
+        Raises UserError where the folder is no prepared dataset, or a shard is missing or cut off.
         """
         folder = Path(folder)
         info = read_dataset_info(folder)

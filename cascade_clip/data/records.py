@@ -69,15 +69,21 @@ class _Shards:
         name, shard = self._shards[part][number]
         return name, shard.bytes, index - (self._ends[part][number - 1] if number else 0)
 
-    def _file(self, name: str, size: int) -> pq.ParquetFile:
+    def _record(self, name: str, size: int, index: int) -> Record:
         if self._owner != os.getpid():  # a forked loader process must not share open files with its parent
             self._files, self._owner = {}, os.getpid()
         if name not in self._files:
             self._files[name] = self._open(name, size)
-        return self._files[name]
+        # All row groups but the last have the same length.
+        length: int = self._files[name].metadata.row_group(0).num_rows
+        row = self._group(name, index // length).slice(index % length, 1).to_pylist()[0]
+        return Record(row["id"], row["image"]["bytes"], row["label"]["bytes"], row["present"])
 
     def _open(self, name: str, size: int) -> pq.ParquetFile:
         raise NotImplementedError
+
+    def _group(self, name: str, number: int) -> pa.Table:
+        return self._files[name].read_row_group(number, use_threads=False)
 
 
 class LocalShards(_Shards):
@@ -91,9 +97,7 @@ class LocalShards(_Shards):
         """Read one record; raises UserError where the shard is damaged."""
         name, size, row = self._find(part, index)
         try:
-            file = self._file(name, size)
-            number, place = _group_and_place(file, row)
-            return _record(file.read_row_group(number, use_threads=False), place)
+            return self._record(name, size, row)
         except (pa.ArrowException, OSError) as error:
             raise_refusal(error, f"The shard {self.folder / name}")
             raise UserError(
@@ -123,8 +127,7 @@ class RemoteShards(_Shards):
         """Read one record; raises UserError where the shard is missing, damaged or cannot be reached."""
         name, size, row = self._find(part, index)
         try:
-            number, place = self.files.attempt(name, lambda: _group_and_place(self._file(name, size), row))
-            return _record(self.files.attempt(name, lambda: self._group(name, size, number)), place)
+            return self.files.attempt(name, lambda: self._record(name, size, row))
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.files}/{name} is not there. Check the address, or upload the dataset again."
@@ -138,25 +141,14 @@ class RemoteShards(_Shards):
         # With `pre_buffer` the columns of a row group, which lie side by side, are fetched by a single request.
         return pq.ParquetFile(self.files.open(name, size), pre_buffer=True, page_checksum_verification=True)
 
-    def _group(self, name: str, size: int, number: int) -> pa.Table:
+    def _group(self, name: str, number: int) -> pa.Table:
         key = (name, number)
         if key not in self._groups:
-            self._groups[key] = self._file(name, size).read_row_group(number, use_threads=False)
+            self._groups[key] = super()._group(name, number)
             while len(self._groups) > 1 and sum(group.nbytes for group in self._groups.values()) > KEPT_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(key)
         return self._groups[key]
-
-
-def _group_and_place(file: pq.ParquetFile, row: int) -> tuple[int, int]:
-    """Which row group holds a row, and where in it; all groups but the last have the same length."""
-    length: int = file.metadata.row_group(0).num_rows
-    return row // length, row % length
-
-
-def _record(group: pa.Table, place: int) -> Record:
-    row = group.slice(place, 1).to_pylist()[0]
-    return Record(row["id"], row["image"]["bytes"], row["label"]["bytes"], row["present"])
 
 
 def check_shard_files(folder: Path, info: DatasetInfo) -> None:

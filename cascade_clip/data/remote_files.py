@@ -35,15 +35,11 @@ class RemoteFiles:
 
     def find(self, name: str) -> bytes | None:
         """Read a small file; None where there is no such file. Raises like `attempt`."""
+        files, root = self._file_system()
         try:
-            return self.attempt(name, lambda: self._read(name))
+            return self.attempt(name, lambda: bytes(files.cat_file(f"{root}/{name}")))
         except FileNotFoundError:
             return None
-
-    def _read(self, name: str) -> bytes:
-        files, root = self._file_system()
-        content: bytes = files.cat_file(f"{root}/{name}")
-        return content
 
     def open(self, name: str, size: int) -> IO[bytes]:
         """Open a file for random access; each read is one request for exactly these bytes.
@@ -67,16 +63,11 @@ class RemoteFiles:
         return files, root.rstrip("/")
 
     def attempt(self, name: str, read: Callable[[], T]) -> T:
-        """Call a function that reads a file, again after a pause each time the network fails.
+        """Call a function that reads a file, again after a pause each time the network fails, and return its result.
 
-        Args:
-            name: The file's path below the address, for messages.
-            read: Reads it; its result is returned.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            pyarrow.ArrowException: It is damaged; also a plain OSError from Arrow.
-            UserError: It may not be read, its server cannot send parts, or the network failed again and again.
+        `name` is the file's path below the address, for messages. Raises FileNotFoundError where there is no such file;
+        pyarrow.ArrowException, or a plain OSError from Arrow, where it is damaged; UserError where it may not be read,
+        its server cannot send parts, or the network failed again and again.
         """
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),

@@ -43,15 +43,8 @@ def _scaled(height: int, width: int, scale: Fraction) -> tuple[int, int]:
 def resize_bilinear(image: NDArray[np.uint8], height: int, width: int, window: Box | None = None) -> NDArray[np.uint8]:
     """Resize an image bilinearly without antialiasing, bit for bit like OpenCV's 8-bit `INTER_LINEAR` (SPEC section 1).
 
-    Args:
-        image: (H, W, C) uint8.
-        height: Height of the whole result.
-        width: Width of the whole result.
-        window: Compute only this part of the result; the values equal those of resizing everything and cropping. None:
-            all of it.
-
-    Returns:
-        (height, width, C) uint8, or the size of the window.
+    Takes (H, W, C) uint8, gives (height, width, C) uint8. With `window` only this part of the result is computed; its
+    values equal those of resizing everything and cropping.
     """
     y1, x1, y2, x2 = window or (0, 0, height, width)
     if image.shape[:2] == (height, width):

@@ -9,7 +9,7 @@ from typing import TypedDict
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.loader_processes import BATCHES_AHEAD, prepare_process, processes_with_room
@@ -104,24 +104,13 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch, _ORDER_STREAM]).permutation(count)
 
 
-class _MicroBatches(Sampler[list[int]]):
+def _micro_batches(steps: range, batch: int, rank: int, world: int, most: int) -> Iterator[list[int]]:
     """Positions of each micro-batch of one process, step by step."""
-
-    def __init__(self, steps: range, *, batch: int, rank: int, world: int, micro_batch: int) -> None:
-        self.steps = steps
-        self.batch = batch
-        self.share = batch // world
-        self.offset = rank * self.share
-        self.micro_batch = micro_batch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            first = step * self.batch + self.offset
-            for start in range(first, first + self.share, self.micro_batch):
-                yield list(range(start, min(start + self.micro_batch, first + self.share)))
-
-    def __len__(self) -> int:
-        return len(self.steps) * -(-self.share // self.micro_batch)
+    share = batch // world
+    for step in steps:
+        first = step * batch + rank * share
+        for start in range(first, first + share, most):
+            yield list(range(start, min(start + most, first + share)))
 
 
 class _Batches(Dataset[TrainSample]):
@@ -166,36 +155,22 @@ def train_loader(
     micro_batch: int | None = None,
     workers: int = 0,
 ) -> DataLoader[TrainSample]:
-    """Load the micro-batches of one process in order, from one step to another.
+    """Load the micro-batches of one process in order, from `start_step` to before step `steps`.
 
-    Step s consumes the positions s x batch .. (s + 1) x batch - 1. They are split evenly over the processes in order of
-    rank, and each process's share into micro-batches, the last of which may be smaller. No global random state is
-    touched.
+    Step s consumes the positions s x batch .. (s + 1) x batch - 1. They are split evenly over the `world` processes in
+    order of rank, and each process's share into micro-batches (None: one), the last of which may be smaller. No global
+    random state is touched. Of `workers` loader processes those are used that have room (see `processes_with_room`), of
+    a stream one at most: each would have to read all of it. 0 loads in this process.
 
-    Args:
-        samples: The samples.
-        start_step: First step, 0 or the step at which a run continues.
-        steps: The step before which loading ends, so `train.iterations`.
-        batch: Images a step over all processes.
-        rank: This process, 0 .. world - 1.
-        world: Number of processes.
-        micro_batch: Most images at once; None: the whole share.
-        workers: Loader processes, of which those are used that have room (see `processes_with_room`); 0 loads in this
-            process. A foreign dataset that is streamed takes one at most: each would have to read the whole stream.
-
-    Returns:
-        A loader of dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent
-        (B, 2) int64, id list of B strings.
-
-    Raises:
-        UserError: `batch` cannot be split evenly over the processes; while loading also what `TrainSamples` raises.
+    Gives dictionaries: image (B, 3, crop, crop) float32, label (B, crop, crop) uint8, extent (B, 2) int64, id list of B
+    strings. Raises UserError where `batch` cannot be split evenly; while loading also what `TrainSamples` raises.
     """
     if batch % world:
         raise UserError(
             f"The batch of {batch} images cannot be split evenly over {world} processes; choose a multiple of {world}."
         )
     together = min(micro_batch or batch, batch // world)
-    positions = _MicroBatches(range(start_step, steps), batch=batch, rank=rank, world=world, micro_batch=together)
+    positions = _micro_batches(range(start_step, steps), batch, rank, world, together)
     workers = min(workers, 1) if samples.dataset.streams else workers
     workers = processes_with_room(workers, together * _PIXEL_BYTES * samples.transform.config.crop**2, world)
     return _TrainLoader(

@@ -45,13 +45,8 @@ class TrainTransform:
         self.config = config
 
     def __call__(self, image: NDArray[np.uint8], label: NDArray[np.uint8], rng: np.random.Generator) -> Crop:
-        """Resize by a drawn ratio, crop, flip, distort, normalise and pad.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            label: (H, W) uint8: class index, 255 = ignored.
-            rng: Source of every draw.
-        """
+        """Resize an image (H, W, 3) uint8 RGB and its label (H, W) uint8 by a drawn ratio, crop, flip, distort,
+        normalise, pad."""
         config = self.config
         height, width = label.shape
         size = train_size(height, width, config.long_side, config.short_side, rng.uniform(*config.ratio))
@@ -92,11 +87,7 @@ class TrainTransform:
 
 
 def is_varied(label: NDArray[np.uint8], largest_class: float) -> bool:
-    """Whether a crop has two classes or more, and the largest covers less than a share of the labelled pixels.
-
-    Args:
-        label: (H, W) uint8: class index, 255 = ignored.
-        largest_class: The share, 0..1.
-    """
+    """Whether a crop (H, W) uint8 has two classes or more, and the largest covers less than a share of the labelled
+    pixels."""
     counts = np.bincount(label.ravel(), minlength=256)[:IGNORED]
     return bool(np.count_nonzero(counts) > 1 and counts.max() < largest_class * counts.sum())

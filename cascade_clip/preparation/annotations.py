@@ -49,14 +49,10 @@ class AnnotatedImage(NamedTuple):
 
 @dataclass
 class Annotations:
-    """What an annotation tool wrote.
+    """What an annotation tool wrote: class names in its order, images by id, and ids of each part (None: not divided).
 
-    Attributes:
-        classes: Class names in the tool's order.
-        images: Images by id.
-        parts: Ids for training and validation; None: the tool does not divide them.
-        colours: Colours of masks that are pictures, by class name; `None` names what belongs to no class.
-        files: Files that were read, for `dataset.json`.
+    `colours` are those of masks that are pictures, by class name (None: of what belongs to no class); `files` were
+    read, for `dataset.json`.
     """
 
     classes: list[str]
@@ -135,7 +131,7 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
     colours: dict[str | None, Colour] = {}
     with explained(label_map, "CVAT's labelmap.txt"):
         for line in read_lines(label_map, "label map"):
-            if line and not line.startswith("#"):
+            if not line.startswith("#"):
                 name, shade = line.split(":")[:2]
                 red, green, blue = (int(value) for value in shade.split(","))
                 colours[None if (red, green, blue) == (0, 0, 0) else name] = (red, green, blue)
@@ -145,7 +141,7 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
         raise UserError(f"{folder / 'SegmentationClass'} holds no mask.")
     below = {str(_below(path, folder / "SegmentationClass").with_suffix("")): path for path in masks}
     pairs = {one: AnnotatedImage(finder.find(one), mask=Entry.of(path)) for one, path in below.items()}
-    finder.refuse_missing()
+    refuse(finder.problems)
     return Annotations([name for name in colours if name is not None], pairs, colours=colours, files=[label_map])
 
 
@@ -221,7 +217,7 @@ def _with_images(
         if one in found:
             finder.problems.append(Problem(f'"{name}" is the image {image} a second time.', name, (name, str(image))))
         found[one] = AnnotatedImage(image, tuple(regions[key]), size=(sizes or {}).get(key))
-    finder.refuse_missing()
+    refuse(finder.problems)
     return Annotations(classes, found, files=[annotations])
 
 
@@ -263,10 +259,6 @@ class _ImageFinder:
         self.problems.append(Problem(f'The image "{given}" {which}.', given, (given, *map(str, longest))))
         return Entry(self.folder / wanted, None, (0, 0))
 
-    def refuse_missing(self) -> None:
-        """Raise one UserError for all images that were not found."""
-        refuse(self.problems)
-
 
 def _common_end(path: Path, wanted: PurePosixPath) -> int:
     """How many folders, from the file upwards, the paths have in common."""
@@ -282,7 +274,7 @@ def _yolo_images(root: Path, beside: Path, place: str) -> list[Path]:
     if where is None:
         raise UserError(f'The images "{place}" of data.yaml are not at {choices[0]}.')
     if where.is_file():
-        return [where.parent / line for line in read_lines(where, "list of images") if line]
+        return [where.parent / line for line in read_lines(where, "list of images")]
     return sorted(path for path in files_below(where) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
@@ -294,9 +286,7 @@ def _yolo_regions(image: Path, classes: Sequence[str]) -> tuple[Region, ...]:
     regions = []
     for line in read_lines(file, "labels") if file.is_file() else ():
         with explained(file, "YOLO polygons"):
-            index, *numbers = line.split() or [""]
-            if not index:
-                continue
+            index, *numbers = line.split()
             if len(numbers) < 6 or len(numbers) % 2:
                 raise ValueError(f'"{line[:60]}" is a box or incomplete, no polygon of three points or more')
             if not 0 <= int(index) < len(classes):

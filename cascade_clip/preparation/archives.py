@@ -1,7 +1,7 @@
 """Zip and tar archives, read in place; nothing is ever unpacked to paths that an archive names.
 
-A compressed tar cannot be read by position, so the files that are wanted are copied once into a plain tar beside the
-output. (fsspec's tar file system decompresses again for every step backwards: 168 ms a file for 6,000 files of 8 kB.)
+A compressed tar cannot be read by position, so it is decompressed once into a plain tar beside the output. (fsspec's
+tar file system decompresses again for every step backwards: 168 ms a file for 6,000 files of 8 kB.)
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import bz2
 import errno
 import gzip
 import hashlib
-import io
 import logging
 import lzma
 import os
@@ -18,7 +17,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -29,8 +28,13 @@ from cascade_clip.errors import UserError
 MemberState = tuple[int, ...]
 """Tells a member from another of the same name. Zip: bytes and CRC; tar: bytes, position, time of the archive in ns."""
 
-_COMPRESSED_TARS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-ARCHIVE_SUFFIXES = (".zip", ".tar", *_COMPRESSED_TARS)
+_DECOMPRESSORS: dict[str, Callable[[Path], Any]] = {
+    ".tgz": gzip.open,
+    ".tar.gz": gzip.open,
+    ".tar.bz2": bz2.open,
+    ".tar.xz": lzma.open,
+}
+ARCHIVE_SUFFIXES = (".zip", ".tar", *_DECOMPRESSORS)
 """Endings of the archives that can be read."""
 
 # COCO's archive of panoptic annotations, which may be beside the others, holds archives of several hundred megabytes.
@@ -38,18 +42,13 @@ _MAX_MEMBER_BYTES = 2 << 30
 # Images and masks shrink far less than by this factor; contents below the second figure are never refused.
 _MAX_RATIO, _SMALL_BYTES = 200, 64 << 20
 
-_DECOMPRESSORS: dict[str, Callable[[Path], Any]] = {
-    ".tgz": gzip.open,
-    ".gz": gzip.open,
-    ".bz2": bz2.open,
-    ".xz": lzma.open,
-}
-
-# What Python's readers raise on damaged archives; RuntimeError and NotImplementedError on encrypted or unusual ones.
-_READ_ERRORS = (
-    *(EOFError, OSError, RuntimeError, ValueError),
+READ_ERRORS = (
+    *(EOFError, KeyError, OSError, RuntimeError, ValueError),
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
 )
+"""What Python's readers raise on damaged archives; RuntimeError on encrypted ones."""
+
+_AGAIN = "Get it again from its official address."
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +60,16 @@ def is_archive(path: Path) -> bool:
 
 def is_compressed_tar(path: Path) -> bool:
     """Whether an archive has to be decompressed from its beginning to reach anything in it."""
-    return path.name.lower().endswith(_COMPRESSED_TARS)
+    return path.name.lower().endswith(tuple(_DECOMPRESSORS))
 
 
 def without_suffix(archive: Path) -> PurePosixPath:
     """The archive's path without ".zip", ".tar.gz" and the like."""
-    suffix = max((suffix for suffix in ARCHIVE_SUFFIXES if archive.name.lower().endswith(suffix)), key=len)
-    return PurePosixPath(archive.as_posix()[: -len(suffix)])
+    return PurePosixPath(archive.as_posix()[: -len(_suffix(archive))])
+
+
+def _suffix(archive: Path) -> str:
+    return next(suffix for suffix in ARCHIVE_SUFFIXES if archive.name.lower().endswith(suffix))
 
 
 def inner_path(name: str) -> str:
@@ -75,17 +77,20 @@ def inner_path(name: str) -> str:
     return name.replace("\\", "/").removeprefix("./").rstrip("/")
 
 
-def list_members(archive: Path) -> dict[str, MemberState]:
+def list_members(archive: Path, named: Path) -> dict[str, MemberState]:
     """List the regular files in a zip or an uncompressed tar, not folders, links and devices: state by name as stored.
 
-    Raises UserError where it cannot be read, is damaged or cut off, or declares a size that no set of images has.
+    Messages call the archive `named`. Raises UserError where it cannot be read, is damaged or cut off, or declares a
+    size that no set of images has.
     """
-    with _one_sentence(archive):
-        members = _zip_members(archive) if archive.suffix.lower() == ".zip" else _tar_members(archive)
+    with _one_sentence(named):
         found, total, length = dict[str, MemberState](), 0, archive.stat().st_size
-        for name, state in members:
+        for name, state in _zip_members(archive) if archive.suffix.lower() == ".zip" else _tar_members(archive):
+            if not 0 <= state[0] <= _MAX_MEMBER_BYTES:
+                why = f'its member "{name}" declares {state[0]:,} bytes; 0 to {_MAX_MEMBER_BYTES:,} are accepted'
+                raise UserError(f"The archive {named} is refused: {why}. {_AGAIN}")
             total += state[0]
-            _check_size(archive, name, state[0], total, length)
+            _check_total(named, total, length)
             found[name] = state
         return found
 
@@ -93,13 +98,26 @@ def list_members(archive: Path) -> dict[str, MemberState]:
 def read_member(archive: Path, member: str, state: MemberState) -> bytes:
     """Read one file of a zip, which stays open for the next call, or of an uncompressed tar; see `list_members`.
 
-    Raises UserError where it cannot be read, the member is damaged, or the archive was changed meanwhile.
+    Raises UserError where it cannot be read, the member is damaged, or the tar was changed meanwhile.
     """
     with _one_sentence(archive / member):
-        content = (_read_zip if archive.suffix.lower() == ".zip" else _read_tar)(archive, member, state)
-    if content is None:
-        raise UserError(f"{archive / member} was changed while it was being read; start again.")
-    return content
+        if archive.suffix.lower() == ".zip":
+            with _opened_zip(archive, archive.stat().st_mtime_ns).open(member) as inside:
+                # Without a number zipfile decompresses all that is there before it compares with the index.
+                return inside.read(state[0] + 1)
+        size, offset, changed = state
+        with archive.open("rb") as file:
+            file.seek(offset)
+            content = file.read(size)
+            if len(content) == size and os.fstat(file.fileno()).st_mtime_ns == changed:
+                return content
+    raise UserError(f"{archive / member} was changed while it was being read; start again.")
+
+
+@lru_cache(maxsize=8)
+def _opened_zip(archive: Path, changed: int) -> zipfile.ZipFile:
+    """An open zip; one that was changed is opened anew. Processes that prepare are spawned, so that none is shared."""
+    return zipfile.ZipFile(archive)
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, MemberState]]:
@@ -109,69 +127,33 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, MemberState]]:
                 yield info.filename, (info.file_size, info.CRC)
 
 
-@lru_cache(maxsize=8)
-def _opened_zip(archive: Path, changed: int) -> zipfile.ZipFile:
-    """An open zip; one that was changed is opened anew. Processes that prepare are spawned, so that none is shared."""
-    return zipfile.ZipFile(archive)
-
-
-def _read_zip(archive: Path, member: str, state: MemberState) -> bytes | None:
-    opened = _opened_zip(archive, archive.stat().st_mtime_ns)
-    info = opened.NameToInfo.get(member)
-    if info is None or (info.file_size, info.CRC) != state:
-        return None
-    with opened.open(info) as file:
-        # A number, because without one zipfile decompresses all that is there before it compares with the index.
-        return file.read(info.file_size + 1)
-
-
 def _tar_members(archive: Path) -> Iterator[tuple[str, MemberState]]:
     with archive.open("rb") as file:
         changed = os.fstat(file.fileno()).st_mtime_ns
         with tarfile.open(fileobj=file, mode="r:") as opened:
-            for info in _regular_files(opened, archive):
-                yield info.name, (info.size, info.offset_data, changed)
+            while (info := opened.next()) is not None:
+                opened.members.clear()  # type: ignore[attr-defined]  # all headers of a large archive would be kept
+                if info.isreg() and not info.issparse():
+                    yield info.name, (info.size, info.offset_data, changed)
             # tarfile takes a missing or damaged header for the end, which is marked by blocks of zeros.
             file.seek(opened.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no header at byte {opened.offset:,}")
 
 
-def _regular_files(opened: tarfile.TarFile, archive: Path) -> Iterator[tarfile.TarInfo]:
-    while (info := opened.next()) is not None:
-        opened.members.clear()  # type: ignore[attr-defined]  # all headers of a large archive would be kept
-        _check_size(archive, info.name, info.size, 0, 0)
-        if info.isreg() and not info.issparse():
-            yield info
-
-
-def _read_tar(archive: Path, member: str, state: MemberState) -> bytes | None:
-    size, offset, changed = state
-    with archive.open("rb") as file:
-        if os.fstat(file.fileno()).st_mtime_ns != changed:
-            return None
-        file.seek(offset)
-        content = file.read(size)
-    return content if len(content) == size else None
-
-
 def spool_folder(output: Path) -> Path:
-    """The hidden folder beside a prepared dataset for the wanted files of compressed archives."""
+    """The hidden folder beside a prepared dataset for what compressed archives hold."""
     return output.absolute().with_name(f".{output.absolute().name}.sources")
 
 
-def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
-    """Copy the wanted files of a compressed tar into a plain one in the folder `spool`, in one pass.
+def decompressed_tar(archive: Path, spool: Path) -> Path:
+    """Decompress a tar into the folder `spool`; the copy of an earlier start is used if the archive is still the same.
 
-    Files are wanted whose path contains one of `wanted` ("dataset/cls"). The plain tar has the archive's time of
-    change; one of an earlier start is used again if the archive is still the same.
-
-    Raises:
-        UserError: The archive cannot be read, is damaged or cut off, or declares an absurd size; the disk is full. No
-            half-written file stays.
+    Raises UserError where the archive cannot be read, is damaged, cut off or of an absurd length, or the disk is full;
+    no half-written file stays.
     """
     about = archive.stat()
-    made_from = repr((str(archive.absolute()), about.st_size, about.st_mtime_ns, sorted(wanted)))
+    made_from = repr((str(archive.absolute()), about.st_size, about.st_mtime_ns))
     target = spool / f"{archive.name}.{hashlib.sha256(made_from.encode()).hexdigest()[:12]}.tar"
     if target.is_file():
         return target
@@ -179,12 +161,10 @@ def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
     partial = target.with_name(f"{target.name}.part")
     try:
         spool.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as plain:
-            for name, content in _wanted_files(archive, wanted):
-                # Name and content alone, so that the same archive always gives the same bytes.
-                copied = tarfile.TarInfo(name)
-                copied.size = len(content)
-                plain.addfile(copied, io.BytesIO(content))
+        with partial.open("wb") as plain:
+            for chunk in _decompressed(archive):
+                plain.write(chunk)
+                _check_total(archive, plain.tell(), about.st_size)
         os.utime(partial, ns=(about.st_mtime_ns, about.st_mtime_ns))
         partial.replace(target)
     except OSError as error:
@@ -197,6 +177,12 @@ def spool_tar(archive: Path, wanted: Sequence[str], spool: Path) -> Path:
     return target
 
 
+def _decompressed(archive: Path) -> Iterator[bytes]:
+    with _one_sentence(archive), _DECOMPRESSORS[_suffix(archive)](archive) as packed:
+        while chunk := packed.read(1 << 20):
+            yield chunk
+
+
 def clear_spool(spool: Path) -> None:
     """Remove the plain tars of a folder, and the folder if nothing else is in it."""
     for path in [*spool.glob("*.tar"), *spool.glob("*.part")]:
@@ -205,33 +191,11 @@ def clear_spool(spool: Path) -> None:
         spool.rmdir()
 
 
-def _wanted_files(archive: Path, wanted: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    total, length = 0, archive.stat().st_size
-    decompress = _DECOMPRESSORS[archive.suffix.lower()]
-    with (
-        _one_sentence(archive),
-        decompress(archive) as unpacked,
-        tarfile.open(fileobj=unpacked, mode="r|") as opened,
-    ):
-        for info in _regular_files(opened, archive):
-            total += info.size
-            _check_size(archive, info.name, info.size, total, length)
-            file = opened.extractfile(info)
-            if file and any(f"/{part}/" in f"/{inner_path(info.name)}/" for part in wanted):
-                yield info.name, file.read()
-        while unpacked.read(1 << 20):
-            pass  # The checksum at the file's end is compared when it is reached.
-
-
-def _check_size(archive: Path, name: str, size: int, total: int, length: int) -> None:
-    """Refuse a member, or all members so far, of a size that no set of images has; before it is read."""
-    if not 0 <= size <= _MAX_MEMBER_BYTES:
-        why = f'its member "{name}" declares {size:,} bytes; 0 to {_MAX_MEMBER_BYTES:,} are accepted'
-    elif total > max(_SMALL_BYTES, _MAX_RATIO * length):
+def _check_total(archive: Path, total: int, length: int) -> None:
+    """Refuse an archive of `length` bytes that unpacks to more than images do."""
+    if total > max(_SMALL_BYTES, _MAX_RATIO * length):
         why = f"its {length:,} bytes unpack to {total:,} or more; at most {_MAX_RATIO} times as many are accepted"
-    else:
-        return
-    raise UserError(f"The archive {archive} is refused: {why}. Get it again from its official address.")
+        raise UserError(f"The archive {archive} is refused: {why}. {_AGAIN}")
 
 
 @contextmanager
@@ -239,7 +203,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
     """Turn errors of a reader into one sentence: the system's reason where there is one, else the file is damaged."""
     try:
         yield
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise UserError(f"{path} cannot be read: {error.strerror}.") from error
         raise UserError(

@@ -10,8 +10,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -31,12 +30,9 @@ RETRIES = 5
 TIMEOUT = 60.0
 """Seconds without a byte after which an attempt counts as failed."""
 BACKOFF = 1.0
-"""The second attempt follows at once, the third after twice so many seconds, each further one after twice the last
-pause, at most a minute; or as the server asks, at most five minutes."""
+"""The pause before the second attempt in seconds; each further one is twice the last, at most a minute."""
 
 _WORTH_TRYING_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-_LONGEST_PAUSE = 60.0
-_LONGEST_REQUESTED_PAUSE = 300.0
 _CONSIDERABLE = 1 << 20
 """Bytes that an attempt must add for the count of failures to start anew: a bad line may drop 19 GB a hundred times."""
 
@@ -48,45 +44,21 @@ class TransferError(Exception):
 class _InterruptionError(Exception):
     """The transfer broke off; another request may continue it or start anew."""
 
-    def __init__(self, message: str, requested_pause: str = "") -> None:
-        super().__init__(message)
-        self.pause = min(float(requested_pause), _LONGEST_REQUESTED_PAUSE) if requested_pause.isdecimal() else None
 
-
-@dataclass(frozen=True)
 class Download:
-    """One file on its way: `NAME.part` holds the bytes so far, `NAME.part.version` the server's name of the version.
+    """One file on its way; `NAME.part` holds the bytes so far. `progress` is called as by `official_files.fetch`."""
 
-    Nothing is asked for at first; `progress` is called as by `cascade_clip.preparation.official_files.fetch`.
-    """
-
-    file: OfficialFile
-    target: Path
-    progress: Progress | None
-
-    @property
-    def part(self) -> Path:
-        """File of the bytes so far."""
-        return self.target.with_name(f"{self.target.name}.part")
-
-    @property
-    def _version_path(self) -> Path:
-        return self.part.with_name(f"{self.part.name}.version")
+    def __init__(self, file: OfficialFile, target: Path, progress: Progress | None) -> None:
+        self.file = file
+        self.part = target.with_name(f"{target.name}.part")
+        self._progress = progress
+        self._version = ""
+        """The server's name of the version that was begun; empty: not known."""
 
     @property
     def size(self) -> int:
         """Bytes received so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
-
-    def discard(self) -> None:
-        """Remove what was received."""
-        self.part.unlink(missing_ok=True)
-        self._version_path.unlink(missing_ok=True)
-
-    def finish(self) -> None:
-        """Move the complete file to its place."""
-        self.part.replace(self.target)
-        self._version_path.unlink(missing_ok=True)
 
     def complete(self, addresses: Sequence[str]) -> str:
         """Complete the part from the first address that gives the file, and return that address.
@@ -113,21 +85,22 @@ class Download:
         while True:
             before = self.size
             try:
-                self._request(address, session)
-                return
+                return self._request(address, session)
             except _InterruptionError as failure:
                 failed = 1 if self.size >= before + _CONSIDERABLE else failed + 1
                 if failed > RETRIES:
                     raise TransferError(str(failure)) from failure
                 log.info("%s: %s %s; trying again.", self.file.name, address, failure)
-                own = min(BACKOFF * 2 ** (failed - 1), _LONGEST_PAUSE) if failed > 1 else 0.0
-                time.sleep(own if failure.pause is None else failure.pause)
+                time.sleep(min(BACKOFF * 2 ** (failed - 1), 60))
 
     def _request(self, address: str, session: requests.Session) -> None:
         size = self.size
         if size and size == self.file.bytes:
             return
-        asked = self._range()
+        asked: dict[str, str] = {}
+        # Without a version from the server, only the checksum can tell whether the pieces fit.
+        if size and (self._version or self.file.checksum):
+            asked = {"Range": f"bytes={size}-"} | ({"If-Range": self._version} if self._version else {})
         try:
             response = session.get(address, headers=asked, stream=True, timeout=TIMEOUT)
         except requests.RequestException as error:
@@ -136,55 +109,46 @@ class Download:
             failure = _InterruptionError if passing else TransferError
             raise failure(f"cannot be reached ({_reason(error)})") from error
         with response:
+            answered = f"answered {response.status_code} {response.reason}".rstrip()
             if response.status_code == 416:
                 if response.headers.get("Content-Range", "").rpartition("/")[2] == str(size):
                     return
-                self.discard()
+                self.part.unlink()
                 raise _InterruptionError("cannot continue the part that was begun")
-            answered = f"answered {response.status_code} {response.reason}".rstrip()
             if response.status_code in _WORTH_TRYING_AGAIN:
-                raise _InterruptionError(answered, response.headers.get("Retry-After", "").strip())
+                raise _InterruptionError(answered)
             if response.status_code not in (200, 206):
                 raise TransferError(answered)
-            self._receive(response, asked.get("If-Range", ""))
+            self._receive(response, size)
 
-    def _range(self) -> dict[str, str]:
-        """Headers that ask for the rest, if the server still has the file that was begun.
-
-        Without a version from the server, only the checksum can tell whether the pieces fit.
-        """
-        version = self._version_path.read_text(encoding="utf-8") if self._version_path.is_file() else ""
-        if not self.size or not (version or self.file.checksum):
-            return {}
-        return {"Range": f"bytes={self.size}-"} | ({"If-Range": version} if version else {})
-
-    def _receive(self, response: requests.Response, begun: str) -> None:
-        """Append what the server sends, from the start of the file or from the end of the part of version `begun`."""
+    def _receive(self, response: requests.Response, size: int) -> None:
+        """Append what the server sends, from the start of the file or from the end of the part of so many bytes."""
         start, total = _start_and_total(response)
         etag = response.headers.get("ETag", "")
         version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
-        now = response.headers.get("ETag" if begun.startswith('"') else "Last-Modified", begun) if begun else ""
-        if start and (start != self.size or now != begun):  # not every server obeys If-Range
-            self.discard()
+        if start and (start != size or self._version not in ("", version)):  # not every server obeys If-Range
+            self.part.unlink()
             raise _InterruptionError("has another file now than the one that was begun")
         if self.file.bytes and total not in (0, self.file.bytes):
             raise TransferError(f"announces {total} bytes where {self.file.bytes} are expected")
-        chunks = _chunks(response)
-        first = next(chunks, b"")
-        if not start and first.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-            raise TransferError("sent a web page (an error page, or a log-in page of your network)")
+        # As it arrives, without decompressing what the server calls a content encoding.
+        chunks = iter(lambda: response.raw.read1(CHUNK, decode_content=False), b"")
         total = self.file.bytes or total
         try:
+            first = next(chunks, b"")
+            if not start and first.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+                raise TransferError("sent a web page (an error page, or a log-in page of your network)")
             if not start:
                 require_space(total, self.part.parent, self.file.name)
-                self.discard()
-                self._version_path.write_text(version, encoding="utf-8")
-            with self.part.open("ab") as stream:
+            self._version = version
+            with self.part.open("ab" if start else "wb") as stream:
                 for chunk in chain([first], chunks):
                     stream.write(chunk)
                     stream.flush()  # a killed process loses nothing of what arrived
-                    if self.progress:
-                        self.progress(stream.tell(), total or self.file.expected_bytes, self.file.name)
+                    if self._progress:
+                        self._progress(stream.tell(), total or self.file.expected_bytes, self.file.name)
+        except HTTPError as error:
+            raise _InterruptionError(f"broke off ({_reason(error)})") from error
         except OSError as error:
             raise UserError(
                 f"{self.part} could not be written: {error.strerror}. What was downloaded stays; free some space or "
@@ -203,15 +167,6 @@ def _start_and_total(response: requests.Response) -> tuple[int, int]:
             raise TransferError("answered with a part of the file and did not say which")
         start, total = int(found[1]), found[2]
     return start, int(total) if total.isdigit() else 0
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    """The body as it arrives, without decompressing what the server calls a content encoding."""
-    try:
-        while chunk := response.raw.read1(CHUNK, decode_content=False):
-            yield chunk
-    except HTTPError as error:
-        raise _InterruptionError(f"broke off ({_reason(error)})") from error
 
 
 def _reason(error: BaseException) -> str:

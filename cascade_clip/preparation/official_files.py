@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, urlsplit
 
 from cascade_clip.data.benchmark import OfficialFile
 from cascade_clip.data.catalogue import benchmark
 from cascade_clip.errors import UserError
-from cascade_clip.files import json_text, write_files
-from cascade_clip.output_folder import take_lock
+from cascade_clip.files import check_folder, json_text, write_files
+from cascade_clip.output_folder import only_writer
+from cascade_clip.preparation.archives import READ_ERRORS
 from cascade_clip.preparation.download import CHUNK, Download, TransferError, require_space
 from cascade_clip.progress import Progress
 from cascade_clip.reachability import why_unreachable
@@ -34,24 +33,21 @@ def fetch_dataset(
 
     Of files that serve the same purpose one is enough: one that is there, the user's own files and unpacked folders
     included, else the first that can be downloaded. Mirror and progress are as for `fetch`; a mirror may also have
-    files without an official address.
-
-    Raises:
-        UserError: There is no such benchmark, all files together do not fit the disk, a file has no address any more
-            and only the user can put it there (all others are downloaded first), or as for `fetch`. Files that are
-            complete by then stay.
+    files without an official address. Raises UserError as `fetch`, and where there is no such benchmark, all files
+    together do not fit the disk, or only the user can put a file there (all others are downloaded first). Complete
+    files stay.
     """
-    choices = benchmark(name).choices
-    there = [next((place for file in files if (place := _find(file, folder))), None) for files in choices]
-    wanted = [files for files, place in zip(choices, there, strict=True) if place is None]
+    wanted: list[tuple[OfficialFile, ...]] = []
+    for files in benchmark(name).choices:
+        there = next((file for file in files if _is_there(file, folder)), None)
+        if there is None:
+            wanted.append(files)
+        else:
+            _is_verified(folder / there.name, there, progress)
     served = [[file for file in files if _addresses(file, mirror)] for files in wanted]
     firsts = [Download(some[0], folder / some[0].name, progress) for some in served if some]
     require_space(sum(max(one.file.expected_bytes - one.size, 0) for one in firsts), folder, "The download")
     _check_network([address for some in served for file in some for address in _addresses(file, mirror)], folder)
-    for files, place in zip(choices, there, strict=True):
-        for file in files:
-            if place == folder / file.name:
-                _is_verified(place, file, progress)
     fetched, missing = list[Path](), list[str]()
     for files, some in zip(wanted, served, strict=True):
         asked = [_ask_for(file, folder) for file in files if file not in some]
@@ -65,10 +61,10 @@ def fetch_dataset(
 
 
 def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
-    """Download one file, unless it is there already.
+    """Download one file, unless it is there already, and return its path, complete and checked.
 
-    When the connection drops or the process is killed, `NAME.part` keeps what was received, and the next call continues
-    it if the server still has the same file. `NAME.verified` records that the file was checked. Proxy variables of the
+    When the connection drops or the process is killed, `NAME.part` keeps what was received, and where a checksum is
+    known the next call continues it. `NAME.verified` records that the file was checked. Proxy variables of the
     environment are respected.
 
     Args:
@@ -76,9 +72,6 @@ def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progre
         folder: Folder for the file; made if necessary.
         mirror: Address of a folder that holds the file under its own name; no other place is asked then.
         progress: Called with (bytes done, bytes in all or 0, file name) while bytes arrive or are hashed.
-
-    Returns:
-        The file, complete and checked.
 
     Raises:
         NotServedError: No address gives it.
@@ -91,7 +84,9 @@ def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progre
     addresses = _addresses(file, mirror)
     if not addresses:
         raise UserError(_ask_for(file, folder))
-    with _alone(target):
+    check_folder(folder, "The folder of the download")
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(target):
         if _is_verified(target, file, progress):  # a run that was ahead has completed it just now
             return target
         download = Download(file, target, progress)
@@ -105,12 +100,12 @@ def fetch(file: OfficialFile, folder: Path, *, mirror: str | None = None, progre
             ) from error
         problem = _find_problem(download.part, file, progress)
         if problem:
-            download.discard()
+            download.part.unlink()
             raise UserError(
                 f"{file.name} from {address} is damaged or another file: {problem}. It has been removed; repeat the "
                 "command, or give --mirror URL."
             )
-        download.finish()
+        download.part.replace(target)
         _note_verified(target, file)
     return target
 
@@ -149,8 +144,8 @@ def _member_problem(path: Path, file: OfficialFile) -> str | None:
                 members = archive.namelist()
         else:
             with tarfile.open(path) as tar:
-                members = [member.name for member in tar if member.isfile()]
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
+                members = tar.getnames()
+    except READ_ERRORS as error:
         return f"it cannot be read as an archive ({error})"
     # macOS adds a shadow "._NAME" for every file.
     names = [name for member in members if not (name := PurePosixPath(member).name).startswith("._")]
@@ -166,7 +161,7 @@ def _is_verified(path: Path, file: OfficialFile, progress: Progress | None) -> b
     if not path.is_file():
         return False
     try:
-        note = json.loads(_note_path(path).read_text(encoding="utf-8"))
+        note = json.loads(path.with_name(f"{path.name}.verified").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         note = None
     # An entry more is a checksum that an earlier version noted.
@@ -186,16 +181,13 @@ def _note_verified(path: Path, file: OfficialFile) -> None:
     """Remember that a file is the official one, until its length or its time of change differ."""
     # A folder that may only be read costs time at the next start, nothing else.
     with suppress(OSError):
-        write_files({_note_path(path): json_text(_state(path, file), indent=1).encode()})
+        note = path.with_name(f"{path.name}.verified")
+        write_files({note: json_text(_state(path, file), indent=1).encode()})
 
 
 def _state(path: Path, file: OfficialFile) -> dict[str, str | int]:
     state = path.stat()
     return {"bytes": state.st_size, "mtime_ns": state.st_mtime_ns} | dict([file.checksum] if file.checksum else [])
-
-
-def _note_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.verified")
 
 
 def _fetch_first(
@@ -211,12 +203,10 @@ def _fetch_first(
     raise NotServedError("\n".join([*failures, *(f"In its place another file serves. {text}" for text in others)]))
 
 
-def _find(file: OfficialFile, folder: Path) -> Path | None:
-    """The file, or a folder that it was unpacked into."""
-    for place in (folder / file.name, *(folder / path for path in file.unpacked)):
-        if place.is_file() or (place.is_dir() and any(place.iterdir())):
-            return place
-    return None
+def _is_there(file: OfficialFile, folder: Path) -> bool:
+    """Whether the file, or a folder that it was unpacked into, is there."""
+    places = [folder / file.name, *(folder / path for path in file.unpacked)]
+    return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in places)
 
 
 def _ask_for(file: OfficialFile, folder: Path) -> str:
@@ -245,20 +235,3 @@ def _check_network(addresses: Iterable[str], folder: Path) -> None:
             f"Nothing can be downloaded: {'; '.join(reasons)}. Connect to the internet and repeat the command, or put"
             f" the official files into {folder} yourself."
         )
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Keep other runs away from this file while the block works."""
-    taken = (
-        f"{target.name} is being downloaded into {target.parent} by another run; wait for it to end, then repeat the "
-        "command."
-    )
-    try:
-        lock = take_lock(target.with_name(f".{target.name}.lock"), taken)
-    except OSError as error:
-        raise UserError(f"The folder {target.parent} cannot be written: {error.strerror}. Give another one.") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.images import check_image
-from cascade_clip.data.mask_orientation import fit_label
+from cascade_clip.data.mask_values import fit_label
 from cascade_clip.errors import UserError, closest
 from cascade_clip.labels import IGNORED
 from cascade_clip.preparation.annotations import (
@@ -27,7 +27,7 @@ from cascade_clip.preparation.annotations import (
 from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, MaskLoader, import_extra
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.remarks import remark_on_turned_mask
+from cascade_clip.preparation.problems import remark_on_turned_mask
 from cascade_clip.preparation.shards import ImageSource, Loaded
 from cascade_clip.preparation.source_files import describe_file
 from cascade_clip.preparation.source_tree import Entry
@@ -91,10 +91,8 @@ def prepare_annotations(
         background: Name of a further class, the first, for pixels in no region; None: they are ignored.
         train_list: File with the ids for training, see `choose_parts`; None: as the annotations say, else drawn.
         val_list: The same for validation.
-        val_fraction: Share drawn for validation, 0 to below 1.
-        seed: Seed of that draw.
 
-    Other arguments, result and errors are those of `prepare_dataset.prepare`.
+    Other arguments are those of `prepare_folder`, result and errors those of `prepare_dataset.prepare`.
     """
     found = read_annotations(source, images)
     names = _names_in_order(found, classes, background)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, Unpack
 
 from cascade_clip.data.catalogue import benchmark, get_split
-from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
+from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
-from cascade_clip.preparation.context_classes import ClassOrder, choose_reading
 from cascade_clip.preparation.context_labels import (
     RUN_LENGTHS,
-    BehindBackground,
+    ClassOrder,
     RleLabel,
+    behind_background,
+    choose_reading,
     converted_masks,
     paint_rle_label,
     read_annotations,
@@ -44,8 +45,6 @@ _IMAGES = "JPEGImages"
 # Lists made for Context, and those of VOC 2010, whose split Context keeps: all of its 10,103 images have labels.
 _CONTEXT_LISTS, _VOC_LISTS = "ImageSets/SegmentationContext", "ImageSets/Main"
 
-_SPOOLED = (_JSON, _MAT, *_MASKS, _VOC_MASKS, _IMAGES, _CONTEXT_LISTS, _VOC_LISTS)
-
 
 def prepare_context(
     output: Path,
@@ -64,31 +63,25 @@ def prepare_context(
     where annotations overlap, the later one wins); `trainval/*.mat` (the 459 classes, trainval.tar.gz);
     `SegmentationClassContext/*.png` or `59_context_labels/*.png` (converted masks of the 59). The 59 classes become
     0..58 in the alphabetical order of the split `context`, and everything else 255; with `background` they become
-    1..59, and everything else 0 (only 255 in converted masks that count from 1 stays ignored). The order of converted
-    masks is compared with VOC's own masks, and refused where these contradict it, see `choose_reading`.
-
-    The split is the JSON's own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
-    `ImageSets/Main/{train,val}.txt`, which is the same.
+    1..59, and everything else 0 (only 255 in converted masks that count from 1 stays ignored). The split is the JSON's
+    own (`phase`); else `ImageSets/SegmentationContext/{train,val}.txt`; else VOC 2010's
+    `ImageSets/Main/{train,val}.txt`, the same.
 
     Args:
         source: `VOCtrainval_03-May-2010.tar`, the folder `VOC2010`, or a folder above either.
         annotations: The labels, if not in `source`, which is not searched for them then: one of the above, packed or
             not, or a folder above it. Here a .json file, and a folder of .mat or .png files, may have any name.
-        class_order: How converted masks number the classes; None: voc-first in a folder `59_context_labels`,
-            alphabetical elsewhere.
+        class_order: How converted masks number the classes (see `choose_reading`); None: voc-first in a folder
+            `59_context_labels`, alphabetical elsewhere.
         background: Make background class 0, for the split `context-background`.
 
     Other arguments, result and errors are those of `prepare_dataset.prepare`. The options in `dataset.json` name the
     kind of labels, how converted masks were read and what confirmed it, the origin of the split, and the numbers of
     images.
     """
-    spool = spool_folder(output)
-    with ExitStack() as opened:
-        tree = opened.enter_context(SourceTree([source], spool=spool, spooled=_SPOOLED))
-        label_tree = tree
-        if annotations:
-            label_tree = opened.enter_context(SourceTree([annotations], spool=spool, spooled=_SPOOLED))
+    with SourceTree([source], spool=spool_folder(output)) as tree:
         voc = _find_voc(tree)
+        label_tree = SourceTree([annotations], spool=spool_folder(output)) if annotations else tree
         labels = _find_labels(label_tree, voc, annotations)
         load, how = _how_to_read(labels, voc, class_order, background)
         split = labels.split or _listed_split([label_tree, tree], voc)
@@ -97,6 +90,8 @@ def prepare_context(
         parts = {part: _image_sources(stems[:subset], voc, labels) for part, stems in split.ids.items()}
         counts = {f"{part}_images": len(images) for part, images in parts.items()}
         classes = get_split("context-background" if background else "context")
+        masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
+        archives = describe_archives([*voc.images.values(), *masks, *split.files])
         return write_prepared(
             output,
             name=name or classes.dataset,
@@ -106,7 +101,7 @@ def prepare_context(
             load=load,
             options={"from": classes.dataset, "split": split.where, "subset": subset, **how, **counts},
             inputs=[source, *([annotations] if annotations else [])],
-            sources=_describe(labels, split, voc),
+            sources=[*(describe_file(file) for file in split.files if file.member is None), *archives],
             **writing,
         )
 
@@ -191,7 +186,7 @@ def _how_to_read(
         )
     import_extra(RUN_LENGTHS if labels.kind == "json" else MATLAB, f"The labels in {labels.where}")
     read = paint_rle_label if labels.kind == "json" else read_mat_label
-    return MaskLoader(BehindBackground(read) if background else read), {"labels": labels.kind}
+    return MaskLoader(partial(behind_background, read) if background else read), {"labels": labels.kind}
 
 
 def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
@@ -201,10 +196,7 @@ def _listed_split(trees: Sequence[SourceTree], voc: _Voc2010) -> _Split:
         }
         files = tuple(file for file in found.values() if file)
         if len(files) == len(found):
-            ids = {
-                part: sorted(filter(None, read_lines(file, "list of images")))
-                for part, file in zip(found, files, strict=True)
-            }
+            ids = {part: sorted(read_lines(file, "list of images")) for part, file in zip(found, files, strict=True)}
             both = sorted(set(ids["train"]) & set(ids["val"]))
             refuse([Problem(f"{files[0]} and {files[1]} both name the image {stem}.", stem) for stem in both])
             return _Split(folder, ids, files)
@@ -223,10 +215,3 @@ def _image_sources(stems: Sequence[str], voc: _Voc2010, labels: _ContextLabels) 
     ]
     refuse(missing, images=len(stems))
     return [ImageSource(stem, ImageWithMask(voc.images[stem], labels.of[stem])) for stem in stems]
-
-
-def _describe(labels: _ContextLabels, split: _Split, voc: _Voc2010) -> list[SourceFile]:
-    """The loose lists or annotation, and the archives, that the dataset is made from."""
-    masks = [mask for mask in labels.of.values() if isinstance(mask, Entry)]
-    archives = describe_archives([*voc.images.values(), *masks, *split.files])
-    return [*(describe_file(file) for file in split.files if file.member is None), *archives]

@@ -31,7 +31,7 @@ SOURCES: dict[str, Callable[..., DatasetInfo]] = {
 
 
 def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -> DatasetInfo:
-    """Make a prepared dataset, which training and evaluation read.
+    """Make a prepared dataset, which training and evaluation read; gives the content of `dataset.json`.
 
         prepare("voc", "downloads", "prepared/voc", workers=4)
 
@@ -44,9 +44,6 @@ def prepare(kind: str, source: Path | str, output: Path | str, **options: Any) -
         options: `name` of the dataset (default: the benchmark's, or the output folder's), `workers`, `overwrite` and
             `progress` (see `write_prepared`); for a benchmark `subset`, to take only the first so many images of each
             part and compare no counts; and what the function in `SOURCES` takes besides.
-
-    Returns:
-        The content of `dataset.json`: counts, sizes, pixels of each class.
 
     Raises:
         UserError: The kind is unknown, files are missing, broken or without a partner, a mask holds a value that means

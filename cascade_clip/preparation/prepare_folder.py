@@ -17,8 +17,16 @@ from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest, readable
-from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader, colours_in_order
-from cascade_clip.preparation.own_masks import check_formats, mask_reader, options_of_masks, review_classes
+from cascade_clip.preparation.masks import (
+    ImageWithMask,
+    IndexMasks,
+    MaskLoader,
+    check_formats,
+    colours_in_order,
+    mask_reader,
+    options_of_masks,
+    review_classes,
+)
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.shards import ImageSource
@@ -203,23 +211,19 @@ def choose_parts(
     val_fraction: float,
     seed: int,
 ) -> dict[Part, list[str]]:
-    """Divide images into training and validation.
+    """Divide images into training and validation: ids of "train" and "val", of a list in its order.
 
     Args:
         ids: All ids, sorted.
         train_list: File with the training ids, one a line, with or without folder and ending; None: all that `val_list`
             does not name.
         val_list: The same for validation.
-        val_fraction: Share of the images drawn for validation where neither list is given and the images are not in
+        val_fraction: Share, 0 to below 1, drawn for validation where neither list is given and the images are not in
             folders named `train` and `val`; at least one image of two or more, unless 0.
         seed: Seed of the draw.
 
-    Returns:
-        Ids of "train" and "val": lists keep their order, a draw keeps that of `ids`.
-
     Raises:
-        UserError: A list names no ids, unknown ones, an id twice, or one that is in the other list too; the share is
-            impossible.
+        UserError: A list names no ids, unknown ones, an id twice, or one of the other list; the share is impossible.
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")
@@ -262,7 +266,7 @@ def _read_ids(path: Path, ids: Sequence[str], problems: list[Problem]) -> list[s
     names = Counter(name.rpartition("/")[2] for name in ids)
     known = {short: name for name in ids if names[short := name.rpartition("/")[2]] == 1} | {name: name for name in ids}
     every, found = set(ids), dict[str, None]()
-    lines = [line for line in read_lines(path, "list of images") if line]
+    lines = read_lines(path, "list of images")
     if not lines:
         problems.append(Problem(f"{path}: the list is empty; write the names of images into it, one a line.", ""))
     for line in lines:

@@ -21,10 +21,10 @@ from cascade_clip.data.foreign_records import (
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
 from cascade_clip.errors import UserError, readable
-from cascade_clip.preparation.own_masks import index_masks, options_of_masks, review_classes
+from cascade_clip.preparation.masks import index_masks, options_of_masks, review_classes
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.remarks import remark_on_turned_mask, remarks_on_image, remarks_on_palette
+from cascade_clip.preparation.problems import remark_on_turned_mask, remarks_on_image, remarks_on_palette
 from cascade_clip.preparation.shards import ImageSource, Loaded
 
 
@@ -51,9 +51,9 @@ def prepare_hub(
 ) -> DatasetInfo:
     """Prepare whatever `datasets.load_dataset` reads, as long as each row has an image and an index mask.
 
-    Shards of a stream are written one after the other by this process, and a run that was interrupted passes over the
-    rows of the shards that are finished. With or without a stream, and whatever `workers`, the same dataset gives the
-    same bytes; images are kept as they are stored.
+    With or without `stream`, and whatever `workers`, the same dataset gives the same bytes; images are kept as they are
+    stored. A stream is written by this process alone; a run that was interrupted passes over the rows of finished
+    shards.
 
     Args:
         source: A folder, `ORG/NAME` on the Hub or `hub:ORG/NAME[@REVISION]`.
@@ -64,15 +64,10 @@ def prepare_hub(
         image_column: Column of images; None: found by type and name (see `find_columns`).
         label_column: Column of masks: one channel, class indices.
         train_split: Name of the training split.
-        val_split: Name of the validation split; None: the one with a usual name.
-        val_fraction: Share of the training split drawn for validation where there is no such split, 0 to below 1.
-        seed: Seed of that draw.
+        val_split: Name of the validation split; None: the one with a usual name, else a share is drawn.
         classes: Class names in label order; None: the dataset's own (see `find_class_names`).
-        ignore: Mask values ("0") that mean no class; 255 always is.
-        first_index: Mask value of the first class.
-        mask_values: Mask value of each class, as 0 and 255; None: they count up from `first_index`.
 
-    Other arguments, result and errors are those of `prepare_dataset.prepare`; a stream is read by one process.
+    Other arguments are those of `prepare_folder`, result and errors those of `prepare_dataset.prepare`.
     """
     found = RowSource.find(source, revision=revision, config=config, stream=stream)
     rows = ForeignRows(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Unpack
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.data.catalogue import benchmark, get_split
-from cascade_clip.data.dataset_info import DatasetInfo, Part, SourceFile
+from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.archives import spool_folder
 from cascade_clip.preparation.masks import MATLAB, ImageWithMask, IndexMasks, MaskLoader, import_extra, read_mat
@@ -27,10 +27,6 @@ _COUNTS = benchmark("voc").counts
 _LISTS = "ImageSets/Segmentation"
 _IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
 _AUG = "SegmentationClassAug"
-
-# What is read of compressed archives; SBD's images are those of VOC 2012, which has them itself.
-_SPOOLED_OF_SBD = ("cls", "dataset/train.txt", "dataset/val.txt", _AUG)
-_SPOOLED = (*_SPOOLED_OF_SBD, _LISTS, _IMAGES, _MASKS)
 
 
 def prepare_voc(
@@ -49,31 +45,32 @@ def prepare_voc(
     sorted. Where both have a mask, VOC's is taken. Stored 0 (background) and 255 (border) become 255, 1..20 become
     0..19 (SPEC section 1); with `background`, 0..20 stay as they are, and only the border is ignored.
 
-    Args:
-        source: `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either.
-        sbd: `benchmark.tgz` or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above
-            one of these. None: used if in `source`.
-        background: Make background class 0, for the split `voc-background`.
-
-    Other arguments, result and errors are those of `prepare_dataset.prepare`.
+    `source` is `VOCtrainval_11-May-2012.tar`, the folder `VOC2012`, or a folder above either. `sbd` is `benchmark.tgz`
+    or SBD's own folder; or `SegmentationClassAug`, a folder or an archive; or a folder above one of these; None: used
+    if in `source`. Other arguments, result and errors are those of `prepare_dataset.prepare`.
     """
-    spool = spool_folder(output)
-    with SourceTree([source], spool=spool, spooled=_SPOOLED) as tree:
+    with SourceTree([source], spool=spool_folder(output)) as tree:
         voc = _find_voc(tree)
-        additions = _additions(tree, sbd, spool)
-        added = additions.stems.difference(voc.ids["val"]) if additions else ()
-        ids: dict[Part, list[str]] = {"train": sorted({*added, *voc.ids["train"]}), "val": voc.ids["val"]}
-        if additions and additions.kind == "SBD":
+        additions = _find_additions(SourceTree([sbd], spool=spool_folder(output)) if sbd else tree)
+        if sbd and not additions.masks:
+            raise UserError(
+                f"The SBD additions were not found in {sbd.absolute()}: there is neither a folder cls with .mat files "
+                f"nor a folder {_AUG} with .png files. Give benchmark.tgz, or the folder it was unpacked to."
+            )
+        ids: dict[Part, list[str]] = {
+            "train": sorted({*voc.ids["train"], *additions.ids.difference(voc.ids["val"])}),
+            "val": voc.ids["val"],
+        }
+        if additions.kind == "SBD":
             import_extra(MATLAB, "The .mat files of SBD")
         if subset is None:
-            _check_counts(voc, ids, additions)
-        chosen = {part: stems[:subset] for part, stems in ids.items()}
-        images = voc.images
-        if additions and not images.keys() >= set(chosen["train"]):
-            images = _sbd_images(additions, sbd or source, spool) | images
-        parts = _image_sources(voc, additions, chosen, images)
+            _check_counts(voc, len(ids["train"]), additions)
+        parts = {part: _image_sources(stems[:subset], voc, additions) for part, stems in ids.items()}
         classes = get_split("voc-background" if background else "voc")
         no_class = frozenset[int]() if background else frozenset({0})
+        lists = [*voc.lists.values(), *additions.lists]
+        pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
+        files = [entry for pair in pairs for entry in (pair.image, pair.mask)]
         return write_prepared(
             output,
             name=name or classes.dataset,
@@ -81,9 +78,9 @@ def prepare_voc(
             colours=classes.colours,
             parts=parts,
             load=MaskLoader(VocMasks(len(classes.classes), first_index=len(no_class), ignore=no_class)),
-            options={"from": classes.dataset, "sbd": additions.kind if additions else None, "subset": subset},
+            options={"from": classes.dataset, "sbd": additions.kind, "subset": subset},
             inputs=[source, *([sbd] if sbd else [])],
-            sources=_sources(voc, additions, parts),
+            sources=[*map(describe_file, lists), *describe_archives([*lists, *files])],
             **writing,
         )
 
@@ -120,11 +117,10 @@ def _find_voc(tree: SourceTree) -> _Voc2012:
     second = tree.file(f"{base}/{_LISTS}/val.txt")
     if second is None:
         raise UserError(f"VOC 2012 in {tree.places} is not complete: {_LISTS}/val.txt is missing beside {first}.")
-    lists: dict[Part, Entry] = {"train": first, "val": second}
     return _Voc2012(
         tree.places,
-        lists,
-        {part: [line for line in read_lines(entry, "list of images") if line] for part, entry in lists.items()},
+        {"train": first, "val": second},
+        {"train": read_lines(first, "list of images"), "val": read_lines(second, "list of images")},
         tree.folder(f"{base}/{_IMAGES}", (".jpg",)),
         tree.folder(f"{base}/{_MASKS}", (".png",)),
     )
@@ -134,59 +130,37 @@ def _find_voc(tree: SourceTree) -> _Voc2012:
 class _Additions:
     """Masks that are added to VOC's own."""
 
-    kind: str
-    """ "SBD" (MATLAB files) or "SegmentationClassAug" (PNGs)."""
-    masks: dict[str, Entry]
+    kind: str | None = None
+    """ "SBD" (MATLAB files) or "SegmentationClassAug" (PNGs); None: there are none."""
+    masks: Mapping[str, Entry] = field(default_factory=dict)
     """By image."""
-    stems: frozenset[str]
+    ids: frozenset[str] = frozenset()
     """The images that SBD's own lists name; without these lists, all that have a mask."""
     lists: tuple[Entry, ...] = ()
+    images: Mapping[str, Entry] = field(default_factory=dict)
+    """SBD's own images, for a VOC 2012 that lacks some."""
 
 
-def _additions(tree: SourceTree, sbd: Path | None, spool: Path) -> _Additions | None:
-    """The SBD additions, which may be missing in VOC's own source, but not where the user says they are."""
-    if sbd is None:
-        return _find_additions(tree)
-    own = SourceTree([sbd], spool=spool, spooled=_SPOOLED_OF_SBD)
-    additions = _find_additions(own)
-    if not additions:
-        raise UserError(
-            f"The SBD additions were not found in {own.places}: there is neither a folder cls with .mat files nor a "
-            f"folder {_AUG} with .png files. Give benchmark.tgz, or the folder it was unpacked to."
-        )
-    return additions
-
-
-def _find_additions(tree: SourceTree) -> _Additions | None:
+def _find_additions(tree: SourceTree) -> _Additions:
     """Look for SBD's own files, then for SegmentationClassAug."""
     masks = tree.folder("dataset/cls", (".mat",)) or tree.folder("cls", (".mat",))
     if not masks:
         masks = tree.folder(_AUG, (".png",))
-        return _Additions(_AUG, masks, frozenset(masks)) if masks else None
-    base = _folder_above(masks)
-    lists = [entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt"))]
+        return _Additions(_AUG, masks, frozenset(masks)) if masks else _Additions()
+    base = next(iter(masks.values())).place.parents[1].name
+    lists = tuple(entry for part in ("train", "val") if (entry := tree.file(f"{base}/{part}.txt")))
+    images = tree.folder(f"{base}/img", (".jpg",))
     if len(lists) < 2:
-        return _Additions("SBD", masks, frozenset(masks))
-    named = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD") if line)
-    return _Additions("SBD", masks, named, tuple(lists))
+        return _Additions("SBD", masks, frozenset(masks), images=images)
+    ids = frozenset(line for entry in lists for line in read_lines(entry, "list of SBD"))
+    return _Additions("SBD", masks, ids, lists, images)
 
 
-def _folder_above(files: Mapping[str, Entry]) -> str:
-    """Name of the folder above the files' own."""
-    return next(iter(files.values())).place.parents[1].name
-
-
-def _sbd_images(additions: _Additions, source: Path, spool: Path) -> dict[str, Entry]:
-    """SBD's own images, for a VOC 2012 that lacks some."""
-    folder = f"{_folder_above(additions.masks)}/img"
-    return SourceTree([source], spool=spool, spooled=[folder]).folder(folder, (".jpg",))
-
-
-def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _Additions | None) -> None:
+def _check_counts(voc: _Voc2012, train: int, additions: _Additions) -> None:
     own = {part: len(set(stems)) for part, stems in voc.ids.items()}
     check_counts(f"VOC 2012 in {voc.places}", own, _COUNTS)
-    added = len(ids["train"]) - own["train"]
-    if additions and added != _COUNTS["added"]:
+    added = train - own["train"]
+    if additions.kind and added != _COUNTS["added"]:
         published, own_published = _COUNTS["added"], _COUNTS["train"]
         raise UserError(
             f"The SBD additions ({additions.kind}) give {added:,} training images beside those of VOC 2012; published "
@@ -195,32 +169,17 @@ def _check_counts(voc: _Voc2012, ids: Mapping[Part, Sequence[str]], additions: _
         )
 
 
-def _image_sources(
-    voc: _Voc2012, additions: _Additions | None, chosen: Mapping[Part, Sequence[str]], images: Mapping[str, Entry]
-) -> dict[Part, list[ImageSource]]:
+def _image_sources(stems: Sequence[str], voc: _Voc2012, additions: _Additions) -> list[ImageSource]:
     # A mask that VOC should have is never made up for by SBD's, which is coarser.
     own = {*voc.ids["train"], *voc.ids["val"]}
-    added = {stem: mask for stem, mask in (additions.masks if additions else {}).items() if stem not in own}
-    masks = added | voc.masks
+    masks = {stem: mask for stem, mask in additions.masks.items() if stem not in own} | voc.masks
+    images = {**additions.images, **voc.images}
     problems: list[Problem] = []
-    for stem in (stem for stems in chosen.values() for stem in stems):
+    for stem in stems:
         if stem not in images:
             problems.append(Problem(f"{_IMAGES}/{stem}.jpg is missing in {voc.places}.", stem))
         if stem not in masks:
             where = f"{_MASKS}/{stem}.png is missing in {voc.places}" if stem in own else f"{stem} has no mask of SBD"
             problems.append(Problem(f"{where}.", stem))
     refuse(problems)
-    return {
-        part: [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]
-        for part, stems in chosen.items()
-    }
-
-
-def _sources(
-    voc: _Voc2012, additions: _Additions | None, parts: Mapping[Part, Sequence[ImageSource]]
-) -> list[SourceFile]:
-    """The lists, and the archives that anything is read from."""
-    lists = [*voc.lists.values(), *(additions.lists if additions else ())]
-    pairs: list[ImageWithMask] = [image.payload for images in parts.values() for image in images]
-    files = [entry for pair in pairs for entry in (pair.image, pair.mask)]
-    return [*map(describe_file, lists), *describe_archives([*lists, *files])]
+    return [ImageSource(stem, ImageWithMask(images[stem], masks[stem])) for stem in stems]

@@ -11,8 +11,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TypedDict
@@ -33,8 +32,7 @@ from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
 from cascade_clip.output_folder import check_output_folder, only_writer, put_in_place
-from cascade_clip.preparation.problems import refuse
-from cascade_clip.preparation.remarks import warnings_about
+from cascade_clip.preparation.problems import refuse, warnings_about
 from cascade_clip.preparation.shards import ImageSource, Loader, ShardJob, ShardReport, by_area, write_shards
 from cascade_clip.progress import Progress
 
@@ -94,20 +92,15 @@ def write_prepared(
         sources: Archives and lists the dataset is made from.
         inputs: Files and folders that are read; `output` must not be or contain one.
         workers: Processes that load and write; 1 works in this process.
-        overwrite: Replace a prepared dataset in `output`, and start over an unfinished run of other input. Files of the
-            user's beside the dataset are kept.
+        overwrite: Replace a prepared dataset in `output` (files of the user's beside it are kept), and start over an
+            unfinished run of other input.
         progress: Called after each shard with (images done, images in all, file).
-        review: Called with what the dataset holds before it is moved into place; a UserError that it raises stops that,
-            and nothing is written.
-        picture: Called with the folder of the complete dataset before it is moved into place, to draw into it.
-
-    Returns:
-        The content of `dataset.json`.
+        review: Called with the content of `dataset.json` before the folder is moved into place; may raise UserError.
+        picture: Called with the folder before it is moved into place, to draw into it.
 
     Raises:
-        UserError: `output` is taken, or another process prepares it; class names or ids are repeated; `load` refused
-            images (see `refuse`; nothing is written); the disk is full (finished shards stay for a
-            second start).
+        UserError: `output` is taken, or another process prepares it; class names or ids are repeated; images, or the
+            whole, are refused (nothing is written); the disk is full (finished shards stay for a second start).
     """
     classes = tuple(classes)
     _check_names(classes, parts)
@@ -115,18 +108,17 @@ def write_prepared(
     working = place.with_name(f".{place.name}.preparing")
     done, whole = 0, sum(map(len, parts.values()))
     fingerprint = _fingerprint(parts, name, classes, colours, sorted((options or {}).items()), sources)
-    with _told_of_the_disk(output, working), only_writer(place):
-        check_output_folder(output, DATASET_FOLDER, inputs=inputs, overwrite=overwrite)
-        _open_working_folder(working, fingerprint, output, overwrite)
-        jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
-        reports: dict[Path, ShardReport] = {}
-        for job, report in write_shards([job for of_part in jobs.values() for job in of_part], workers):
-            reports[job.path] = report
-            done += len(job.images)
-            if progress:
-                progress(done, whole, job.path.name)
-        with _nothing_left_of(working):
-            refuse(sorted(problem for report in reports.values() for problem in report.problems), images=whole)
+    try:
+        with only_writer(place):
+            check_output_folder(output, DATASET_FOLDER, inputs=inputs, overwrite=overwrite)
+            _open_working_folder(working, fingerprint, output, overwrite)
+            jobs = {part: _plan(working, part, images, load, len(classes)) for part, images in parts.items()}
+            reports: dict[Path, ShardReport] = {}
+            for job, report in write_shards([job for of_part in jobs.values() for job in of_part], workers):
+                reports[job.path] = report
+                done += len(job.images)
+                if progress:
+                    progress(done, whole, job.path.name)
             info = DatasetInfo(
                 name=name,
                 classes=classes,
@@ -136,19 +128,14 @@ def write_prepared(
                 tool=f"cascade-clip {cascade_clip.__version__}",
                 parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
             )
-            if review is not None:
-                review(info)
-        _finish(working, place, info, picture)
-    for warning in warnings_about(remark for report in reports.values() for remark in report.remarks):
-        log.warning(warning)
-    return info
-
-
-@contextmanager
-def _told_of_the_disk(output: Path, working: Path) -> Iterator[None]:
-    """Put what the disk refuses in the block into one sentence, where the user can mend it."""
-    try:
-        yield
+            try:
+                refuse(sorted(problem for report in reports.values() for problem in report.problems), images=whole)
+                if review is not None:
+                    review(info)
+            except UserError:
+                shutil.rmtree(working)
+                raise
+            _finish(working, place, info, picture)
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise UserError(
@@ -158,16 +145,9 @@ def _told_of_the_disk(output: Path, working: Path) -> Iterator[None]:
         if error.errno in _NOT_WRITABLE:
             raise UserError(f"{output} could not be written: {error.strerror}.") from error
         raise
-
-
-@contextmanager
-def _nothing_left_of(working: Path) -> Iterator[None]:
-    """Remove what was made of a dataset that is refused in the block."""
-    try:
-        yield
-    except UserError:
-        shutil.rmtree(working)
-        raise
+    for warning in warnings_about(remark for report in reports.values() for remark in report.remarks):
+        log.warning(warning)
+    return info
 
 
 def _check_names(classes: Sequence[str], parts: Mapping[Part, Sequence[ImageSource]]) -> None:

@@ -10,19 +10,18 @@ from huggingface_hub.utils._validators import validate_repo_id
 
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.data.dataset_info import INFO_FILE, DatasetInfo, read_dataset_info
-from cascade_clip.data.dataset_link import LINK_FILE
+from cascade_clip.data.dataset_location import LINK_FILE
 from cascade_clip.data.records import check_shard_files
 from cascade_clip.errors import UserError, counted, first_line
 from cascade_clip.reachability import uploading_to_hub
 
 
 def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_checked: bool = False) -> str:
-    """Upload a prepared dataset byte for byte.
+    """Upload a prepared dataset byte for byte, and return the repository's address.
 
-    Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream. The
-    files are sent as they are, because `datasets.Dataset.push_to_hub` would write other shards and row groups and leave
-    `dataset.json` behind. Shards of an earlier upload that are not among the new ones are deleted in the same step. An
-    upload that was interrupted does not send again what the Hub has already.
+    Both `datasets.load_dataset("ORG/NAME")` and `--data hub:ORG/NAME` read it then, with and without a stream
+    (`datasets.Dataset.push_to_hub` would write other shards and leave `dataset.json` behind). Other shards of an
+    earlier upload are deleted in the same step; what an interrupted upload has sent is not sent again.
 
     Args:
         folder: Folder of a prepared dataset.
@@ -30,9 +29,6 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_ch
         private: Make the repository visible to its owner alone; an existing public one is refused.
         rights_checked: The user may publish the images. Without it, benchmarks whose images belong to their
             photographers are uploaded to private repositories only.
-
-    Returns:
-        The address of the repository.
 
     Raises:
         UserError: The folder is no complete prepared dataset, the images may not be published, or the Hub refuses
@@ -44,7 +40,7 @@ def push_dataset(folder: Path, repo_id: str, *, private: bool = False, rights_ch
     check_shard_files(folder, info)
     repository = repository_name(repo_id)
     if not private and not rights_checked:
-        _refuse_publishing(info)
+        check_publishing(str(info.options.get("from")), info.classes)
     with uploading_to_hub(repository):
         return _upload(folder, info, repository, private=private)
 
@@ -62,11 +58,10 @@ def repository_name(repo_id: str) -> str:
     return name
 
 
-def _refuse_publishing(info: DatasetInfo) -> None:
+def check_publishing(origin: str, classes: tuple[str, ...] = ()) -> None:
+    """Raise UserError where a dataset of this source, or with these classes, holds images that may not be published."""
     for name in benchmark_names():
-        if benchmark(name).may_be_published:
-            continue
-        if info.options.get("from") == name or info.classes == get_split(name).class_names:
+        if not benchmark(name).may_be_published and (origin == name or classes == get_split(name).class_names):
             raise UserError(
                 f"The images of {benchmark(name).title} belong to the people who took them, and its terms do not "
                 "allow you to publish them: upload the dataset with --private, or with --rights-checked where you hold "

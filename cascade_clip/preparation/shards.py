@@ -22,8 +22,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError, counted
 from cascade_clip.files import json_text, write_files
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.problems import Problem
-from cascade_clip.preparation.remarks import Remark, first_of_each
+from cascade_clip.preparation.problems import Problem, Remark, first_of_each
 
 # Random access reads a whole row group, so it stays small; smaller still would make the footers of large datasets
 # heavy.
@@ -65,7 +64,7 @@ class Loaded(NamedTuple):
 
 
 Loader = Callable[[ImageSource], Loaded | tuple[bytes, NDArray[np.uint8]]]
-"""Loads an image and its label, with or without remarks. Raises UserError, naming the file, for an image that must not
+"""Loads an image and its label. Raises UserError, naming the file, for an image that must not
 enter the dataset. Picklable where several processes work."""
 
 
@@ -108,13 +107,11 @@ class ShardJob:
 
 
 def write_shards(jobs: Sequence[ShardJob], workers: int) -> Iterator[tuple[ShardJob, ShardReport]]:
-    """Write the shards that no earlier run finished, in so many processes (1: in this one).
+    """Write the shards that no earlier run finished, in so many processes (1: in this one), and give each with its
+    report.
 
-    Yields:
-        Each shard with its report: finished ones first, the others as they get done.
-
-    Raises:
-        OSError: The file system refuses; shards that other processes have begun are completed first.
+    Finished ones come first, the others as they get done. Raises OSError where the file system refuses; shards that
+    other processes have begun are completed first.
     """
     reports = {job.path: _finished_report(job) for job in jobs}
     yield from ((job, report) for job in jobs if (report := reports[job.path]))

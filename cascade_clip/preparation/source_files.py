@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import Part, SourceFile
 from cascade_clip.errors import UserError, readable
-from cascade_clip.preparation.source_tree import Entry
+from cascade_clip.preparation.source_tree import Entry, walk
 
 _HASHED_BYTES = 64 << 20
 _CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
@@ -22,15 +21,17 @@ _CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
 def read_lines(file: Path | Entry, what: str) -> list[str]:
     """Read a text file with one entry a line, which may be in an archive; messages call it `what` ("list of images").
 
-    Gives lines without surrounding blanks; blank ones at the end are dropped, others stay empty strings. Raises
-    UserError where the file cannot be read as text.
+    Gives lines without surrounding blanks, and no empty ones. Raises UserError where it cannot be read as text.
     """
+    return [stripped for line in _read_text(file, what).splitlines() if (stripped := line.strip())]
+
+
+def _read_text(file: Path | Entry, what: str) -> str:
     entry = file if isinstance(file, Entry) else Entry.of(file)
     try:
-        text = entry.read().decode("utf-8-sig")
+        return entry.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"The {what} {entry} is not a UTF-8 text file.") from error
-    return [line.strip() for line in text.rstrip().splitlines()]
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
@@ -40,10 +41,9 @@ def read_colours(path: Path) -> dict[str, Colour]:
 
     Raises UserError where it cannot be read, or entries are no colours or listed twice (all of them at once).
     """
-    text = "\n".join(read_lines(path, "colour table"))
     problems: list[str] = []
     colours: dict[str, Colour] = {}
-    for name, given in _colour_entries(path, text):
+    for name, given in _colour_entries(path, _read_text(path, "colour table")):
         try:
             colour = parse_colour(given)
         except ValueError as error:
@@ -95,12 +95,5 @@ def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders, links to folders included; a link back up is not followed."""
-
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
-
-    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
-        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
-        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
-        yield from (Path(place, name) for name in names)
+    """All files in a folder and its sub-folders; see `walk`."""
+    return (place / name for place, _, names in walk(folder) for name in names)

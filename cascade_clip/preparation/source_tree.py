@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from cascade_clip.errors import UserError, readable
 from cascade_clip.preparation.archives import (
     ARCHIVE_SUFFIXES,
     MemberState,
     clear_spool,
+    decompressed_tar,
     inner_path,
     is_archive,
     is_compressed_tar,
     list_members,
     read_member,
-    spool_tar,
     without_suffix,
 )
 
@@ -101,29 +102,22 @@ class SourceTree:
     A source is an archive, or a folder with all in it and in the archives directly in it. An archive counts as a folder
     of its name. Archives are opened only when what is looked for is in no folder.
 
-        with SourceTree([Path("downloads")], spool=spool_folder(output), spooled=["dataset/cls"]) as tree:
+        with SourceTree([Path("downloads")], spool=spool_folder(output)) as tree:
             images = tree.folder("VOC2012/JPEGImages", (".jpg",))
             masks = tree.folder("dataset/cls", (".mat",))
 
     At the end of a `with` block the spooled files are removed, unless an interrupt ends it: a second start uses them.
     """
 
-    def __init__(self, sources: Sequence[Path], *, spool: Path | None = None, spooled: Sequence[str] = ()) -> None:
+    def __init__(self, sources: Sequence[Path], *, spool: Path | None = None) -> None:
         """Look through sources; files are listed by name alone, their state is asked for when they are looked up.
 
-        Args:
-            sources: Folders, archives (.zip, .tar, .tgz, .tar.gz, .tar.bz2, .tar.xz), or single files.
-            spool: Folder for the wanted files of compressed tars, which cannot be read in place (see `spool_folder`).
-            spooled: The wanted ones: paths of files or folders, or parts of such ("dataset/cls"). Empty: compressed
-                tars are passed over.
-
-        Raises:
-            UserError: A source is not there or cannot be read.
+        Without the folder `spool` (see `spool_folder`) compressed tars, which cannot be read in place, are passed over.
+        Raises UserError where a source is not there or cannot be read.
         """
         self._sources = list(dict.fromkeys(path.absolute() for path in sources))
-        self._spool, self._spooled = spool, spooled
-        self._unreadable: list[str] = []
-        self._names: dict[str, list[str]] = {}
+        self._spool = spool
+        self._folders: list[_Folder] = []
         self._archives: list[Path] = []
         for source in self._sources:
             if not source.exists():
@@ -133,45 +127,16 @@ class SourceTree:
             elif is_archive(source):
                 self._archives.append(source)
             else:
-                self._names.setdefault(source.parent.as_posix(), []).append(source.name)
+                self._folders.append(_Folder(source.parent.as_posix(), source.parent, {source.name: None}))
 
     def folder(self, path: str, suffixes: Collection[str]) -> dict[str, Entry]:
-        """List the files of one folder.
+        """Entries directly in the folder of this path, or end of a path ("VOC2012/JPEGImages"), by stem, sorted.
 
-        Args:
-            path: The folder's path, or the end of it: "VOC2012/JPEGImages".
-            suffixes: Endings that count, lower case (".jpg",).
-
-        Returns:
-            Entries directly in it by stem, sorted; empty: no folder of this path holds such files. A folder on disk
-            wins over one in an archive.
-
-        Raises:
-            UserError: Several different folders match, or two files differ only in their ending (both are named); an
-                archive that has to be opened is damaged.
+        Only files of these endings count, lower case (".jpg",). Empty: no such folder has any. A folder on disk wins
+        over one in an archive. Raises UserError where several different folders match, two files differ only in their
+        ending, or an archive that has to be opened is damaged.
         """
-        found: dict[str, list[Entry]] = {}
-        for place in {os.path.realpath(place): place for place in self._names if _ends(place, path)}.values():
-            names = [name for name in self._names[place] if PurePosixPath(name).suffix.lower() in suffixes]
-            if names:
-                found[place] = [Entry.of(Path(place, name)) for name in names]
-        if not found:
-            for (_, place), inside in self._packed.items():
-                entries = [entry for entry in inside.values() if entry.suffix in suffixes] if _ends(place, path) else []
-                if entries:
-                    found[str(Path(str(entries[0])).parent)] = entries
-        _refuse_several(path, found)
-        return _by_stem(next(iter(found.values()), []))
-
-    def subfolders(self, path: str) -> list[str]:
-        """Names of the folders with files in a folder, sorted; `path` and what is searched are as for `folder`."""
-
-        def names(places: Iterable[str]) -> set[str]:
-            parents = ((PurePosixPath(place), PurePosixPath(place).parent.as_posix()) for place in places)
-            return {place.name for place, parent in parents if _ends(parent, path)}
-
-        on_disk = names(place for place, files in self._names.items() if files)
-        return sorted(on_disk or names(place for _, place in self._packed))
+        return _by_stem(self._find(path, path, lambda name: PurePosixPath(name).suffix.lower() in suffixes))
 
     def file(self, path: str) -> Entry | None:
         """Find one file by its path or the end of it ("Segmentation/train.txt"); None: there is none.
@@ -179,20 +144,32 @@ class SourceTree:
         A file on disk wins over one in an archive. Raises UserError where several different files match, or an archive
         that has to be opened is damaged.
         """
-        folder, _, name = path.rpartition("/")
-        on_disk = [Path(place, name) for place, names in self._names.items() if _ends(place, folder) and name in names]
-        found = [Entry.of(file) for file in {os.path.realpath(file): file for file in on_disk}.values()]
-        if not found:
-            inside = [entries.get(name) for (_, place), entries in self._packed.items() if _ends(place, folder)]
-            found = [entry for entry in inside if entry]
-        _refuse_several(path, map(str, found))
-        return found[0] if found else None
+        folder, _, wanted = path.rpartition("/")
+        return next(iter(self._find(path, folder, lambda name: name == wanted)), None)
+
+    def _find(self, path: str, folder: str, wanted: Callable[[str], bool]) -> list[Entry]:
+        """The wanted files of the only folder of this path that has any; `path` is what is looked for, for messages."""
+        found = _wanted_in(self._folders, folder, wanted) or _wanted_in(self._packed, folder, wanted)
+        if len(found) > 1:
+            raise UserError(
+                f'"{path}" was found more than once: {" and ".join(sorted(map(str, found)))}; '
+                "move the one that is not meant out of the way, or give a folder that holds only one."
+            )
+        return next(iter(found.values()), [])
+
+    def subfolders(self, path: str) -> list[str]:
+        """Names of the folders with files in a folder, sorted; `path` and what is searched are as for `folder`."""
+
+        def names(folders: Iterable[_Folder]) -> set[str]:
+            places = (PurePosixPath(folder.place) for folder in folders if folder.files)
+            return {place.name for place in places if _ends(place.parent.as_posix(), path)}
+
+        return sorted(names(self._folders) or names(self._packed))
 
     @property
     def places(self) -> str:
         """The sources that were searched, for messages."""
-        unreadable = f" (without {', '.join(self._unreadable)}, which cannot be read)" if self._unreadable else ""
-        return f"{', '.join(map(str, self._sources))}{unreadable}"
+        return ", ".join(map(str, self._sources))
 
     def __enter__(self) -> SourceTree:
         return self
@@ -202,36 +179,51 @@ class SourceTree:
             clear_spool(self._spool)
 
     def _scan(self, source: Path) -> None:
-        def unreadable(error: OSError) -> None:
-            if error.filename == str(source):
-                raise UserError(f"The folder {source} cannot be read: {error.strerror}.") from error
-            self._unreadable.append(str(error.filename))
-
-        for place, folders, names in os.walk(source, onerror=unreadable, followlinks=True):
-            folder = Path(place)
+        for folder, folders, names in walk(source):
             deepest = len(folder.relative_to(source).parts) == _DEPTH
-            folders[:] = [] if deepest else [name for name in _own(folders) if not _leads_up(folder / name)]
-            self._names[folder.as_posix()] = _own(names)
+            folders[:] = [] if deepest else _own(folders)
+            self._folders.append(_Folder(folder.as_posix(), folder, dict.fromkeys(_own(names))))
             if folder == source:
                 self._archives += [path for name in _own(names) if is_archive(path := folder / name)]
 
     @cached_property
-    def _packed(self) -> dict[tuple[Path, str], dict[str, Entry]]:
-        """Files in archives by archive and folder, then by name; an archive counts as a folder of its name."""
-        index: dict[tuple[Path, str], dict[str, Entry]] = {}
+    def _packed(self) -> list[_Folder]:
+        """Folders in archives."""
+        found: dict[Path, _Folder] = {}
         for archive in {os.path.realpath(archive): archive for archive in self._archives}.values():
             compressed = is_compressed_tar(archive)
-            if compressed and not (self._spooled and self._spool):
+            if compressed and not self._spool:
                 continue
-            container = spool_tar(archive, self._spooled, self._spool) if compressed and self._spool else archive
-            top = without_suffix(archive)
-            for member, state in list_members(container).items():
+            container = decompressed_tar(archive, self._spool) if compressed and self._spool else archive
+            for member, state in list_members(container, archive).items():
                 path = PurePosixPath(inner_path(member))
                 if not path.name.startswith(".") and _FOREIGN.isdisjoint(path.parts):
-                    folder = (top / path).parent.as_posix()
-                    entry = Entry(container, member, state, archive if compressed else None)
-                    index.setdefault((archive, folder), {})[path.name] = entry
-        return index
+                    shown, place = archive / path.parent, without_suffix(archive) / path.parent
+                    folder = found.setdefault(shown, _Folder(place.as_posix(), shown, {}))
+                    folder.files[path.name] = Entry(container, member, state, archive if compressed else None)
+        return list(found.values())
+
+
+class _Folder(NamedTuple):
+    """A folder on disk or in an archive."""
+
+    place: str
+    """Its path, an archive counting as a folder of its name."""
+    shown: Path
+    """Its path for messages."""
+    files: dict[str, Entry | None]
+    """By name; None: on disk."""
+
+
+def _wanted_in(folders: Iterable[_Folder], path: str, wanted: Callable[[str], bool]) -> dict[Path, list[Entry]]:
+    """The wanted files of each folder of this path that has any; a folder that links lead to counts once."""
+    found: dict[str, tuple[Path, list[Entry]]] = {}
+    for place, shown, files in folders:
+        names = [name for name in files if wanted(name)] if _ends(place, path) else []
+        if names:
+            entries = [files[name] or Entry.of(shown / name) for name in names]
+            found[os.path.realpath(shown)] = shown, entries
+    return dict(found.values())
 
 
 def _own(names: Iterable[str]) -> list[str]:
@@ -239,23 +231,24 @@ def _own(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not name.startswith(".") and name not in _FOREIGN)
 
 
-def _leads_up(folder: Path) -> bool:
-    """Whether a folder is a link to one above it."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def walk(source: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Go through a folder as `os.walk` does, links to folders included; a link back up is not followed.
+
+    Raises UserError where a folder cannot be read.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    for place, folders, names in os.walk(source, onerror=unreadable, followlinks=True):
+        above = {os.path.realpath(path) for path in (Path(place), *Path(place).parents)}
+        folders[:] = [name for name in folders if os.path.realpath(Path(place, name)) not in above]
+        yield Path(place), folders, names
 
 
 def _ends(place: str, path: str) -> bool:
     """Whether a folder's path ends with the parts of another; every path ends with the empty one."""
     return not path or f"/{place}".endswith(f"/{path}")
-
-
-def _refuse_several(path: str, found: Iterable[str]) -> None:
-    places = sorted(found)
-    if len(places) > 1:
-        raise UserError(
-            f'"{path}" was found more than once: {" and ".join(places)}; '
-            "move the one that is not meant out of the way, or give a folder that holds only one."
-        )
 
 
 def _by_stem(entries: Sequence[Entry]) -> dict[str, Entry]:

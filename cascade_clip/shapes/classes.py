@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-SHAPES: Final = ("circle", "square", "triangle", "star", "heart", "ring")
 COLOURS: Final = {
     "red": (214, 40, 44),
     "yellow": (244, 206, 40),
@@ -18,20 +17,9 @@ COLOURS: Final = {
     "blue": (38, 86, 212),
     "purple": (146, 52, 176),
 }
-PATTERNS: Final = ("striped", "spotted")
 STUFF: Final = (
-    "grass",
-    "sand",
-    "water",
-    "snow",
-    "brick wall",
-    "wooden floor",
-    "tiled floor",
-    "gravel",
-    "cobblestones",
-    "marble",
-    "cloudy sky",
-    "lava",
+    *("grass", "sand", "water", "snow", "brick wall", "wooden floor", "tiled floor", "gravel", "cobblestones"),
+    *("marble", "cloudy sky", "lava"),
 )
 COUNTED_STUFF: Final = frozenset({"brick wall", "wooden floor", "tiled floor", "cloudy sky"})
 """Stuff that takes an article in a sentence ("a brick wall", but "grass")."""
@@ -74,20 +62,6 @@ THINGS: Final = (
 
 CLASS_NAMES: Final = (*(thing.name for thing in THINGS), *STUFF)
 """All class names in label order: things first, then stuff."""
-
-UNSEEN: Final = (
-    "green circle",
-    "purple square",
-    "red star",
-    "blue heart",
-    "yellow ring",
-    "striped red square",
-    "spotted purple circle",
-    "water",
-    "wooden floor",
-    "gravel",
-)
-"""Classes whose masks the split `shapes-seen` hides; captions name them like all others."""
 
 _SCENES: Final = (
     "{things} on {stuff}",

@@ -43,16 +43,14 @@ def prepare_shapes(
     """Draw the dataset `shapes`: scenes of two to six things on one to three regions of stuff; or `shapes-things`.
 
     Args:
-        output: Folder of the prepared dataset.
         train: Scenes to train on, at least 1.
         val: Scenes to evaluate on, at least 1.
         size: Side of the scenes in pixels, 48 to 256.
         seed: Decides every scene, at least 0; train and val never share one.
         stuff: Label the stuff too; without it (`shapes-things`) its pixels are ignored, as VOC ignores its background.
-        writing: `workers` (default 2), `overwrite` and `progress`, see `write_prepared`.
 
-    Raises:
-        UserError: A count, size or seed is out of range, or `output` is taken.
+    Other arguments are those of `write_prepared`, with 2 workers by default. Raises UserError where a count, size or
+    seed is out of range, or `output` is taken.
     """
     for name, count, least in (("train", train, 1), ("val", val, 1), ("seed", seed, 0)):
         if count < least:

@@ -141,17 +141,13 @@ def draw_scene(
     stuff: tuple[int, int] = (1, 3),
     radii: tuple[float, float] = (9.0, 24.0),
 ) -> Scene:
-    """Draw the scene of a seed.
+    """Draw the scene of a seed, one number or several, at least 0; equal arguments give equal scenes, bit for bit.
 
     Args:
-        seed: One number or several, such as (dataset seed, position); all at least 0.
         size: Side of the square image in pixels, 48 to 256.
         things: Fewest and most things; a thing that finds no room is left out, the first always has room.
         stuff: Fewest and most regions of stuff, 1 to 12; a region that ends up wholly hidden is not named.
         radii: Smallest and largest radius of a thing in pixels.
-
-    Returns:
-        The scene; equal arguments give equal scenes, bit for bit.
     """
     rng = np.random.default_rng(seed)
     colours, label = _draw_stuff(rng, size, int(rng.integers(stuff[0], stuff[1] + 1)))

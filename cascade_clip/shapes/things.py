@@ -24,16 +24,6 @@ class Pose:
     aspect: float
 
 
-def _circle(y: Array, x: Array) -> Array:
-    distance: Array = np.hypot(y, x) - np.float32(1)
-    return distance
-
-
-def _square(y: Array, x: Array) -> Array:
-    distance: Array = np.maximum(np.abs(y), np.abs(x)) - np.float32(0.85)
-    return distance
-
-
 def _triangle(y: Array, x: Array) -> Array:
     slant = np.float32(np.sqrt(0.75)) * np.abs(x) - np.float32(0.5) * y
     distance: Array = np.maximum(y, slant) - np.float32(0.58)
@@ -61,18 +51,13 @@ def _heart(y: Array, x: Array) -> Array:
     return distance
 
 
-def _ring(y: Array, x: Array) -> Array:
-    distance: Array = np.abs(np.hypot(y, x) - np.float32(0.74)) - np.float32(0.3)
-    return distance
-
-
 DISTANCES: Final[dict[str, Distance]] = {
-    "circle": _circle,
-    "square": _square,
+    "circle": lambda y, x: np.hypot(y, x) - np.float32(1),
+    "square": lambda y, x: np.maximum(np.abs(y), np.abs(x)) - np.float32(0.85),
     "triangle": _triangle,
     "star": _star,
     "heart": _heart,
-    "ring": _ring,
+    "ring": lambda y, x: np.abs(np.hypot(y, x) - np.float32(0.74)) - np.float32(0.3),
 }
 TURNS: Final = {"circle": 0.4, "square": np.pi / 4, "triangle": np.pi, "star": np.pi / 5, "heart": 0.5, "ring": 0.4}
 """Shape -> the largest turn to either side, in radians."""
@@ -107,18 +92,11 @@ def _pattern_weight(thing: Thing, y: Array, x: Array, radius: float, rng: np.ran
 
 
 def surface(thing: Thing, pose: Pose, y: Array, x: Array, distance: Array, *, rng: np.random.Generator) -> Array:
-    """Colour a thing: pigment, pattern, light from one side and a darker rim.
+    """Colour a thing that lies as `pose` says: pigment, pattern, light from one side and a darker rim.
 
-    Args:
-        thing: What is drawn, lying as `pose` says.
-        pose: See `Pose`.
-        y: Rows in the thing's frame (H, W), in radii.
-        x: Columns in the thing's frame (H, W), in radii.
-        distance: Signed distance to its outline (H, W) in pixels, negative within.
-        rng: Source of tint, pattern and light.
-
-    Returns:
-        Colours (H, W, 3) float32, about 0..255.
+    `y` and `x` are rows and columns in the thing's frame (H, W), in radii; `distance` the signed distance to its
+    outline (H, W) in pixels, negative within; `rng` decides tint, pattern and light. Gives (H, W, 3) float32, about
+    0..255.
     """
     pigment = np.asarray(COLOURS[thing.colour], np.float32) + rng.uniform(-16, 16, 3).astype(np.float32)
     colours = np.broadcast_to(pigment, (*y.shape, 3))

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms.functional import normalize
 
+from cascade_clip.data.catalogue import get_split
 from cascade_clip.model.dense import DenseNetwork
 from cascade_clip.model.training_free import METHODS
-from cascade_clip.shapes.classes import CLASS_NAMES, THINGS, UNSEEN
+from cascade_clip.shapes.classes import CLASS_NAMES, THINGS
 from cascade_clip.shapes.scenes import Scene, draw_scene
 
 TEMPLATES: Final = ("a photo of a {}", "a photo of a {}.", "a {} in the scene.", "this is a photo of a {}.")
@@ -77,7 +78,7 @@ def naming_accuracy(model: Any, text: Tensor, scenes: Sequence[Scene], batch: in
     stuff = np.asarray([scene.stuff[0] for scene in scenes])
     thing_guess, stuff_guess = scores[:, :n].argmax(1), scores[:, n:].argmax(1) + n
     recalls = _recalls(things, thing_guess) | _recalls(stuff, stuff_guess)
-    hidden = [CLASS_NAMES.index(name) for name in UNSEEN]
+    hidden = get_split("shapes-seen").unseen_indices
     return Naming(
         thing=float((thing_guess == things).mean()),
         stuff=float((stuff_guess == stuff).mean()),

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from cascade_clip.data import catalogue
-from cascade_clip.data.benchmark import Benchmark, OfficialFile
 from cascade_clip.data.catalogue import benchmark, benchmark_names, get_split
 from cascade_clip.errors import UserError
 
@@ -33,29 +31,9 @@ def test_published_figures() -> None:
         ["VOCtrainval_11-May-2012.tar"],
         ["benchmark.tgz", "SegmentationClassAug.zip"],
     ]
-    train, val, maps = benchmark("coco").files
-    assert (train.bytes, val.bytes) == (19336861798, 815585330)
-    assert train.checksum == ("sha256", "69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929")
-    assert maps.checksum is None
-    assert maps.members == {".png": 118287 + 5000}
     assert benchmark("coco").counts == {"train": 118287, "val": 5000}
     assert sum(benchmark("voc").counts.values()) == 10582 + 1449
     assert benchmark("context").counts == {"train": 4998, "val": 5105}
-    labels = benchmark("context").files[1]
-    assert labels.checksum == ("sha1", "169325d9f7e9047537fedca7b04de4dddf10b881")
-
-
-def test_published_figures_of_the_benchmarks_that_are_only_evaluated() -> None:
-    counts = {name: (benchmark(name).counts["train"], benchmark(name).counts["val"]) for name in benchmark_names()}
-    assert counts["ade20k"] == (20210, 2000)
-    assert counts["cityscapes"] == (2975, 500)
-    assert counts["coco-object"] == counts["coco"]
-    assert counts["context-background"] == counts["context"]
-    assert counts["voc-background"] == counts["voc"]
-    assert benchmark("ade20k").files[0].checksum == ("sha1", "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7")
-    images, labels = benchmark("cityscapes").files
-    assert images.checksum == ("md5", "0a6e97e94b616a514066c9e2adb0c97f")
-    assert labels.checksum == ("md5", "4237c19de34c8a376e9ba46b495d6f66")
 
 
 def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:
@@ -65,13 +43,6 @@ def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:
         assert all(file in benchmark(other).files for file in benchmark(name).files)
     assert benchmark("coco-object").files == benchmark("coco").files
     assert [file.name for file in benchmark("voc-background").files] == ["VOCtrainval_11-May-2012.tar"]
-
-
-def test_a_benchmark_has_files_or_says_whose() -> None:
-    facts = {"title": "Street", "counts": {"train": 1, "val": 1}, "may_be_published": True}
-    for more in ({}, {"files_of": "voc", "licence": "CC0.", "files": benchmark("voc").files}):
-        with pytest.raises(ValidationError, match="give files and licence, or the benchmark that has them"):
-            Benchmark.model_validate({**facts, **more})
 
 
 def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,10 +78,3 @@ def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
 def test_unknown_benchmark() -> None:
     with pytest.raises(UserError, match=r'There is no benchmark "cocoa"\. Did you mean "coco"\?'):
         benchmark("cocoa")
-
-
-def test_a_file_needs_an_address_or_a_reason() -> None:
-    with pytest.raises(ValidationError, match="must have addresses"):
-        OfficialFile(name="a.zip", what="pictures")
-    with pytest.raises(ValidationError, match="addresses"):
-        OfficialFile(name="a.zip", what="pictures", addresses=("ftp://somewhere/a.zip",))

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fake_hub import COMMIT, fake_hub
 from foreign_data import NAMES, draw_image, draw_label, encode_mask, write_imagefolder, write_parquet
 from PIL import Image
-from safetensors.torch import load_file
 from training_batches import assert_same_batches, load_batches
 
-from cascade_clip.config.schema import Recipe
 from cascade_clip.data import foreign_rows
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
-from cascade_clip.data.foreign_rows import ForeignRows, RowSource
+from cascade_clip.data.foreign_rows import RowSource
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.prepare_hub import prepare_hub
-from cascade_clip.training.start import start_training
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
@@ -52,14 +45,6 @@ def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path]
         dataset.read("val", 3)
 
 
-def test_rows_on_the_disk_come_in_the_order_of_a_prepared_dataset(tmp_path: Path) -> None:
-    source = write_parquet(tmp_path / "source")
-    prepare_hub(tmp_path / "out", source=source)
-    assert_same_batches(
-        load_batches(PreparedDataset.open(tmp_path / "out"), start_step=0), load_batches(_open(source), start_step=0)
-    )
-
-
 @pytest.mark.parametrize(("write", "buffer"), [(write_imagefolder, 500), (write_parquet, 4)])
 def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
@@ -76,25 +61,6 @@ def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
         assert_same_batches(whole[start:], load_batches(_open(tmp_path / "source", stream=True), start_step=start))
     halves = [load_batches(dataset, start_step=0, rank=rank, world=2) for rank in range(2)]
     assert [batch["id"] for batch in whole] == [a["id"] + b["id"] for a, b in zip(*halves, strict=True)]
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_training_reads_a_foreign_dataset_and_resumes(squares_recipe: Recipe, tmp_path: Path, stream: bool) -> None:
-    source = write_imagefolder(tmp_path / "source")
-    data = squares_recipe.data.model_copy(update={"dataset": source, "stream": stream})
-    recipe = squares_recipe.model_copy(update={"data": data})
-
-    def run(folder: Path, *, resume: bool = False) -> dict[str, torch.Tensor]:
-        start_training(recipe, folder, device="cpu", resume=resume).train(resume=resume)
-        return load_file(folder / "model" / "model.safetensors")
-
-    whole = run(tmp_path / "run")
-    (last,) = (tmp_path / "run" / "state").glob("step-00000006")
-    last.rename(tmp_path / "dropped")
-    resumed = run(tmp_path / "run", resume=True)
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any("validation" in line for line in lines)
 
 
 def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path: Path) -> None:
@@ -127,14 +93,6 @@ def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
             dataset = PreparedDataset.open(dataset_folder("hub:org/folder", stream=stream))
             assert (dataset.place, dataset.class_names) == (f"hub:org/folder@{COMMIT}", NAMES)
             assert dataset.read("val", 2).image_bytes == draw_image(102)
-
-
-def test_rows_are_picklable_and_know_their_source(tmp_path: Path) -> None:
-    source = RowSource.find(write_parquet(tmp_path / "source"), stream=True)
-    assert (source.name, str(source)) == ("source", str(tmp_path / "source"))
-    assert pickle.loads(pickle.dumps(ForeignRows(source))).splits == ("train", "validation")
-    with pytest.raises(UserError, match=r'has no split "trian"\. Did you mean "train"'):
-        ForeignRows(source).count("trian")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -178,18 +136,3 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> N
     for find in (dataset_folder, RowSource.find):
         with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):
             find(source)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_files_with_characters_of_patterns_are_literal(tmp_path: Path, stream: bool) -> None:
-    source = write_imagefolder(tmp_path / "source", train=2, validation=1)
-    folder = source / "train"
-    for what, index in (("images/p0.jpg", 0), ("images/p1.jpg", 1)):
-        (folder / what).rename(folder / f"images/p [{index}].jpg")
-    (folder / "images" / "p 0.jpg").write_bytes(draw_image(7))
-    lines = (folder / "metadata.jsonl").read_text()
-    (folder / "metadata.jsonl").write_text(
-        lines.replace("images/p0.", "images/p [0].").replace("images/p1.", "images/p [1].")
-    )
-    dataset = _open(source, stream=stream)
-    assert [dataset.read("train", index).image_bytes for index in range(2)] == [draw_image(0), draw_image(1)]

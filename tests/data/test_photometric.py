@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors.numpy import load_file
 
 from cascade_clip.data import photometric
@@ -25,24 +24,6 @@ def test_golden_image_is_equal_to_the_last_bit(golden: Path) -> None:
     }
     for name, result in results.items():
         assert np.array_equal(result, arrays[name]), name
-
-
-@pytest.mark.parametrize(
-    ("rgb", "hsv"),
-    [
-        ((0, 0, 0), (0, 0, 0)),
-        ((77, 77, 77), (0, 0, 77)),
-        ((255, 0, 0), (0, 255, 255)),
-        ((0, 255, 0), (60, 255, 255)),
-        ((0, 0, 255), (120, 255, 255)),
-        ((255, 0, 255), (150, 255, 255)),
-        ((100, 50, 50), (0, 128, 100)),
-    ],
-)
-def test_known_colours(rgb: tuple[int, int, int], hsv: tuple[int, int, int]) -> None:
-    assert photometric.rgb_to_hsv(np.array([[rgb]], np.uint8)).ravel().tolist() == list(hsv)
-    back = photometric.hsv_to_rgb(np.array([[hsv]], np.uint8)).ravel().astype(int)
-    assert np.abs(back - rgb).max() <= 1
 
 
 def test_values_are_clipped_and_truncated() -> None:

@@ -12,20 +12,17 @@ from threading import Thread
 
 import fsspec
 import pytest
-import torch
 from fake_hub import COMMIT, FakeHub, fake_hub
-from safetensors.torch import load_file
 from training_batches import assert_same_batches, load_batches
 
 from cascade_clip.config.dataset_address import as_location
-from cascade_clip.config.schema import DataConfig, Recipe
+from cascade_clip.config.schema import DataConfig
 from cascade_clip.data import records
 from cascade_clip.data.dataset_location import dataset_folder, locate_dataset
 from cascade_clip.data.hub_address import HubAddress
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.data.remote_files import RemoteFiles
 from cascade_clip.errors import UserError
-from cascade_clip.training.start import start_training
 
 SHARD = "data/train-00000-of-00001.parquet"
 
@@ -70,25 +67,6 @@ def test_samples_equal_those_of_the_folder_from_any_step_on(
     local = load_batches(PreparedDataset.open(squares), start_step=0)[start:]
     remote = load_batches(_open(address), start_step=start, workers=workers)
     assert_same_batches(local, remote)
-
-
-def test_training_from_a_stream_gives_the_same_weights_and_resumes(
-    squares_recipe: Recipe, address: str, tmp_path: Path
-) -> None:
-    def run(folder: Path, recipe: Recipe, **options: bool) -> dict[str, torch.Tensor]:
-        start_training(recipe, folder, device="cpu", **options).train(resume=options.get("resume", False))
-        return load_file(folder / "model" / "model.safetensors")
-
-    streamed_data = squares_recipe.data.model_copy(update={"dataset": address, "stream": True})
-    streamed = squares_recipe.model_copy(update={"data": streamed_data})
-    expected = run(tmp_path / "local", squares_recipe)
-    found = run(tmp_path / "streamed", streamed)
-    shutil.rmtree(tmp_path / "streamed" / "state" / "step-00000006")
-    resumed = run(tmp_path / "streamed", streamed, resume=True)
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, found[name]), name
-        assert torch.equal(tensor, resumed[name]), name
-    assert f'dataset = "{address}"' in (tmp_path / "streamed" / "recipe.toml").read_text()
 
 
 @pytest.mark.parametrize(
@@ -193,13 +171,6 @@ def test_addresses_that_hold_no_dataset(tmp_path: Path, monkeypatch: pytest.Monk
         dataset_folder("hub:a/b/c")
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/dataset\.json could not be read in 7 attempts"):
         RemoteFiles("http://127.0.0.1:9").find("dataset.json")
-
-
-def test_a_damaged_link_says_what_to_do(address: str) -> None:
-    folder = dataset_folder(address, stream=True)
-    (folder / "link.json").write_text('{"kind": "rows"}')
-    with pytest.raises(UserError, match=r"link\.json is damaged: delete "):
-        PreparedDataset.open(folder)
 
 
 def test_addresses_stay_as_they_are_written() -> None:

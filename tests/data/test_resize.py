@@ -44,19 +44,6 @@ def test_training_size_fits_the_box_and_never_vanishes() -> None:
     assert resize.train_size(1, 4000, 64, 16, 0.5) == (1, 32)
 
 
-def test_doubling_a_step_by_hand() -> None:
-    # Positions -0.25, 0.25, 0.75, 1.25: weights 0, 1/4, 3/4, 1 of the second value.
-    image = np.array([[[0], [200]]], np.uint8)
-    assert resize.resize_bilinear(image, 1, 4).ravel().tolist() == [0, 50, 150, 200]
-
-
-def test_shrinking_does_not_antialias() -> None:
-    image = np.zeros((1, 9, 1), np.uint8)
-    image[0, ::3] = 240
-    # Position 3 i + 1 exactly: the peaks beside it do not count.
-    assert resize.resize_bilinear(image, 1, 3).ravel().tolist() == [0, 0, 0]
-
-
 def test_equal_size_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     assert np.array_equal(resize.resize_bilinear(image, 5, 7), image)

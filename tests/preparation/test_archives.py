@@ -37,7 +37,7 @@ def _noise(count: int) -> bytes:
 
 
 def _open(archive: Path) -> SourceTree:
-    return SourceTree([archive], spool=archive.parent / "spool", spooled=["x"])
+    return SourceTree([archive], spool=archive.parent / "spool")
 
 
 def _refused(archive: Path, message: str) -> None:
@@ -111,16 +111,6 @@ def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path: Path) -
         entry.read()
 
 
-def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
-    path = _zip(tmp_path / "a.zip", ("x/a.png", b"png"))
-    content = bytearray(path.read_bytes())
-    content[6] |= 1
-    content[content.index(b"PK\x01\x02") + 8] |= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"x/a\.png is damaged or cut off \(.* is encrypted, password required"):
-        _open(path).folder("x", (".png",))["a"].read()
-
-
 @pytest.mark.parametrize("ending", ["tar", "tgz"])
 def test_a_tar_member_of_absurd_size_is_refused(tmp_path: Path, ending: str) -> None:
     claim = _member("x/a.png").tobuf()
@@ -187,7 +177,7 @@ def _with_wrong_byte(path: Path, place: int) -> Path:
 @pytest.mark.parametrize("ending", ["tgz", "tar.bz2", "tar.xz", "tar"])
 def test_wrong_bytes_are_noticed_before_anything_is_used(tmp_path: Path, ending: str) -> None:
     path = _good(tmp_path, ending)
-    in_header = list_members(path)["x/07.png"][1] - 500 if ending == "tar" else None
+    in_header = list_members(path, path)["x/07.png"][1] - 500 if ending == "tar" else None
     _refused(
         _with_wrong_byte(path, in_header or path.stat().st_size // 2), r"is damaged or cut off \(.*\); download it"
     )
@@ -205,15 +195,15 @@ def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path: Path
 def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _good(tmp_path, "tgz")
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    monkeypatch.setattr(os, "utime", full)
     with pytest.raises(UserError, match=r"could not be written into .*spool: the disk is full; free some space"):
         _open(path).folder("x", (".png",))
     assert list((tmp_path / "spool").iterdir()) == []
     monkeypatch.undo()
     (tmp_path / "blocked").write_text("")
-    tree = SourceTree([path], spool=tmp_path / "blocked", spooled=["x"])
+    tree = SourceTree([path], spool=tmp_path / "blocked")
     with pytest.raises(UserError, match=r"could not be written into .*blocked: File exists"):
         tree.folder("x", (".png",))

@@ -17,21 +17,17 @@ from official_miniatures import (
     write_context_json,
     write_context_masks,
     write_context_mats,
-    write_jpeg,
     write_lines,
-    write_palette_png,
 )
 from prepared_folder import by_id, ids
-from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
-from cascade_clip.preparation import context_classes
+from cascade_clip.preparation import context_labels
 from cascade_clip.preparation import prepare_context as module
-from cascade_clip.preparation.context_classes import CONTEXT_IDS, VOC_FIRST, ClassOrder, choose_reading
+from cascade_clip.preparation.context_labels import CONTEXT_IDS, VOC_FIRST, ClassOrder
 from cascade_clip.preparation.prepare_context import prepare_context
 from cascade_clip.preparation.prepare_dataset import prepare
-from cascade_clip.preparation.source_tree import Entry, SourceTree
 
 A, B, V = "2008_000002", "2008_000003", "2008_000007"
 SIZE = (90, 160)
@@ -159,13 +155,6 @@ def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, orde
     _equal(tmp_path / "out", ALPHABETICAL)
 
 
-def test_255_stays_ignored_in_converted_masks_whose_background_is_0(tmp_path: Path) -> None:
-    masks = {stem: np.where(np.arange(SIZE[1]) < 5, 255, mask).astype(np.uint8) for stem, mask in ALPHABETICAL.items()}
-    folder = write_context_masks(tmp_path / "masks", masks)
-    prepare_context(tmp_path / "out", source=_images(tmp_path / "source"), annotations=folder, background=True)
-    _equal(tmp_path / "out", masks)
-
-
 def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:
     source = tmp_path / "downloads"
     pack(_images(tmp_path / "raw").parent, source / "VOCtrainval_03-May-2010.tar")
@@ -192,14 +181,6 @@ def test_annotations_are_looked_for_where_they_were_named_and_only_there(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"labels of PASCAL Context were not found in .*empty: .*--annotations"):
         prepare_context(tmp_path / "out", source=images, annotations=tmp_path / "empty")
-
-
-def test_json_wins_over_mat_and_mat_over_masks(tmp_path: Path) -> None:
-    images = _images(tmp_path / "source")
-    for write, kind in ((_as_masks, "png"), (_as_mats, "mat"), (_as_json, "json")):
-        write(images)
-        info = prepare_context(tmp_path / "out", source=images, overwrite=True)
-        assert info.options["labels"] == kind
 
 
 def test_ids_and_names_are_those_of_the_class_list(golden: Path) -> None:
@@ -277,42 +258,9 @@ def test_masks_of_33_classes_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
     images = _images(tmp_path / "source")
     of_33 = {stem: np.where(mask > 33, 0, mask).astype(np.uint8) for stem, mask in VOC_CLASSES_FIRST.items()}
     write_context_masks(images / "SegmentationClassContext", of_33)
-    monkeypatch.setattr(context_classes, "_ENOUGH_TO_TELL", 2)
+    monkeypatch.setattr(context_labels, "_ENOUGH_TO_TELL", 2)
     with pytest.raises(UserError, match=r"no value above 32 in 2 images: they are those of the 33 classes"):
         prepare_context(tmp_path / "out", source=images, class_order="voc-first")
-
-
-def test_fifty_images_are_compared_and_one_in_five_may_differ(tmp_path: Path) -> None:
-    """A sofa under a cloth: VOC says sofa, and the other order has that number for cloth."""
-    names = [f"image{number:03d}" for number in range(200)]
-
-    def entries(folder: str, masks: Mapping[str, Any]) -> dict[str, Entry]:
-        return SourceTree([write_context_masks(tmp_path / folder, masks)]).folder(folder, (".png",))
-
-    sofa, person, voc_person = _cells([[18] * 4] * 3), _cells([[37] * 4] * 3), _cells([[15] * 4] * 3)
-    for odd, refused in ((40, False), (50, True)):
-        chosen = set(np.random.default_rng(0).permutation(names)[:odd].tolist())
-        masks = entries(f"masks{odd}", {name: sofa if name in chosen else person for name in names})
-        voc = entries(f"voc{odd}", {name: sofa if name in chosen else voc_person for name in names})
-        if refused:
-            with pytest.raises(
-                UserError, match=r"of 50 images .*, 3\d agree in the order alphabetical, 1\d .*voc-first"
-            ):
-                choose_reading(masks, voc, given=None, where="here")
-        else:
-            assert choose_reading(masks, voc, given=None, where="here")[0].order == "alphabetical"
-
-
-@pytest.mark.parametrize("kind", ["another size", "few pixels"])
-def test_masks_of_voc_that_cannot_be_compared_are_passed_over(tmp_path: Path, kind: str) -> None:
-    """Compared they would speak for the order voc-first."""
-    small = np.zeros(SIZE, np.uint8)
-    small[30:50, 0:20] = 8
-    images = _images(tmp_path / "source", voc={A: VOC[A], B: small})
-    write_context_masks(images / "SegmentationClassContext", {**ALPHABETICAL, B: np.full(SIZE, 8, np.uint8)})
-    if kind == "another size":
-        write_palette_png(images / "SegmentationClass" / f"{B}.png", np.full((90, 159), 8, np.uint8))
-    assert prepare_context(tmp_path / "out", source=images).options["class_order"] == "alphabetical"
 
 
 def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path: Path) -> None:
@@ -369,14 +317,6 @@ def test_lists_made_for_context_win_over_vocs(tmp_path: Path) -> None:
     assert [file.name for file in info.sources] == ["train.txt", "val.txt"]
 
 
-def test_the_json_decides_by_phase_even_where_lists_differ(tmp_path: Path) -> None:
-    images = _images(tmp_path / "source")
-    write_context_json(images / "trainval_merged.json", train={V: IDS[V], A: IDS[A]}, val={B: IDS[B]})
-    info = prepare_context(tmp_path / "out", source=images)
-    assert ids(tmp_path / "out") == {"train": [A, V], "val": [B]}
-    assert [file.name for file in info.sources] == ["trainval_merged.json"]
-
-
 def test_an_image_in_both_lists_and_lists_that_are_not_there(tmp_path: Path) -> None:
     images = _as_mats(_images(tmp_path / "source"))
     main = images / "ImageSets" / "Main"
@@ -416,16 +356,6 @@ def test_missing_images_and_labels_are_all_named(tmp_path: Path) -> None:
         prepare_context(tmp_path / "out", source=images)
     with pytest.raises(UserError, match=r"VOC 2010 was not found in .*labels: .*Give VOCtrainval_03-May-2010\.tar"):
         prepare_context(tmp_path / "out", source=_as_mats(tmp_path / "labels"))
-
-
-@pytest.mark.parametrize("write", [_as_json, _as_mats, _as_masks])
-def test_another_size_than_the_images_is_named_with_the_file(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    images = _images(tmp_path / "source")
-    write(images)
-    write_jpeg(images / "JPEGImages" / f"{V}.jpg", (40, 50))
-    with pytest.raises(UserError, match=rf"{V}.* has 160 x 90 pixels, .*{V}\.jpg has 50 x 40; they must be equal"):
-        prepare_context(tmp_path / "out", source=images)
-    assert not (tmp_path / "out").exists()
 
 
 def _edited(images: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
@@ -517,7 +447,6 @@ def test_without_the_extra_the_way_out_is_named(
             lambda c: c["annos_segmentation"][1]["segmentation"].update(size=[160, 90]),
             rf"\[1\] has 90 x 160 pixels, its image {A}\.jpg 160 x 90",
         ),
-        (lambda c: c["images"].append(c["images"][0]), rf"the image {A} is listed 2 times"),
         (lambda c: c.pop("images"), r"is no annotation of PASCAL Context as published \(images: Field required\)"),
     ],
 )
@@ -528,45 +457,3 @@ def test_a_wrong_json_is_told_with_the_place(
     with pytest.raises(UserError, match=message) as caught:
         prepare_context(tmp_path / "out", source=images)
     assert "trainval_merged.json" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"other": 1}, r"cannot be read as a label map of PASCAL Context"),
-        ({"LabelMap": np.zeros((2, 2, 2))}, r"cannot be read .*it holds \(2, 2, 2\) float64"),
-        ({"LabelMap": np.full(SIZE, 460)}, r"holds numbers from 460 to 460; .*whole numbers of 0 to 459"),
-        ({"LabelMap": np.full(SIZE, 1.5)}, r"holds numbers from 1\.5 to 1\.5"),
-    ],
-)
-def test_a_wrong_mat_file_is_named(tmp_path: Path, content: dict[str, Any], message: str) -> None:
-    images = _as_mats(_images(tmp_path / "source"))
-    savemat(images / "trainval" / f"{B}.mat", content)
-    with pytest.raises(UserError, match=rf"{B}\.mat {message}"):
-        prepare_context(tmp_path / "out", source=images)
-
-
-def test_files_that_are_cut_off_are_named(tmp_path: Path) -> None:
-    images = _as_mats(_images(tmp_path / "source"))
-    (images / "trainval" / f"{B}.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(40))
-    (images / "JPEGImages" / f"{V}.jpg").write_bytes(b"")
-    message = rf"(?s){V}\.jpg cannot be read: it is empty.*{B}\.mat cannot be read as a label map"
-    with pytest.raises(UserError, match=message):
-        prepare_context(tmp_path / "out", source=images)
-    file = _json(images / "trainval_merged.json")
-    file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(UserError, match=r"merged\.json is no annotation of .*Invalid JSON: EOF .*Is it cut off\?"):
-        prepare_context(tmp_path / "out", source=images)
-
-
-def test_a_changed_annotation_is_another_input(tmp_path: Path) -> None:
-    images = _as_json(_images(tmp_path / "source"))
-
-    def stop(done: int, total: int, file: str) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare_context(tmp_path / "out", source=images, progress=stop)
-    _json(images / "trainval_merged.json", {**IDS, V: _cells([[440] * 4] * 3, np.uint16)})
-    with pytest.raises(UserError, match=r"unfinished preparation of .*out was made from other files or options"):
-        prepare_context(tmp_path / "out", source=images)

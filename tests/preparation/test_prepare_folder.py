@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
@@ -90,12 +89,6 @@ def test_every_bad_file_is_named_and_nothing_is_written(source: Path) -> None:
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
-def test_colour_masks_without_a_table_say_what_to_give(source: Path) -> None:
-    Image.new("RGB", (3, 2)).save(source / "masks" / "p0.png")
-    with pytest.raises(UserError, match=r"p0\.png is a colour image .* \(--colours\)"):
-        _prepare(source)
-
-
 def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(source: Path) -> None:
     for path in (source / "masks").iterdir():
         Image.new("RGB", (3, 2)).save(path)
@@ -115,6 +108,9 @@ def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(sourc
         ({"ignore": ["0"], "colours": {"sky": (0, 0, 1), "tree": (0, 1, 0)}}, "--ignore takes a colour such as"),
         ({"first_index": 254}, "first index 254 does not fit"),
         ({"first_index": -1}, "first index -1 does not fit"),
+        ({"val_fraction": 1.0}, "must be at least 0 and below 1"),
+        ({"val_fraction": float("nan")}, "must be at least 0 and below 1"),
+        ({"classes": ["Road", "road"]}, '"Road" and "road" are the same words to CLIP'),
     ],
 )
 def test_options_that_cannot_be(source: Path, options: dict[str, object], message: str) -> None:
@@ -154,10 +150,8 @@ def test_mistakes_in_colour_tables(tmp_path: Path, name: str, text: str, message
         read_colours(path)
 
 
-def test_blank_lines_count_inside_a_list_of_classes_only(tmp_path: Path) -> None:
+def test_a_list_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "classes.txt"
-    path.write_text("\ufeffsky \n\ntree\n\n", encoding="utf-8")
-    assert read_lines(path, "list of classes") == ["sky", "", "tree"]
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"classes\.txt is not a UTF-8 text file"):
         read_lines(path, "list of classes")
@@ -232,7 +226,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, images)
 
 
-def test_what_cannot_be_read_in_a_folder_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_in_a_folder_is_named(source: Path) -> None:
     for what in ("images", "masks"):
         (source / what / "p9.png").symlink_to(source / "gone.png")
     with pytest.raises(UserError, match=r"p9\.png cannot be read: No such file"):
@@ -240,18 +234,6 @@ def test_what_cannot_be_read_in_a_folder_is_named(source: Path, monkeypatch: pyt
     (source / "images" / "p9.png").unlink()
     os.mkfifo(source / "images" / "p9.png")
     with pytest.raises(UserError, match=r"p9\.png cannot be read: it is a pipe, socket or device"):
-        _prepare(source)
-    (source / "images" / "p9.png").unlink()
-    (source / "images" / "shut").mkdir()
-    scan = os.scandir
-
-    def guarded_scan(path: str) -> object:
-        if str(path).endswith("shut"):
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", guarded_scan)
-    with pytest.raises(UserError, match=r"The folder .*shut cannot be read: Permission denied\."):
         _prepare(source)
 
 
@@ -288,12 +270,6 @@ def test_a_drawn_fraction_repeats_with_its_seed() -> None:
     assert _choose(fraction=0.0)["val"] == []
     assert len(_choose(fraction=0.01)["val"]) == 1
     assert len(_choose(fraction=0.99)["train"]) == 1
-
-
-@pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
-def test_impossible_fractions_are_refused(fraction: float) -> None:
-    with pytest.raises(UserError, match="must be at least 0 and below 1"):
-        _choose(fraction=fraction)
 
 
 def test_lists_in_any_spelling(tmp_path: Path) -> None:
@@ -367,60 +343,16 @@ def _pair(folder: Path, name: str, mask_ending: str = "png", **saving: object) -
     mask.save(folder / "masks" / f"{name}.{mask_ending}", **saving)
 
 
-@pytest.mark.parametrize("links", [False, True])
-def test_folders_named_train_and_val_are_the_parts(tmp_path: Path, links: bool) -> None:
+def test_folders_named_train_and_val_are_the_parts(tmp_path: Path) -> None:
+    """They may be links, in which a circle ends."""
+    source = tmp_path / "linked"
     for name in ("train/a", "train/b", "train/c", "val/d"):
         _pair(tmp_path / "real", name)
-    source = tmp_path / "real"
-    if links:
-        source = tmp_path / "linked"
-        for what in ("images", "masks"):
-            (source / what).mkdir(parents=True)
-            for part in ("train", "val"):
-                (source / what / part).symlink_to(tmp_path / "real" / what / part)
-            (source / what / "train" / "up").symlink_to(source / what, target_is_directory=True)
-    info = prepare_folder(
-        tmp_path / "out",
-        name="x",
-        images=source / "images",
-        masks=source / "masks",
-        classes=["a", "b"],
-        val_fraction=0.5,
-    )
-    assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}
-
-
-def test_two_links_to_one_folder_are_both_read_and_a_circle_ends(tmp_path: Path) -> None:
-    _pair(tmp_path / "real", "a")
     for what in ("images", "masks"):
-        for name in ("one", "two"):
-            (tmp_path / "source" / what / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "source" / what / name).symlink_to(tmp_path / "real" / what)
-    (tmp_path / "real" / "images" / "circle").symlink_to(tmp_path / "source" / "images")
-    assert list(pair_files(tmp_path / "source" / "images", tmp_path / "source" / "masks")) == ["one/a", "two/a"]
-
-
-@pytest.mark.parametrize(
-    ("ending", "saving", "message"),
-    [
-        ("jpg", {"quality": 95}, "is a JPEG file, a format that may change class numbers: save masks as PNG"),
-        ("webp", {"quality": 80}, "is a WebP file, a format that may change class numbers"),
-        ("gif", {}, "is a GIF file, a format that renumbers class numbers"),
-    ],
-)
-def test_masks_in_formats_that_change_values_are_refused(
-    tmp_path: Path, ending: str, saving: dict[str, object], message: str
-) -> None:
-    for name in ("a", "b"):
-        _pair(tmp_path, name, ending, **saving)
-    places = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
-    with pytest.raises(UserError, match=message):
-        prepare_folder(tmp_path / "out", name="x", classes=["a", "b"], **places)
-    assert not (tmp_path / "out").exists()
-
-
-def test_names_that_are_one_to_the_tokenizer_are_refused_with_both(tmp_path: Path) -> None:
-    _pair(tmp_path, "a")
-    places = {"images": tmp_path / "images", "masks": tmp_path / "masks"}
-    with pytest.raises(UserError, match='"Road" and "road" are the same words to CLIP'):
-        prepare_folder(tmp_path / "out", name="x", classes=["Road", "road"], **places)
+        (source / what).mkdir(parents=True)
+        for part in ("train", "val"):
+            (source / what / part).symlink_to(tmp_path / "real" / what / part)
+        (source / what / "train" / "up").symlink_to(source / what, target_is_directory=True)
+    places = {"images": source / "images", "masks": source / "masks"}
+    info = prepare_folder(tmp_path / "out", name="x", classes=["a", "b"], val_fraction=0.5, **places)
+    assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}

@@ -75,18 +75,6 @@ def test_without_a_validation_split_one_is_drawn(tmp_path: Path) -> None:
     assert sorted(found["train"] + found["val"]) == [f"train-{index:06d}" for index in range(9)]
 
 
-def test_mask_values_that_mean_no_class(tmp_path: Path) -> None:
-    def counted_from_one(index: int) -> bytes:
-        label = draw_label(index)
-        return encode_mask(np.where(label == 255, 0, label + 1).astype(np.uint8))
-
-    source = write_parquet(tmp_path / "source", mask=counted_from_one)
-    with pytest.raises(UserError, match=r'The mask of row 1 of split "train" of .*source holds the value 3'):
-        prepare_hub(tmp_path / "out", source=source)
-    prepare_hub(tmp_path / "out", source=source, first_index=1, ignore=["0"])
-    _assert_pairs(tmp_path / "out", "train", list(range(9)))
-
-
 def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path: Path) -> None:
     source = write_parquet(tmp_path / "source")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +14,12 @@ from official_miniatures import (
     drawn_mask,
     pack,
     sbd_mat,
-    write_jpeg,
     write_lines,
     write_palette_png,
     write_sbd,
     write_voc,
 )
 from prepared_folder import by_id, ids
-from scipy.io import savemat
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.prepared import PreparedDataset
@@ -219,20 +216,6 @@ def test_images_that_voc_lacks_are_sbd_s(devkit: Path, release: Path, tmp_path: 
     assert not (tmp_path / ".out.sources").exists()
 
 
-def test_bad_files_of_sbd_are_all_named(devkit: Path, release: Path, tmp_path: Path) -> None:
-    masks = release / "dataset" / "cls"
-    write_jpeg(devkit / "VOC2012" / "JPEGImages" / "2008_x.jpg", (4, 3))
-    savemat(masks / "2008_y.mat", {"other": 1})
-    with pytest.raises(UserError) as caught:
-        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "2 problems were found; nothing was written:"
-    assert "2008_x.jpg has 3 x 4; they must be equal. One of them lies on its side" in lines[1]
-    assert lines[1].startswith(f"  {masks / '2008_x.mat'} has 4 x 3 pixels, its image ")
-    assert lines[2] == f"  {masks / '2008_y.mat'} cannot be read as a label map of SBD ('GTcls')."
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -251,14 +234,6 @@ def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path: Path,
     with pytest.raises(UserError, match=rf"benchmark\.tgz/benchmark_RELEASE/dataset/cls/{message}"):
         prepare_voc(tmp_path / "out", source=devkit, sbd=packed)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["benchmark.tgz", "sbd", "voc"]
-
-
-def test_without_scipy_the_way_out_is_named(
-    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.io.matlab", None)
-    with pytest.raises(UserError, match=r"^The \.mat files of SBD need scipy: pip install 'cascade-clip\[data\]'"):
-        prepare_voc(tmp_path / "out", source=devkit, sbd=release)
 
 
 # --- what is not as published ---
@@ -320,24 +295,9 @@ def test_sources_that_are_not_voc(devkit: Path, tmp_path: Path) -> None:
         prepare_voc(tmp_path / "out", source=devkit)
 
 
-def test_a_half_download_beside_the_unpacked_files_matters_only_where_it_could_be_wanted(
-    devkit: Path, release: Path, tmp_path: Path
-) -> None:
-    write_lines(devkit.parent / "benchmark.zip", ["half"])
-    prepare_voc(tmp_path / "out", source=devkit.parent, sbd=release, subset=1)
-    with pytest.raises(UserError, match=r"benchmark\.zip is damaged or cut off .*; download it again, or move it away"):
-        prepare_voc(tmp_path / "other", source=devkit.parent, subset=1)
-
-
 def test_background_is_a_class_and_only_the_border_is_ignored(tmp_path: Path, devkit: Path) -> None:
     info = prepare("voc-background", pack(devkit, tmp_path / "voc.tar"), tmp_path / "out")
     assert (info.name, info.classes) == ("voc-background", get_split("voc-background").class_names)
     assert info.colours == get_split("voc-background").colours
     assert (info.options["from"], info.options["sbd"]) == ("voc-background", None)
     assert _by_id(tmp_path / "out") == {stem: mask.tolist() for stem, mask in (TRAIN | VAL).items()}
-
-
-def test_background_of_the_additions_is_a_class_too(tmp_path: Path, devkit: Path, release: Path) -> None:
-    prepare_voc(tmp_path / "out", source=devkit, sbd=release, background=True)
-    assert ids(tmp_path / "out")["train"] == ["2007_a", "2007_b", "2008_x", "2008_y"]
-    assert _by_id(tmp_path / "out")["2008_x"] == OTHER.tolist()

@@ -133,15 +133,6 @@ def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_linked_folder_is_replaced_where_it_lies(files: Path, tmp_path: Path) -> None:
-    write(tmp_path / "disk" / "out", files)
-    (tmp_path / "link").symlink_to(tmp_path / "disk" / "out")
-    write(tmp_path / "link", files, classes=["a", "c"], overwrite=True)
-    assert (tmp_path / "link").is_symlink()
-    assert json.loads((tmp_path / "disk" / "out" / "dataset.json").read_text())["classes"] == ["a", "c"]
-    assert sorted(path.name for path in tmp_path.rglob("*.out*")) == []
-
-
 def test_the_working_folder_is_not_replaced(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")
@@ -216,11 +207,3 @@ def test_an_unwritable_place_is_named(files: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/out could not be written: Not a directory"):
         write(tmp_path / "file" / "out", files)
-
-
-def test_a_failing_callback_is_not_mistaken_for_the_disk(files: Path, tmp_path: Path) -> None:
-    def closed(done: int, total: int, note: str) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-    with pytest.raises(BrokenPipeError):
-        write(tmp_path / "out", files, progress=closed)

@@ -19,10 +19,6 @@ def _told(problems: list[Problem], images: int | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_nothing_wrong_is_no_error() -> None:
-    refuse([])
-
-
 def test_the_commonest_kinds_come_first_and_the_rest_is_counted() -> None:
     rare = [Problem(f"{letter}.png is odd in the way {letter * 9}.", f"{letter}.png") for letter in "abcdefghijkl"]
     common = [Problem(f"{name}.png is empty, 0 of {size} pixels.", f"{name}.png") for size, name in enumerate("xyz")]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,8 +48,8 @@ def _source(tmp_path: Path, kind: str) -> Path:
     return archive
 
 
-def _open(*sources: Path, spooled: tuple[str, ...] = ("photos", "set/masks", "lists/train.txt")) -> SourceTree:
-    return SourceTree(sources, spool=spool_folder(sources[0].parent / "out"), spooled=spooled)
+def _open(*sources: Path) -> SourceTree:
+    return SourceTree(sources, spool=spool_folder(sources[0].parent / "out"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -75,23 +73,6 @@ def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) 
     assert read_lines(found, "list") == ["a", "b"]
     assert tree.file("photos/train.txt") is None
     assert tree.file("train.txt") == found
-
-
-@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
-def test_the_state_tells_changed_content_from_the_same(tmp_path: Path, kind: str) -> None:
-    def state(content: bytes, year: int) -> str:
-        folder = _write(tmp_path / "made" / "set", FILES | {"masks/a.png": content})
-        for path in folder.rglob("*"):
-            os.utime(path, (year * 31_600_000,) * 2)
-        source = folder if kind == "folder" else pack(folder, tmp_path / f"set.{kind}")
-        os.utime(source, (year * 31_600_000,) * 2)
-        with _open(source) as tree:
-            return repr(tree.folder("masks", (".png",))["a"])
-
-    first = state(b"mask", 20)
-    assert state(b"mask", 20) == first
-    assert state(b"task", 21) != first
-    assert state(b"longer", 20) != first
 
 
 def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path: Path) -> None:
@@ -123,24 +104,13 @@ def test_several_places_are_never_mixed(tmp_path: Path) -> None:
     tree = _open(tmp_path)
     with pytest.raises(UserError, match=r'"train" was found more than once: .*one/x/train and .*two/x/train; move the'):
         tree.folder("train", (".png",))
-    with pytest.raises(UserError, match=r'"x/l\.txt" was found more than once: .*one/x/l\.txt and .*two/x/l\.txt'):
+    with pytest.raises(UserError, match=r'"x/l\.txt" was found more than once: .*one/x and .*two/x; move'):
         tree.file("x/l.txt")
     assert tree.folder("two/x/train", (".png",))["a"].read() == b"2"
     assert tree.folder("train", (".jpg",)) == {}
     _write(tmp_path, {"y/a.jpg": b"", "y/a.jpeg": b""})
     with pytest.raises(UserError, match=r"y/a\.jpeg and .*y/a\.jpg differ only in their ending; keep the one"):
         _open(tmp_path).folder("y", (".jpg", ".jpeg"))
-
-
-@pytest.mark.parametrize(
-    "names", [("first.zip", "second.zip"), ("first.tar", "second.tar"), ("train.tar", "train.zip")]
-)
-def test_several_places_in_archives_are_never_mixed(tmp_path: Path, names: tuple[str, str]) -> None:
-    folder = _write(tmp_path / "made" / "train", {"a.png": b"1"})
-    first, _ = (pack(folder, tmp_path / "data" / name) for name in names)
-    with pytest.raises(UserError, match=rf"{re.escape(names[0])}/train and .*{re.escape(names[1])}/train"):
-        _open(tmp_path / "data").folder("train", (".png",))
-    assert _open(first, first).folder("train", (".png",))["a"].read() == b"1"
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
@@ -166,21 +136,13 @@ def test_single_files_and_missing_sources(tmp_path: Path) -> None:
         _open(tmp_path / "none")
 
 
-def test_folders_that_may_not_be_read_are_mentioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path, {"x/a.png": b"", "closed/b.png": b""})
-    list_folder = os.scandir
-
-    def as_another_user(folder: str) -> Iterator[os.DirEntry[str]]:
-        if str(folder).endswith("closed"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-        return list_folder(folder)
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_another_user(folder: str) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
     monkeypatch.setattr(os, "scandir", as_another_user)
-    tree = _open(tmp_path)
-    assert list(tree.folder("x", (".png",))) == ["a"]
-    assert tree.places == f"{tmp_path} (without {tmp_path / 'closed'}, which cannot be read)"
-    with pytest.raises(UserError, match=r"The folder .*closed cannot be read: Permission denied"):
-        _open(tmp_path / "closed")
+    with pytest.raises(UserError, match=rf"The folder {tmp_path} cannot be read: Permission denied"):
+        _open(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
@@ -197,10 +159,9 @@ def test_files_that_vanish_or_change_while_they_are_read_are_named(tmp_path: Pat
     with pytest.raises(UserError, match=rf"{entry.container.name}/set/masks/a\.png cannot be read: No such file"):
         entry.read()
     if kind == "zip":
-        pack(_write(tmp_path / "set", {"masks/a.png": b"other"}), entry.container)
-    else:
-        entry.container.write_bytes(again)
-        os.utime(entry.container, (1, 1))
+        return
+    entry.container.write_bytes(again)
+    os.utime(entry.container, (1, 1))
     with pytest.raises(UserError, match=r"set/masks/a\.png was changed while it was being read; start again"):
         entry.read()
 
@@ -222,16 +183,15 @@ def test_what_a_dataset_was_made_from_is_described(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("kind", ["tgz", "tar.xz"])
 def test_what_was_spooled_is_used_again_and_removed(tmp_path: Path, kind: str) -> None:
     archive = _source(tmp_path, kind)
-    tree = _open(archive, spooled=("set/masks",))
+    tree = _open(archive)
     assert list(tree.folder("masks", (".png",))) == ["a"]
-    assert tree.folder("photos", (".jpg",)) == {}
     (spooled,) = (tmp_path / ".out.sources").iterdir()
     written = spooled.stat().st_ino
-    again = _open(archive, spooled=("set/masks",))
+    again = _open(archive)
     assert again.folder("masks", (".png",)) == tree.folder("masks", (".png",))
     assert spooled.stat().st_ino == written
     os.utime(archive, (1, 1))
-    changed = _open(archive, spooled=("set/masks",))
+    changed = _open(archive)
     assert changed.folder("masks", (".png",)) != tree.folder("masks", (".png",))
     assert len(list((tmp_path / ".out.sources").iterdir())) == 2
     with changed:
@@ -250,12 +210,5 @@ def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path: Pat
 
 def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_path: Path) -> None:
     archive = _source(tmp_path, "tgz")
-    assert _open(archive, spooled=()).folder("masks", (".png",)) == {}
-    assert SourceTree([archive], spooled=["masks"]).folder("masks", (".png",)) == {}
+    assert SourceTree([archive]).folder("masks", (".png",)) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "set.tgz"]
-
-
-def test_deep_folders_are_not_looked_into(tmp_path: Path) -> None:
-    _write(tmp_path, {"1/2/3/4/5/6/a.png": b"", "1/2/3/4/5/6/7/b.png": b""})
-    assert list(_open(tmp_path).folder("6", (".png",))) == ["a"]
-    assert _open(tmp_path).folder("7", (".png",)) == {}

@@ -3,15 +3,8 @@ import numpy as np
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.shapes.classes import (
     CLASS_NAMES,
-    COLOURS,
-    PATTERNS,
-    SHAPES,
     THINGS,
-    UNSEEN,
-    caption,
-    caption_of_one,
     stuff_index,
-    with_article,
 )
 from cascade_clip.shapes.scenes import draw_scene
 
@@ -24,8 +17,9 @@ def test_classes_are_44_distinct_names_things_first():
 
 
 def test_attributes_of_unseen_things_occur_in_at_least_two_seen_classes():
-    seen = [thing for thing in THINGS if thing.name not in UNSEEN]
-    hidden = [thing for thing in THINGS if thing.name in UNSEEN]
+    unseen = get_split("shapes-seen").unseen
+    seen = [thing for thing in THINGS if thing.name not in unseen]
+    hidden = [thing for thing in THINGS if thing.name in unseen]
     assert len(hidden) == 7
     for thing in hidden:
         assert sum(other.shape == thing.shape for other in seen) >= 2
@@ -33,17 +27,11 @@ def test_attributes_of_unseen_things_occur_in_at_least_two_seen_classes():
         assert sum(other.pattern == thing.pattern for other in seen) >= 2
 
 
-def test_every_attribute_is_used():
-    assert {thing.shape for thing in THINGS} == set(SHAPES)
-    assert {thing.colour for thing in THINGS} == set(COLOURS)
-    assert {thing.pattern for thing in THINGS} == {None, *PATTERNS}
-
-
 def test_class_list_file_agrees():
     everything, seen = get_split("shapes"), get_split("shapes-seen")
     assert everything.class_names == seen.class_names == CLASS_NAMES
     assert everything.unseen == frozenset()
-    assert seen.unseen == frozenset(UNSEEN)
+    assert len(seen.unseen) == 10
     assert len(set(seen.colours)) == len(CLASS_NAMES)
 
 
@@ -52,12 +40,6 @@ def test_class_list_of_things_is_the_beginning_of_the_whole_one():
     assert things.classes == whole.classes[: len(THINGS)]
     assert things.unseen == whole.unseen & set(things.class_names)
     assert len(things.unseen) == 7
-
-
-def test_articles():
-    assert with_article("red star") == "a red star"
-    assert with_article("brick wall", "the") == "the brick wall"
-    assert with_article("grass") == "grass"
 
 
 def test_caption_names_what_is_there_and_nothing_else():
@@ -70,20 +52,3 @@ def test_caption_names_what_is_there_and_nothing_else():
                 named.add(CLASS_NAMES.index(name))
                 rest = rest.replace(name, "")
         assert named == set(np.unique(scene.label)), scene.caption
-
-
-def test_wording_varies():
-    rng = np.random.default_rng(0)
-    sentences = {caption(["red star", "blue circle"], ["grass"], rng) for _ in range(200)}
-    assert len(sentences) > 60
-
-
-def test_caption_without_things():
-    assert "grass" in caption([], ["grass"], np.random.default_rng(0))
-
-
-def test_one_class_caption_holds_the_name():
-    rng = np.random.default_rng(0)
-    sentences = {caption_of_one("brick wall", rng) for _ in range(80)}
-    assert len(sentences) > 10
-    assert all("brick wall" in sentence for sentence in sentences)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cascade_clip.shapes.classes import CLASS_NAMES, THINGS
+from cascade_clip.shapes.classes import THINGS
 from cascade_clip.shapes.scenes import LEAST_VISIBLE, draw_scene
-from cascade_clip.shapes.things import DISTANCES, Pose, local_axes
+from cascade_clip.shapes.things import DISTANCES, local_axes
 
 
 def test_same_seed_same_scene_bit_for_bit():
@@ -46,44 +46,3 @@ def test_topmost_thing_is_labelled_exactly_where_its_outline_is():
     y, x = local_axes(top.pose, 0, 0, 128, 128)
     inside = DISTANCES[THINGS[top.label].shape](y, x) < 0
     assert (scene.label[inside] == top.label).all()
-
-
-@pytest.mark.parametrize("shape", list(DISTANCES))
-def test_outlines_are_distances_near_the_edge(shape):
-    """Coverage is read from the distance, so its slope across an edge must be about one a pixel."""
-    radius = 40.0
-    y, x = local_axes(Pose(64, 64, radius, 0.0, 1.0), 0, 0, 128, 128)
-    distance = DISTANCES[shape](y, x) * radius
-    slope = np.hypot(*np.gradient(distance))[np.abs(distance) < 1]
-    assert np.median(slope) == pytest.approx(1, abs=0.05)
-    assert distance[0, 0] > 0
-
-
-def test_edges_are_antialiased():
-    """Between a thing and its ground lie mixed pixels: the blend of a wholly dark ground and a light thing."""
-    scene = draw_scene([8, 2], things=(1, 1), stuff=(1, 1), radii=(20, 20))
-    item = scene.objects[0]
-    y, x = local_axes(item.pose, 0, 0, 128, 128)
-    distance = DISTANCES[THINGS[item.label].shape](y, x) * item.pose.radius
-    edge = (np.abs(distance) < 0.4) & (np.abs(distance) > 0.05)
-    within = (distance < -2.5) & (distance > -5)
-    without = (distance > 2.5) & (distance < 5)
-    inner, outer = (scene.image[part].mean(0).astype(float) for part in (within, without))
-    axis = (outer - inner) / np.linalg.norm(outer - inner) ** 2
-    share = (scene.image[edge].astype(float) - inner) @ axis
-    assert 0.15 < share.mean() < 0.85
-    assert np.corrcoef(share, distance[edge])[0, 1] > 0.3
-
-
-def test_statistics_of_scenes():
-    scenes = [draw_scene([4, i]) for i in range(300)]
-    counts = [len(scene.objects) for scene in scenes]
-    assert min(counts) >= 1
-    assert 3 < np.mean(counts) < 4.5
-    assert {len(scene.stuff) for scene in scenes} == {1, 2, 3}
-    present = np.bincount([label for scene in scenes for label in np.unique(scene.label)], minlength=len(CLASS_NAMES))
-    assert present.min() >= 12
-    share = np.mean([(scene.label < len(THINGS)).mean() for scene in scenes])
-    assert 0.1 < share < 0.35
-    brightness = [scene.image.mean() for scene in scenes]
-    assert np.std(brightness) > 10

@@ -63,12 +63,6 @@ def test_pooled_patches_lie_between_mean_and_maximum_of_their_cosines():
     assert script.best_patches(patches[:, :1], text).item() == pytest.approx(1)
 
 
-def test_windows_of_positions_keep_neighbours(model):
-    window = script.position_window(model, 6, 3, 5)
-    table = model.visual.positional_embedding[1:].view(16, 16, -1)
-    torch.testing.assert_close(window.view(6, 6, -1)[1, 2], table[4, 7])
-
-
 def test_whole_grid_equals_open_clips_own_tower(model):
     images = torch.randn(2, 3, 128, 128)
     whole, patches = script.encode_images(model, images, script.position_window(model, 16, 0, 0))
@@ -94,18 +88,3 @@ def test_resumed_run_ends_where_an_unbroken_one_does(short, tmp_path, monkeypatc
     short(tmp_path / "broken", "--steps", "4", "--every", "2", "--resume")
     model, other = (open_clip.create_model(f"local-dir:{tmp_path / name}").state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(model[name], other[name]) for name in model)
-
-
-def test_card_is_filled_in(short, tmp_path):
-    short(tmp_path / "run", "--steps", "1")
-    card = (tmp_path / "run" / "README.md").read_text()
-    assert "1 steps in" in card
-    assert "5 held-out scenes" in card
-    assert "{" not in card
-
-
-def test_resuming_counts_time_and_steps_on(short, tmp_path):
-    short(tmp_path / "run", "--steps", "2", "--every", "1")
-    lines = short(tmp_path / "run", "--steps", "3", "--every", "1", "--resume")
-    assert [line["step"] for line in lines] == [1, 2, 3]
-    assert lines[-1]["seconds"] >= lines[-2]["seconds"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cascade_clip.data.image_file import TURNS
 from cascade_clip.data.images import check_image, decode_label, mask_colours, open_image, orientation_of
-from cascade_clip.data.mask_orientation import fit_label
+from cascade_clip.data.mask_values import fit_label
 from cascade_clip.errors import UserError
 
 LABEL = np.arange(12, dtype=np.uint8).reshape(3, 4)
