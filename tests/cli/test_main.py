@@ -23,7 +23,7 @@ def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
 ) -> None:
     assert exit_code(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert COMMANDS[command].help in text
+    assert COMMANDS[command] in text
     assert f"Example: cascade-clip {command}" in text
 
 
