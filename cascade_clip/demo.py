@@ -19,7 +19,8 @@ from cascade_clip.analysis.observed_model import plain_encoder
 from cascade_clip.analysis.similarity import patch_similarity
 from cascade_clip.analysis.stage_masks import decoder_names
 from cascade_clip.data.images import check_image, open_image
-from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, sequential_colour
+from cascade_clip.drawing.overlay import value_picture
+from cascade_clip.drawing.palette import Colour, class_colours, hex_colour
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.inference.drawn_scenes import OTHER_IMAGE, may_be_drawn
 from cascade_clip.inference.predictor import Predictor
@@ -103,12 +104,9 @@ class Demo:
             x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
             look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
             found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)
-        table = np.array([sequential_colour(value / 255) for value in range(256)], dtype=np.uint8)
         maps = {}
         for number, cosine in enumerate(found.cosine, start=1):
-            low, high = float(cosine.min()), float(cosine.max())
-            places = np.rint(255 * (cosine - low) / max(high - low, 1e-6)).astype(np.uint8)
-            picture = Image.fromarray(table[places])
+            picture = value_picture(cosine, float(cosine.min()), float(cosine.max()))
             scale = max(1.0, SMALLEST_MAP / max(image.shape))
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
             maps[number] = picture.resize(size, Image.Resampling.BICUBIC)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour
+from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour, sequential_colour
 from cascade_clip.labels import LabelMap
 
 SMALLEST, LARGEST = 800, 4096
@@ -106,6 +106,13 @@ def coloured_image(
     picture = Image.composite(grey, Image.blend(muted, paint, STRENGTH), Image.fromarray(shown >= len(colours)))
     picture.paste((255, 255, 255), mask=_borders(shown, thickness=max(size) / 1000))
     return picture
+
+
+def value_picture(values: NDArray[np.float32], low: float, high: float) -> Image.Image:
+    """Values (h, w) from `low` to `high` on the colour scale `SEQUENTIAL`: an RGB picture with a pixel each."""
+    table = np.array([sequential_colour(value / 255) for value in range(256)], dtype=np.uint8)
+    places = np.rint(255 * (values.clip(low, high) - low) / max(high - low, 1e-6)).astype(np.uint8)
+    return Image.fromarray(table[places])
 
 
 def _nearest(labels: LabelMap, size: tuple[int, int]) -> NDArray[np.int64]:

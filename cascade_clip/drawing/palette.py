@@ -93,5 +93,5 @@ def sequential_colour(value: float) -> Colour:
 
 
 def hex_colour(colour: Colour) -> str:
-    """A colour as matplotlib and CSS take it: "#rrggbb"."""
+    """A colour as CSS takes it: "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*colour)
