@@ -19,7 +19,7 @@ from cascade_clip.bench import measured_model
 from cascade_clip.bench import record as bench_record
 from cascade_clip.errors import UserError, closest
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, input_file, place
+from cascade_clip_cli.checked_options import input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
@@ -107,8 +107,7 @@ def bench(
     measured: MeasureOptions,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
     against: Annotated[
-        Path | None,
-        typer.Option("--against", parser=as_path, callback=input_file, help="Compare with an earlier result's JSON."),
+        Path | None, path_option("--against", check=input_file, help="Compare with an earlier result's JSON.")
     ] = None,
     output: options.OutputOption = None,
     json_file: options.JsonOption = None,

@@ -26,7 +26,7 @@ from cascade_clip.inference import sources
 from cascade_clip.report import heat_map
 from cascade_clip.report import page as pages
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, output_folder, place
+from cascade_clip_cli.checked_options import output_folder, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import check_dataset, recipe_of
@@ -160,8 +160,7 @@ def cka(
     precision: options.PrecisionOption = "fp32",
     output: options.OutputFolder = Path("cka"),
     report: Annotated[
-        Path | None,
-        typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),
+        Path | None, path_option("--report", check=output_folder, help="Also write a page to this folder.")
     ] = None,
     json_file: options.JsonOption = None,
     quiet: options.QuietOption = False,

@@ -20,7 +20,7 @@ from cascade_clip.inference import segmentation
 from cascade_clip.model.clip import text
 from cascade_clip.report import evaluation_page, mask_formats, page
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
+from cascade_clip_cli.checked_options import finite, output_folder, path_option, place
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
@@ -72,27 +72,21 @@ class OutputOptions:
 
     pictures: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--pictures",
+            check=output_folder,
             metavar="DIR",
-            parser=as_path,
-            callback=output_folder,
             help="Write example images, confusion and per-class figures here.",
         ),
     ] = None
     report: Annotated[
         Path | None,
-        typer.Option(
-            "--report",
-            metavar="DIR",
-            parser=as_path,
-            callback=output_folder,
-            help="Write all of it as one HTML page, DIR/index.html.",
+        path_option(
+            "--report", check=output_folder, metavar="DIR", help="Write all of it as one HTML page, DIR/index.html."
         ),
     ] = None
     formats: Annotated[
-        str | None,
-        typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json."),
+        str | None, typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json.")
     ] = None
     output: options.OutputOption = None
     json_file: options.JsonOption = None

@@ -20,7 +20,7 @@ from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, finite, input_file, place
+from cascade_clip_cli.checked_options import finite, input_file, path_option, place
 from cascade_clip_cli.class_choice import background_of, chosen_classes, own_classes
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
@@ -66,8 +66,7 @@ def predict(
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
     classes_file: Annotated[
-        Path | None,
-        typer.Option("--classes-file", parser=as_path, callback=input_file, help="Text file, one class a line."),
+        Path | None, path_option("--classes-file", check=input_file, help="Text file, one class a line.")
     ] = None,
     split: options.SplitOption = None,
     threshold: Annotated[

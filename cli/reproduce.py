@@ -22,7 +22,7 @@ from cascade_clip.reproduce import results as reproduce_results
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import start
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, place, result_file
+from cascade_clip_cli.checked_options import path_option, place, result_file
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
 from cascade_clip_cli.tables import write_json, write_text
@@ -64,11 +64,8 @@ def reproduce(
     json_file: options.JsonOption = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(
-            "--markdown",
-            parser=as_path,
-            callback=result_file,
-            help="Write the tables as Markdown to this file ('-' for stdout).",
+        path_option(
+            "--markdown", check=result_file, help="Write the tables as Markdown to this file ('-' for stdout)."
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,

@@ -22,7 +22,7 @@ from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
 from cascade_clip.report import map_grids
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, input_file, place
+from cascade_clip_cli.checked_options import as_path, input_file, path_option, place
 from cascade_clip_cli.class_choice import ClassChoice, chosen_classes, own_classes
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
@@ -50,11 +50,8 @@ def similarity(
     ] = None,
     label: Annotated[
         Path | None,
-        typer.Option(
-            "--label",
-            parser=as_path,
-            callback=input_file,
-            help="Index mask that --class is looked up in; default: the prediction.",
+        path_option(
+            "--label", check=input_file, help="Index mask that --class is looked up in; default: the prediction."
         ),
     ] = None,
     model: Annotated[
