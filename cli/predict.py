@@ -25,7 +25,7 @@ from cascade_clip_cli.class_choice import background_of, chosen_classes, own_cla
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.explanation import Explainer, check_explained
 from cascade_clip_cli.loading import TORCH, check_runtime, compile_network, load_model, mention_runtimes
-from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
+from cascade_clip_cli.predict_images import Outcome, PredictionJob, left_out, segmented_images
 from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
@@ -172,58 +172,50 @@ def predict(
     if compiled:
         compile_network(segmenter, vocabulary.text)
     masks = [writer(output, vocabulary.names, vocabulary.colours) for writer in writers]
-    job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores)
-    outcomes = failed + _outcomes(job, read, videos, single=len(found) == 1)
+    single, brief = len(found) == 1, len(read) > MOST_TABLES
+    job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores, single, brief)
+    outcomes = failed + _outcomes(job, read, videos)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
     files = {source.name: source.path for source in read}
     pages = [galleries.write_gallery(output, images_done, files=files)] if gallery else []
     pages += [writer.finish() for writer in masks if images_done]
-    about = training_free_facts(segmenter, vocabulary, predictor)
+    about = _training_free_facts(segmenter, vocabulary, predictor)
     _show(outcomes, output, pages, {"model": model, **about}, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
 
 
-def _outcomes(
-    job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions, *, single: bool
-) -> list[Outcome]:
+def _outcomes(job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
     stems = output_stems(read, job.output)
-    images = [(source, stem) for source, stem in stems.items() if not video.is_video(source.path)]
-    brief = len(read) > MOST_TABLES
-    outcomes = [
-        image_outcome(source, result, single=single, brief=brief) for source, result in segmented_images(job, images)
-    ]
+    outcomes = [*segmented_images(job, [each for each in stems.items() if not video.is_video(each[0].path)])]
     for source in (source for source in read if video.is_video(source.path)):
         try:
             outcomes.append(segmented_video(job, source, stems[source], options))
         except UserError as error:
-            outcomes.append(left_out("video", source, error, single=single))
+            outcomes.append(left_out("video", source, error, single=job.single))
     return outcomes
 
 
-def training_free_facts(
+def _training_free_facts(
     segmenter: segmenter_module.CascadeCLIP, vocabulary: vocabularies.Vocabulary, predictor: predictors.Predictor
 ) -> dict[str, Any]:
     """What the result says of a training-free model: its method, refinement and background; of others nothing."""
     network, free = segmenter.network, predictor.inference.training_free
     if not isinstance(network, dense.DenseNetwork) or free is None:
         return {}
-    return {
-        "method": network.method.title,
-        "refined": bool(free.pamr_steps),
-        "background": list(vocabulary.background),
-    }
+    words = list(vocabulary.background)
+    return {"method": network.method.title, "refined": bool(free.pamr_steps), "background": words}
 
 
 def _method_line(about: dict[str, Any]) -> str:
     """The method of a training-free model and its background in a sentence."""
     refined, words = " with PAMR" if about["refined"] else "", about["background"]
     line = f"{about['method']}{refined} (training-free, {about['model']})"
-    if not words:
-        return line
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
-    return f"{line}; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+    if words:
+        line += f"; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+    return line
 
 
 def _show(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from cascade_clip.errors import UserError, readable
-from cascade_clip.inference import inputs, prediction_files, sources
+from cascade_clip.inference import inputs, sources
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
@@ -41,6 +41,10 @@ class PredictionJob(NamedTuple):
     """Label maps of images are PNGs with a "palette" (also where None) or "grey"; of videos None: not written."""
     scores: bool = False
     """Whether the scores of all classes are written."""
+    single: bool = False
+    """The only image's or video's error is the command's."""
+    brief: bool = False
+    """Images are shown in a line instead of a table."""
 
     def segment(self, image: NDArray[np.uint8]) -> segmentations.Segmentation:
         """Segment an image (H, W, 3) uint8 RGB; it stays the predictor's where it is explained, too."""
@@ -58,33 +62,18 @@ class Outcome(NamedTuple):
     """Its table or line; None where it could not be read."""
 
 
-class Prediction(NamedTuple):
-    """One image that was segmented and written."""
-
-    segmentation: segmentations.Segmentation
-    files: prediction_files.PredictionFiles
-
-    def record(self) -> dict[str, Any]:
-        """What the result's JSON says of the image."""
-        record = self.segmentation.record()
-        files = {name: str(path) for name, path in self.files._asdict().items() if path is not None}
-        return {**{key: value for key, value in record.items() if key != "names"}, "files": files}
-
-
-def segmented_images(
-    job: PredictionJob, images: Sequence[tuple[sources.Source, str]]
-) -> Iterator[tuple[sources.Source, Prediction | UserError]]:
-    """Segment and write image after image; one that cannot be read yields its error and the others are still done.
+def segmented_images(job: PredictionJob, images: Sequence[tuple[sources.Source, str]]) -> Iterator[Outcome]:
+    """Segment and write image after image; one that cannot be read is reported and the others are still done.
 
     Args:
         job: The model, what is looked for, and where to write.
         images: Files, and the stem of each one's output files.
 
     Raises:
-        UserError: The output cannot be written.
+        UserError: The output cannot be written, or the only image not read.
     """
     flat = sources.flat_stems([stem for _, stem in images])
-    waiting: deque[tuple[sources.Source, Future[Prediction] | UserError]] = deque()
+    waiting: deque[Future[Outcome] | Outcome] = deque()
     # The next image is read and the last one written while the network works.
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer, progress_bar("predict") as progress:
         reads = ((source, stem, reader.submit(_pixels, source)) for source, stem in images)
@@ -97,14 +86,13 @@ def segmented_images(
                 image = read.result()
                 segmentation = replace(job.segment(image), source=source.name)
             except UserError as error:
-                waiting.append((source, error))
+                waiting.append(left_out("image", source, error, single=job.single))
             else:
                 explanation = job.explainer.draw(image, segmentation) if job.explainer is not None else None
-                written = writer.submit(_write, job, source.path, segmentation, stem, flat[stem], explanation)
-                waiting.append((source, written))
+                waiting.append(writer.submit(_write, job, source, segmentation, stem, flat[stem], explanation))
             while len(waiting) > (1 if ahead else 0):
-                done, result = waiting.popleft()
-                yield done, result if isinstance(result, UserError) else result.result()
+                done = waiting.popleft()
+                yield done.result() if isinstance(done, Future) else done
 
 
 def _pixels(source: sources.Source) -> NDArray[np.uint8]:
@@ -113,26 +101,21 @@ def _pixels(source: sources.Source) -> NDArray[np.uint8]:
 
 def _write(
     job: PredictionJob,
-    path: Path,
+    source: sources.Source,
     segmentation: segmentations.Segmentation,
     stem: str,
     flat_stem: str,
     explanation: bytes | None,
-) -> Prediction:
+) -> Outcome:
     """Write the files of an image, and give its masks to the writers of other formats."""
     grey = job.labels == "grey"
     files = segmentation.save(job.output, stem, grey=grey, scores=job.scores, explanation=explanation)
     for writer in job.masks:
-        writer.add(path, flat_stem, segmentation)
-    return Prediction(segmentation, files)
-
-
-def image_outcome(source: sources.Source, result: Prediction | UserError, *, single: bool, brief: bool) -> Outcome:
-    """Keep of one result what is printed and written at the end; the only image's error is the command's."""
-    if isinstance(result, Prediction):
-        show = prediction_line if brief else prediction_table
-        return Outcome(result.record(), show(result.segmentation, title=readable(source.name)))
-    return left_out("image", source, result, single=single)
+        writer.add(source.path, flat_stem, segmentation)
+    record = {key: value for key, value in segmentation.record().items() if key != "names"}
+    record["files"] = {name: str(path) for name, path in files._asdict().items() if path is not None}
+    show = prediction_line if job.brief else prediction_table
+    return Outcome(record, show(segmentation, title=readable(source.name)))
 
 
 def left_out(kind: str, source: sources.Source, error: UserError, *, single: bool) -> Outcome:
