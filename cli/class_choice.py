@@ -32,8 +32,7 @@ class ClassChoice(NamedTuple):
     ) -> vocabularies.Vocabulary:
         """What the model looks for, with a `background` as of `background_of`.
 
-        Raises:
-            UserError: Names that the model's text tower cannot embed, or a background that does not fit them.
+        Raises UserError: names that the model's text tower cannot embed, or a background that does not fit them.
         """
         return model.vocabulary(self.names, split=self.split, background=background)
 
@@ -100,11 +99,7 @@ def background_of(
 
 
 def own_classes(model: segmenter.CascadeCLIP) -> ClassChoice:
-    """The classes that the model was trained on.
-
-    Raises:
-        UserError: It does not say which.
-    """
+    """The classes that the model was trained on; raises UserError: it does not say which."""
     if model.split is None:
         raise UserError("Say what to look for: --classes road,tree,sky or --classes-file FILE or --split NAME.")
     return ClassChoice(None, model.split)

@@ -19,11 +19,7 @@ LARGEST_SHOWN = 4
 
 
 def check_explained(wanted: Sequence[str], names: Sequence[str]) -> None:
-    """Check that the classes to explain are looked for.
-
-    Raises:
-        UserError: One is not.
-    """
+    """Check that the classes to explain are looked for; raises UserError: one is not."""
     for name in wanted:
         if name not in names:
             raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
@@ -40,8 +36,7 @@ class Explainer:
     ) -> None:
         """Check the classes to explain before the first image; none: the largest that are found in each.
 
-        Raises:
-            UserError: A class that is not looked for.
+        Raises UserError: a class that is not looked for.
         """
         names = vocabulary.names
         check_explained(wanted, names)

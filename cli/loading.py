@@ -31,8 +31,7 @@ def recipe_of(checkpoint: str) -> schema.Recipe | None:
 def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | None, *, stream: bool = False) -> None:
     """Check the split and the dataset that a model is to be looked at with, as far as its own do not decide.
 
-    Raises:
-        UserError: An unknown split, no such dataset, or one of other classes.
+    Raises UserError: an unknown split, no such dataset, or one of other classes.
     """
     chosen = catalogue.get_split(split) if split is not None else None
     if data is not None and dataset_address.is_address(data):
@@ -62,9 +61,8 @@ def check_runtime(runtime: str, precision: str) -> None:
 def load_model(model: str, runtime: str, device: str, precision: str) -> segmenter.CascadeCLIP:
     """Load a checkpoint or training-free model for PyTorch, or an exported one for another runtime.
 
-    Raises:
-        UserError: No such model, another kind of model than the runtime computes, or a device or precision that cannot
-            be had.
+    Raises UserError: no such model, another kind of model than the runtime computes, or a device or precision that
+    cannot be had.
     """
     with stderr.doing("loading the model"):
         if runtime != TORCH:
@@ -75,8 +73,7 @@ def load_model(model: str, runtime: str, device: str, precision: str) -> segment
 def compile_network(model: segmenter.CascadeCLIP, text: Tensor) -> float:
     """Compile for as many classes as `text` (K, C) has; returns the seconds it took.
 
-    Raises:
-        UserError: The network cannot be compiled.
+    Raises UserError: the network cannot be compiled.
     """
     with stderr.doing("compiling"):
         seconds = model.compile(text)

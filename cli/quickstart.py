@@ -115,8 +115,7 @@ def _scene_files(dataset: prepared.PreparedDataset, indices: Sequence[int], fold
 def _check_folder(output: Path) -> None:
     """Check that the folder is new, empty, or that of an earlier start of this command.
 
-    Raises:
-        UserError: It holds anything else.
+    Raises UserError: it holds anything else.
     """
     runs = [f"{name}{ending}" for name in ("clip", *map(str.lower, RECIPES)) for ending in ("", ".toml", ".log")]
     own = {"shapes", "scenes", "predictions", "predictions.png", *runs}
@@ -135,11 +134,7 @@ def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDAr
 
 
 def _check_scenes(data: Path, scenes: Mapping[str, int]) -> None:
-    """Check that the scenes which an earlier start drew are these.
-
-    Raises:
-        UserError: They are others.
-    """
+    """Check that the scenes which an earlier start drew are these; raises UserError: they are others."""
     if (data / dataset_info.INFO_FILE).exists():
         made = dataset_info.read_dataset_info(data).options
         if {key: made.get(key) for key in scenes} != scenes:

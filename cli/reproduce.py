@@ -142,8 +142,7 @@ def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures:
 def check_before_running(waiting: Sequence[reproduce_runs.Run], finished: Sequence[reproduce_runs.Run]) -> None:
     """Find what would stop every run in the same way, or put runs on different CLIPs into one table.
 
-    Raises:
-        UserError: There is no dataset, no validation image or no CLIP, or CLIP's weights have changed since a run.
+    Raises UserError: there is no dataset, no validation image or no CLIP, or CLIP's weights have changed since a run.
     """
     recipes = [run.recipe for run in waiting if run.recipe is not None]
     for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
@@ -165,8 +164,7 @@ def check_before_running(waiting: Sequence[reproduce_runs.Run], finished: Sequen
 def _splits(given: Sequence[str], table: str) -> list[str]:
     """The splits to score on, each once; "all" stands for the benchmarks of training-free methods.
 
-    Raises:
-        UserError: All benchmarks for a table that trains.
+    Raises UserError: all benchmarks for a table that trains.
     """
     if ALL in given and (table == ALL or not table_file.read_table(table).training_free):
         raise UserError(f'"--split {ALL}" is for tables that train nothing, such as training-free: name the split.')

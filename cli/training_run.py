@@ -73,8 +73,7 @@ def default_folder(recipe: schema.Recipe) -> Path:
 def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
     """The recipe of the run in `--output`, with the keys that change from here on.
 
-    Raises:
-        UserError: No folder, no run in it, or options or changes that it does not take.
+    Raises UserError: no folder, no run in it, or options or changes that it does not take.
     """
     if options.output is None:
         raise UserError("--resume needs --output: the folder of the run to continue.")
@@ -89,8 +88,7 @@ def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
 def train_and_show(recipe: schema.Recipe, options: TrainingOptions) -> None:
     """Train in one process or several, show progress, and the result at the end.
 
-    Raises:
-        UserError: Whatever keeps the run from starting or going on.
+    Raises UserError: whatever keeps the run from starting or going on.
     """
     if options.resume and options.overwrite:
         raise UserError("Give only one of --resume, which continues a run, and --overwrite, which begins it anew.")

@@ -100,9 +100,8 @@ class BenchModel(NamedTuple):
 def load_bench_model(settings: BenchSettings) -> BenchModel:
     """Load a checkpoint with its classes, or build a random model with random text embeddings of "class 0" and so on.
 
-    Raises:
-        UserError: No such checkpoint, recipe, architecture, device or precision; an exported model; or both a
-            checkpoint and settings of a random model.
+    Raises UserError: no such checkpoint, recipe, architecture, device or precision; an exported model; or both a
+    checkpoint and settings of a random model.
     """
     model = _random_model(settings) if settings.checkpoint is None else _checkpoint(settings, settings.checkpoint)
     network = model.network

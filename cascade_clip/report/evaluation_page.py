@@ -95,8 +95,7 @@ class EvaluationPage:
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     """Write folder/index.html, one file with everything inside, whole or not at all.
 
-    Raises:
-        UserError: The folder cannot be written to.
+    Raises UserError: the folder cannot be written to.
     """
     scores, known = page.scores, [image for image in page.images if not math.isnan(image.miou)]
     html = render_page(
@@ -201,8 +200,7 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
 def check_pictures_folder(folder: Path) -> None:
     """Check before the work that the pictures can be written without replacing, or deleting, any of the user's.
 
-    Raises:
-        UserError: A file of such a name is there without a table of ours.
+    Raises UserError: a file of such a name is there without a table of ours.
     """
     try:
         with (folder / TABLE).open("rb") as opened:

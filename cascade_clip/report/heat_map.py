@@ -54,8 +54,7 @@ def write_heat_map(
 def check_heat_map_folder(folder: Path) -> None:
     """Check before the work that the heat map can be written without replacing a file of the user's.
 
-    Raises:
-        UserError: One of its files is there without a record of ours.
+    Raises UserError: one of its files is there without a record of ours.
     """
     files = [folder / name for name in ("cka.png", "cka.csv", "cka.json")]
     check_own_files(files, record_has(folder / "cka.json", {"matrices"}))

@@ -72,8 +72,7 @@ def render_page(template: str, *, pictures_beside: bool = False, **content: Any)
 def write_page(file: Path, html: str) -> Path:
     """Write a page, whole or not at all, and the folder it needs; give its file back.
 
-    Raises:
-        UserError: It cannot be written, or a file is there that is no page of the toolkit's.
+    Raises UserError: it cannot be written, or a file is there that is no page of the toolkit's.
     """
     check_page(file)
     try:
@@ -87,8 +86,7 @@ def write_page(file: Path, html: str) -> Path:
 def check_page(file: Path) -> None:
     """Check before the work that a page can be written without replacing a file of the user's.
 
-    Raises:
-        UserError: A file is there that is no page of the toolkit's, or its folder is named as a page.
+    Raises UserError: a file is there that is no page of the toolkit's, or its folder is named as a page.
     """
     folder = file.parent
     if folder.suffix.lower() in {".html", ".htm"} and not folder.is_dir():

@@ -133,8 +133,7 @@ class TableResult:
 def collect(plan: TablePlan, failures: Mapping[Path, Failure]) -> TableResult:
     """Read the results in the run folders of a table; `failures` are the runs that have just failed, by folder.
 
-    Raises:
-        UserError: A file in a run folder cannot be read.
+    Raises UserError: a file in a run folder cannot be read.
     """
     return TableResult(plan, tuple(_row_result(row, failures) for row in plan.rows))
 
