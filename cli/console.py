@@ -148,7 +148,9 @@ def only_result() -> Iterator[None]:
 def start_output(quiet: bool) -> bool:
     """Callback of `--quiet`: send the library's log lines to stderr; where it is given, warnings alone, and no bars."""
     if quiet:
-        _be_quiet()
+        stderr.quiet = True
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # The hub's client repeats itself at every retry; what it means for the user stands in one sentence of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logger = logging.getLogger("cascade_clip")
@@ -163,13 +165,3 @@ def start_output(quiet: bool) -> bool:
         logger.setLevel(least if is_first() else logging.ERROR)
         logger.propagate = False
     return quiet
-
-
-def _be_quiet() -> None:
-    stderr.quiet = True
-    # The variables serve a library that is imported later, the calls one that is imported already.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for module in ("huggingface_hub.utils", "datasets"):
-        if module in sys.modules:
-            sys.modules[module].disable_progress_bars()

@@ -160,12 +160,6 @@ def test_drawn_patches_depend_on_the_seed_alone(trained: ObservedModel):
     assert not np.allclose(first, other, atol=1e-4)
 
 
-def test_progress_counts_images(trained: ObservedModel):
-    told: list[tuple[int, int, str]] = []
-    layer_similarities(trained, noise(13), SimilaritySettings(batch=5), progress=lambda *step: told.append(step))
-    assert told == [(7, 13, "batch 1 of 2"), (13, 13, "batch 2 of 2")]
-
-
 GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cascade_clip.bench.measured_model import BenchSettings, bare_tower, load_bench_model
-from cascade_clip.bench.record import count_flops, peak_memory, run_bench, warnings_of
+from cascade_clip.bench.record import peak_memory, run_bench, warnings_of
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.errors import UserError
@@ -132,19 +132,12 @@ def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
     assert 0 <= peaks["bare tower"]["host_above_build_mib"] < 500
 
 
-def test_operations_of_a_product() -> None:
-    left, right = torch.randn(3, 5), torch.randn(5, 7)
-    assert count_flops(lambda: left @ right) == 2 * 3 * 5 * 7
-
-
 def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None:
     train = replace(tiny_settings, kind="train")
     with pytest.raises(UserError, match="Training crops are square; got --size 64x80"):
         build_workload(train, tmp_path)
     with pytest.raises(UserError, match="crop of 70 pixels is no multiple of this CLIP's patches of 16"):
         build_workload(replace(train, size=(70, 70)), tmp_path)
-    with pytest.raises(UserError, match="A checkpoint brings its own recipe"):
-        load_bench_model(replace(tiny_settings, checkpoint="bundled"))
     dense = BenchSettings("train", checkpoint="dense:bundled", size=(128, 128))
     with pytest.raises(UserError, match="is training-free: there is no training step"):
         build_workload(dense, tmp_path)

@@ -14,7 +14,7 @@ from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli.cka import chosen_layers, cka, heat_maps, matrix_lines, summary_table
+from cascade_clip_cli.cka import cka, heat_maps, matrix_lines, summary_table
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -37,9 +37,9 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_before_and_after_as_figure_csv_and_json(run_folder: Path, photos: Path, tmp_path: Path, run_command):
+def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: Path, tmp_path: Path, run_command):
     options = ["--against", "clip", "--images", photos, "-o", tmp_path / "out", "--tokens", "both", "--device", "cpu"]
-    result = run_command(cka, run_folder, *options)
+    result = run_command(cka, run_folder, *options, "--report", tmp_path / "page")
     assert result.exit_code == 0, result.exception
     record = json.loads((tmp_path / "out" / "cka.json").read_text(encoding="utf-8"))
     assert (record["against"], record["images"], record["of"], record["size"]) == ("clip", 9, str(photos), 64)
@@ -52,7 +52,10 @@ def test_before_and_after_as_figure_csv_and_json(run_folder: Path, photos: Path,
     assert [float(line["cka"]) for line in values[:16]] == [v for row in record["matrices"][0]["matrix"] for v in row]
     assert Image.open(tmp_path / "out" / "cka.png").width > 1000
     assert result.stdout.count("144 patch tokens of 9 images, unbiased") == 2
-    assert "cka.png" in result.stdout.splitlines()[-1]
+    assert "cka.png" in result.stdout
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    assert "Patch tokens" in page
+    assert page.count("block 4") >= 1
 
 
 def test_processes_give_the_same_matrices(run_folder: Path, photos: Path, tmp_path: Path, run_command):
@@ -72,19 +75,6 @@ def test_processes_give_the_same_matrices(run_folder: Path, photos: Path, tmp_pa
         assert np.allclose(ours.pop("matrix"), theirs.pop("matrix"), rtol=0, atol=1e-6)
         assert ours == theirs
     assert [m["estimator"] for m in expected["matrices"]] == ["unbiased"] * 3
-
-
-def test_report_is_one_page(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    result = run_command(cka, run_folder, "--images", photos, "-o", tmp_path / "out", "--report", tmp_path / "page")
-    assert result.exit_code == 0, result.exception
-    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
-    assert "Patch tokens" in page
-    assert page.count("block 4") >= 1
-
-
-def test_json_on_stdout_is_alone_there(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    result = run_command(cka, run_folder, "--images", photos, "-o", tmp_path, "--json", "-", "-q", "--layers", "stages")
-    assert json.loads(result.stdout)["matrices"][0]["rows"] == ["stage 1-2", "stage 3", "stage 4"]
 
 
 def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, tmp_path: Path, run_command):
@@ -109,12 +99,6 @@ def test_mistakes_are_one_sentence_and_write_nothing(arguments, message, tmp_pat
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)
     assert not (tmp_path / "out").exists()
-
-
-def test_layers_are_sorted_shallow_to_deep():
-    assert chosen_layers(" stages, blocks") == ("blocks", "stages")
-    with pytest.raises(UserError, match="--layers is empty"):
-        chosen_layers(" ,")
 
 
 def matrix(rows: int, columns: int | None = None) -> LayerSimilarity:

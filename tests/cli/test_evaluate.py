@@ -104,21 +104,6 @@ def test_classes_of_another_dataset(rgb_data: Path, checkpoint: Path, colour_mod
     assert "it has 3 classes, the split 20" in str(result.exception)
 
 
-def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Path, colour_model, run_command):
-    result = run_command(evaluate, checkpoint, "--data", rgb_data)
-    record = json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
-    # The painted eighth of every image is taken for the next class.
-    assert {(pair["true"], pair["predicted"]) for pair in record["confused"]} >= {
-        ("red", "green"),
-        ("green", "blue"),
-        ("blue", "red"),
-    }
-    assert all(pair["share"] == pair["pixels"] / (2 * 40 * 64) for pair in record["confused"])
-    worst = record["confused"][0]
-    row = next(line.split() for line in result.stdout.splitlines() if line.split()[-1:] == [f"{worst['pixels']:,}"])
-    assert row[:2] == [worst["true"], worst["predicted"]]
-
-
 @pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
 def test_nothing_is_written_into_what_is_read(
     rgb_data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, run_command, option: str

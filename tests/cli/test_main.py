@@ -76,16 +76,6 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
         main([])
 
 
-def test_quiet_reaches_libraries_that_are_imported_already() -> None:
-    script = (
-        "import datasets, huggingface_hub.utils as hub; from cascade_clip_cli.console import start_output;"
-        "start_output(True);"
-        "print(hub.are_progress_bars_disabled(), datasets.are_progress_bars_disabled())"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True"]
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_command_with_one_line(
     number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

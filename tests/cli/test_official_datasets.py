@@ -18,7 +18,6 @@ from official_miniatures import (
     write_sbd,
     write_voc,
 )
-from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
 
@@ -107,26 +106,3 @@ def test_prepared_trained_and_scored(trained: tuple[str, Path], capsys: pytest.C
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], len(result["scores"]["classes"])) == (split, classes)
     assert 0 <= result["scores"]["pixel_accuracy"] <= 1
-
-
-@pytest.mark.parametrize("trained", ["context"], indirect=True)
-def test_masks_and_scores_with_the_names_of_another_dataset(
-    tmp_path: Path, trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A model of one dataset embeds the other's names; all classes of the other count."""
-    _, folder = trained
-    source = _voc(tmp_path / "voc")
-    options = ["--subset", 1, "--workers", 1, "--quiet"]
-    assert exit_code("prepare-data", "voc", "--source", source, "--output", tmp_path / "data", *options) == 0
-    capsys.readouterr()
-    scored = ["--split", "voc", "--data", tmp_path / "data", "--json", "-", "--quiet"]
-    assert exit_code("eval", folder / "run" / "model", *scored) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["split"], len(result["scores"]["classes"])) == ("voc", 20)
-    photo = tmp_path / "photo.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(photo)
-    named = ["--model", folder / "run" / "model", "--split", "voc", "--output", tmp_path, "--quiet"]
-    assert exit_code("predict", photo, *named) == 0
-    labels = np.asarray(Image.open(tmp_path / "photo.labels.png"))
-    assert labels.shape == (80, 100)
-    assert labels.max() < 20

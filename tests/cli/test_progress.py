@@ -58,13 +58,6 @@ def test_a_training_step_is_readable_on_a_terminal(drawn: Draw, width: int, show
     assert "…" not in last
 
 
-def test_what_is_done_before_the_first_step_is_shown(drawn: Draw) -> None:
-    written = drawn(80)
-    with training_progress() as training:
-        training.doing("embedding 171 class names")
-    assert "embedding 171 class names" in written.getvalue()
-
-
 def test_lines_where_there_is_no_terminal(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     """They come by the clock, say what a terminal would, and end with the last step."""
     monkeypatch.setattr(console, "FIRST_LINE_S", 0.05)

@@ -124,12 +124,6 @@ def test_a_prediction_without_an_explanation_removes_an_earlier_one(run: Callabl
     ]
 
 
-def test_explaining_asks_for_classes_that_are_looked_for(run: Callable[..., Result]):
-    result = run(predict, "photo.png", "-m", "ckpt", "--explain-classes", "cow")
-    assert '"cow" of --explain-classes is not looked for. Known: road, tree, sky.' in str(result.exception)
-    assert not Path("predictions").exists()
-
-
 def test_a_model_without_stages_cannot_be_explained(run: Callable[..., Result], colour_model):
     result = run(predict, "photo.png", "-m", "dense:x", "--explain")
     assert '"dense:x" has no stages to explain' in str(result.exception)
