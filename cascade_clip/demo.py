@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from importlib.util import find_spec
@@ -209,16 +209,8 @@ def launch(page: Any, host: str, port: int | None, opened: Callable[[str], None]
     page.block_thread()
 
 
-def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
-    """Build the page, a `gradio.Blocks`, whose HTTP interface has the call `/segment`.
-
-    Args:
-        demo: The models.
-        examples: Image files to offer.
-
-    Raises:
-        UserError: Gradio is not installed.
-    """
+def build_page(demo: Demo) -> Any:
+    """Build the page, a `gradio.Blocks`, whose HTTP interface has `/segment`; raises UserError without Gradio."""
     check_installed()
     import gradio
 
@@ -247,8 +239,6 @@ def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
                     demo.own_words(names[0]), label="Words, comma-separated", placeholder="road, tree, sky, sofa|couch"
                 )
                 button = gradio.Button("Segment", variant="primary")
-                if examples:
-                    gradio.Examples([str(path) for path in examples], photograph, label="Examples")
                 blocks = demo.blocks(names[0])
                 similar = gradio.Image(
                     label=f"Patches like the one clicked ({names[0]})",

@@ -140,7 +140,7 @@ def bench(
 
 
 def _show_record(record: Mapping[str, Any]) -> None:
-    """Print times, ratios, operations, memory, parts and facts of one measurement."""
+    """Print times, ratios, operations, memory and facts of one measurement."""
     settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
     title = (
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
@@ -172,9 +172,6 @@ def _show_record(record: Mapping[str, Any]) -> None:
     if "memory" in subjects[record["reference"]]:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     stdout.print(table)
-    if parts := record["rooms_ms"]:
-        rows = [(part, f"{ms:.1f}", _percent(ms / sum(parts.values()))) for part, ms in parts.items()]
-        stdout.print(_table("where the time goes, in passes of their own", ("ms", "share"), rows))
     if record["facts"]:
         stdout.print("\n".join(_facts(record)))
 
@@ -204,8 +201,6 @@ def _facts(record: Mapping[str, Any]) -> Iterable[str]:
     if "parameters" in facts:
         counts = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
         yield f"{counts['total']} parameters, {counts['trainable']} of which train."
-    if "images_per_second_of_a_loader" in facts:
-        yield f"A loader process makes {facts['images_per_second_of_a_loader']:.1f} images/s."
     rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
     shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in record["subjects"].items()]
     yield (

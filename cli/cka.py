@@ -7,10 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich import box
 from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -31,10 +30,7 @@ from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import check_dataset, recipe_of
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import MISSING, write_json
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
+from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
 """Of a batch."""
@@ -73,10 +69,9 @@ class ImageOptions:
             check_dataset(self.split, self.data, recipe_of(observed_model.model_name(model)), stream=self.stream)
 
     def find(self, model: segmenter.CascadeCLIP) -> layer_tokens.ImageSet:
-        """The files, or the validation images of a dataset, which both models get.
+        """The files, or the validation images of the dataset that is named, of the model's split, or of `FIRST_SPLIT`.
 
-        Where none is named it is that of the model's split, or of `FIRST_SPLIT`. Raises UserError where there is no
-        such dataset, or no image in it.
+        Raises UserError where there is no such dataset, or no image in it.
         """
         if self.images:
             return layer_tokens.file_images(sources.find_images(self.images), ", ".join(self.images), limit=self.limit)
@@ -181,8 +176,12 @@ def cka(
     if nproc > 1 and run_processes(nproc, device):
         return
     started = time.perf_counter()
-    state, main, other, loaded = _load_models(model, against, device, precision)
-    images = looked_at.find(loaded)
+    names = [observed_model.model_name(name) for name in (model, against) if name not in {None, OWN_CLIP}]
+    state, own_device = runtime.own_process(device)
+    with stderr.doing("loading the model"):
+        loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
+    main, other = _observed(model, against, loaded)
+    images = looked_at.find(loaded[0])
     processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
@@ -237,32 +236,17 @@ def _write(
         write_json(json_file, complete)
 
 
-def _load_models(
-    given: str, against: str | None, device: str, precision: str
-) -> tuple[
-    PartialState,
-    observed_model.ObservedModel,
-    observed_model.ObservedModel | None,
-    segmenter.CascadeCLIP,
-]:
-    """Load the models that are compared; names are checked before anything slow is loaded.
-
-    Gives the place of this process among all, the model, the other one if any, and the model as it was loaded. Raises
-    UserError for a model that cannot be loaded, and for CLIP against itself.
-    """
-    wanted = [given] if against is None or against == OWN_CLIP else [given, against]
-    names = [observed_model.model_name(name) for name in wanted]
-    state, own_device = runtime.own_process(device)
-    with stderr.doing("loading the model"):
-        loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
-    if against is None:
-        return state, observed_model.observed_model(loaded[0], given, given), None, loaded[0]
-    main = observed_model.observed_model(loaded[0], given, f"{given}, after training" if against == OWN_CLIP else given)
+def _observed(
+    given: str, against: str | None, loaded: Sequence[segmenter.CascadeCLIP]
+) -> tuple[observed_model.ObservedModel, observed_model.ObservedModel | None]:
+    """The model, and the other one if any; raises UserError for CLIP against itself."""
     if against != OWN_CLIP:
-        return state, main, observed_model.observed_model(loaded[1], against, against), loaded[0]
+        other = observed_model.observed_model(loaded[1], against, against) if against is not None else None
+        return observed_model.observed_model(loaded[0], given, given), other
+    main = observed_model.observed_model(loaded[0], given, f"{given}, after training")
     if main.head is None:
         raise UserError(f'"{given}" is CLIP as it is: --against clip compares a trained model with the CLIP below it.')
-    return state, main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
+    return main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training")
 
 
 def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: int) -> RenderableType:
@@ -301,7 +285,7 @@ def matrix_lines(similarity: layer_similarity.LayerSimilarity, width: int) -> li
 
 def summary_table(similarities: Sequence[layer_similarity.LayerSimilarity]) -> Table:
     """Of each matrix the mean similarity of neighbouring blocks, and of the last block with all earlier ones."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):
         table.add_column(heading, justify="left" if heading in {"", "tokens"} else "right")
     for similarity in similarities:

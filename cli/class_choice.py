@@ -38,13 +38,9 @@ class ClassChoice(NamedTuple):
 
 
 def chosen_classes(classes: str | None, classes_file: Path | None, split: str | None) -> ClassChoice | None:
-    """Read and check the classes before anything slow is loaded.
+    """Read and check the classes before anything slow is loaded; None: the user named none.
 
-    Returns:
-        The class names as given or the split; None where the user named neither.
-
-    Raises:
-        UserError: Several sources at once, an empty or repeated name, an unknown split.
+    Raises UserError: several sources at once, an empty or repeated name, an unknown split.
     """
     given = {"--classes": classes, "--classes-file": classes_file, "--split": split}
     used = [option for option, value in given.items() if value is not None]
@@ -99,7 +95,7 @@ def background_of(
 
 
 def own_classes(model: segmenter.CascadeCLIP) -> ClassChoice:
-    """The classes that the model was trained on; raises UserError: it does not say which."""
+    """The classes that the model was trained on; raises UserError where it does not say which."""
     if model.split is None:
         raise UserError("Say what to look for: --classes road,tree,sky or --classes-file FILE or --split NAME.")
     return ClassChoice(None, model.split)

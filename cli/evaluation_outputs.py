@@ -82,19 +82,10 @@ def place_of_record(checkpoint: str, output: Path | None) -> Path | None:
 def write_pictures_and_report(
     evaluation: Evaluation, checkpoint: str, pictures: Path | None, report: Path | None
 ) -> list[Path]:
-    """Draw the examples once and write what was asked for.
+    """Draw the examples once and write the folder of pictures and the page, where they were asked for; gives both.
 
-    Args:
-        evaluation: What was measured.
-        checkpoint: As the user gave it; the log of a run it belongs to gives the report its curves.
-        pictures: Folder of the pictures.
-        report: Folder of the page.
-
-    Returns:
-        The folder of pictures and the page, where they were asked for.
-
-    Raises:
-        UserError: A folder cannot be written to.
+    The log of the run that the checkpoint, as the user gave it, belongs to gives the page its curves. Raises UserError:
+    a folder cannot be written to.
     """
     if pictures is None and report is None:
         return []

@@ -19,7 +19,7 @@ LARGEST_SHOWN = 4
 
 
 def check_explained(wanted: Sequence[str], names: Sequence[str]) -> None:
-    """Check that the classes to explain are looked for; raises UserError: one is not."""
+    """Check that the classes to explain are looked for; raises UserError where one is not."""
     for name in wanted:
         if name not in names:
             raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
@@ -29,20 +29,12 @@ class Explainer:
     """Draws the masks of the stages, image after image."""
 
     def __init__(
-        self,
-        predictor: predictors.Predictor,
-        vocabulary: vocabularies.Vocabulary,
-        wanted: Sequence[str],
+        self, predictor: predictors.Predictor, vocabulary: vocabularies.Vocabulary, wanted: Sequence[str]
     ) -> None:
-        """Check the classes to explain before the first image; none: the largest that are found in each.
-
-        Raises UserError: a class that is not looked for.
-        """
-        names = vocabulary.names
-        check_explained(wanted, names)
-        self._predictor = predictor
-        self._wanted = [names.index(name) for name in wanted]
-        self._text = vocabulary.text
+        """Take the classes to explain, see `check_explained`; none: the largest that are found in each image."""
+        check_explained(wanted, vocabulary.names)
+        self._predictor, self._text = predictor, vocabulary.text
+        self._wanted = [vocabulary.names.index(name) for name in wanted]
 
     def draw(self, image: NDArray[np.uint8], segmentation: segmentations.Segmentation) -> bytes | None:
         """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""

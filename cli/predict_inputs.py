@@ -53,7 +53,7 @@ def output_stems(found: Sequence[sources.Source], output: Path) -> dict[sources.
 
 
 def check_apart(result: Path | None, found: Sequence[sources.Source], output: Path) -> None:
-    """Check that the file of `--json` is not the record of one of the predictions; raises UserError: it is."""
+    """Check that the file of `--json` is not the record of one of the predictions; raises UserError where it is."""
     if result is None:
         return
     for stem in sources.output_stems(found):

@@ -40,10 +40,7 @@ class VideoOptions:
 def check_video_options(options: VideoOptions, given: Sequence[sources.Source], of_images: Sequence[str]) -> None:
     """Make sure that the options fit what was given, before the model is loaded.
 
-    Args:
-        options: Of videos.
-        given: Images and videos.
-        of_images: Options that were given and are of images only; beside images, videos are done without them.
+    `of_images` are the options that were given and are of images only; beside images, videos are done without them.
 
     Raises:
         UserError: Options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or a
@@ -71,12 +68,6 @@ def check_video_options(options: VideoOptions, given: Sequence[sources.Source], 
 
 def segmented_video(job: PredictionJob, source: sources.Source, stem: str, options: VideoOptions) -> Outcome:
     """Segment a video and write STEM.overlay.mp4, STEM.json and, where asked for, a label map of each segmented frame.
-
-    Args:
-        job: The model, what is looked for, and where to write.
-        source: The video, a file.
-        stem: Of the output files.
-        options: Which frames.
 
     Raises:
         UserError: The video cannot be read, or the output cannot be written; then neither file is left.
@@ -117,8 +108,7 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
                 finish=write_record,
             )
     written = {"overlay": str(target), "record": str(record_file)}
-    if job.labels is not None:
-        written["labels"] = str(labels_folder)
+    written |= {"labels": str(labels_folder)} if job.labels is not None else {}
     shown = {key: value for key, value in record.items() if key != "names"}
     return Outcome({**shown, "files": written}, _line(source.name, labels, names, colours))
 
@@ -162,12 +152,7 @@ def _shares(
 
     means = labels.mean_shares()
     classes = [
-        {
-            "class": names[i],
-            "index": i,
-            "colour": "#{:02x}{:02x}{:02x}".format(*colours[i]),
-            "share": float(means[i]),
-        }
+        {"class": names[i], "index": i, "colour": palette.hex_colour(colours[i]), "share": float(means[i])}
         for i in by_size(means)
     ]
     seconds = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip import runtime, segmenter
-from cascade_clip.config import recipes, schema
+from cascade_clip.config import recipes
 from cascade_clip.data import catalogue, dataset_info, images, prepared
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import write_files
@@ -30,7 +30,7 @@ from cascade_clip.shapes import prepare
 from cascade_clip_cli import options
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
+from cascade_clip_cli.runs_progress import runs_progress
 from cascade_clip_cli.tables import comparison_table
 
 SPLIT = "shapes-seen"
@@ -61,8 +61,12 @@ def quickstart(
     data = output / "shapes"
     settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]
     chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
+    # As the runs' folders will hold them.
+    chosen = {
+        name: stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture)) for name, recipe in chosen.items()
+    }
     runs = {
-        name: runs_to_compare.Run(name, output / name.lower(), "inductive", _planned(recipe), None, SPLIT)
+        name: runs_to_compare.Run(name, output / name.lower(), "inductive", recipe, None, SPLIT)
         for name, recipe in chosen.items()
     }
     free = runs_to_compare.Run(FREE, output / "clip", "training-free", None, TRAINING_FREE, SPLIT, str(data))
@@ -80,7 +84,7 @@ def quickstart(
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
     dataset = prepared.PreparedDataset.open(data)
     unfinished = [run for run in (*runs.values(), free) if run.figures() is None]
-    with runs_progress() as draw, terminated_like_interrupted():
+    with runs_progress() as draw:
         failures = runner.run_all(unfinished, devices, runner.Commands(), draw)
     if failures:
         failure = next(iter(failures.values()))
@@ -134,13 +138,8 @@ def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDAr
 
 
 def _check_scenes(data: Path, scenes: Mapping[str, int]) -> None:
-    """Check that the scenes which an earlier start drew are these; raises UserError: they are others."""
+    """Check that the scenes which an earlier start drew are these; raises UserError where not."""
     if (data / dataset_info.INFO_FILE).exists():
         made = dataset_info.read_dataset_info(data).options
         if {key: made.get(key) for key in scenes} != scenes:
             raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
-
-
-def _planned(recipe: schema.Recipe) -> schema.Recipe:
-    """The recipe as the run's folder will hold it."""
-    return stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))

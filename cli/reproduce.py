@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -24,8 +23,8 @@ from cascade_clip.training import start
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import path_option, place, result_file
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
-from cascade_clip_cli.tables import write_json, write_text
+from cascade_clip_cli.runs_progress import runs_progress
+from cascade_clip_cli.tables import MISSING, plain_table, write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
@@ -92,7 +91,7 @@ def reproduce(
     if not plan:
         _check_results(plans)
         devices = runner.devices_for_runs(jobs, device, precision)
-        with output_folder.only_writer(output), terminated_like_interrupted():
+        with output_folder.only_writer(output):
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
@@ -254,8 +253,8 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
 def _method_table(benchmarks: benchmark_table.BenchmarkTable) -> Table:
     """Methods x benchmarks; published figures are dim."""
     headings, rows = benchmarks.cells()
-    table = Table(title=benchmarks.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = benchmarks.caption, "left"
+    table = plain_table(benchmarks.title)
+    table.caption = benchmarks.caption
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
@@ -279,10 +278,12 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
         name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
             notes = "; ".join(row.notes)
-            table.add_row(name, "–" if planned.quoted else planned.mode, "–", notes if notes != told else "as above")
+            table.add_row(
+                name, MISSING if planned.quoted else planned.mode, MISSING, notes if notes != told else "as above"
+            )
             told = notes
         for run in row.runs:
-            count = f"{run.run.steps:,}" if run.run.steps else "–"
+            count = f"{run.run.steps:,}" if run.run.steps else MISSING
             state = run.status
             if state == "interrupted":
                 state += f", resumes at step {run.run.resumes_at:,}"
@@ -294,7 +295,6 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:
-    title = f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = caption, "left"
+    table = plain_table(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+    table.caption = caption
     return table

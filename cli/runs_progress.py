@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +16,6 @@ from cascade_clip_cli.progress import TimeLeft, Work, progress_bars
 
 ROOM_FOR_FACTS = 60
 """Columns beside a run: step, time left, loss, images a second, and a bar."""
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let a plain `kill` end the runs under way as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Position:

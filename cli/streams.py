@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 import sys
@@ -12,19 +11,16 @@ from typing import TextIO
 
 CLOSED_PIPE = 141
 """Exit code where nobody reads stdout any more: what a shell reports of a program that SIGPIPE ended."""
-_ERRORS = "cascade-clip"
-_PLAINER = {"–": "-", "—": "-", "…": "...", "■": "#", "◀": "<", "×": "x", "±": "+-", "→": "->", "·": "."}
 
 _result_stream: TextIO | None = None
 
 
 def prepare_streams() -> None:
-    """Open streams that were closed, and let the others print what their encoding lacks in another way.
+    """Open streams that were closed, and let the others print what their encoding lacks by its number ("\\u6728").
 
     A file that is opened while a standard stream is closed would take its number, and what is printed there would end
     up in that file.
     """
-    codecs.register_error(_ERRORS, _in_plainer_characters)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
@@ -32,7 +28,7 @@ def prepare_streams() -> None:
         elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             # A closed stream refuses, and one that cannot seek and that another process has written to; they stay.
             with suppress(OSError, ValueError):
-                stream.reconfigure(errors=_ERRORS)
+                stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -74,12 +70,3 @@ def discard(stream: object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):
         return
-
-
-def _in_plainer_characters(error: UnicodeError) -> tuple[str, int]:
-    """Codec error handler: a similar character of ASCII where there is one, else its number ("\\u6728")."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    characters = error.object[error.start : error.end]
-    plain = (_PLAINER.get(c) or c.encode("ascii", "backslashreplace").decode() for c in characters)
-    return "".join(plain), error.end

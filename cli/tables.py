@@ -33,28 +33,20 @@ def scores_table(
     title: str,
     others: Sequence[published_training_free.PublishedMethod] = (),
 ) -> Table:
-    """The figures of one evaluation in percent, with the paper's below where it has some for the split.
+    """The figures of one evaluation in percent, below them the paper's and others that are published.
 
     Args:
         scores: What was measured.
-        paper: Which figure of the paper the recipe reproduces.
+        paper: Which figure of the paper the recipe reproduces; it is shown where it has one for the split.
         split: The split that was evaluated.
         title: Heading of the table.
         others: Published figures of the same training-free method, which have one for the split.
     """
-
     table = plain_table(title)
     table.add_column("")
-    columns = ["miou_seen", "miou_unseen", "hiou"] if scores.unseen else []
-    columns += ["miou", "mean_accuracy", "pixel_accuracy"]
-    headings = {
-        "miou_seen": "seen mIoU",
-        "miou_unseen": "unseen mIoU",
-        "hiou": "hIoU",
-        "miou": "mIoU",
-        "mean_accuracy": "mean acc.",
-        "pixel_accuracy": "pixel acc.",
-    }
+    headings = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU"} if scores.unseen else {}
+    headings |= {"miou": "mIoU", "mean_accuracy": "mean acc.", "pixel_accuracy": "pixel acc."}
+    columns = list(headings)
     for column in columns:
         table.add_column(headings[column], justify="right")
     measured = {column: 100 * getattr(scores, column) for column in columns}
@@ -164,16 +156,10 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result, whole or not at all; "-" stands for stdout.
+    """Write a text, without its last line's end, to a file, whole or not at all, or to stdout ("-").
 
-    Args:
-        path: File to write or replace; its folder is made where it does not exist.
-        text: What to write, without the last line's end.
-
-    Raises:
-        UserError: The file cannot be written.
+    The file's folder is made where it does not exist. Raises UserError: it cannot be written.
     """
-
     if path == STDOUT:
         print_result(text)
         return
@@ -187,7 +173,7 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f'The result cannot be written to "{path}": {reason_of(error)}.') from error
 
 
-def plain_table(title: str) -> Table:
+def plain_table(title: str = "") -> Table:
     """An empty table in the style of the house."""
     return Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD)
 

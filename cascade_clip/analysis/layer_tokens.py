@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def token_batches(
     layers: Sequence[LayerKind],
     tokens: Sequence[TokenKind],
 ) -> Iterator[list[LayerTokens]]:
-    """Encode `images` batch after batch; the next one is read while the models work on the present one.
+    """Encode `images` batch after batch.
 
     Args:
         models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
@@ -99,26 +98,13 @@ def token_batches(
         UserError: An image that cannot be read.
     """
     sides = [grid * model.encoder.patch_size for model in models]
-    for numbers, squares in zip(batches, _read_ahead(images, batches, sides), strict=True):
+    for numbers in batches:
         positions = np.stack([drawn_patches(seed, int(n), grid=grid, patches=patches) for n in numbers])
-        yield [_layer_tokens(model, own, positions, layers, tokens) for model, own in zip(models, squares, strict=True)]
-
-
-def _read_ahead(
-    images: ImageSet, batches: Sequence[NDArray[np.int64]], sides: Sequence[int]
-) -> Iterator[list[list[NDArray[np.uint8]]]]:
-    """The images of every batch, as squares of each side."""
-
-    def read(numbers: NDArray[np.int64]) -> list[list[NDArray[np.uint8]]]:
         whole = [images.read(int(number)) for number in numbers]
-        return [[central_square(image, side) for image in whole] for side in sides]
-
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        reads = (reader.submit(read, batch) for batch in batches)
-        ahead = next(reads, None)
-        while ahead is not None:
-            current, ahead = ahead, next(reads, None)
-            yield current.result()
+        yield [
+            _layer_tokens(model, [central_square(image, side) for image in whole], positions, layers, tokens)
+            for model, side in zip(models, sides, strict=True)
+        ]
 
 
 def _layer_tokens(

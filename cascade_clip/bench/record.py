@@ -12,15 +12,12 @@ import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -51,8 +48,8 @@ def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing =
 
     Returns:
         The record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the reference,
-        images/s, floating-point operations and memory; milliseconds of each part; facts of the model. Figures are
-        medians of rounds in which all subjects take turns, spreads as of `spread`.
+        images/s, floating-point operations and memory; facts of the model. Figures are medians of rounds in which
+        all subjects take turns, spreads as of `spread`.
 
     Raises:
         UserError: A model, size, device or precision that cannot be had.
@@ -68,8 +65,6 @@ def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing =
             "reference": next(iter(workload.subjects)),
             "subjects": _subjects(workload, seconds),
         }
-        progress("where the time goes")
-        record["rooms_ms"] = _parts(workload, settings.repeats)
         if settings.kind != "prepare":
             progress("counting operations")
             _add_rates(record, workload, settings.precision)
@@ -113,38 +108,6 @@ def time_in_turns(
     return seconds
 
 
-def time_parts(
-    call: Callable[[], object], first: str, parts: Mapping[str, tuple[object, str, str]]
-) -> dict[str, float]:
-    """Seconds of each part of a call, which begins in the first.
-
-    Parts are entered by calls of methods: part -> object, name of its method, and the part that comes after it. The
-    clock waits for the device at every border; `torch.profiler` would add its own cost to every operation.
-    """
-    seconds: dict[str, float] = {}
-    now, since = first, timer()
-
-    def enter(part: str) -> None:
-        nonlocal now, since
-        time = timer()
-        seconds[now] = seconds.get(now, 0.0) + time - since
-        now, since = part, time
-
-    def timed(part: str, following: str, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        enter(part)
-        result = method(*given, **named)
-        enter(following)
-        return result
-
-    with ExitStack() as patches:
-        for part, (owner, name, following) in parts.items():
-            method = partial(timed, part, following, getattr(owner, name))
-            patches.enter_context(patch.object(owner, name, method))
-        call()
-        enter("")
-    return seconds
-
-
 def spread(values: Sequence[float]) -> float:
     """Interquartile range over the median; infinite for a single value."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
@@ -171,16 +134,6 @@ def _subjects(workload: Workload, seconds: Mapping[str, list[float]]) -> dict[st
             "ratios": [round(ratio, 5) for ratio in ratios],
         }
     return subjects
-
-
-def _parts(workload: Workload, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each part, per image of inference or per training step."""
-    if workload.parted is None:
-        return {}
-    call, images = workload.parted
-    passes = [time_parts(call, workload.first_part, workload.parts) for _ in range(WARM_UP_ROUNDS + rounds)]
-    counted = passes[WARM_UP_ROUNDS:]
-    return {part: 1000 * median(one[part] for one in counted) / images for part in counted[0]}
 
 
 def count_flops(call: Callable[[], object]) -> int:

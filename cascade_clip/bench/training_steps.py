@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cascade_clip.bench.measured_model import BenchModel, BenchSettings, count_parameters, drawn_dataset
+from cascade_clip.bench.measured_model import BenchModel, BenchSettings, drawn_dataset
 from cascade_clip.config.recipes import change_recipe
-from cascade_clip.data.samples import TrainSample, TrainSamples, train_loader
+from cascade_clip.data.samples import TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError
 from cascade_clip.model.network import CascadeNetwork
@@ -24,8 +21,6 @@ from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_
 
 _IMAGES, _IMAGE_SIZE = 8, (480, 640)
 """The images that crops are cut from: as large as COCO's."""
-_REST = "labels, checks"
-"""The part of a step that is none of the others."""
 _ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
@@ -35,7 +30,7 @@ class TrainingSteps:
     Attributes:
         network: The network that trains.
         batch: Images per step.
-        parts: Parts of `whole_step` as `cascade_clip.bench.record.time_parts` takes them.
+        text: Embeddings (K, C) of the classes that are trained on.
     """
 
     def __init__(self, measured: BenchModel, settings: BenchSettings, folder: Path) -> None:
@@ -55,48 +50,18 @@ class TrainingSteps:
         _, prepared_optimizer = accelerator.prepare(self.network, optimizer)
         set_learning_rate(optimizer, 0, recipe.train)
         labeller = SeenLabels(measured.split)
-        text = measured.text[list(labeller.fed)]
+        self.text = measured.text[list(labeller.fed)]
         dataset = drawn_dataset(folder, _IMAGES, _IMAGE_SIZE, measured.split)
-        self._samples = TrainSamples(dataset, TrainTransform(recipe.data), recipe.seed)
-        self._micro_batch = recipe.train.micro_batch
-        self._loaded = self._load()
+        samples, micro_batch = TrainSamples(dataset, TrainTransform(recipe.data), recipe.seed), recipe.train.micro_batch
+        self._loaded = [*train_loader(samples, start_step=0, steps=1, batch=self.batch, micro_batch=micro_batch)]
         self._train_step = TrainStep(
-            accelerator, self.network, prepared_optimizer, text, labeller, recipe.loss, recipe.region_loss
+            accelerator, self.network, prepared_optimizer, self.text, labeller, recipe.loss, recipe.region_loss
         )
-        self.parts: dict[str, tuple[object, str, str]] = {
-            "data": (self, "_load", _REST),
-            "tower": (self.network.encoder, "forward", "head"),
-            "head": (self.network.head, "forward", "loss"),
-            "backward": (accelerator, "backward", _REST),
-            "optimizer": (optimizer, "step", _REST),
-        }
 
     def step(self, network: nn.Module) -> None:
         """Make one step on the loaded batch; `network` is the network itself or what `torch.compile` made of it."""
-        self._step(network, self._loaded)
-
-    def whole_step(self) -> None:
-        """Load a batch and make a step."""
-        self._step(self.network, self._load())
-
-    def facts(self) -> dict[str, Any]:
-        """Classes, parameters, and how many images one loader process reads and augments per second."""
-        begin = time.perf_counter()
-        for position in range(_IMAGES):
-            self._samples[position]
-        return {
-            "classes": len(self._train_step.text),
-            "parameters": count_parameters(self.network),
-            "images_per_second_of_a_loader": _IMAGES / (time.perf_counter() - begin),
-        }
-
-    def _step(self, network: nn.Module, batch: Sequence[TrainSample]) -> None:
         network.train()
-        replace(self._train_step, network=network)(batch)
-
-    def _load(self) -> list[TrainSample]:
-        """The micro-batches of one step."""
-        return list(train_loader(self._samples, start_step=0, steps=1, batch=self.batch, micro_batch=self._micro_batch))
+        replace(self._train_step, network=network)(self._loaded)
 
 
 def _trainable(measured: BenchModel, crop: int) -> CascadeNetwork:

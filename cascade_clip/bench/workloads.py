@@ -34,7 +34,6 @@ from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores, window_boxes
-from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
 from cascade_clip.runtime import check_memory
 from cascade_clip.segmenter import CascadeCLIP
@@ -58,17 +57,11 @@ class Workload:
     Attributes:
         device: Where it runs.
         subjects: Subjects by name, in the order of their turns; the first is the reference of all ratios.
-        parted: What is divided into parts: its images are those whose figures are told per image. None: nothing is.
-        first_part: The part that it begins with.
-        parts: The others: part -> an object, the method that enters it, and the part that follows.
         facts: What else is worth telling: windows, parameters.
     """
 
     device: torch.device
     subjects: dict[str, Subject]
-    parted: Subject | None = None
-    first_part: str = ""
-    parts: Mapping[str, tuple[object, str, str]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -100,7 +93,7 @@ def _predict(settings: BenchSettings, folder: Path) -> Workload:
     subjects = _variants("label map", labels, measured.network, settings)
     if settings.plain:
         subjects["label map, plain"] = Subject(partial(_plain_labels, measured, image))
-    return _inference(settings, measured, subjects, before="preparation", after="upsampling, labels")
+    return _inference(settings, measured, subjects)
 
 
 def _eval(settings: BenchSettings, folder: Path) -> Workload:
@@ -114,7 +107,7 @@ def _eval(settings: BenchSettings, folder: Path) -> Workload:
         return torch.from_numpy(found.confusion)
 
     subjects = _variants("evaluation", confusion, measured.network, settings, settings.images)
-    return _inference(settings, measured, subjects, before="reading, preparation", after="upsampling, labels, counting")
+    return _inference(settings, measured, subjects)
 
 
 def _train(settings: BenchSettings, folder: Path) -> Workload:
@@ -126,8 +119,8 @@ def _train(settings: BenchSettings, folder: Path) -> Workload:
     steps = TrainingSteps(measured, settings, folder)
     tower = Subject(bare_tower(measured.model, settings.size, steps.batch), steps.batch)
     subjects = _variants("training step", steps.step, steps.network, settings, steps.batch)
-    whole = Subject(steps.whole_step)
-    return Workload(measured.model.device, {TOWER: tower, **subjects}, whole, "data", steps.parts, steps.facts())
+    facts = {"classes": len(steps.text), "parameters": count_parameters(steps.network)}
+    return Workload(measured.model.device, {TOWER: tower, **subjects}, facts)
 
 
 def _prepare(settings: BenchSettings, folder: Path) -> Workload:
@@ -165,10 +158,8 @@ def _variants(
     return subjects
 
 
-def _inference(
-    settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject], *, before: str, after: str
-) -> Workload:
-    """Put the bare tower first; the parts `before` and `after` surround the network."""
+def _inference(settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject]) -> Workload:
+    """Put the bare tower first, on one window."""
     model, network, batch = measured.model, measured.network, settings.batch or 1
     model.release_text_tower()
     height, width = test_size(*settings.size, model.recipe.data.short_side)
@@ -178,11 +169,8 @@ def _inference(
     facts = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
     # PyTorch's counter of operations fails on parameters that require a gradient in inference mode.
     network.requires_grad_(False)
-    parts: dict[str, tuple[object, str, str]] = {"tower": (network, "forward", after)}
-    if isinstance(network, CascadeNetwork):
-        parts = {"tower": (network.encoder, "forward", "head"), "head": (network.head, "forward", after)}
-    tower, main = Subject(bare_tower(model, window, batch), batch), next(iter(subjects.values()))
-    return Workload(model.device, {TOWER: tower, **subjects}, main, before, parts, facts)
+    tower = Subject(bare_tower(model, window, batch), batch)
+    return Workload(model.device, {TOWER: tower, **subjects}, facts)
 
 
 def _with(model: CascadeCLIP, network: nn.Module) -> CascadeCLIP:

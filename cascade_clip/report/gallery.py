@@ -30,22 +30,17 @@ SMALLEST = 480
 def write_gallery(
     folder: Path,
     predictions: Sequence[Mapping[str, Any]],
-    *,
-    title: str = "Predictions",
     files: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
 
-    The pictures lie beside the page and are loaded as they come into sight, so that the page of thousands of images
-    stays quick. The folder can be moved as a whole and needs no network.
+    The pictures are loaded as they come into sight, so that the page of thousands of images stays quick. The folder can
+    be moved as a whole and needs no network.
 
     Args:
         folder: The folder that the predictions were written to.
-        predictions: One record an image as `predict` gives it: `image`, `width`, `height`, `classes` (the largest
-            first, each with `class`, `index`, `colour`, `share`, `mean_score`), `no_class` and `files`; or `image` and
-            `error` for one that was left out. Records without a label map (videos) are skipped. Every image and label
-            map is read again.
-        title: Heading.
+        predictions: The record of each image as `predict --json` gives it, or `image` and `error` for one that was left
+            out. Records without a label map (videos) are skipped. Every image and label map is read again.
         files: Where images lie that are called otherwise, for example by their address.
 
     Returns:
@@ -74,7 +69,7 @@ def write_gallery(
     html = render_page(
         "gallery.html.jinja",
         pictures_beside=True,
-        title=title,
+        title="Predictions",
         cards=cards,
         failures=[record for record in predictions if "error" in record],
         classes=sorted(

@@ -31,7 +31,6 @@ def test_predict_record(tiny_settings: BenchSettings) -> None:
     assert 2 < ours["gflops"] / record["subjects"]["bare tower"]["gflops"] < 8
     assert list(record["matrix_rates"]) == ["fp32", "bf16"]
     assert all(0 < figures["share_of_matrix_rate"] < 2 for figures in record["subjects"].values())
-    assert list(record["rooms_ms"]) == ["preparation", "tower", "head", "upsampling, labels"]
     assert json.loads(json.dumps(record))["settings"] == record["settings"]
 
 
@@ -84,12 +83,8 @@ def test_train_record(tiny_settings: BenchSettings) -> None:
     settings = replace(tiny_settings, kind="train", size=(64, 64), batch=2)
     record = run_bench(settings, memory=False)
     assert list(record["subjects"]) == ["bare tower", "training step"]
-    rooms = record["rooms_ms"]
-    assert set(rooms) == {"data", "labels, checks", "tower", "head", "loss", "backward", "optimizer"}
-    assert all(milliseconds > 0 for milliseconds in rooms.values())
     counts = record["facts"]["parameters"]
     assert 0 < counts["trainable"] < counts["total"]
-    assert record["facts"]["images_per_second_of_a_loader"] > 0
     # Forward and backward of a frozen tower and a head: more than twice a forward.
     assert record["subjects"]["training step"]["gflops"] > 2 * record["subjects"]["bare tower"]["gflops"]
 
@@ -99,7 +94,6 @@ def test_a_step_trains_and_writes_nothing(tiny_settings: BenchSettings, tmp_path
     steps = TrainingSteps(load_bench_model(settings), settings, tmp_path)
     before = {name: tensor.clone() for name, tensor in steps.network.own_tensors().items()}
     steps.step(steps.network)
-    steps.whole_step()
     moved = [name for name, tensor in steps.network.own_tensors().items() if not torch.equal(tensor, before[name])]
     assert any(name.startswith("head.decoders") for name in moved)
     assert not (tmp_path / "run").exists()
@@ -109,7 +103,6 @@ def test_prepare_record(tiny_settings: BenchSettings) -> None:
     record = run_bench(replace(tiny_settings, kind="prepare", images=3, repeats=1), memory=False)
     assert record["reference"] == "plain copy"
     assert record["subjects"]["preparation, 1 process"]["images_per_turn"] == 3
-    assert record["rooms_ms"] == {}
     assert warnings_of(record) == [
         "A single round says nothing about the spread: give --repeats 5 or more to conclude anything."
     ]

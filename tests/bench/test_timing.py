@@ -1,15 +1,14 @@
-"""Spreads, turns and the clock of parts."""
+"""Spreads and turns."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from torch import nn
 
 from cascade_clip.bench import record
 from cascade_clip.bench.against import notch
-from cascade_clip.bench.record import WARM_UP_ROUNDS, spread, time_in_turns, time_parts
+from cascade_clip.bench.record import WARM_UP_ROUNDS, spread, time_in_turns
 
 
 @pytest.fixture
@@ -42,27 +41,3 @@ def test_calls_take_turns(clock: list[float]) -> None:
     rounds = WARM_UP_ROUNDS + 2
     assert seconds == {"fast": [1.0] * rounds, "slow": [3.0] * rounds}
     assert order == told == ["fast", "slow"] * rounds
-
-
-def test_parts_of_a_pass(clock: list[float]) -> None:
-    """Two passes of tower and head, as of an image with two batches of windows."""
-
-    class Slow(nn.Module):
-        def forward(self, seconds: float) -> None:
-            clock[0] += seconds
-
-    tower, head = Slow(), Slow()
-
-    def whole() -> None:
-        clock[0] += 1
-        for _ in range(2):
-            tower(10)
-            head(2)
-            clock[0] += 0.5
-
-    parts = {"tower": (tower, "forward", "head"), "head": (head, "forward", "rest")}
-    expected = {"before": 1.0, "tower": 20.0, "head": 4.0, "rest": 1.0}
-    assert time_parts(whole, "before", parts) == expected
-    clock[0] += 99
-    tower(7)
-    assert time_parts(whole, "before", parts) == expected
