@@ -15,8 +15,8 @@ from rich.text import Text
 
 from cascade_clip import output_folder
 from cascade_clip.bench import against as bench_against
-from cascade_clip.bench import measured_model
 from cascade_clip.bench import record as bench_record
+from cascade_clip.bench import settings as bench_settings
 from cascade_clip.errors import UserError, closest
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import input_file, path_option, place
@@ -30,6 +30,10 @@ _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
 _COLOURS = {"faster": "green", "slower": "red", "spread too wide": "yellow"}
 
 
+def _count(name: str, text: str, most: int = LARGEST_COUNT) -> Any:
+    return typer.Option(name, min=1, max=most, help=text)
+
+
 @dataclass(frozen=True)
 class MeasureOptions:
     """What is measured, and how often."""
@@ -39,41 +43,25 @@ class MeasureOptions:
         typer.Option("--checkpoint", metavar="CKPT", callback=place, help="A model; default: random weights."),
     ] = None
     architecture: Annotated[str, typer.Option("--architecture", help="CLIP architecture of the random weights.")] = (
-        measured_model.ARCHITECTURE
+        bench_settings.ARCHITECTURE
     )
     recipe: options.RecipeOption = None
     overrides: options.SetOption = None
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            "--classes", min=1, max=LARGEST_COUNT, help="Default: the checkpoint's own; 171, in training 156."
-        ),
-    ] = None
+    classes: Annotated[int | None, _count("--classes", "Default: the checkpoint's own; 171, in training 156.")] = None
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512"
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch", min=1, max=LARGEST_COUNT, help="Images per training step, or windows per forward pass."
-        ),
-    ] = None
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, max=LARGEST_COUNT, help="Images of eval and prepare.")
-    ] = None
-    repeats: Annotated[int, typer.Option("--repeats", min=1, max=LARGEST_COUNT, help="Rounds that count.")] = 7
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=options.MOST_PROCESSES, help="PyTorch's threads.")
-    ] = None
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, max=options.MOST_PROCESSES, help="Processes of prepare.")
-    ] = 1
+    batch: Annotated[int | None, _count("--batch", "Images per training step, or windows per forward pass.")] = None
+    images: Annotated[int | None, _count("--images", "Images of eval and prepare.")] = None
+    repeats: Annotated[int, _count("--repeats", "Rounds that count.")] = 7
+    threads: Annotated[int | None, _count("--threads", "PyTorch's threads.", options.MOST_PROCESSES)] = None
+    workers: Annotated[int, _count("--workers", "Processes of prepare.", options.MOST_PROCESSES)] = 1
     precision: options.PrecisionOption = "fp32"
     device: options.DeviceOption = "auto"
     compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False
     plain: Annotated[bool, typer.Option("--plain", help="Of predict: also the plain path, in the same rounds.")] = False
 
-    def settings(self, kind: str) -> measured_model.BenchSettings:
+    def settings(self, kind: str) -> bench_settings.BenchSettings:
         """The same for the library; raises UserError for options that are not of this kind of measurement."""
-        kinds = get_args(measured_model.Kind)
+        kinds = get_args(bench_settings.Kind)
         if kind not in kinds:
             raise UserError(f'There is no "{kind}" to measure.{closest(kind, kinds)}')
         if self.images is not None and kind not in _DEFAULT_IMAGES:
@@ -83,12 +71,12 @@ class MeasureOptions:
         if kind != "predict" and self.plain:
             raise UserError(f"bench {kind} has no --plain: the plain path is that of bench predict.")
         given = vars(self) | {
-            "recipe": self.recipe or measured_model.RECIPE,
+            "recipe": self.recipe or bench_settings.RECIPE,
             "overrides": tuple(self.overrides or ()),
             "size": parse_size(self.size),
             "images": self.images or _DEFAULT_IMAGES.get(kind, 1),
         }
-        return measured_model.BenchSettings(kind, **given)  # type: ignore[arg-type]
+        return bench_settings.BenchSettings(kind, **given)  # type: ignore[arg-type]
 
 
 def parse_size(given: str) -> tuple[int, int]:
@@ -146,34 +134,30 @@ def _show_record(record: Mapping[str, Any]) -> None:
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
         f" {environment['device']}, {environment['threads']} threads: median of {settings['repeats']} rounds"
     )
-    times = [
-        (
-            name,
-            f"{figures['median_ms']:.1f}",
-            _percent(figures["spread"]),
-            Text(f"{figures['ratio']:.3f}", style="bold"),
-            _percent(figures["ratio_spread"]),
-            f"{figures['images_per_second']:.2f}",
-        )
-        for name, figures in subjects.items()
-    ]
+    times, costs = [], []
+    for name, figures in subjects.items():
+        ratio = Text(f"{figures['ratio']:.3f}", style="bold"), _percent(figures["ratio_spread"])
+        speed = f"{figures['images_per_second']:.2f}"
+        times.append((name, f"{figures['median_ms']:.1f}", _percent(figures["spread"]), *ratio, speed))
+        gflops = f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING
+        memory = (_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib"))
+        costs.append((name, f"{figures['first_turn_ms']:.0f} ms", gflops, *memory))
     stdout.print(_table(title, ("ms an image", "spread", "ratio", "its spread", "images/s"), times))
-    costs = [
-        (
-            name,
-            f"{figures['first_turn_ms']:.0f} ms",
-            f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING,
-            *(_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib")),
-        )
-        for name, figures in subjects.items()
-    ]
     headings = ("first turn", "GFLOP an image", "memory", "above build", "on the device")
     table = _table("first turn, operations, peak memory", headings, costs)
     if "memory" in subjects[record["reference"]]:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     stdout.print(table)
-    if record["facts"]:
-        stdout.print("\n".join(_facts(record)))
+    if (counts := record["facts"].get("parameters")) is not None:
+        total, trainable = (f"{counts[name] / 1e6:.1f} M" for name in ("total", "trainable"))
+        stdout.print(f"{total} parameters, {trainable} of which train.")
+    if "matrix_rates" in record:
+        rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
+        shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in subjects.items()]
+        stdout.print(
+            f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
+            f" {settings['precision']}: {', '.join(shares)}."
+        )
 
 
 def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -194,19 +178,6 @@ def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     if differences := bench_against.different_settings(before, after):
         table.caption = f"Not only the code differs: {'; '.join(differences)}."
     stdout.print(table)
-
-
-def _facts(record: Mapping[str, Any]) -> Iterable[str]:
-    facts = record["facts"]
-    if "parameters" in facts:
-        counts = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
-        yield f"{counts['total']} parameters, {counts['trainable']} of which train."
-    rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
-    shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in record["subjects"].items()]
-    yield (
-        f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
-        f" {record['settings']['precision']}: {', '.join(shares)}."
-    )
 
 
 def _mebibytes(figures: Mapping[str, Any], key: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from cascade_clip import output_folder as output_folder_rules
 from cascade_clip import runtime as processes
 from cascade_clip.config import schema
+from cascade_clip.data import dataset_info
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.files import check_output_file
@@ -27,7 +28,6 @@ from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import (
     TORCH,
     check_dataset,
-    check_outside_inputs,
     check_runtime,
     compile_network,
     load_model,
@@ -102,7 +102,9 @@ class OutputOptions:
         if self.report is not None:
             page.check_page(self.report / "index.html")
         for asked in filter(None, (self.pictures, self.report, self.output)):
-            check_outside_inputs(asked, checkpoint)
+            place = asked.resolve()
+            datasets = [above for above in (place, *place.parents) if (above / dataset_info.INFO_FILE).is_file()]
+            output_folder_rules.check_outside(asked, [Path(checkpoint).expanduser(), *datasets])
         writers = mask_formats.mask_writers(self.formats, {"coco"})
         if writers and (record_file is None or nproc > 1):
             need = "one process" if nproc > 1 else "a folder to write to: give --output"

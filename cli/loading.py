@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cascade_clip import output_folder, segmenter
+from cascade_clip import segmenter
 from cascade_clip.checkpoint import description, folder
 from cascade_clip.config import dataset_address, schema
-from cascade_clip.data import catalogue, dataset_info, dataset_location, prepared
+from cascade_clip.data import catalogue, dataset_location, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import exported_network
@@ -43,13 +43,6 @@ def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | N
         return
     place = dataset_location.locate_dataset(chosen.dataset, data, class_names=chosen.class_names)
     prepared.PreparedDataset.open(place).check_classes(chosen.class_names, chosen.name)
-
-
-def check_outside_inputs(output: Path, checkpoint: str) -> None:
-    """Check that a folder to write to lies in no prepared dataset and not in the checkpoint; raises UserError."""
-    place = output.resolve()
-    datasets = [above for above in (place, *place.parents) if (above / dataset_info.INFO_FILE).is_file()]
-    output_folder.check_outside(output, [Path(checkpoint).expanduser(), *datasets])
 
 
 def check_runtime(runtime: str, precision: str) -> None:

@@ -119,8 +119,7 @@ def predict(
         ),
     ] = False,
     recursive: Annotated[
-        bool,
-        typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too."),
+        bool, typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too.")
     ] = False,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     videos: VideoOptions,
@@ -231,15 +230,11 @@ def _show(
         stdout.print(BELOW_ZERO)
     failures = sum(outcome.shown is None for outcome in outcomes)
     left = f", {failures} left out" if failures else ""
-    written = len(outcomes) - failures
-    stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
+    stdout.print(f"{len(outcomes) - failures} of {len(outcomes)} written to {output}{left}")
     for page in pages:
         stdout.print(f"also {page}")
-    arrays = [
-        Path(outcome.record["files"]["scores"]) for outcome in outcomes if "scores" in outcome.record.get("files", {})
-    ]
-    if arrays:
-        megabytes = sum(file.stat().st_size for file in arrays) / 1e6
-        stdout.print(f"also the scores of all classes, {megabytes:,.1f} MB")
+    files = [outcome.record.get("files", {}) for outcome in outcomes]
+    if sizes := [Path(each["scores"]).stat().st_size for each in files if "scores" in each]:
+        stdout.print(f"also the scores of all classes, {sum(sizes) / 1e6:,.1f} MB")
     if json_file is not None:
         write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})

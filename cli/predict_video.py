@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
-from rich.text import Text
 
 from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, counted
@@ -21,9 +20,7 @@ from cascade_clip_cli.checked_options import finite
 from cascade_clip_cli.console import stderr
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import swatch, write_json
-
-LARGEST_SHOWN = 4
+from cascade_clip_cli.tables import largest_classes, write_json
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,9 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
     written = {"overlay": str(target), "record": str(record_file)}
     written |= {"labels": str(labels_folder)} if job.labels is not None else {}
     shown = {key: value for key, value in record.items() if key != "names"}
-    return Outcome({**shown, "files": written}, _line(source.name, labels, names, colours))
+    found = [(entry["index"], entry["share"], "") for entry in record["classes"]]
+    start = f"{source.name}: {counted(labels.segmented, 'frame')} segmented: "
+    return Outcome({**shown, "files": written}, largest_classes(start, found, names, colours))
 
 
 class FrameFiles:
@@ -164,15 +163,3 @@ def _shares(
         for entry in labels.seconds()
     ]
     return {"classes": classes, "seconds": seconds}
-
-
-def _line(name: str, labels: frame_labels.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]) -> Text:
-    means = labels.mean_shares()
-    line = Text(f"{name}: {counted(labels.segmented, 'frame')} segmented: ")
-    largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])
-    for i in largest[:LARGEST_SHOWN]:
-        line.append_text(swatch(colours[i])).append(f" {names[i]} {100 * means[i]:.0f} %  ")
-    if len(largest) > LARGEST_SHOWN:
-        line.append(f"+ {len(largest) - LARGEST_SHOWN} more", style="dim")
-    line.rstrip()
-    return line

@@ -16,11 +16,11 @@ from cascade_clip.analysis import observed_model
 from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images, mask_orientation
 from cascade_clip.errors import UserError, closest
-from cascade_clip.files import json_text, write_files
+from cascade_clip.files import json_text
 from cascade_clip.inference import prediction_files, sources
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
-from cascade_clip.report import map_grids
+from cascade_clip.report import map_grids, page
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, input_file, path_option, place
 from cascade_clip_cli.class_choice import ClassChoice, chosen_classes, own_classes
@@ -90,7 +90,9 @@ def similarity(
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{_stem(image, output)}.similarity.png"
-    _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
+    grid = map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or "")
+    # The record is moved into place first: without it the picture would count as somebody else's.
+    page.write_report({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: grid}, "maps")
     stdout.print(_table(record))
     stdout.print(f"written to {picture}")
     if json_file is not None:
@@ -154,17 +156,6 @@ def _record(
         "class": class_name,
         "models": models,
     }
-
-
-def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
-    try:
-        # The record is moved into place first: without it the picture would count as somebody else's.
-        write_files({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: png})
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f'The maps cannot be written to "{picture.parent}": {reason}. Choose another --output.'
-        ) from error
 
 
 def _table(record: dict[str, Any]) -> Table:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.config import schema
+from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, reason_of
 from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
@@ -131,14 +132,23 @@ def prediction_table(segmentation: segmentations.Segmentation, *, title: str) ->
 
 def prediction_line(segmentation: segmentations.Segmentation, *, title: str) -> Text:
     """One image in one line, for runs over many: its largest classes with their share and mean score."""
-    summary = segmentation.summary()
-    line = Text(f"{title}: ")
-    for share in summary[:MOST_CLASSES_OF_A_LINE]:
-        line.append_text(swatch(segmentation.colours[share.index]))
-        line.append(f" {share.name} {100 * share.share:.0f} % ({share.mean_score:.2f})  ")
-    if len(summary) > MOST_CLASSES_OF_A_LINE:
-        line.append(f"+ {len(summary) - MOST_CLASSES_OF_A_LINE} more", style="dim")
-    if not summary:
+    found = [(share.index, share.share, f" ({share.mean_score:.2f})") for share in segmentation.summary()]
+    return largest_classes(f"{title}: ", found, segmentation.classes, segmentation.colours)
+
+
+def largest_classes(
+    start: str,
+    found: Sequence[tuple[int, float, str]],
+    names: Sequence[str],
+    colours: Sequence[palette.Colour],
+) -> Text:
+    """One line of the largest classes; of each its index, share and what follows, the largest first."""
+    line = Text(start)
+    for index, share, more in found[:MOST_CLASSES_OF_A_LINE]:
+        line.append_text(swatch(colours[index])).append(f" {names[index]} {100 * share:.0f} %{more}  ")
+    if len(found) > MOST_CLASSES_OF_A_LINE:
+        line.append(f"+ {len(found) - MOST_CLASSES_OF_A_LINE} more", style="dim")
+    if not found:
         line.append("no class", style="dim")
     line.rstrip()
     return line

@@ -15,7 +15,7 @@ from cascade_clip import runtime
 from cascade_clip.analysis.layer_similarity import SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet
 from cascade_clip.analysis.observed_model import observed_model
-from cascade_clip.bench.measured_model import BenchSettings
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.config.schema import Recipe

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer, timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cascade_clip.bench.measured_model import BenchSettings
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
 from cascade_clip.faster_linear import has_onednn, onednn_linear
 from cascade_clip.progress import Doing, unheard

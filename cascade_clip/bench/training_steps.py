@@ -9,7 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cascade_clip.bench.measured_model import BenchModel, BenchSettings, drawn_dataset
+from cascade_clip.bench.measured_model import BenchModel, drawn_dataset
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.config.recipes import change_recipe
 from cascade_clip.data.samples import TrainSamples, train_loader
 from cascade_clip.data.transforms import TrainTransform

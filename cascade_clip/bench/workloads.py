@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from cascade_clip.bench.measured_model import (
     BenchModel,
-    BenchSettings,
-    Kind,
     bare_tower,
     count_parameters,
     draw_folder,
@@ -26,6 +24,7 @@ from cascade_clip.bench.measured_model import (
     drawn_image,
     load_bench_model,
 )
+from cascade_clip.bench.settings import BenchSettings, Kind
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.compilation import compiled, compiling
 from cascade_clip.data.resize import test_size

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
-from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
 from cascade_clip.evaluation.scores import Scores
-from cascade_clip.files import write_files
 from cascade_clip.output_folder import check_own_files
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
@@ -30,7 +28,7 @@ from cascade_clip.report.evaluation_charts import (
     confusion_figure,
     histogram_chart,
 )
-from cascade_clip.report.page import MISSING, flattened, render_page, write_page
+from cascade_clip.report.page import MISSING, flattened, render_page, write_page, write_report
 from cascade_clip.report.picture_sheets import PicturedImage, picture_sheet
 
 CURVES_WIDTH, CURVES_HEIGHT = 300, 180
@@ -187,13 +185,10 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
             picture_sheet([pictured], page.unseen).save(encoded, "JPEG", quality=QUALITY)
             contents[f"{group}-{number}.jpg"] = encoded.getvalue()
     files = {folder / name: content for name, content in contents.items()}
-    try:
-        write_files(files)
-        for file in set(folder.iterdir()).difference(files):
-            if _EXAMPLE.fullmatch(file.name):
-                file.unlink()
-    except OSError as error:
-        raise UserError(f'The pictures cannot be written to "{folder}": {error.strerror or error}.') from error
+    write_report(files, "pictures")
+    for file in set(folder.iterdir()).difference(files):
+        if _EXAMPLE.fullmatch(file.name):
+            file.unlink()
     return list(files)
 
 

@@ -13,11 +13,10 @@ import numpy as np
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.drawing.palette import BOTH, HIGHLIGHT
-from cascade_clip.errors import UserError
-from cascade_clip.files import json_text, write_files
+from cascade_clip.files import json_text
 from cascade_clip.output_folder import check_own_files, record_has
 from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
-from cascade_clip.report.page import flattened, render_page, write_page
+from cascade_clip.report.page import flattened, render_page, write_page, write_report
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
 """Colours of the frames."""
@@ -29,25 +28,15 @@ _BLOCK = "block "
 def write_heat_map(
     folder: Path, similarities: Sequence[LayerSimilarity], record: Mapping[str, Any]
 ) -> tuple[Path, Path, Path]:
-    """Write cka.png, cka.csv and cka.json, which holds the record, into a folder that is made where it does not exist.
+    """Write cka.png, cka.csv and cka.json, which holds the record, or none of them; gives the three files.
 
-    Returns:
-        The three files.
-
-    Raises:
-        UserError: The folder cannot be written to, or one of the files is there and not ours; then none of the three is
-            left half-written.
+    Raises UserError: the folder cannot be written to, or one of the files is there and not ours.
     """
     check_heat_map_folder(folder)
-    files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
-    contents = heat_map_png(similarities), similarity_csv(similarities).encode(), json_text(record).encode()
-    try:
-        # The record is moved into place first: without it the others would count as the user's.
-        write_files(dict(reversed([*zip(files, contents, strict=True)])))
-    except OSError as error:
-        raise UserError(
-            f'The heat map cannot be written to "{folder}": {error.strerror or error}. Choose another --output.'
-        ) from error
+    png, table, whole = files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
+    # The record is moved into place first: without it the others would count as the user's.
+    contents = {whole: json_text(record).encode(), table: similarity_csv(similarities).encode()}
+    write_report(contents | {png: heat_map_png(similarities)}, "heat map")
     return files
 
 

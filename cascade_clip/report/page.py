@@ -75,12 +75,17 @@ def write_page(file: Path, html: str) -> Path:
     Raises UserError: it cannot be written, or a file is there that is no page of the toolkit's.
     """
     check_page(file)
-    try:
-        # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
-        write_files({file: html.encode("utf-8", errors="replace")})
-    except OSError as error:
-        raise unwritable(file.parent, error) from error
+    # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
+    write_report({file: html.encode("utf-8", errors="replace")})
     return file
+
+
+def write_report(files: Mapping[Path, bytes], what: str = "report") -> None:
+    """Write files of one folder, all or none, in this order; raises UserError where that fails."""
+    try:
+        write_files(files)
+    except OSError as error:
+        raise unwritable(next(iter(files)).parent, error, what) from error
 
 
 def check_page(file: Path) -> None:
@@ -102,9 +107,9 @@ def _is_page(file: Path) -> bool:
         return False
 
 
-def unwritable(folder: Path, error: OSError) -> UserError:
-    """The one sentence about a folder that no report can be written to."""
-    return UserError(f'The report cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
+def unwritable(folder: Path, error: OSError, what: str = "report") -> UserError:
+    """The one sentence about a folder that nothing can be written to."""
+    return UserError(f'The {what} cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cascade_clip.bench.measured_model import BenchSettings, bare_tower, load_bench_model
+from cascade_clip.bench.measured_model import bare_tower, load_bench_model
 from cascade_clip.bench.record import peak_memory, run_bench, warnings_of
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.errors import UserError

@@ -63,7 +63,7 @@ def test_three_files_or_none(tmp_path: Path):
     assert [file.name for file in files] == ["cka.png", "cka.csv", "cka.json"]
     assert json.loads(files[2].read_text(encoding="utf-8")) == {"model": "ü"}
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r'cannot be written to ".*file": .* Choose another --output'):
+    with pytest.raises(UserError, match=r'cannot be written to ".*file": .* Choose another folder'):
         write_heat_map(tmp_path / "file", [similarity()], {})
 
 
