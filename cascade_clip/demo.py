@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -52,7 +51,8 @@ class Demo:
         """`models` by the names that the page shows, at least one."""
         self.models = dict(models)
         self._lock = threading.Lock()
-        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Predictor] = OrderedDict()
+        # The page names a file by the digest of its content, so that a name stands for one image.
+        self._predictor = lru_cache(_KEPT_IMAGES)(self._new_predictor)
 
     def own_words(self, model: str) -> str:
         """The classes that a model was trained on, comma-separated; "" for a training-free one."""
@@ -86,9 +86,8 @@ class Demo:
             UserError: No model, image or stage of that name, or words that cannot be embedded.
         """
         with self._lock:
-            image = _shrunk(photograph)
-            predictor = self._predictor(model, photograph, image, stages)
-            return image, predictor.segment(self._vocabulary(model, words))
+            predictor = self._predictor(model, photograph, tuple(stages or ()))
+            return _shrunk(photograph), predictor.segment(self._vocabulary(model, words))
 
     def similar_patches(self, model: str, photograph: str, point: Sequence[int]) -> dict[int, Image.Image]:
         """How alike all patches are to the one at a pixel (x, y) of the file, after each block of CLIP (Figure 1).
@@ -148,29 +147,20 @@ class Demo:
             raise UserError('Type the words to look for, for example "road, tree, sky".')
         return chosen.vocabulary(split=chosen.split)
 
-    def _predictor(
-        self, model: str, photograph: str, image: NDArray[np.uint8], stages: Sequence[str] | None
-    ) -> Predictor:
+    def _new_predictor(self, model: str, photograph: str, stages: tuple[str, ...]) -> Predictor:
+        """What segments an image, encoded, by the decoders that are named; none: by all."""
         chosen = self._model(model)
-        # The page names a file by the digest of its content, so that a name stands for one image.
-        key = (model, photograph, tuple(stages or ()))
-        if key not in self._encoded:
-            predictor = chosen.predictor()
-            if stages and isinstance(chosen.network, CascadeNetwork):
-                known = self.stages(model)
-                unknown = [name for name in stages if name not in known]
-                if unknown:
-                    raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
-                network = DecoderSums(chosen.network, [[known.index(name) for name in stages]])
-                predictor = Predictor(
-                    network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
-                )
-            predictor.set_image(image)
-            self._encoded[key] = predictor
-            if len(self._encoded) > _KEPT_IMAGES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
+        predictor = chosen.predictor()
+        if stages and isinstance(chosen.network, CascadeNetwork):
+            known = self.stages(model)
+            if unknown := [name for name in stages if name not in known]:
+                raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
+            network = DecoderSums(chosen.network, [[known.index(name) for name in stages]])
+            predictor = Predictor(
+                network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
+            )
+        predictor.set_image(_shrunk(photograph))
+        return predictor
 
 
 def check_installed() -> None:
@@ -180,16 +170,10 @@ def check_installed() -> None:
 
 
 def launch(page: Any, host: str, port: int | None, opened: Callable[[str], None]) -> None:
-    """Serve a page of `build_page` until it is interrupted.
+    """Serve a page of `build_page` until it is interrupted; `opened` is called with its address once it answers.
 
-    Args:
-        page: The page.
-        host: Address to listen on.
-        port: Port; None: the first free one from 7860.
-        opened: Called with the page's address once it answers.
-
-    Raises:
-        UserError: The address is taken, or is none of this machine's.
+    Without a `port`, the first free one from 7860 is taken. Raises UserError: the address is taken, or is none of this
+    machine's.
     """
     try:
         _, url, _ = page.launch(
@@ -240,12 +224,8 @@ def build_page(demo: Demo) -> Any:
                 )
                 button = gradio.Button("Segment", variant="primary")
                 blocks = demo.blocks(names[0])
-                similar = gradio.Image(
-                    label=f"Patches like the one clicked ({names[0]})",
-                    interactive=False,
-                    type="pil",
-                    buttons=["download"],
-                )
+                title = f"Patches like the one clicked ({names[0]})"
+                similar = gradio.Image(label=title, interactive=False, type="pil", buttons=["download"])
                 block = gradio.Slider(1, blocks, value=blocks, step=1, label="After block of CLIP")
             for name in names:
                 with gradio.Column():
