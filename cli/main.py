@@ -125,11 +125,7 @@ def with_background(arguments: Sequence[str]) -> list[str]:
 
 
 def load_command(name: str) -> Any:
-    """Import a command of the table by its name.
-
-    Returns:
-        The command object that Typer made of the function, or of the Typer app with its sub-commands.
-    """
+    """Import a command of the table by its name: the object that Typer made of its function, or app."""
     module = "evaluate" if name == "eval" else name.replace("-", "_")
     found = import_module(f"cascade_clip_cli.{module}")
     target = getattr(found, "app", None) or getattr(found, module)

@@ -93,9 +93,6 @@ def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., No
     Args:
         command: Takes options, and groups of them that are annotated as dataclasses.
         groups: Dataclasses in place of those that the command is annotated with.
-
-    Returns:
-        A command with the fields' annotations and defaults in place of each group.
     """
     kinds: dict[str, Any] = {
         name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)

@@ -15,8 +15,7 @@ from cascade_clip_cli.predict_images import Outcome, left_out
 def fetched_sources(found: Sequence[sources.Source], folder: Path) -> tuple[list[sources.Source], list[Outcome]]:
     """Read what is not a file into files of a folder; the only one's error is the command's.
 
-    Returns:
-        Those that could be read, and the outcomes of the others.
+    Gives those that could be read, and the outcomes of the others.
     """
     read, failed = [], []
     for source in found:

@@ -38,10 +38,9 @@ class PatchSimilarity:
     patch: tuple[int, int]
 
     def means(self, chosen: NDArray[np.bool_] | None = None) -> list[float | None]:
-        """Mean similarity after each block over the chosen patches (h, w), all by default, without the patch itself.
+        """Mean similarity after each of L blocks over chosen patches (h, w), all by default, without the patch itself.
 
-        Returns:
-            L values. None: no patch is left.
+        None: no patch is left.
         """
         others = np.ones(self.cosine.shape[1:], bool) if chosen is None else chosen.copy()
         others[self.patch] = False

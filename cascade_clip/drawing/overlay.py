@@ -86,14 +86,8 @@ def coloured_image(
 ) -> Image.Image:
     """Lay the classes' colours over an image, with white lines between classes and without a legend.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        labels: (H, W) class index at every pixel; an index without a colour leaves the image grey.
-        colours: K colours.
-        size: Width and height of the picture in pixels.
-
-    Returns:
-        An RGB picture of that size.
+    Takes an image (H, W, 3) uint8 RGB, the class index (H, W) at every pixel (one without a colour leaves the image
+    grey), K colours, and the width and height of the RGB picture in pixels.
     """
     shown = _nearest(labels, size)
     photo = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
@@ -156,15 +150,9 @@ class _Style:
 
 
 def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -> Image.Image:
-    """Draw the legend as one column.
+    """Draw the legend as one column, an RGB panel of a height in pixels and as wide as its names need.
 
-    Args:
-        entries: Lines, the most important first; those that do not fit are counted in a last line.
-        height: Height of the panel in pixels.
-        font_size: Height of the font in pixels.
-
-    Returns:
-        An RGB panel as wide as its names need.
+    Entries that do not fit, the last ones, are counted in a last line.
     """
     style = _Style(font_size, entries)
     names = [wrapped(entry.name, style.name_width, style.font, lines=2) for entry in entries]

@@ -58,15 +58,7 @@ HIGHLIGHT = FIRST_COLOURS[5]
 
 
 def class_colours(classes: Sequence[str], known: Mapping[str, Colour] | None = None) -> tuple[Colour, ...]:
-    """Give each class a colour.
-
-    Args:
-        classes: The K class names.
-        known: Colours of classes that have their own, by name; the others get colours from `distinct_colours`.
-
-    Returns:
-        K colours, in the order of the classes.
-    """
+    """Give each of K classes a colour: its own, where it is known by name, else one of `distinct_colours`."""
     settled = known or {}
     taken = {settled[name] for name in classes if name in settled}
     spare = (colour for colour in distinct_colours(len(classes) + len(taken)) if colour not in taken)

@@ -35,7 +35,7 @@ def comparison_sheet(
     *,
     legends: Sequence[Sequence[LegendEntry]] = (),
 ) -> Image.Image:
-    """Lay pictures out in a grid under headings.
+    """Lay pictures out in a grid under headings; an RGB picture whose text grows with its width.
 
     Args:
         headings: One a column.
@@ -43,9 +43,6 @@ def comparison_sheet(
             it is more than twice as wide as high.
         captions: Texts in a line below each row, evenly spaced and shortened to their share of it. Empty: no lines.
         legends: Drawn below each other under the grid, with all their entries.
-
-    Returns:
-        An RGB picture. Its text grows with its width.
     """
     cells = [[_at_height(picture) for picture in row] for row in rows]
     widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]

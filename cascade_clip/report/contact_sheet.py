@@ -25,14 +25,9 @@ _QUALITY = 85
 
 
 def write_contact_sheet(folder: Path) -> Path:
-    """Draw images of a prepared dataset and their masks, in the colours of its classes, into `contact-sheet.jpg`.
+    """Draw images of a prepared dataset and their masks, in the colours of its classes; gives `contact-sheet.jpg`.
 
-    Returns:
-        The picture's path.
-
-    Raises:
-        UserError: The dataset or an image cannot be read.
-        OSError: The picture cannot be written.
+    Raises UserError where the dataset or an image cannot be read, OSError where the picture cannot be written.
     """
     encoded = io.BytesIO()
     contact_sheet(PreparedDataset.open(folder)).save(encoded, "JPEG", quality=_QUALITY)

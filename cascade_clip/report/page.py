@@ -39,9 +39,6 @@ def render_page(template: str, *, pictures_beside: bool = False, **content: Any)
         template: File in `report/templates`.
         pictures_beside: The page also shows picture files of its own folder.
         content: What the template takes.
-
-    Returns:
-        The HTML page.
     """
     templates = Path(__file__).with_name("templates")
     style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

@@ -121,12 +121,9 @@ def error_map(
 
 
 def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = ()) -> Image.Image:
-    """Lay pictured images out, one row each: image, label, prediction, errors, the figures below; then a legend.
+    """Lay pictured images out, one row each: image, label, prediction, errors, the figures below; then a legend; RGB.
 
     Names of unseen classes are marked with a star.
-
-    Returns:
-        An RGB picture.
     """
     classes = dict(pair for one in pictured for pair in one.classes)
     named = [LegendEntry(f"{name} *" if name in unseen else name, None, colour) for name, colour in classes.items()]
@@ -158,9 +155,6 @@ def compare_predictions(
         split: Class names, and which of them are unseen.
         dataset: Prepared images of that split.
         indices: Images of the part "val".
-
-    Returns:
-        An RGB picture.
 
     Raises:
         UserError: An image or its label cannot be read.

@@ -66,8 +66,7 @@ class Commands:
     def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
         """Run a command with variables on top of this process's, append its output to `log`, and wait for it.
 
-        Returns:
-            Its exit code, negative where a signal ended it.
+        Gives its exit code, negative where a signal ended it.
         """
         with log.open("ab") as file, self._lock:
             if self._stopped:

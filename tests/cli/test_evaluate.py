@@ -148,11 +148,11 @@ def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_m
     (page,) = pages
     assert page.title == "colours on rgb-seen, 6 images"
     assert page.record == json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
-    assert page.confusion.sum() == 6 * 40 * 64
-    assert [one.id for one in page.images] == [f"image-{i}" for i in range(6)]
+    assert page.result.confusion.sum() == 6 * 40 * 64
+    assert [one.id for one in page.result.images] == [f"image-{i}" for i in range(6)]
     assert [one.group for one in page.pictures] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     assert {one.id for one in page.pictures} == {f"image-{i}" for i in range(6)}
-    measured = {one.id: one.miou for one in page.images}
+    measured = {one.id: one.miou for one in page.result.images}
     assert all(one.miou == measured[one.id] for one in page.pictures)
     assert page.log == [{"step": 1, "loss": 2.0}]
     assert (page.paper, page.paper_source) == (None, None)  # the recipe's row is not of this split
