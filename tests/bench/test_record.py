@@ -13,7 +13,6 @@ import torch
 from cascade_clip.bench.measured_model import bare_tower, load_bench_model
 from cascade_clip.bench.record import peak_memory, run_bench, warnings_of
 from cascade_clip.bench.settings import BenchSettings
-from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.bench.workloads import build_workload
 from cascade_clip.errors import UserError
 
@@ -90,16 +89,6 @@ def test_train_record(tiny_settings: BenchSettings) -> None:
     assert record["subjects"]["training step"]["gflops"] > 2 * record["subjects"]["bare tower"]["gflops"]
 
 
-def test_a_step_trains_and_writes_nothing(tiny_settings: BenchSettings, tmp_path: Path) -> None:
-    settings = replace(tiny_settings, kind="train", size=(64, 64))
-    steps = TrainingSteps(load_bench_model(settings), settings, tmp_path)
-    before = {name: tensor.clone() for name, tensor in steps.network.own_tensors().items()}
-    steps.step(steps.network)
-    moved = [name for name, tensor in steps.network.own_tensors().items() if not torch.equal(tensor, before[name])]
-    assert any(name.startswith("head.decoders") for name in moved)
-    assert not (tmp_path / "run").exists()
-
-
 def test_prepare_record(tiny_settings: BenchSettings) -> None:
     record = run_bench(replace(tiny_settings, kind="prepare", images=3, repeats=1), memory=False)
     assert record["reference"] == "plain copy"
@@ -132,6 +121,8 @@ def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None
         build_workload(train, tmp_path)
     with pytest.raises(UserError, match="crop of 70 pixels is no multiple of this CLIP's patches of 16"):
         build_workload(replace(train, size=(70, 70)), tmp_path)
+    with pytest.raises(UserError, match="A checkpoint brings its own recipe"):
+        load_bench_model(replace(tiny_settings, checkpoint="bundled"))
     dense = BenchSettings("train", checkpoint="dense:bundled", size=(128, 128))
     with pytest.raises(UserError, match="is training-free: there is no training step"):
         build_workload(dense, tmp_path)

@@ -77,7 +77,6 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("bench train --images 3", "bench train has no --images"),
     ("bench prepare --compile", "bench prepare runs no network"),
     ("bench train --plain", "bench train has no --plain"),
-    ("bench predict --checkpoint bundled --recipe voc/zegclip", "A checkpoint brings its own recipe"),
     ("export bundled --output {place}/new --format onxx", '"onxx" is no format of export. Did you mean "onnx"'),
     ("import-upstream {file} --output {place}/new --stages 6-x", '--stages "6-x" is not understood at "6-x"'),
     ("import-upstream no.pth --output {place}/new", 'There is no file "no.pth"'),
