@@ -71,40 +71,29 @@ def drawn_patches(seed: int, number: int, *, grid: int, patches: int) -> NDArray
     return np.sort(drawn).astype(np.int64)
 
 
-def token_batches(
+def batch_tokens(
     models: Sequence[ObservedModel],
     images: ImageSet,
-    batches: Sequence[NDArray[np.int64]],
+    numbers: NDArray[np.int64],
     *,
     grid: int,
     patches: int,
     seed: int,
     layers: Sequence[LayerKind],
     tokens: Sequence[TokenKind],
-) -> Iterator[list[LayerTokens]]:
-    """Encode `images` batch after batch.
+) -> list[LayerTokens]:
+    """Encode the images of these numbers by each model.
 
-    Args:
-        models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
-        batches: Numbers of the images of each batch.
-        grid: Patches along a side.
-        patches: Patches that are drawn of each image, as `seed` decides.
-
-    Yields:
-        The tokens of every batch, model by model, on the models' devices: (images · patches, channels) patch tokens,
-        image by image, or (images, channels) class tokens.
-
-    Raises:
-        UserError: An image that cannot be read.
+    Each model gets the middle square at the size that gives its patches the same grid of `grid` along a side; of these
+    `patches` are drawn, as `seed` decides. Gives, on the models' devices, (images · patches, channels) patch tokens,
+    image by image, or (images, channels) class tokens. Raises UserError for an image that cannot be read.
     """
-    sides = [grid * model.encoder.patch_size for model in models]
-    for numbers in batches:
-        positions = np.stack([drawn_patches(seed, int(n), grid=grid, patches=patches) for n in numbers])
-        whole = [images.read(int(number)) for number in numbers]
-        yield [
-            _layer_tokens(model, [central_square(image, side) for image in whole], positions, layers, tokens)
-            for model, side in zip(models, sides, strict=True)
-        ]
+    positions = np.stack([drawn_patches(seed, int(number), grid=grid, patches=patches) for number in numbers])
+    whole, found = [images.read(int(number)) for number in numbers], []
+    for model in models:
+        squares = [central_square(image, grid * model.encoder.patch_size) for image in whole]
+        found.append(_layer_tokens(model, squares, positions, layers, tokens))
+    return found
 
 
 def _layer_tokens(

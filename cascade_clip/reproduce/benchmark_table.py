@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascade_clip.evaluation.published_training_free import PublishedMethod, published_table, sources_of
-from cascade_clip.reproduce.results import RowResult, TableResult
+from cascade_clip.reproduce.results import RowResult, TableResult, markdown_table
 
 MISSING = "–"
 
@@ -68,7 +68,7 @@ class BenchmarkTable:
     def to_markdown(self) -> str:
         """The table as Markdown, below a heading and above the caption."""
         headings, rows = self.cells()
-        lines = [f"### {self.title}", "", *_markdown(headings, rows), ""]
+        lines = [f"### {self.title}", "", *markdown_table(headings, rows, numbers=len(headings) - 1), ""]
         return "\n".join([*lines, *(f"{line}  " for line in self.caption.splitlines())])
 
     @cached_property
@@ -97,8 +97,3 @@ def _row(name: str, figures: Sequence[float | None], average: float | None) -> l
     if average is None or len(figures) < len(published_table().benchmarks):
         average = statistics.fmean(known) if len(known) == len(figures) else None
     return [name, *(MISSING if figure is None else f"{figure:.1f}" for figure in (*figures, average))]
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,9 @@ class TableResult:
     def to_markdown(self) -> str:
         """The table as Markdown, below a heading and the caption."""
         headings, rows = self.cells()
-        rule = ["---", *["---:"] * len(FIGURES), *["---"] * (len(headings) - 1 - len(FIGURES))]
         lines = [f"### {self.plan.table.title} ({self.plan.split})", "", self.caption, ""]
-        for row in [headings, rule, *rows]:
-            cells = row if len(row) > 1 else [f"*{row[0]}*", *[""] * (len(headings) - 1)]
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        return "\n".join(lines)
+        filled = [row if len(row) > 1 else [f"*{row[0]}*", *[""] * (len(headings) - 1)] for row in rows]
+        return "\n".join([*lines, *markdown_table(headings, filled, numbers=len(FIGURES))])
 
     def to_dict(self) -> dict[str, Any]:
         """The table as it is written to JSON; figures in percent, null where there are none."""
@@ -128,6 +125,12 @@ class TableResult:
             "paper": self.plan.table.paper,
             "rows": [_row_to_dict(row, self.plan.folder) for row in self.rows],
         }
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> list[str]:
+    """The lines of a table in Markdown; so many columns after the first hold numbers."""
+    rule = ["---", *["---:"] * numbers, *["---"] * (len(headings) - 1 - numbers)]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (headings, rule, *rows)]
 
 
 def collect(plan: TablePlan, failures: Mapping[Path, Failure]) -> TableResult:
