@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
 from cascade_clip.errors import UserError, readable, shortened
-from cascade_clip_cli.console import stderr, stdout
+from cascade_clip_cli.console import discard, prepare_streams, stderr, stdout
 from cascade_clip_cli.launch import (
     Terminated,
     is_child,
@@ -29,7 +29,6 @@ from cascade_clip_cli.launch import (
     wait_to_be_ended,
 )
 from cascade_clip_cli.options import with_groups
-from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2
 INTERRUPTED = 130

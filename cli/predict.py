@@ -23,10 +23,18 @@ from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import finite, input_file, path_option, place
 from cascade_clip_cli.class_choice import background_of, chosen_classes, own_classes
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.explanation import Explainer, check_explained
 from cascade_clip_cli.loading import TORCH, check_runtime, compile_network, load_model, mention_runtimes
-from cascade_clip_cli.predict_images import Outcome, PredictionJob, left_out, segmented_images
-from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
+from cascade_clip_cli.predict_images import (
+    Explainer,
+    Outcome,
+    PredictionJob,
+    check_apart,
+    check_explained,
+    fetched_sources,
+    left_out,
+    output_stems,
+    segmented_images,
+)
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
 

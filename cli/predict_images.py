@@ -1,7 +1,8 @@
-"""Images of `predict`, one after the other: labels, overlay and JSON of each."""
+"""Images of `predict`: what is read, labels, overlay and JSON of each, and what the stages see of a class."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,16 +15,50 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import RenderableType
 
-from cascade_clip.errors import UserError, readable
-from cascade_clip.inference import inputs, sources
+from cascade_clip.analysis import stage_masks
+from cascade_clip.errors import UserError, closest, readable
+from cascade_clip.inference import inputs, prediction_files, sources
 from cascade_clip.inference import predictor as predictors
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.inference import vocabulary as vocabularies
-from cascade_clip.report import mask_formats
+from cascade_clip.report import map_grids, mask_formats
 from cascade_clip_cli.console import stderr
-from cascade_clip_cli.explanation import Explainer
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import prediction_line, prediction_table
+
+LARGEST_SHOWN = 4
+"""So many classes are explained where none are named."""
+
+
+def check_explained(wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Check that the classes to explain are looked for; raises UserError where one is not."""
+    for name in wanted:
+        if name not in names:
+            raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
+
+
+class Explainer:
+    """Draws the masks of the stages, image after image."""
+
+    def __init__(
+        self, predictor: predictors.Predictor, vocabulary: vocabularies.Vocabulary, wanted: Sequence[str]
+    ) -> None:
+        """Take the classes to explain, see `check_explained`; none: the largest that are found in each image."""
+        check_explained(wanted, vocabulary.names)
+        self._predictor, self._text = predictor, vocabulary.text
+        self._wanted = [vocabulary.names.index(name) for name in wanted]
+
+    def draw(self, image: NDArray[np.uint8], segmentation: segmentations.Segmentation) -> bytes | None:
+        """Draw a PNG of the predictor's image; None where no class is asked for and none was found."""
+        shown = self._wanted or [share.index for share in segmentation.summary()[:LARGEST_SHOWN]]
+        if not shown:
+            return None
+        masks = stage_masks.stage_masks(self._predictor, self._text[shown])
+        classes = [
+            map_grids.ExplainedClass(segmentation.classes[i], segmentation.colours[i], segmentation.labels == i)
+            for i in shown
+        ]
+        return map_grids.render_stage_grid(image, classes, masks)
 
 
 class PredictionJob(NamedTuple):
@@ -124,3 +159,56 @@ def left_out(kind: str, source: sources.Source, error: UserError, *, single: boo
         raise error
     stderr.insist(f"Left out: {error}")
     return Outcome({kind: source.name, "error": str(error)}, None)
+
+
+def fetched_sources(found: Sequence[sources.Source], folder: Path) -> tuple[list[sources.Source], list[Outcome]]:
+    """Read what is not a file into files of a folder; the only one's error is the command's.
+
+    Gives those that could be read, and the outcomes of the others.
+    """
+    read, failed = [], []
+    for source in found:
+        try:
+            with stderr.doing(f"reading {source.name}"):
+                read.append(sources.fetched(source, folder))
+        except UserError as error:
+            failed.append(left_out("image", source, error, single=len(found) == 1))
+    return read, failed
+
+
+def output_stems(found: Sequence[sources.Source], output: Path) -> dict[sources.Source, str]:
+    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
+    read = {Path(os.path.realpath(source.path)) for source in found}
+    longer: list[sources.Source] = []
+
+    def taken(stem: str, source: sources.Source) -> bool:
+        if not prediction_files.is_taken(output, stem, source.identity, read):
+            return False
+        longer.append(source)
+        return True
+
+    stems = dict(zip(found, sources.output_stems(found, taken), strict=True))
+    replaced = sum(prediction_files.is_prediction(output, stem) for stem in stems.values())
+    if replaced:
+        notice(f"Earlier predictions of the same images in {output} are replaced: {replaced}.")
+    if longer:
+        one = longer[0]
+        others = f", and {len(set(longer)) - 1} more likewise" if len(set(longer)) > 1 else ""
+        notice(
+            f'{output} holds files of something else called "{one.path.stem}": {one.name} becomes {stems[one]}{others}.'
+        )
+    return stems
+
+
+def check_apart(result: Path | None, found: Sequence[sources.Source], output: Path) -> None:
+    """Check that the file of `--json` is not the record of one of the predictions; raises UserError where it is."""
+    if result is None:
+        return
+    for stem in sources.output_stems(found):
+        if (record := output / f"{stem}{prediction_files.RECORD}").resolve() == result.resolve():
+            raise UserError(f'--json "{result}" is where the prediction "{record.name}" goes: choose another file.')
+
+
+def notice(line: str) -> None:
+    """Tell on stderr what a user may not expect; a script that asks for results only does not get it."""
+    stderr.print(line, soft_wrap=True)

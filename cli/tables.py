@@ -20,7 +20,7 @@ from cascade_clip.evaluation import scores as scoring
 from cascade_clip.files import json_text, write_files
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip_cli.checked_options import STDOUT
-from cascade_clip_cli.streams import print_result, prints_any_character
+from cascade_clip_cli.console import print_result, prints_any_character
 
 MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
