@@ -91,8 +91,7 @@ class ComparisonOptions:
         False
     )
     layers: Annotated[
-        str,
-        typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
+        str, typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated.")
     ] = "blocks"
     tokens: Annotated[Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")] = (
         "patch"
@@ -274,8 +273,7 @@ def matrix_lines(similarity: layer_similarity.LayerSimilarity, width: int) -> li
             red, green, blue = palette.sequential_colour(float(value))
             ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
             line.append(
-                f"{heat_map.short_value(float(value))[:cell]:>{cell}}",
-                style=f"{ink} on rgb({red},{green},{blue})",
+                f"{heat_map.short_value(float(value))[:cell]:>{cell}}", style=f"{ink} on rgb({red},{green},{blue})"
             )
         if row == similarity.last_block:
             line.append(MARK, style="bold")

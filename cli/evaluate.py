@@ -30,14 +30,7 @@ from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import finite, output_folder, path_option, place
 from cascade_clip_cli.console import stdout
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.loading import (
-    TORCH,
-    check_dataset,
-    check_runtime,
-    compile_network,
-    load_model,
-    recipe_of,
-)
+from cascade_clip_cli.loading import TORCH, check_dataset, check_runtime, compile_network, load_model, recipe_of
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
 

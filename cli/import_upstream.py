@@ -71,11 +71,11 @@ def import_upstream(
         upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.network.head.stages]},"
-        f" {imported.config.prompts.tokens} prompt tokens.",
+        f" {imported.config.prompts.tokens} prompt tokens."
     )
     stdout.print(
         f"Left out {counted(len(imported.dropped), 'tensor')} that nothing reads"
-        f" ({imported.dropped_numbers:,} numbers); results are equal without them.",
+        f" ({imported.dropped_numbers:,} numbers); results are equal without them."
     )
     if not imported.clip.identity.has_text:
         stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.")

@@ -172,9 +172,7 @@ def _splits(given: Sequence[str], table: str) -> list[str]:
     return list(dict.fromkeys(map(_absolute_if_file, named)))
 
 
-def _benchmark_tables(
-    results: Sequence[reproduce_results.TableResult],
-) -> list[benchmark_table.BenchmarkTable]:
+def _benchmark_tables(results: Sequence[reproduce_results.TableResult]) -> list[benchmark_table.BenchmarkTable]:
     """The results of each table that trains nothing, on all splits together."""
     by_table: dict[str, list[reproduce_results.TableResult]] = {}
     for result in results:

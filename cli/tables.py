@@ -137,10 +137,7 @@ def prediction_line(segmentation: segmentations.Segmentation, *, title: str) -> 
 
 
 def largest_classes(
-    start: str,
-    found: Sequence[tuple[int, float, str]],
-    names: Sequence[str],
-    colours: Sequence[palette.Colour],
+    start: str, found: Sequence[tuple[int, float, str]], names: Sequence[str], colours: Sequence[palette.Colour]
 ) -> Text:
     """One line of the largest classes; of each its index, share and what follows, the largest first."""
     line = Text(start)

@@ -28,9 +28,7 @@ SMALLEST = 480
 
 
 def write_gallery(
-    folder: Path,
-    predictions: Sequence[Mapping[str, Any]],
-    files: Mapping[str, Path] | None = None,
+    folder: Path, predictions: Sequence[Mapping[str, Any]], files: Mapping[str, Path] | None = None
 ) -> Path:
     """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
 
