@@ -9,12 +9,7 @@ import torch
 
 from cascade_clip.analysis import layer_similarity
 from cascade_clip.analysis.cka import linear_cka
-from cascade_clip.analysis.layer_similarity import (
-    LayerSimilarity,
-    ProcessGroup,
-    SimilaritySettings,
-    layer_similarities,
-)
+from cascade_clip.analysis.layer_similarity import LayerSimilarity, ProcessGroup, SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet, central_square, dataset_images, file_images
 from cascade_clip.analysis.observed_model import (
     ObservedModel,

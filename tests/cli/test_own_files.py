@@ -92,12 +92,7 @@ def test_nothing_of_the_users_is_replaced(
 
 @pytest.mark.parametrize(
     ("output", "overwrite", "code"),
-    [
-        ("new/deep", False, 0),
-        ("prepared", False, 2),
-        ("prepared", True, 0),
-        ("mine/prepared", False, 0),
-    ],
+    [("new/deep", False, 0), ("prepared", False, 2), ("prepared", True, 0), ("mine/prepared", False, 0)],
 )
 def test_what_is_ours_or_new_is_written(
     output: str, overwrite: bool, code: int, place: Path, capsys: pytest.CaptureFixture[str]

@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from cascade_clip.drawing.overlay import (
-    LegendEntry,
-    legend_below,
-    legend_beside,
-    percent,
-    render_overlay,
-    wrapped,
-)
+from cascade_clip.drawing.overlay import LegendEntry, legend_below, legend_beside, percent, render_overlay, wrapped
 from cascade_clip.drawing.palette import PAPER
 
 FONT = ImageFont.load_default(18)
