@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import output_folder
-from cascade_clip.bench import against as bench_against
 from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
 from cascade_clip.errors import UserError, closest
@@ -111,7 +110,7 @@ def bench(
     # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
     settings = measured.settings(kind)
-    before = bench_against.read_record(against, kind) if against is not None else None
+    before = bench_record.read_record(against, kind) if against is not None else None
     with stderr.doing("measuring") as progress:
         record = bench_record.run_bench(settings, memory=memory, progress=progress)
     _show_record(record)
@@ -171,11 +170,11 @@ def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
             Text(change.verdict, style=_COLOURS.get(change.verdict, "dim")),
             MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
         )
-        for change in bench_against.changes_since(before, after)
+        for change in bench_record.changes_since(before, after)
     ]
     headings = ("before", "now", "quotient", "verdict", "above build")
     table = _table("ratios against the earlier result", headings, rows)
-    if differences := bench_against.different_settings(before, after):
+    if differences := bench_record.different_settings(before, after):
         table.caption = f"Not only the code differs: {'; '.join(differences)}."
     stdout.print(table)
 

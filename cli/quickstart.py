@@ -28,8 +28,7 @@ from cascade_clip.reproduce import runs as runs_to_compare
 from cascade_clip.shapes import prepare
 from cascade_clip_cli import options
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.runs_progress import runs_progress
+from cascade_clip_cli.progress import progress_bar, runs_progress
 from cascade_clip_cli.tables import comparison_table
 
 SPLIT = "shapes-seen"

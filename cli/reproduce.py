@@ -15,15 +15,15 @@ from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation import published_training_free
 from cascade_clip.model.clip import load
-from cascade_clip.reproduce import benchmark_table, runner, table_file
 from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
+from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import start
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import path_option, place, result_file
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.runs_progress import runs_progress
+from cascade_clip_cli.progress import runs_progress
 from cascade_clip_cli.tables import MISSING, plain_table, write_json, write_text
 
 ALL = "all"
@@ -172,13 +172,13 @@ def _splits(given: Sequence[str], table: str) -> list[str]:
     return list(dict.fromkeys(map(_absolute_if_file, named)))
 
 
-def _benchmark_tables(results: Sequence[reproduce_results.TableResult]) -> list[benchmark_table.BenchmarkTable]:
+def _benchmark_tables(results: Sequence[reproduce_results.TableResult]) -> list[reproduce_results.BenchmarkTable]:
     """The results of each table that trains nothing, on all splits together."""
     by_table: dict[str, list[reproduce_results.TableResult]] = {}
     for result in results:
         if result.plan.table.training_free:
             by_table.setdefault(result.plan.table.name, []).append(result)
-    return [benchmark_table.BenchmarkTable(tuple(each)) for each in by_table.values()]
+    return [reproduce_results.BenchmarkTable(tuple(each)) for each in by_table.values()]
 
 
 def _tables(name: str, split: str) -> list[table_file.Table]:
@@ -230,7 +230,7 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
     for plan in plans:
         result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
-        shown = benchmark_table.BenchmarkTable((result,)) if plan.table.training_free else result
+        shown = reproduce_results.BenchmarkTable((result,)) if plan.table.training_free else result
         write_text(plan.folder / "results.md", shown.to_markdown())
 
 
@@ -248,7 +248,7 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
     return table
 
 
-def _method_table(benchmarks: benchmark_table.BenchmarkTable) -> Table:
+def _method_table(benchmarks: reproduce_results.BenchmarkTable) -> Table:
     """Methods x benchmarks; published figures are dim."""
     headings, rows = benchmarks.cells()
     table = plain_table(benchmarks.title)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,17 +26,77 @@ from cascade_clip.bench.measured_model import (
     load_bench_model,
 )
 from cascade_clip.bench.settings import BenchSettings, Kind
-from cascade_clip.bench.training_steps import TrainingSteps
 from cascade_clip.compilation import compiled, compiling
+from cascade_clip.config.recipes import change_recipe
 from cascade_clip.data.resize import test_size
+from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.class_scores import labels_from_scores
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores, window_boxes
+from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
-from cascade_clip.runtime import check_memory
+from cascade_clip.runtime import check_memory, process_state
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.labelling import SeenLabels
+from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
+
+_IMAGES, _IMAGE_SIZE = 8, (480, 640)
+"""The images that crops are cut from: as large as COCO's."""
+_ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class TrainingSteps:
+    """Steps of one network on drawn images.
+
+    Attributes:
+        network: The network that trains.
+        batch: Images per step.
+        text: Embeddings (K, C) of the classes that are trained on.
+    """
+
+    def __init__(self, measured: BenchModel, settings: BenchSettings, folder: Path) -> None:
+        """Draw images into an empty folder, build the optimiser and load one batch.
+
+        Raises UserError for a training-free model, or a crop that does not fit the patches.
+        """
+        (crop, _), self.batch = settings.size, settings.batch or 1
+        self.network = _trainable(measured, crop)
+        recipe = measured.model.recipe
+        recipe = change_recipe(recipe, [f"data.crop={crop}", f"train.batch={self.batch}", "train.workers=0"])
+        measured.model.recipe = recipe
+        device, precision = measured.model.device, _ACCELERATE_PRECISION[measured.model.dtype]
+        process_state(device)
+        accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+        optimizer = build_optimizer(self.network, recipe.train)
+        _, prepared_optimizer = accelerator.prepare(self.network, optimizer)
+        set_learning_rate(optimizer, 0, recipe.train)
+        labeller = SeenLabels(measured.split)
+        self.text = measured.text[list(labeller.fed)]
+        dataset = drawn_dataset(folder, _IMAGES, _IMAGE_SIZE, measured.split)
+        samples, micro_batch = TrainSamples(dataset, TrainTransform(recipe.data), recipe.seed), recipe.train.micro_batch
+        self._loaded = [*train_loader(samples, start_step=0, steps=1, batch=self.batch, micro_batch=micro_batch)]
+        self._train_step = TrainStep(
+            accelerator, self.network, prepared_optimizer, self.text, labeller, recipe.loss, recipe.region_loss
+        )
+
+    def step(self, network: nn.Module) -> None:
+        """Make one step on the loaded batch; `network` is the network itself or what `torch.compile` made of it."""
+        network.train()
+        replace(self._train_step, network=network)(self._loaded)
+
+
+def _trainable(measured: BenchModel, crop: int) -> CascadeNetwork:
+    """The network, once it is known that the step asked for can be made."""
+    recipe, network = measured.model.recipe, measured.network
+    if not isinstance(network, CascadeNetwork):
+        raise UserError(f'"{recipe.name}" is training-free: there is no training step to measure.')
+    if crop % network.patch_size:
+        raise UserError(f"The crop of {crop} pixels is no multiple of this CLIP's patches of {network.patch_size}.")
+    return network
+
 
 TOWER, COPY = "bare tower", "plain copy"
 COMPILED = ", compiled"

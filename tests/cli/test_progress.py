@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
+from cascade_clip.config.schema import Recipe
+from cascade_clip.reproduce.runs import Run
 from cascade_clip.training.meter import TrainReport
+from cascade_clip.training.run_folder import RunFolder
 from cascade_clip_cli import console, progress
 from cascade_clip_cli.console import stderr
-from cascade_clip_cli.progress import TimeLeft, fitting, progress_bar
+from cascade_clip_cli.progress import TimeLeft, _Position, fitting, progress_bar
 from cascade_clip_cli.training_run import training_progress
 
 Draw = Callable[[int | None], io.StringIO]
@@ -154,3 +159,13 @@ def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch: pytest.MonkeyPa
     assert "a warning\n" in behind.getvalue() + written.getvalue()
     assert "safetensors" not in behind.getvalue()
     assert sys.stderr is behind
+
+
+def test_steps_that_a_killed_run_had_logged_are_not_shown(squares_recipe: Recipe, tmp_path: Path) -> None:
+    run = Run("row, seed 0", tmp_path, "inductive", squares_recipe, None, "squares")
+    log = RunFolder(tmp_path).metrics_file
+    log.write_text(json.dumps({"step": 850, "loss": 1.0, "images_per_s": 9.0}) + "\n")
+    position = _Position(run)
+    assert position().facts == ()
+    log.write_text(json.dumps({"step": 550, "loss": 2.0, "images_per_s": 9.0}) + "\n")
+    assert position().facts[0].startswith("550/")

@@ -11,9 +11,8 @@ from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published_training_free import published_table
-from cascade_clip.reproduce.benchmark_table import BenchmarkTable
 from cascade_clip.reproduce.plan import TablePlan, plan_tables
-from cascade_clip.reproduce.results import collect
+from cascade_clip.reproduce.results import BenchmarkTable, collect
 from cascade_clip.reproduce.table_file import read_table
 
 METHODS = ["CLIP", "MaskCLIP", "MaskCLIP, re-implemented", "GEM", "SCLIP", "ClearCLIP", "NACLIP", "NACLIP + PAMR"]
