@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.cells import cell_len
-from rich.columns import Columns
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import runtime, segmenter
 from cascade_clip.analysis import layer_similarity, layer_tokens, observed_model
-from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import sources
@@ -38,10 +34,6 @@ OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"
 """The split whose images are used where neither the options nor the model name one."""
-MARK = " ◀"
-"""Marks the row that the figure frames."""
-BETWEEN = 4
-"""Columns between two heat maps."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +217,6 @@ def _write(
 ) -> None:
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
-    stdout.print(heat_maps(similarities, stdout.width))
     stdout.print(summary_table(similarities))
     stdout.print(f"written to {', '.join(str(file) for file in files)}")
     if report is not None:
@@ -248,52 +239,13 @@ def _observed(
     return main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training")
 
 
-def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: int) -> RenderableType:
-    """Heat maps beside each other where `width` characters are wide enough, else below each other."""
-    maps = [matrix_lines(similarity, width) for similarity in similarities]
-    beside = max(cell_len(str(line)) for lines in maps for line in lines) + BETWEEN
-    if len(maps) > 1 and 2 * beside <= width:
-        return Columns([Group(*lines) for lines in maps], padding=(1, BETWEEN))
-    return Group(*(line for lines in maps for line in (*lines, Text())))
-
-
-def matrix_lines(similarity: layer_similarity.LayerSimilarity, width: int) -> list[Text]:
-    """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    rows = [_short(name) for name in similarity.rows]
-    # Above a narrow column a stage has only its deepest block's number.
-    columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
-    margin = max(map(len, rows))
-    # Narrower cells where the terminal is too narrow; their colours keep them apart.
-    cell = 4 if margin + 4 * len(columns) + len(MARK) < width else 3
-    head = Text(" " * margin + "".join(f"{name[:cell]:>{cell}}" for name in columns), style="dim")
-    lines = [Text(similarity.title, style="bold"), Text(similarity.basis, style="dim"), head]
-    for row, name in enumerate(rows):
-        line = Text(f"{name:>{margin}}", style="dim")
-        for value in similarity.matrix[row]:
-            red, green, blue = palette.sequential_colour(float(value))
-            ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
-            line.append(
-                f"{heat_map.short_value(float(value))[:cell]:>{cell}}", style=f"{ink} on rgb({red},{green},{blue})"
-            )
-        if row == similarity.last_block:
-            line.append(MARK, style="bold")
-        lines.append(line)
-    return lines
-
-
 def summary_table(similarities: Sequence[layer_similarity.LayerSimilarity]) -> Table:
-    """Of each matrix the mean similarity of neighbouring blocks, and of the last block with all earlier ones."""
+    """Of each matrix its tokens, and the mean similarity of neighbouring blocks and of the last with earlier ones."""
     table = plain_table()
     for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):
         table.add_column(heading, justify="left" if heading in {"", "tokens"} else "right")
     for similarity in similarities:
         figures = (similarity.mean_of_neighbours, similarity.mean_of_last_row)
         shown = (MISSING if math.isnan(value) else f"{value:.2f}" for value in figures)
-        table.add_row(Text(similarity.title), similarity.tokens, *shown)
+        table.add_row(Text(similarity.title), similarity.basis, *shown)
     return table
-
-
-def _short(name: str) -> str:
-    """ "block 7" is 7 here, "tap 7" t7 and "stage 6-8" s6-8, so that a column takes few characters."""
-    kind, _, number = name.partition(" ")
-    return number if kind == "block" else kind[0] + number

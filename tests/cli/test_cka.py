@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli.cka import cka, heat_maps, matrix_lines, summary_table
+from cascade_clip_cli.cka import cka, summary_table
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -101,36 +100,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(arguments, message, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def matrix(rows: int, columns: int | None = None) -> LayerSimilarity:
-    names = tuple(f"block {i + 1}" for i in range(max(rows, columns or rows)))
-    values = np.linspace(0, 1, rows * (columns or rows)).reshape(rows, -1)
-    return LayerSimilarity("m", "m", "m", names[:rows], names[: columns or rows], "patch", "exact", 4, 64, values)
-
-
-def test_heat_maps_stand_side_by_side_where_they_fit():
-    def lines(width: int) -> list[str]:
-        console = Console(width=width, file=None, record=True, soft_wrap=True)
-        with console.capture() as capture:
-            console.print(heat_maps([matrix(4), matrix(4)], console.width))
-        return capture.get().splitlines()
-
-    wide, narrow = lines(120), lines(50)
-    assert sum("tokens" in line for line in wide) == 1
-    assert sum("tokens" in line for line in narrow) == 2
-    assert all(line.endswith("◀") for line in (line.rstrip() for line in narrow) if line.startswith("4"))
-
-
-def test_cells_move_together_before_a_line_gets_too_long():
-    assert max(line.cell_len for line in matrix_lines(matrix(24), 80)) <= 80
-    assert [str(line) for line in matrix_lines(matrix(2), 80)] == [
-        "m",
-        "64 patch tokens of 4 images, exact",
-        "    1   2",
-        "1   0 .33",
-        "2 .67   1 ◀",
-    ]
-
-
 def test_the_summary_names_what_the_paper_marks():
-    table = summary_table([matrix(2)])
+    blocks, values = ("block 1", "block 2"), np.array([[0, 1 / 3], [2 / 3, 1]])
+    table = summary_table([LayerSimilarity("m", "m", "m", blocks, blocks, "patch", "exact", 4, 64, values)])
     assert [list(column.cells) for column in table.columns[2:]] == [["0.67"], ["0.67"]]
