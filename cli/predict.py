@@ -21,9 +21,17 @@ from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import finite, input_file, path_option, place
-from cascade_clip_cli.class_choice import background_of, chosen_classes, own_classes
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.loading import TORCH, check_runtime, compile_network, load_model, mention_runtimes
+from cascade_clip_cli.loading import (
+    TORCH,
+    background_of,
+    check_runtime,
+    chosen_classes,
+    compile_network,
+    load_model,
+    mention_runtimes,
+    own_classes,
+)
 from cascade_clip_cli.predict_images import (
     Explainer,
     Outcome,

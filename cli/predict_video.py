@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
 from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, counted
-from cascade_clip.files import delete, waiting_place, write_files
+from cascade_clip.files import delete, replace_files, waiting_place, write_files
 from cascade_clip.inference import frame_labels, prediction_files, sources, video
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import video_overlay
@@ -76,24 +74,28 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
         for ending in (prediction_files.VIDEO_OVERLAY, prediction_files.RECORD, prediction_files.VIDEO_LABELS)
     )
     record: dict[str, Any] = {}
-    painter = video_overlay.VideoOverlay(colours)
-    with FrameFiles(labels_folder, job.labels) as files:
-        labels = frame_labels.FrameLabels(job.segment, options.every, files.write if job.labels else None)
+    painter, waiting = video_overlay.VideoOverlay(colours), waiting_place(labels_folder)
 
-        def write_record(frames: int) -> None:
-            record.update(
-                video=source.name,
-                width=facts.width,
-                height=facts.height,
-                frame_rate=float(facts.rate),
-                frames=frames,
-                segmented_frames=labels.segmented,
-                **_shares(labels, names, colours),
-                names=list(names),
-            )
-            write_json(record_file, record)
-            files.put_in_place()
+    def write_labels(number: int, segmentation: segmentations.Segmentation) -> None:
+        write_files({waiting / f"{number:06d}.png": segmentation.labels_png(grey=job.labels == "grey")})
 
+    labels = frame_labels.FrameLabels(job.segment, options.every, write_labels if job.labels else None)
+
+    def write_record(frames: int) -> None:
+        record.update(
+            video=source.name,
+            width=facts.width,
+            height=facts.height,
+            frame_rate=float(facts.rate),
+            frames=frames,
+            segmented_frames=labels.segmented,
+            **_shares(labels, names, colours),
+            names=list(names),
+        )
+        write_json(record_file, record)
+        replace_files(labels_folder, waiting, "[0-9]*.png")
+
+    try:
         with progress_bar("frames") as progress:
             video.rewrite_video(
                 source.path,
@@ -104,41 +106,14 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
                 progress=progress,
                 finish=write_record,
             )
+    finally:
+        delete(waiting)
     written = {"overlay": str(target), "record": str(record_file)}
     written |= {"labels": str(labels_folder)} if job.labels is not None else {}
     shown = {key: value for key, value in record.items() if key != "names"}
     found = [(entry["index"], entry["share"], "") for entry in record["classes"]]
     start = f"{source.name}: {counted(labels.segmented, 'frame')} segmented: "
     return Outcome({**shown, "files": written}, largest_classes(start, found, names, colours))
-
-
-class FrameFiles:
-    """Label maps of frames, NNNNNN.png by the frame's number in the written video, which take their folder together."""
-
-    def __init__(self, folder: Path, kind: str | None) -> None:
-        """`kind` is "palette" or "grey"; None: none are written, and those of an earlier run are removed."""
-        self._folder, self._kind = folder, kind
-        self._waiting = waiting_place(folder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        delete(self._waiting)
-
-    def write(self, number: int, segmentation: segmentations.Segmentation) -> None:
-        """Write the labels of a frame."""
-        write_files({self._waiting / f"{number:06d}.png": segmentation.labels_png(grey=self._kind == "grey")})
-
-    def put_in_place(self) -> None:
-        """Replace the label maps of an earlier run."""
-        for earlier in self._folder.glob("[0-9]*.png"):
-            earlier.unlink()
-        with suppress(OSError):  # it is not there, or holds files of somebody else
-            self._folder.rmdir()
-        for file in sorted(self._waiting.glob("*.png")):
-            self._folder.mkdir(exist_ok=True)
-            file.replace(self._folder / file.name)
 
 
 def _shares(

@@ -23,8 +23,8 @@ from cascade_clip.model import network
 from cascade_clip.report import map_grids, page
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, input_file, path_option, place
-from cascade_clip_cli.class_choice import ClassChoice, chosen_classes, own_classes
 from cascade_clip_cli.console import stderr, stdout
+from cascade_clip_cli.loading import ClassChoice, chosen_classes, own_classes
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 BUNDLED = "bundled"

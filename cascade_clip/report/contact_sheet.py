@@ -12,9 +12,15 @@ from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.data.dataset_info import CONTACT_SHEET, Part
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.drawing.overlay import (
+    CELL_HEIGHT,
+    LegendEntry,
+    coloured_image,
+    comparison_sheet,
+    fitted_size,
+    legend_of,
+)
 from cascade_clip.drawing.palette import PAPER
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT, comparison_sheet, legend_of
 from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
 

@@ -16,7 +16,7 @@ from cascade_clip.data.image_file import opened_image
 from cascade_clip.data.images import open_image
 from cascade_clip.drawing.overlay import coloured_image, fitted_size
 from cascade_clip.drawing.palette import Colour
-from cascade_clip.files import delete, waiting_place
+from cascade_clip.files import delete, replace_files, waiting_place
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.page import PICTURE_SIDE, page_jpeg, render_page, unwritable, write_page
 
@@ -55,11 +55,7 @@ def write_gallery(
         try:
             drawn.mkdir()
             cards = [_card(folder, drawn, number, record, files or {}) for number, record in enumerate(done, start=1)]
-            place.mkdir(exist_ok=True)
-            for earlier in place.glob(PICTURE_PATTERN):
-                earlier.unlink()
-            for picture in drawn.iterdir():
-                picture.replace(place / picture.name)
+            replace_files(place, drawn, PICTURE_PATTERN)
         finally:
             delete(drawn)
     except OSError as error:

@@ -13,9 +13,8 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
 
 from cascade_clip.analysis.similarity import PatchSimilarity, Point
 from cascade_clip.analysis.stage_masks import StageMasks
-from cascade_clip.drawing.overlay import LegendEntry, fitted_size, percent, value_picture
+from cascade_clip.drawing.overlay import CELL_HEIGHT, LegendEntry, comparison_sheet, fitted_size, percent, value_picture
 from cascade_clip.drawing.palette import HIGHLIGHT, PAPER, Colour, sequential_colour
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT, comparison_sheet
 
 BLOCKS_OF_A_ROW = 6
 """More blocks go on in further rows, so that the picture stays legible on a page."""

@@ -14,9 +14,8 @@ from PIL import Image
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.drawing.overlay import LegendEntry, coloured_image, comparison_sheet, fitted_size, legend_of
 from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
-from cascade_clip.drawing.picture_grid import comparison_sheet, legend_of
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.evaluation.scores import confusion_matrix
 from cascade_clip.labels import IGNORED, LabelMap

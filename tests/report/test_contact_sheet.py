@@ -11,8 +11,8 @@ from PIL import Image
 
 from cascade_clip.data.dataset_info import CONTACT_SHEET
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing import picture_grid
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT
+from cascade_clip.drawing import overlay
+from cascade_clip.drawing.overlay import CELL_HEIGHT
 from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.report.contact_sheet import chosen_images, write_contact_sheet
@@ -58,13 +58,13 @@ def test_masks_lie_over_images_in_the_colours_of_the_dataset_with_a_legend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     legends: list[list[tuple[str, object]]] = []
-    draw = picture_grid.legend_below
+    draw = overlay.legend_below
 
     def noted(entries, *shape, **options):
         legends.append([(entry.name, entry.colour) for entry in entries])
         return draw(entries, *shape, **options)
 
-    monkeypatch.setattr(picture_grid, "legend_below", noted)
+    monkeypatch.setattr(overlay, "legend_below", noted)
     folder = _dataset(tmp_path / "a", [[11, 11, 2, 255]], [])
     with Image.open(write_contact_sheet(folder)) as sheet:
         pixels = np.asarray(sheet).astype(int)

@@ -6,8 +6,8 @@ from PIL import Image
 
 from cascade_clip.analysis.similarity import PatchSimilarity
 from cascade_clip.analysis.stage_masks import StageMasks
+from cascade_clip.drawing.overlay import CELL_HEIGHT, MARGIN
 from cascade_clip.drawing.palette import HIGHLIGHT
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT, MARGIN
 from cascade_clip.report.map_grids import ExplainedClass, render_similarity_grid, render_stage_grid
 
 HOSTILE = "<img src=x onerror=alert(1)> $x_{y$ " + "long " * 60
