@@ -71,19 +71,12 @@ class Demo:
     def segment(
         self, model: str, photograph: str, words: str, stages: Sequence[str] | None = None
     ) -> tuple[NDArray[np.uint8], Segmentation]:
-        """Segment an image file into comma-separated words.
+        """Segment an image file into comma-separated words; without any, into the classes that the model was trained
+        on.
 
-        Args:
-            model: Its name on the page.
-            photograph: Path of the image file.
-            words: "sky, tree, sofa|couch"; empty: the classes that the model was trained on.
-            stages: Decoders whose masks are summed, by name; None: all.
-
-        Returns:
-            The image (H, W, 3) uint8 RGB, with a long side of at most `LARGEST_SIDE`, and its labels.
-
-        Raises:
-            UserError: No model, image or stage of that name, or words that cannot be embedded.
+        The masks of the stages that are named are summed; None: of all. Gives the image (H, W, 3) uint8 RGB, with a
+        long side of at most `LARGEST_SIDE`, and its labels. Raises UserError: no model, image or stage of that name, or
+        words that cannot be embedded.
         """
         with self._lock:
             predictor = self._predictor(model, photograph, tuple(stages or ()))
@@ -92,9 +85,8 @@ class Demo:
     def similar_patches(self, model: str, photograph: str, point: Sequence[int]) -> dict[int, Image.Image]:
         """How alike all patches are to the one at a pixel (x, y) of the file, after each block of CLIP (Figure 1).
 
-        Returns:
-            Block, from 1 -> its map in the image's proportions, from the least similar patch in the first colour to
-            the most similar in the last.
+        Gives for each block, from 1, a map in the image's proportions, from the least similar patch in the first colour
+        to the most similar in the last.
         """
         with self._lock:
             chosen = self._model(model)

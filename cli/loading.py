@@ -136,19 +136,10 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
 def background_of(
     given: str | None, without: bool, model: str, choice: ClassChoice | None
 ) -> tuple[str, ...] | bool | None:
-    """Read and check --background WORDS and --no-background before anything slow is loaded.
+    """Read and check --background WORDS ("default": the toolkit's own) and --no-background before a model is loaded.
 
-    Args:
-        given: Words, comma-separated; "default": the toolkit's own.
-        without: Whether no background is wanted.
-        model: Name of the model.
-        choice: The classes.
-
-    Returns:
-        As `CascadeCLIP.vocabulary` takes it: words; True: the toolkit's; False: none; None: as suits the classes.
-
-    Raises:
-        UserError: Both options, a model that is trained, or words that do not fit.
+    Gives what `CascadeCLIP.vocabulary` takes: words; True: the toolkit's; False: none; None: as suits the classes.
+    Raises UserError: both options, a model that is trained, or words that do not fit.
     """
     if given is None:
         return False if without else None

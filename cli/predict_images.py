@@ -98,14 +98,9 @@ class Outcome(NamedTuple):
 
 
 def segmented_images(job: PredictionJob, images: Sequence[tuple[sources.Source, str]]) -> Iterator[Outcome]:
-    """Segment and write image after image; one that cannot be read is reported and the others are still done.
+    """Segment and write image after image, with the stem of its files; the others of one that cannot be read are done.
 
-    Args:
-        job: The model, what is looked for, and where to write.
-        images: Files, and the stem of each one's output files.
-
-    Raises:
-        UserError: The output cannot be written, or the only image not read.
+    Raises UserError: the output cannot be written, or the only image not read.
     """
     flat = sources.flat_stems([stem for _, stem in images])
     waiting: deque[Future[Outcome] | Outcome] = deque()

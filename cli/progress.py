@@ -55,12 +55,8 @@ def fitting(facts: Sequence[str], width: int) -> str:
 
 @dataclass
 class Work:
-    """What `progress_line` draws.
-
-    Attributes:
-        facts: Its state, the most important first, for example how much is done, and the time left.
-        done: Items done.
-        total: Items of all; None: not known.
+    """What `progress_line` draws: facts, the most important first, as the time left, and items done of all (None: not
+    known).
     """
 
     facts: Sequence[str]
@@ -85,13 +81,10 @@ def progress_bars(*, transient: bool, disable: bool) -> Progress:
 
 @contextmanager
 def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
-    """Draw a bar and facts beside it on stderr while the block runs; where it is no terminal, lines.
+    """Draw a bar and as many facts as fit on stderr while the block runs; where it is no terminal, lines.
 
-    As many facts are drawn as the terminal is wide enough for. With `transient` the line goes at the end; where not
-    `shown`, nothing is drawn.
-
-    Yields:
-        Shows how far the work is.
+    With `transient` the line goes at the end; where not `shown`, nothing is drawn. Yields what shows how far the work
+    is.
     """
     work = Work(())
     hidden = stderr.quiet or not stderr.is_interactive or not shown
@@ -114,11 +107,7 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
-    """Draw how many items are done, the time left and a note on stderr while the block runs, see `progress_line`.
-
-    Yields:
-        A callback `(done, total, note)` that long jobs of the library take.
-    """
+    """Draw items done, time left and a note on stderr while the block runs; yields what long jobs of the library call."""
     left = TimeLeft()
     with progress_line(description) as show:
 

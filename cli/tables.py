@@ -34,14 +34,10 @@ def scores_table(
     title: str,
     others: Sequence[published_training_free.PublishedMethod] = (),
 ) -> Table:
-    """The figures of one evaluation in percent, below them the paper's and others that are published.
+    """The figures of one evaluation on a split in percent.
 
-    Args:
-        scores: What was measured.
-        paper: Which figure of the paper the recipe reproduces; it is shown where it has one for the split.
-        split: The split that was evaluated.
-        title: Heading of the table.
-        others: Published figures of the same training-free method, which have one for the split.
+    Below them stand those of the paper that the recipe reproduces, where it has some for the split, and the published
+    figures for it of the same training-free method.
     """
     table = plain_table(title)
     table.add_column("")

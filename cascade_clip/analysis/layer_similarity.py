@@ -132,24 +132,15 @@ def layer_similarities(
     processes: ProcessGroup | None = None,
     progress: Progress | None = None,
 ) -> list[LayerSimilarity]:
-    """Compute the CKA matrices of a model and, beside it, of another one.
+    """Compute the CKA matrices of a model and, beside it, of another one, from the middle square of each image.
 
     Batches depend on the images alone and are counted in their order, so that any number of processes gives the same
     matrices (to the last bit, if they compute with equally many threads). The unbiased estimator keeps nothing of a
-    batch but its HSIC values.
+    batch but its HSIC values. The other model's images are resized so that it has the same grid of patches.
 
-    Args:
-        images: Both models get the middle square of each image.
-        other: Another model; its images are resized so that it has the same grid of patches.
-        processes: This process among several. None: it is alone.
-        progress: Called after every round of batches with images done, number of images, and a note.
-
-    Returns:
-        For each kind of tokens the other model's matrix, the model's, and the crossed one where asked for (rows: the
-        model's layers, columns: the other's). Empty in other processes than the first.
-
-    Raises:
-        UserError: Layers that no model has, too few images, too many for the exact form, an image that cannot be read.
+    Gives for each kind of tokens the other model's matrix, the model's, and the crossed one where asked for (rows: the
+    model's layers, columns: the other's); nothing in other processes than the first. Raises UserError: layers that no
+    model has, too few images, too many for the exact form, an image that cannot be read.
     """
     processes = processes or ProcessGroup()
     models = (model,) if other is None else (model, other)

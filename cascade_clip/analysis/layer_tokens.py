@@ -28,13 +28,7 @@ LayerTokens = dict[TokenKind, list[Tensor]]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by number.
-
-    Attributes:
-        name: The dataset and its part, or the folder.
-        count: Number of images.
-        read: Reads number 0 .. count - 1 as (H, W, 3) uint8 RGB; raises `UserError` where that fails.
-    """
+    """Images by number: `read` gives 0 .. count - 1 as (H, W, 3) uint8 RGB, or raises `UserError`."""
 
     name: str
     count: int

@@ -49,13 +49,7 @@ _ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.floa
 
 
 class TrainingSteps:
-    """Steps of one network on drawn images.
-
-    Attributes:
-        network: The network that trains.
-        batch: Images per step.
-        text: Embeddings (K, C) of the classes that are trained on.
-    """
+    """Steps of one network on drawn images, `batch` together, of classes with the embeddings `text` (K, C)."""
 
     def __init__(self, measured: BenchModel, settings: BenchSettings, folder: Path) -> None:
         """Draw images into an empty folder, build the optimiser and load one batch.
@@ -112,12 +106,9 @@ class Subject(NamedTuple):
 
 @dataclass
 class Workload:
-    """What takes turns.
+    """What takes turns: subjects by name, in the order of their turns, the first the reference of all ratios.
 
-    Attributes:
-        device: Where it runs.
-        subjects: Subjects by name, in the order of their turns; the first is the reference of all ratios.
-        facts: What else is worth telling: windows, parameters.
+    `facts` are what else is worth telling: classes, windows, parameters.
     """
 
     device: torch.device

@@ -70,15 +70,9 @@ def chart_png(spec: Spec, title: str = "", *, notes: Sequence[str] = ()) -> byte
 
 
 def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
-    """Draw a chart as SVG inside a page, in the colours of its theme.
+    """Draw a chart as an `svg` element of a page, in the colours of its theme; marks say their description on hover.
 
-    Args:
-        spec: The chart.
-        summary: What a reader who cannot see it is told.
-        name: Letters that no other chart of the page has, for the ids inside.
-
-    Returns:
-        An `svg` element; every mark with a description shows it on hover.
+    A reader who cannot see it is told the `summary`; `name` are letters that no other chart of the page has, for ids.
     """
     drawn = vl_convert.vegalite_to_svg(json.dumps({**spec, "background": None, "config": _CONFIG}, allow_nan=False))
     svg = ElementTree.fromstring(drawn)

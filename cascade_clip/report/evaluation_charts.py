@@ -106,16 +106,11 @@ def confusion_figure(
 def confusion_chart(
     confusion: NDArray[np.int64], classes: Sequence[str], pairs: Sequence[ConfusedPair], unseen: Collection[str] = ()
 ) -> Spec | None:
-    """Draw what the pixels of each class are taken for; None where nothing is labelled.
+    """Draw what the pixels of each class are taken for, from counts (K, K) by true and predicted class.
 
     Rows are the 40 classes with most labelled pixels, in the order of the classes, as shares of the row's pixels; what
-    is taken for a class that is not shown stands in a last column, so that every row is whole.
-
-    Args:
-        confusion: (K, K) counts, row = true class, column = predicted class.
-        classes: The K class names.
-        pairs: Pairs of classes that get a frame where they are shown.
-        unseen: Names of the unseen classes, which are marked with a star.
+    is taken for a class that is not shown stands in a last column, so that every row is whole. Pairs that are shown get
+    a frame, unseen classes a star. None: nothing is labelled.
     """
     shown = sorted(largest_classes(confusion, MOST_CONFUSION_CLASSES))
     if not shown:

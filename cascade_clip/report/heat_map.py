@@ -128,15 +128,9 @@ def _shortened(text: str) -> str:
 
 
 def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: Mapping[str, Any]) -> Path:
-    """Write the page, whole or not at all.
+    """Write the page of the matrices, those of the same tokens side by side, with what the record says beside them.
 
-    Args:
-        folder: Folder of the page; made where it does not exist.
-        matrices: In the order in which they are shown; those of the same tokens stand side by side.
-        record: What the JSON says beside the matrices: model, images, settings.
-
-    Raises:
-        UserError: The folder cannot be written to.
+    Raises UserError: the folder cannot be written to.
     """
     models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
     groups = [

@@ -35,13 +35,10 @@ class ExplainedClass(NamedTuple):
 def render_similarity_grid(
     image: NDArray[np.uint8], point: Point, similarities: Sequence[PatchSimilarity], *, note: str = ""
 ) -> bytes:
-    """Draw the similarity maps of several models below each other, all on one colour scale, as PNG.
+    """Draw the similarity maps of models, at least one, below each other, all on one colour scale, as PNG.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        point: The pixel (x, y) whose patch is compared; marked on every map.
-        similarities: One a model, at least one.
-        note: What the point is, for example its class; stands above the image.
+    On the image (H, W, 3) uint8 RGB and on every map the pixel (x, y) is marked whose patch is compared; `note` says
+    what it is, for example its class.
     """
     size, low = fitted_size(image, SIDE, SIDE), float(min(model.cosine.min() for model in similarities))
     place = [(pixel + 0.5) * shown / whole for pixel, shown, whole in zip(point, size, image.shape[1::-1], strict=True)]
@@ -59,12 +56,10 @@ def render_similarity_grid(
 
 
 def render_stage_grid(image: NDArray[np.uint8], classes: Sequence[ExplainedClass], masks: StageMasks) -> bytes:
-    """Draw what each stage sees of each class, one row a class, all on one scale from 0 to 1, as PNG.
+    """Draw what each stage sees of each of K classes, one row a class, all on one scale from 0 to 1, as PNG.
 
-    Args:
-        image: (H, W, 3) uint8 RGB; the predicted pixels are outlined in it.
-        classes: The K classes of `masks`.
-        masks: Masks of the stages. A single decoder is its own sum, which is then left out.
+    In the image (H, W, 3) uint8 RGB the predicted pixels are outlined. A single decoder is its own sum, which is left
+    out.
     """
     size = fitted_size(image, SIDE, SIDE)
     headings = [*masks.decoders, "sum of stages"] if len(masks.decoders) > 1 else list(masks.decoders)

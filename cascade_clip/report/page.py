@@ -30,15 +30,10 @@ JPEG_QUALITY = 86
 
 
 def render_page(template: str, *, pictures_beside: bool = False, **content: Any) -> str:
-    """Fill a template; whatever is not marked as HTML is escaped.
+    """Fill a template of `report/templates`; whatever is not marked as HTML is escaped.
 
     The page forbids itself the network and every script but its own, by their hashes (Content-Security-Policy): a name
-    that slipped through unescaped could still not run.
-
-    Args:
-        template: File in `report/templates`.
-        pictures_beside: The page also shows picture files of its own folder.
-        content: What the template takes.
+    that slipped through unescaped could still not run. With `pictures_beside` it shows picture files of its own folder.
     """
     templates = Path(__file__).with_name("templates")
     style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))

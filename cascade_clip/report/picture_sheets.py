@@ -71,18 +71,10 @@ def picture_image(
     *,
     group: str = "",
 ) -> PicturedImage:
-    """Segment one image of the part "val" and picture it.
+    """Segment one image of the part "val", labelled with K classes of these names and colours, and picture it.
 
-    Args:
-        dataset: Images with labels of these classes.
-        index: Which image of the part.
-        classes: The K class names.
-        colours: K colours.
-        predict: The model.
-        group: What the image is an example of.
-
-    Raises:
-        UserError: The image or its label cannot be read, or the two do not fit.
+    `group` is what the image is an example of. Raises UserError: the image or its label cannot be read, or they do not
+    fit.
     """
     record = dataset.read("val", index)
     image = open_image(record.image_bytes, f'Image "{record.id}" of the dataset')
@@ -107,13 +99,9 @@ def picture_image(
 def error_map(
     image: NDArray[np.uint8], label: NDArray[np.uint8], predicted: LabelMap, size: tuple[int, int]
 ) -> Image.Image:
-    """Lay the colours of right, wrong and ignored pixels (`STATES`) over an image.
+    """Lay the colours of right, wrong and ignored pixels (`STATES`) over an image (H, W, 3) uint8 RGB.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) true class, 255 = ignored.
-        predicted: (H, W) predicted class.
-        size: Width and height of the RGB picture in pixels.
+    The true class (H, W) is 255 where it is ignored; `size` is width and height of the RGB picture in pixels.
     """
     states = np.where(label == IGNORED, 2, label != predicted).astype(np.uint8)
     return coloured_image(image, states, [colour for _, colour in STATES], size)
@@ -147,16 +135,10 @@ def images_with_unseen_classes(dataset: PreparedDataset, split: Split, count: in
 def compare_predictions(
     models: Mapping[str, Predict], split: Split, dataset: PreparedDataset, indices: Sequence[int]
 ) -> Image.Image:
-    """Draw one row an image: the image, its label, and each model's prediction; unseen classes are marked with a star.
+    """Draw one row for each of these images of the part "val": image, label, and each model's prediction; RGB.
 
-    Args:
-        models: What segments an image into the classes of the split, by the name that heads its column.
-        split: Class names, and which of them are unseen.
-        dataset: Prepared images of that split.
-        indices: Images of the part "val".
-
-    Raises:
-        UserError: An image or its label cannot be read.
+    The models stand under their names; unseen classes of the split are marked with a star. Raises UserError: an image
+    or its label cannot be read.
     """
     rows, pixels = [], np.zeros(len(split.classes), np.int64)
     for index in indices:
