@@ -45,11 +45,7 @@ def prepare_streams() -> None:
 
 
 def print_result(text: str) -> None:
-    """Print a result to stdout, as it is.
-
-    Raises:
-        SystemExit: Nobody reads stdout any more.
-    """
+    """Print a result to stdout, as it is; ends the program where nobody reads stdout any more."""
     stream = _result_stream or sys.stdout
     try:
         stream.write(text + "\n")

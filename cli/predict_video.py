@@ -36,10 +36,8 @@ def check_video_options(options: VideoOptions, given: Sequence[sources.Source], 
     """Make sure that the options fit what was given, before the model is loaded.
 
     `of_images` are the options that were given and are of images only; beside images, videos are done without them.
-
-    Raises:
-        UserError: Options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or a
-            single file that is no video after all.
+    Raises UserError: options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or
+    a single file that is no video after all.
     """
     videos = [source for source in given if video.is_video(source.path)]
     if not videos:

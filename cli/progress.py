@@ -55,9 +55,7 @@ def fitting(facts: Sequence[str], width: int) -> str:
 
 @dataclass
 class Work:
-    """What `progress_line` draws: facts, the most important first, as the time left, and items done of all (None: not
-    known).
-    """
+    """What `progress_line` draws: facts, the most important first, and items done of all (None: not known)."""
 
     facts: Sequence[str]
     done: int = 0
@@ -107,7 +105,7 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
-    """Draw items done, time left and a note on stderr while the block runs; yields what long jobs of the library call."""
+    """Draw items done, time left and a note on stderr while the block runs; yields what long jobs call."""
     left = TimeLeft()
     with progress_line(description) as show:
 

@@ -47,13 +47,10 @@ _LIMITS = ("fp32", "bf16")
 def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing = unheard) -> dict[str, Any]:
     """Measure what the settings ask for; `memory`: peak memory too, in a process of its own for each subject.
 
-    Returns:
-        The record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the reference,
-        images/s, floating-point operations and memory; facts of the model. Figures are medians of rounds in which
-        all subjects take turns, spreads as of `spread`.
-
-    Raises:
-        UserError: A model, size, device or precision that cannot be had.
+    Gives the record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the
+    reference, images/s, floating-point operations and memory; facts of the model. Figures are medians of rounds in
+    which all subjects take turns, spreads as of `spread`. Raises UserError: a model, size, device or precision that
+    cannot be had.
     """
     with TemporaryDirectory(prefix="cascade-clip-bench-") as folder:
         workload = build_workload(settings, Path(folder))

@@ -145,18 +145,12 @@ def matrix_chart(
     frames: Iterable[tuple[int, int, Colour]] = (),
     framed_row: tuple[int, Colour] | None = None,
 ) -> Spec:
-    """Draw a matrix with the one colour scale of every figure, from 0 to 1.
+    """Draw a matrix (R, C) with the one colour scale of every figure, from 0 to 1, by the names of its rows and
+    columns.
 
-    Args:
-        values: (R, C); what lies outside 0..1 takes the colour of the end, NaN is left grey.
-        rows: R names.
-        columns: C names.
-        texts: R rows of C values as people read them; written into the cells where they are large enough.
-        says: The same with the names of row and column, for hover and screen readers.
-        axes: What the rows and the columns are.
-        legend: Options of the colour scale's legend.
-        frames: Cells (row, column) with a frame, and its colour.
-        framed_row: A row with a frame, and its colour.
+    What lies outside 0..1 takes the colour of the end, NaN is left grey. `texts` are the values as people read them,
+    written into cells that are large enough; `says` the same with the names of row and column, for hover and screen
+    readers; `axes` what rows and columns are. Cells of `frames` (row, column) and a whole row get a frame of a colour.
     """
     side, font = _cell_size(len(rows), len(columns))
     cells = [

@@ -52,14 +52,9 @@ GROUP_HEADINGS = {"best": "Best images", "median": "Median images", "worst": "Wo
 class EvaluationPage:
     """What the page of an evaluation shows.
 
-    Attributes:
-        title: Heading.
-        record: What eval.json holds.
-        result: What was measured.
-        pictures: Examples.
-        log: Lines of metrics.jsonl; may be empty.
-        paper: The paper's figures in percent by the name of the score; None where there are none for this split.
-        paper_source: Table and row of the paper.
+    `record` is what eval.json holds; `pictures` are examples; `log` the lines of metrics.jsonl; `paper` the paper's
+    figures in percent by the name of the score (None: it has none for this split), from its table and row
+    `paper_source`.
     """
 
     title: str

@@ -30,22 +30,16 @@ SMALLEST = 480
 def write_gallery(
     folder: Path, predictions: Sequence[Mapping[str, Any]], files: Mapping[str, Path] | None = None
 ) -> Path:
-    """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
+    """Write the page of a folder of predictions, and its pictures into `index_files` beside it; gives
+    folder/index.html.
 
     The pictures are loaded as they come into sight, so that the page of thousands of images stays quick. The folder can
     be moved as a whole and needs no network.
 
-    Args:
-        folder: The folder that the predictions were written to.
-        predictions: The record of each image as `predict --json` gives it, or `image` and `error` for one that was left
-            out. Records without a label map (videos) are skipped. Every image and label map is read again.
-        files: Where images lie that are called otherwise, for example by their address.
-
-    Returns:
-        folder/index.html.
-
-    Raises:
-        UserError: The folder cannot be written to, or an image can no longer be read; then no page is written.
+    `predictions` are the records of images as `predict --json` gives them, also of those that were left out; those
+    without a label map (videos) are skipped. Every image and label map is read again, from `files` where an image is
+    called otherwise, for example by its address. Raises UserError: the folder cannot be written to, or an image can no
+    longer be read; then no page is written.
     """
     done = [record for record in predictions if "labels" in record.get("files", {})]
     place = folder / PICTURES

@@ -30,18 +30,12 @@ Predict = Callable[[NDArray[np.uint8]], LabelMap]
 
 @dataclass(frozen=True)
 class PicturedImage:
-    """An evaluated image in pictures of one size.
+    """An evaluated image in RGB pictures of one size: itself, label and prediction in colours over it, and an error
+    map.
 
-    Attributes:
-        id: Its id in the dataset.
-        group: "best", "median" or "worst"; empty where it was not chosen by its result.
-        miou: Its own mIoU, 0..1; NaN where nothing is labelled.
-        pixel_accuracy: Its own pixel accuracy, 0..1; NaN where nothing is labelled.
-        image: The image, RGB.
-        label: The label's classes in colours over the image, RGB; ignored pixels stay grey.
-        prediction: The predicted classes in colours over the image, RGB.
-        errors: Right, wrong and ignored pixels in the colours of an error map, RGB.
-        classes: Name and colour of the classes in the label or the prediction, the largest first.
+    `group` is "best", "median" or "worst", empty where it was not chosen by its result; its own mIoU and pixel accuracy
+    are 0..1, NaN where nothing is labelled; `classes` are name and colour of those in the label or the prediction, the
+    largest first.
     """
 
     id: str
