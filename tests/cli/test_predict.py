@@ -49,7 +49,8 @@ def test_label_map_overlay_and_record_of_one_image(photos: Path, colour_model, r
 
 
 def test_scores_below_zero_are_explained(photos: Path, colour_model, run_command):
-    colour_model.recipe.inference = colour_model.recipe.inference.model_copy(update={"seen_bias": 1.0})
+    inference = colour_model.recipe.inference.model_copy(update={"seen_bias": 1.0})
+    colour_model.recipe = colour_model.recipe.model_copy(update={"inference": inference})
     colour_model.split = replace(colour_model.split, unseen=frozenset())
     result = run_command(predict, photos, "--model", "ckpt")
     assert "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off" in result.stdout
