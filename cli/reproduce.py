@@ -169,7 +169,9 @@ def _splits(given: Sequence[str], table: str) -> list[str]:
         raise UserError(f'"--split {ALL}" is for tables that train nothing, such as training-free: name the split.')
     benchmarks = published_training_free.published_table().benchmarks
     named = [split for each in given for split in (benchmarks if each == ALL else [each])]
-    return list(dict.fromkeys(map(_absolute_if_file, named)))
+    # A split's file by its whole path, as runs are resumed from any working folder.
+    files = {split: Path(split).expanduser() for split in named}
+    return list(dict.fromkeys(str(file.resolve()) if file.is_file() else split for split, file in files.items()))
 
 
 def _benchmark_tables(results: Sequence[reproduce_results.TableResult]) -> list[reproduce_results.BenchmarkTable]:
@@ -188,12 +190,6 @@ def _tables(name: str, split: str) -> list[table_file.Table]:
     dataset = catalogue.get_split(split).dataset
     tables = map(table_file.read_table, table_file.table_names())
     return [table for table in tables if table.dataset in {None, dataset} and not table.training_free]
-
-
-def _absolute_if_file(split: str) -> str:
-    """A split's file with its whole path, as runs are resumed from any working folder."""
-    file = Path(split).expanduser()
-    return str(file.resolve()) if file.is_file() else split
 
 
 def _dataset(data: str | None) -> str | None:

@@ -1,7 +1,5 @@
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,25 +53,6 @@ def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: 
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert "Patch tokens" in page
     assert page.count("block 4") >= 1
-
-
-def test_processes_give_the_same_matrices(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    options = ["--images", str(photos), "--against", "clip", "--cross", "--batch", "4", "--device", "cpu", "-q"]
-    alone = run_command(cka, run_folder, *options, "-o", tmp_path / "alone")
-    assert alone.exit_code == 0, alone.exception
-    command = ["cka", str(run_folder), *options, "--nproc", "2", "-o", "together", "--json", "-"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cascade_clip_cli", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout)
-    expected = json.loads((tmp_path / "alone" / "cka.json").read_text(encoding="utf-8"))
-    assert (expected["processes"], together["processes"]) == (1, 2)
-    # Bits are compared in `test_layer_similarity`; processes of their own may multiply in another order.
-    for ours, theirs in zip(together["matrices"], expected["matrices"], strict=True):
-        assert np.allclose(ours.pop("matrix"), theirs.pop("matrix"), rtol=0, atol=1e-6)
-        assert ours == theirs
-    assert [m["estimator"] for m in expected["matrices"]] == ["unbiased"] * 3
 
 
 def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, tmp_path: Path, run_command):

@@ -10,7 +10,6 @@ import pytest
 from faulty_server import send, serving
 from PIL import Image
 
-from cascade_clip.errors import UserError
 from cascade_clip_cli.predict import predict
 
 
@@ -113,14 +112,6 @@ def test_no_kind_of_bad_image_costs_the_others(
     assert "3 of 12 written to predictions, 9 left out" in result.stdout
     assert result.stderr.count("Left out: ") == 9
     assert Path("predictions/large.json").exists()
-
-
-def test_a_single_broken_image_is_the_error_itself(photos: Path, colour_model, run_command):
-    (photos / "broken.png").write_bytes(b"no image")
-    result = run_command(predict, photos / "broken.png", "-m", "ckpt", "-c", "red,blue")
-    assert isinstance(result.exception, UserError)
-    assert "broken.png" in str(result.exception)
-    assert not Path("predictions").exists()
 
 
 def test_other_formats_lie_beside_the_predictions(photos: Path, colour_model, run_command):

@@ -95,16 +95,6 @@ def test_short_work_says_nothing_where_there_is_no_terminal(drawn: Draw) -> None
     assert not written.getvalue()
 
 
-def test_long_names_leave_the_count_and_the_time(drawn: Draw) -> None:
-    written = drawn(60)
-    with progress_bar("score training-free CLIP") as tell:
-        for done in (1, 2):
-            tell(done, 1234, "a-very-long-name-of-an-image-that-does-not-fit-at-all.jpg")
-        time.sleep(0.15)
-    assert "2/1,234  0:00:" in written.getvalue()
-    assert "very-long" not in written.getvalue()
-
-
 def test_other_processes_than_the_first_draw_nothing(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     written = drawn(80)

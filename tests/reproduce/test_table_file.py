@@ -209,13 +209,6 @@ rows = [
     assert "good" not in message
 
 
-def test_unknown_tables_and_splits() -> None:
-    with pytest.raises(UserError, match=r'There is no table "tabel5".*Did you mean "table5"'):
-        read_table("tabel5")
-    with pytest.raises(UserError, match='no split "coco-sen"'):
-        table_rows(read_table("table5"), "coco-sen")
-
-
 @pytest.mark.parametrize("paper", ["table8", "Table8", "table8_aggregation"])
 def test_a_table_of_the_paper_is_named_by_its_number_too(tmp_path: Path, paper: str) -> None:
     file = tmp_path / "mine.toml"
