@@ -24,7 +24,6 @@ from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 LARGEST_COUNT = 100_000
 LARGEST_SIDE = 4096
-"""Of the images and of the crop, in pixels."""
 _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
 _COLOURS = {"faster": "green", "slower": "red", "spread too wide": "yellow"}
 

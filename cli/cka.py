@@ -29,7 +29,6 @@ from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
-"""Of a batch."""
 OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"

@@ -24,6 +24,9 @@ from cascade_clip_cli.launch import is_first
 
 CLOSED_PIPE = 141
 """Exit code where nobody reads stdout any more: what a shell reports of a program that SIGPIPE ended."""
+FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
+"""Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
+_DRAWN_BAR = re.compile(r"\|[^|]*\| *")
 
 _result_stream: TextIO | None = None
 
@@ -55,9 +58,9 @@ def print_result(text: str) -> None:
         sys.exit(CLOSED_PIPE)
 
 
-def prints_any_character(stream: TextIO | None = None) -> bool:
-    """Whether a stream, by default that of results, is in an encoding of Unicode."""
-    encoding = getattr(stream or _result_stream or sys.stdout, "encoding", None) or "utf-8"
+def prints_any_character() -> bool:
+    """Whether results are printed in an encoding of Unicode."""
+    encoding = getattr(_result_stream or sys.stdout, "encoding", None) or "utf-8"
     return encoding.lower().startswith("utf")
 
 
@@ -67,14 +70,6 @@ def discard(stream: object) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[attr-defined]
     except (AttributeError, OSError, ValueError):
         return
-
-
-FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
-"""Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
-
-
-_DRAWN_BAR = re.compile(r"\|[^|]*\| *")
-"""The middle of a bar of tqdm."""
 
 
 class PlainConsole(Console):

@@ -34,6 +34,10 @@ from cascade_clip_cli.loading import TORCH, check_dataset, check_runtime, compil
 from cascade_clip_cli.progress import progress_bar
 from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
 
+PAIRS_SHOWN = 5
+"""Pairs of confused classes that the terminal names; the record holds more."""
+EXAMPLES = 4
+
 
 @dataclass(frozen=True)
 class WindowOptions:
@@ -187,12 +191,6 @@ def evaluate(
     written = [writer.finish() for writer in masks]
     for each in [*written, *write_pictures_and_report(done, checkpoint, outputs.pictures, outputs.report)]:
         stdout.print(f"Written: {each}")
-
-
-PAIRS_SHOWN = 5
-"""Pairs of confused classes that the terminal names; the record holds more."""
-EXAMPLES = 4
-"""Images pictured as best, as median and as worst."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 LABELS = ("palette", "grey")
 BELOW_ZERO = "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off their scores."
 MOST_WORDS = 3
-"""So many words of the background are shown."""
 MOST_TABLES = 3
 """From more images on, each has a line instead of a table."""
 

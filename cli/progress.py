@@ -17,6 +17,8 @@ from cascade_clip.training import run_folder
 from cascade_clip_cli.console import stderr
 
 SHORTEST_BAR = 6
+ROOM_FOR_FACTS = 60
+"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 Report = Callable[[int, int, str], None]
 
 
@@ -114,10 +116,6 @@ def progress_bar(description: str) -> Iterator[Report]:
             show(Work((count, left(done, total), note), done, total or None))
 
         yield report
-
-
-ROOM_FOR_FACTS = 60
-"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 
 
 class _Position:

@@ -29,7 +29,6 @@ from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 BUNDLED = "bundled"
 DIGITS = 5
-"""Decimals of the values in the JSON."""
 
 
 class ComparedPoint(NamedTuple):

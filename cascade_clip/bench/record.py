@@ -42,6 +42,8 @@ LARGEST_SPREAD = 0.1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
 _LIMITS = ("fp32", "bf16")
 """Precisions whose matrix rate is told whatever was measured."""
+Verdict = Literal["faster", "slower", "no difference", "spread too wide", "reference"]
+_SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "size", "batch", "precision", "threads")
 
 
 def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing = unheard) -> dict[str, Any]:
@@ -230,11 +232,6 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
-
-
-Verdict = Literal["faster", "slower", "no difference", "spread too wide", "reference"]
-_SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "size", "batch", "precision", "threads")
-"""Settings whose difference is told."""
 
 
 class Change(NamedTuple):

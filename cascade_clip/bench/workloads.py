@@ -43,6 +43,8 @@ from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 
+TOWER, COPY = "bare tower", "plain copy"
+COMPILED = ", compiled"
 _IMAGES, _IMAGE_SIZE = 8, (480, 640)
 """The images that crops are cut from: as large as COCO's."""
 _ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -90,11 +92,6 @@ def _trainable(measured: BenchModel, crop: int) -> CascadeNetwork:
     if crop % network.patch_size:
         raise UserError(f"The crop of {crop} pixels is no multiple of this CLIP's patches of {network.patch_size}.")
     return network
-
-
-TOWER, COPY = "bare tower", "plain copy"
-COMPILED = ", compiled"
-"""How the names of compiled subjects end."""
 
 
 class Subject(NamedTuple):

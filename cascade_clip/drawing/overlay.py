@@ -25,6 +25,10 @@ STRENGTH = 0.5
 MOST_ROWS_BELOW = 6
 LONGEST_NAME = 13
 """Widest line of a name, in heights of the font; longer names take a second line and are then shortened."""
+SMALLEST_FONT, FONTS_A_WIDTH = 18, 55
+"""Pixels of a sheet's text, and its height in a sheet's width: legible where a page shows the sheet 850 pixels wide."""
+CELL_HEIGHT = 360
+MARGIN = 16
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -245,12 +249,6 @@ def _fitting(text: str, width: int, font: Font, tail: str = "") -> int:
 def percent(share: float) -> str:
     """A share as readers expect it: "34.2 %", and "< 0.1 %" for what is there but rounds to nothing."""
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
-
-
-SMALLEST_FONT, FONTS_A_WIDTH = 18, 55
-"""Pixels of a sheet's text, and its height in a sheet's width: legible where a page shows the sheet 850 pixels wide."""
-CELL_HEIGHT = 360
-MARGIN = 16
 
 
 def legend_of(

@@ -35,9 +35,7 @@ THEME = {
 """Colours that a page replaces by its own, which are light on dark paper."""
 PNG_SCALE = 2
 LONGEST_LINE = 90
-"""Characters of a heading's line."""
 LINE = 22
-"""Height of a line of text, in pixels."""
 LARGE_CELLS = 14
 """A matrix with up to so many rows and columns has cells for four digits."""
 CELLS = ((LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 18, 8))

@@ -22,7 +22,6 @@ MOST_CONFUSION_CLASSES = 40
 """Larger confusion matrices are unreadable; the rest is summed in one column."""
 PAIRS_NAMED, LONGEST_NAME = 10, 22
 WRITTEN = 0.005
-"""Smaller shares are not written into their cells."""
 HISTOGRAM_BINS = 20
 
 

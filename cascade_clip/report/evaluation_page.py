@@ -30,7 +30,6 @@ from cascade_clip.report.page import MISSING, flattened, render_page, write_page
 from cascade_clip.report.picture_sheets import PicturedImage, picture_sheet
 
 CURVES_WIDTH, CURVES_HEIGHT = 300, 180
-"""Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
 QUALITY = 92
 TABLE = "images.csv"
@@ -44,7 +43,6 @@ CARDS = (
     ("mean_accuracy", "Mean accuracy", ""),
     ("pixel_accuracy", "Pixel accuracy", ""),
 )
-"""Figure, heading and group of each score."""
 GROUP_HEADINGS = {"best": "Best images", "median": "Median images", "worst": "Worst images"}
 
 

@@ -19,7 +19,6 @@ from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, mat
 from cascade_clip.report.page import flattened, render_page, write_page, write_report
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
-"""Colours of the frames."""
 TOKENS = {"patch": "Patch tokens", "class": "Class token"}
 LONGEST_NAME = 40
 _BLOCK = "block "

@@ -23,7 +23,6 @@ from cascade_clip.labels import IGNORED, LabelMap
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""
 STATES: tuple[tuple[str, Colour], ...] = (("right", RIGHT), ("wrong", WRONG), ("ignored", NOT_COUNTED))
-"""What a pixel can be, and its colour."""
 Predict = Callable[[NDArray[np.uint8]], LabelMap]
 """Gives the (H, W) predicted class of every pixel of an (H, W, 3) uint8 image."""
 
