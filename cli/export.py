@@ -46,14 +46,13 @@ def export(
     if exported.difference == 0:
         agreement = "are equal"
     images, classes = (max(getattr(case, what) for case in cases) for what in ("images", "classes"))
-    lines = (
+    for line in (
         f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
         " and any number of classes.",
         f"Compared with PyTorch on {counted(len(cases), 'input')} (up to {counted(images, 'image')} and"
         f" {counted(classes, 'class')}): mask logits {agreement}.",
         f"Model: {output}",
-    )
-    for line in lines:
+    ):
         stdout.print(line)
     speeds = {}
     if file_format == "onnx":

@@ -55,7 +55,14 @@ def load_bench_model(settings: BenchSettings) -> BenchModel:
     Raises UserError: no such checkpoint, recipe, architecture, device or precision; an exported model; or both a
     checkpoint and settings of a random model.
     """
-    model = _random_model(settings) if settings.checkpoint is None else _checkpoint(settings, settings.checkpoint)
+    if settings.checkpoint is None:
+        model = _random_model(settings)
+    elif settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
+        raise UserError(
+            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
+        )
+    else:
+        model = CascadeCLIP.from_pretrained(settings.checkpoint, device=settings.device, precision=settings.precision)
     network = model.network
     if not isinstance(network, CascadeNetwork | DenseNetwork):
         raise UserError(f'"{settings.checkpoint}" is an exported model: measure the checkpoint that it was made from.')
@@ -71,14 +78,6 @@ def load_bench_model(settings: BenchSettings) -> BenchModel:
     unseen = 0 if settings.kind == "train" else round(_UNSEEN_SHARE * count)
     split = Split("bench", "bench", entries, frozenset(names[count - unseen :]))
     return BenchModel(model, network, split, F.normalize(text, dim=-1).to(model.device))
-
-
-def _checkpoint(settings: BenchSettings, checkpoint: str) -> CascadeCLIP:
-    if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
-        raise UserError(
-            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
-        )
-    return CascadeCLIP.from_pretrained(checkpoint, device=settings.device, precision=settings.precision)
 
 
 def _random_model(settings: BenchSettings) -> CascadeCLIP:
