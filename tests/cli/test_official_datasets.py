@@ -71,38 +71,35 @@ def _context(folder: Path) -> Path:
     return folder
 
 
-BENCHMARKS: dict[str, tuple[Callable[[Path], Path], str, int]] = {
-    "coco": (_coco, "coco-seen", 171),
-    "voc": (_voc, "voc-seen", 20),
-    "context": (_context, "context-released-seen", 59),
-}
-
-
-@pytest.fixture(scope="module", params=BENCHMARKS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Name of a benchmark, and a folder with its official archives, prepared dataset and a run."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    write, split, _ = BENCHMARKS[request.param]
-    source = write(folder / "official")
+@pytest.mark.parametrize(
+    ("name", "write", "split", "classes"),
+    [
+        ("coco", _coco, "coco-seen", 171),
+        ("voc", _voc, "voc-seen", 20),
+        ("context", _context, "context-released-seen", 59),
+    ],
+)
+def test_prepared_trained_and_scored(
+    name: str,
+    write: Callable[[Path], Path],
+    split: str,
+    classes: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, data = write(tmp_path / "official"), tmp_path / "data"
     options = ["--subset", 2, "--workers", 1, "--quiet"]
-    assert exit_code("prepare-data", request.param, "--source", source, "--output", folder / "data", *options) == 0
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    recipe = f"{request.param}/cascade-zegclip"
-    run = ["--recipe", recipe, "--split", split, "--data", folder / "data", "--output", folder / "run", "--quiet"]
-    assert exit_code("train", *run, *settings) == 0
-    return request.param, folder
-
-
-def test_prepared_trained_and_scored(trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    name, folder = trained
-    _, split, classes = BENCHMARKS[name]
-    dataset = PreparedDataset.open(folder / "data")
+    assert exit_code("prepare-data", name, "--source", source, "--output", data, *options) == 0
+    dataset = PreparedDataset.open(data)
     assert (dataset.name, len(dataset.class_names)) == (name, classes)
     assert min(dataset.count("train"), dataset.count("val")) >= 1
-    assert not list((folder).glob(".*"))
+    assert not list(tmp_path.glob(".*"))
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    on = ["--split", split, "--data", data, "--quiet"]
+    recipe = f"{name}/cascade-zegclip"
+    assert exit_code("train", "--recipe", recipe, *on, "--output", tmp_path / "run", *settings) == 0
     capsys.readouterr()
-    scored = ["--split", split, "--data", folder / "data", "--json", "-", "--quiet"]
-    assert exit_code("eval", folder / "run" / "model", *scored) == 0
+    assert exit_code("eval", tmp_path / "run" / "model", *on, "--json", "-") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], len(result["scores"]["classes"])) == (split, classes)
     assert 0 <= result["scores"]["pixel_accuracy"] <= 1
