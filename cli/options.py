@@ -88,12 +88,7 @@ def absolute_location(data: str) -> str:
 
 
 def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
-    """Turn parameters that are dataclasses into one option a field, as which Typer reads them.
-
-    Args:
-        command: Takes options, and groups of them that are annotated as dataclasses.
-        groups: Dataclasses in place of those that the command is annotated with.
-    """
+    """Turn parameters that are dataclasses, annotated or given as `groups`, into one option a field, as Typer reads them."""
     kinds: dict[str, Any] = {
         name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
     }

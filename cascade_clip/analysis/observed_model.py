@@ -69,10 +69,8 @@ def plain_encoder(visual: VisionTransformer) -> ImageEncoder:
 class BlockTokens:
     """The tokens after each of the L blocks as the next block sees them, before any norm or projection.
 
-    Attributes:
-        patch_tokens: L tensors (B, N, W), row by row over the grid.
-        class_token: L tensors (B, W).
-        features: The head's input: tapped blocks after norm and projection.
+    L patch tokens (B, N, W), row by row over the grid, L class tokens (B, W), and the head's input: tapped blocks after
+    norm and projection.
     """
 
     patch_tokens: tuple[Tensor, ...]
