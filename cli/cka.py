@@ -198,13 +198,12 @@ def cka(
 
 def chosen_layers(given: str) -> tuple[observed_model.LayerKind, ...]:
     """Read `--layers`, shallow to deep; raises UserError for no word, or one that is no kind of layer."""
-    words = [word.strip() for word in given.split(",") if word.strip()]
-    for word in words:
-        if word not in observed_model.LAYER_KINDS:
-            raise UserError(f'--layers knows no "{word}".{closest(word, observed_model.LAYER_KINDS)}')
+    known, words = observed_model.LAYER_KINDS, [word.strip() for word in given.split(",") if word.strip()]
+    for word in (word for word in words if word not in known):
+        raise UserError(f'--layers knows no "{word}".{closest(word, known)}')
     if not words:
-        raise UserError(f"--layers is empty: give some of {', '.join(observed_model.LAYER_KINDS)}.")
-    return tuple(layer for layer in observed_model.LAYER_KINDS if layer in words)
+        raise UserError(f"--layers is empty: give some of {', '.join(known)}.")
+    return tuple(layer for layer in known if layer in words)
 
 
 def _write(

@@ -110,10 +110,6 @@ def with_background(arguments: Sequence[str]) -> list[str]:
     """Give a `--background` that ends the line or stands before another option the value `default`.
 
     Typer knows no options that may stand without a value.
-
-    Example:
-        >>> with_background(["a.jpg", "--background", "--classes", "cat"])
-        ['a.jpg', '--background', 'default', '--classes', 'cat']
     """
     completed: list[str] = []
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):

@@ -88,7 +88,7 @@ def absolute_location(data: str) -> str:
 
 
 def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
-    """Turn parameters that are dataclasses, annotated or given as `groups`, into one option a field, as Typer reads them."""
+    """Turn parameters that are dataclasses, annotated or given as `groups`, into one option a field, for Typer."""
     kinds: dict[str, Any] = {
         name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
     }
