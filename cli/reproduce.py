@@ -28,7 +28,6 @@ from cascade_clip_cli.tables import MISSING, plain_table, write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
-DEFECT = 1
 
 
 def reproduce(
@@ -132,7 +131,7 @@ def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures:
         stderr.insist(f"Failed, see {failure.log}: {failure.message}")
     if failures:
         mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
-        raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
+        raise typer.Exit(runner.USER_MISTAKE if mistakes else 1)
     methods = [row for result in results if result.plan.table.training_free for row in result.rows]
     if methods and all(row.plan.reason for row in methods):
         raise typer.Exit(runner.USER_MISTAKE)

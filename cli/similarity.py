@@ -28,7 +28,6 @@ from cascade_clip_cli.loading import ClassChoice, chosen_classes, own_classes
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 BUNDLED = "bundled"
-DIGITS = 5
 
 
 class ComparedPoint(NamedTuple):
@@ -141,7 +140,7 @@ def _record(
         if place.mask is not None:
             inside = patch_similarity.patches_of_mask(place.mask, model.cosine.shape[1:])
             columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
-        columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
+        columns["cosine"] = [[[round(float(v), 5) for v in row] for row in values] for values in model.cosine]
         blocks = [
             {"block": number + 1, **{key: values[number] for key, values in columns.items()}}
             for number in range(len(model.cosine))
