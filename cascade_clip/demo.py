@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -19,7 +18,8 @@ from cascade_clip.analysis.observed_model import plain_encoder
 from cascade_clip.analysis.similarity import patch_similarity
 from cascade_clip.analysis.stage_masks import decoder_names
 from cascade_clip.data.images import check_image, open_image
-from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, sequential_colour
+from cascade_clip.drawing.overlay import value_picture
+from cascade_clip.drawing.palette import Colour, class_colours, hex_colour
 from cascade_clip.errors import UserError, first_line
 from cascade_clip.inference.drawn_scenes import OTHER_IMAGE, may_be_drawn
 from cascade_clip.inference.predictor import Predictor
@@ -51,7 +51,8 @@ class Demo:
         """`models` by the names that the page shows, at least one."""
         self.models = dict(models)
         self._lock = threading.Lock()
-        self._encoded: OrderedDict[tuple[str, str, tuple[str, ...]], Predictor] = OrderedDict()
+        # The page names a file by the digest of its content, so that a name stands for one image.
+        self._predictor = lru_cache(_KEPT_IMAGES)(self._new_predictor)
 
     def own_words(self, model: str) -> str:
         """The classes that a model was trained on, comma-separated; "" for a training-free one."""
@@ -70,31 +71,22 @@ class Demo:
     def segment(
         self, model: str, photograph: str, words: str, stages: Sequence[str] | None = None
     ) -> tuple[NDArray[np.uint8], Segmentation]:
-        """Segment an image file into comma-separated words.
+        """Segment an image file into comma-separated words; without any, into the classes that the model was trained
+        on.
 
-        Args:
-            model: Its name on the page.
-            photograph: Path of the image file.
-            words: "sky, tree, sofa|couch"; empty: the classes that the model was trained on.
-            stages: Decoders whose masks are summed, by name; None: all.
-
-        Returns:
-            The image (H, W, 3) uint8 RGB, with a long side of at most `LARGEST_SIDE`, and its labels.
-
-        Raises:
-            UserError: No model, image or stage of that name, or words that cannot be embedded.
+        The masks of the stages that are named are summed; None: of all. Gives the image (H, W, 3) uint8 RGB, with a
+        long side of at most `LARGEST_SIDE`, and its labels. Raises UserError: no model, image or stage of that name, or
+        words that cannot be embedded.
         """
         with self._lock:
-            image = _shrunk(photograph)
-            predictor = self._predictor(model, photograph, image, stages)
-            return image, predictor.segment(self._vocabulary(model, words))
+            predictor = self._predictor(model, photograph, tuple(stages or ()))
+            return _shrunk(photograph), predictor.segment(self._vocabulary(model, words))
 
     def similar_patches(self, model: str, photograph: str, point: Sequence[int]) -> dict[int, Image.Image]:
         """How alike all patches are to the one at a pixel (x, y) of the file, after each block of CLIP (Figure 1).
 
-        Returns:
-            Block, from 1 -> its map in the image's proportions, from the least similar patch in the first colour to
-            the most similar in the last.
+        Gives for each block, from 1, a map in the image's proportions, from the least similar patch in the first colour
+        to the most similar in the last.
         """
         with self._lock:
             chosen = self._model(model)
@@ -103,12 +95,9 @@ class Demo:
             x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
             look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
             found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)
-        table = np.array([sequential_colour(value / 255) for value in range(256)], dtype=np.uint8)
         maps = {}
         for number, cosine in enumerate(found.cosine, start=1):
-            low, high = float(cosine.min()), float(cosine.max())
-            places = np.rint(255 * (cosine - low) / max(high - low, 1e-6)).astype(np.uint8)
-            picture = Image.fromarray(table[places])
+            picture = value_picture(cosine, float(cosine.min()), float(cosine.max()))
             scale = max(1.0, SMALLEST_MAP / max(image.shape))
             size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
             maps[number] = picture.resize(size, Image.Resampling.BICUBIC)
@@ -150,29 +139,20 @@ class Demo:
             raise UserError('Type the words to look for, for example "road, tree, sky".')
         return chosen.vocabulary(split=chosen.split)
 
-    def _predictor(
-        self, model: str, photograph: str, image: NDArray[np.uint8], stages: Sequence[str] | None
-    ) -> Predictor:
+    def _new_predictor(self, model: str, photograph: str, stages: tuple[str, ...]) -> Predictor:
+        """What segments an image, encoded, by the decoders that are named; none: by all."""
         chosen = self._model(model)
-        # The page names a file by the digest of its content, so that a name stands for one image.
-        key = (model, photograph, tuple(stages or ()))
-        if key not in self._encoded:
-            predictor = chosen.predictor()
-            if stages and isinstance(chosen.network, CascadeNetwork):
-                known = self.stages(model)
-                unknown = [name for name in stages if name not in known]
-                if unknown:
-                    raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
-                network = DecoderSums(chosen.network, [[known.index(name) for name in stages]])
-                predictor = Predictor(
-                    network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
-                )
-            predictor.set_image(image)
-            self._encoded[key] = predictor
-            if len(self._encoded) > _KEPT_IMAGES:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(key)
-        return self._encoded[key]
+        predictor = chosen.predictor()
+        if stages and isinstance(chosen.network, CascadeNetwork):
+            known = self.stages(model)
+            if unknown := [name for name in stages if name not in known]:
+                raise UserError(f'"{unknown[0]}" is no stage of "{model}"; its stages are {", ".join(known)}.')
+            network = DecoderSums(chosen.network, [[known.index(name) for name in stages]])
+            predictor = Predictor(
+                network, predictor.data, predictor.inference, device=chosen.device, dtype=chosen.dtype
+            )
+        predictor.set_image(_shrunk(photograph))
+        return predictor
 
 
 def check_installed() -> None:
@@ -182,16 +162,10 @@ def check_installed() -> None:
 
 
 def launch(page: Any, host: str, port: int | None, opened: Callable[[str], None]) -> None:
-    """Serve a page of `build_page` until it is interrupted.
+    """Serve a page of `build_page` until it is interrupted; `opened` is called with its address once it answers.
 
-    Args:
-        page: The page.
-        host: Address to listen on.
-        port: Port; None: the first free one from 7860.
-        opened: Called with the page's address once it answers.
-
-    Raises:
-        UserError: The address is taken, or is none of this machine's.
+    Without a `port`, the first free one from 7860 is taken. Raises UserError: the address is taken, or is none of this
+    machine's.
     """
     try:
         _, url, _ = page.launch(
@@ -211,16 +185,8 @@ def launch(page: Any, host: str, port: int | None, opened: Callable[[str], None]
     page.block_thread()
 
 
-def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
-    """Build the page, a `gradio.Blocks`, whose HTTP interface has the call `/segment`.
-
-    Args:
-        demo: The models.
-        examples: Image files to offer.
-
-    Raises:
-        UserError: Gradio is not installed.
-    """
+def build_page(demo: Demo) -> Any:
+    """Build the page, a `gradio.Blocks`, whose HTTP interface has `/segment`; raises UserError without Gradio."""
     check_installed()
     import gradio
 
@@ -249,15 +215,9 @@ def build_page(demo: Demo, examples: Iterable[Path] = ()) -> Any:
                     demo.own_words(names[0]), label="Words, comma-separated", placeholder="road, tree, sky, sofa|couch"
                 )
                 button = gradio.Button("Segment", variant="primary")
-                if examples:
-                    gradio.Examples([str(path) for path in examples], photograph, label="Examples")
                 blocks = demo.blocks(names[0])
-                similar = gradio.Image(
-                    label=f"Patches like the one clicked ({names[0]})",
-                    interactive=False,
-                    type="pil",
-                    buttons=["download"],
-                )
+                title = f"Patches like the one clicked ({names[0]})"
+                similar = gradio.Image(label=title, interactive=False, type="pil", buttons=["download"])
                 block = gradio.Slider(1, blocks, value=blocks, step=1, label="After block of CLIP")
             for name in names:
                 with gradio.Column():

@@ -141,6 +141,21 @@ def _is_abandoned(entry: Path, process: int, node: str) -> bool:
         return False
 
 
+def replace_files(folder: Path, waiting: Path, pattern: str) -> None:
+    """Move the files of `waiting` into another folder in place of those of a pattern; delete either folder if empty.
+
+    Raises OSError where the files cannot be moved.
+    """
+    for earlier in folder.glob(pattern):
+        earlier.unlink()
+    for file in sorted(waiting.glob("*")):
+        folder.mkdir(exist_ok=True)
+        file.replace(folder / file.name)
+    for place in (folder, waiting):
+        with suppress(OSError):  # it is not there, or holds files
+            place.rmdir()
+
+
 def delete(entry: Path) -> None:
     """Delete a file, a link (not what it points to) or a folder, if it is there."""
     if entry.is_dir() and not entry.is_symlink():

@@ -7,6 +7,6 @@ of torch.
 
 import sys
 
-from cascade_clip_cli.deferred_imports import DeferringFinder, LazyLibrary
+from cascade_clip_cli.deferred_imports import DeferringFinder
 
-sys.meta_path[:0] = [LazyLibrary(), DeferringFinder()]
+sys.meta_path.insert(0, DeferringFinder())

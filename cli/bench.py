@@ -14,20 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import output_folder
-from cascade_clip.bench import against as bench_against
-from cascade_clip.bench import measured_model
 from cascade_clip.bench import record as bench_record
+from cascade_clip.bench import settings as bench_settings
 from cascade_clip.errors import UserError, closest
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, input_file, place
+from cascade_clip_cli.checked_options import input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 LARGEST_COUNT = 100_000
 LARGEST_SIDE = 4096
-"""Of the images and of the crop, in pixels."""
 _DEFAULT_IMAGES = {"eval": 4, "prepare": 64}
 _COLOURS = {"faster": "green", "slower": "red", "spread too wide": "yellow"}
+
+
+def _count(name: str, text: str, most: int = LARGEST_COUNT) -> Any:
+    return typer.Option(name, min=1, max=most, help=text)
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,25 @@ class MeasureOptions:
         typer.Option("--checkpoint", metavar="CKPT", callback=place, help="A model; default: random weights."),
     ] = None
     architecture: Annotated[str, typer.Option("--architecture", help="CLIP architecture of the random weights.")] = (
-        measured_model.ARCHITECTURE
+        bench_settings.ARCHITECTURE
     )
     recipe: options.RecipeOption = None
     overrides: options.SetOption = None
-    classes: Annotated[
-        int | None,
-        typer.Option(
-            "--classes", min=1, max=LARGEST_COUNT, help="Default: the checkpoint's own; 171, in training 156."
-        ),
-    ] = None
+    classes: Annotated[int | None, _count("--classes", "Default: the checkpoint's own; 171, in training 156.")] = None
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512"
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch", min=1, max=LARGEST_COUNT, help="Images per training step, or windows per forward pass."
-        ),
-    ] = None
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, max=LARGEST_COUNT, help="Images of eval and prepare.")
-    ] = None
-    repeats: Annotated[int, typer.Option("--repeats", min=1, max=LARGEST_COUNT, help="Rounds that count.")] = 7
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, max=options.MOST_PROCESSES, help="PyTorch's threads.")
-    ] = None
-    workers: Annotated[
-        int, typer.Option("--workers", min=1, max=options.MOST_PROCESSES, help="Processes of prepare.")
-    ] = 1
+    batch: Annotated[int | None, _count("--batch", "Images per training step, or windows per forward pass.")] = None
+    images: Annotated[int | None, _count("--images", "Images of eval and prepare.")] = None
+    repeats: Annotated[int, _count("--repeats", "Rounds that count.")] = 7
+    threads: Annotated[int | None, _count("--threads", "PyTorch's threads.", options.MOST_PROCESSES)] = None
+    workers: Annotated[int, _count("--workers", "Processes of prepare.", options.MOST_PROCESSES)] = 1
     precision: options.PrecisionOption = "fp32"
     device: options.DeviceOption = "auto"
     compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False
     plain: Annotated[bool, typer.Option("--plain", help="Of predict: also the plain path, in the same rounds.")] = False
 
-    def settings(self, kind: str) -> measured_model.BenchSettings:
+    def settings(self, kind: str) -> bench_settings.BenchSettings:
         """The same for the library; raises UserError for options that are not of this kind of measurement."""
-        kinds = get_args(measured_model.Kind)
+        kinds = get_args(bench_settings.Kind)
         if kind not in kinds:
             raise UserError(f'There is no "{kind}" to measure.{closest(kind, kinds)}')
         if self.images is not None and kind not in _DEFAULT_IMAGES:
@@ -83,12 +69,12 @@ class MeasureOptions:
         if kind != "predict" and self.plain:
             raise UserError(f"bench {kind} has no --plain: the plain path is that of bench predict.")
         given = vars(self) | {
-            "recipe": self.recipe or measured_model.RECIPE,
+            "recipe": self.recipe or bench_settings.RECIPE,
             "overrides": tuple(self.overrides or ()),
             "size": parse_size(self.size),
             "images": self.images or _DEFAULT_IMAGES.get(kind, 1),
         }
-        return measured_model.BenchSettings(kind, **given)  # type: ignore[arg-type]
+        return bench_settings.BenchSettings(kind, **given)  # type: ignore[arg-type]
 
 
 def parse_size(given: str) -> tuple[int, int]:
@@ -107,8 +93,7 @@ def bench(
     measured: MeasureOptions,
     memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
     against: Annotated[
-        Path | None,
-        typer.Option("--against", parser=as_path, callback=input_file, help="Compare with an earlier result's JSON."),
+        Path | None, path_option("--against", check=input_file, help="Compare with an earlier result's JSON.")
     ] = None,
     output: options.OutputOption = None,
     json_file: options.JsonOption = None,
@@ -124,7 +109,7 @@ def bench(
     # The preparation of drawn images, and that weights are random, need no log lines.
     logging.getLogger("cascade_clip").setLevel(logging.ERROR)
     settings = measured.settings(kind)
-    before = bench_against.read_record(against, kind) if against is not None else None
+    before = bench_record.read_record(against, kind) if against is not None else None
     with stderr.doing("measuring") as progress:
         record = bench_record.run_bench(settings, memory=memory, progress=progress)
     _show_record(record)
@@ -141,43 +126,36 @@ def bench(
 
 
 def _show_record(record: Mapping[str, Any]) -> None:
-    """Print times, ratios, operations, memory, parts and facts of one measurement."""
+    """Print times, ratios, operations, memory and facts of one measurement."""
     settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
     title = (
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
         f" {environment['device']}, {environment['threads']} threads: median of {settings['repeats']} rounds"
     )
-    times = [
-        (
-            name,
-            f"{figures['median_ms']:.1f}",
-            _percent(figures["spread"]),
-            Text(f"{figures['ratio']:.3f}", style="bold"),
-            _percent(figures["ratio_spread"]),
-            f"{figures['images_per_second']:.2f}",
-        )
-        for name, figures in subjects.items()
-    ]
+    times, costs = [], []
+    for name, figures in subjects.items():
+        ratio = Text(f"{figures['ratio']:.3f}", style="bold"), _percent(figures["ratio_spread"])
+        speed = f"{figures['images_per_second']:.2f}"
+        times.append((name, f"{figures['median_ms']:.1f}", _percent(figures["spread"]), *ratio, speed))
+        gflops = f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING
+        memory = (_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib"))
+        costs.append((name, f"{figures['first_turn_ms']:.0f} ms", gflops, *memory))
     stdout.print(_table(title, ("ms an image", "spread", "ratio", "its spread", "images/s"), times))
-    costs = [
-        (
-            name,
-            f"{figures['first_turn_ms']:.0f} ms",
-            f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING,
-            *(_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib")),
-        )
-        for name, figures in subjects.items()
-    ]
     headings = ("first turn", "GFLOP an image", "memory", "above build", "on the device")
     table = _table("first turn, operations, peak memory", headings, costs)
     if "memory" in subjects[record["reference"]]:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     stdout.print(table)
-    if parts := record["rooms_ms"]:
-        rows = [(part, f"{ms:.1f}", _percent(ms / sum(parts.values()))) for part, ms in parts.items()]
-        stdout.print(_table("where the time goes, in passes of their own", ("ms", "share"), rows))
-    if record["facts"]:
-        stdout.print("\n".join(_facts(record)))
+    if (counts := record["facts"].get("parameters")) is not None:
+        total, trainable = (f"{counts[name] / 1e6:.1f} M" for name in ("total", "trainable"))
+        stdout.print(f"{total} parameters, {trainable} of which train.")
+    if "matrix_rates" in record:
+        rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
+        shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in subjects.items()]
+        stdout.print(
+            f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
+            f" {settings['precision']}: {', '.join(shares)}."
+        )
 
 
 def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -191,28 +169,13 @@ def _show_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
             Text(change.verdict, style=_COLOURS.get(change.verdict, "dim")),
             MISSING if None in change.memory else f"{change.memory[0]:,.0f} -> {change.memory[1]:,.0f} MiB",
         )
-        for change in bench_against.changes_since(before, after)
+        for change in bench_record.changes_since(before, after)
     ]
     headings = ("before", "now", "quotient", "verdict", "above build")
     table = _table("ratios against the earlier result", headings, rows)
-    if differences := bench_against.different_settings(before, after):
+    if differences := bench_record.different_settings(before, after):
         table.caption = f"Not only the code differs: {'; '.join(differences)}."
     stdout.print(table)
-
-
-def _facts(record: Mapping[str, Any]) -> Iterable[str]:
-    facts = record["facts"]
-    if "parameters" in facts:
-        counts = {name: f"{count / 1e6:.1f} M" for name, count in facts["parameters"].items()}
-        yield f"{counts['total']} parameters, {counts['trainable']} of which train."
-    if "images_per_second_of_a_loader" in facts:
-        yield f"A loader process makes {facts['images_per_second_of_a_loader']:.1f} images/s."
-    rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in record["matrix_rates"].items())
-    shares = [f"{name} {100 * figures['share_of_matrix_rate']:.0f} %" for name, figures in record["subjects"].items()]
-    yield (
-        f"Matrix products run at {rates} by the fastest library here; shares of the rate in"
-        f" {record['settings']['precision']}: {', '.join(shares)}."
-    )
 
 
 def _mebibytes(figures: Mapping[str, Any], key: str) -> str:

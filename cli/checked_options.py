@@ -10,7 +10,9 @@ import json
 import math
 import mimetypes
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -31,6 +33,11 @@ def as_path(text: str | Path) -> Path:
     if not str(text).strip():
         raise typer.BadParameter("it is empty: give a path.")
     return Path(text)
+
+
+def path_option(*names: str, check: Callable[..., Any], **more: Any) -> Any:
+    """An option that is a path, which `check` is the callback of."""
+    return typer.Option(*names, parser=as_path, callback=check, **more)
 
 
 def output_folder(param: typer.CallbackParam, value: Path | None) -> Path | None:

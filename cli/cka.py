@@ -7,45 +7,32 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-from rich import box
-from rich.cells import cell_len
-from rich.columns import Columns
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cascade_clip import runtime, segmenter
 from cascade_clip.analysis import layer_similarity, layer_tokens, observed_model
-from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, closest
 from cascade_clip.evaluation import evaluate
 from cascade_clip.inference import sources
 from cascade_clip.report import heat_map
 from cascade_clip.report import page as pages
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, output_folder, place
+from cascade_clip_cli.checked_options import output_folder, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import check_dataset, recipe_of
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import MISSING, write_json
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
+from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
-"""Of a batch."""
 OWN_CLIP = "clip"
 """Value of `--against` for the CLIP that the model is built on."""
 FIRST_SPLIT = "shapes"
 """The split whose images are used where neither the options nor the model name one."""
-MARK = " ◀"
-"""Marks the row that the figure frames."""
-BETWEEN = 4
-"""Columns between two heat maps."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +60,9 @@ class ImageOptions:
             check_dataset(self.split, self.data, recipe_of(observed_model.model_name(model)), stream=self.stream)
 
     def find(self, model: segmenter.CascadeCLIP) -> layer_tokens.ImageSet:
-        """The files, or the validation images of a dataset, which both models get.
+        """The files, or the validation images of the dataset that is named, of the model's split, or of `FIRST_SPLIT`.
 
-        Where none is named it is that of the model's split, or of `FIRST_SPLIT`. Raises UserError where there is no
-        such dataset, or no image in it.
+        Raises UserError where there is no such dataset, or no image in it.
         """
         if self.images:
             return layer_tokens.file_images(sources.find_images(self.images), ", ".join(self.images), limit=self.limit)
@@ -96,8 +82,7 @@ class ComparisonOptions:
         False
     )
     layers: Annotated[
-        str,
-        typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated."),
+        str, typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated.")
     ] = "blocks"
     tokens: Annotated[Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")] = (
         "patch"
@@ -160,8 +145,7 @@ def cka(
     precision: options.PrecisionOption = "fp32",
     output: options.OutputFolder = Path("cka"),
     report: Annotated[
-        Path | None,
-        typer.Option("--report", parser=as_path, callback=output_folder, help="Also write a page to this folder."),
+        Path | None, path_option("--report", check=output_folder, help="Also write a page to this folder.")
     ] = None,
     json_file: options.JsonOption = None,
     quiet: options.QuietOption = False,
@@ -182,8 +166,12 @@ def cka(
     if nproc > 1 and run_processes(nproc, device):
         return
     started = time.perf_counter()
-    state, main, other, loaded = _load_models(model, against, device, precision)
-    images = looked_at.find(loaded)
+    names = [observed_model.model_name(name) for name in (model, against) if name not in {None, OWN_CLIP}]
+    state, own_device = runtime.own_process(device)
+    with stderr.doing("loading the model"):
+        loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
+    main, other = _observed(model, against, loaded)
+    images = looked_at.find(loaded[0])
     processes = layer_similarity.ProcessGroup(state.process_index, state.num_processes, runtime.gathered)
     with progress_bar("cka") as progress:
         shown = progress if state.is_main_process else None
@@ -210,13 +198,12 @@ def cka(
 
 def chosen_layers(given: str) -> tuple[observed_model.LayerKind, ...]:
     """Read `--layers`, shallow to deep; raises UserError for no word, or one that is no kind of layer."""
-    words = [word.strip() for word in given.split(",") if word.strip()]
-    for word in words:
-        if word not in observed_model.LAYER_KINDS:
-            raise UserError(f'--layers knows no "{word}".{closest(word, observed_model.LAYER_KINDS)}')
+    known, words = observed_model.LAYER_KINDS, [word.strip() for word in given.split(",") if word.strip()]
+    for word in (word for word in words if word not in known):
+        raise UserError(f'--layers knows no "{word}".{closest(word, known)}')
     if not words:
-        raise UserError(f"--layers is empty: give some of {', '.join(observed_model.LAYER_KINDS)}.")
-    return tuple(layer for layer in observed_model.LAYER_KINDS if layer in words)
+        raise UserError(f"--layers is empty: give some of {', '.join(known)}.")
+    return tuple(layer for layer in known if layer in words)
 
 
 def _write(
@@ -228,7 +215,6 @@ def _write(
 ) -> None:
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
-    stdout.print(heat_maps(similarities, stdout.width))
     stdout.print(summary_table(similarities))
     stdout.print(f"written to {', '.join(str(file) for file in files)}")
     if report is not None:
@@ -238,81 +224,26 @@ def _write(
         write_json(json_file, complete)
 
 
-def _load_models(
-    given: str, against: str | None, device: str, precision: str
-) -> tuple[
-    PartialState,
-    observed_model.ObservedModel,
-    observed_model.ObservedModel | None,
-    segmenter.CascadeCLIP,
-]:
-    """Load the models that are compared; names are checked before anything slow is loaded.
-
-    Gives the place of this process among all, the model, the other one if any, and the model as it was loaded. Raises
-    UserError for a model that cannot be loaded, and for CLIP against itself.
-    """
-    wanted = [given] if against is None or against == OWN_CLIP else [given, against]
-    names = [observed_model.model_name(name) for name in wanted]
-    state, own_device = runtime.own_process(device)
-    with stderr.doing("loading the model"):
-        loaded = [segmenter.CascadeCLIP.from_pretrained(name, device=own_device, precision=precision) for name in names]
-    if against is None:
-        return state, observed_model.observed_model(loaded[0], given, given), None, loaded[0]
-    main = observed_model.observed_model(loaded[0], given, f"{given}, after training" if against == OWN_CLIP else given)
+def _observed(
+    given: str, against: str | None, loaded: Sequence[segmenter.CascadeCLIP]
+) -> tuple[observed_model.ObservedModel, observed_model.ObservedModel | None]:
+    """The model, and the other one if any; raises UserError for CLIP against itself."""
     if against != OWN_CLIP:
-        return state, main, observed_model.observed_model(loaded[1], against, against), loaded[0]
+        other = observed_model.observed_model(loaded[1], against, against) if against is not None else None
+        return observed_model.observed_model(loaded[0], given, given), other
+    main = observed_model.observed_model(loaded[0], given, f"{given}, after training")
     if main.head is None:
         raise UserError(f'"{given}" is CLIP as it is: --against clip compares a trained model with the CLIP below it.')
-    return state, main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training"), loaded[0]
-
-
-def heat_maps(similarities: Sequence[layer_similarity.LayerSimilarity], width: int) -> RenderableType:
-    """Heat maps beside each other where `width` characters are wide enough, else below each other."""
-    maps = [matrix_lines(similarity, width) for similarity in similarities]
-    beside = max(cell_len(str(line)) for lines in maps for line in lines) + BETWEEN
-    if len(maps) > 1 and 2 * beside <= width:
-        return Columns([Group(*lines) for lines in maps], padding=(1, BETWEEN))
-    return Group(*(line for lines in maps for line in (*lines, Text())))
-
-
-def matrix_lines(similarity: layer_similarity.LayerSimilarity, width: int) -> list[Text]:
-    """The lines of one matrix: layers from shallow to deep, the last block's row is marked."""
-    rows = [_short(name) for name in similarity.rows]
-    # Above a narrow column a stage has only its deepest block's number.
-    columns = [name[:1] + name.split("-")[-1] if "-" in name else name for name in map(_short, similarity.columns)]
-    margin = max(map(len, rows))
-    # Narrower cells where the terminal is too narrow; their colours keep them apart.
-    cell = 4 if margin + 4 * len(columns) + len(MARK) < width else 3
-    head = Text(" " * margin + "".join(f"{name[:cell]:>{cell}}" for name in columns), style="dim")
-    lines = [Text(similarity.title, style="bold"), Text(similarity.basis, style="dim"), head]
-    for row, name in enumerate(rows):
-        line = Text(f"{name:>{margin}}", style="dim")
-        for value in similarity.matrix[row]:
-            red, green, blue = palette.sequential_colour(float(value))
-            ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else "black"
-            line.append(
-                f"{heat_map.short_value(float(value))[:cell]:>{cell}}",
-                style=f"{ink} on rgb({red},{green},{blue})",
-            )
-        if row == similarity.last_block:
-            line.append(MARK, style="bold")
-        lines.append(line)
-    return lines
+    return main, observed_model.observed_clip(loaded[0], "CLIP", "CLIP, before training")
 
 
 def summary_table(similarities: Sequence[layer_similarity.LayerSimilarity]) -> Table:
-    """Of each matrix the mean similarity of neighbouring blocks, and of the last block with all earlier ones."""
-    table = Table(box=box.SIMPLE_HEAD)
+    """Of each matrix its tokens, and the mean similarity of neighbouring blocks and of the last with earlier ones."""
+    table = plain_table()
     for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):
         table.add_column(heading, justify="left" if heading in {"", "tokens"} else "right")
     for similarity in similarities:
         figures = (similarity.mean_of_neighbours, similarity.mean_of_last_row)
         shown = (MISSING if math.isnan(value) else f"{value:.2f}" for value in figures)
-        table.add_row(Text(similarity.title), similarity.tokens, *shown)
+        table.add_row(Text(similarity.title), similarity.basis, *shown)
     return table
-
-
-def _short(name: str) -> str:
-    """ "block 7" is 7 here, "tap 7" t7 and "stage 6-8" s6-8, so that a column takes few characters."""
-    kind, _, number = name.partition(" ")
-    return number if kind == "block" else kind[0] + number

@@ -1,4 +1,4 @@
-"""What the commands draw with: results on stdout, progress and log lines on stderr.
+"""The standard streams: results on stdout, progress and log lines on stderr, and printing never fails.
 
 Text is printed as it is: names that users gave may hold what Rich takes for markup ("[/old]") or an emoji (":car:").
 What is to be bold or coloured is a `rich.text.Text` with a style.
@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -21,14 +21,55 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from cascade_clip_cli.launch import is_first
-from cascade_clip_cli.streams import CLOSED_PIPE, discard, results_only
 
+CLOSED_PIPE = 141
+"""Exit code where nobody reads stdout any more: what a shell reports of a program that SIGPIPE ended."""
 FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
 """Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
-
-
 _DRAWN_BAR = re.compile(r"\|[^|]*\| *")
-"""The middle of a bar of tqdm."""
+
+_result_stream: TextIO | None = None
+
+
+def prepare_streams() -> None:
+    """Open streams that were closed, and let the others print what their encoding lacks by its number ("\\u6728").
+
+    A file that is opened while a standard stream is closed would take its number, and what is printed there would end
+    up in that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            # A closed stream refuses, and one that cannot seek and that another process has written to; they stay.
+            with suppress(OSError, ValueError):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def print_result(text: str) -> None:
+    """Print a result to stdout, as it is; ends the program where nobody reads stdout any more."""
+    stream = _result_stream or sys.stdout
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        discard(stream)
+        sys.exit(CLOSED_PIPE)
+
+
+def prints_any_character() -> bool:
+    """Whether results are printed in an encoding of Unicode."""
+    encoding = getattr(_result_stream or sys.stdout, "encoding", None) or "utf-8"
+    return encoding.lower().startswith("utf")
+
+
+def discard(stream: object) -> None:
+    """Let go what a stream still holds, whose place takes nothing more: it would fail again when Python ends."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return
 
 
 class PlainConsole(Console):
@@ -136,19 +177,22 @@ def bars_told_to(tell: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def only_result() -> Iterator[None]:
-    """Keep stdout for one result, which `print_result` prints: no tables, and nothing that libraries print there."""
-    stdout.quiet = True
+    """Keep stdout for what `print_result` prints: no tables, and what libraries print there goes to stderr."""
+    global _result_stream
+    _result_stream, stdout.quiet = sys.stdout, True
     try:
-        with results_only():
+        with redirect_stdout(sys.stderr):
             yield
     finally:
-        stdout.quiet = False
+        _result_stream, stdout.quiet = None, False
 
 
 def start_output(quiet: bool) -> bool:
     """Callback of `--quiet`: send the library's log lines to stderr; where it is given, warnings alone, and no bars."""
     if quiet:
-        _be_quiet()
+        stderr.quiet = True
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # The hub's client repeats itself at every retry; what it means for the user stands in one sentence of ours.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     logger = logging.getLogger("cascade_clip")
@@ -163,13 +207,3 @@ def start_output(quiet: bool) -> bool:
         logger.setLevel(least if is_first() else logging.ERROR)
         logger.propagate = False
     return quiet
-
-
-def _be_quiet() -> None:
-    stderr.quiet = True
-    # The variables serve a library that is imported later, the calls one that is imported already.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for module in ("huggingface_hub.utils", "datasets"):
-        if module in sys.modules:
-            sys.modules[module].disable_progress_bars()

@@ -14,7 +14,6 @@ from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import DeviceOption, PrecisionOption, QuietOption
 
 LOCAL = "127.0.0.1"
-MOST_MODELS = 2
 
 
 def demo(
@@ -38,7 +37,7 @@ def demo(
     Example: cascade-clip demo --model dense:bundled --model bundled
     """
     given = list(dict.fromkeys(models or ["bundled"]))
-    if len(given) > MOST_MODELS:
+    if len(given) > 2:
         raise UserError(f"{len(given)} models were given with --model; the page compares two at most.")
     demo_page.check_installed()
     with stderr.doing("loading the model"):

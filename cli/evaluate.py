@@ -1,40 +1,42 @@
-"""`cascade-clip eval`: seen and unseen scores of a checkpoint on a validation set."""
+"""`cascade-clip eval`: seen and unseen scores of a checkpoint, as tables, a record, pictures and a page."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from cascade_clip import output_folder as output_folder_rules
 from cascade_clip import runtime as processes
-from cascade_clip.config import schema
-from cascade_clip.errors import UserError
+from cascade_clip import segmenter
+from cascade_clip.config import recipes, schema
+from cascade_clip.data import dataset_info, prepared
+from cascade_clip.errors import UserError, counted
+from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import evaluate as evaluation
+from cascade_clip.evaluation import published as evaluation_published
 from cascade_clip.files import check_output_file
 from cascade_clip.inference import segmentation
+from cascade_clip.inference import vocabulary as vocabularies
+from cascade_clip.model import dense
 from cascade_clip.model.clip import text
-from cascade_clip.report import evaluation_page, mask_formats, page
+from cascade_clip.report import evaluation_page, mask_formats, page, picture_sheets
+from cascade_clip.training import run_folder
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, finite, output_folder, place
+from cascade_clip_cli.checked_options import finite, output_folder, path_option, place
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.evaluation_outputs import Evaluation, place_of_record, show_evaluation, write_pictures_and_report
 from cascade_clip_cli.launch import run_processes
-from cascade_clip_cli.loading import (
-    TORCH,
-    check_dataset,
-    check_outside_inputs,
-    check_runtime,
-    compile_network,
-    load_model,
-    recipe_of,
-)
+from cascade_clip_cli.loading import TORCH, check_dataset, check_runtime, compile_network, load_model, recipe_of
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import write_json
+from cascade_clip_cli.tables import confused_table, per_class_table, scores_table, write_json
+
+PAIRS_SHOWN = 5
+"""Pairs of confused classes that the terminal names; the record holds more."""
+EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,11 @@ class WindowOptions:
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
     ] = None
 
-    def change(self, inference: schema.InferenceConfig) -> schema.InferenceConfig:
-        """Inference with those that were given; raises UserError where they do not fit, as a stride above the crop."""
+    def change(self, recipe: schema.Recipe) -> schema.InferenceConfig:
+        """A recipe's inference with those that were given; raises UserError where they do not fit."""
         given = {"crop": self.crop, "stride": self.stride, "seen_bias": self.bias, "flip": self.flip}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        try:
-            return schema.InferenceConfig.model_validate({**inference.model_dump(), **chosen})
-        except ValidationError as error:
-            reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-            raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
+        chosen = [f"inference.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
+        return recipes.change_recipe(recipe, chosen).inference
 
 
 @dataclass(frozen=True)
@@ -72,27 +70,21 @@ class OutputOptions:
 
     pictures: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--pictures",
+            check=output_folder,
             metavar="DIR",
-            parser=as_path,
-            callback=output_folder,
             help="Write example images, confusion and per-class figures here.",
         ),
     ] = None
     report: Annotated[
         Path | None,
-        typer.Option(
-            "--report",
-            metavar="DIR",
-            parser=as_path,
-            callback=output_folder,
-            help="Write all of it as one HTML page, DIR/index.html.",
+        path_option(
+            "--report", check=output_folder, metavar="DIR", help="Write all of it as one HTML page, DIR/index.html."
         ),
     ] = None
     formats: Annotated[
-        str | None,
-        typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json."),
+        str | None, typer.Option("--format", help="coco: also write all masks with scores, coco.json beside eval.json.")
     ] = None
     output: options.OutputOption = None
     json_file: options.JsonOption = None
@@ -108,7 +100,9 @@ class OutputOptions:
         if self.report is not None:
             page.check_page(self.report / "index.html")
         for asked in filter(None, (self.pictures, self.report, self.output)):
-            check_outside_inputs(asked, checkpoint)
+            place = asked.resolve()
+            datasets = [above for above in (place, *place.parents) if (above / dataset_info.INFO_FILE).is_file()]
+            output_folder_rules.check_outside(asked, [Path(checkpoint).expanduser(), *datasets])
         writers = mask_formats.mask_writers(self.formats, {"coco"})
         if writers and (record_file is None or nproc > 1):
             need = "one process" if nproc > 1 else "a folder to write to: give --output"
@@ -152,7 +146,7 @@ def evaluate(
     check_runtime(runtime, precision)
     recipe = recipe_of(checkpoint)
     if recipe is not None:
-        windows.change(recipe.inference)
+        windows.change(recipe)
     check_dataset(split, data, recipe, stream=stream)
     if templates is not None:
         text.templates_of(templates)
@@ -164,7 +158,7 @@ def evaluate(
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     model = model.for_benchmark(chosen)
-    inference = model.predictor(windows.change(model.recipe.inference), refine=refine).inference
+    inference = model.predictor(windows.change(model.recipe), refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
@@ -197,3 +191,114 @@ def evaluate(
     written = [writer.finish() for writer in masks]
     for each in [*written, *write_pictures_and_report(done, checkpoint, outputs.pictures, outputs.report)]:
         stdout.print(f"Written: {each}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation that is done; `record` is what eval.json holds."""
+
+    model: segmenter.CascadeCLIP
+    dataset: prepared.PreparedDataset
+    vocabulary: vocabularies.Vocabulary
+    result: evaluation.EvaluationResult
+    record: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What was measured on what."""
+        measured, whole = len(self.result.images), self.result.images_of_the_set
+        some = "" if measured == whole else f"{measured} of "
+        return f"{self.model.recipe.name} on {self.result.split.name}, {some}{counted(whole, 'image')}"
+
+    @property
+    def paper(self) -> schema.PaperFigure | None:
+        """The paper's row to compare with: only on the split that the recipe was made for."""
+        own = self.model.split
+        return self.model.recipe.paper if own is not None and own.name == self.result.split.name else None
+
+    @property
+    def published(self) -> tuple[published_training_free.PublishedMethod, ...]:
+        """Published figures of the same training-free method, CLIP and benchmark; empty for a trained model."""
+        network, split = self.model.network, self.result.split.name
+        if not isinstance(network, dense.DenseNetwork):
+            return ()
+        clip, name = self.model.recipe.clip, network.method.name
+        return published_training_free.published_methods(name, clip.architecture, clip.weights, split=split)
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Print the tables."""
+    result = evaluation.result
+    stdout.print(per_class_table(result.scores))
+    if result.confused:
+        stdout.print(confused_table(result.confused[:PAIRS_SHOWN]))
+    table = scores_table(
+        result.scores, evaluation.paper, result.split.name, title=evaluation.title, others=evaluation.published
+    )
+    stdout.print(table)
+
+
+def place_of_record(checkpoint: str, output: Path | None) -> Path | None:
+    """Where eval.json is written: into `output`, else beside the checkpoint's folder. None: it has none."""
+    folder = Path(checkpoint).expanduser()
+    beside = folder.resolve().parent if folder.is_dir() else None
+    place = output or beside
+    return place / "eval.json" if place else None
+
+
+def write_pictures_and_report(
+    evaluation: Evaluation, checkpoint: str, pictures: Path | None, report: Path | None
+) -> list[Path]:
+    """Draw the examples once and write the folder of pictures and the page, where they were asked for; gives both.
+
+    The log of the run that the checkpoint, as the user gave it, belongs to gives the page its curves. Raises UserError:
+    a folder cannot be written to.
+    """
+    if pictures is None and report is None:
+        return []
+    page, written = _page(evaluation, checkpoint), []
+    if pictures is not None:
+        evaluation_page.write_evaluation_pictures(pictures, page)
+        written.append(pictures)
+    if report is not None:
+        written.append(evaluation_page.write_evaluation_report(report, page))
+    return written
+
+
+def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.EvaluationPage:
+    result, paper, folder = evaluation.result, evaluation.paper, Path(checkpoint).expanduser()
+    published = evaluation_published.paper_figures(paper.table, paper.row, result.split.name) if paper else None
+    return evaluation_page.EvaluationPage(
+        title=evaluation.title,
+        record=evaluation.record,
+        result=result,
+        paper=published,
+        paper_source=f'{paper.table}, "{paper.row}"' if paper and published else None,
+        pictures=_examples(evaluation),
+        log=run_folder.RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
+        published=[(row.shown, row.miou[result.split.name]) for row in evaluation.published],
+        sources=published_training_free.sources_of(evaluation.published),
+    )
+
+
+def _examples(evaluation: Evaluation) -> list[picture_sheets.PicturedImage]:
+    """Picture the best, median and worst images; they are segmented once more, so that none had to be kept."""
+    result, names = evaluation.result, evaluation.vocabulary.names
+    predictor = evaluation.model.predictor(result.inference)
+    groups = details.example_images(result.images, EXAMPLES)
+    chosen = [(group, one) for group, images in groups.items() for one in images]
+    pictured, colours = [], result.split.colours
+    with progress_bar("pictures") as progress:
+        for done, (group, one) in enumerate(chosen):
+            progress(done, len(chosen), one.id)
+            pictured.append(
+                picture_sheets.picture_image(
+                    evaluation.dataset,
+                    one.index,
+                    names,
+                    colours,
+                    lambda image: predictor.segment_image(image, evaluation.vocabulary).labels,
+                    group=group,
+                )
+            )
+    return pictured

@@ -10,7 +10,7 @@ import typer
 from cascade_clip import segmenter
 from cascade_clip.errors import counted
 from cascade_clip.export import exported_folder, runtime_speed
-from cascade_clip_cli.checked_options import as_path, output_folder, place
+from cascade_clip_cli.checked_options import output_folder, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import JsonOption, QuietOption
 from cascade_clip_cli.tables import write_json
@@ -20,10 +20,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the export."),
-    ],
+    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder of the export.")],
     file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
     text: Annotated[bool, typer.Option("--text/--no-text", help="ONNX: also the text tower and its tokenizer.")] = True,
     json_file: JsonOption = None,
@@ -50,14 +47,13 @@ def export(
     if exported.difference == 0:
         agreement = "are equal"
     images, classes = (max(case[what] for case in cases) for what in ("images", "classes"))
-    lines = (
+    for line in (
         f"Exported {checkpoint} as {record['file']}: {record['bytes'] / 1e6:.1f} MB, any number of images {size}"
         " and any number of classes.",
         f"Compared with PyTorch on {counted(len(cases), 'input')} (up to {counted(images, 'image')} and"
         f" {counted(classes, 'class')}): mask logits {agreement}.",
         f"Model: {output}",
-    )
-    for line in lines:
+    ):
         stdout.print(line)
     speeds = {}
     if file_format == "onnx":

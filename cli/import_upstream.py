@@ -12,7 +12,7 @@ from cascade_clip import output_folder as output_folder_rules
 from cascade_clip.checkpoint import folder as checkpoint_folder
 from cascade_clip.checkpoint import upstream, upstream_file
 from cascade_clip.errors import UserError, counted
-from cascade_clip_cli.checked_options import as_path, input_file, output_folder
+from cascade_clip_cli.checked_options import as_path, input_file, output_folder, path_option
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.options import QuietOption, SplitOption
 
@@ -29,10 +29,7 @@ def import_upstream(
             help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.",
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder of the result."),
-    ],
+    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder of the result.")],
     split: SplitOption = None,
     vision_heads: Annotated[
         int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")
@@ -74,11 +71,11 @@ def import_upstream(
         upstream.save_import(imported, recipe, output)
     stdout.print(
         f"Imported {file.name}: stages {[list(stage) for stage in imported.network.head.stages]},"
-        f" {imported.config.prompts.tokens} prompt tokens.",
+        f" {imported.config.prompts.tokens} prompt tokens."
     )
     stdout.print(
         f"Left out {counted(len(imported.dropped), 'tensor')} that nothing reads"
-        f" ({imported.dropped_numbers:,} numbers); results are equal without them.",
+        f" ({imported.dropped_numbers:,} numbers); results are equal without them."
     )
     if not imported.clip.identity.has_text:
         stdout.print("The file has no text tower: give text_embeddings=, or import with --text-from.")

@@ -31,11 +31,8 @@ class Terminated(KeyboardInterrupt):
 def run_processes(processes: int, device: str) -> bool:
     """Run this very command line in several local processes, with CUDA one a device, and wait for them.
 
-    Parent and child are told apart by an environment variable of this toolkit: accelerate's launchers do not always set
-    the usual ones.
-
-    Returns:
-        True in the parent, when all are done; False in each of them.
+    Gives True in the parent, when all are done; False in each of them. They are told apart by an environment variable
+    of this toolkit: accelerate's launchers do not always set the usual ones.
 
     Raises:
         UserError: More processes than CUDA devices, or what any of the processes raised, each sentence once.

@@ -1,18 +1,20 @@
-"""Load the model of a command for the runtime that computes it; what can be found out before, as loading takes time."""
+"""The model of a command and the classes it looks for, and what can be found out before the model is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from cascade_clip import output_folder, segmenter
+from cascade_clip import segmenter
 from cascade_clip.checkpoint import description, folder
-from cascade_clip.config import dataset_address, schema
-from cascade_clip.data import catalogue, dataset_info, dataset_location, prepared
+from cascade_clip.config import class_names, dataset_address, schema
+from cascade_clip.data import catalogue, dataset_location, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
-from cascade_clip.inference import exported_network
+from cascade_clip.inference import exported_network, query_vocabulary
+from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense, network
+from cascade_clip.model.clip import text
 from cascade_clip_cli.console import stderr
 
 TORCH = "torch"
@@ -31,8 +33,7 @@ def recipe_of(checkpoint: str) -> schema.Recipe | None:
 def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | None, *, stream: bool = False) -> None:
     """Check the split and the dataset that a model is to be looked at with, as far as its own do not decide.
 
-    Raises:
-        UserError: An unknown split, no such dataset, or one of other classes.
+    Raises UserError: an unknown split, no such dataset, or one of other classes.
     """
     chosen = catalogue.get_split(split) if split is not None else None
     if data is not None and dataset_address.is_address(data):
@@ -46,13 +47,6 @@ def check_dataset(split: str | None, data: str | None, recipe: schema.Recipe | N
     prepared.PreparedDataset.open(place).check_classes(chosen.class_names, chosen.name)
 
 
-def check_outside_inputs(output: Path, checkpoint: str) -> None:
-    """Check that a folder to write to lies in no prepared dataset and not in the checkpoint; raises UserError."""
-    place = output.resolve()
-    datasets = [above for above in (place, *place.parents) if (above / dataset_info.INFO_FILE).is_file()]
-    output_folder.check_outside(output, [Path(checkpoint).expanduser(), *datasets])
-
-
 def check_runtime(runtime: str, precision: str) -> None:
     """Check `--runtime` before anything is read, see `exported_network.check_runtime`."""
     if runtime != TORCH:
@@ -62,9 +56,8 @@ def check_runtime(runtime: str, precision: str) -> None:
 def load_model(model: str, runtime: str, device: str, precision: str) -> segmenter.CascadeCLIP:
     """Load a checkpoint or training-free model for PyTorch, or an exported one for another runtime.
 
-    Raises:
-        UserError: No such model, another kind of model than the runtime computes, or a device or precision that cannot
-            be had.
+    Raises UserError: no such model, another kind of model than the runtime computes, or a device or precision that
+    cannot be had.
     """
     with stderr.doing("loading the model"):
         if runtime != TORCH:
@@ -75,8 +68,7 @@ def load_model(model: str, runtime: str, device: str, precision: str) -> segment
 def compile_network(model: segmenter.CascadeCLIP, text: Tensor) -> float:
     """Compile for as many classes as `text` (K, C) has; returns the seconds it took.
 
-    Raises:
-        UserError: The network cannot be compiled.
+    Raises UserError: the network cannot be compiled.
     """
     with stderr.doing("compiling"):
         seconds = model.compile(text)
@@ -96,3 +88,80 @@ def mention_runtimes(model: segmenter.CascadeCLIP, checkpoint: str, images: int)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class ClassChoice(NamedTuple):
+    """Either names or a split."""
+
+    names: tuple[str, ...] | None
+    split: catalogue.Split | None
+
+    def spoken_names(self) -> tuple[str, ...]:
+        """The K names as results show them: of synonyms the first."""
+        if self.split is not None:
+            return self.split.class_names
+        return tuple(name.split("|")[0].strip() for name in self.names or ())
+
+    def embedded(
+        self, model: segmenter.CascadeCLIP, background: tuple[str, ...] | bool | None = None
+    ) -> vocabularies.Vocabulary:
+        """What the model looks for, with a `background` as of `background_of`.
+
+        Raises UserError: names that the model's text tower cannot embed, or a background that does not fit them.
+        """
+        return model.vocabulary(self.names, split=self.split, background=background)
+
+
+def chosen_classes(classes: str | None, classes_file: Path | None, split: str | None) -> ClassChoice | None:
+    """Read and check the classes before anything slow is loaded; None: the user named none.
+
+    Raises UserError: several sources at once, an empty or repeated name, an unknown split.
+    """
+    given = {"--classes": classes, "--classes-file": classes_file, "--split": split}
+    used = [option for option, value in given.items() if value is not None]
+    if len(used) > 1:
+        raise UserError(f"Give only one of {' and '.join(used)}: each names the classes to look for.")
+    if split is not None:
+        return ClassChoice(None, catalogue.get_split(split))
+    if classes_file is not None:
+        names = class_names.read_class_names(classes_file)
+    elif classes is not None:
+        names = class_names.listed_names(classes, "--classes")
+    else:
+        return None
+    text.class_synonyms(names)
+    return ClassChoice(tuple(names), None)
+
+
+def background_of(
+    given: str | None, without: bool, model: str, choice: ClassChoice | None
+) -> tuple[str, ...] | bool | None:
+    """Read and check --background WORDS ("default": the toolkit's own) and --no-background before a model is loaded.
+
+    Gives what `CascadeCLIP.vocabulary` takes: words; True: the toolkit's; False: none; None: as suits the classes.
+    Raises UserError: both options, a model that is trained, or words that do not fit.
+    """
+    if given is None:
+        return False if without else None
+    if without:
+        raise UserError("--background and --no-background contradict each other: give one of them.")
+    if not dense.is_dense(model):
+        raise UserError(
+            f'--background is for training-free models (dense:CLIP), but "{model}" is trained: give --threshold 0.5,'
+            " for example, so that pixels with a lower score belong to no class."
+        )
+    if given == "default":
+        return True
+    if Path(given).is_file():
+        raise UserError(f'--background took "{given}", a file, for its words: write --background default.')
+    words = tuple(word.strip() for word in given.split(","))
+    classes = text.class_synonyms(choice.names) if choice is not None and choice.names is not None else []
+    query_vocabulary.background_words(words, classes)
+    return words
+
+
+def own_classes(model: segmenter.CascadeCLIP) -> ClassChoice:
+    """The classes that the model was trained on; raises UserError where it does not say which."""
+    if model.split is None:
+        raise UserError("Say what to look for: --classes road,tree,sky or --classes-file FILE or --split NAME.")
+    return ClassChoice(None, model.split)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from itertools import zip_longest
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.text import Text
@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from cascade_clip import __version__
 from cascade_clip.errors import UserError, readable, shortened
-from cascade_clip_cli.console import stderr, stdout
+from cascade_clip_cli.console import discard, prepare_streams, stderr, stdout
 from cascade_clip_cli.launch import (
     Terminated,
     is_child,
@@ -29,7 +29,6 @@ from cascade_clip_cli.launch import (
     wait_to_be_ended,
 )
 from cascade_clip_cli.options import with_groups
-from cascade_clip_cli.streams import discard, prepare_streams
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -38,81 +37,43 @@ LONGEST_USAGE_ERROR = 240
 """Characters of a message about a word of the command line."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """Typer names it in different places from version to version."""
-OPTIONAL_VALUES = {"--background": "default"}
-"""Options that may stand without a value, which Typer does not know, and the value they then have."""
 _WAYS_OUT = {
-    errno.ENOSPC: "Free some space, or choose another place to write to.",
-    errno.EDQUOT: "Free some space, or choose another place to write to.",
-    errno.EFBIG: "Choose another place to write to: this one takes no file of that size.",
-    errno.EROFS: "Choose another place to write to: this one is read-only.",
-    errno.EACCES: "You may not read or write there: change its permissions, or choose another place.",
-    errno.EPERM: "You may not read or write there: change its permissions, or choose another place.",
-    errno.EIO: "The disk or the connection to it fails: repeat the command.",
-    errno.ESTALE: "The disk or the connection to it fails: repeat the command.",
-    errno.EMFILE: "Too many files are open at once: raise the limit with `ulimit -n`.",
-    errno.ENFILE: "Too many files are open at once on this machine: end other programs.",
-    errno.ENOMEM: "The memory is full: end other programs, or use fewer processes.",
+    (errno.ENOSPC, errno.EDQUOT): "Free some space, or choose another place to write to.",
+    (errno.EFBIG,): "Choose another place to write to: this one takes no file of that size.",
+    (errno.EROFS,): "Choose another place to write to: this one is read-only.",
+    (errno.EACCES, errno.EPERM): "You may not read or write there: change its permissions, or choose another place.",
+    (errno.EIO, errno.ESTALE): "The disk or the connection to it fails: repeat the command.",
+    (errno.EMFILE,): "Too many files are open at once: raise the limit with `ulimit -n`.",
+    (errno.ENFILE,): "Too many files are open at once on this machine: end other programs.",
+    (errno.ENOMEM,): "The memory is full: end other programs, or use fewer processes.",
 }
 """What the user can do where the system refuses during the work; before it, options are checked one by one."""
-
-
-class Command(NamedTuple):
-    """Where a command is defined, and what the list of commands says of it."""
-
-    target: str
-    """`module:function` within `cascade_clip_cli`, or `module:app` for a command with sub-commands."""
-    help: str
-    """One sentence: the first line of the function's docstring."""
-
-
 COMMANDS = {
-    "quickstart": Command(
-        "quickstart:quickstart",
-        "Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions.",
+    "quickstart": (
+        "Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions."
     ),
-    "predict": Command(
-        "predict:predict", "Segment images into the classes you name and write label map, overlay and JSON of each."
+    "predict": "Segment images into the classes you name and write label map, overlay and JSON of each.",
+    "prepare-data": (
+        "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset."
     ),
-    "prepare-data": Command(
-        "prepare_data:app",
-        "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset.",
+    "train": "Train on the seen classes of a split (on all classes where it has no unseen ones).",
+    "self-train": "Train on with pseudo labels for the unseen classes, of which only the names are given.",
+    "eval": "Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.",
+    "reproduce": (
+        "Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures."
     ),
-    "train": Command(
-        "train:train", "Train on the seen classes of a split (on all classes where it has no unseen ones)."
+    "cka": "Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.",
+    "similarity": (
+        "Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models."
     ),
-    "self-train": Command(
-        "self_train:self_train",
-        "Train on with pseudo labels for the unseen classes, of which only the names are given.",
-    ),
-    "eval": Command(
-        "evaluate:evaluate",
-        "Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.",
-    ),
-    "reproduce": Command(
-        "reproduce:reproduce",
-        "Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures.",
-    ),
-    "cka": Command(
-        "cka:cka",
-        "Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.",
-    ),
-    "similarity": Command(
-        "similarity:similarity",
-        "Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.",
-    ),
-    "demo": Command("demo:demo", "Open a page on which one drops photographs and types words, with an HTTP interface."),
-    "bench": Command(
-        "bench:bench", "Measure prediction, evaluation, training or preparation beside the bare CLIP tower."
-    ),
-    "export": Command(
-        "export:export", "Write a model as one file that takes images and text embeddings, any number of either."
-    ),
-    "import-upstream": Command(
-        "import_upstream:import_upstream",
-        "Turn a released checkpoint (mmcv pickle) into a checkpoint folder, every tensor accounted for.",
-    ),
-    "recipes": Command("recipes:recipes", "List the shipped recipes with the paper's figures, or show one of them."),
+    "demo": "Open a page on which one drops photographs and types words, with an HTTP interface.",
+    "bench": "Measure prediction, evaluation, training or preparation beside the bare CLIP tower.",
+    "export": "Write a model as one file that takes images and text embeddings, any number of either.",
+    "import-upstream": "Turn a released checkpoint (mmcv pickle) into a checkpoint folder, every tensor accounted for.",
+    "recipes": "List the shipped recipes with the paper's figures, or show one of them.",
 }
+"""The sentence about each command in their list: the first line of its docstring. The command is the function called as
+its module in `cascade_clip_cli`, or, with sub-commands, the module's `app`."""
 
 
 class _Commands(TyperGroup):
@@ -120,11 +81,11 @@ class _Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = {name: TyperCommand(name, help=command.help) for name, command in COMMANDS.items()}
+        self.commands = {name: TyperCommand(name, help=sentence) for name, sentence in COMMANDS.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed and load_command(str(listed.name)), with_optional_values(rest)
+        return name, listed and load_command(str(listed.name)), with_background(rest)
 
     def invoke(self, ctx: Any) -> Any:
         """Typer would end an interrupted command without a word, and repeat a wrong value whole however long it is."""
@@ -145,29 +106,24 @@ def _hint_at_option(error: Any) -> str:
     return next((f". Did you mean {option}?" for option in ("--source", "--data") if option in options), "")
 
 
-def with_optional_values(arguments: Sequence[str]) -> list[str]:
-    """Give options of `OPTIONAL_VALUES` that end the line or stand before another option their value.
+def with_background(arguments: Sequence[str]) -> list[str]:
+    """Give a `--background` that ends the line or stands before another option the value `default`.
 
-    Example:
-        >>> with_optional_values(["a.jpg", "--background", "--classes", "cat"])
-        ['a.jpg', '--background', 'default', '--classes', 'cat']
+    Typer knows no options that may stand without a value.
     """
     completed: list[str] = []
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
         completed.append(argument)
-        if argument in OPTIONAL_VALUES and following.startswith("-"):
-            completed.append(OPTIONAL_VALUES[argument])
+        if argument == "--background" and following.startswith("-"):
+            completed.append("default")
     return completed
 
 
 def load_command(name: str) -> Any:
-    """Import a command of the table by its name.
-
-    Returns:
-        The command object that Typer made of the function, or of the Typer app with its sub-commands.
-    """
-    module, _, attribute = COMMANDS[name].target.partition(":")
-    target = getattr(import_module(f"cascade_clip_cli.{module}"), attribute)
+    """Import a command of the table by its name: the object that Typer made of its function, or app."""
+    module = "evaluate" if name == "eval" else name.replace("-", "_")
+    found = import_module(f"cascade_clip_cli.{module}")
+    target = getattr(found, "app", None) or getattr(found, module)
     if isinstance(target, typer.Typer):
         command = typer.main.get_command(target)
     else:
@@ -215,9 +171,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in _WAYS_OUT:
+        way_out = next((way for numbers, way in _WAYS_OUT.items() if error.errno in numbers), None)
+        if way_out is None:
             raise
-        _fail(_refusal(error))
+        if error.filename is None:
+            discard(sys.stdout)
+        place = "The output cannot be written" if error.filename is None else f'"{error.filename}"'
+        _fail(f"{place}: {error.strerror}. {way_out}")
     except KeyboardInterrupt as interrupt:
         _end_interrupted(interrupt)
     except MemoryError:
@@ -254,14 +214,6 @@ def _handle_signals() -> None:
 def _end_interrupted(interrupt: KeyboardInterrupt) -> NoReturn:
     stderr.insist(str(interrupt) or "Interrupted.")
     sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
-
-
-def _refusal(error: OSError) -> str:
-    """What the system refused during the work, and the way out."""
-    if error.filename is None:
-        discard(sys.stdout)
-    place = "The output cannot be written" if error.filename is None else f'"{error.filename}"'
-    return f"{place}: {error.strerror}. {_WAYS_OUT[error.errno or 0]}"
 
 
 def _fail(message: str) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cascade_clip.config import dataset_address
-from cascade_clip_cli.checked_options import as_path, output_folder, place, result_file
+from cascade_clip_cli.checked_options import output_folder, path_option, place, result_file
 from cascade_clip_cli.console import start_output
 
 LARGEST_SEED = 2**31 - 1
@@ -57,30 +57,20 @@ RefineOption = Annotated[
         show_default=False,
     ),
 ]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-]
-OutputFolder = Annotated[
-    Path, typer.Option("--output", "-o", parser=as_path, callback=output_folder, help="Folder to write to.")
-]
+OutputOption = Annotated[Path | None, path_option("--output", "-o", check=output_folder, help="Folder to write to.")]
+OutputFolder = Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder to write to.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="One seed decides everything.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
     bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
 ]
 RuntimeOption = Annotated[
-    str,
-    typer.Option(
-        "--runtime",
-        help="torch, or onnx or openvino for a model that `export --format onnx` wrote.",
-    ),
+    str, typer.Option("--runtime", help="torch, or onnx or openvino for a model that `export --format onnx` wrote.")
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32, bf16 or fp16.")]
 JsonOption = Annotated[
     Path | None,
-    typer.Option(
-        "--json", parser=as_path, callback=result_file, help="Write the result as JSON to this file ('-' for stdout)."
-    ),
+    path_option("--json", check=result_file, help="Write the result as JSON to this file ('-' for stdout)."),
 ]
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", callback=start_output, is_eager=True, help="No progress, results only.")
@@ -98,15 +88,7 @@ def absolute_location(data: str) -> str:
 
 
 def with_groups(command: Callable[..., None], **groups: Any) -> Callable[..., None]:
-    """Turn parameters that are dataclasses into one option a field, as which Typer reads them.
-
-    Args:
-        command: Takes options, and groups of them that are annotated as dataclasses.
-        groups: Dataclasses in place of those that the command is annotated with.
-
-    Returns:
-        A command with the fields' annotations and defaults in place of each group.
-    """
+    """Turn parameters that are dataclasses, annotated or given as `groups`, into one option a field, for Typer."""
     kinds: dict[str, Any] = {
         name: kind for name, kind in (get_type_hints(command) | groups).items() if is_dataclass(kind)
     }

@@ -20,13 +20,29 @@ from cascade_clip.report import gallery as galleries
 from cascade_clip.report import mask_formats
 from cascade_clip.report import page as report_page
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, finite, input_file, place
-from cascade_clip_cli.class_choice import background_of, chosen_classes, own_classes
+from cascade_clip_cli.checked_options import finite, input_file, path_option, place
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.explanation import Explainer, check_explained
-from cascade_clip_cli.loading import TORCH, check_runtime, compile_network, load_model, mention_runtimes
-from cascade_clip_cli.predict_images import Outcome, PredictionJob, image_outcome, left_out, segmented_images
-from cascade_clip_cli.predict_inputs import check_apart, fetched_sources, output_stems
+from cascade_clip_cli.loading import (
+    TORCH,
+    background_of,
+    check_runtime,
+    chosen_classes,
+    compile_network,
+    load_model,
+    mention_runtimes,
+    own_classes,
+)
+from cascade_clip_cli.predict_images import (
+    Explainer,
+    Outcome,
+    PredictionJob,
+    check_apart,
+    check_explained,
+    fetched_sources,
+    left_out,
+    output_stems,
+    segmented_images,
+)
 from cascade_clip_cli.predict_video import VideoOptions, check_video_options, segmented_video
 from cascade_clip_cli.tables import write_json
 
@@ -36,7 +52,6 @@ PAPERS_CLIP = "dense:ViT-B-16-quickgelu:openai"
 LABELS = ("palette", "grey")
 BELOW_ZERO = "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off their scores."
 MOST_WORDS = 3
-"""So many words of the background are shown."""
 MOST_TABLES = 3
 """From more images on, each has a line instead of a table."""
 
@@ -66,8 +81,7 @@ def predict(
         str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
     classes_file: Annotated[
-        Path | None,
-        typer.Option("--classes-file", parser=as_path, callback=input_file, help="Text file, one class a line."),
+        Path | None, path_option("--classes-file", check=input_file, help="Text file, one class a line.")
     ] = None,
     split: options.SplitOption = None,
     threshold: Annotated[
@@ -120,8 +134,7 @@ def predict(
         ),
     ] = False,
     recursive: Annotated[
-        bool,
-        typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too."),
+        bool, typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too.")
     ] = False,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     videos: VideoOptions,
@@ -173,58 +186,50 @@ def predict(
     if compiled:
         compile_network(segmenter, vocabulary.text)
     masks = [writer(output, vocabulary.names, vocabulary.colours) for writer in writers]
-    job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores)
-    outcomes = failed + _outcomes(job, read, videos, single=len(found) == 1)
+    single, brief = len(found) == 1, len(read) > MOST_TABLES
+    job = PredictionJob(predictor, vocabulary, output, threshold, explainer, masks, labels, scores, single, brief)
+    outcomes = failed + _outcomes(job, read, videos)
     images_done = [outcome.record for outcome in outcomes if "image" in outcome.record]
     files = {source.name: source.path for source in read}
     pages = [galleries.write_gallery(output, images_done, files=files)] if gallery else []
     pages += [writer.finish() for writer in masks if images_done]
-    about = training_free_facts(segmenter, vocabulary, predictor)
+    about = _training_free_facts(segmenter, vocabulary, predictor)
     _show(outcomes, output, pages, {"model": model, **about}, json_file)
     if any(outcome.shown is None for outcome in outcomes):
         raise typer.Exit(USER_MISTAKE)
 
 
-def _outcomes(
-    job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions, *, single: bool
-) -> list[Outcome]:
+def _outcomes(job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
     stems = output_stems(read, job.output)
-    images = [(source, stem) for source, stem in stems.items() if not video.is_video(source.path)]
-    brief = len(read) > MOST_TABLES
-    outcomes = [
-        image_outcome(source, result, single=single, brief=brief) for source, result in segmented_images(job, images)
-    ]
+    outcomes = [*segmented_images(job, [each for each in stems.items() if not video.is_video(each[0].path)])]
     for source in (source for source in read if video.is_video(source.path)):
         try:
             outcomes.append(segmented_video(job, source, stems[source], options))
         except UserError as error:
-            outcomes.append(left_out("video", source, error, single=single))
+            outcomes.append(left_out("video", source, error, single=job.single))
     return outcomes
 
 
-def training_free_facts(
+def _training_free_facts(
     segmenter: segmenter_module.CascadeCLIP, vocabulary: vocabularies.Vocabulary, predictor: predictors.Predictor
 ) -> dict[str, Any]:
     """What the result says of a training-free model: its method, refinement and background; of others nothing."""
     network, free = segmenter.network, predictor.inference.training_free
     if not isinstance(network, dense.DenseNetwork) or free is None:
         return {}
-    return {
-        "method": network.method.title,
-        "refined": bool(free.pamr_steps),
-        "background": list(vocabulary.background),
-    }
+    words = list(vocabulary.background)
+    return {"method": network.method.title, "refined": bool(free.pamr_steps), "background": words}
 
 
 def _method_line(about: dict[str, Any]) -> str:
     """The method of a training-free model and its background in a sentence."""
     refined, words = " with PAMR" if about["refined"] else "", about["background"]
     line = f"{about['method']}{refined} (training-free, {about['model']})"
-    if not words:
-        return line
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
-    return f"{line}; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+    if words:
+        line += f"; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+    return line
 
 
 def _show(
@@ -240,15 +245,11 @@ def _show(
         stdout.print(BELOW_ZERO)
     failures = sum(outcome.shown is None for outcome in outcomes)
     left = f", {failures} left out" if failures else ""
-    written = len(outcomes) - failures
-    stdout.print(f"{written} of {len(outcomes)} written to {output}{left}")
+    stdout.print(f"{len(outcomes) - failures} of {len(outcomes)} written to {output}{left}")
     for page in pages:
         stdout.print(f"also {page}")
-    arrays = [
-        Path(outcome.record["files"]["scores"]) for outcome in outcomes if "scores" in outcome.record.get("files", {})
-    ]
-    if arrays:
-        megabytes = sum(file.stat().st_size for file in arrays) / 1e6
-        stdout.print(f"also the scores of all classes, {megabytes:,.1f} MB")
+    files = [outcome.record.get("files", {}) for outcome in outcomes]
+    if sizes := [Path(each["scores"]).stat().st_size for each in files if "scores" in each]:
+        stdout.print(f"also the scores of all classes, {sum(sizes) / 1e6:,.1f} MB")
     if json_file is not None:
         write_json(json_file, {**about, "predictions": [outcome.record for outcome in outcomes]})

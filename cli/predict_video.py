@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, counted
-from cascade_clip.files import delete, waiting_place, write_files
+from cascade_clip.files import delete, replace_files, waiting_place, write_files
 from cascade_clip.inference import frame_labels, prediction_files, sources, video
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip.report import video_overlay
@@ -21,9 +18,7 @@ from cascade_clip_cli.checked_options import finite
 from cascade_clip_cli.console import stderr
 from cascade_clip_cli.predict_images import Outcome, PredictionJob
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import swatch, write_json
-
-LARGEST_SHOWN = 4
+from cascade_clip_cli.tables import largest_classes, write_json
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,9 @@ class VideoOptions:
 def check_video_options(options: VideoOptions, given: Sequence[sources.Source], of_images: Sequence[str]) -> None:
     """Make sure that the options fit what was given, before the model is loaded.
 
-    Args:
-        options: Of videos.
-        given: Images and videos.
-        of_images: Options that were given and are of images only; beside images, videos are done without them.
-
-    Raises:
-        UserError: Options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or a
-            single file that is no video after all.
+    `of_images` are the options that were given and are of images only; beside images, videos are done without them.
+    Raises UserError: options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or
+    a single file that is no video after all.
     """
     videos = [source for source in given if video.is_video(source.path)]
     if not videos:
@@ -72,12 +62,6 @@ def check_video_options(options: VideoOptions, given: Sequence[sources.Source], 
 def segmented_video(job: PredictionJob, source: sources.Source, stem: str, options: VideoOptions) -> Outcome:
     """Segment a video and write STEM.overlay.mp4, STEM.json and, where asked for, a label map of each segmented frame.
 
-    Args:
-        job: The model, what is looked for, and where to write.
-        source: The video, a file.
-        stem: Of the output files.
-        options: Which frames.
-
     Raises:
         UserError: The video cannot be read, or the output cannot be written; then neither file is left.
     """
@@ -88,24 +72,28 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
         for ending in (prediction_files.VIDEO_OVERLAY, prediction_files.RECORD, prediction_files.VIDEO_LABELS)
     )
     record: dict[str, Any] = {}
-    painter = video_overlay.VideoOverlay(colours)
-    with FrameFiles(labels_folder, job.labels) as files:
-        labels = frame_labels.FrameLabels(job.segment, options.every, files.write if job.labels else None)
+    painter, waiting = video_overlay.VideoOverlay(colours), waiting_place(labels_folder)
 
-        def write_record(frames: int) -> None:
-            record.update(
-                video=source.name,
-                width=facts.width,
-                height=facts.height,
-                frame_rate=float(facts.rate),
-                frames=frames,
-                segmented_frames=labels.segmented,
-                **_shares(labels, names, colours),
-                names=list(names),
-            )
-            write_json(record_file, record)
-            files.put_in_place()
+    def write_labels(number: int, segmentation: segmentations.Segmentation) -> None:
+        write_files({waiting / f"{number:06d}.png": segmentation.labels_png(grey=job.labels == "grey")})
 
+    labels = frame_labels.FrameLabels(job.segment, options.every, write_labels if job.labels else None)
+
+    def write_record(frames: int) -> None:
+        record.update(
+            video=source.name,
+            width=facts.width,
+            height=facts.height,
+            frame_rate=float(facts.rate),
+            frames=frames,
+            segmented_frames=labels.segmented,
+            **_shares(labels, names, colours),
+            names=list(names),
+        )
+        write_json(record_file, record)
+        replace_files(labels_folder, waiting, "[0-9]*.png")
+
+    try:
         with progress_bar("frames") as progress:
             video.rewrite_video(
                 source.path,
@@ -116,40 +104,14 @@ def segmented_video(job: PredictionJob, source: sources.Source, stem: str, optio
                 progress=progress,
                 finish=write_record,
             )
+    finally:
+        delete(waiting)
     written = {"overlay": str(target), "record": str(record_file)}
-    if job.labels is not None:
-        written["labels"] = str(labels_folder)
+    written |= {"labels": str(labels_folder)} if job.labels is not None else {}
     shown = {key: value for key, value in record.items() if key != "names"}
-    return Outcome({**shown, "files": written}, _line(source.name, labels, names, colours))
-
-
-class FrameFiles:
-    """Label maps of frames, NNNNNN.png by the frame's number in the written video, which take their folder together."""
-
-    def __init__(self, folder: Path, kind: str | None) -> None:
-        """`kind` is "palette" or "grey"; None: none are written, and those of an earlier run are removed."""
-        self._folder, self._kind = folder, kind
-        self._waiting = waiting_place(folder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        delete(self._waiting)
-
-    def write(self, number: int, segmentation: segmentations.Segmentation) -> None:
-        """Write the labels of a frame."""
-        write_files({self._waiting / f"{number:06d}.png": segmentation.labels_png(grey=self._kind == "grey")})
-
-    def put_in_place(self) -> None:
-        """Replace the label maps of an earlier run."""
-        for earlier in self._folder.glob("[0-9]*.png"):
-            earlier.unlink()
-        with suppress(OSError):  # it is not there, or holds files of somebody else
-            self._folder.rmdir()
-        for file in sorted(self._waiting.glob("*.png")):
-            self._folder.mkdir(exist_ok=True)
-            file.replace(self._folder / file.name)
+    found = [(entry["index"], entry["share"], "") for entry in record["classes"]]
+    start = f"{source.name}: {counted(labels.segmented, 'frame')} segmented: "
+    return Outcome({**shown, "files": written}, largest_classes(start, found, names, colours))
 
 
 def _shares(
@@ -162,12 +124,7 @@ def _shares(
 
     means = labels.mean_shares()
     classes = [
-        {
-            "class": names[i],
-            "index": i,
-            "colour": "#{:02x}{:02x}{:02x}".format(*colours[i]),
-            "share": float(means[i]),
-        }
+        {"class": names[i], "index": i, "colour": palette.hex_colour(colours[i]), "share": float(means[i])}
         for i in by_size(means)
     ]
     seconds = [
@@ -179,15 +136,3 @@ def _shares(
         for entry in labels.seconds()
     ]
     return {"classes": classes, "seconds": seconds}
-
-
-def _line(name: str, labels: frame_labels.FrameLabels, names: Sequence[str], colours: Sequence[palette.Colour]) -> Text:
-    means = labels.mean_shares()
-    line = Text(f"{name}: {counted(labels.segmented, 'frame')} segmented: ")
-    largest = sorted((i for i in range(len(means)) if means[i] > 0), key=lambda i: -means[i])
-    for i in largest[:LARGEST_SHOWN]:
-        line.append_text(swatch(colours[i])).append(f" {names[i]} {100 * means[i]:.0f} %  ")
-    if len(largest) > LARGEST_SHOWN:
-        line.append(f"+ {len(largest) - LARGEST_SHOWN} more", style="dim")
-    line.rstrip()
-    return line

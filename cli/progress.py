@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from cascade_clip.reproduce import runner
+from cascade_clip.reproduce import runs as reproduce_runs
+from cascade_clip.training import run_folder
 from cascade_clip_cli.console import stderr
 
 SHORTEST_BAR = 6
+ROOM_FOR_FACTS = 60
+"""Columns beside a run: step, time left, loss, images a second, and a bar."""
 Report = Callable[[int, int, str], None]
 
 
@@ -51,13 +57,7 @@ def fitting(facts: Sequence[str], width: int) -> str:
 
 @dataclass
 class Work:
-    """What `progress_line` draws.
-
-    Attributes:
-        facts: Its state, the most important first, for example how much is done, and the time left.
-        done: Items done.
-        total: Items of all; None: not known.
-    """
+    """What `progress_line` draws: facts, the most important first, and items done of all (None: not known)."""
 
     facts: Sequence[str]
     done: int = 0
@@ -81,13 +81,10 @@ def progress_bars(*, transient: bool, disable: bool) -> Progress:
 
 @contextmanager
 def progress_line(description: str, *, transient: bool = True, shown: bool = True) -> Iterator[Callable[[Work], None]]:
-    """Draw a bar and facts beside it on stderr while the block runs; where it is no terminal, lines.
+    """Draw a bar and as many facts as fit on stderr while the block runs; where it is no terminal, lines.
 
-    As many facts are drawn as the terminal is wide enough for. With `transient` the line goes at the end; where not
-    `shown`, nothing is drawn.
-
-    Yields:
-        Shows how far the work is.
+    With `transient` the line goes at the end; where not `shown`, nothing is drawn. Yields what shows how far the work
+    is.
     """
     work = Work(())
     hidden = stderr.quiet or not stderr.is_interactive or not shown
@@ -110,11 +107,7 @@ def progress_line(description: str, *, transient: bool = True, shown: bool = Tru
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Report]:
-    """Draw how many items are done, the time left and a note on stderr while the block runs, see `progress_line`.
-
-    Yields:
-        A callback `(done, total, note)` that long jobs of the library take.
-    """
+    """Draw items done, time left and a note on stderr while the block runs; yields what long jobs call."""
     left = TimeLeft()
     with progress_line(description) as show:
 
@@ -123,3 +116,69 @@ def progress_bar(description: str) -> Iterator[Report]:
             show(Work((count, left(done, total), note), done, total or None))
 
         yield report
+
+
+class _Position:
+    """How far a run is, read from the newest line of its metrics."""
+
+    def __init__(self, run: reproduce_runs.Run) -> None:
+        self.run, self._left = run, TimeLeft(begun=run.resumes_at)
+        # A run that was killed has logged steps that it makes again.
+        self._stale = run_folder.RunFolder(run.folder).log_entries()
+
+    def __call__(self) -> Work:
+        entries = run_folder.RunFolder(self.run.folder).log_entries()
+        newest = next((entry for entry in reversed(entries) if "loss" in entry), None)
+        if newest is None or entries == self._stale:
+            return Work(())
+        step, steps = newest["step"], self.run.steps
+        speed = f"{newest['images_per_s']:.1f} images/s"
+        facts = (f"{step:,}/{steps:,}", self._left(step, steps), f"loss {newest['loss']:#.4g}", speed)
+        return Work(facts, step, steps)
+
+
+@contextmanager
+def runs_progress() -> Iterator[Callable[[runner.RunsState], None]]:
+    """Draw a bar for all runs and for each under way, lines elsewhere; print a line when a run starts or ends."""
+    live = stderr.is_interactive and not stderr.quiet
+    drawn: dict[Path, tuple[TaskID, _Position]] = {}
+    count = ""
+
+    def line() -> str:
+        under_way = ("  ".join((position.run.title, *position().facts)) for _, position in drawn.copy().values())
+        return "; ".join((f"runs  {count}", *under_way))
+
+    bars = progress_bars(transient=False, disable=not live)
+    with stderr.lines_in_time(line), bars:
+        everything = bars.add_task("runs", total=None, facts="")
+
+        def watch(state: runner.RunsState) -> None:
+            nonlocal count
+            ended = state.done + len(state.failures)
+            count = f"{ended}/{state.total}"
+            bars.update(everything, completed=ended, total=state.total, facts=count)
+            for run in state.active:
+                if run.folder not in drawn:
+                    task = bars.add_task(_shortened(run.title), total=run.steps or None, facts="")
+                    drawn[run.folder] = task, _Position(run)
+                    _say(f"{run.title}: {run.folder}")
+                if live:
+                    task, position = drawn[run.folder]
+                    work = position()
+                    bars.update(task, completed=work.done, facts=work.fitting(_shortened(run.title)))
+            for folder in drawn.keys() - {run.folder for run in state.active}:
+                task, position = drawn.pop(folder)
+                bars.remove_task(task)
+                _say(f"{position.run.title}: {'failed' if folder in state.failures else 'finished'} ({count})")
+
+        yield watch
+
+
+def _shortened(title: str) -> str:
+    """A run's title with room beside it, cut before its seed."""
+    room = max(16, stderr.width - ROOM_FOR_FACTS)
+    return title if len(title) <= room else f"{title[: room - 9]}…{title[-8:]}"
+
+
+def _say(line: str) -> None:
+    stderr.print(line, soft_wrap=True)

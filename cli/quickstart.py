@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from PIL import Image
 
 from cascade_clip import runtime, segmenter
-from cascade_clip.config import recipes, schema
-from cascade_clip.data import catalogue, dataset_info, images, prepared
+from cascade_clip.config import recipes
+from cascade_clip.data import catalogue, dataset_info, prepared
 from cascade_clip.errors import UserError, readable
 from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
@@ -29,8 +28,7 @@ from cascade_clip.reproduce import runs as runs_to_compare
 from cascade_clip.shapes import prepare
 from cascade_clip_cli import options
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
+from cascade_clip_cli.progress import progress_bar, runs_progress
 from cascade_clip_cli.tables import comparison_table
 
 SPLIT = "shapes-seen"
@@ -60,15 +58,17 @@ def quickstart(
     devices = runner.devices_for_runs(min(MOST_AT_ONCE, runtime.usable_cores()) if on_processor else 1, device, "fp32")
     data = output / "shapes"
     settings = [f"seed={seed}", f"data.dataset={json.dumps(str(data.resolve()))}", f"train.iterations={steps}"]
-    chosen = {name: recipes.load_recipe(recipe, settings) for name, recipe in RECIPES.items()}
-    runs = {
-        name: runs_to_compare.Run(name, output / name.lower(), "inductive", _planned(recipe), None, SPLIT)
-        for name, recipe in chosen.items()
-    }
     free = runs_to_compare.Run(FREE, output / "clip", "training-free", None, TRAINING_FREE, SPLIT, str(data))
+    runs = [free]
+    for name, recipe_name in RECIPES.items():
+        recipe = recipes.load_recipe(recipe_name, settings)
+        recipe = stages.with_stages(
+            recipe, load.blocks_of(recipe.clip.architecture)
+        )  # as the run's folder will hold it
+        runs.append(runs_to_compare.Run(name, output / name.lower(), "inductive", recipe, None, SPLIT))
     _check_folder(output)
     _check_scenes(data, {"train": train, "val": val, "seed": seed})
-    for run in runs.values():
+    for run in runs:
         run.check()
     stderr.print(
         f"Draws {train + val:,} scenes, scores CLIP without training, and trains two models of {steps:,} steps each, "
@@ -79,22 +79,24 @@ def quickstart(
         with progress_bar("draw scenes") as progress:
             prepare.prepare_shapes(data, train=train, val=val, seed=seed, progress=progress)
     dataset = prepared.PreparedDataset.open(data)
-    unfinished = [run for run in (*runs.values(), free) if run.figures() is None]
-    with runs_progress() as draw, terminated_like_interrupted():
+    unfinished = [run for run in reversed(runs) if run.figures() is None]
+    with runs_progress() as draw:
         failures = runner.run_all(unfinished, devices, runner.Commands(), draw)
     if failures:
         failure = next(iter(failures.values()))
         raise UserError(f'{failure.message} All of its output: "{failure.log}".')
-    figures = {run.title: (run.figures() or {}).values() for run in (free, *runs.values())}
+    figures = {run.title: (run.figures() or {}).values() for run in runs}
     stdout.print(comparison_table(figures, title=f"{SPLIT}, {val} validation scenes, percent"))
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
     split = catalogue.get_split(SPLIT)
     predict = {name: partial(_predicted, model, split) for name, model in models.items()}
     scenes = picture_sheets.images_with_unseen_classes(dataset, split)
+    records = [dataset.read("val", index) for index in scenes]
+    scene_files = {output / "scenes" / f"{record.id}.jpg": record.image_bytes for record in records}
     encoded = BytesIO()
     picture_sheets.compare_predictions(predict, split, dataset, scenes).save(encoded, "PNG")
-    write_files({picture: encoded.getvalue(), **_scene_files(dataset, scenes, output / "scenes")})
+    write_files({picture: encoded.getvalue(), **scene_files})
     stdout.print(f"Picture of scenes with unseen classes, their labels and predictions: {picture}")
     stdout.print("Next, segment the same scenes (into other words: --classes 'red star,grass,water'):")
     places = (output / "scenes", output / "cascade-clip" / "model", output / "predictions")
@@ -102,21 +104,10 @@ def quickstart(
     stdout.print(f"cascade-clip predict {scene_folder} --model {model} --output {predictions}")
 
 
-def _scene_files(dataset: prepared.PreparedDataset, indices: Sequence[int], folder: Path) -> dict[Path, bytes]:
-    """Validation scenes as PNG files, for trying commands on."""
-    files = {}
-    for record in (dataset.read("val", index) for index in indices):
-        encoded = BytesIO()
-        Image.fromarray(images.open_image(record.image_bytes)).save(encoded, "PNG")
-        files[folder / f"{record.id}.png"] = encoded.getvalue()
-    return files
-
-
 def _check_folder(output: Path) -> None:
     """Check that the folder is new, empty, or that of an earlier start of this command.
 
-    Raises:
-        UserError: It holds anything else.
+    Raises UserError: it holds anything else.
     """
     runs = [f"{name}{ending}" for name in ("clip", *map(str.lower, RECIPES)) for ending in ("", ".toml", ".log")]
     own = {"shapes", "scenes", "predictions", "predictions.png", *runs}
@@ -135,17 +126,8 @@ def _predicted(model: segmenter.CascadeCLIP, split: catalogue.Split, image: NDAr
 
 
 def _check_scenes(data: Path, scenes: Mapping[str, int]) -> None:
-    """Check that the scenes which an earlier start drew are these.
-
-    Raises:
-        UserError: They are others.
-    """
+    """Check that the scenes which an earlier start drew are these; raises UserError where not."""
     if (data / dataset_info.INFO_FILE).exists():
         made = dataset_info.read_dataset_info(data).options
         if {key: made.get(key) for key in scenes} != scenes:
             raise UserError(f'"{data}" holds scenes of another --train, --val or --seed: choose another --output.')
-
-
-def _planned(recipe: schema.Recipe) -> schema.Recipe:
-    """The recipe as the run's folder will hold it."""
-    return stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))

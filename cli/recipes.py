@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +19,7 @@ from cascade_clip.files import write_files
 from cascade_clip.reproduce import table_file
 from cascade_clip_cli.checked_options import as_path, output_file, place
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.tables import MISSING
+from cascade_clip_cli.tables import MISSING, plain_table
 
 
 def recipes(
@@ -64,7 +63,7 @@ def _recipe_table(recipes: Sequence[tuple[str, schema.Recipe]]) -> Table:
 
     The split has a line of its own: beside the longest name it would not fit into 80 columns.
     """
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     table.add_column("recipe", no_wrap=True)
     table.add_column("paper: seen /\nunseen / hIoU", justify="right", no_wrap=True)
     table.add_column("steps", justify="right", no_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -16,20 +15,19 @@ from cascade_clip.data import catalogue, hub_address, prepared
 from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation import published_training_free
 from cascade_clip.model.clip import load
-from cascade_clip.reproduce import benchmark_table, runner, table_file
 from cascade_clip.reproduce import plan as reproduce_plan
 from cascade_clip.reproduce import results as reproduce_results
+from cascade_clip.reproduce import runner, table_file
 from cascade_clip.reproduce import runs as reproduce_runs
 from cascade_clip.training import start
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, place, result_file
+from cascade_clip_cli.checked_options import path_option, place, result_file
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.runs_progress import runs_progress, terminated_like_interrupted
-from cascade_clip_cli.tables import write_json, write_text
+from cascade_clip_cli.progress import runs_progress
+from cascade_clip_cli.tables import MISSING, plain_table, write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
-DEFECT = 1
 
 
 def reproduce(
@@ -64,11 +62,8 @@ def reproduce(
     json_file: options.JsonOption = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(
-            "--markdown",
-            parser=as_path,
-            callback=result_file,
-            help="Write the tables as Markdown to this file ('-' for stdout).",
+        path_option(
+            "--markdown", check=result_file, help="Write the tables as Markdown to this file ('-' for stdout)."
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run, and run nothing.")] = False,
@@ -95,7 +90,7 @@ def reproduce(
     if not plan:
         _check_results(plans)
         devices = runner.devices_for_runs(jobs, device, precision)
-        with output_folder.only_writer(output), terminated_like_interrupted():
+        with output_folder.only_writer(output):
             failures = _run(plans, devices)
             _write_results(plans, failures)
     results = [reproduce_results.collect(each, failures) for each in plans]
@@ -136,7 +131,7 @@ def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures:
         stderr.insist(f"Failed, see {failure.log}: {failure.message}")
     if failures:
         mistakes = all(failure.code == runner.USER_MISTAKE for failure in failures.values())
-        raise typer.Exit(runner.USER_MISTAKE if mistakes else DEFECT)
+        raise typer.Exit(runner.USER_MISTAKE if mistakes else 1)
     methods = [row for result in results if result.plan.table.training_free for row in result.rows]
     if methods and all(row.plan.reason for row in methods):
         raise typer.Exit(runner.USER_MISTAKE)
@@ -145,8 +140,7 @@ def _leave_with_code(results: Sequence[reproduce_results.TableResult], failures:
 def check_before_running(waiting: Sequence[reproduce_runs.Run], finished: Sequence[reproduce_runs.Run]) -> None:
     """Find what would stop every run in the same way, or put runs on different CLIPs into one table.
 
-    Raises:
-        UserError: There is no dataset, no validation image or no CLIP, or CLIP's weights have changed since a run.
+    Raises UserError: there is no dataset, no validation image or no CLIP, or CLIP's weights have changed since a run.
     """
     recipes = [run.recipe for run in waiting if run.recipe is not None]
     for recipe in {(recipe.data.split, recipe.data.dataset): recipe for recipe in recipes}.values():
@@ -168,25 +162,24 @@ def check_before_running(waiting: Sequence[reproduce_runs.Run], finished: Sequen
 def _splits(given: Sequence[str], table: str) -> list[str]:
     """The splits to score on, each once; "all" stands for the benchmarks of training-free methods.
 
-    Raises:
-        UserError: All benchmarks for a table that trains.
+    Raises UserError: all benchmarks for a table that trains.
     """
     if ALL in given and (table == ALL or not table_file.read_table(table).training_free):
         raise UserError(f'"--split {ALL}" is for tables that train nothing, such as training-free: name the split.')
     benchmarks = published_training_free.published_table().benchmarks
     named = [split for each in given for split in (benchmarks if each == ALL else [each])]
-    return list(dict.fromkeys(map(_absolute_if_file, named)))
+    # A split's file by its whole path, as runs are resumed from any working folder.
+    files = {split: Path(split).expanduser() for split in named}
+    return list(dict.fromkeys(str(file.resolve()) if file.is_file() else split for split, file in files.items()))
 
 
-def _benchmark_tables(
-    results: Sequence[reproduce_results.TableResult],
-) -> list[benchmark_table.BenchmarkTable]:
+def _benchmark_tables(results: Sequence[reproduce_results.TableResult]) -> list[reproduce_results.BenchmarkTable]:
     """The results of each table that trains nothing, on all splits together."""
     by_table: dict[str, list[reproduce_results.TableResult]] = {}
     for result in results:
         if result.plan.table.training_free:
             by_table.setdefault(result.plan.table.name, []).append(result)
-    return [benchmark_table.BenchmarkTable(tuple(each)) for each in by_table.values()]
+    return [reproduce_results.BenchmarkTable(tuple(each)) for each in by_table.values()]
 
 
 def _tables(name: str, split: str) -> list[table_file.Table]:
@@ -196,12 +189,6 @@ def _tables(name: str, split: str) -> list[table_file.Table]:
     dataset = catalogue.get_split(split).dataset
     tables = map(table_file.read_table, table_file.table_names())
     return [table for table in tables if table.dataset in {None, dataset} and not table.training_free]
-
-
-def _absolute_if_file(split: str) -> str:
-    """A split's file with its whole path, as runs are resumed from any working folder."""
-    file = Path(split).expanduser()
-    return str(file.resolve()) if file.is_file() else split
 
 
 def _dataset(data: str | None) -> str | None:
@@ -238,7 +225,7 @@ def _write_results(plans: Sequence[reproduce_plan.TablePlan], failures: Mapping[
     for plan in plans:
         result = reproduce_results.collect(plan, failures)
         write_json(plan.folder / "results.json", result.to_dict())
-        shown = benchmark_table.BenchmarkTable((result,)) if plan.table.training_free else result
+        shown = reproduce_results.BenchmarkTable((result,)) if plan.table.training_free else result
         write_text(plan.folder / "results.md", shown.to_markdown())
 
 
@@ -256,11 +243,11 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
     return table
 
 
-def _method_table(benchmarks: benchmark_table.BenchmarkTable) -> Table:
+def _method_table(benchmarks: reproduce_results.BenchmarkTable) -> Table:
     """Methods x benchmarks; published figures are dim."""
     headings, rows = benchmarks.cells()
-    table = Table(title=benchmarks.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = benchmarks.caption, "left"
+    table = plain_table(benchmarks.title)
+    table.caption = benchmarks.caption
     for heading in headings:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
@@ -284,10 +271,12 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
         name = " ".join(part for part in ((planned.section or "").replace("_", " "), planned.shown) if part)
         if not row.runs:
             notes = "; ".join(row.notes)
-            table.add_row(name, "–" if planned.quoted else planned.mode, "–", notes if notes != told else "as above")
+            table.add_row(
+                name, MISSING if planned.quoted else planned.mode, MISSING, notes if notes != told else "as above"
+            )
             told = notes
         for run in row.runs:
-            count = f"{run.run.steps:,}" if run.run.steps else "–"
+            count = f"{run.run.steps:,}" if run.run.steps else MISSING
             state = run.status
             if state == "interrupted":
                 state += f", resumes at step {run.run.resumes_at:,}"
@@ -299,7 +288,6 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
 
 
 def _table(result: reproduce_results.TableResult, caption: str) -> Table:
-    title = f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.caption, table.caption_justify = caption, "left"
+    table = plain_table(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+    table.caption = caption
     return table

@@ -16,20 +16,18 @@ from cascade_clip.analysis import observed_model
 from cascade_clip.analysis import similarity as patch_similarity
 from cascade_clip.data import images, mask_values
 from cascade_clip.errors import UserError, closest
-from cascade_clip.files import json_text, write_files
+from cascade_clip.files import json_text
 from cascade_clip.inference import prediction_files, sources
 from cascade_clip.labels import LabelMap
 from cascade_clip.model import network
-from cascade_clip.report import map_grids
+from cascade_clip.report import map_grids, page
 from cascade_clip_cli import options
-from cascade_clip_cli.checked_options import as_path, input_file, place
-from cascade_clip_cli.class_choice import ClassChoice, chosen_classes, own_classes
+from cascade_clip_cli.checked_options import as_path, input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
+from cascade_clip_cli.loading import ClassChoice, chosen_classes, own_classes
 from cascade_clip_cli.tables import MISSING, plain_table, write_json
 
 BUNDLED = "bundled"
-DIGITS = 5
-"""Decimals of the values in the JSON."""
 
 
 class ComparedPoint(NamedTuple):
@@ -50,11 +48,8 @@ def similarity(
     ] = None,
     label: Annotated[
         Path | None,
-        typer.Option(
-            "--label",
-            parser=as_path,
-            callback=input_file,
-            help="Index mask that --class is looked up in; default: the prediction.",
+        path_option(
+            "--label", check=input_file, help="Index mask that --class is looked up in; default: the prediction."
         ),
     ] = None,
     model: Annotated[
@@ -93,7 +88,9 @@ def similarity(
         compared = _compare(segmenters, pixels, place.point)
     record = _record(image, pixels, place, class_name, compared)
     picture = output / f"{_stem(image, output)}.similarity.png"
-    _write(picture, map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or ""), record)
+    grid = map_grids.render_similarity_grid(pixels, place.point, compared, note=class_name or "")
+    # The record is moved into place first: without it the picture would count as somebody else's.
+    page.write_report({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: grid}, "maps")
     stdout.print(_table(record))
     stdout.print(f"written to {picture}")
     if json_file is not None:
@@ -143,7 +140,7 @@ def _record(
         if place.mask is not None:
             inside = patch_similarity.patches_of_mask(place.mask, model.cosine.shape[1:])
             columns |= {"inside": model.means(inside), "outside": model.means(~inside)}
-        columns["cosine"] = [[[round(float(v), DIGITS) for v in row] for row in values] for values in model.cosine]
+        columns["cosine"] = [[[round(float(v), 5) for v in row] for row in values] for values in model.cosine]
         blocks = [
             {"block": number + 1, **{key: values[number] for key, values in columns.items()}}
             for number in range(len(model.cosine))
@@ -157,17 +154,6 @@ def _record(
         "class": class_name,
         "models": models,
     }
-
-
-def _write(picture: Path, png: bytes, record: dict[str, Any]) -> None:
-    try:
-        # The record is moved into place first: without it the picture would count as somebody else's.
-        write_files({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: png})
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(
-            f'The maps cannot be written to "{picture.parent}": {reason}. Choose another --output.'
-        ) from error
 
 
 def _table(record: dict[str, Any]) -> Table:

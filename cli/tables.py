@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.config import schema
+from cascade_clip.drawing import palette
 from cascade_clip.errors import UserError, reason_of
 from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
@@ -19,7 +20,7 @@ from cascade_clip.evaluation import scores as scoring
 from cascade_clip.files import json_text, write_files
 from cascade_clip.inference import segmentation as segmentations
 from cascade_clip_cli.checked_options import STDOUT
-from cascade_clip_cli.streams import print_result, prints_any_character
+from cascade_clip_cli.console import print_result, prints_any_character
 
 MISSING = "–"
 MOST_CLASSES_OF_A_LINE = 4
@@ -33,28 +34,16 @@ def scores_table(
     title: str,
     others: Sequence[published_training_free.PublishedMethod] = (),
 ) -> Table:
-    """The figures of one evaluation in percent, with the paper's below where it has some for the split.
+    """The figures of one evaluation on a split in percent.
 
-    Args:
-        scores: What was measured.
-        paper: Which figure of the paper the recipe reproduces.
-        split: The split that was evaluated.
-        title: Heading of the table.
-        others: Published figures of the same training-free method, which have one for the split.
+    Below them stand those of the paper that the recipe reproduces, where it has some for the split, and the published
+    figures for it of the same training-free method.
     """
-
     table = plain_table(title)
     table.add_column("")
-    columns = ["miou_seen", "miou_unseen", "hiou"] if scores.unseen else []
-    columns += ["miou", "mean_accuracy", "pixel_accuracy"]
-    headings = {
-        "miou_seen": "seen mIoU",
-        "miou_unseen": "unseen mIoU",
-        "hiou": "hIoU",
-        "miou": "mIoU",
-        "mean_accuracy": "mean acc.",
-        "pixel_accuracy": "pixel acc.",
-    }
+    headings = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU"} if scores.unseen else {}
+    headings |= {"miou": "mIoU", "mean_accuracy": "mean acc.", "pixel_accuracy": "pixel acc."}
+    columns = list(headings)
     for column in columns:
         table.add_column(headings[column], justify="right")
     measured = {column: 100 * getattr(scores, column) for column in columns}
@@ -139,14 +128,20 @@ def prediction_table(segmentation: segmentations.Segmentation, *, title: str) ->
 
 def prediction_line(segmentation: segmentations.Segmentation, *, title: str) -> Text:
     """One image in one line, for runs over many: its largest classes with their share and mean score."""
-    summary = segmentation.summary()
-    line = Text(f"{title}: ")
-    for share in summary[:MOST_CLASSES_OF_A_LINE]:
-        line.append_text(swatch(segmentation.colours[share.index]))
-        line.append(f" {share.name} {100 * share.share:.0f} % ({share.mean_score:.2f})  ")
-    if len(summary) > MOST_CLASSES_OF_A_LINE:
-        line.append(f"+ {len(summary) - MOST_CLASSES_OF_A_LINE} more", style="dim")
-    if not summary:
+    found = [(share.index, share.share, f" ({share.mean_score:.2f})") for share in segmentation.summary()]
+    return largest_classes(f"{title}: ", found, segmentation.classes, segmentation.colours)
+
+
+def largest_classes(
+    start: str, found: Sequence[tuple[int, float, str]], names: Sequence[str], colours: Sequence[palette.Colour]
+) -> Text:
+    """One line of the largest classes; of each its index, share and what follows, the largest first."""
+    line = Text(start)
+    for index, share, more in found[:MOST_CLASSES_OF_A_LINE]:
+        line.append_text(swatch(colours[index])).append(f" {names[index]} {100 * share:.0f} %{more}  ")
+    if len(found) > MOST_CLASSES_OF_A_LINE:
+        line.append(f"+ {len(found) - MOST_CLASSES_OF_A_LINE} more", style="dim")
+    if not found:
         line.append("no class", style="dim")
     line.rstrip()
     return line
@@ -164,16 +159,10 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a result, whole or not at all; "-" stands for stdout.
+    """Write a text, without its last line's end, to a file, whole or not at all, or to stdout ("-").
 
-    Args:
-        path: File to write or replace; its folder is made where it does not exist.
-        text: What to write, without the last line's end.
-
-    Raises:
-        UserError: The file cannot be written.
+    The file's folder is made where it does not exist. Raises UserError: it cannot be written.
     """
-
     if path == STDOUT:
         print_result(text)
         return
@@ -187,7 +176,7 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f'The result cannot be written to "{path}": {reason_of(error)}.') from error
 
 
-def plain_table(title: str) -> Table:
+def plain_table(title: str = "") -> Table:
     """An empty table in the style of the house."""
     return Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD)
 

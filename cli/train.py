@@ -41,10 +41,8 @@ def train(
 def resolve_recipe(options: TrainingOptions, init: str | None = None) -> schema.Recipe:
     """Read the recipe, the dataset's own where none is named, and put the options on top.
 
-    With `init`, only the schedule is the dataset's own: the model is the checkpoint's.
-
-    Raises:
-        UserError: No such recipe, split or key, or values that do not fit.
+    With `init`, only the schedule is the dataset's own: the model is the checkpoint's. Raises UserError: no such
+    recipe, split or key, or values that do not fit.
     """
     name = options.recipe or _default_recipe(options.split, options.data)
     overrides = [*(options.overrides or []), *options.data_settings()]

@@ -73,8 +73,7 @@ def default_folder(recipe: schema.Recipe) -> Path:
 def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
     """The recipe of the run in `--output`, with the keys that change from here on.
 
-    Raises:
-        UserError: No folder, no run in it, or options or changes that it does not take.
+    Raises UserError: no folder, no run in it, or options or changes that it does not take.
     """
     if options.output is None:
         raise UserError("--resume needs --output: the folder of the run to continue.")
@@ -89,8 +88,7 @@ def run_to_resume(options: TrainingOptions, init: str | None) -> schema.Recipe:
 def train_and_show(recipe: schema.Recipe, options: TrainingOptions) -> None:
     """Train in one process or several, show progress, and the result at the end.
 
-    Raises:
-        UserError: Whatever keeps the run from starting or going on.
+    Raises UserError: whatever keeps the run from starting or going on.
     """
     if options.resume and options.overwrite:
         raise UserError("Give only one of --resume, which continues a run, and --overwrite, which begins it anew.")
@@ -158,10 +156,8 @@ class TrainingProgress:
         memory = f"{report.memory:,.0f} MiB" if report.memory else ""
         terms = f"focal {report.focal:.3f}, {report.region_loss} {report.region:.3f}"
         speed, left = f"{report.images_per_second:.1f} images/s", self._left(report.step, report.steps)
-        self._report, self._facts = (
-            report,
-            (left, f"loss {report.loss:#.4g}", speed, f"lr {report.lr:.1e}", terms, memory),
-        )
+        self._report = report
+        self._facts = (left, f"loss {report.loss:#.4g}", speed, f"lr {report.lr:.1e}", terms, memory)
         self._draw()
         if report.validation is not None:
             stderr.print(f"step {report.step}: {_validation_line(report.validation)}")
@@ -200,17 +196,13 @@ def _show_result(result: run_training.TrainingResult, json_file: Path | None) ->
         stdout.print(scores_table(scores, recipe.paper, split, title=title))
     stdout.print(f"Model: {result.model}")
     if json_file is not None:
-        write_json(
-            json_file, {"model": str(result.model), "split": split, "scores": scores.to_dict() if scores else None}
-        )
+        figures = scores.to_dict() if scores is not None else None
+        write_json(json_file, {"model": str(result.model), "split": split, "scores": figures})
 
 
 def _validation_line(scores: scoring.Scores) -> str:
-    parts = [f"mIoU {100 * scores.miou:.1f}"]
+    figures = {"mIoU": scores.miou}
     if scores.unseen:
-        parts += [
-            f"seen {100 * scores.miou_seen:.1f}",
-            f"unseen {100 * scores.miou_unseen:.1f}",
-            f"hIoU {100 * scores.hiou:.1f}",
-        ]
-    return "  ".join([*parts, f"pixel accuracy {100 * scores.pixel_accuracy:.1f}"])
+        figures |= {"seen": scores.miou_seen, "unseen": scores.miou_unseen, "hIoU": scores.hiou}
+    figures["pixel accuracy"] = scores.pixel_accuracy
+    return "  ".join(f"{name} {100 * value:.1f}" for name, value in figures.items())

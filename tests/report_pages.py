@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from PIL import Image
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
+from cascade_clip.config.schema import InferenceConfig
+from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip.drawing.palette import distinct_colours
-from cascade_clip.evaluation.details import ImageResult, most_confused
-from cascade_clip.evaluation.scores import scores_from_confusion
+from cascade_clip.evaluation.details import ImageResult
+from cascade_clip.evaluation.evaluate import EvaluationResult
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.report.evaluation_page import EvaluationPage
 from cascade_clip.report.picture_sheets import PicturedImage
@@ -40,9 +43,23 @@ def confusion() -> np.ndarray:
     return counts.astype(np.int64)
 
 
-def evaluation_page(**changes: Any) -> EvaluationPage:
-    counts, name = confusion(), HOSTILE[0]
-    seen = [index for index in range(len(CLASSES)) if index not in UNSEEN]
+def evaluation_page(
+    counts: np.ndarray | None = None,
+    classes: Sequence[str] = CLASSES,
+    unseen: Sequence[int] = UNSEEN,
+    images: Sequence[ImageResult] | None = None,
+    **changes: Any,
+) -> EvaluationPage:
+    name = HOSTILE[0]
+    counts = confusion() if counts is None else counts
+    entries = tuple(
+        ClassEntry(each, each, colour) for each, colour in zip(classes, distinct_colours(len(classes)), strict=True)
+    )
+    split = Split(name, "dataset", entries, frozenset(classes[index] for index in unseen))
+    if images is None:
+        images = [ImageResult(f"{name} {i}", i, i / 9, 0.5) for i in range(9)]
+        images = [*images, ImageResult("empty", 9, *[np.nan] * 2)]
+    result = EvaluationResult(split, "dataset", "val", InferenceConfig(), "single", counts, tuple(images), 10, 1, 1.0)
     pictures = [
         PicturedImage(
             id=f"{group} {name}",
@@ -65,14 +82,9 @@ def evaluation_page(**changes: Any) -> EvaluationPage:
             "inference": {"crop": 512, "stride": None},
             "scores": {"miou": 0.5},
         },
-        "scores": scores_from_confusion(counts, seen, UNSEEN, CLASSES),
-        "colours": distinct_colours(len(CLASSES)),
+        "result": result,
         "paper": {"miou_seen": 41.1, "miou_unseen": 43.4, "hiou": 42.2},
         "paper_source": f"table 2, {name}",
-        "confusion": counts,
-        "pairs": most_confused(counts, CLASSES, 3),
-        "images": [ImageResult(f"{name} {i}", i, i / 9, 0.5) for i in range(9)]
-        + [ImageResult("empty", 9, *[np.nan] * 2)],
         "pictures": pictures,
         "log": [
             {"step": 10, "loss": 80.0, "focal": 79.0, "dice": 1.0, "lr": 0.001},

@@ -49,20 +49,12 @@ def linear_cka(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, 
 def hsic1(rows: Sequence[Tensor], columns: Sequence[Tensor] | None = None, *, form: Form = "auto") -> Tensor:
     """HSIC_1, the unbiased estimate of the Hilbert-Schmidt independence criterion, linear kernel (Song et al. 2012).
 
-    With K and L the Gram matrices without their diagonals it is
-    (tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2)) - 2·1ᵀKL1 / (n-2)) / (n(n-3)). Moving the features does not change
-    it, so they are centred first; then K1 is minus the removed diagonal, and only it and ‖XᵀY‖²_F have to be computed.
+    With K and L the Gram matrices without their diagonals it is (tr(KL) + 1ᵀK1·1ᵀL1 / ((n-1)(n-2)) - 2·1ᵀKL1 / (n-2)) /
+    (n(n-3)). Moving the features does not change it, so they are centred first; then K1 is minus the removed diagonal,
+    and only it and ‖XᵀY‖²_F have to be computed.
 
-    Args:
-        rows: R layers (n, p) of the same n samples, n >= 4.
-        columns: C layers (n, q) of the same samples. None: the rows themselves.
-        form: As in `linear_cka`.
-
-    Returns:
-        (R, C) float64; around 0 for independent layers, and then as often below as above.
-
-    Raises:
-        ValueError: Fewer than four samples.
+    Takes R and C layers as `linear_cka` does, of n >= 4 samples (ValueError: fewer). Gives (R, C) float64: around 0 for
+    independent layers, and then as often below as above.
     """
     samples = len(rows[0])
     if samples < FEWEST_SAMPLES:

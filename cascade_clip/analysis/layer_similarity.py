@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cascade_clip.analysis.cka import FEWEST_SAMPLES, BatchHsic, MinibatchCka, batch_hsic, linear_cka
-from cascade_clip.analysis.layer_tokens import IMAGES_AT_ONCE, ImageSet, LayerTokens, token_batches
+from cascade_clip.analysis.layer_tokens import IMAGES_AT_ONCE, ImageSet, LayerTokens, batch_tokens
 from cascade_clip.analysis.observed_model import LayerKind, ObservedModel, TokenKind
 from cascade_clip.errors import UserError, counted
 from cascade_clip.progress import Progress
@@ -132,45 +132,29 @@ def layer_similarities(
     processes: ProcessGroup | None = None,
     progress: Progress | None = None,
 ) -> list[LayerSimilarity]:
-    """Compute the CKA matrices of a model and, beside it, of another one.
+    """Compute the CKA matrices of a model and, beside it, of another one, from the middle square of each image.
 
     Batches depend on the images alone and are counted in their order, so that any number of processes gives the same
     matrices (to the last bit, if they compute with equally many threads). The unbiased estimator keeps nothing of a
-    batch but its HSIC values.
+    batch but its HSIC values. The other model's images are resized so that it has the same grid of patches.
 
-    Args:
-        images: Both models get the middle square of each image.
-        other: Another model; its images are resized so that it has the same grid of patches.
-        processes: This process among several. None: it is alone.
-        progress: Called after every round of batches with images done, number of images, and a note.
-
-    Returns:
-        For each kind of tokens the other model's matrix, the model's, and the crossed one where asked for (rows: the
-        model's layers, columns: the other's). Empty in other processes than the first.
-
-    Raises:
-        UserError: Layers that no model has, too few images, too many for the exact form, an image that cannot be read.
+    Gives for each kind of tokens the other model's matrix, the model's, and the crossed one where asked for (rows: the
+    model's layers, columns: the other's); nothing in other processes than the first. Raises UserError: layers that no
+    model has, too few images, too many for the exact form, an image that cannot be read.
     """
     processes = processes or ProcessGroup()
     models = (model,) if other is None else (model, other)
-    grid = _grid(model, settings)
-    _check_memory(models, images, settings, grid)
+    grid = _grid(models, images, settings)
     patches = min(settings.patches or grid**2, grid**2)
     comparisons = [c for tokens in settings.tokens for c in _comparisons(models, settings, tokens, images, patches)]
     batches = np.array_split(np.arange(images.count), max(1, images.count // settings.batch))
-    encoded = token_batches(
-        models,
-        images,
-        batches[processes.rank :: processes.world],
-        grid=grid,
-        patches=patches,
-        seed=settings.seed,
-        layers=settings.layers,
-        tokens=settings.tokens,
-    )
+    drawn = {"grid": grid, "patches": patches, "seed": settings.seed}
     for start in range(0, len(batches), processes.world):
-        batch = next(encoded, None)
-        own = [c.reduce(batch) for c in comparisons] if batch is not None else None
+        own = None
+        if start + processes.rank < len(batches):
+            mine = batches[start + processes.rank]
+            batch = batch_tokens(models, images, mine, **drawn, layers=settings.layers, tokens=settings.tokens)
+            own = [comparison.reduce(batch) for comparison in comparisons]
         for result in processes.gather(own):
             for comparison, values in zip(comparisons, result or [], strict=False):
                 # The exact form's samples are needed in the first process alone.
@@ -182,26 +166,20 @@ def layer_similarities(
     return [c.similarity(images.count) for c in comparisons] if processes.rank == 0 else []
 
 
-def _check_memory(models: Sequence[ObservedModel], images: ImageSet, settings: SimilaritySettings, grid: int) -> None:
-    """Compare the pixels of a batch, and of the images that are encoded at once, with this machine's memory."""
-    batch = min(images.count, settings.batch)
+def _grid(models: Sequence[ObservedModel], images: ImageSet, settings: SimilaritySettings) -> int:
+    """Patches along a side of the square, once a batch and the images that are encoded at once fit into memory."""
+    side, patch = settings.side or models[0].side, models[0].encoder.patch_size
+    if side < patch:
+        raise UserError(f"A square of {side} pixels is smaller than a patch of {patch}: give a larger --size.")
+    batch, grid = min(images.count, settings.batch), side // patch
     pixels = sum((grid * model.encoder.patch_size) ** 2 for model in models)
-    side = settings.side or models[0].side
     check_memory(
         3 * pixels * (batch + 4 * min(batch, IMAGES_AT_ONCE)),
         f"A batch of {batch:,} images of {side:,} x {side:,} pixels",
         "give a smaller --size or --batch",
     )
-    check_grid(side, models[0].encoder.patch_size, "A square", "--size ")
-
-
-def _grid(model: ObservedModel, settings: SimilaritySettings) -> int:
-    """Patches along a side of the square."""
-    patch = model.encoder.patch_size
-    side = settings.side or model.side
-    if side < patch:
-        raise UserError(f"A square of {side} pixels is smaller than a patch of {patch}: give a larger --size.")
-    return side // patch
+    check_grid(side, patch, "A square", "--size ")
+    return grid
 
 
 def _comparisons(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +28,7 @@ LayerTokens = dict[TokenKind, list[Tensor]]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images by number.
-
-    Attributes:
-        name: The dataset and its part, or the folder.
-        count: Number of images.
-        read: Reads number 0 .. count - 1 as (H, W, 3) uint8 RGB; raises `UserError` where that fails.
-    """
+    """Images by number: `read` gives 0 .. count - 1 as (H, W, 3) uint8 RGB, or raises `UserError`."""
 
     name: str
     count: int
@@ -72,53 +65,29 @@ def drawn_patches(seed: int, number: int, *, grid: int, patches: int) -> NDArray
     return np.sort(drawn).astype(np.int64)
 
 
-def token_batches(
+def batch_tokens(
     models: Sequence[ObservedModel],
     images: ImageSet,
-    batches: Sequence[NDArray[np.int64]],
+    numbers: NDArray[np.int64],
     *,
     grid: int,
     patches: int,
     seed: int,
     layers: Sequence[LayerKind],
     tokens: Sequence[TokenKind],
-) -> Iterator[list[LayerTokens]]:
-    """Encode `images` batch after batch; the next one is read while the models work on the present one.
+) -> list[LayerTokens]:
+    """Encode the images of these numbers by each model.
 
-    Args:
-        models: The models; each gets the middle square of an image at the size that gives its patches the same grid.
-        batches: Numbers of the images of each batch.
-        grid: Patches along a side.
-        patches: Patches that are drawn of each image, as `seed` decides.
-
-    Yields:
-        The tokens of every batch, model by model, on the models' devices: (images · patches, channels) patch tokens,
-        image by image, or (images, channels) class tokens.
-
-    Raises:
-        UserError: An image that cannot be read.
+    Each model gets the middle square at the size that gives its patches the same grid of `grid` along a side; of these
+    `patches` are drawn, as `seed` decides. Gives, on the models' devices, (images · patches, channels) patch tokens,
+    image by image, or (images, channels) class tokens. Raises UserError for an image that cannot be read.
     """
-    sides = [grid * model.encoder.patch_size for model in models]
-    for numbers, squares in zip(batches, _read_ahead(images, batches, sides), strict=True):
-        positions = np.stack([drawn_patches(seed, int(n), grid=grid, patches=patches) for n in numbers])
-        yield [_layer_tokens(model, own, positions, layers, tokens) for model, own in zip(models, squares, strict=True)]
-
-
-def _read_ahead(
-    images: ImageSet, batches: Sequence[NDArray[np.int64]], sides: Sequence[int]
-) -> Iterator[list[list[NDArray[np.uint8]]]]:
-    """The images of every batch, as squares of each side."""
-
-    def read(numbers: NDArray[np.int64]) -> list[list[NDArray[np.uint8]]]:
-        whole = [images.read(int(number)) for number in numbers]
-        return [[central_square(image, side) for image in whole] for side in sides]
-
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        reads = (reader.submit(read, batch) for batch in batches)
-        ahead = next(reads, None)
-        while ahead is not None:
-            current, ahead = ahead, next(reads, None)
-            yield current.result()
+    positions = np.stack([drawn_patches(seed, int(number), grid=grid, patches=patches) for number in numbers])
+    whole, found = [images.read(int(number)) for number in numbers], []
+    for model in models:
+        squares = [central_square(image, grid * model.encoder.patch_size) for image in whole]
+        found.append(_layer_tokens(model, squares, positions, layers, tokens))
+    return found
 
 
 def _layer_tokens(

@@ -26,14 +26,10 @@ LAYER_KINDS: tuple[LayerKind, ...] = ("blocks", "taps", "stages")
 
 
 def model_name(given: str) -> str:
-    """Turn the name of a checkpoint, a run or a CLIP into one that `CascadeCLIP.from_pretrained` takes.
+    """Turn the name of a checkpoint, a run (its model) or a CLIP into one that `CascadeCLIP.from_pretrained` takes.
 
-    Args:
-        given: A name that it takes already; a run's folder, which stands for its model; or a CLIP: an open_clip name
-            with or without `:WEIGHTS`, `hf-hub:ORG/NAME` or `local-dir:FOLDER`.
-
-    Raises:
-        UserError: Neither a folder, nor a name on the Hub, nor a CLIP that open_clip knows.
+    A CLIP is an open_clip name with or without `:WEIGHTS`, `hf-hub:ORG/NAME` or `local-dir:FOLDER`. Raises UserError
+    for neither a folder, nor a name on the Hub, nor a CLIP that open_clip knows.
     """
     if given == BUNDLED or is_dense(given):
         return given
@@ -73,10 +69,8 @@ def plain_encoder(visual: VisionTransformer) -> ImageEncoder:
 class BlockTokens:
     """The tokens after each of the L blocks as the next block sees them, before any norm or projection.
 
-    Attributes:
-        patch_tokens: L tensors (B, N, W), row by row over the grid.
-        class_token: L tensors (B, W).
-        features: The head's input: tapped blocks after norm and projection.
+    L patch tokens (B, N, W), row by row over the grid, L class tokens (B, W), and the head's input: tapped blocks after
+    norm and projection.
     """
 
     patch_tokens: tuple[Tensor, ...]
@@ -97,16 +91,10 @@ def block_tokens(encoder: ImageEncoder, image: Tensor) -> BlockTokens:
 
 @dataclass(frozen=True)
 class ObservedModel:
-    """A model whose layers are compared.
+    """A model whose layers are compared, its encoder in evaluation mode.
 
-    Attributes:
-        title: Title of its matrix.
-        encoder: In evaluation mode.
-        head: Merges tapped blocks into stages. None: plain CLIP, which has no head.
-        mean: Mean that is subtracted from images, RGB on 0..255.
-        std: Standard deviation that divides them, RGB on 0..255.
-        side: Default side of the image square in pixels.
-        dtype: Precision of its products.
+    The `head` merges tapped blocks into stages (None: plain CLIP, which has none); `mean` and `std` are RGB on 0..255;
+    `side` is the default side of the image square in pixels; `dtype` is the precision of products.
     """
 
     name: str

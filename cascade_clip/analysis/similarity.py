@@ -28,9 +28,7 @@ Point = tuple[int, int]
 class PatchSimilarity:
     """Cosine similarity of every patch to one patch, after each of the L blocks of one model.
 
-    Attributes:
-        cosine: (L, h, w) float32 in [-1, 1]; 1 at the patch itself.
-        patch: Row and column of that patch.
+    `cosine` is (L, h, w) float32 in [-1, 1], 1 at the patch itself, whose row and column are `patch`.
     """
 
     model: str
@@ -38,10 +36,9 @@ class PatchSimilarity:
     patch: tuple[int, int]
 
     def means(self, chosen: NDArray[np.bool_] | None = None) -> list[float | None]:
-        """Mean similarity after each block over the chosen patches (h, w), all by default, without the patch itself.
+        """Mean similarity after each of L blocks over chosen patches (h, w), all by default, without the patch itself.
 
-        Returns:
-            L values. None: no patch is left.
+        None: no patch is left.
         """
         others = np.ones(self.cosine.shape[1:], bool) if chosen is None else chosen.copy()
         others[self.patch] = False
@@ -53,19 +50,12 @@ class PatchSimilarity:
 def patch_similarity(
     name: str, encoder: ImageEncoder, image: NDArray[np.uint8], point: Point, data: DataConfig, device: torch.device
 ) -> PatchSimilarity:
-    """Compare the token of the patch at a point with the tokens of all patches.
+    """Compare the token of the patch at a point inside an image with the tokens of all patches.
 
-    The whole image goes through the encoder at once, its short side at `data.short_side`, both sides rounded to whole
-    patches. Tokens are compared as the next block sees them, before any norm or projection.
-
-    Args:
-        encoder: On `device`, in evaluation mode; see `encoder_of`.
-        image: (H, W, 3) uint8 RGB.
-        point: Inside the image.
-        data: Length of the short side, mean and standard deviation.
-
-    Raises:
-        UserError: The image is so long and narrow that its patches are too many.
+    The whole image (H, W, 3) uint8 RGB goes through the encoder (on `device`, in evaluation mode, see `encoder_of`) at
+    once, its short side at `data.short_side`, both sides rounded to whole patches. Tokens are compared as the next
+    block sees them, before any norm or projection. Raises UserError for an image so long and narrow that its patches
+    are too many.
     """
     height, width = image.shape[:2]
     resized = test_size(height, width, data.short_side)

@@ -16,12 +16,10 @@ from cascade_clip.model.network import CascadeNetwork
 
 @dataclass(frozen=True, eq=False)
 class StageMasks:
-    """Masks of K classes from each of D decoders.
+    """Masks of K classes from each of D decoders, which are called "stage {6-8}" and so on, shallow to deep.
 
-    Attributes:
-        decoders: What each decoder is called, shallow to deep: "stage {6-8}".
-        masks: (K, D, H, W) float32 in [0, 1], sigmoid of a decoder's own mask logits.
-        total: (K, H, W) float32 in [0, 1], sigmoid of the sum of all logits: the model's scores before any bias.
+    `masks` (K, D, H, W) float32 in [0, 1] are the sigmoid of a decoder's own mask logits, `total` (K, H, W) of the sum
+    of all logits: the model's scores before any bias.
     """
 
     decoders: tuple[str, ...]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from cascade_clip.bench.settings import ARCHITECTURE, RECIPE, BenchSettings
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.data.catalogue import ClassEntry, Split, default_colour
 from cascade_clip.data.prepared import PreparedDataset
@@ -31,56 +31,8 @@ from cascade_clip.runtime import products_in
 from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.shapes.scenes import draw_scene
 
-Kind = Literal["predict", "eval", "train", "prepare"]
-ARCHITECTURE, RECIPE = "ViT-B-16-quickgelu", "coco/cascade-zegclip"
-"""The model with random weights that is built by default: the paper's."""
 _UNSEEN_SHARE = 0.09
 """Share of unseen classes among those that are made up, as in COCO-Stuff."""
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """Everything that decides a measurement.
-
-    Attributes:
-        kind: What is measured.
-        checkpoint: Checkpoint or training-free model. None: random weights of this architecture and recipe.
-        overrides: `section.key=value` on top of that recipe.
-        classes: K. None: the checkpoint's own classes, else 171, or 156 in training (COCO-Stuff's, all or seen).
-        size: Height and width of the images in pixels; in training, of the crop.
-        batch: Images per training step (None: 1); in inference, windows per forward pass and images of the bare tower
-            (None: the recipe's windows, beside a tower on one image).
-        images: Images of one evaluation or preparation.
-        repeats: Rounds that count; warm-up rounds come on top.
-        threads: PyTorch's threads. None: PyTorch's default.
-        workers: Processes that prepare images.
-        precision: `fp32`, `bf16` or `fp16`, of the network and of the bare tower.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        compiled: Also measure the network compiled by `torch.compile`.
-        plain: Also measure the plain path of `predict`: every class at every pixel, one window after the other.
-    """
-
-    kind: Kind
-    checkpoint: str | None = None
-    architecture: str = ARCHITECTURE
-    recipe: str = RECIPE
-    overrides: tuple[str, ...] = ()
-    classes: int | None = None
-    size: tuple[int, int] = (512, 512)
-    batch: int | None = None
-    images: int = 1
-    repeats: int = 7
-    threads: int | None = None
-    workers: int = 1
-    precision: str = "fp32"
-    device: str = "auto"
-    compiled: bool = False
-    plain: bool = False
-
-    @property
-    def class_count(self) -> int:
-        """K where no checkpoint brings its own classes."""
-        return self.classes or (156 if self.kind == "train" else 171)
 
 
 class BenchModel(NamedTuple):
@@ -100,11 +52,17 @@ class BenchModel(NamedTuple):
 def load_bench_model(settings: BenchSettings) -> BenchModel:
     """Load a checkpoint with its classes, or build a random model with random text embeddings of "class 0" and so on.
 
-    Raises:
-        UserError: No such checkpoint, recipe, architecture, device or precision; an exported model; or both a
-            checkpoint and settings of a random model.
+    Raises UserError: no such checkpoint, recipe, architecture, device or precision; an exported model; or both a
+    checkpoint and settings of a random model.
     """
-    model = _random_model(settings) if settings.checkpoint is None else _checkpoint(settings, settings.checkpoint)
+    if settings.checkpoint is None:
+        model = _random_model(settings)
+    elif settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
+        raise UserError(
+            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
+        )
+    else:
+        model = CascadeCLIP.from_pretrained(settings.checkpoint, device=settings.device, precision=settings.precision)
     network = model.network
     if not isinstance(network, CascadeNetwork | DenseNetwork):
         raise UserError(f'"{settings.checkpoint}" is an exported model: measure the checkpoint that it was made from.')
@@ -120,14 +78,6 @@ def load_bench_model(settings: BenchSettings) -> BenchModel:
     unseen = 0 if settings.kind == "train" else round(_UNSEEN_SHARE * count)
     split = Split("bench", "bench", entries, frozenset(names[count - unseen :]))
     return BenchModel(model, network, split, F.normalize(text, dim=-1).to(model.device))
-
-
-def _checkpoint(settings: BenchSettings, checkpoint: str) -> CascadeCLIP:
-    if settings.overrides or (settings.recipe, settings.architecture) != (RECIPE, ARCHITECTURE):
-        raise UserError(
-            "A checkpoint brings its own recipe and architecture: leave --recipe, --set and --architecture out."
-        )
-    return CascadeCLIP.from_pretrained(checkpoint, device=settings.device, precision=settings.precision)
 
 
 def _random_model(settings: BenchSettings) -> CascadeCLIP:

@@ -12,15 +12,12 @@ import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +27,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer, timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from cascade_clip.bench.measured_model import BenchSettings
+from cascade_clip.bench.settings import BenchSettings
 from cascade_clip.bench.workloads import COMPILED, Workload, build_workload
+from cascade_clip.errors import UserError, reason_of
 from cascade_clip.faster_linear import has_onednn, onednn_linear
 from cascade_clip.progress import Doing, unheard
 from cascade_clip.runtime import DTYPES, package_version
@@ -44,18 +42,17 @@ LARGEST_SPREAD = 0.1
 _PACKAGES = ("cascade-clip", "torch", "open_clip_torch", "accelerate", "numpy", "pillow")
 _LIMITS = ("fp32", "bf16")
 """Precisions whose matrix rate is told whatever was measured."""
+Verdict = Literal["faster", "slower", "no difference", "spread too wide", "reference"]
+_SETTINGS = ("checkpoint", "architecture", "recipe", "overrides", "classes", "size", "batch", "precision", "threads")
 
 
 def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing = unheard) -> dict[str, Any]:
     """Measure what the settings ask for; `memory`: peak memory too, in a process of its own for each subject.
 
-    Returns:
-        The record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the reference,
-        images/s, floating-point operations and memory; milliseconds of each part; facts of the model. Figures are
-        medians of rounds in which all subjects take turns, spreads as of `spread`.
-
-    Raises:
-        UserError: A model, size, device or precision that cannot be had.
+    Gives the record for JSON: settings, environment, and of each subject milliseconds per image, ratio to the
+    reference, images/s, floating-point operations and memory; facts of the model. Figures are medians of rounds in
+    which all subjects take turns, spreads as of `spread`. Raises UserError: a model, size, device or precision that
+    cannot be had.
     """
     with TemporaryDirectory(prefix="cascade-clip-bench-") as folder:
         workload = build_workload(settings, Path(folder))
@@ -68,8 +65,6 @@ def run_bench(settings: BenchSettings, *, memory: bool = True, progress: Doing =
             "reference": next(iter(workload.subjects)),
             "subjects": _subjects(workload, seconds),
         }
-        progress("where the time goes")
-        record["rooms_ms"] = _parts(workload, settings.repeats)
         if settings.kind != "prepare":
             progress("counting operations")
             _add_rates(record, workload, settings.precision)
@@ -113,38 +108,6 @@ def time_in_turns(
     return seconds
 
 
-def time_parts(
-    call: Callable[[], object], first: str, parts: Mapping[str, tuple[object, str, str]]
-) -> dict[str, float]:
-    """Seconds of each part of a call, which begins in the first.
-
-    Parts are entered by calls of methods: part -> object, name of its method, and the part that comes after it. The
-    clock waits for the device at every border; `torch.profiler` would add its own cost to every operation.
-    """
-    seconds: dict[str, float] = {}
-    now, since = first, timer()
-
-    def enter(part: str) -> None:
-        nonlocal now, since
-        time = timer()
-        seconds[now] = seconds.get(now, 0.0) + time - since
-        now, since = part, time
-
-    def timed(part: str, following: str, method: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        enter(part)
-        result = method(*given, **named)
-        enter(following)
-        return result
-
-    with ExitStack() as patches:
-        for part, (owner, name, following) in parts.items():
-            method = partial(timed, part, following, getattr(owner, name))
-            patches.enter_context(patch.object(owner, name, method))
-        call()
-        enter("")
-    return seconds
-
-
 def spread(values: Sequence[float]) -> float:
     """Interquartile range over the median; infinite for a single value."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
@@ -171,16 +134,6 @@ def _subjects(workload: Workload, seconds: Mapping[str, list[float]]) -> dict[st
             "ratios": [round(ratio, 5) for ratio in ratios],
         }
     return subjects
-
-
-def _parts(workload: Workload, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each part, per image of inference or per training step."""
-    if workload.parted is None:
-        return {}
-    call, images = workload.parted
-    passes = [time_parts(call, workload.first_part, workload.parts) for _ in range(WARM_UP_ROUNDS + rounds)]
-    counted = passes[WARM_UP_ROUNDS:]
-    return {part: 1000 * median(one[part] for one in counted) / images for part in counted[0]}
 
 
 def count_flops(call: Callable[[], object]) -> int:
@@ -279,3 +232,78 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
+
+
+class Change(NamedTuple):
+    """One subject then and now: its median ratios to the reference, where less is faster whatever the machine did.
+
+    `memory` is the peak of its process above the built model in MiB, then and now; None: not measured.
+    """
+
+    subject: str
+    before: float
+    after: float
+    memory: tuple[float | None, float | None]
+    verdict: Verdict
+
+
+def read_record(path: Path, kind: str) -> dict[str, Any]:
+    """Read a record that `bench KIND --json` wrote; raises UserError for a file that is none, or of another kind."""
+    try:
+        record: dict[str, Any] = json.loads(path.expanduser().read_text(encoding="utf-8"))
+        earlier = record["settings"]["kind"]
+        complete = {"subjects", "reference"} <= record.keys()
+    except OSError as error:
+        raise UserError(f'The earlier result "{path}" cannot be read: {reason_of(error)}.') from error
+    except (ValueError, KeyError, TypeError):
+        complete = False
+    if not complete:
+        raise UserError(f'"{path}" is no result of `cascade-clip bench`: give a file that its --json wrote.')
+    if earlier != kind:
+        raise UserError(
+            f"The earlier result is of `bench {earlier}`, this one of `bench {kind}`: give --against a file of the same"
+            " kind."
+        )
+    return record
+
+
+def changes_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Compare the subjects that both records hold, in the order of the later one.
+
+    Ratios to the reference of the same run are compared, not seconds: they are what two runs have in common. Two
+    medians count as different where their notches do not overlap, and not at all where either spreads too much.
+    """
+    changes = []
+    for name, now in after["subjects"].items():
+        if (then := before["subjects"].get(name)) is None:
+            continue
+        old, new = then["ratios"], now["ratios"]
+        memory = [figures.get("memory", {}).get("host_above_build_mib") for figures in (then, now)]
+        verdict: Verdict = "reference" if name == after["reference"] else _verdict(old, new)
+        changes.append(Change(name, median(old), median(new), (memory[0], memory[1]), verdict))
+    return changes
+
+
+def different_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What else than the code differs between two records: "threads 2 -> 4", also processor and PyTorch's version."""
+    pairs = [(key, before["settings"].get(key), after["settings"].get(key)) for key in _SETTINGS]
+    old, new = before["environment"], after["environment"]
+    pairs += [(key, old.get(key), new.get(key)) for key in ("processor", "device")]
+    pairs.append(("torch", old["packages"].get("torch"), new["packages"].get("torch")))
+    return [f"{key} {then} -> {now}" for key, then, now in pairs if then != now]
+
+
+def notch(values: Sequence[float]) -> tuple[float, float]:
+    """Interval of the median at about 95 % confidence (McGill, Tukey and Larsen 1978): medians differ where their
+    notches do not overlap."""
+    middle = median(values)
+    half = 1.57 * spread(values) * middle / math.sqrt(len(values))
+    return middle - half, middle + half
+
+
+def _verdict(before: Sequence[float], after: Sequence[float]) -> Verdict:
+    if max(spread(before), spread(after)) > LARGEST_SPREAD:
+        return "spread too wide"
+    if notch(after)[1] < notch(before)[0]:
+        return "faster"
+    return "slower" if notch(after)[0] > notch(before)[1] else "no difference"

@@ -5,20 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade_clip.bench.measured_model import (
     BenchModel,
-    BenchSettings,
-    Kind,
     bare_tower,
     count_parameters,
     draw_folder,
@@ -26,9 +25,12 @@ from cascade_clip.bench.measured_model import (
     drawn_image,
     load_bench_model,
 )
-from cascade_clip.bench.training_steps import TrainingSteps
+from cascade_clip.bench.settings import BenchSettings, Kind
 from cascade_clip.compilation import compiled, compiling
+from cascade_clip.config.recipes import change_recipe
 from cascade_clip.data.resize import test_size
+from cascade_clip.data.samples import TrainSamples, train_loader
+from cascade_clip.data.transforms import TrainTransform
 from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation.evaluate import evaluate
 from cascade_clip.inference.class_scores import labels_from_scores
@@ -36,12 +38,60 @@ from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores, window_boxes
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
-from cascade_clip.runtime import check_memory
+from cascade_clip.runtime import check_memory, process_state
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training.labelling import SeenLabels
+from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 
 TOWER, COPY = "bare tower", "plain copy"
 COMPILED = ", compiled"
-"""How the names of compiled subjects end."""
+_IMAGES, _IMAGE_SIZE = 8, (480, 640)
+"""The images that crops are cut from: as large as COCO's."""
+_ACCELERATE_PRECISION = {torch.float32: "no", torch.bfloat16: "bf16", torch.float16: "fp16"}
+
+
+class TrainingSteps:
+    """Steps of one network on drawn images, `batch` together, of classes with the embeddings `text` (K, C)."""
+
+    def __init__(self, measured: BenchModel, settings: BenchSettings, folder: Path) -> None:
+        """Draw images into an empty folder, build the optimiser and load one batch.
+
+        Raises UserError for a training-free model, or a crop that does not fit the patches.
+        """
+        (crop, _), self.batch = settings.size, settings.batch or 1
+        self.network = _trainable(measured, crop)
+        recipe = measured.model.recipe
+        recipe = change_recipe(recipe, [f"data.crop={crop}", f"train.batch={self.batch}", "train.workers=0"])
+        measured.model.recipe = recipe
+        device, precision = measured.model.device, _ACCELERATE_PRECISION[measured.model.dtype]
+        process_state(device)
+        accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+        optimizer = build_optimizer(self.network, recipe.train)
+        _, prepared_optimizer = accelerator.prepare(self.network, optimizer)
+        set_learning_rate(optimizer, 0, recipe.train)
+        labeller = SeenLabels(measured.split)
+        self.text = measured.text[list(labeller.fed)]
+        dataset = drawn_dataset(folder, _IMAGES, _IMAGE_SIZE, measured.split)
+        samples, micro_batch = TrainSamples(dataset, TrainTransform(recipe.data), recipe.seed), recipe.train.micro_batch
+        self._loaded = [*train_loader(samples, start_step=0, steps=1, batch=self.batch, micro_batch=micro_batch)]
+        self._train_step = TrainStep(
+            accelerator, self.network, prepared_optimizer, self.text, labeller, recipe.loss, recipe.region_loss
+        )
+
+    def step(self, network: nn.Module) -> None:
+        """Make one step on the loaded batch; `network` is the network itself or what `torch.compile` made of it."""
+        network.train()
+        replace(self._train_step, network=network)(self._loaded)
+
+
+def _trainable(measured: BenchModel, crop: int) -> CascadeNetwork:
+    """The network, once it is known that the step asked for can be made."""
+    recipe, network = measured.model.recipe, measured.network
+    if not isinstance(network, CascadeNetwork):
+        raise UserError(f'"{recipe.name}" is training-free: there is no training step to measure.')
+    if crop % network.patch_size:
+        raise UserError(f"The crop of {crop} pixels is no multiple of this CLIP's patches of {network.patch_size}.")
+    return network
 
 
 class Subject(NamedTuple):
@@ -53,22 +103,13 @@ class Subject(NamedTuple):
 
 @dataclass
 class Workload:
-    """What takes turns.
+    """What takes turns: subjects by name, in the order of their turns, the first the reference of all ratios.
 
-    Attributes:
-        device: Where it runs.
-        subjects: Subjects by name, in the order of their turns; the first is the reference of all ratios.
-        parted: What is divided into parts: its images are those whose figures are told per image. None: nothing is.
-        first_part: The part that it begins with.
-        parts: The others: part -> an object, the method that enters it, and the part that follows.
-        facts: What else is worth telling: windows, parameters.
+    `facts` are what else is worth telling: classes, windows, parameters.
     """
 
     device: torch.device
     subjects: dict[str, Subject]
-    parted: Subject | None = None
-    first_part: str = ""
-    parts: Mapping[str, tuple[object, str, str]] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -100,7 +141,7 @@ def _predict(settings: BenchSettings, folder: Path) -> Workload:
     subjects = _variants("label map", labels, measured.network, settings)
     if settings.plain:
         subjects["label map, plain"] = Subject(partial(_plain_labels, measured, image))
-    return _inference(settings, measured, subjects, before="preparation", after="upsampling, labels")
+    return _inference(settings, measured, subjects)
 
 
 def _eval(settings: BenchSettings, folder: Path) -> Workload:
@@ -114,7 +155,7 @@ def _eval(settings: BenchSettings, folder: Path) -> Workload:
         return torch.from_numpy(found.confusion)
 
     subjects = _variants("evaluation", confusion, measured.network, settings, settings.images)
-    return _inference(settings, measured, subjects, before="reading, preparation", after="upsampling, labels, counting")
+    return _inference(settings, measured, subjects)
 
 
 def _train(settings: BenchSettings, folder: Path) -> Workload:
@@ -126,8 +167,8 @@ def _train(settings: BenchSettings, folder: Path) -> Workload:
     steps = TrainingSteps(measured, settings, folder)
     tower = Subject(bare_tower(measured.model, settings.size, steps.batch), steps.batch)
     subjects = _variants("training step", steps.step, steps.network, settings, steps.batch)
-    whole = Subject(steps.whole_step)
-    return Workload(measured.model.device, {TOWER: tower, **subjects}, whole, "data", steps.parts, steps.facts())
+    facts = {"classes": len(steps.text), "parameters": count_parameters(steps.network)}
+    return Workload(measured.model.device, {TOWER: tower, **subjects}, facts)
 
 
 def _prepare(settings: BenchSettings, folder: Path) -> Workload:
@@ -165,10 +206,8 @@ def _variants(
     return subjects
 
 
-def _inference(
-    settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject], *, before: str, after: str
-) -> Workload:
-    """Put the bare tower first; the parts `before` and `after` surround the network."""
+def _inference(settings: BenchSettings, measured: BenchModel, subjects: dict[str, Subject]) -> Workload:
+    """Put the bare tower first, on one window."""
     model, network, batch = measured.model, measured.network, settings.batch or 1
     model.release_text_tower()
     height, width = test_size(*settings.size, model.recipe.data.short_side)
@@ -178,11 +217,8 @@ def _inference(
     facts = {"classes": len(measured.text), "windows": len(windows), "parameters": count_parameters(network)}
     # PyTorch's counter of operations fails on parameters that require a gradient in inference mode.
     network.requires_grad_(False)
-    parts: dict[str, tuple[object, str, str]] = {"tower": (network, "forward", after)}
-    if isinstance(network, CascadeNetwork):
-        parts = {"tower": (network.encoder, "forward", "head"), "head": (network.head, "forward", after)}
-    tower, main = Subject(bare_tower(model, window, batch), batch), next(iter(subjects.values()))
-    return Workload(model.device, {TOWER: tower, **subjects}, main, before, parts, facts)
+    tower = Subject(bare_tower(model, window, batch), batch)
+    return Workload(model.device, {TOWER: tower, **subjects}, facts)
 
 
 def _with(model: CascadeCLIP, network: nn.Module) -> CascadeCLIP:

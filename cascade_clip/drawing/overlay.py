@@ -1,9 +1,9 @@
-"""A segmentation as a picture: the image under its classes' colours, with a legend."""
+"""A segmentation as a picture: the image under its classes' colours, with a legend; and pictures in a grid."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour
+from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour, sequential_colour
 from cascade_clip.labels import LabelMap
 
 SMALLEST, LARGEST = 800, 4096
@@ -25,6 +25,10 @@ STRENGTH = 0.5
 MOST_ROWS_BELOW = 6
 LONGEST_NAME = 13
 """Widest line of a name, in heights of the font; longer names take a second line and are then shortened."""
+SMALLEST_FONT, FONTS_A_WIDTH = 18, 55
+"""Pixels of a sheet's text, and its height in a sheet's width: legible where a page shows the sheet 850 pixels wide."""
+CELL_HEIGHT = 360
+MARGIN = 16
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -86,14 +90,8 @@ def coloured_image(
 ) -> Image.Image:
     """Lay the classes' colours over an image, with white lines between classes and without a legend.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        labels: (H, W) class index at every pixel; an index without a colour leaves the image grey.
-        colours: K colours.
-        size: Width and height of the picture in pixels.
-
-    Returns:
-        An RGB picture of that size.
+    Takes an image (H, W, 3) uint8 RGB, the class index (H, W) at every pixel (one without a colour leaves the image
+    grey), K colours, and the width and height of the RGB picture in pixels.
     """
     shown = _nearest(labels, size)
     photo = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, reducing_gap=3)
@@ -106,6 +104,13 @@ def coloured_image(
     picture = Image.composite(grey, Image.blend(muted, paint, STRENGTH), Image.fromarray(shown >= len(colours)))
     picture.paste((255, 255, 255), mask=_borders(shown, thickness=max(size) / 1000))
     return picture
+
+
+def value_picture(values: NDArray[np.float32], low: float, high: float) -> Image.Image:
+    """Values (h, w) from `low` to `high` on the colour scale `SEQUENTIAL`: an RGB picture with a pixel each."""
+    table = np.array([sequential_colour(value / 255) for value in range(256)], dtype=np.uint8)
+    places = np.rint(255 * (values.clip(low, high) - low) / max(high - low, 1e-6)).astype(np.uint8)
+    return Image.fromarray(table[places])
 
 
 def _nearest(labels: LabelMap, size: tuple[int, int]) -> NDArray[np.int64]:
@@ -149,15 +154,9 @@ class _Style:
 
 
 def legend_beside(entries: Sequence[LegendEntry], height: int, font_size: int) -> Image.Image:
-    """Draw the legend as one column.
+    """Draw the legend as one column, an RGB panel of a height in pixels and as wide as its names need.
 
-    Args:
-        entries: Lines, the most important first; those that do not fit are counted in a last line.
-        height: Height of the panel in pixels.
-        font_size: Height of the font in pixels.
-
-    Returns:
-        An RGB panel as wide as its names need.
+    Entries that do not fit, the last ones, are counted in a last line.
     """
     style = _Style(font_size, entries)
     names = [wrapped(entry.name, style.name_width, style.font, lines=2) for entry in entries]
@@ -250,3 +249,60 @@ def _fitting(text: str, width: int, font: Font, tail: str = "") -> int:
 def percent(share: float) -> str:
     """A share as readers expect it: "34.2 %", and "< 0.1 %" for what is there but rounds to nothing."""
     return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def legend_of(
+    classes: Sequence[str], colours: Sequence[Colour], pixels: NDArray[np.int64], unseen: Collection[str] = ()
+) -> list[LegendEntry]:
+    """Entries of the classes that have pixels (K,), the largest first; unseen ones are marked with a star."""
+    return [
+        LegendEntry(f"{classes[index]} *" if classes[index] in unseen else classes[index], None, colours[index])
+        for index in np.argsort(-pixels, kind="stable").tolist()
+        if pixels[index]
+    ]
+
+
+def comparison_sheet(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Image.Image]],
+    captions: Sequence[Sequence[str]] = (),
+    *,
+    legends: Sequence[Sequence[LegendEntry]] = (),
+) -> Image.Image:
+    """Lay pictures out in a grid under headings; an RGB picture whose text grows with its width.
+
+    Args:
+        headings: One a column.
+        rows: Pictures of any size, as many as headings in each row; each is brought to one height, or one width where
+            it is more than twice as wide as high.
+        captions: Texts in a line below each row, evenly spaced and shortened to their share of it. Empty: no lines.
+        legends: Drawn below each other under the grid, with all their entries.
+    """
+    cells = [[_at_height(picture) for picture in row] for row in rows]
+    widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]
+    size = max(SMALLEST_FONT, sum(widths) // FONTS_A_WIDTH)
+    font, line = ImageFont.load_default(size), round(1.5 * size)
+    widths = [max(round(font.getlength(text)), width) for text, width in zip(headings, widths, strict=True)]
+    row_height = CELL_HEIGHT + MARGIN + (line if captions else 0)
+    width = sum(widths) + MARGIN * (len(widths) + 1)
+    sheet = Image.new("RGB", (width, line + MARGIN + len(cells) * row_height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    lefts = [MARGIN * (column + 1) + sum(widths[:column]) for column in range(len(widths))]
+    tops = [line + MARGIN + number * row_height for number in range(len(cells))]
+    for left, heading in zip(lefts, headings, strict=True):
+        draw.text((left, MARGIN // 2), heading, fill=INK, font=font)
+    for top, row in zip(tops, cells, strict=True):
+        for left, cell in zip(lefts, row, strict=True):
+            sheet.paste(cell, (left, top))
+    for top, texts in zip(tops, captions, strict=False):
+        columns_each = len(widths) // len(texts)
+        for left, text in zip(lefts[::columns_each], texts, strict=False):
+            shown = wrapped(text, width // len(texts) - 2 * MARGIN, font, lines=1)[0]
+            draw.text((left, top + CELL_HEIGHT + MARGIN // 4), shown, fill=PALE_INK, font=font)
+    return stacked([sheet, *(legend_below(each, width, size, most_rows=len(each) or 1) for each in legends)])
+
+
+def _at_height(picture: Image.Image) -> Image.Image:
+    scale = min(CELL_HEIGHT / picture.height, 2 * CELL_HEIGHT / picture.width)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)

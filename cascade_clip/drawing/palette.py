@@ -44,7 +44,6 @@ with them. Each further one is the colour farthest in CIELAB from all before it,
 hardest: with normal, red-blind or green-blind sight (simulated after Viénot, Brettel and Mollon, 1999). None is close
 to black, which means no class, or to white, which means paper."""
 FIRST_COLOURS = CLASS_COLOURS[:11]
-"""Colours of lines and bars of figures."""
 _CIVIDIS = (0x00224E, 0x1A386F, 0x434E6C, 0x61656F, 0x7D7C78, 0x9B9476, 0xBCAE6C, 0xDEC958, 0xFEE838)
 SEQUENTIAL: tuple[Colour, ...] = tuple(_colour(code) for code in _CIVIDIS)
 """Nine even steps of the colour map cividis (Nuñez, Anderton and Renslow, 2018), for values from low to high: made to
@@ -54,19 +53,10 @@ SEEN, UNSEEN, BOTH = FIRST_COLOURS[0], FIRST_COLOURS[5], FIRST_COLOURS[2]
 RIGHT, WRONG, NOT_COUNTED = (86, 180, 233), (213, 94, 0), (190, 192, 196)
 """Colours of an error map: right pixels, wrong ones, and those that do not count."""
 HIGHLIGHT = FIRST_COLOURS[5]
-"""Colour of frames that mark something."""
 
 
 def class_colours(classes: Sequence[str], known: Mapping[str, Colour] | None = None) -> tuple[Colour, ...]:
-    """Give each class a colour.
-
-    Args:
-        classes: The K class names.
-        known: Colours of classes that have their own, by name; the others get colours from `distinct_colours`.
-
-    Returns:
-        K colours, in the order of the classes.
-    """
+    """Give each of K classes a colour: its own, where it is known by name, else one of `distinct_colours`."""
     settled = known or {}
     taken = {settled[name] for name in classes if name in settled}
     spare = (colour for colour in distinct_colours(len(classes) + len(taken)) if colour not in taken)
@@ -93,5 +83,5 @@ def sequential_colour(value: float) -> Colour:
 
 
 def hex_colour(colour: Colour) -> str:
-    """A colour as matplotlib and CSS take it: "#rrggbb"."""
+    """A colour as CSS takes it: "#rrggbb"."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

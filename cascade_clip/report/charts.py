@@ -35,9 +35,7 @@ THEME = {
 """Colours that a page replaces by its own, which are light on dark paper."""
 PNG_SCALE = 2
 LONGEST_LINE = 90
-"""Characters of a heading's line."""
 LINE = 22
-"""Height of a line of text, in pixels."""
 LARGE_CELLS = 14
 """A matrix with up to so many rows and columns has cells for four digits."""
 CELLS = ((LARGE_CELLS, 40, 10.5), (26, 27, 9), (42, 18, 8))
@@ -70,15 +68,9 @@ def chart_png(spec: Spec, title: str = "", *, notes: Sequence[str] = ()) -> byte
 
 
 def chart_svg(spec: Spec, summary: str, *, name: str) -> Markup:
-    """Draw a chart as SVG inside a page, in the colours of its theme.
+    """Draw a chart as an `svg` element of a page, in the colours of its theme; marks say their description on hover.
 
-    Args:
-        spec: The chart.
-        summary: What a reader who cannot see it is told.
-        name: Letters that no other chart of the page has, for the ids inside.
-
-    Returns:
-        An `svg` element; every mark with a description shows it on hover.
+    A reader who cannot see it is told the `summary`; `name` are letters that no other chart of the page has, for ids.
     """
     drawn = vl_convert.vegalite_to_svg(json.dumps({**spec, "background": None, "config": _CONFIG}, allow_nan=False))
     svg = ElementTree.fromstring(drawn)
@@ -151,18 +143,12 @@ def matrix_chart(
     frames: Iterable[tuple[int, int, Colour]] = (),
     framed_row: tuple[int, Colour] | None = None,
 ) -> Spec:
-    """Draw a matrix with the one colour scale of every figure, from 0 to 1.
+    """Draw a matrix (R, C) with the one colour scale of every figure, from 0 to 1, by the names of its rows and
+    columns.
 
-    Args:
-        values: (R, C); what lies outside 0..1 takes the colour of the end, NaN is left grey.
-        rows: R names.
-        columns: C names.
-        texts: R rows of C values as people read them; written into the cells where they are large enough.
-        says: The same with the names of row and column, for hover and screen readers.
-        axes: What the rows and the columns are.
-        legend: Options of the colour scale's legend.
-        frames: Cells (row, column) with a frame, and its colour.
-        framed_row: A row with a frame, and its colour.
+    What lies outside 0..1 takes the colour of the end, NaN is left grey. `texts` are the values as people read them,
+    written into cells that are large enough; `says` the same with the names of row and column, for hover and screen
+    readers; `axes` what rows and columns are. Cells of `frames` (row, column) and a whole row get a frame of a colour.
     """
     side, font = _cell_size(len(rows), len(columns))
     cells = [

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import io
-import random
-from collections.abc import Collection, Mapping
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.data.dataset_info import CONTACT_SHEET, Part
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.drawing.overlay import (
+    CELL_HEIGHT,
+    LegendEntry,
+    coloured_image,
+    comparison_sheet,
+    fitted_size,
+    legend_of,
+)
 from cascade_clip.drawing.palette import PAPER
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT, comparison_sheet, legend_of
 from cascade_clip.files import write_files
 from cascade_clip.labels import IGNORED
 
 SHOWN, OF_VAL = 12, 4
 """Images on the sheet, and how many of them are of the part "val"."""
 PAIRS_A_ROW = 2
-_SHARDS_LOOKED_AT = 16
 _QUALITY = 85
 
 
 def write_contact_sheet(folder: Path) -> Path:
-    """Draw images of a prepared dataset and their masks, in the colours of its classes, into `contact-sheet.jpg`.
+    """Draw images of a prepared dataset and their masks, in the colours of its classes; gives `contact-sheet.jpg`.
 
-    Returns:
-        The picture's path.
-
-    Raises:
-        UserError: The dataset or an image cannot be read.
-        OSError: The picture cannot be written.
+    Raises UserError where the dataset or an image cannot be read, OSError where the picture cannot be written.
     """
     encoded = io.BytesIO()
     contact_sheet(PreparedDataset.open(folder)).save(encoded, "JPEG", quality=_QUALITY)
@@ -74,43 +70,8 @@ def contact_sheet(dataset: PreparedDataset) -> Image.Image:
 
 
 def chosen_images(dataset: PreparedDataset) -> list[tuple[Part, int]]:
-    """Part and index of at most 12 images that show as many classes as possible; always the same ones.
-
-    Of a large dataset only 16 shards of each part are looked at.
-    """
-    counts = {"train": dataset.count("train"), "val": dataset.count("val")}
+    """Part and index of at most 12 images, spread evenly over each part, four of them of "val"."""
+    counts: dict[Part, int] = {"train": dataset.count("train"), "val": dataset.count("val")}
     of_val = min(counts["val"], max(OF_VAL, SHOWN - counts["train"]))
-    covered: set[int] = set()
-    return [
-        *(("train", index) for index in _covering(_present(dataset, "train"), SHOWN - of_val, covered)),
-        *(("val", index) for index in _covering(_present(dataset, "val"), of_val, covered)),
-    ]
-
-
-def _covering(present: Mapping[int, Collection[int]], count: int, covered: set[int]) -> list[int]:
-    """Choose images one after the other, each with the most classes that are in none before; adds to `covered`."""
-    left = list(present)
-    random.Random(0).shuffle(left)
-    chosen: list[int] = []
-    while left and len(chosen) < count:
-        best = max(left, key=lambda index: len(set(present[index]) - covered))
-        if covered.issuperset(present[best]):
-            covered.clear()
-            best = max(left, key=lambda index: len(present[index]))
-        covered.update(present[best])
-        chosen.append(best)
-        left.remove(best)
-    return sorted(chosen)
-
-
-def _present(dataset: PreparedDataset, part: Part) -> dict[int, list[int]]:
-    """Classes in the label of each image of some shards, by index."""
-    content = dataset.info.parts.get(part)
-    shards = list(content.shards.items()) if content else []
-    starts = accumulate((shard.images for _, shard in shards), initial=0)
-    placed = list(zip(starts, shards, strict=False))
-    found: dict[int, list[int]] = {}
-    for start, (name, _) in placed[:: -(-len(placed) // _SHARDS_LOOKED_AT) or 1]:
-        classes = pq.read_table(dataset.folder / name, columns=["present"])["present"].to_pylist()
-        found |= dict(enumerate(classes, start))
-    return found
+    shown = {"train": min(counts["train"], SHOWN - of_val), "val": of_val}
+    return [(part, place * count // shown[part]) for part, count in counts.items() for place in range(shown[part])]

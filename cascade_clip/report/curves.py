@@ -87,7 +87,7 @@ def _panel(
         "width": width,
         "height": height,
         "data": {"values": rows},
-        "encoding": _encoding(colours, _round_values(drawn) if logarithmic else None),
+        "encoding": _encoding(colours, logarithmic=logarithmic),
         "layer": [
             {"mark": {"type": "line", "strokeWidth": 2, "aria": False}, "encoding": {"strokeDash": dashes}},
             {"data": {"values": dots}, "mark": dot, "encoding": {"description": {"field": "says"}}},
@@ -95,27 +95,18 @@ def _panel(
     }
 
 
-def _encoding(colours: Spec, logarithmic: list[float] | None) -> Spec:
-    """What the fields of the points are drawn as; values on a logarithmic axis have these ticks."""
+def _encoding(colours: Spec, *, logarithmic: bool) -> Spec:
+    """What the fields of the points are drawn as."""
     steps = {"domainMin": 0, "nice": False}
     values = {"type": "log", "nice": True} if logarithmic else {"zero": True}
     ticks: Spec = {"tickCount": 5, "format": ",~r", "labelColor": hex_colour(PALE_INK), "labelOverlap": True}
     across = {**ticks, "title": "step", "grid": False, "tickSize": 4}
-    up = {**ticks, "title": None, "domain": False, "ticks": False, **({"values": logarithmic} if logarithmic else {})}
+    up = {**ticks, "title": None, "domain": False, "ticks": False}
     return {
         "x": {"field": "step", "type": "quantitative", "scale": steps, "axis": across},
         "y": {"field": "value", "type": "quantitative", "scale": values, "axis": up},
         "color": {"field": "curve", "type": "nominal", "scale": colours, "legend": LEGEND},
     }
-
-
-def _round_values(curves: Mapping[str, tuple[Points, Colour]]) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where the values are less than 100 apart."""
-    values = [value for points, _ in curves.values() for _, value in points]
-    lowest, highest = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    digits = (1, 2, 5) if max(values) < 100 * min(values) else (1,)
-    # The axis begins and ends at powers of ten.
-    return [*(float(f"{digit}e{power}") for power in range(lowest, highest) for digit in digits), float(f"1e{highest}")]
 
 
 def _empty_panel(heading: str) -> Spec:

@@ -22,7 +22,6 @@ MOST_CONFUSION_CLASSES = 40
 """Larger confusion matrices are unreadable; the rest is summed in one column."""
 PAIRS_NAMED, LONGEST_NAME = 10, 22
 WRITTEN = 0.005
-"""Smaller shares are not written into their cells."""
 HISTOGRAM_BINS = 20
 
 
@@ -106,19 +105,11 @@ def confusion_figure(
 def confusion_chart(
     confusion: NDArray[np.int64], classes: Sequence[str], pairs: Sequence[ConfusedPair], unseen: Collection[str] = ()
 ) -> Spec | None:
-    """Draw what the pixels of each class are taken for.
+    """Draw what the pixels of each class are taken for, from counts (K, K) by true and predicted class.
 
     Rows are the 40 classes with most labelled pixels, in the order of the classes, as shares of the row's pixels; what
-    is taken for a class that is not shown stands in a last column, so that every row is whole.
-
-    Args:
-        confusion: (K, K) counts, row = true class, column = predicted class.
-        classes: The K class names.
-        pairs: Pairs of classes that get a frame where they are shown.
-        unseen: Names of the unseen classes, which are marked with a star.
-
-    Returns:
-        The chart; None where nothing is labelled.
+    is taken for a class that is not shown stands in a last column, so that every row is whole. Pairs that are shown get
+    a frame, unseen classes a star. None: nothing is labelled.
     """
     shown = sorted(largest_classes(confusion, MOST_CONFUSION_CLASSES))
     if not shown:
@@ -153,10 +144,9 @@ def confusion_chart(
 
 
 def histogram_chart(images: Sequence[ImageResult]) -> tuple[Spec, str] | None:
-    """Draw how many images have which mIoU, in twenty equal steps.
+    """Draw how many images have which mIoU, in twenty equal steps; gives the chart and what it says in words.
 
-    Returns:
-        The chart and what it says in words; None where no image has an mIoU.
+    None: no image has an mIoU.
     """
     values = np.array([100 * image.miou for image in images if not math.isnan(image.miou)])
     if not len(values):

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
-from cascade_clip.errors import UserError
-from cascade_clip.evaluation.details import GROUPS, ConfusedPair, ImageResult, largest_classes
+from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG
+from cascade_clip.evaluation.details import GROUPS, ImageResult, largest_classes
+from cascade_clip.evaluation.evaluate import EvaluationResult
 from cascade_clip.evaluation.scores import Scores
-from cascade_clip.files import write_files
 from cascade_clip.output_folder import check_own_files
 from cascade_clip.report.charts import chart_svg
 from cascade_clip.report.curves import Log, curve_panels, curve_summary
@@ -30,11 +26,10 @@ from cascade_clip.report.evaluation_charts import (
     confusion_figure,
     histogram_chart,
 )
-from cascade_clip.report.page import MISSING, flattened, render_page, write_page
+from cascade_clip.report.page import MISSING, flattened, render_page, write_page, write_report
 from cascade_clip.report.picture_sheets import PicturedImage, picture_sheet
 
 CURVES_WIDTH, CURVES_HEIGHT = 300, 180
-"""Of a panel of curves, in pixels."""
 LOWEST_IMAGES = 20
 QUALITY = 92
 TABLE = "images.csv"
@@ -48,7 +43,6 @@ CARDS = (
     ("mean_accuracy", "Mean accuracy", ""),
     ("pixel_accuracy", "Pixel accuracy", ""),
 )
-"""Figure, heading and group of each score."""
 GROUP_HEADINGS = {"best": "Best images", "median": "Median images", "worst": "Worst images"}
 
 
@@ -56,49 +50,30 @@ GROUP_HEADINGS = {"best": "Best images", "median": "Median images", "worst": "Wo
 class EvaluationPage:
     """What the page of an evaluation shows.
 
-    Attributes:
-        title: Heading.
-        record: What eval.json holds.
-        scores: The scores, fractions.
-        colours: K colours of the classes.
-        paper: The paper's figures in percent by the name of the score; None where there are none for this split.
-        paper_source: Table and row of the paper.
-        confusion: (K, K) int64 counts, row = true class, column = predicted class.
-        pairs: The pairs of classes that are confused most.
-        images: How every image fares.
-        pictures: Examples.
-        log: Lines of metrics.jsonl; may be empty.
+    `record` is what eval.json holds; `pictures` are examples; `log` the lines of metrics.jsonl; `paper` the paper's
+    figures in percent by the name of the score (None: it has none for this split), from its table and row
+    `paper_source`.
     """
 
     title: str
     record: Mapping[str, Any]
-    scores: Scores
-    colours: Sequence[Colour]
-    paper: Mapping[str, float] | None
-    paper_source: str | None
-    confusion: NDArray[np.int64]
-    pairs: Sequence[ConfusedPair]
-    images: Sequence[ImageResult]
+    result: EvaluationResult
     pictures: Sequence[PicturedImage]
     log: Log
+    paper: Mapping[str, float] | None
+    paper_source: str | None
     published: Sequence[tuple[str, float]] = ()
     """Published mIoU of the same training-free method in percent, by name and source."""
     sources: Sequence[str] = ()
     """What the letters of these sources stand for."""
 
-    @property
-    def unseen(self) -> frozenset[str]:
-        """Names of the unseen classes."""
-        return frozenset(self.scores.classes[index] for index in self.scores.unseen)
-
 
 def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
     """Write folder/index.html, one file with everything inside, whole or not at all.
 
-    Raises:
-        UserError: The folder cannot be written to.
+    Raises UserError: the folder cannot be written to.
     """
-    scores, known = page.scores, [image for image in page.images if not math.isnan(image.miou)]
+    scores, known = page.result.scores, [image for image in page.result.images if not math.isnan(image.miou)]
     html = render_page(
         "evaluation.html.jinja",
         title=page.title,
@@ -110,10 +85,10 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
         sources=page.sources,
         has_unseen=bool(scores.unseen),
         scores=scores,
-        colours=page.colours,
+        colours=page.result.split.colours,
         **_charts(page),
-        confusion_classes=len(largest_classes(page.confusion, MOST_CONFUSION_CLASSES)),
-        pairs=page.pairs,
+        confusion_classes=len(largest_classes(page.result.confusion, MOST_CONFUSION_CLASSES)),
+        pairs=page.result.confused,
         lowest=sorted(known, key=lambda image: (image.miou, image.index))[:LOWEST_IMAGES],
         pictures=page.pictures,
         examples=[
@@ -126,10 +101,10 @@ def write_evaluation_report(folder: Path, page: EvaluationPage) -> Path:
 
 def _charts(page: EvaluationPage) -> dict[str, Any]:
     """The drawings of the page, by the names that the template has for them."""
-    scores, histogram = page.scores, histogram_chart(page.images)
+    scores, histogram = page.result.scores, histogram_chart(page.result.images)
     bars_summary = "IoU of the classes, sorted; the values are in the table below."
     panels = [panel for panel in curve_panels(page.log, CURVES_WIDTH, CURVES_HEIGHT).values() if panel]
-    confusion = confusion_chart(page.confusion, scores.classes, page.pairs, page.unseen)
+    confusion = confusion_chart(page.result.confusion, scores.classes, page.result.confused, page.result.split.unseen)
     confusion_summary = "Confusion matrix in percent of the labelled pixels of the class of the row"
     drawn: dict[str, Any] = {
         "bars": [chart_svg(one, bars_summary, name=f"classes-{k}") for k, one in enumerate(class_iou_columns(scores))],
@@ -174,35 +149,33 @@ def write_evaluation_pictures(folder: Path, page: EvaluationPage) -> list[Path]:
         UserError: The folder cannot be written to.
     """
     check_pictures_folder(folder)
+    result, unseen = page.result, page.result.split.unseen
+    confusion = confusion_figure(
+        result.confusion, result.scores.classes, result.confused, unseen=unseen, title=page.title
+    )
     contents = {
         # The table is moved into place first: without it the pictures would count as the user's.
-        TABLE: _table(page.images),
-        "confusion.png": confusion_figure(
-            page.confusion, page.scores.classes, page.pairs, unseen=page.unseen, title=page.title
-        ),
-        "classes.png": class_iou_figure(page.scores, title=page.title),
+        TABLE: _table(result.images),
+        "confusion.png": confusion,
+        "classes.png": class_iou_figure(result.scores, title=page.title),
     }
     for group in GROUPS:
         for number, pictured in enumerate((one for one in page.pictures if one.group == group), start=1):
             encoded = io.BytesIO()
-            picture_sheet([pictured], page.unseen).save(encoded, "JPEG", quality=QUALITY)
+            picture_sheet([pictured], unseen).save(encoded, "JPEG", quality=QUALITY)
             contents[f"{group}-{number}.jpg"] = encoded.getvalue()
     files = {folder / name: content for name, content in contents.items()}
-    try:
-        write_files(files)
-        for file in set(folder.iterdir()).difference(files):
-            if _EXAMPLE.fullmatch(file.name):
-                file.unlink()
-    except OSError as error:
-        raise UserError(f'The pictures cannot be written to "{folder}": {error.strerror or error}.') from error
+    write_report(files, "pictures")
+    for file in set(folder.iterdir()).difference(files):
+        if _EXAMPLE.fullmatch(file.name):
+            file.unlink()
     return list(files)
 
 
 def check_pictures_folder(folder: Path) -> None:
     """Check before the work that the pictures can be written without replacing, or deleting, any of the user's.
 
-    Raises:
-        UserError: A file of such a name is there without a table of ours.
+    Raises UserError: a file of such a name is there without a table of ours.
     """
     try:
         with (folder / TABLE).open("rb") as opened:

@@ -16,7 +16,7 @@ from cascade_clip.data.image_file import opened_image
 from cascade_clip.data.images import open_image
 from cascade_clip.drawing.overlay import coloured_image, fitted_size
 from cascade_clip.drawing.palette import Colour
-from cascade_clip.files import delete, waiting_place
+from cascade_clip.files import delete, replace_files, waiting_place
 from cascade_clip.labels import LabelMap
 from cascade_clip.report.page import PICTURE_SIDE, page_jpeg, render_page, unwritable, write_page
 
@@ -28,31 +28,18 @@ SMALLEST = 480
 
 
 def write_gallery(
-    folder: Path,
-    predictions: Sequence[Mapping[str, Any]],
-    *,
-    title: str = "Predictions",
-    files: Mapping[str, Path] | None = None,
+    folder: Path, predictions: Sequence[Mapping[str, Any]], files: Mapping[str, Path] | None = None
 ) -> Path:
-    """Write the page of a folder of predictions, and its pictures into `index_files` beside it.
+    """Write the page of a folder of predictions, and its pictures into `index_files` beside it; gives
+    folder/index.html.
 
-    The pictures lie beside the page and are loaded as they come into sight, so that the page of thousands of images
-    stays quick. The folder can be moved as a whole and needs no network.
+    The pictures are loaded as they come into sight, so that the page of thousands of images stays quick. The folder can
+    be moved as a whole and needs no network.
 
-    Args:
-        folder: The folder that the predictions were written to.
-        predictions: One record an image as `predict` gives it: `image`, `width`, `height`, `classes` (the largest
-            first, each with `class`, `index`, `colour`, `share`, `mean_score`), `no_class` and `files`; or `image` and
-            `error` for one that was left out. Records without a label map (videos) are skipped. Every image and label
-            map is read again.
-        title: Heading.
-        files: Where images lie that are called otherwise, for example by their address.
-
-    Returns:
-        folder/index.html.
-
-    Raises:
-        UserError: The folder cannot be written to, or an image can no longer be read; then no page is written.
+    `predictions` are the records of images as `predict --json` gives them, also of those that were left out; those
+    without a label map (videos) are skipped. Every image and label map is read again, from `files` where an image is
+    called otherwise, for example by its address. Raises UserError: the folder cannot be written to, or an image can no
+    longer be read; then no page is written.
     """
     done = [record for record in predictions if "labels" in record.get("files", {})]
     place = folder / PICTURES
@@ -62,11 +49,7 @@ def write_gallery(
         try:
             drawn.mkdir()
             cards = [_card(folder, drawn, number, record, files or {}) for number, record in enumerate(done, start=1)]
-            place.mkdir(exist_ok=True)
-            for earlier in place.glob(PICTURE_PATTERN):
-                earlier.unlink()
-            for picture in drawn.iterdir():
-                picture.replace(place / picture.name)
+            replace_files(place, drawn, PICTURE_PATTERN)
         finally:
             delete(drawn)
     except OSError as error:
@@ -74,7 +57,7 @@ def write_gallery(
     html = render_page(
         "gallery.html.jinja",
         pictures_beside=True,
-        title=title,
+        title="Predictions",
         cards=cards,
         failures=[record for record in predictions if "error" in record],
         classes=sorted(

@@ -13,14 +13,12 @@ import numpy as np
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.drawing.palette import BOTH, HIGHLIGHT
-from cascade_clip.errors import UserError
-from cascade_clip.files import json_text, write_files
+from cascade_clip.files import json_text
 from cascade_clip.output_folder import check_own_files, record_has
 from cascade_clip.report.charts import Spec, chart_png, chart_svg, isolated, matrix_chart, printable
-from cascade_clip.report.page import flattened, render_page, write_page
+from cascade_clip.report.page import flattened, render_page, write_page, write_report
 
 LAST_BLOCK, NEIGHBOURS = HIGHLIGHT, BOTH
-"""Colours of the frames."""
 TOKENS = {"patch": "Patch tokens", "class": "Class token"}
 LONGEST_NAME = 40
 _BLOCK = "block "
@@ -29,33 +27,22 @@ _BLOCK = "block "
 def write_heat_map(
     folder: Path, similarities: Sequence[LayerSimilarity], record: Mapping[str, Any]
 ) -> tuple[Path, Path, Path]:
-    """Write cka.png, cka.csv and cka.json, which holds the record, into a folder that is made where it does not exist.
+    """Write cka.png, cka.csv and cka.json, which holds the record, or none of them; gives the three files.
 
-    Returns:
-        The three files.
-
-    Raises:
-        UserError: The folder cannot be written to, or one of the files is there and not ours; then none of the three is
-            left half-written.
+    Raises UserError: the folder cannot be written to, or one of the files is there and not ours.
     """
     check_heat_map_folder(folder)
-    files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
-    contents = heat_map_png(similarities), similarity_csv(similarities).encode(), json_text(record).encode()
-    try:
-        # The record is moved into place first: without it the others would count as the user's.
-        write_files(dict(reversed([*zip(files, contents, strict=True)])))
-    except OSError as error:
-        raise UserError(
-            f'The heat map cannot be written to "{folder}": {error.strerror or error}. Choose another --output.'
-        ) from error
+    png, table, whole = files = folder / "cka.png", folder / "cka.csv", folder / "cka.json"
+    # The record is moved into place first: without it the others would count as the user's.
+    contents = {whole: json_text(record).encode(), table: similarity_csv(similarities).encode()}
+    write_report(contents | {png: heat_map_png(similarities)}, "heat map")
     return files
 
 
 def check_heat_map_folder(folder: Path) -> None:
     """Check before the work that the heat map can be written without replacing a file of the user's.
 
-    Raises:
-        UserError: One of its files is there without a record of ours.
+    Raises UserError: one of its files is there without a record of ours.
     """
     files = [folder / name for name in ("cka.png", "cka.csv", "cka.json")]
     check_own_files(files, record_has(folder / "cka.json", {"matrices"}))
@@ -140,15 +127,9 @@ def _shortened(text: str) -> str:
 
 
 def write_cka_report(folder: Path, matrices: Sequence[LayerSimilarity], record: Mapping[str, Any]) -> Path:
-    """Write the page, whole or not at all.
+    """Write the page of the matrices, those of the same tokens side by side, with what the record says beside them.
 
-    Args:
-        folder: Folder of the page; made where it does not exist.
-        matrices: In the order in which they are shown; those of the same tokens stand side by side.
-        record: What the JSON says beside the matrices: model, images, settings.
-
-    Raises:
-        UserError: The folder cannot be written to.
+    Raises UserError: the folder cannot be written to.
     """
     models = dict.fromkeys(name for matrix in matrices for name in (matrix.row_model, matrix.column_model))
     groups = [

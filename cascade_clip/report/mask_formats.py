@@ -36,8 +36,7 @@ class MaskWriter(Protocol):
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """`folder` is that of all predictions; K `classes` and their `colours`.
 
-        Raises:
-            UserError: The folder holds masks of other classes, or a file that is not ours.
+        Raises UserError: the folder holds masks of other classes, or a file that is not ours.
         """
 
     def add(self, image: Path, stem: str, segmentation: Segmentation) -> None:
@@ -233,8 +232,7 @@ MASK_FORMATS: Mapping[str, type[MaskWriter]] = {
 def mask_writers(formats: str | None, known: Collection[str] = MASK_FORMATS) -> list[type[MaskWriter]]:
     """Look up the comma-separated names of formats, each once; None: none.
 
-    Raises:
-        UserError: A name that is not among those known, or a format whose library is not installed.
+    Raises UserError: a name that is not among those known, or a format whose library is not installed.
     """
     names = [name.strip() for name in formats.split(",")] if formats is not None else []
     for name in names:

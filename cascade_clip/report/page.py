@@ -30,18 +30,10 @@ JPEG_QUALITY = 86
 
 
 def render_page(template: str, *, pictures_beside: bool = False, **content: Any) -> str:
-    """Fill a template; whatever is not marked as HTML is escaped.
+    """Fill a template of `report/templates`; whatever is not marked as HTML is escaped.
 
     The page forbids itself the network and every script but its own, by their hashes (Content-Security-Policy): a name
-    that slipped through unescaped could still not run.
-
-    Args:
-        template: File in `report/templates`.
-        pictures_beside: The page also shows picture files of its own folder.
-        content: What the template takes.
-
-    Returns:
-        The HTML page.
+    that slipped through unescaped could still not run. With `pictures_beside` it shows picture files of its own folder.
     """
     templates = Path(__file__).with_name("templates")
     style, script = (templates.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -72,23 +64,26 @@ def render_page(template: str, *, pictures_beside: bool = False, **content: Any)
 def write_page(file: Path, html: str) -> Path:
     """Write a page, whole or not at all, and the folder it needs; give its file back.
 
-    Raises:
-        UserError: It cannot be written, or a file is there that is no page of the toolkit's.
+    Raises UserError: it cannot be written, or a file is there that is no page of the toolkit's.
     """
     check_page(file)
-    try:
-        # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
-        write_files({file: html.encode("utf-8", errors="replace")})
-    except OSError as error:
-        raise unwritable(file.parent, error) from error
+    # A lone surrogate, as in a file name that is no UTF-8, must not cost the report.
+    write_report({file: html.encode("utf-8", errors="replace")})
     return file
+
+
+def write_report(files: Mapping[Path, bytes], what: str = "report") -> None:
+    """Write files of one folder, all or none, in this order; raises UserError where that fails."""
+    try:
+        write_files(files)
+    except OSError as error:
+        raise unwritable(next(iter(files)).parent, error, what) from error
 
 
 def check_page(file: Path) -> None:
     """Check before the work that a page can be written without replacing a file of the user's.
 
-    Raises:
-        UserError: A file is there that is no page of the toolkit's, or its folder is named as a page.
+    Raises UserError: a file is there that is no page of the toolkit's, or its folder is named as a page.
     """
     folder = file.parent
     if folder.suffix.lower() in {".html", ".htm"} and not folder.is_dir():
@@ -104,9 +99,9 @@ def _is_page(file: Path) -> bool:
         return False
 
 
-def unwritable(folder: Path, error: OSError) -> UserError:
-    """The one sentence about a folder that no report can be written to."""
-    return UserError(f'The report cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
+def unwritable(folder: Path, error: OSError, what: str = "report") -> UserError:
+    """The one sentence about a folder that nothing can be written to."""
+    return UserError(f'The {what} cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -14,9 +14,8 @@ from PIL import Image
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.images import decode_label, open_image
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing.overlay import LegendEntry, coloured_image, fitted_size
+from cascade_clip.drawing.overlay import LegendEntry, coloured_image, comparison_sheet, fitted_size, legend_of
 from cascade_clip.drawing.palette import NOT_COUNTED, RIGHT, WRONG, Colour
-from cascade_clip.drawing.picture_grid import comparison_sheet, legend_of
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.evaluation.scores import confusion_matrix
 from cascade_clip.labels import IGNORED, LabelMap
@@ -24,25 +23,18 @@ from cascade_clip.labels import IGNORED, LabelMap
 SHORTEST_SIDE, LONGEST_SIDE = 384, 640
 """Range of the longer side of the pictures of an evaluated image."""
 STATES: tuple[tuple[str, Colour], ...] = (("right", RIGHT), ("wrong", WRONG), ("ignored", NOT_COUNTED))
-"""What a pixel can be, and its colour."""
 Predict = Callable[[NDArray[np.uint8]], LabelMap]
 """Gives the (H, W) predicted class of every pixel of an (H, W, 3) uint8 image."""
 
 
 @dataclass(frozen=True)
 class PicturedImage:
-    """An evaluated image in pictures of one size.
+    """An evaluated image in RGB pictures of one size: itself, label and prediction in colours over it, and an error
+    map.
 
-    Attributes:
-        id: Its id in the dataset.
-        group: "best", "median" or "worst"; empty where it was not chosen by its result.
-        miou: Its own mIoU, 0..1; NaN where nothing is labelled.
-        pixel_accuracy: Its own pixel accuracy, 0..1; NaN where nothing is labelled.
-        image: The image, RGB.
-        label: The label's classes in colours over the image, RGB; ignored pixels stay grey.
-        prediction: The predicted classes in colours over the image, RGB.
-        errors: Right, wrong and ignored pixels in the colours of an error map, RGB.
-        classes: Name and colour of the classes in the label or the prediction, the largest first.
+    `group` is "best", "median" or "worst", empty where it was not chosen by its result; its own mIoU and pixel accuracy
+    are 0..1, NaN where nothing is labelled; `classes` are name and colour of those in the label or the prediction, the
+    largest first.
     """
 
     id: str
@@ -72,18 +64,10 @@ def picture_image(
     *,
     group: str = "",
 ) -> PicturedImage:
-    """Segment one image of the part "val" and picture it.
+    """Segment one image of the part "val", labelled with K classes of these names and colours, and picture it.
 
-    Args:
-        dataset: Images with labels of these classes.
-        index: Which image of the part.
-        classes: The K class names.
-        colours: K colours.
-        predict: The model.
-        group: What the image is an example of.
-
-    Raises:
-        UserError: The image or its label cannot be read, or the two do not fit.
+    `group` is what the image is an example of. Raises UserError: the image or its label cannot be read, or they do not
+    fit.
     """
     record = dataset.read("val", index)
     image = open_image(record.image_bytes, f'Image "{record.id}" of the dataset')
@@ -108,25 +92,18 @@ def picture_image(
 def error_map(
     image: NDArray[np.uint8], label: NDArray[np.uint8], predicted: LabelMap, size: tuple[int, int]
 ) -> Image.Image:
-    """Lay the colours of right, wrong and ignored pixels (`STATES`) over an image.
+    """Lay the colours of right, wrong and ignored pixels (`STATES`) over an image (H, W, 3) uint8 RGB.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) true class, 255 = ignored.
-        predicted: (H, W) predicted class.
-        size: Width and height of the RGB picture in pixels.
+    The true class (H, W) is 255 where it is ignored; `size` is width and height of the RGB picture in pixels.
     """
     states = np.where(label == IGNORED, 2, label != predicted).astype(np.uint8)
     return coloured_image(image, states, [colour for _, colour in STATES], size)
 
 
 def picture_sheet(pictured: Sequence[PicturedImage], unseen: Collection[str] = ()) -> Image.Image:
-    """Lay pictured images out, one row each: image, label, prediction, errors, the figures below; then a legend.
+    """Lay pictured images out, one row each: image, label, prediction, errors, the figures below; then a legend; RGB.
 
     Names of unseen classes are marked with a star.
-
-    Returns:
-        An RGB picture.
     """
     classes = dict(pair for one in pictured for pair in one.classes)
     named = [LegendEntry(f"{name} *" if name in unseen else name, None, colour) for name, colour in classes.items()]
@@ -151,19 +128,10 @@ def images_with_unseen_classes(dataset: PreparedDataset, split: Split, count: in
 def compare_predictions(
     models: Mapping[str, Predict], split: Split, dataset: PreparedDataset, indices: Sequence[int]
 ) -> Image.Image:
-    """Draw one row an image: the image, its label, and each model's prediction; unseen classes are marked with a star.
+    """Draw one row for each of these images of the part "val": image, label, and each model's prediction; RGB.
 
-    Args:
-        models: What segments an image into the classes of the split, by the name that heads its column.
-        split: Class names, and which of them are unseen.
-        dataset: Prepared images of that split.
-        indices: Images of the part "val".
-
-    Returns:
-        An RGB picture.
-
-    Raises:
-        UserError: An image or its label cannot be read.
+    The models stand under their names; unseen classes of the split are marked with a star. Raises UserError: an image
+    or its label cannot be read.
     """
     rows, pixels = [], np.zeros(len(split.classes), np.int64)
     for index in indices:

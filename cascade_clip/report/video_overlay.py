@@ -32,15 +32,9 @@ class VideoOverlay:
         self._legend: Image.Image | None = None
 
     def paint(self, frame: NDArray[np.uint8], segmentation: Segmentation, seconds: float) -> NDArray[np.uint8]:
-        """Lay colours and legend over a frame.
+        """Lay colours and legend over a frame (H, W, 3) uint8 RGB that is shown at so many seconds; gives the same.
 
-        Args:
-            frame: (H, W, 3) uint8 RGB.
-            segmentation: Labels (H, W) of the frame, or of one shortly before it.
-            seconds: When it is shown.
-
-        Returns:
-            (H, W, 3) uint8 RGB.
+        The segmentation's labels (H, W) are those of the frame, or of one shortly before it.
         """
         height, width = frame.shape[:2]
         if int(seconds) != self._second:

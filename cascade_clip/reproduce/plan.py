@@ -65,21 +65,13 @@ class TablePlan:
 
 
 def table_rows(table: Table, split: str, *, seed: int = 0, overrides: Sequence[str] = ()) -> list[PlannedRow]:
-    """Make the recipe of every row for one split.
+    """Make the recipe of every row for one split, a name or a TOML file; supervised rows train on all its classes.
 
-    Rows with the same settings, also of other tables, have recipes that differ only in `name` and `paper`.
+    Rows with the same settings, also of other tables, have recipes that differ only in `name` and `paper`. Overrides
+    are `section.key=value` each, on top of every row, as for `load_recipe`. Gives the rows in order, without quoted
+    ones that have no figure for the split; none of them has runs yet.
 
-    Args:
-        table: The table.
-        split: A split by name, or a TOML file. Supervised rows train on all classes of its dataset.
-        seed: Seed of every recipe.
-        overrides: `section.key=value` each, on top of every row, as for `load_recipe`.
-
-    Returns:
-        The rows in order, without quoted ones that have no figure for the split; none of them has runs yet.
-
-    Raises:
-        UserError: An unknown split, an unknown recipe, or invalid keys or values (those of all rows in one message).
+    Raises UserError: an unknown split or recipe, or invalid keys or values (those of all rows in one message).
     """
     get_split(split)
     planned: list[PlannedRow] = []
@@ -111,16 +103,11 @@ def plan_tables(
 ) -> list[TablePlan]:
     """Give every row and seed a folder: its own, or that of an equal run which is planned or is under `output`.
 
-    Args:
-        tables: The tables.
-        split: What all of them are scored on, by name or as a TOML file.
-        seeds: Runs of each row, with seeds 0, 1, ...; a training-free model is scored once.
-        output: Folder that holds `TABLE-SPLIT/ROW/seedN`.
-        data: Prepared dataset; None: where the recipes say.
-        overrides: `section.key=value` each, on top of every row.
+    All tables are scored on the split, a name or a TOML file. Each row runs with seeds 0, 1, ..., a training-free model
+    once, in `output`/TABLE-SPLIT/ROW/seedN, on the dataset `data` (None: where the recipes say), with
+    `section.key=value` overrides on top.
 
-    Raises:
-        UserError: A table is for another dataset, rows cannot be read, or folders hold other runs.
+    Raises UserError: a table is for another dataset, rows cannot be read, or folders hold other runs.
     """
     planner = _Planner(split, output, data, overrides)
     plans = [planner.plan(table, seeds) for table in tables]

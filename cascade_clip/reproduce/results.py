@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cascade_clip.evaluation.published import what_is_compared
+from cascade_clip.evaluation.published_training_free import PublishedMethod, published_table, sources_of
 from cascade_clip.reproduce.plan import PlannedRow, TablePlan
 from cascade_clip.reproduce.runner import Failure
 from cascade_clip.reproduce.runs import FIGURES, Figures, Run
 
+MISSING = "–"
 _HEADINGS = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU", "pixel_accuracy": "pixel acc."}
 
 
@@ -112,12 +115,9 @@ class TableResult:
     def to_markdown(self) -> str:
         """The table as Markdown, below a heading and the caption."""
         headings, rows = self.cells()
-        rule = ["---", *["---:"] * len(FIGURES), *["---"] * (len(headings) - 1 - len(FIGURES))]
         lines = [f"### {self.plan.table.title} ({self.plan.split})", "", self.caption, ""]
-        for row in [headings, rule, *rows]:
-            cells = row if len(row) > 1 else [f"*{row[0]}*", *[""] * (len(headings) - 1)]
-            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-        return "\n".join(lines)
+        filled = [row if len(row) > 1 else [f"*{row[0]}*", *[""] * (len(headings) - 1)] for row in rows]
+        return "\n".join([*lines, *markdown_table(headings, filled, numbers=len(FIGURES))])
 
     def to_dict(self) -> dict[str, Any]:
         """The table as it is written to JSON; figures in percent, null where there are none."""
@@ -130,11 +130,16 @@ class TableResult:
         }
 
 
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int) -> list[str]:
+    """The lines of a table in Markdown; so many columns after the first hold numbers."""
+    rule = ["---", *["---:"] * numbers, *["---"] * (len(headings) - 1 - numbers)]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in (headings, rule, *rows)]
+
+
 def collect(plan: TablePlan, failures: Mapping[Path, Failure]) -> TableResult:
     """Read the results in the run folders of a table; `failures` are the runs that have just failed, by folder.
 
-    Raises:
-        UserError: A file in a run folder cannot be read.
+    Raises UserError: a file in a run folder cannot be read.
     """
     return TableResult(plan, tuple(_row_result(row, failures) for row in plan.rows))
 
@@ -161,7 +166,7 @@ def _row_cells(result: RowResult) -> list[str]:
 
 def _with_deviation(mean: float | None, deviation: float | None) -> str:
     if mean is None:
-        return "–"
+        return MISSING
     return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
@@ -191,3 +196,89 @@ def _row_to_dict(result: RowResult, folder: Path) -> dict[str, Any]:
             for run in result.runs
         ],
     }
+
+
+@dataclass(frozen=True)
+class BenchmarkTable:
+    """The results of one table on several splits, in mIoU percent."""
+
+    results: tuple[TableResult, ...]
+    """One a split, in the order of the columns."""
+
+    @property
+    def title(self) -> str:
+        """Name and title of the table."""
+        table = self.results[0].plan.table
+        return f"{table.name}: {table.title}"
+
+    @property
+    def caption(self) -> str:
+        """What the figures are, where the published ones are from, and why others are missing."""
+        models = (row.plan.row.model or "" for result in self.results for row in result.rows)
+        clips = dict.fromkeys(model.removeprefix("dense:").partition("?")[0] for model in models)
+        said = [f"mIoU in percent. CLIP: {', '.join(clips)}."]
+        if sources := sources_of([entry for entries in self._published for entry in entries]):
+            said += [f"Published: {published_table().note}", *sources]
+        return "\n".join([*said, *self.reasons])
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why figures are missing: a sentence for each split, or for each method and split."""
+        found: list[str] = []
+        for result in self.results:
+            notes = {row.plan.row.shown: row.plan.reason for row in result.rows if row.plan.reason}
+            if len(set(notes.values())) == 1 and len(notes) == len(result.rows):
+                found.append(f"{self._heading(result)}: {next(iter(notes.values()))}")
+                continue
+            notes |= {row.plan.row.shown: run.error for row in result.rows for run in row.runs if run.error}
+            found += [f"{name}, {self._heading(result)}: {reason}" for name, reason in notes.items()]
+        return found
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings, and the cells of each row: measured figures of a method, below it the published ones."""
+        headings = ["", *map(self._heading, self.results)]
+        rows: list[list[str]] = []
+        for number, published in enumerate(self._published):
+            measured = [_miou(result.rows[number]) for result in self.results]
+            rows.append(_row(self.results[0].rows[number].plan.row.shown, measured, None))
+            for entry in published:
+                figures = [entry.miou.get(result.plan.split) for result in self.results]
+                rows.append(_row(f"  published: {entry.shown}", figures, entry.average))
+        if len(self.results) > 1:
+            headings.append("average")
+        else:
+            rows = [row[:-1] for row in rows]
+        return headings, rows
+
+    def to_markdown(self) -> str:
+        """The table as Markdown, below a heading and above the caption."""
+        headings, rows = self.cells()
+        lines = [f"### {self.title}", "", *markdown_table(headings, rows, numbers=len(headings) - 1), ""]
+        return "\n".join([*lines, *(f"{line}  " for line in self.caption.splitlines())])
+
+    @cached_property
+    def _published(self) -> list[list[PublishedMethod]]:
+        """Of each row, the published figures for any of the splits."""
+        splits = {result.plan.split for result in self.results}
+        found: list[list[PublishedMethod]] = []
+        for rows in zip(*(result.rows for result in self.results), strict=True):
+            entries = [entry for row in rows for entry in row.plan.published if splits & entry.miou.keys()]
+            found.append([entry for number, entry in enumerate(entries) if entry not in entries[:number]])
+        return found
+
+    @staticmethod
+    def _heading(result: TableResult) -> str:
+        names: Mapping[str, str] = published_table().benchmarks
+        return names.get(result.plan.split, result.plan.split)
+
+
+def _miou(row: RowResult) -> float | None:
+    return row.runs[0].run.miou() if row.runs else None
+
+
+def _row(name: str, figures: Sequence[float | None], average: float | None) -> list[str]:
+    """Cells of a row; its average is that of all figures, or a published one of all benchmarks."""
+    known = [figure for figure in figures if figure is not None]
+    if average is None or len(figures) < len(published_table().benchmarks):
+        average = statistics.fmean(known) if len(known) == len(figures) else None
+    return [name, *(MISSING if figure is None else f"{figure:.1f}" for figure in (*figures, average))]

@@ -66,8 +66,7 @@ class Commands:
     def run(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
         """Run a command with variables on top of this process's, append its output to `log`, and wait for it.
 
-        Returns:
-            Its exit code, negative where a signal ended it.
+        Gives its exit code, negative where a signal ended it.
         """
         with log.open("ab") as file, self._lock:
             if self._stopped:
@@ -101,18 +100,11 @@ class Commands:
 
 
 def devices_for_runs(jobs: int | None, device: str, precision: str) -> list[RunDevice]:
-    """Choose how many runs go on at once, and where.
+    """Choose how many runs go on at once, and where: one entry for each.
 
-    Args:
-        jobs: Runs at once; None: one per CUDA device, or one.
-        device: `auto` and `cuda` use all CUDA devices that PyTorch sees in turn; anything else is used as it is.
-        precision: `fp32`, `bf16` or `fp16`, passed on to the commands.
-
-    Returns:
-        One entry for each run that may go on at the same time.
-
-    Raises:
-        UserError: The device is missing, or does not support the precision.
+    Without `jobs` it is one per CUDA device, or one. The devices `auto` and `cuda` use all CUDA devices that PyTorch
+    sees in turn; anything else is used as it is. The precision is passed on to the commands. Raises UserError: the
+    device is missing, or does not support the precision.
     """
     chosen = resolve_device(device)
     resolve_precision(precision, chosen)
@@ -136,19 +128,11 @@ def run_all(
     commands: Commands,
     watch: Callable[[RunsState], None] | None = None,
 ) -> dict[Path, Failure]:
-    """Complete runs; one that fails does not stop the others.
+    """Complete runs with different folders, one at a time on each device; one that fails does not stop the others.
 
-    Args:
-        runs: Runs with different folders; finished ones are left alone, interrupted ones are resumed.
-        devices: Where they run, one run at a time on each.
-        commands: Runs their commands.
-        watch: Called twice a second with how far they are.
-
-    Returns:
-        The failures, by the run's folder.
-
-    Raises:
-        KeyboardInterrupt: Passed on after the commands under way have ended; all of them can be resumed.
+    Finished runs are left alone, interrupted ones are resumed; `watch` is called twice a second. Gives the failures, by
+    the run's folder. KeyboardInterrupt is passed on after the commands under way have ended; all of them can be
+    resumed.
     """
     free: queue.SimpleQueue[RunDevice] = queue.SimpleQueue()
     for device in devices:

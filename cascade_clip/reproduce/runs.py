@@ -91,11 +91,7 @@ class Run:
         return RunFolder(self.folder).steps_kept
 
     def check(self) -> None:
-        """Check that the folder is empty or holds this run.
-
-        Raises:
-            UserError: It holds another run.
-        """
+        """Check that the folder is empty or holds this run; raises UserError for another one."""
         if self.recipe is not None and self.started:
             # Self-training writes down what it started from; what it was given lies beside the folder.
             given = self.recipe_file if self.mode == "transductive" else RunFolder(self.folder).recipe_file

@@ -104,8 +104,7 @@ class Table(Section):
     def figures(self, row: TableRow, split: str) -> dict[str, float] | None:
         """Published figures of a row on a split, in percent (see `paper_figures`); None: there are none.
 
-        Raises:
-            UserError: The paper has no such table, section or row.
+        Raises UserError: the paper has no such table, section or row.
         """
         return paper_figures(self.published(row), row.paper, split) if row.paper else None
 
@@ -123,11 +122,8 @@ def table_names() -> tuple[str, ...]:
 def read_table(name_or_file: str) -> Table:
     """Read a table by its name or from a TOML file.
 
-    A row's recipe may be a file beside the table's.
-
-    Raises:
-        UserError: Neither a shipped table nor a file (closest names are offered), invalid TOML, or mistakes in it (all
-            in one message, each with its row).
+    A row's recipe may be a file beside the table's. Raises UserError: neither a shipped table nor a file (closest names
+    are offered), invalid TOML, or mistakes in it (all in one message, each with its row).
     """
     shipped = name_or_file in table_names()
     place = recipes_folder() / TABLES / f"{name_or_file}{SUFFIX}" if shipped else name_or_file

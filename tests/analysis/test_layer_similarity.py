@@ -9,12 +9,7 @@ import torch
 
 from cascade_clip.analysis import layer_similarity
 from cascade_clip.analysis.cka import linear_cka
-from cascade_clip.analysis.layer_similarity import (
-    LayerSimilarity,
-    ProcessGroup,
-    SimilaritySettings,
-    layer_similarities,
-)
+from cascade_clip.analysis.layer_similarity import LayerSimilarity, ProcessGroup, SimilaritySettings, layer_similarities
 from cascade_clip.analysis.layer_tokens import ImageSet, central_square, dataset_images, file_images
 from cascade_clip.analysis.observed_model import (
     ObservedModel,
@@ -158,12 +153,6 @@ def test_drawn_patches_depend_on_the_seed_alone(trained: ObservedModel):
     )
     assert np.array_equal(first, again)
     assert not np.allclose(first, other, atol=1e-4)
-
-
-def test_progress_counts_images(trained: ObservedModel):
-    told: list[tuple[int, int, str]] = []
-    layer_similarities(trained, noise(13), SimilaritySettings(batch=5), progress=lambda *step: told.append(step))
-    assert told == [(7, 13, "batch 1 of 2"), (13, 13, "batch 2 of 2")]
 
 
 GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))

@@ -1,10 +1,8 @@
 import numpy as np
-import pytest
 import torch
 
-from cascade_clip.analysis.stage_masks import decoder_names, network_with_stages, stage_masks
+from cascade_clip.analysis.stage_masks import decoder_names, stage_masks
 from cascade_clip.config.schema import Recipe
-from cascade_clip.errors import UserError
 from cascade_clip.inference.predictor import prepare_image
 from cascade_clip.inference.sliding_window import slide_scores
 from cascade_clip.model.build import build_network
@@ -49,8 +47,3 @@ def test_several_decoders_of_a_stage_are_numbered(tiny_recipe: Recipe, tiny_clip
         "stage {4}, decoder 1",
         "stage {4}, decoder 2",
     )
-
-
-def test_a_network_without_stages_is_refused():
-    with pytest.raises(UserError, match=r'"dense:x" has no stages to explain: give --model a trained checkpoint'):
-        network_with_stages(torch.nn.Identity(), "dense:x")

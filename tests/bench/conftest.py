@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade_clip.bench.measured_model import BenchSettings
+from cascade_clip.bench.settings import BenchSettings
 
 
 @pytest.fixture(scope="session")

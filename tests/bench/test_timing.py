@@ -1,15 +1,25 @@
-"""Spreads, turns and the clock of parts."""
+"""Spreads and turns."""
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
-from torch import nn
 
 from cascade_clip.bench import record
-from cascade_clip.bench.against import notch
-from cascade_clip.bench.record import WARM_UP_ROUNDS, spread, time_in_turns, time_parts
+from cascade_clip.bench.record import (
+    WARM_UP_ROUNDS,
+    changes_since,
+    different_settings,
+    notch,
+    read_record,
+    spread,
+    time_in_turns,
+)
+from cascade_clip.errors import UserError
 
 
 @pytest.fixture
@@ -44,25 +54,61 @@ def test_calls_take_turns(clock: list[float]) -> None:
     assert order == told == ["fast", "slow"] * rounds
 
 
-def test_parts_of_a_pass(clock: list[float]) -> None:
-    """Two passes of tower and head, as of an image with two batches of windows."""
+def _record(*ratios: float, kind: str = "predict", threads: int = 2, memory: float | None = None) -> dict[str, Any]:
+    ours: dict[str, Any] = {"ratios": list(ratios)}
+    if memory is not None:
+        ours["memory"] = {"host_above_build_mib": memory}
+    return {
+        "settings": {"kind": kind, "threads": threads},
+        "environment": {"packages": {"torch": "2.4"}, "processor": "p", "device": "cpu"},
+        "reference": "bare tower",
+        "subjects": {"bare tower": {"ratios": [1.0] * len(ratios)}, "label map": ours},
+    }
 
-    class Slow(nn.Module):
-        def forward(self, seconds: float) -> None:
-            clock[0] += seconds
 
-    tower, head = Slow(), Slow()
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        ((1.20, 1.21, 1.22, 1.20, 1.21), "faster"),
+        ((1.50, 1.51, 1.52, 1.50, 1.51), "slower"),
+        ((1.30, 1.32, 1.31, 1.33, 1.30), "no difference"),
+        ((1.0, 1.9, 1.2, 1.6, 1.4), "spread too wide"),
+        ((1.0,), "spread too wide"),
+    ],
+)
+def test_verdict_respects_the_spread(now: tuple[float, ...], verdict: str) -> None:
+    before = _record(1.30, 1.31, 1.32, 1.30, 1.31, memory=200.0)
+    tower, ours = changes_since(before, _record(*now, memory=100.0))
+    assert tower.verdict == "reference"
+    assert ours.verdict == verdict
+    assert (ours.before, ours.memory) == (1.31, (200.0, 100.0))
 
-    def whole() -> None:
-        clock[0] += 1
-        for _ in range(2):
-            tower(10)
-            head(2)
-            clock[0] += 0.5
 
-    parts = {"tower": (tower, "forward", "head"), "head": (head, "forward", "rest")}
-    expected = {"before": 1.0, "tower": 20.0, "head": 4.0, "rest": 1.0}
-    assert time_parts(whole, "before", parts) == expected
-    clock[0] += 99
-    tower(7)
-    assert time_parts(whole, "before", parts) == expected
+def test_says_what_else_differs() -> None:
+    after = _record(1.0, threads=4)
+    after["environment"]["packages"]["torch"] = "2.5"
+    assert different_settings(_record(1.0), after) == ["threads 2 -> 4", "torch 2.4 -> 2.5"]
+    assert different_settings(_record(1.0), _record(2.0)) == []
+
+
+def test_reads_only_records(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read: No such file"):
+        read_record(tmp_path / "missing.json", "predict")
+    for content in ("{", "[]", '{"scores": 1}'):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(UserError, match=r'other.json" is no result of `cascade-clip bench`'):
+            read_record(tmp_path / "other.json", "predict")
+    (tmp_path / "train.json").write_text(json.dumps(_record(1.0, kind="train")))
+    with pytest.raises(UserError, match=r"earlier result is of `bench train`, this one of `bench predict`"):
+        read_record(tmp_path / "train.json", "predict")
+
+
+def test_reads_the_committed_records() -> None:
+    files = sorted((Path(__file__).parents[2] / "recipes" / "bench").glob("*.json"))
+    assert files
+    for file in files:
+        record = read_record(file, file.name.split("-")[0])
+        assert different_settings(record, record) == []
+        tower, ours, *_ = changes_since(record, record)
+        assert (tower.verdict, ours.before) == ("reference", ours.after)
+        assert None not in ours.memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812
 from typer.testing import CliRunner, Result
 
 from cascade_clip import CascadeCLIP, segmenter
-from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure, TextConfig
+from cascade_clip.config.recipes import load_recipe
+from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure
 from cascade_clip.data.catalogue import ClassEntry, Split
 from cascade_clip_cli.options import with_groups
 
@@ -39,12 +39,13 @@ class ColourModel(CascadeCLIP):
 
     def __init__(self) -> None:
         self.network = ColourNetwork()
-        self.recipe = SimpleNamespace(
-            name="colours",
-            paper=PaperFigure(table="table2_sota", row="Cascade-CLIP"),
-            data=DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
-            inference=InferenceConfig(crop=32, stride=24),
-            text=TextConfig(),
+        self.recipe = load_recipe("folder/cascade-zegclip").model_copy(
+            update={
+                "name": "colours",
+                "paper": PaperFigure(table="table2_sota", row="Cascade-CLIP"),
+                "data": DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
+                "inference": InferenceConfig(crop=32, stride=24),
+            }
         )
         self.split: Split | None = SPLIT
         self.device = torch.device("cpu")

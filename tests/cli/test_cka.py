@@ -1,20 +1,17 @@
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from cascade_clip.analysis.layer_similarity import LayerSimilarity
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import split_for_dataset_folder
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
-from cascade_clip_cli.cka import chosen_layers, cka, heat_maps, matrix_lines, summary_table
+from cascade_clip_cli.cka import cka, summary_table
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
@@ -37,9 +34,9 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_before_and_after_as_figure_csv_and_json(run_folder: Path, photos: Path, tmp_path: Path, run_command):
+def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: Path, tmp_path: Path, run_command):
     options = ["--against", "clip", "--images", photos, "-o", tmp_path / "out", "--tokens", "both", "--device", "cpu"]
-    result = run_command(cka, run_folder, *options)
+    result = run_command(cka, run_folder, *options, "--report", tmp_path / "page")
     assert result.exit_code == 0, result.exception
     record = json.loads((tmp_path / "out" / "cka.json").read_text(encoding="utf-8"))
     assert (record["against"], record["images"], record["of"], record["size"]) == ("clip", 9, str(photos), 64)
@@ -52,39 +49,10 @@ def test_before_and_after_as_figure_csv_and_json(run_folder: Path, photos: Path,
     assert [float(line["cka"]) for line in values[:16]] == [v for row in record["matrices"][0]["matrix"] for v in row]
     assert Image.open(tmp_path / "out" / "cka.png").width > 1000
     assert result.stdout.count("144 patch tokens of 9 images, unbiased") == 2
-    assert "cka.png" in result.stdout.splitlines()[-1]
-
-
-def test_processes_give_the_same_matrices(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    options = ["--images", str(photos), "--against", "clip", "--cross", "--batch", "4", "--device", "cpu", "-q"]
-    alone = run_command(cka, run_folder, *options, "-o", tmp_path / "alone")
-    assert alone.exit_code == 0, alone.exception
-    command = ["cka", str(run_folder), *options, "--nproc", "2", "-o", "together", "--json", "-"]
-    done = subprocess.run(
-        [sys.executable, "-m", "cascade_clip_cli", *command], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout)
-    expected = json.loads((tmp_path / "alone" / "cka.json").read_text(encoding="utf-8"))
-    assert (expected["processes"], together["processes"]) == (1, 2)
-    # Bits are compared in `test_layer_similarity`; processes of their own may multiply in another order.
-    for ours, theirs in zip(together["matrices"], expected["matrices"], strict=True):
-        assert np.allclose(ours.pop("matrix"), theirs.pop("matrix"), rtol=0, atol=1e-6)
-        assert ours == theirs
-    assert [m["estimator"] for m in expected["matrices"]] == ["unbiased"] * 3
-
-
-def test_report_is_one_page(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    result = run_command(cka, run_folder, "--images", photos, "-o", tmp_path / "out", "--report", tmp_path / "page")
-    assert result.exit_code == 0, result.exception
+    assert "cka.png" in result.stdout
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert "Patch tokens" in page
     assert page.count("block 4") >= 1
-
-
-def test_json_on_stdout_is_alone_there(run_folder: Path, photos: Path, tmp_path: Path, run_command):
-    result = run_command(cka, run_folder, "--images", photos, "-o", tmp_path, "--json", "-", "-q", "--layers", "stages")
-    assert json.loads(result.stdout)["matrices"][0]["rows"] == ["stage 1-2", "stage 3", "stage 4"]
 
 
 def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, tmp_path: Path, run_command):
@@ -111,42 +79,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(arguments, message, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_layers_are_sorted_shallow_to_deep():
-    assert chosen_layers(" stages, blocks") == ("blocks", "stages")
-    with pytest.raises(UserError, match="--layers is empty"):
-        chosen_layers(" ,")
-
-
-def matrix(rows: int, columns: int | None = None) -> LayerSimilarity:
-    names = tuple(f"block {i + 1}" for i in range(max(rows, columns or rows)))
-    values = np.linspace(0, 1, rows * (columns or rows)).reshape(rows, -1)
-    return LayerSimilarity("m", "m", "m", names[:rows], names[: columns or rows], "patch", "exact", 4, 64, values)
-
-
-def test_heat_maps_stand_side_by_side_where_they_fit():
-    def lines(width: int) -> list[str]:
-        console = Console(width=width, file=None, record=True, soft_wrap=True)
-        with console.capture() as capture:
-            console.print(heat_maps([matrix(4), matrix(4)], console.width))
-        return capture.get().splitlines()
-
-    wide, narrow = lines(120), lines(50)
-    assert sum("tokens" in line for line in wide) == 1
-    assert sum("tokens" in line for line in narrow) == 2
-    assert all(line.endswith("◀") for line in (line.rstrip() for line in narrow) if line.startswith("4"))
-
-
-def test_cells_move_together_before_a_line_gets_too_long():
-    assert max(line.cell_len for line in matrix_lines(matrix(24), 80)) <= 80
-    assert [str(line) for line in matrix_lines(matrix(2), 80)] == [
-        "m",
-        "64 patch tokens of 4 images, exact",
-        "    1   2",
-        "1   0 .33",
-        "2 .67   1 ◀",
-    ]
-
-
 def test_the_summary_names_what_the_paper_marks():
-    table = summary_table([matrix(2)])
+    blocks, values = ("block 1", "block 2"), np.array([[0, 1 / 3], [2 / 3, 1]])
+    table = summary_table([LayerSimilarity("m", "m", "m", blocks, blocks, "patch", "exact", 4, 64, values)])
     assert [list(column.cells) for column in table.columns[2:]] == [["0.67"], ["0.67"]]

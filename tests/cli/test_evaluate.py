@@ -104,21 +104,6 @@ def test_classes_of_another_dataset(rgb_data: Path, checkpoint: Path, colour_mod
     assert "it has 3 classes, the split 20" in str(result.exception)
 
 
-def test_the_classes_that_are_confused_are_named(rgb_data: Path, checkpoint: Path, colour_model, run_command):
-    result = run_command(evaluate, checkpoint, "--data", rgb_data)
-    record = json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
-    # The painted eighth of every image is taken for the next class.
-    assert {(pair["true"], pair["predicted"]) for pair in record["confused"]} >= {
-        ("red", "green"),
-        ("green", "blue"),
-        ("blue", "red"),
-    }
-    assert all(pair["share"] == pair["pixels"] / (2 * 40 * 64) for pair in record["confused"])
-    worst = record["confused"][0]
-    row = next(line.split() for line in result.stdout.splitlines() if line.split()[-1:] == [f"{worst['pixels']:,}"])
-    assert row[:2] == [worst["true"], worst["predicted"]]
-
-
 @pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
 def test_nothing_is_written_into_what_is_read(
     rgb_data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, run_command, option: str
@@ -163,11 +148,11 @@ def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_m
     (page,) = pages
     assert page.title == "colours on rgb-seen, 6 images"
     assert page.record == json.loads((checkpoint.parent / "eval.json").read_text(encoding="utf-8"))
-    assert page.confusion.sum() == 6 * 40 * 64
-    assert [one.id for one in page.images] == [f"image-{i}" for i in range(6)]
+    assert page.result.confusion.sum() == 6 * 40 * 64
+    assert [one.id for one in page.result.images] == [f"image-{i}" for i in range(6)]
     assert [one.group for one in page.pictures] == ["best"] * 2 + ["median"] * 2 + ["worst"] * 2
     assert {one.id for one in page.pictures} == {f"image-{i}" for i in range(6)}
-    measured = {one.id: one.miou for one in page.images}
+    measured = {one.id: one.miou for one in page.result.images}
     assert all(one.miou == measured[one.id] for one in page.pictures)
     assert page.log == [{"step": 1, "loss": 2.0}]
     assert (page.paper, page.paper_source) == (None, None)  # the recipe's row is not of this split

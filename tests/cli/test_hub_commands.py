@@ -12,7 +12,6 @@ from PIL import Image
 
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
-from cascade_clip.data.prepared import PreparedDataset
 
 pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
@@ -33,15 +32,6 @@ def imagefolder(tmp_path: Path) -> Path:
         (folder / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     (folder / "classes.txt").write_text("dark\nbright\n")
     return folder
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_prepared(imagefolder: Path, tmp_path: Path, stream: bool) -> None:
-    options = ["--workers", 1, "--quiet", *(["--stream"] if stream else [])]
-    assert exit_code("prepare-data", "hub", "--source", imagefolder, "--output", tmp_path / "out", *options) == 0
-    dataset = PreparedDataset.open(tmp_path / "out")
-    assert (dataset.name, dataset.class_names) == ("out", ("dark", "bright"))
-    assert (dataset.count("train"), dataset.count("val")) == (4, 2)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -23,7 +23,7 @@ def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
 ) -> None:
     assert exit_code(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert COMMANDS[command].help in text
+    assert COMMANDS[command] in text
     assert f"Example: cascade-clip {command}" in text
 
 
@@ -35,7 +35,7 @@ def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
 
     helped = "import sys; from cascade_clip_cli.main import main\ntry: main([{}'--help'])\nexcept SystemExit: pass\n"
     helped += "assert not {{'torch', 'open_clip', 'datasets', 'accelerate'}} & set(sys.modules)"
-    for command in ("", "'predict', ", "'train', ", "'prepare-data', ", "'cka', "):
+    for command in ("", "'predict', ", "'train', ", "'prepare-data', ", "'bench', "):
         pairs = [(seconds("import typer, rich.console"), seconds(helped.format(command))) for _ in range(3)]
         assert min(ours / libraries for libraries, ours in pairs) < 8
 
@@ -74,16 +74,6 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(program, "app", lambda _arguments: _raise(ZeroDivisionError("defect")))
     with pytest.raises(ZeroDivisionError):
         main([])
-
-
-def test_quiet_reaches_libraries_that_are_imported_already() -> None:
-    script = (
-        "import datasets, huggingface_hub.utils as hub; from cascade_clip_cli.console import start_output;"
-        "start_output(True);"
-        "print(hub.are_progress_bars_disabled(), datasets.are_progress_bars_disabled())"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["True", "True"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

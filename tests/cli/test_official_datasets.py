@@ -18,7 +18,6 @@ from official_miniatures import (
     write_sbd,
     write_voc,
 )
-from PIL import Image
 
 from cascade_clip.data.prepared import PreparedDataset
 
@@ -72,61 +71,35 @@ def _context(folder: Path) -> Path:
     return folder
 
 
-BENCHMARKS: dict[str, tuple[Callable[[Path], Path], str, int]] = {
-    "coco": (_coco, "coco-seen", 171),
-    "voc": (_voc, "voc-seen", 20),
-    "context": (_context, "context-released-seen", 59),
-}
-
-
-@pytest.fixture(scope="module", params=BENCHMARKS)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Name of a benchmark, and a folder with its official archives, prepared dataset and a run."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    write, split, _ = BENCHMARKS[request.param]
-    source = write(folder / "official")
+@pytest.mark.parametrize(
+    ("name", "write", "split", "classes"),
+    [
+        ("coco", _coco, "coco-seen", 171),
+        ("voc", _voc, "voc-seen", 20),
+        ("context", _context, "context-released-seen", 59),
+    ],
+)
+def test_prepared_trained_and_scored(
+    name: str,
+    write: Callable[[Path], Path],
+    split: str,
+    classes: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source, data = write(tmp_path / "official"), tmp_path / "data"
     options = ["--subset", 2, "--workers", 1, "--quiet"]
-    assert exit_code("prepare-data", request.param, "--source", source, "--output", folder / "data", *options) == 0
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    recipe = f"{request.param}/cascade-zegclip"
-    run = ["--recipe", recipe, "--split", split, "--data", folder / "data", "--output", folder / "run", "--quiet"]
-    assert exit_code("train", *run, *settings) == 0
-    return request.param, folder
-
-
-def test_prepared_trained_and_scored(trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    name, folder = trained
-    _, split, classes = BENCHMARKS[name]
-    dataset = PreparedDataset.open(folder / "data")
+    assert exit_code("prepare-data", name, "--source", source, "--output", data, *options) == 0
+    dataset = PreparedDataset.open(data)
     assert (dataset.name, len(dataset.class_names)) == (name, classes)
     assert min(dataset.count("train"), dataset.count("val")) >= 1
-    assert not list((folder).glob(".*"))
+    assert not list(tmp_path.glob(".*"))
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    on = ["--split", split, "--data", data, "--quiet"]
+    recipe = f"{name}/cascade-zegclip"
+    assert exit_code("train", "--recipe", recipe, *on, "--output", tmp_path / "run", *settings) == 0
     capsys.readouterr()
-    scored = ["--split", split, "--data", folder / "data", "--json", "-", "--quiet"]
-    assert exit_code("eval", folder / "run" / "model", *scored) == 0
+    assert exit_code("eval", tmp_path / "run" / "model", *on, "--json", "-") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["split"], len(result["scores"]["classes"])) == (split, classes)
     assert 0 <= result["scores"]["pixel_accuracy"] <= 1
-
-
-@pytest.mark.parametrize("trained", ["context"], indirect=True)
-def test_masks_and_scores_with_the_names_of_another_dataset(
-    tmp_path: Path, trained: tuple[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A model of one dataset embeds the other's names; all classes of the other count."""
-    _, folder = trained
-    source = _voc(tmp_path / "voc")
-    options = ["--subset", 1, "--workers", 1, "--quiet"]
-    assert exit_code("prepare-data", "voc", "--source", source, "--output", tmp_path / "data", *options) == 0
-    capsys.readouterr()
-    scored = ["--split", "voc", "--data", tmp_path / "data", "--json", "-", "--quiet"]
-    assert exit_code("eval", folder / "run" / "model", *scored) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["split"], len(result["scores"]["classes"])) == ("voc", 20)
-    photo = tmp_path / "photo.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)).save(photo)
-    named = ["--model", folder / "run" / "model", "--split", "voc", "--output", tmp_path, "--quiet"]
-    assert exit_code("predict", photo, *named) == 0
-    labels = np.asarray(Image.open(tmp_path / "photo.labels.png"))
-    assert labels.shape == (80, 100)
-    assert labels.max() < 20

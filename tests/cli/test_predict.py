@@ -10,8 +10,6 @@ import pytest
 from faulty_server import send, serving
 from PIL import Image
 
-from cascade_clip.errors import UserError
-from cascade_clip_cli import console
 from cascade_clip_cli.predict import predict
 
 
@@ -50,7 +48,8 @@ def test_label_map_overlay_and_record_of_one_image(photos: Path, colour_model, r
 
 
 def test_scores_below_zero_are_explained(photos: Path, colour_model, run_command):
-    colour_model.recipe.inference = colour_model.recipe.inference.model_copy(update={"seen_bias": 1.0})
+    inference = colour_model.recipe.inference.model_copy(update={"seen_bias": 1.0})
+    colour_model.recipe = colour_model.recipe.model_copy(update={"inference": inference})
     colour_model.split = replace(colour_model.split, unseen=frozenset())
     result = run_command(predict, photos, "--model", "ckpt")
     assert "Mean scores below 0: the bias on seen classes (inference.seen_bias) is taken off" in result.stdout
@@ -115,21 +114,6 @@ def test_no_kind_of_bad_image_costs_the_others(
     assert Path("predictions/large.json").exists()
 
 
-def test_a_single_broken_image_is_the_error_itself(photos: Path, colour_model, run_command):
-    (photos / "broken.png").write_bytes(b"no image")
-    result = run_command(predict, photos / "broken.png", "-m", "ckpt", "-c", "red,blue")
-    assert isinstance(result.exception, UserError)
-    assert "broken.png" in str(result.exception)
-    assert not Path("predictions").exists()
-
-
-def test_threshold_leaves_pixels_without_a_class(photos: Path, colour_model, run_command):
-    result = run_command(predict, photos / "one.png", "-m", "ckpt", "-c", "red,green", "--threshold", "0.6")
-    assert result.exit_code == 0, result.exception
-    assert np.array(Image.open("predictions/one.labels.png"))[20, 60] == 255
-    assert "no class" in result.stdout
-
-
 def test_other_formats_lie_beside_the_predictions(photos: Path, colour_model, run_command):
     result = run_command(
         predict, photos, "-m", "ckpt", "-c", "red,blue", "--format", "coco,yolo,cvat,labelstudio", "--labels", "grey"
@@ -163,14 +147,6 @@ def test_a_model_without_classes_asks_for_some(photos: Path, colour_model, run_c
     colour_model.split = None
     result = run_command(predict, photos / "one.png", "-m", "ckpt")
     assert "Say what to look for: --classes" in str(result.exception)
-
-
-def test_compiled_once_before_many_images(photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(console.stderr, "quiet", False)
-    result = run_command(predict, photos, "-m", "ckpt", "--classes", "red,blue", "--compile", "-o", "out")
-    assert result.exit_code == 0, result.exception
-    assert colour_model.compiled == [(2, 3)]
-    assert "Compiled in 2 s." in result.stderr
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -38,7 +38,7 @@ def test_the_next_image_is_read_and_the_last_one_written_while_the_network_works
         scores = np.zeros((2, 2), np.float32)
         return Segmentation(np.zeros((2, 2), np.uint8), scores, ("red",), ((255, 0, 0),), image=image)
 
-    def write(job: PredictionJob, path: Path, segmentation: Segmentation, *_: object) -> SimpleNamespace:
+    def write(job: PredictionJob, source: Source, segmentation: Segmentation, *_: object) -> SimpleNamespace:
         number = int(segmentation.source or 0)
         assert segmented[min(number + 1, count - 1)].wait(PATIENCE), "the network waits for the writing"
         return SimpleNamespace(number=number)
@@ -48,5 +48,5 @@ def test_the_next_image_is_read_and_the_last_one_written_while_the_network_works
     monkeypatch.setattr(PredictionJob, "segment", segment)
     job = PredictionJob(None, None, tmp_path, None)  # type: ignore[arg-type]
     images = [(Source(str(number), tmp_path / str(number)), str(number)) for number in range(count)]
-    done = [result.number for _, result in segmented_images(job, images)]  # type: ignore[union-attr]
+    done = [outcome.number for outcome in segmented_images(job, images)]  # type: ignore[attr-defined]
     assert done == list(range(count))

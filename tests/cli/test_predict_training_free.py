@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
-from cascade_clip_cli.main import with_optional_values
+from cascade_clip_cli.main import with_background
 from cascade_clip_cli.predict import predict
 
 MODEL = "dense:bundled?method=naclip"
@@ -85,8 +85,10 @@ def test_mistakes_are_told_before_anything_is_written(photo: Path, options: list
     assert not Path("predictions").exists()
 
 
-def test_options_without_their_value() -> None:
-    assert with_optional_values(["a.jpg", "--background"]) == ["a.jpg", "--background", "default"]
-    assert with_optional_values(["--background", "-c", "cat"]) == ["--background", "default", "-c", "cat"]
-    assert with_optional_values(["--background", "sky", "-q"]) == ["--background", "sky", "-q"]
-    assert with_optional_values(["--background=sky"]) == ["--background=sky"]
+@pytest.mark.parametrize(
+    ("given", "completed"),
+    [("a --background", "a --background default"), ("--background -c cat", "--background default -c cat")],
+)
+def test_background_may_stand_without_words(given: str, completed: str) -> None:
+    assert with_background(given.split()) == completed.split()
+    assert with_background(["--background", "sky", "-q"]) == ["--background", "sky", "-q"]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
+from cascade_clip.config.schema import Recipe
+from cascade_clip.reproduce.runs import Run
 from cascade_clip.training.meter import TrainReport
+from cascade_clip.training.run_folder import RunFolder
 from cascade_clip_cli import console, progress
 from cascade_clip_cli.console import stderr
-from cascade_clip_cli.progress import TimeLeft, fitting, progress_bar
+from cascade_clip_cli.progress import TimeLeft, _Position, fitting, progress_bar
 from cascade_clip_cli.training_run import training_progress
 
 Draw = Callable[[int | None], io.StringIO]
@@ -58,13 +63,6 @@ def test_a_training_step_is_readable_on_a_terminal(drawn: Draw, width: int, show
     assert "…" not in last
 
 
-def test_what_is_done_before_the_first_step_is_shown(drawn: Draw) -> None:
-    written = drawn(80)
-    with training_progress() as training:
-        training.doing("embedding 171 class names")
-    assert "embedding 171 class names" in written.getvalue()
-
-
 def test_lines_where_there_is_no_terminal(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     """They come by the clock, say what a terminal would, and end with the last step."""
     monkeypatch.setattr(console, "FIRST_LINE_S", 0.05)
@@ -95,16 +93,6 @@ def test_short_work_says_nothing_where_there_is_no_terminal(drawn: Draw) -> None
     with progress_bar("predict") as tell, stderr.doing("loading the model"):
         tell(1, 2, "a.jpg")
     assert not written.getvalue()
-
-
-def test_long_names_leave_the_count_and_the_time(drawn: Draw) -> None:
-    written = drawn(60)
-    with progress_bar("score training-free CLIP") as tell:
-        for done in (1, 2):
-            tell(done, 1234, "a-very-long-name-of-an-image-that-does-not-fit-at-all.jpg")
-        time.sleep(0.15)
-    assert "2/1,234  0:00:" in written.getvalue()
-    assert "very-long" not in written.getvalue()
 
 
 def test_other_processes_than_the_first_draw_nothing(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +149,13 @@ def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch: pytest.MonkeyPa
     assert "a warning\n" in behind.getvalue() + written.getvalue()
     assert "safetensors" not in behind.getvalue()
     assert sys.stderr is behind
+
+
+def test_steps_that_a_killed_run_had_logged_are_not_shown(squares_recipe: Recipe, tmp_path: Path) -> None:
+    run = Run("row, seed 0", tmp_path, "inductive", squares_recipe, None, "squares")
+    log = RunFolder(tmp_path).metrics_file
+    log.write_text(json.dumps({"step": 850, "loss": 1.0, "images_per_s": 9.0}) + "\n")
+    position = _Position(run)
+    assert position().facts == ()
+    log.write_text(json.dumps({"step": 550, "loss": 2.0, "images_per_s": 9.0}) + "\n")
+    assert position().facts[0].startswith("550/")

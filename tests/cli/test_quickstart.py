@@ -29,7 +29,7 @@ def test_draws_trains_compares_and_shows(
         assert word in printed
     assert Image.open("quickstart/predictions.png").size > (800, 800)
     scenes = sorted(Path("quickstart/scenes").iterdir())
-    assert [Image.open(scene).format for scene in scenes] == ["PNG"] * 3
+    assert [Image.open(scene).format for scene in scenes] == ["JPEG"] * 3
     command = shlex.split(printed.splitlines()[-1])
     assert command[:2] == ["cascade-clip", "predict"]
     assert exit_code(*command[1:]) == 0

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from cascade_clip.drawing.palette import CLASS_COLOURS, class_colours, distinct_colours, png_palette
@@ -19,9 +18,3 @@ def test_settled_colours_are_kept_and_not_given_to_others():
 
 def test_png_palette_has_a_colour_an_index_and_black_for_no_class():
     assert png_palette(((1, 2, 3), (4, 5, 6))) == bytes((1, 2, 3, 4, 5, 6)) + bytes(762)
-
-
-def test_the_colours_of_twenty_classes_lie_far_apart():
-    colours = np.array(distinct_colours(20), dtype=float)
-    distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1) + 1000 * np.eye(20)
-    assert distances.min() > 25

@@ -53,7 +53,6 @@ def test_a_fully_supervised_run_has_one_curve_of_all_classes():
 def test_losses_far_apart_have_a_logarithmic_axis():
     drawn = panels(TRAINING)
     assert scale(drawn["Loss"]) == "log"
-    assert drawn["Loss"]["encoding"]["y"]["axis"]["values"] == [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
     assert scale(drawn["Learning rate"]) == "linear"
     assert scale(panels([{"step": 1, "loss": 2, "focal": 1, "dice": 1}])["Loss"]) == "linear"
 

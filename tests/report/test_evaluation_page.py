@@ -9,7 +9,6 @@ from selenium.webdriver.common.keys import Keys
 
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.details import ImageResult
-from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation_pictures, write_evaluation_report
 
 
@@ -19,7 +18,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_stand_beside_the_papers_and_settings_below(report: Path, opened):
-    page, scores = opened(report), evaluation_page().scores
+    page, scores = opened(report), evaluation_page().result.scores
     cards = [card.text.split("\n") for card in page.all(".card")]
     seen = 100 * scores.miou_seen
     assert cards[0][:2] == ["Seen mIoU", f"{seen:.1f}%"]
@@ -37,7 +36,7 @@ def test_published_figures_of_a_training_free_method_stand_below_the_scores(tmp_
         evaluation_page(), published=[("NACLIP [a]", 35.2), (HOSTILE[0], 99.9)], sources=["a: their table 1"]
     )
     page = opened(write_evaluation_report(tmp_path, made))
-    here = 100 * made.scores.miou
+    here = 100 * made.result.scores.miou
     shown = [f"{value:+.1f}".replace("-", "−") for value in (here - 35.2, here - 99.9)]
     assert page.one("#published").text.splitlines() == [
         "Published mIoU of the same method and CLIP:",
@@ -48,7 +47,7 @@ def test_published_figures_of_a_training_free_method_stand_below_the_scores(tmp_
 
 
 def test_the_table_sorts_by_what_is_clicked_and_missing_values_stay_last(report: Path, opened):
-    page, scores = opened(report), evaluation_page().scores
+    page, scores = opened(report), evaluation_page().result.scores
     heading = page.one("#class-table thead th:nth-child(3)")
     names = "#class-table tbody th bdi"
     known = sorted((i for i in range(len(CLASSES)) if not np.isnan(scores.iou[i])), key=lambda i: scores.iou[i])
@@ -128,8 +127,7 @@ def test_the_confusion_matrix_says_its_values_on_hover_and_by_arrow_keys(report:
 
 def test_a_fully_supervised_page_does_not_speak_of_unseen_classes(tmp_path: Path, opened):
     names, counts = [f"class {i}" for i in range(60)], np.ones((60, 60), np.int64)
-    scores = scores_from_confusion(counts, range(60), (), names)
-    page = evaluation_page(scores=scores, confusion=counts, colours=[(1, 2, 3)] * 60, pairs=[])
+    page = evaluation_page(counts, names, unseen=())
     shown = opened(write_evaluation_report(tmp_path, page))
     assert "40 classes with most labelled pixels, of 60" in shown.one("#confusion").text
     assert not shown.all("input[type=radio]")
@@ -146,7 +144,7 @@ def test_printing_shows_all_pictures_and_no_controls(report: Path, opened):
 
 
 def test_without_log_images_and_pictures_their_sections_are_left_out(tmp_path: Path, opened):
-    bare = evaluation_page(log=[], images=[], pictures=[], paper=None, paper_source=None, pairs=[])
+    bare = evaluation_page(log=[], images=[], pictures=[], paper=None, paper_source=None)
     page = opened(write_evaluation_report(tmp_path, bare))
     assert page.texts("main h2") == ["Scores", "Classes", "Confusion", "How it was measured"]
     assert "paper" not in page.one("#scores").text

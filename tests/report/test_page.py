@@ -25,7 +25,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "evaluation": write_evaluation_report(folder / "evaluation", evaluation_page()),
         "cka": write_cka_report(folder / "cka", layer_similarities(), {"model": HOSTILE[0], "matrices": [{}]}),
-        "gallery": write_gallery(gallery, written_predictions(gallery), title=f"Photos {HOSTILE[0]}"),
+        "gallery": write_gallery(gallery, written_predictions(gallery)),
     }
 
 

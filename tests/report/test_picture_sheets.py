@@ -7,9 +7,9 @@ from two_blocks import SPLIT
 
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
-from cascade_clip.drawing import picture_grid
+from cascade_clip.drawing import overlay
+from cascade_clip.drawing.overlay import CELL_HEIGHT, MARGIN
 from cascade_clip.drawing.palette import class_colours
-from cascade_clip.drawing.picture_grid import CELL_HEIGHT, MARGIN
 from cascade_clip.evaluation.details import image_result
 from cascade_clip.report import picture_sheets
 from cascade_clip.report.picture_sheets import (
@@ -66,13 +66,13 @@ def test_each_state_of_an_error_map_is_drawn_in_its_colour():
 
 def test_a_sheet_names_classes_figures_and_states(squares: Path, monkeypatch: pytest.MonkeyPatch):
     legends: list[list[str]] = []
-    draw = picture_grid.legend_below
+    draw = overlay.legend_below
 
     def noted(entries, *shape, **options):
         legends.append([entry.name for entry in entries])
         return draw(entries, *shape, **options)
 
-    monkeypatch.setattr(picture_grid, "legend_below", noted)
+    monkeypatch.setattr(overlay, "legend_below", noted)
     one = pictured(squares, lambda image: np.full(image.shape[:2], 2, np.uint8), group="worst")
     sheet = picture_sheet([one, one], unseen={"blue"})
     assert legends[0][0] == "blue *"

@@ -6,16 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published_training_free import published_table
-from cascade_clip.reproduce.benchmark_table import BenchmarkTable
 from cascade_clip.reproduce.plan import TablePlan, plan_tables
-from cascade_clip.reproduce.results import collect
-from cascade_clip.reproduce.table_file import TableRow, read_table
+from cascade_clip.reproduce.results import BenchmarkTable, collect
+from cascade_clip.reproduce.table_file import read_table
 
 METHODS = ["CLIP", "MaskCLIP", "MaskCLIP, re-implemented", "GEM", "SCLIP", "ClearCLIP", "NACLIP", "NACLIP + PAMR"]
 METHODS += ["ResCLIP", "SC-CLIP"]
@@ -119,9 +117,3 @@ def test_the_average_of_all_eight_is_the_published_one(tmp_path: Path) -> None:
     rows = {row[0].strip(): row for row in BenchmarkTable(tuple(collect(plan, {}) for plan in plans)).cells()[1]}
     assert rows["published: SC-CLIP [g]"][-1] == "43.9"
     assert rows["published: GEM [a, d]"][-1] == "–"
-
-
-def test_only_training_free_rows_are_refined() -> None:
-    with pytest.raises(ValidationError, match="leave refine out"):
-        TableRow.model_validate({"name": "a", "refine": True})
-    assert not read_table("shapes").training_free

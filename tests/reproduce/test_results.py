@@ -76,12 +76,6 @@ def test_whose_figures_stand_beside_is_said(tmp_path: Path, table: str, split: s
     assert collect(plan, {}).caption.endswith(said)
 
 
-def test_no_figures_beside_an_own_split_are_explained(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text('dataset = "coco"\n[splits.mine]\nunseen = ["cat"]\n')
-    (plan,) = plan_tables([read_table("table8")], str(tmp_path / "own.toml"), seeds=1, output=tmp_path)
-    assert "The paper's Table 8 has figures of coco-seen only: none stands beside." in collect(plan, {}).to_markdown()
-
-
 def test_json_record(make_plan: Make, commands: QuickCommands) -> None:
     plan = make_plan(seeds=2)
     run_all(plan.runs, [DEVICE], commands)
