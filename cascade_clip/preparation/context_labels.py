@@ -280,8 +280,9 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
     """Read `trainval_merged.json` as a whole: by part (`phase`) and image (file name without ending), its annotations.
 
     An image without any is ignored everywhere. Raises UserError where the file is no JSON, or cut off; keys are missing
-    or have other values than they may; an image is listed twice; an annotation has another size than its image; or images have no annotation
-    while there are annotations of images that are not listed (without the former, the latter are passed over).
+    or have other values than they may; an image is listed twice; an annotation has another size than its image; or
+    images have no annotation while there are annotations of images that are not listed (without the former, the latter
+    are passed over).
     """
     try:
         content = _File.model_validate_json(file.read())
