@@ -35,9 +35,13 @@ class RemoteFiles:
 
     def find(self, name: str) -> bytes | None:
         """Read a small file; None where there is no such file. Raises like `attempt`."""
-        files, root = self._file_system()
+
+        def read() -> bytes:
+            files, root = self._file_system()  # for some kinds of address this connects already
+            return bytes(files.cat_file(f"{root}/{name}"))
+
         try:
-            return self.attempt(name, lambda: bytes(files.cat_file(f"{root}/{name}")))
+            return self.attempt(name, read)
         except FileNotFoundError:
             return None
 

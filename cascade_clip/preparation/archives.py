@@ -74,7 +74,7 @@ def _suffix(archive: Path) -> str:
 
 def inner_path(name: str) -> str:
     """A member's name with `/` between its parts, as programs for Windows do not always write it."""
-    return name.replace("\\", "/").removeprefix("./").rstrip("/")
+    return name.replace("\\", "/").removeprefix("./").strip("/")
 
 
 def list_members(archive: Path, named: Path) -> dict[str, MemberState]:
@@ -98,19 +98,23 @@ def list_members(archive: Path, named: Path) -> dict[str, MemberState]:
 def read_member(archive: Path, member: str, state: MemberState) -> bytes:
     """Read one file of a zip, which stays open for the next call, or of an uncompressed tar; see `list_members`.
 
-    Raises UserError where it cannot be read, the member is damaged, or the tar was changed meanwhile.
+    Raises UserError where it cannot be read, the member is damaged, or the archive was changed meanwhile.
     """
     with _one_sentence(archive / member):
         if archive.suffix.lower() == ".zip":
-            with _opened_zip(archive, archive.stat().st_mtime_ns).open(member) as inside:
-                # Without a number zipfile decompresses all that is there before it compares with the index.
-                return inside.read(state[0] + 1)
-        size, offset, changed = state
-        with archive.open("rb") as file:
-            file.seek(offset)
-            content = file.read(size)
-            if len(content) == size and os.fstat(file.fileno()).st_mtime_ns == changed:
-                return content
+            opened = _opened_zip(archive, archive.stat().st_mtime_ns)
+            info = opened.NameToInfo.get(member)
+            if info and (info.file_size, info.CRC) == state:
+                with opened.open(info) as inside:
+                    # Without a number zipfile decompresses all that is there before it compares with the index.
+                    return inside.read(info.file_size + 1)
+        else:
+            size, offset, changed = state
+            with archive.open("rb") as file:
+                file.seek(offset)
+                content = file.read(size)
+                if len(content) == size and os.fstat(file.fileno()).st_mtime_ns == changed:
+                    return content
     raise UserError(f"{archive / member} was changed while it was being read; start again.")
 
 
@@ -133,7 +137,8 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, MemberState]]:
         with tarfile.open(fileobj=file, mode="r:") as opened:
             while (info := opened.next()) is not None:
                 opened.members.clear()  # type: ignore[attr-defined]  # all headers of a large archive would be kept
-                if info.isreg() and not info.issparse():
+                # A negative size, which `list_members` refuses, would lead back to earlier members for ever.
+                if info.size < 0 or (info.isreg() and not info.issparse()):
                     yield info.name, (info.size, info.offset_data, changed)
             # tarfile takes a missing or damaged header for the end, which is marked by blocks of zeros.
             file.seek(opened.offset)

@@ -8,7 +8,7 @@ VOC's own masks of the same images.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -280,8 +280,9 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
     """Read `trainval_merged.json` as a whole: by part (`phase`) and image (file name without ending), its annotations.
 
     An image without any is ignored everywhere. Raises UserError where the file is no JSON, or cut off; keys are missing
-    or have other values than they may; an annotation has another size than its image; or images have no annotation
-    while there are annotations of images that are not listed (without the former, the latter are passed over).
+    or have other values than they may; an image is listed twice; an annotation has another size than its image; or
+    images have no annotation while there are annotations of images that are not listed (without the former, the latter
+    are passed over).
     """
     try:
         content = _File.model_validate_json(file.read())
@@ -293,6 +294,10 @@ def read_annotations(file: Entry) -> dict[Part, dict[str, RleLabel]]:
             "Is it cut off? Fetch trainval_merged.json again."
         ) from error
     images = {image.image_id: image for image in content.images}
+    stems = [PurePosixPath(image.file_name).stem for image in content.images]
+    for which, count in Counter([*stems, *(image.image_id for image in content.images)]).items():
+        if count > 1:
+            raise UserError(f"{file}: the image {which} is listed {count} times.")
     segments = defaultdict[int, list[tuple[int, Counts]]](list)
     for number, annotation in enumerate(content.annos_segmentation):
         image, runs = images.get(annotation.image_id), annotation.segmentation

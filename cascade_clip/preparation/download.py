@@ -113,7 +113,7 @@ class Download:
             if response.status_code == 416:
                 if response.headers.get("Content-Range", "").rpartition("/")[2] == str(size):
                     return
-                self.part.unlink()
+                self.part.unlink(missing_ok=True)
                 raise _InterruptionError("cannot continue the part that was begun")
             if response.status_code in _WORTH_TRYING_AGAIN:
                 raise _InterruptionError(answered)
@@ -127,7 +127,7 @@ class Download:
         etag = response.headers.get("ETag", "")
         version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         if start and (start != size or self._version not in ("", version)):  # not every server obeys If-Range
-            self.part.unlink()
+            self.part.unlink(missing_ok=True)
             raise _InterruptionError("has another file now than the one that was begun")
         if self.file.bytes and total not in (0, self.file.bytes):
             raise TransferError(f"announces {total} bytes where {self.file.bytes} are expected")

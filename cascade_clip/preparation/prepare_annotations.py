@@ -143,6 +143,8 @@ def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths
         outlines = [np.asarray(outline, dtype=np.float64).ravel().tolist() for outline in segmentation]
         if any(len(outline) < 6 or len(outline) % 2 for outline in outlines):
             raise ValueError("a polygon has less than three points, or half a point")
+        if not np.isfinite([number for outline in outlines for number in outline]).all():
+            raise ValueError("a polygon has a point at no finite place")  # pycocotools would not return
         found = run_lengths.merge(run_lengths.frPyObjects(outlines, height, width))
     elif list(segmentation["size"]) != [height, width]:
         high, wide = segmentation["size"]
@@ -159,6 +161,8 @@ def _painted(fractions: Sequence[float], height: int, width: int) -> NDArray[np.
     """Paint a polygon as ultralytics does: corners cut off to whole pixels, edges included."""
     cv2 = import_extra("cv2", "Polygons", "formats")
     points = np.array(fractions, dtype=np.float64).reshape(-1, 2) * (width, height)
+    if not np.isfinite(points).all():
+        raise ValueError("a polygon has a point at no finite place")
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [points.astype(np.int32)], 1)
     return mask

@@ -64,7 +64,7 @@ def _colour_entries(path: Path, text: str) -> Sequence[tuple[str, object]]:
             return list(tomllib.loads(text).items())
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"The colour table {path} is not valid TOML: {error}.") from error
-    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if row]
+    rows = [row for row in csv.reader(text.splitlines(), skipinitialspace=True) if any(map(str.strip, row))]
     if rows and ",".join(cell.strip().lower() for cell in rows[0][1:]) in _CSV_HEADINGS:
         del rows[0]
     return [(row[0].strip(), ",".join(row[1:])) for row in rows]

@@ -222,7 +222,7 @@ def _wanted_in(folders: Iterable[_Folder], path: str, wanted: Callable[[str], bo
         names = [name for name in files if wanted(name)] if _ends(place, path) else []
         if names:
             entries = [files[name] or Entry.of(shown / name) for name in names]
-            found[os.path.realpath(shown)] = shown, entries
+            found[os.path.realpath(shown) if shown.is_dir() else str(shown)] = shown, entries
     return dict(found.values())
 
 

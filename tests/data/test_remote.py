@@ -171,6 +171,8 @@ def test_addresses_that_hold_no_dataset(tmp_path: Path, monkeypatch: pytest.Monk
         dataset_folder("hub:a/b/c")
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9/dataset\.json could not be read in 7 attempts"):
         RemoteFiles("http://127.0.0.1:9").find("dataset.json")
+    with pytest.raises(UserError, match=r"ftp://127\.0\.0\.1:9/dataset\.json could not be read in 7 attempts"):
+        RemoteFiles("ftp://127.0.0.1:9").find("dataset.json")
 
 
 def test_addresses_stay_as_they_are_written() -> None:

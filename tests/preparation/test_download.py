@@ -139,6 +139,7 @@ def test_wrong_bytes_are_removed_and_both_checksums_named(tmp_path: Path) -> Non
         (send(b"gone", status=404), {}, r"a\.zip answered 404 Not Found.* --mirror URL, or put the file into", 1),
         (send_ranges(CONTENT, most=0), {}, "broke off", 3),
         (send(CONTENT, length=HALF), {}, f"announces {HALF} bytes where {len(CONTENT)} are expected", 1),
+        (send(b"", status=416), {}, "cannot continue the part", 3),
         (send(PAGE), {"members": {".png": 2}}, "sent a web page", 1),
     ],
 )

@@ -447,6 +447,8 @@ def test_without_the_extra_the_way_out_is_named(
             lambda c: c["annos_segmentation"][1]["segmentation"].update(size=[160, 90]),
             rf"\[1\] has 90 x 160 pixels, its image {A}\.jpg 160 x 90",
         ),
+        (lambda c: c["images"].append(c["images"][0]), rf"the image {A} is listed 2 times"),
+        (lambda c: c["images"][1].update(image_id=c["images"][0]["image_id"]), r"the image \d+ is listed 2 times"),
         (lambda c: c.pop("images"), r"is no annotation of PASCAL Context as published \(images: Field required\)"),
     ],
 )

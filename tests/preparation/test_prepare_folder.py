@@ -124,7 +124,7 @@ def test_options_that_cannot_be(source: Path, options: dict[str, object], messag
     [
         ("c.toml", 'road = "#804080"\ntv = [1, 2, 3]\n'),
         ("c.csv", "road,#804080\ntv,1,2,3\n"),
-        ("c.csv", "road, 128, 64, 128\n\ntv, #010203\n"),
+        ("c.csv", "road, 128, 64, 128\n\n \t\n,,,\ntv, #010203\n"),
         ("c.csv", "name, r, g, b\nroad, 128, 64, 128\ntv, 1, 2, 3\n"),
         ("c.csv", "class,Colour\nroad,#804080\ntv,#010203\n"),
     ],
