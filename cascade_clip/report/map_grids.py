@@ -9,12 +9,22 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from cascade_clip.analysis.similarity import PatchSimilarity, Point
 from cascade_clip.analysis.stage_masks import StageMasks
-from cascade_clip.drawing.overlay import CELL_HEIGHT, LegendEntry, comparison_sheet, fitted_size, percent, value_picture
-from cascade_clip.drawing.palette import HIGHLIGHT, PAPER, Colour, sequential_colour
+from cascade_clip.drawing.overlay import (
+    CELL_HEIGHT,
+    FONTS_A_WIDTH,
+    MARGIN,
+    SMALLEST_FONT,
+    comparison_sheet,
+    fitted_size,
+    percent,
+    stacked,
+    value_picture,
+)
+from cascade_clip.drawing.palette import HIGHLIGHT, INK, PALE_INK, PAPER, Colour
 
 BLOCKS_OF_A_ROW = 6
 """More blocks go on in further rows, so that the picture stays legible on a page."""
@@ -78,13 +88,23 @@ def _sheet(note: str, rows: list[list[Image.Image]], captions: list[list[str]], 
     for row, texts in zip(rows, captions, strict=True):
         row.extend([Image.new("RGB", (1, 1), PAPER)] * (columns - len(row)))
         texts.extend([""] * (columns - len(texts)))
-    steps = [
-        LegendEntry(f"{low + (1 - low) * step:.2f}", None, sequential_colour(step)) for step in np.linspace(0, 1, 5)
-    ]
-    legend = [LegendEntry(scale, None, None), *steps]
     drawn = io.BytesIO()
-    comparison_sheet([note, *[""] * (columns - 1)], rows, captions, legends=[legend]).save(drawn, "PNG")
+    grid = comparison_sheet([note, *[""] * (columns - 1)], rows, captions)
+    stacked([grid, _colour_bar(grid.width, scale, low)]).save(drawn, "PNG")
     return drawn.getvalue()
+
+
+def _colour_bar(width: int, scale: str, low: float) -> Image.Image:
+    """A panel with all colours from `low` to 1 over half of its width, five of their values, and what they measure."""
+    size, length = max(SMALLEST_FONT, width // FONTS_A_WIDTH), width // 2
+    font, left = ImageFont.load_default(size), MARGIN + 2 * size
+    panel = Image.new("RGB", (width, 4 * size), PAPER)
+    panel.paste(_map(np.linspace(low, 1, 256, dtype=np.float32)[None], low, (length, size)), (left, size // 2))
+    draw = ImageDraw.Draw(panel)
+    for place in np.linspace(0, 1, 5).tolist():
+        draw.text((left + place * length, 2 * size), f"{low + (1 - low) * place:.2f}", INK, font, anchor="ma")
+    draw.text((left + length + size, size), scale, PALE_INK, font, anchor="lm")
+    return panel
 
 
 def _map(values: NDArray[np.float32], low: float, size: tuple[int, int]) -> Image.Image:

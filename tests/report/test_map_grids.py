@@ -7,7 +7,7 @@ from PIL import Image
 from cascade_clip.analysis.similarity import PatchSimilarity
 from cascade_clip.analysis.stage_masks import StageMasks
 from cascade_clip.drawing.overlay import CELL_HEIGHT, MARGIN
-from cascade_clip.drawing.palette import HIGHLIGHT
+from cascade_clip.drawing.palette import HIGHLIGHT, SEQUENTIAL
 from cascade_clip.report.map_grids import ExplainedClass, render_similarity_grid, render_stage_grid
 
 HOSTILE = "<img src=x onerror=alert(1)> $x_{y$ " + "long " * 60
@@ -72,3 +72,13 @@ def test_a_single_decoder_is_its_own_sum():
     one, two, three = (opened(render_stage_grid(GREY, classes, stages(count))).shape[1] for count in (1, 2, 3))
     # One decoder has one column, two have two and their sum.
     assert two - one == 2 * (three - two)
+
+
+@pytest.mark.parametrize("blocks", [1, 6])
+def test_all_colours_of_the_scale_stand_in_one_bar_below_the_maps(blocks: int):
+    flat = PatchSimilarity("a", np.full((blocks, 4, 4), -0.5, np.float32), (0, 0))
+    below = opened(render_similarity_grid(GREY, (0, 0), [flat]))[CELL_HEIGHT + 4 * MARGIN :]
+    bar = below[np.argmax((np.abs(below - np.array(SEQUENTIAL[-1])).sum(axis=-1) < 6).any(axis=1))]
+    places = [np.flatnonzero(np.abs(bar - np.array(colour)).sum(axis=-1) < 6) for colour in SEQUENTIAL]
+    assert all(len(place) for place in places)
+    assert np.all(np.diff([place.mean() for place in places]) > 0)
