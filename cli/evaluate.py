@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from cascade_clip import output_folder as output_folder_rules
 from cascade_clip import runtime as processes
 from cascade_clip import segmenter
-from cascade_clip.config import recipes, schema
+from cascade_clip.config import schema
 from cascade_clip.data import dataset_info, prepared
 from cascade_clip.errors import UserError, counted
 from cascade_clip.evaluation import details, published_training_free
@@ -57,11 +57,15 @@ class WindowOptions:
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
     ] = None
 
-    def change(self, recipe: schema.Recipe) -> schema.InferenceConfig:
-        """A recipe's inference with those that were given; raises UserError where they do not fit."""
+    def change(self, inference: schema.InferenceConfig) -> schema.InferenceConfig:
+        """Inference with those that were given; raises UserError where they do not fit, as a stride above the crop."""
         given = {"crop": self.crop, "stride": self.stride, "seen_bias": self.bias, "flip": self.flip}
-        chosen = [f"inference.{name}={json.dumps(value)}" for name, value in given.items() if value is not None]
-        return recipes.change_recipe(recipe, chosen).inference
+        chosen = {name: value for name, value in given.items() if value is not None}
+        try:
+            return schema.InferenceConfig.model_validate({**inference.model_dump(), **chosen})
+        except ValidationError as error:
+            reason = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+            raise UserError(f"These windows cannot be cut: {reason}. Give --crop and --stride together.") from error
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def evaluate(
     check_runtime(runtime, precision)
     recipe = recipe_of(checkpoint)
     if recipe is not None:
-        windows.change(recipe)
+        windows.change(recipe.inference)
     check_dataset(split, data, recipe, stream=stream)
     if templates is not None:
         text.templates_of(templates)
@@ -158,7 +162,7 @@ def evaluate(
     model = load_model(checkpoint, runtime, own_device, precision)
     chosen, dataset = evaluation.find_dataset(model, split, data, stream=stream)
     model = model.for_benchmark(chosen)
-    inference = model.predictor(windows.change(model.recipe), refine=refine).inference
+    inference = model.predictor(windows.change(model.recipe.inference), refine=refine).inference
     vocabulary = model.vocabulary(split=chosen, templates=templates)
     model.release_text_tower()
     compile_seconds = compile_network(model, vocabulary.text) if compiled else None
