@@ -30,6 +30,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
     return traced
 
 
+@pytest.mark.slow  # it compiles
 def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path: Path, graphs: Graphs) -> None:
     """Images of one, two and three windows: nothing is traced again after the warm-up."""
     plain, ours = (two_block_model(tiny_recipe, tmp_path) for _ in range(2))
@@ -60,6 +61,7 @@ def test_compiled_training(squares_recipe: Recipe, tmp_path: Path, graphs: Graph
     assert not any("compile_s" in line for line in [*rest, *log_lines(tmp_path / "plain")])
 
 
+@pytest.mark.slow  # it compiles
 def test_a_network_that_cannot_be_compiled(
     squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

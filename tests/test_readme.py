@@ -49,6 +49,7 @@ def test_every_command_has_an_example() -> None:
     assert {example[0] for example in EXAMPLES} == set(COMMANDS)
 
 
+@pytest.mark.slow  # it trains
 def test_the_examples_in_the_order_of_a_first_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: list[str]
 ) -> None:

@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from cascade_clip.checkpoint.folder import checkpoint_folder
 from cascade_clip_cli.bench import bench
 
@@ -17,6 +19,7 @@ def _bundled_classes() -> list[str]:
     return [entry["name"] for entry in config["split"]["classes"]]
 
 
+@pytest.mark.slow  # it trains
 def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
     first = tmp_path / "first.json"
     result = run_command(bench, "predict", *SMALL, "--no-memory", "--plain", "--json", first)

@@ -27,6 +27,7 @@ def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
     assert f"Example: cascade-clip {command}" in text
 
 
+@pytest.mark.slow  # it starts processes
 def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
     def seconds(code: str) -> float:
         start = time.perf_counter()
