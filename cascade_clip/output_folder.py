@@ -209,9 +209,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     so)."""
     place, lock = lock_file(folder), None
     try:
-        lock = take_lock(
-            place, f'Another process is writing "{folder}": wait until it ends, or choose another --output.'
-        )
+        lock = take_lock(place, f'Another process is writing "{folder}": wait until it ends, or choose another place.')
     except OSError as error:
         logger.debug("%s is not locked, as %s cannot be written: %s", folder, place, error.strerror or error)
     try:

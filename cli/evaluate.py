@@ -104,8 +104,8 @@ class OutputOptions:
         if self.report is not None:
             page.check_page(self.report / "index.html")
         for asked in filter(None, (self.pictures, self.report, self.output)):
-            place = asked.resolve()
-            datasets = [above for above in (place, *place.parents) if (above / dataset_info.INFO_FILE).is_file()]
+            whole = asked.resolve()
+            datasets = [above for above in (whole, *whole.parents) if (above / dataset_info.INFO_FILE).is_file()]
             output_folder_rules.check_outside(asked, [Path(checkpoint).expanduser(), *datasets])
         writers = mask_formats.mask_writers(self.formats, {"coco"})
         if writers and (record_file is None or nproc > 1):
@@ -230,15 +230,13 @@ class Evaluation:
         return published_training_free.published_methods(name, clip.architecture, clip.weights, split=split)
 
 
-def show_evaluation(evaluation: Evaluation) -> None:
+def show_evaluation(done: Evaluation) -> None:
     """Print the tables."""
-    result = evaluation.result
+    result = done.result
     stdout.print(per_class_table(result.scores))
     if result.confused:
         stdout.print(confused_table(result.confused[:PAIRS_SHOWN]))
-    table = scores_table(
-        result.scores, evaluation.paper, result.split.name, title=evaluation.title, others=evaluation.published
-    )
+    table = scores_table(result.scores, done.paper, result.split.name, title=done.title, others=done.published)
     stdout.print(table)
 
 
@@ -246,12 +244,12 @@ def place_of_record(checkpoint: str, output: Path | None) -> Path | None:
     """Where eval.json is written: into `output`, else beside the checkpoint's folder. None: it has none."""
     folder = Path(checkpoint).expanduser()
     beside = folder.resolve().parent if folder.is_dir() else None
-    place = output or beside
-    return place / "eval.json" if place else None
+    chosen = output or beside
+    return chosen / "eval.json" if chosen else None
 
 
 def write_pictures_and_report(
-    evaluation: Evaluation, checkpoint: str, pictures: Path | None, report: Path | None
+    done: Evaluation, checkpoint: str, pictures: Path | None, report: Path | None
 ) -> list[Path]:
     """Draw the examples once and write the folder of pictures and the page, where they were asked for; gives both.
 
@@ -260,48 +258,48 @@ def write_pictures_and_report(
     """
     if pictures is None and report is None:
         return []
-    page, written = _page(evaluation, checkpoint), []
+    content, written = _page(done, checkpoint), []
     if pictures is not None:
-        evaluation_page.write_evaluation_pictures(pictures, page)
+        evaluation_page.write_evaluation_pictures(pictures, content)
         written.append(pictures)
     if report is not None:
-        written.append(evaluation_page.write_evaluation_report(report, page))
+        written.append(evaluation_page.write_evaluation_report(report, content))
     return written
 
 
-def _page(evaluation: Evaluation, checkpoint: str) -> evaluation_page.EvaluationPage:
-    result, paper, folder = evaluation.result, evaluation.paper, Path(checkpoint).expanduser()
+def _page(done: Evaluation, checkpoint: str) -> evaluation_page.EvaluationPage:
+    result, paper, folder = done.result, done.paper, Path(checkpoint).expanduser()
     published = evaluation_published.paper_figures(paper.table, paper.row, result.split.name) if paper else None
     return evaluation_page.EvaluationPage(
-        title=evaluation.title,
-        record=evaluation.record,
+        title=done.title,
+        record=done.record,
         result=result,
         paper=published,
         paper_source=f'{paper.table}, "{paper.row}"' if paper and published else None,
-        pictures=_examples(evaluation),
+        pictures=_examples(done),
         log=run_folder.RunFolder(folder.resolve().parent).log_entries() if folder.is_dir() else [],
-        published=[(row.shown, row.miou[result.split.name]) for row in evaluation.published],
-        sources=published_training_free.sources_of(evaluation.published),
+        published=[(row.shown, row.miou[result.split.name]) for row in done.published],
+        sources=published_training_free.sources_of(done.published),
     )
 
 
-def _examples(evaluation: Evaluation) -> list[picture_sheets.PicturedImage]:
+def _examples(done: Evaluation) -> list[picture_sheets.PicturedImage]:
     """Picture the best, median and worst images; they are segmented once more, so that none had to be kept."""
-    result, names = evaluation.result, evaluation.vocabulary.names
-    predictor = evaluation.model.predictor(result.inference)
+    result, names = done.result, done.vocabulary.names
+    predictor = done.model.predictor(result.inference)
     groups = details.example_images(result.images, EXAMPLES)
     chosen = [(group, one) for group, images in groups.items() for one in images]
     pictured, colours = [], result.split.colours
     with progress_bar("pictures") as progress:
-        for done, (group, one) in enumerate(chosen):
-            progress(done, len(chosen), one.id)
+        for number, (group, one) in enumerate(chosen):
+            progress(number, len(chosen), one.id)
             pictured.append(
                 picture_sheets.picture_image(
-                    evaluation.dataset,
+                    done.dataset,
                     one.index,
                     names,
                     colours,
-                    lambda image: predictor.segment_image(image, evaluation.vocabulary).labels,
+                    lambda image: predictor.segment_image(image, done.vocabulary).labels,
                     group=group,
                 )
             )

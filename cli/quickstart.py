@@ -62,9 +62,8 @@ def quickstart(
     runs = [free]
     for name, recipe_name in RECIPES.items():
         recipe = recipes.load_recipe(recipe_name, settings)
-        recipe = stages.with_stages(
-            recipe, load.blocks_of(recipe.clip.architecture)
-        )  # as the run's folder will hold it
+        # As the run's folder will hold it.
+        recipe = stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))
         runs.append(runs_to_compare.Run(name, output / name.lower(), "inductive", recipe, None, SPLIT))
     _check_folder(output)
     _check_scenes(data, {"train": train, "val": val, "seed": seed})

@@ -57,10 +57,13 @@ def _read_pickle(file: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
             f'"{file}" is no readable PyTorch checkpoint: it is broken, cut off or another kind of file.'
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if (
-        not isinstance(state, Mapping)
-        or not state
-        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
-    ):
+    if not isinstance(state, Mapping) or not state or not all(map(_is_entry, state.items())):
         raise UserError(f'"{file}" holds no "state_dict" of tensors; an mmcv checkpoint was expected.')
     return dict(state)
+
+
+def _is_entry(item: tuple[object, object]) -> bool:
+    """Whether it is a name with a tensor in memory, each number in its place."""
+    name, tensor = item
+    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    return isinstance(name, str) and plain

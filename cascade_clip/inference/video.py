@@ -43,7 +43,8 @@ Painter = Callable[[NDArray[np.uint8], float], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Size of a video as a player shows it, its mean frames a second, where its pictures end, and its sound's codec."""
+    """Size of a video as a player shows it, its mean frames a second, the second in which its pictures end (None: the
+    file does not say), and its sound's codec (None: it has no sound)."""
 
     width: int
     height: int

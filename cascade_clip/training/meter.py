@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,8 +44,13 @@ class TrainReport:
 Watch = Callable[[TrainReport], None]
 
 
-_Terms = tuple[int, Tensor, torch.cuda.Event | None, Sequence[str]]
-"""A step, what it returned (3,), perhaps still on its way from the GPU, when it has arrived, and its images' names."""
+class _Terms(NamedTuple):
+    """What a step returned (3,), perhaps still on its way from the GPU, and the names of its images."""
+
+    step: int
+    values: Tensor
+    arrived: torch.cuda.Event | None
+    names: Sequence[str]
 
 
 class Meter:
@@ -84,7 +90,7 @@ class Meter:
         if self.behind and terms.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        self._unread.append((step, host, arrived, names))
+        self._unread.append(_Terms(step, host, arrived, names))
         self._steps += 1
         self.read(leave=1 if self.behind and not wait else 0)
 

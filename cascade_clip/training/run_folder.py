@@ -137,7 +137,10 @@ class RunFolder:
         return begun if isinstance(begun, dict) else {}
 
     def hold(self) -> None:
-        """Keep other processes of this machine from training in the folder, until `release` or this process ends."""
+        """Keep other processes of this machine from training in the folder, until `release` or this process ends.
+
+        Raises UserError where one does so already.
+        """
         place = lock_file(self.folder)
         try:
             self._lock = take_lock(

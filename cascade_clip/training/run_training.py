@@ -104,6 +104,9 @@ def train(
             `cascade_clip.training.state.CHANGEABLE`. `train.iterations=N` prolongs the run, also a finished one: from
             the next step on the learning rate is that of a run of N steps, so that it rises again.
 
+    Returns:
+        Scores, and where the run and its model lie.
+
     Raises:
         UserError: An unknown split, device, precision or tracker, no dataset, a run in `output` already or none to
             resume, a change that a run does not take, a recipe that does not fit CLIP or the dataset, a loss that is

@@ -153,9 +153,10 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"weights": 3}, tmp_path / "x.pth")
     with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
         read_state_dict(tmp_path / "x.pth")
-    torch.save({"state_dict": [1]}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
-        read_state_dict(tmp_path / "x.pth")
+    for state in ([1], {1: torch.ones(1)}, {"x": torch.ones(2).to_sparse()}, {"x": torch.ones(2, device="meta")}):
+        torch.save({"state_dict": state}, tmp_path / "x.pth")
+        with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
+            read_state_dict(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])

@@ -205,7 +205,13 @@ MULTI = (
 )
 """The 15 sentences released for COCO-Stuff and PASCAL Context (SPEC section 2)."""
 
-SCENE = tuple(sentence[0].lower() + sentence[1:] for sentence in MULTI[10:])
+SCENE = (
+    "there is a {} in the scene.",
+    "there is the {} in the scene.",
+    "this is a {} in the scene.",
+    "this is the {} in the scene.",
+    "this is one {} in the scene.",
+)
 """What MaskCLIP adds to the 80 sentences for ImageNet."""
 
 
