@@ -149,6 +149,12 @@ def test_a_model_without_classes_asks_for_some(photos: Path, colour_model, run_c
     assert "Say what to look for: --classes" in str(result.exception)
 
 
+def test_compiled_once_before_many_images(photos: Path, colour_model, run_command):
+    result = run_command(predict, photos, "-m", "ckpt", "--classes", "red,blue", "--compile", "-o", "out")
+    assert result.exit_code == 0, result.exception
+    assert colour_model.compiled == [(2, 3)]
+
+
 def _contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
