@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,11 +59,24 @@ class _LazyModule(ModuleType):
         self.__class__ = ModuleType  # type: ignore[assignment]
         loader: Any = self.__spec__.loader  # type: ignore[union-attr]
         try:
-            type(loader).exec_module(loader, self)
+            with _without_collection():
+                type(loader).exec_module(loader, self)
         except BaseException:
             self.__class__ = _LazyModule
             raise
         return getattr(self, name)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Context in which garbage is not collected: imports make half a million objects that stay, and little garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class DeferringFinder(MetaPathFinder):

@@ -32,6 +32,7 @@ from cascade_clip.data.catalogue import Split
 from cascade_clip.data.hub_address import HubAddress, hub_error
 from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
+from cascade_clip.model.clip.known_weights import KnownWeights
 from cascade_clip.model.clip.load import BUNDLED, VOCABULARY_FILE, Clip, from_parts, load_clip
 from cascade_clip.model.weights import check_weights
 from cascade_clip.output_folder import FolderKind, written_folder
@@ -163,17 +164,7 @@ def read_description(folder: Path) -> Checkpoint:
 
 
 def _load_clip(folder: Path, entry: ClipDescription) -> Clip:
-    if entry.stored:
-        vocabulary = folder / VOCABULARY_FILE
-        clip = from_parts(
-            entry.architecture,
-            entry.weights,
-            entry.settings,
-            _read_tensors(folder / CLIP),
-            vocabulary=vocabulary if vocabulary.exists() else None,
-        )
-    else:
-        clip = load_clip(entry.architecture, entry.weights)
+    clip = _stored_clip(folder, entry) if entry.stored else load_clip(entry.architecture, entry.weights)
     if clip.identity.sha256 != entry.sha256:
         way_out = "Train the model anew" if entry.architecture == BUNDLED else "Delete the cached download"
         raise UserError(
@@ -184,12 +175,26 @@ def _load_clip(folder: Path, entry: ClipDescription) -> Clip:
     return clip
 
 
-def _read_tensors(file: Path) -> dict[str, Tensor]:
+def _stored_clip(folder: Path, entry: ClipDescription) -> Clip:
+    file, vocabulary = folder / CLIP, folder / VOCABULARY_FILE
+    known = KnownWeights(file, entry.settings)
+    sha256 = known.sha256()
+    tensors = _read_tensors(file, check=sha256 is None)
+    own_words = vocabulary if vocabulary.exists() else None
+    clip = from_parts(entry.architecture, entry.weights, entry.settings, tensors, vocabulary=own_words, sha256=sha256)
+    if sha256 is None:
+        known.remember(clip.identity.sha256)
+    return clip
+
+
+def _read_tensors(file: Path, *, check: bool = True) -> dict[str, Tensor]:
+    """Tensors of a safetensors file by name; `check` their numbers."""
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise UserError(f'"{file}" cannot be read ({error}): copy the checkpoint again.') from error
-    check_weights(tensors, f'"{file}"')
+    if check:
+        check_weights(tensors, f'"{file}"')
     return tensors
 
 

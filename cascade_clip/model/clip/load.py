@@ -7,6 +7,7 @@ import json
 import logging
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from cascade_clip.config.schema import ClipConfig
 from cascade_clip.errors import UserError, closest, first_line, raise_refusal
 from cascade_clip.files import usable_path
+from cascade_clip.model.clip.known_weights import KnownWeights
 from cascade_clip.model.clip.open_clip_model import LOGIT_SCALE, NO_TEXT_TOWER, build_model, fill_empty
 from cascade_clip.model.weights import check_weights
 from cascade_clip.reachability import hub_or_cache
@@ -129,10 +131,11 @@ def load_clip(architecture: str, weights: str | None = None) -> Clip:
         raise UserError(f'No weights are given for CLIP "{architecture}".{closest("", tags)} {_WAY_OUT}')
     if (seed := _random_seed(weights)) is not None:
         model = build_model(config, seed=seed)
+        sha256 = hash_of_weights(model)
     else:
-        model = _loaded_model(config, _weights_file(architecture, weights, config))
+        model, sha256 = _loaded_model(config, _weights_file(architecture, weights, config))
     settings = open_clip.get_pretrained_cfg(architecture, weights)
-    return _finish(model, architecture, weights, config, tokenizer_for(config), preprocessing=settings)
+    return _finish(model, sha256, architecture, weights, config, tokenizer_for(config), preprocessing=settings)
 
 
 def split_clip_name(name: str, default: str | None = None) -> tuple[str, str | None]:
@@ -171,8 +174,11 @@ def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = Non
     context, name = int(text.get("context_length", 77)), text.get("hf_tokenizer_name")
     tokenizer: Callable[[list[str]], Tensor]
     if not name or vocabulary is not None:
-        own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs") or {}
-        tokenizer = open_clip.SimpleTokenizer(context_length=context, **own)
+        own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs")
+        # open_clip has read CLIP's vocabulary already, which takes a tenth of a second.
+        simple = open_clip.SimpleTokenizer(**own) if own else copy(open_clip.tokenizer._tokenizer)
+        simple.context_length = context
+        tokenizer = simple
         return tokenizer
     try:
         with hub_or_cache():
@@ -182,8 +188,12 @@ def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = Non
     return tokenizer
 
 
-def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
-    """A model with every weight from a file: safetensors, PyTorch state dict, or OpenAI's TorchScript archive."""
+def _loaded_model(config: Mapping[str, Any], file: Path) -> tuple[nn.Module, str]:
+    """A model with every weight from a file, and its hash.
+
+    The file holds safetensors, a PyTorch state dict, or OpenAI's TorchScript archive.
+    """
+    known = KnownWeights(file, config)
     # Drawing weights first would take longer than reading them.
     model = build_model(config, empty=True)
     fill_empty(model)
@@ -206,8 +216,10 @@ def _loaded_model(config: Mapping[str, Any], file: Path) -> nn.Module:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UserError(f'The CLIP weights in "{file}" cannot be used: {reason}') from error
-    check_weights(model.state_dict(), f'"{file}"')
-    return model
+    if (sha256 := known.sha256()) is None:
+        check_weights(model.state_dict(), f'"{file}"')
+        known.remember(sha256 := hash_of_weights(model))
+    return model, sha256
 
 
 def hash_of_weights(model: nn.Module) -> str:
@@ -228,12 +240,13 @@ def from_parts(
     state: Mapping[str, Tensor],
     *,
     vocabulary: Path | None = None,
+    sha256: str | None = None,
 ) -> Clip:
     """Make a CLIP from tensors in memory, a checkpoint's own copy or an import, under the names given.
 
     Without a `text_cfg` in open_clip's settings there is no text tower. The state has open_clip's names; `logit_scale`
-    may be missing. `vocabulary` is the tokenizer's merges file; None: CLIP's. Raises UserError where tensors are
-    missing, unexpected or misshapen.
+    may be missing. `vocabulary` is the tokenizer's merges file; None: CLIP's. `sha256` is the hash of the weights;
+    None: it is computed. Raises UserError where tensors are missing, unexpected or misshapen.
     """
     has_text = bool(model_config.get("text_cfg"))
     # The small tower that stands in for a missing one keeps its drawn weights: they are part of the hash.
@@ -252,11 +265,14 @@ def from_parts(
     if "logit_scale" not in state:
         nn.init.constant_(model.get_parameter("logit_scale"), LOGIT_SCALE)
     tokenizer = tokenizer_for(model_config, vocabulary) if has_text else None
-    return _finish(model, architecture, weights, dict(model_config), tokenizer, vocabulary)
+    return _finish(
+        model, sha256 or hash_of_weights(model), architecture, weights, dict(model_config), tokenizer, vocabulary
+    )
 
 
 def _finish(
     model: nn.Module,
+    sha256: str,
     architecture: str,
     weights: str | None,
     config: dict[str, Any],
@@ -265,7 +281,7 @@ def _finish(
     preprocessing: Mapping[str, Any] = MappingProxyType({}),
 ) -> Clip:
     """A CLIP with the mean and standard deviation of its preprocessing, which are fractions of 255 there."""
-    identity = ClipIdentity(architecture, weights, config, hash_of_weights(model), has_text=tokenizer is not None)
+    identity = ClipIdentity(architecture, weights, config, sha256, has_text=tokenizer is not None)
     mean, std = (preprocessing.get(name) for name in ("mean", "std"))
     return Clip(
         model.eval().requires_grad_(False),
@@ -300,7 +316,8 @@ def _with_own_weights(architecture: str) -> Clip:
     if file is None:
         raise UserError(f'The folder "{settings.parent}" holds no CLIP weights (expected open_clip_model.safetensors).')
     tokenizer = tokenizer_for(config, vocabulary)
-    return _finish(_loaded_model(config, Path(file)), architecture, None, config, tokenizer, vocabulary, preprocessing)
+    model, sha256 = _loaded_model(config, Path(file))
+    return _finish(model, sha256, architecture, None, config, tokenizer, vocabulary, preprocessing)
 
 
 def _hub_file(architecture: str, name: str | None = None) -> Path:

@@ -1,0 +1,81 @@
+"""A large weights file is read whole and hashed once, and again after any change."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cascade_clip.errors import UserError
+from cascade_clip.model.clip import known_weights, load
+from cascade_clip.model.clip.known_weights import KnownWeights
+from cascade_clip.segmenter import CascadeCLIP
+
+HASH = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CASCADE_CLIP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(known_weights, "LEAST_BYTES", 1)
+    monkeypatch.setattr(known_weights, "SETTLED", 0)
+    file = tmp_path / "clip.safetensors"
+    file.write_bytes(b"weights")
+    KnownWeights(file, {"layers": 1}).remember(HASH)
+    return file
+
+
+def _replace(file: Path) -> None:
+    other = file.with_suffix(".new")
+    other.write_bytes(b"WEIGHTS")
+    other.replace(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _replace,
+        lambda file: file.write_bytes(b"WEIGHTS"),
+        Path.unlink,
+        lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
+    ],
+)
+def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object]) -> None:
+    assert KnownWeights(file, {"layers": 1}).sha256() == HASH
+    assert KnownWeights(file, {"layers": 2}).sha256() is None, "other settings make another model of it"
+    change(file)
+    assert KnownWeights(file, {"layers": 1}).sha256() is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("LEAST_BYTES", 100), ("SETTLED", 60)])
+def test_small_and_new_files_are_read_each_time(
+    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    monkeypatch.setattr(known_weights, name, value)
+    known = KnownWeights(file, {"layers": 3})
+    known.remember(HASH)
+    assert known.sha256() is None
+
+
+@pytest.mark.usefixtures("file")
+def test_a_checkpoint_hashes_its_clip_once(
+    tiny_model: CascadeCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second time only what is needed of it is read; another CLIP at its place is refused as ever."""
+    tiny_model.save_pretrained(tmp_path / "model")
+    stored = tmp_path / "model" / "clip.safetensors"
+    hashes: list[str] = []
+    hash_of_weights = load.hash_of_weights
+
+    def counted(model: nn.Module) -> str:
+        hashes.append(hash_of_weights(model))
+        return hashes[-1]
+
+    monkeypatch.setattr(load, "hash_of_weights", counted)
+    for _ in range(2):
+        assert CascadeCLIP.from_pretrained(tmp_path / "model").clip.identity == tiny_model.clip.identity
+    assert hashes == [tiny_model.clip.identity.sha256]
+    save_file({name: tensor + 1 for name, tensor in load_file(stored).items()}, stored)
+    with pytest.raises(UserError, match="are not those that"):
+        CascadeCLIP.from_pretrained(tmp_path / "model")
