@@ -20,6 +20,7 @@ from cascade_clip.checkpoint.folder import (
     save_checkpoint,
 )
 from cascade_clip.compilation import warm_up
+from cascade_clip.config.class_names import class_synonyms
 from cascade_clip.config.schema import InferenceConfig, Recipe
 from cascade_clip.data.catalogue import Split, get_split
 from cascade_clip.drawing.palette import Colour
@@ -35,7 +36,7 @@ from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
-from cascade_clip.model.clip.text import TextCache, class_synonyms, embed_words, templates_of
+from cascade_clip.model.clip.text import TextCache, embed_words, templates_of
 from cascade_clip.model.dense import DenseNetwork, is_dense, load_dense
 from cascade_clip.model.network import CascadeNetwork
 from cascade_clip.model.stages import with_stages

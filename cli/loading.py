@@ -14,7 +14,6 @@ from cascade_clip.export import exported_folder
 from cascade_clip.inference import exported_network, query_vocabulary
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense, network
-from cascade_clip.model.clip import text
 from cascade_clip_cli.console import stderr
 
 TORCH = "torch"
@@ -129,7 +128,7 @@ def chosen_classes(classes: str | None, classes_file: Path | None, split: str | 
         names = class_names.listed_names(classes, "--classes")
     else:
         return None
-    text.class_synonyms(names)
+    class_names.class_synonyms(names)
     return ClassChoice(tuple(names), None)
 
 
@@ -155,7 +154,7 @@ def background_of(
     if Path(given).is_file():
         raise UserError(f'--background took "{given}", a file, for its words: write --background default.')
     words = tuple(word.strip() for word in given.split(","))
-    classes = text.class_synonyms(choice.names) if choice is not None and choice.names is not None else []
+    classes = class_names.class_synonyms(choice.names) if choice is not None and choice.names is not None else []
     query_vocabulary.background_words(words, classes)
     return words
 

@@ -4,7 +4,7 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cascade_clip.errors import UserError
@@ -25,6 +25,29 @@ def spoken_form(name: str) -> str:
     plain = " ".join(unicodedata.normalize("NFC", html.unescape(html.unescape(name))).split())
     seen = (c for c in plain if c not in _INVISIBLE and unicodedata.category(c) not in {"Cc", "Cf"})
     return " ".join("".join(seen).split()).casefold()
+
+
+def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
+    """Split every class into its synonyms, at least one each; "sofa|couch" gives two.
+
+    Raises UserError for no class, an empty name, or a name given twice (see `spoken_form`).
+    """
+    if not classes:
+        raise UserError("No classes are given: name at least one, for example road, tree and sky.")
+    words = [[word.strip() for word in name.split("|")] for name in classes]
+    for position, name in enumerate(classes, start=1):
+        if len(name) > LONGEST_NAME:
+            raise UserError(f'Class {position} ("{name[:80]}…") has {len(name):,} characters: shorten the name.')
+    for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
+        if not all(map(spoken_form, synonyms)):
+            raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
+    first: dict[str, str] = {}
+    for name, synonyms in zip(classes, words, strict=True):
+        for word in dict.fromkeys(map(spoken_form, synonyms)):
+            if word in first:
+                raise UserError(f'"{word}" is given twice, in "{first[word]}" and in "{name}": name every class once.')
+            first[word] = name
+    return words
 
 
 def listed_names(text: str, option: str) -> list[str]:

@@ -6,14 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cascade_clip.config.class_names import spoken_form
+from cascade_clip.config.class_names import class_synonyms, spoken_form
 from cascade_clip.config.schema import Recipe
 from cascade_clip.config.training_free import BACKGROUND, TrainingFreeConfig
 from cascade_clip.data.catalogue import Split
 from cascade_clip.errors import UserError
 from cascade_clip.inference.released_settings import query_words
 from cascade_clip.inference.vocabulary import Queries, Vocabulary
-from cascade_clip.model.clip.text import class_synonyms
 from cascade_clip.model.training_free import Method
 
 Embed = Callable[[Sequence[Sequence[str]]], Tensor]

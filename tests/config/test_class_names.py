@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from cascade_clip.config.class_names import listed_names, read_class_names, spoken_form
+from cascade_clip.config.class_names import class_synonyms, listed_names, read_class_names, spoken_form
 from cascade_clip.errors import UserError
 
 NAMES = [f"class {index}" for index in range(12)]
+
+
+def test_classes_have_synonyms() -> None:
+    assert class_synonyms(["road", "sofa | couch"]) == [["road"], ["sofa", "couch"]]
+    with pytest.raises(UserError, match="No classes are given"):
+        class_synonyms([])
 
 
 @pytest.mark.parametrize(

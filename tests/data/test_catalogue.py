@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cascade_clip.config.class_names import class_synonyms
 from cascade_clip.data.catalogue import default_colour, get_split, split_for_dataset_folder, split_names
 from cascade_clip.data.class_list_file import parse_colour
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.errors import UserError
-from cascade_clip.model.clip.text import class_synonyms
 
 
 @pytest.mark.parametrize(("dataset", "key"), [("coco", "coco_stuff_171"), ("voc", "voc_20"), ("context", "context_59")])

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cascade_clip.config.class_names import LONGEST_NAME, spoken_form
 from cascade_clip.errors import UserError, closest, reason_of
 from cascade_clip.files import cache_folder, usable_path, write_files
 from cascade_clip.model.clip.load import Clip
@@ -72,29 +71,6 @@ def _checked(text: Tensor, key: Key) -> Tensor:
     return text
 
 
-def class_synonyms(classes: Sequence[str]) -> list[list[str]]:
-    """Split every class into its synonyms, at least one each; "sofa|couch" gives two.
-
-    Raises UserError for no class, an empty name, or a name given twice (see `spoken_form`).
-    """
-    if not classes:
-        raise UserError("No classes are given: name at least one, for example road, tree and sky.")
-    words = [[word.strip() for word in name.split("|")] for name in classes]
-    for position, name in enumerate(classes, start=1):
-        if len(name) > LONGEST_NAME:
-            raise UserError(f'Class {position} ("{name[:80]}…") has {len(name):,} characters: shorten the name.')
-    for position, (name, synonyms) in enumerate(zip(classes, words, strict=True), start=1):
-        if not all(map(spoken_form, synonyms)):
-            raise UserError(f'Class {position} ("{name}") is empty or has an empty synonym: give every class a name.')
-    first: dict[str, str] = {}
-    for name, synonyms in zip(classes, words, strict=True):
-        for word in dict.fromkeys(map(spoken_form, synonyms)):
-            if word in first:
-                raise UserError(f'"{word}" is given twice, in "{first[word]}" and in "{name}": name every class once.')
-            first[word] = name
-    return words
-
-
 def embed_words(
     clip: Clip,
     words: Sequence[Sequence[str]],
@@ -103,7 +79,7 @@ def embed_words(
     half: bool = True,
     cache: TextCache | None = None,
 ) -> Tensor:
-    """Embed K groups of words with the frozen text tower (SPEC section 2), see `class_synonyms`; words may repeat.
+    """Embed K groups of words with the frozen text tower (SPEC section 2); words may repeat.
 
     Each sentence's embedding is normalised, the mean over the templates and words of a group normalised again. `half`
     rounds to float16, as the released embedding files are; `cache` holds embeddings of earlier vocabularies.
