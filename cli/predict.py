@@ -13,7 +13,7 @@ from cascade_clip import segmenter as segmenter_module
 from cascade_clip.analysis import stage_masks
 from cascade_clip.errors import UserError, closest
 from cascade_clip.inference import predictor as predictors
-from cascade_clip.inference import sources, video
+from cascade_clip.inference import sources
 from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense
 from cascade_clip.report import gallery as galleries
@@ -202,8 +202,8 @@ def predict(
 def _outcomes(job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
     stems = output_stems(read, job.output)
-    outcomes = [*segmented_images(job, [each for each in stems.items() if not video.is_video(each[0].path)])]
-    for source in (source for source in read if video.is_video(source.path)):
+    outcomes = [*segmented_images(job, [each for each in stems.items() if not sources.is_video(each[0].path)])]
+    for source in (source for source in read if sources.is_video(source.path)):
         try:
             outcomes.append(segmented_video(job, source, stems[source], options))
         except UserError as error:

@@ -39,7 +39,7 @@ def check_video_options(options: VideoOptions, given: Sequence[sources.Source], 
     Raises UserError: options of videos without a video, of images with nothing but videos, an empty range, no PyAV, or
     a single file that is no video after all.
     """
-    videos = [source for source in given if video.is_video(source.path)]
+    videos = [source for source in given if sources.is_video(source.path)]
     if not videos:
         if options != VideoOptions():
             raise UserError(f"--every, --start and --end are for videos, but {given[0].name} is none.")

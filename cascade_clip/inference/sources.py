@@ -14,10 +14,11 @@ from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError
 from cascade_clip.files import usable_path
 from cascade_clip.inference.prediction_files import is_output
-from cascade_clip.inference.video import VIDEO_SUFFIXES, is_video
 from cascade_clip.inference.web_files import check_address, is_address, read_address, read_stdin
 
 STDIN = "-"
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+"""Files that are read as videos."""
 _LONGEST_STEM = 100
 
 
@@ -37,6 +38,11 @@ class Source(NamedTuple):
     def identity(self) -> str | None:
         """What tells it from other images; None: nothing does, as for standard input."""
         return None if self.address == STDIN else self.name
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file counts as a video, by its suffix."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def source_named(name: str) -> Source:

@@ -26,8 +26,6 @@ except ImportError:  # the extra `video` is not installed: `require_pyav` says s
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
-"""Files that are read as videos."""
 CUT_OFF = 0.9
 """A file that ends before this share of the length it claims was cut off."""
 COPIED_AUDIO = frozenset({"aac", "ac3", "alac", "mp3", "opus"})
@@ -51,11 +49,6 @@ class VideoFacts:
     rate: Fraction
     seconds: float | None
     audio: str | None
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file counts as a video, by its suffix."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def video_facts(source: Path) -> VideoFacts:

@@ -9,7 +9,8 @@ from cascade_clip.errors import UserError
 from cascade_clip.inference import video
 from cascade_clip.inference.frame_labels import FrameLabels
 from cascade_clip.inference.segmentation import Segmentation
-from cascade_clip.inference.video import is_video, rewrite_video, video_facts
+from cascade_clip.inference.sources import is_video
+from cascade_clip.inference.video import rewrite_video, video_facts
 
 av = pytest.importorskip("av", reason="videos need PyAV (the extra `video`)")
 
