@@ -200,6 +200,12 @@ def index_masks(
             f"The first index {first_index} does not fit: the values of"
             f" {counted(len(classes), 'class')} from there on must end below 255."
         )
+    for value in sorted(ignored & {*range(first_index, first_index + len(classes))}):
+        log.warning(
+            '--ignore %d is the mask value of "%s", which so has no pixel. If the classes count from 1, give'
+            " --first-index 1.",
+            *(value, classes[value - first_index]),
+        )
     return IndexMasks(len(classes), first_index, ignored)
 
 

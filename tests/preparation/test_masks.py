@@ -129,6 +129,11 @@ def test_255_may_be_said_to_mean_no_class(tmp_path: Path, caplog: pytest.LogCapt
     assert not caplog.messages
 
 
+def test_a_class_whose_value_is_ignored_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _prepare(tmp_path, _bits, ignore=["0"])
+    assert '--ignore 0 is the mask value of "background", which so has no pixel. If the classes' in caplog.text
+
+
 def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     classes = ["sky", *(f"c{index}" for index in range(7))]
     _prepare(tmp_path, _grey, classes=classes)
