@@ -130,8 +130,13 @@ def test_255_may_be_said_to_mean_no_class(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_a_class_whose_value_is_ignored_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _prepare(tmp_path, _bits, ignore=["0"])
-    assert '--ignore 0 is the mask value of "background", which so has no pixel. If the classes' in caplog.text
+    for folder in ("indices", "colours"):
+        (tmp_path / folder).mkdir()
+    _prepare(tmp_path / "indices", _bits, ignore=["0"])
+    assert '--ignore means the pixels of "background", of which the dataset so has none. If the classes' in caplog.text
+    caplog.clear()
+    _prepare(tmp_path / "colours", _rgba, colours=RED, ignore=["#c80000"])
+    assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
 
 
 def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
