@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -47,12 +47,15 @@ class OpenedImage(NamedTuple):
 
 
 @contextmanager
-def opened_image(source: Path | str | bytes, name: str, *, single: bool = False) -> Iterator[OpenedImage]:
+def opened_image(
+    source: Path | str | bytes, name: str, *, several: Callable[[int], object] | None = None
+) -> Iterator[OpenedImage]:
     """Open an image and decode it completely; in the block, too, every failure becomes one sentence about `name`.
 
+    Of several pages or frames the first is taken; `several` is called with their number before.
+
     Raises:
-        UserError: The file is missing, may not be read, is no image, cut off or broken, or has more than a gigapixel;
-            or several pages or frames where it must be `single`, of which otherwise the first is taken.
+        UserError: The file is missing, may not be read, is no image, cut off or broken, or has more than a gigapixel.
     """
     if not isinstance(source, bytes):
         _check_file(source, name)
@@ -64,8 +67,8 @@ def opened_image(source: Path | str | bytes, name: str, *, single: bool = False)
         with image:
             _check_size(image, name)
             raw_mode, kind = _raw_mode(image), _kind(image)
-            if single and (pages := _pages(image)) > 1:
-                raise UserError(f"{name} holds {pages} pages or frames; a mask is a single picture.")
+            if several is not None and (pages := _pages(image)) > 1:
+                several(pages)
             # Pillow turns a TIFF while it loads it. Of other formats some tell their orientation only when loaded.
             turned_by_pillow = orientation_in(image) if image.format == "TIFF" else None
             with _without_bomb_limit() if _is_above_pillows_limit(image) else nullcontext():
@@ -160,7 +163,7 @@ def _kind(image: Image.Image) -> str:
 
 def _pages(image: Image.Image) -> int:
     """Number of pages or frames; 1 where those after the first are smaller copies, as in a TIFF of several scales."""
-    count, size = int(getattr(image, "n_frames", 1)), image.size
+    count, size = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1)), image.size
     if image.format == "TIFF" and count > 1:
         image.seek(1)
         count = count if image.size == size else 1

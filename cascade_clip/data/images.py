@@ -63,13 +63,18 @@ def open_image(
     """Read an image, a file or the bytes of one, as 8-bit RGB the way a viewer shows it: (H, W, 3) uint8, contiguous.
 
     EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
-    are scaled to 8. Of an animation the first frame is taken. Messages call the image `name` (None: the path); `hint`
-    is called with a sentence if it has 16 bits a channel and uses so small a part of them that it is nearly black.
-    Raises UserError where the file is missing, may not be read, is no image, cut off or broken, holds floating-point
+    are scaled to 8. Of several pages or frames the first is taken. Messages call the image `name` (None: the path);
+    `hint` is called with a sentence if there are several, or if it has 16 bits a channel and uses so small a part of
+    them that it is nearly black. Raises UserError where the file is missing, may not be read, is no image, cut off or broken, holds floating-point
     values or values above 16 bits, has more than a gigapixel, or is too long for its width (`MAX_ASPECT`).
     """
     name = name or ("The image" if isinstance(source, bytes) else readable(source))
-    with opened_image(source, name) as image:
+
+    def tell(pages: int) -> None:
+        if hint is not None:
+            hint(f"{name} holds {pages} pages or frames, of which the first is taken.")
+
+    with opened_image(source, name, several=tell if hint is not None else None) as image:
         check_shape(image.pixels.height, image.pixels.width, name)
         if hint is not None and (highest := _highest_of_small_range(image)) is not None:
             hint(small_range_hint(name, highest))
@@ -184,7 +189,11 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
 @contextmanager
 def _opened_mask(source: Path | str | bytes, name: str) -> Iterator[tuple[Image.Image, str]]:
     """Open a mask, turned upright, with its raw mode; refuse formats that do not keep its values, and several pages."""
-    with opened_image(source, name, single=True) as image:
+
+    def refuse(pages: int) -> None:
+        raise UserError(f"{name} holds {pages} pages or frames; a mask is a single picture.")
+
+    with opened_image(source, name, several=refuse) as image:
         kind = "a WebP file" if image.kind == "WEBP" and _is_lossy_webp(source) else _INEXACT.get(image.kind)
         if kind is not None:
             reason = "renumbers" if image.kind == "GIF" else "may change"

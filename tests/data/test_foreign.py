@@ -143,5 +143,5 @@ def test_a_link_to_a_folder_is_refused_as_it_would_be_passed_over(tmp_path: Path
     (source / "validation").rename(tmp_path / "elsewhere")
     (source / "validation").symlink_to(tmp_path / "elsewhere")
     for find in (dataset_folder, RowSource.find):
-        with pytest.raises(UserError, match='validation" is a link to a folder; .*: put the folder itself there'):
+        with pytest.raises(UserError, match=r'validation" is a link to a folder; .*: put the folder itself there'):
             find(source)

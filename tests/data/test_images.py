@@ -251,3 +251,11 @@ def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refu
     ):
         with pytest.raises(UserError, match=said):
             decode_label(mask)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "GIF"])
+def test_several_pages_are_told_and_the_first_is_taken(kind: str) -> None:
+    told: list[str] = []
+    image = open_image(_pages((4, 4), kind), "stack", hint=told.append)
+    assert image[..., 0].ravel().tolist() == list(range(16))
+    assert told == ["stack holds 2 pages or frames, of which the first is taken."]
