@@ -65,8 +65,9 @@ def open_image(
     EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
     are scaled to 8. Of several pages or frames the first is taken. Messages call the image `name` (None: the path);
     `hint` is called with a sentence if there are several, or if it has 16 bits a channel and uses so small a part of
-    them that it is nearly black. Raises UserError where the file is missing, may not be read, is no image, cut off or broken, holds floating-point
-    values or values above 16 bits, has more than a gigapixel, or is too long for its width (`MAX_ASPECT`).
+    them that it is nearly black. Raises UserError where the file is missing, may not be read, is no image, cut off or
+    broken, holds floating-point values or values above 16 bits, has more than a gigapixel, or is too long for its width
+    (`MAX_ASPECT`).
     """
     name = name or ("The image" if isinstance(source, bytes) else readable(source))
 
