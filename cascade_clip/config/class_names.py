@@ -10,6 +10,7 @@ from pathlib import Path
 from cascade_clip.errors import UserError
 
 _NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
+_NUMBER_LAST = re.compile(r"(\S.*?)\s*[;,\t]\s*(\d+)")
 _IGNORED_KEY = 255
 LONGEST_NAME = 2000
 """Characters of a class name with its synonyms; CLIP reads 77 tokens of one."""
@@ -77,13 +78,14 @@ def read_class_names(path: Path) -> list[str]:
     """Read class names in label order.
 
     A text file has one name a line; blank lines and lines that begin with # are left out. Where every line begins with
-    a number ("0: road"), the numbers must count up by one and are dropped. A JSON file maps numbers to names, as
-    `id2label` does, or lists the names; 255 means no class.
+    a number ("0: road") or ends with one ("road,0"), the numbers must count up by one and are dropped. A JSON file maps
+    numbers to names, as `id2label` does, or lists the names; 255 means no class.
 
     Raises UserError for a split's file, no text, no name, numbers with gaps, or "ignored".
     """
-    if path.suffix.lower() == ".toml":
-        raise UserError(f'"{path}" is no class file, which has one class name a line: give a split with --split.')
+    if path.suffix.lower() in (".toml", ".yaml", ".yml"):
+        way_out = "give a split with --split" if path.suffix.lower() == ".toml" else "write the names into a text file"
+        raise UserError(f'"{path}" is no class file, which has one class name a line: {way_out}.')
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -95,7 +97,7 @@ def read_class_names(path: Path) -> list[str]:
 
 def class_names_in(text: str, where: str, *, as_json: bool = False) -> list[str]:
     """The class names in the text of such a file; `where` is what messages call it. Raises as `read_class_names`."""
-    found = _names_in_json if as_json or text.lstrip().startswith(("{", '["')) else _names_in_lines
+    found = _names_in_json if as_json or re.match(r'\s*(\{|\[\s*")', text) else _names_in_lines
     return _without_ignored(found(text, where), where)
 
 
@@ -104,10 +106,19 @@ def _names_in_lines(text: str, where: str) -> list[str]:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"{where} holds no class name: write one a line.")
-    numbered = [match for match in map(_NUMBERED.fullmatch, names) if match]
-    if len(numbered) < len(names):
-        return names
-    return _in_order(((int(match[1]), match[2]) for match in numbered), where)
+    numbered = [found for found in map(_number_and_name, names) if found]
+    if len(numbered) == len(names) - 1 > 1 and not _number_and_name(names[0]):
+        raise UserError(
+            f'{where} begins with "{names[0]}", and every other line has a number: leave the first line out.'
+        )
+    return names if len(numbered) < len(names) else _in_order(numbered, where)
+
+
+def _number_and_name(line: str) -> tuple[int, str] | None:
+    if first := _NUMBERED.fullmatch(line):
+        return int(first[1]), first[2]
+    last = _NUMBER_LAST.fullmatch(line)
+    return (int(last[2]), last[1]) if last else None
 
 
 def _names_in_json(text: str, where: str) -> list[str]:

@@ -62,7 +62,7 @@ class RowSource:
 
         `source` is a folder, `ORG/NAME` or `hub:ORG/NAME[@REVISION]`; `revision` a branch, tag or commit on the Hub.
         Raises UserError where it is neither a folder nor a dataset that the Hub gives access to, or a folder whose path
-        the library `datasets` cannot take.
+        the library `datasets` cannot take, or with a link to a folder in it.
         """
         folder = Path(source).expanduser()
         if folder.is_dir():
@@ -73,6 +73,12 @@ class RowSource:
                 raise UserError(
                     f'The path "{place}" holds "::" or a character that cannot be printed, with which the library that '
                     "reads such folders cannot open files: rename the folder."
+                )
+            links = (path for at, names, _ in os.walk(place) for name in names if (path := Path(at, name)).is_symlink())
+            if link := next(links, None):
+                raise UserError(
+                    f'"{link}" is a link to a folder; the library that reads such datasets would pass over what is in '
+                    "it: put the folder itself there."
                 )
             return cls(place, config, stream)
         text = str(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -47,8 +47,12 @@ class OpenedImage(NamedTuple):
 
 
 @contextmanager
-def opened_image(source: Path | str | bytes, name: str) -> Iterator[OpenedImage]:
+def opened_image(
+    source: Path | str | bytes, name: str, *, several: Callable[[int], object] | None = None
+) -> Iterator[OpenedImage]:
     """Open an image and decode it completely; in the block, too, every failure becomes one sentence about `name`.
+
+    Of several pages or frames the first is taken; `several` is called with their number before.
 
     Raises:
         UserError: The file is missing, may not be read, is no image, cut off or broken, or has more than a gigapixel.
@@ -63,6 +67,8 @@ def opened_image(source: Path | str | bytes, name: str) -> Iterator[OpenedImage]
         with image:
             _check_size(image, name)
             raw_mode, kind = _raw_mode(image), _kind(image)
+            if several is not None and (pages := _pages(image)) > 1:
+                several(pages)
             # Pillow turns a TIFF while it loads it. Of other formats some tell their orientation only when loaded.
             turned_by_pillow = orientation_in(image) if image.format == "TIFF" else None
             with _without_bomb_limit() if _is_above_pillows_limit(image) else nullcontext():
@@ -153,3 +159,13 @@ def _raw_mode(image: Image.Image) -> str:
 def _kind(image: Image.Image) -> str:
     compression = str(image.info.get("compression", "")) if image.format == "TIFF" else ""
     return f"{image.format} {compression}".strip()
+
+
+def _pages(image: Image.Image) -> int:
+    """Number of pages or frames; 1 where those after the first are smaller copies, as in a TIFF of several scales."""
+    count, size = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1)), image.size
+    if image.format == "TIFF" and count > 1:
+        image.seek(1)
+        count = count if image.size == size else 1
+        image.seek(0)
+    return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,12 @@ _INEXACT = {
 }
 """Formats that do not keep the values of a mask, by what Pillow calls them."""
 
+_FEW_BITS = re.compile(r"\bL;([24])")
+"""Raw modes of grey values of 2 or 4 bits, which Pillow multiplies; a mask's are class numbers as they are stored."""
+
+_RENUMBERED = re.compile(r"\bL;[24]?I|\('[LI]', (?!255\)|65535\))\d+\)")
+"""Raw modes of grey values that Pillow inverts or scales: TIFF with white as 0, PGM with another highest value."""
+
 _WHOLE_NUMBERS = "an index mask holds whole numbers of 0 to 255. Save it with 8 bits first."
 
 _SMALL_RANGE = 1 << 14
@@ -56,13 +63,19 @@ def open_image(
     """Read an image, a file or the bytes of one, as 8-bit RGB the way a viewer shows it: (H, W, 3) uint8, contiguous.
 
     EXIF orientation is applied; greyscale, palette, 1-bit and CMYK become RGB; transparency is laid over white; 16 bits
-    are scaled to 8. Of an animation the first frame is taken. Messages call the image `name` (None: the path); `hint`
-    is called with a sentence if it has 16 bits a channel and uses so small a part of them that it is nearly black.
-    Raises UserError where the file is missing, may not be read, is no image, cut off or broken, holds floating-point
-    values or values above 16 bits, has more than a gigapixel, or is too long for its width (`MAX_ASPECT`).
+    are scaled to 8. Of several pages or frames the first is taken. Messages call the image `name` (None: the path);
+    `hint` is called with a sentence if there are several, or if it has 16 bits a channel and uses so small a part of
+    them that it is nearly black. Raises UserError where the file is missing, may not be read, is no image, cut off or
+    broken, holds floating-point values or values above 16 bits, has more than a gigapixel, or is too long for its width
+    (`MAX_ASPECT`).
     """
     name = name or ("The image" if isinstance(source, bytes) else readable(source))
-    with opened_image(source, name) as image:
+
+    def tell(pages: int) -> None:
+        if hint is not None:
+            hint(f"{name} holds {pages} pages or frames, of which the first is taken.")
+
+    with opened_image(source, name, several=tell if hint is not None else None) as image:
         check_shape(image.pixels.height, image.pixels.width, name)
         if hint is not None and (highest := _highest_of_small_range(image)) is not None:
             hint(small_range_hint(name, highest))
@@ -113,16 +126,23 @@ def decode_label(
 
     The source is a file or the bytes of one: single-channel 1, 8 or 16 bits. Messages call it `name` (None: the path);
     `for_colours` is the way out that they name for a colour image. Raises UserError where it is missing or broken as in
-    `open_image`, has several channels, or a value above 255.
+    `open_image`, has several channels or pages, inverted or scaled values, or a value above 255.
     """
     name = name or ("The label map" if isinstance(source, bytes) else readable(source))
-    with _opened_mask(source, name) as image:
+    with _opened_mask(source, name) as (image, raw_mode):
         bands = image.getbands()
         if len(bands) == 2:
             raise UserError(f"{name} has a second channel, transparency; an index mask has one: save it without.")
         if len(bands) > 1:
             raise UserError(f"{name} is a colour image ({image.mode}); an index mask has one channel. {for_colours}")
+        if _RENUMBERED.search(raw_mode):
+            raise UserError(
+                f"{name} stores its values inverted or by a scale of its own, so that readers renumber the classes: "
+                "save masks as 8-bit PNG."
+            )
         values = np.array(image)
+        if few_bits := _FEW_BITS.search(raw_mode):
+            values //= 255 // (2 ** int(few_bits[1]) - 1)
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if values.dtype.kind == "f":
@@ -137,7 +157,7 @@ def mask_colours(source: Path | str | bytes, name: str) -> NDArray[np.uint8]:
 
     Raises UserError as `open_image`, and where the format does not keep colours.
     """
-    with _opened_mask(source, name) as image:
+    with _opened_mask(source, name) as (image, _):
         return np.array(_without_transparency(image, name))
 
 
@@ -168,14 +188,18 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
 
 
 @contextmanager
-def _opened_mask(source: Path | str | bytes, name: str) -> Iterator[Image.Image]:
-    """Open a mask, turned upright; refuse formats that do not keep its values."""
-    with opened_image(source, name) as image:
+def _opened_mask(source: Path | str | bytes, name: str) -> Iterator[tuple[Image.Image, str]]:
+    """Open a mask, turned upright, with its raw mode; refuse formats that do not keep its values, and several pages."""
+
+    def refuse(pages: int) -> None:
+        raise UserError(f"{name} holds {pages} pages or frames; a mask is a single picture.")
+
+    with opened_image(source, name, several=refuse) as image:
         kind = "a WebP file" if image.kind == "WEBP" and _is_lossy_webp(source) else _INEXACT.get(image.kind)
         if kind is not None:
             reason = "renumbers" if image.kind == "GIF" else "may change"
             raise UserError(f"{name} is {kind}, a format that {reason} class numbers: save masks as PNG.")
-        yield image.pixels
+        yield image.pixels, image.raw_mode
 
 
 def _is_lossy_webp(source: Path | str | bytes) -> bool:

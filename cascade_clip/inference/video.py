@@ -265,6 +265,7 @@ class VideoWriter:
         self._video.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
         self._clock: Fraction = video_in.time_base or 1 / rate
         self._video.codec_context.time_base = self._clock
+        self._tick = -1
         self.read: list[av.stream.Stream] = [video_in]
         self._sound: dict[int, Any] = {}
         self._origin = _origin(source)
@@ -283,9 +284,10 @@ class VideoWriter:
         self._container.close()
 
     def write(self, pixels: NDArray[np.uint8], seconds: float) -> None:
-        """Add a frame that is shown from `seconds` on."""
+        """Add a frame that is shown from `seconds` on, in a damaged file at least a tick after the one before."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-        frame.time_base, frame.pts = self._clock, round(seconds / self._clock)
+        self._tick = max(round(seconds / self._clock), self._tick + 1)
+        frame.time_base, frame.pts = self._clock, self._tick
         self._container.mux(self._video.encode(frame))
 
     def copy(self, packet: av.Packet[av.stream.Stream], start: float) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -103,8 +105,7 @@ def read_yolo(settings: Path, images: Path | None = None) -> Annotations:
     import_extra("cv2", "Polygons", "formats")
     with explained(settings, "YOLO's data.yaml"):
         content = yaml.safe_load(settings.read_text(encoding="utf-8"))
-        names = content["names"]
-        classes = [str(names[key]) for key in (sorted(names) if isinstance(names, dict) else range(len(names)))]
+        classes = _yolo_classes(content["names"])
         root = Path(settings.parent, images or content.get("path") or ".")
         places: dict[Part, Any] = {"train": content["train"], "val": content.get("val") or []}
     parts: dict[Part, list[str]] = {"train": [], "val": []}
@@ -117,9 +118,23 @@ def read_yolo(settings: Path, images: Path | None = None) -> Annotations:
                 if image.container != path:
                     raise UserError(f"{path} and {image} have the same name; only the ending differs.")
                 parts[part].append(one)
-    if parts["train"] == parts["val"] or not parts["val"]:
-        return Annotations(classes, found, None, files=[settings])
-    return Annotations(classes, found, parts, files=[settings])
+    names = [classes[number] for number in sorted(classes)]
+    both = set(parts["train"]) & set(parts["val"])
+    if both == {*found} or not parts["val"]:
+        return Annotations(names, found, None, files=[settings])
+    refuse([Problem(f'"{one}" is an image of `train` and of `val` in {settings}.', one) for one in sorted(both)])
+    return Annotations(names, found, parts, files=[settings])
+
+
+def _yolo_classes(names: Any) -> dict[int, str]:
+    """Class names by their number, which may leave some out."""
+    if not isinstance(names, list | dict):
+        raise ValueError("`names` must list the classes, or map numbers to them")
+    classes = dict(enumerate(names)) if isinstance(names, list) else {int(key): names[key] for key in names}
+    for name in classes.values():
+        if type(name) not in (str, int, float):
+            raise ValueError(f"a class is called {name!r}: YAML reads yes, no, on, off and null so, unless in quotes")
+    return {number: str(name) for number, name in classes.items()}
 
 
 def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
@@ -134,9 +149,11 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
             if not line.startswith("#"):
                 name, shade = line.split(":")[:2]
                 red, green, blue = (int(value) for value in shade.split(","))
+                if name in colours or (red, green, blue) in colours.values():
+                    raise ValueError(f'the label or the colour of "{line}" is listed more than once')
                 colours[None if (red, green, blue) == (0, 0, 0) else name] = (red, green, blue)
     finder = _ImageFinder(images or folder, not_below=("SegmentationClass", "SegmentationObject") if not images else ())
-    masks = sorted((folder / "SegmentationClass").rglob("*.png"))
+    masks = sorted(path for path in files_below(folder / "SegmentationClass") if path.suffix == ".png")
     if not masks:
         raise UserError(f"{folder / 'SegmentationClass'} holds no mask.")
     below = {str(_below(path, folder / "SegmentationClass").with_suffix("")): path for path in masks}
@@ -148,6 +165,9 @@ def read_cvat(label_map: Path, images: Path | None = None) -> Annotations:
 def _read_coco(content: Mapping[str, Any], file: Path, images: Path | None) -> Annotations:
     pycocotools()
     with explained(file, "COCO's JSON"):
+        for what in ("categories", "images"):
+            if repeated := [one for one, times in Counter(entry["id"] for entry in content[what]).items() if times > 1]:
+                raise ValueError(f"the id {repeated[0]} is that of several {what}")
         names = {entry["id"]: str(entry["name"]) for entry in sorted(content["categories"], key=lambda one: one["id"])}
         regions: dict[Any, list[Region]] = {entry["id"]: [] for entry in content["images"]}
         for entry in content["annotations"]:
@@ -278,7 +298,7 @@ def _yolo_images(root: Path, beside: Path, place: str) -> list[Path]:
     return sorted(path for path in files_below(where) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _yolo_regions(image: Path, classes: Sequence[str]) -> tuple[Region, ...]:
+def _yolo_regions(image: Path, classes: Mapping[int, str]) -> tuple[Region, ...]:
     folders = list(image.parent.parts)
     if "images" in folders:
         folders[len(folders) - 1 - folders[::-1].index("images")] = "labels"
@@ -289,7 +309,7 @@ def _yolo_regions(image: Path, classes: Sequence[str]) -> tuple[Region, ...]:
             index, *numbers = line.split()
             if len(numbers) < 6 or len(numbers) % 2:
                 raise ValueError(f'"{line[:60]}" is a box or incomplete, no polygon of three points or more')
-            if not 0 <= int(index) < len(classes):
+            if int(index) not in classes:
                 raise ValueError(f"class {index} is none of the {len(classes)} in data.yaml")
             regions.append(Region(classes[int(index)], "polygon", tuple(float(number) for number in numbers)))
     return tuple(regions)
@@ -297,7 +317,9 @@ def _yolo_regions(image: Path, classes: Sequence[str]) -> tuple[Region, ...]:
 
 def _below(path: Path, folder: Path) -> PurePosixPath:
     """A path inside a folder; by its last two parts where it lies elsewhere."""
-    whole, above = path.resolve(), folder.resolve()
+    whole, above = (Path(os.path.normpath(place.absolute())) for place in (path, folder))
+    if not whole.is_relative_to(above):
+        whole, above = path.resolve(), folder.resolve()
     inside = whole.relative_to(above) if whole.is_relative_to(above) else Path(*whole.parts[-2:])
     return PurePosixPath(inside.as_posix())
 

@@ -178,11 +178,22 @@ def mask_reader(
     if mask_values is not None:
         raise UserError("--mask-values are the classes of index masks; with a colour table, colours tell the class.")
     try:
-        return ColourMasks(colours_in_order(classes, colours), frozenset(parse_colour(given) for given in ignore))
+        ignored = frozenset(map(parse_colour, ignore))
     except ValueError as error:
         raise UserError(
             f'--ignore takes a colour such as "#000000", because there is a colour table; got {", ".join(ignore)}.'
         ) from error
+    in_order = colours_in_order(classes, colours)
+    _tell_of_ignored(dict(zip(in_order, classes, strict=True)), ignored)
+    return ColourMasks(in_order, ignored)
+
+
+def _tell_of_ignored(name_of: Mapping[Any, str], ignored: frozenset[Any], first_index: int | None = None) -> None:
+    for value in sorted(ignored & name_of.keys()):
+        counted_from_1 = " If the classes count from 1, give --first-index 1." if first_index == 0 else ""
+        log.warning(
+            '--ignore means the pixels of "%s", of which the dataset so has none.%s', name_of[value], counted_from_1
+        )
 
 
 def index_masks(
@@ -200,6 +211,7 @@ def index_masks(
             f"The first index {first_index} does not fit: the values of"
             f" {counted(len(classes), 'class')} from there on must end below 255."
         )
+    _tell_of_ignored(dict(zip(range(first_index, 256), classes, strict=False)), ignored, first_index)
     return IndexMasks(len(classes), first_index, ignored)
 
 

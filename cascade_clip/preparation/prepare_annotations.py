@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -33,6 +34,9 @@ from cascade_clip.preparation.source_files import describe_file
 from cascade_clip.preparation.source_tree import Entry
 
 _RunLengths = dict[str, Any]
+
+_BEYOND = 0.01
+"""By what share of a side a polygon may reach beyond the image, as ultralytics allows it."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,19 @@ def prepare_annotations(
         parts={part: [ImageSource(one, found.images[one]) for one in chosen] for part, chosen in parts.items()},
         load=AnnotationLoader(labels, rest, _colour_masks(found, names, background)),
         options={"from": "annotations", "background": background, **drawn},
+        review=partial(_review_regions, background=background),
         sources=[describe_file(path) for path in (*found.files, *lists)],
         inputs=[*found.files, *lists, *sorted({one.image.container.parent for one in found.images.values()})],
         **writing,
     )
+
+
+def _review_regions(info: DatasetInfo, background: str | None) -> None:
+    """Refuse annotations of which nothing was painted, as where the files of labels were not found."""
+    for name, *pixels in zip(info.classes, *(part.pixels for part in info.parts.values()), strict=True):
+        if name != background and any(pixels):
+            return
+    raise UserError("No pixel lies in a region of the annotations: are the files with the regions where they belong?")
 
 
 def _run_lengths(region: Region, height: int, width: int, image: Entry) -> _RunLengths:
@@ -150,21 +163,43 @@ def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths
         high, wide = segmentation["size"]
         raise ValueError(f"it is of an image of {wide} x {high} pixels, this one has {width} x {height}")
     elif isinstance(segmentation["counts"], list):
+        _check_counts(segmentation["counts"], height, width)
         found = run_lengths.frPyObjects(segmentation, height, width)
     else:
         found = {"size": [height, width], "counts": segmentation["counts"].encode("ascii")}
+        _check_counts(_counts_in(found["counts"]), height, width)
     coded: _RunLengths = found
     return coded
+
+
+def _check_counts(counts: Sequence[int], height: int, width: int) -> None:
+    """Refuse run lengths of another image: pycocotools would leave pixels as they were in memory."""
+    if min(counts, default=-1) < 0 or sum(counts) != height * width:
+        raise ValueError(f"its run lengths are not those of {width} x {height} pixels")
+
+
+def _counts_in(code: bytes) -> list[int]:
+    """Run lengths out of COCO's text: 5 bits a character, from the third on as differences to the last but one."""
+    counts: list[int] = []
+    value = shift = 0
+    for bits in (character - 48 for character in code):
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) * (bits >> 4 & 1)
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
 
 
 def _painted(fractions: Sequence[float], height: int, width: int) -> NDArray[np.uint8]:
     """Paint a polygon as ultralytics does: corners cut off to whole pixels, edges included."""
     cv2 = import_extra("cv2", "Polygons", "formats")
-    points = np.array(fractions, dtype=np.float64).reshape(-1, 2) * (width, height)
-    if not np.isfinite(points).all():
-        raise ValueError("a polygon has a point at no finite place")
+    points = np.array(fractions, dtype=np.float64).reshape(-1, 2)
+    if not ((points > -_BEYOND) & (points < 1 + _BEYOND)).all():
+        raise ValueError("a polygon has a point outside the image: its numbers are shares of width and height")
     mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [points.astype(np.int32)], 1)
+    cv2.fillPoly(mask, [(points * (width, height)).astype(np.int32)], 1)
     return mask
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from cascade_clip.config.class_names import read_class_names
 from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
-from cascade_clip.errors import UserError, closest, readable
+from cascade_clip.errors import UserError, closest, counted, readable
 from cascade_clip.preparation.masks import (
     ImageWithMask,
     IndexMasks,
@@ -41,9 +42,10 @@ _ROLE = re.compile(
 )
 
 
-_PART_FOLDERS: dict[str, Part] = {
+_PART_FOLDERS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 
@@ -167,7 +169,7 @@ def _image_files(folder: Path, what: str) -> list[PurePosixPath]:
     paths = sorted(
         PurePosixPath(path.relative_to(folder).as_posix())
         for path in files_below(folder)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
     )
     if not paths:
         raise UserError(f"The folder of {what}, {folder}, holds no image file.")
@@ -178,15 +180,15 @@ Key = Callable[[PurePosixPath], str]
 
 
 def _with_folders(path: PurePosixPath) -> str:
-    return str(path.with_suffix(""))
+    return unicodedata.normalize("NFC", str(path.with_suffix("")))
 
 
 # Ways to compare names: with and without folders, each with and without an appended role.
 _KEYS: tuple[Key, ...] = (
     _with_folders,
     lambda path: _ROLE.sub("", _with_folders(path)),
-    lambda path: path.stem,
-    lambda path: _ROLE.sub("", path.stem),
+    lambda path: PurePosixPath(_with_folders(path)).name,
+    lambda path: _ROLE.sub("", PurePosixPath(_with_folders(path)).name),
 )
 
 
@@ -218,8 +220,9 @@ def choose_parts(
         train_list: File with the training ids, one a line, with or without folder and ending; None: all that `val_list`
             does not name.
         val_list: The same for validation.
-        val_fraction: Share, 0 to below 1, drawn for validation where neither list is given and the images are not in
-            folders named `train` and `val`; at least one image of two or more, unless 0.
+        val_fraction: Share, 0 to below 1, drawn for validation where neither list is given and there are no folders
+            named `train` and `val`; at least one image of two or more, unless 0. A folder `test` beside them is left
+            out, with a warning.
         seed: Seed of the draw.
 
     Raises:
@@ -227,9 +230,11 @@ def choose_parts(
     """
     if not 0 <= val_fraction < 1:
         raise UserError(f"The share of validation images is {val_fraction}; it must be at least 0 and below 1.")
-    if train_list is None and val_list is None and (by_folder := _parts_by_folder(ids)):
-        return by_folder
     if train_list is None and val_list is None:
+        by_folder = _parts_by_folder(ids)
+        if by_folder["val"]:
+            return by_folder
+        ids = by_folder["train"]
         count = round(len(ids) * val_fraction)
         if val_fraction > 0 and len(ids) > 1:
             count = min(max(count, 1), len(ids) - 1)
@@ -249,33 +254,42 @@ def choose_parts(
     return {"train": rest if train is None else train, "val": rest if val is None else val}
 
 
-def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]] | None:
-    """The parts that folders named `train` and `val` say; None where not all images are in such folders."""
-    parts: dict[Part, list[str]] = {"train": [], "val": []}
+def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]]:
+    """The parts that folders named `train`, `val` and `test` say; no "val" where that is still to be drawn."""
+    found: dict[str, list[str]] = {"train": [], "val": [], "test": [], "": []}
     for name in ids:
-        part = _PART_FOLDERS.get(name.partition("/")[0].lower()) if "/" in name else None
-        if part is None:
-            return None
-        parts[part].append(name)
-    return parts if all(parts.values()) else None
+        folder = name.partition("/")[0].lower().rstrip("0123456789") if "/" in name else ""
+        found[_PART_FOLDERS.get(folder, "")].append(name)
+    if not found["train"] or not (found["val"] or found["test"]):
+        return {"train": list(ids), "val": []}
+    if found[""]:
+        raise UserError(
+            f"There are folders for training and validation or test, and {counted(len(found['']), 'image')} in none of"
+            f' them, as "{found[""][0]}": move them there or away, or say which are which with --train-list and'
+            " --val-list."
+        )
+    if found["test"]:
+        log.warning("%s of the folder for tests are left out.", counted(len(found["test"]), "image"))
+    return {"train": found["train"], "val": found["val"]}
 
 
 def _read_ids(path: Path, ids: Sequence[str], problems: list[Problem]) -> list[str]:
     """Read a list; what is wrong with it is added to the problems."""
     # Ids by themselves, and by file name alone where that is unique.
-    names = Counter(name.rpartition("/")[2] for name in ids)
-    known = {short: name for name in ids if names[short := name.rpartition("/")[2]] == 1} | {name: name for name in ids}
-    every, found = set(ids), dict[str, None]()
+    names = Counter(unicodedata.normalize("NFC", name.rpartition("/")[2]) for name in ids)
+    every = {unicodedata.normalize("NFC", name): name for name in ids}
+    known = {short: every[name] for name in every if names[short := name.rpartition("/")[2]] == 1} | every
+    found = dict[str, None]()
     lines = read_lines(path, "list of images")
     if not lines:
         problems.append(Problem(f"{path}: the list is empty; write the names of images into it, one a line.", ""))
     for line in lines:
-        entry = PurePosixPath(line.replace("\\", "/"))
+        entry = PurePosixPath(unicodedata.normalize("NFC", line.replace("\\", "/")))
         bare = str(entry.with_suffix("")) if entry.suffix.lower() in IMAGE_SUFFIXES else str(entry)
         # What stands before an image's own folders means nothing; a wrong folder must not find an image in another.
         parts = bare.split("/")
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        name = known.get(bare) or next((end for end in ends if end in every), None)
+        name = known.get(bare) or next((every[end] for end in ends if end in every), None)
         if name is None:
             near = closest(bare, known)
             problems.append(Problem(f'{path}: "{line}" is none of the images.{near}', line, (f'"{line}"', near)))

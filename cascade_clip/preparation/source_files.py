@@ -11,7 +11,7 @@ from pathlib import Path
 from cascade_clip.data.class_list_file import Colour, parse_colour
 from cascade_clip.data.dataset_info import Part, SourceFile
 from cascade_clip.errors import UserError, readable
-from cascade_clip.preparation.source_tree import Entry, walk
+from cascade_clip.preparation.source_tree import Entry, own_names, walk
 
 _HASHED_BYTES = 64 << 20
 _CSV_HEADINGS = {"r,g,b", "red,green,blue", "colour", "color", "hex"}
@@ -95,5 +95,7 @@ def describe_archives(entries: Iterable[Entry]) -> list[SourceFile]:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders; see `walk`."""
-    return (place / name for place, _, names in walk(folder) for name in names)
+    """All files in a folder and its sub-folders, without hidden ones and what systems leave there; see `walk`."""
+    for place, folders, names in walk(folder):
+        folders[:] = own_names(folders)
+        yield from (place / name for name in own_names(names))

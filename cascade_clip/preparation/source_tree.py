@@ -181,10 +181,10 @@ class SourceTree:
     def _scan(self, source: Path) -> None:
         for folder, folders, names in walk(source):
             deepest = len(folder.relative_to(source).parts) == _DEPTH
-            folders[:] = [] if deepest else _own(folders)
-            self._folders.append(_Folder(folder.as_posix(), folder, dict.fromkeys(_own(names))))
+            folders[:] = [] if deepest else own_names(folders)
+            self._folders.append(_Folder(folder.as_posix(), folder, dict.fromkeys(own_names(names))))
             if folder == source:
-                self._archives += [path for name in _own(names) if is_archive(path := folder / name)]
+                self._archives += [path for name in own_names(names) if is_archive(path := folder / name)]
 
     @cached_property
     def _packed(self) -> list[_Folder]:
@@ -226,7 +226,7 @@ def _wanted_in(folders: Iterable[_Folder], path: str, wanted: Callable[[str], bo
     return dict(found.values())
 
 
-def _own(names: Iterable[str]) -> list[str]:
+def own_names(names: Iterable[str]) -> list[str]:
     """Names of files or folders without those that systems leave there, sorted."""
     return sorted(name for name in names if not name.startswith(".") and name not in _FOREIGN)
 

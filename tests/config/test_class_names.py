@@ -48,6 +48,8 @@ def test_class_files_hold_a_name_a_line(tmp_path: Path, content: bytes | None, e
         ("void.json", json.dumps({**dict(enumerate(NAMES)), 255: "void"})),
         ("config.json", json.dumps({"id2label": dict(enumerate(NAMES))})),
         ("list.json", json.dumps(NAMES)),
+        ("list.txt", json.dumps(NAMES, indent=1)),
+        ("numbers-last.csv", "\n".join(f"{name},{index}" for index, name in enumerate(NAMES))),
     ],
 )
 def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tmp_path: Path) -> None:
@@ -64,6 +66,9 @@ def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tm
         ("gap.json", '{"0": "a", "3": "b"}', "numbers its classes 0, 3"),
         ("text.json", '{"a": "b"}', "must map"),
         ("broken.json", "{", "is no valid JSON"),
+        ("turned.csv", "b,1\na,0", "numbers its classes 1, 0"),
+        ("heading.csv", "id,name\n0,a\n1,b", 'begins with "id,name", and every other line has a number'),
+        ("data.yaml", "names:\n  0: a", "is no class file"),
     ],
 )
 def test_lists_that_cannot_be_meant(name: str, content: str, message: str, tmp_path: Path) -> None:

@@ -136,3 +136,12 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> N
     for find in (dataset_folder, RowSource.find):
         with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):
             find(source)
+
+
+def test_a_link_to_a_folder_is_refused_as_it_would_be_passed_over(tmp_path: Path) -> None:
+    source = write_imagefolder(tmp_path / "source", train=2, validation=1)
+    (source / "validation").rename(tmp_path / "elsewhere")
+    (source / "validation").symlink_to(tmp_path / "elsewhere")
+    for find in (dataset_folder, RowSource.find):
+        with pytest.raises(UserError, match=r'validation" is a link to a folder; .*: put the folder itself there'):
+            find(source)

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,46 @@ def test_labels_survive_encoding() -> None:
     content = encode_label(label)
     assert Image.open(io.BytesIO(content)).mode == "L"
     assert np.array_equal(decode_label(content), label)
+
+
+def _grey_png(depth: int, packed: bytes) -> bytes:
+    """A PNG of 4 x 1 grey pixels of few bits."""
+    head = struct.pack(">IIBBBBB", 4, 1, depth, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(b"\0" + packed)), (b"IEND", b""))
+    written = (struct.pack(">I", len(c)) + kind + c + struct.pack(">I", zlib.crc32(kind + c)) for kind, c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def _pages(size: tuple[int, int], kind: str) -> bytes:
+    buffer = io.BytesIO()
+    label = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    label.save(buffer, kind, save_all=True, append_images=[label.rotate(90).resize(size)])
+    return buffer.getvalue()
+
+
+def test_a_mask_keeps_grey_values_of_few_bits_and_may_have_smaller_copies() -> None:
+    assert decode_label(_grey_png(2, b"\x1b")).tolist() == [[0, 1, 2, 3]]
+    assert decode_label(_grey_png(4, b"\x01\x2f")).tolist() == [[0, 1, 2, 15]]
+    assert decode_label(b"P5 4 1 255 \0\1\2\3").tolist() == [[0, 1, 2, 3]]
+    assert decode_label(_pages((2, 2), "TIFF")).ravel().tolist() == list(range(16))
+
+
+def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refused() -> None:
+    inverted = io.BytesIO()
+    Image.new("L", (4, 4), 1).save(inverted, "TIFF", tiffinfo={262: 0})
+    for mask, said in (
+        (inverted.getvalue(), "inverted or by a scale of its own"),
+        (b"P5 4 1 3 \0\1\2\3", "inverted or by a scale of its own"),
+        (_pages((4, 4), "TIFF"), "holds 2 pages or frames; a mask is a single picture"),
+        (_pages((4, 4), "PNG"), "holds 2 pages or frames; a mask is a single picture"),
+    ):
+        with pytest.raises(UserError, match=said):
+            decode_label(mask)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "GIF"])
+def test_several_pages_are_told_and_the_first_is_taken(kind: str) -> None:
+    told: list[str] = []
+    image = open_image(_pages((4, 4), kind), "stack", hint=told.append)
+    assert image[..., 0].ravel().tolist() == list(range(16))
+    assert told == ["stack holds 2 pages or frames, of which the first is taken."]

@@ -212,6 +212,15 @@ def test_a_file_that_was_cut_off_says_so(tmp_path: Path, caplog: pytest.LogCaptu
     assert "of 5.0 seconds: it was cut off" in caplog.text
 
 
+def test_damaged_frames_that_tell_a_time_twice_are_written_one_after_the_other(tmp_path: Path):
+    content = bytearray(write_video(tmp_path / "film.avi", frames=40, size=(128, 192)).read_bytes())
+    middle = slice(int(len(content) * 0.4), int(len(content) * 0.6))
+    content[middle] = bytes(len(content[middle]))
+    (tmp_path / "film.avi").write_bytes(content)
+    written = rewrite_video(tmp_path / "film.avi", tmp_path / "out.mp4", unchanged)
+    assert 20 < written == len(frames_of(tmp_path / "out.mp4"))
+
+
 def test_every_third_frame_is_segmented_and_counted_in_its_second():
     calls = []
 

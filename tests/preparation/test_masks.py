@@ -129,6 +129,16 @@ def test_255_may_be_said_to_mean_no_class(tmp_path: Path, caplog: pytest.LogCapt
     assert not caplog.messages
 
 
+def test_a_class_whose_value_is_ignored_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("indices", "colours"):
+        (tmp_path / folder).mkdir()
+    _prepare(tmp_path / "indices", _bits, ignore=["0"])
+    assert '--ignore means the pixels of "background", of which the dataset so has none. If the classes' in caplog.text
+    caplog.clear()
+    _prepare(tmp_path / "colours", _rgba, colours=RED, ignore=["#c80000"])
+    assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
+
+
 def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     classes = ["sky", *(f"c{index}" for index in range(7))]
     _prepare(tmp_path, _grey, classes=classes)

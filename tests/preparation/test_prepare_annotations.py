@@ -161,6 +161,20 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
             "no finite place",
         ),
         ({"categories": 3}, "COCO's JSON"),
+        ({"categories": [{"id": 5, "name": name} for name in CLASSES]}, "the id 5 is that of several categories"),
+        ({"images": [{"id": 7, "file_name": f"{stem}.png"} for stem in "ab"]}, "the id 7 is that of several images"),
+        ({"annotations": []}, "No pixel lies in a region"),
+        *(
+            (
+                {
+                    "annotations": [
+                        {"id": 3, "image_id": 7, "category_id": 5, "segmentation": {"size": [24, 32], "counts": counts}}
+                    ]
+                },
+                "run lengths are not those of 32 x 24 pixels",
+            )
+            for counts in ([10, 5], [700, 100], [800, -32], "0P5", "hello~~~~")
+        ),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes: dict[str, Any], message: str) -> None:
@@ -176,7 +190,8 @@ def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes:
         ("0 0.5 0.5 0.2 0.2", "is a box"),
         ("7 0 0 1 0 1 1", "class 7 is none of the 2"),
         ("x 0 0 1 0 1 1", "'x'"),
-        ("0 nan 0 1 0 1 1", "no finite place"),
+        ("0 nan 0 1 0 1 1", "outside the image"),
+        ("0 12 10 25 10 25 20", "outside the image: its numbers are shares of width and height"),
     ],
 )
 def test_what_is_wrong_with_yolo_is_named(tmp_path: Path, photos: Path, line: str, message: str) -> None:
@@ -188,6 +203,53 @@ def test_what_is_wrong_with_yolo_is_named(tmp_path: Path, photos: Path, line: st
         prepare_annotations(tmp_path / "out", name="mine", source=tmp_path)
     assert message in str(caught.value)
     assert "/b." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("{'10': k, '0': a, '2': c}", ["a", "c", "k"]),
+        ("{1: z, 2: c}", ["z", "c"]),
+        ("[a, yes, c]", "a class is called True: YAML reads yes"),
+        ("cat", "`names` must list the classes"),
+    ],
+)
+def test_yolo_numbers_are_those_of_its_names(tmp_path: Path, photos: Path, names: str, found: list[str] | str) -> None:
+    photos.rename(tmp_path / "images")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "b.txt").write_text("2 0 0 1 0 1 1 0 1\n")
+    (tmp_path / "data.yaml").write_text(f"train: images\nval: images\nnames: {names}\n")
+    if isinstance(found, str):
+        with pytest.raises(UserError, match=found):
+            prepare_annotations(tmp_path / "out", name="mine", source=tmp_path)
+        return
+    info = prepare_annotations(tmp_path / "out", name="mine", source=tmp_path)
+    assert list(info.classes) == found
+    assert (labels_of(tmp_path / "out")["images/b"] == found.index("c")).all()
+
+
+def test_yolo_folders_may_be_links_and_an_image_is_in_one_part(tmp_path: Path, photos: Path) -> None:
+    for part, stem in (("train", "a"), ("val", "b")):
+        (tmp_path / "real" / part).mkdir(parents=True)
+        (photos / f"{stem}.png").rename(tmp_path / "real" / part / "same.png")
+        (tmp_path / "real" / part / "._same.png").write_bytes(b"\0\5")
+        (tmp_path / "set" / part / "labels").mkdir(parents=True)
+        (tmp_path / "set" / part / "labels" / "same.txt").write_text("0 0 0 1 0 1 1\n")
+        (tmp_path / "set" / part / "images").symlink_to(tmp_path / "real" / part)
+    settings = tmp_path / "set" / "data.yaml"
+    settings.write_text("train: train/images\nval: val/images\nnames: [sky]\n")
+    prepare_annotations(tmp_path / "out", name="mine", source=settings)
+    assert list(labels_of(tmp_path / "out")) == ["train/images/same", "val/images/same"]
+    settings.write_text("train: [train/images, val/images]\nval: val/images\nnames: [sky]\n")
+    with pytest.raises(UserError, match='"val/images/same" is an image of `train` and of `val`'):
+        prepare_annotations(tmp_path / "again", name="mine", source=settings)
+
+
+@pytest.mark.parametrize("again", ["tree:0,0,9::", "sky:1,2,3::", "car:0,0,0::"])
+def test_cvat_labels_and_colours_are_unique(tmp_path: Path, photos: Path, again: str) -> None:
+    (photos / "labelmap.txt").write_text(f"background:0,0,0::\nsky:0,0,9::\n{again}\n")
+    with pytest.raises(UserError, match=f'colour of "{again}" is listed more than once'):
+        prepare_annotations(tmp_path / "out", name="mine", source=photos)
 
 
 def test_files_of_no_known_tool_are_refused(tmp_path: Path) -> None:

@@ -356,3 +356,33 @@ def test_folders_named_train_and_val_are_the_parts(tmp_path: Path) -> None:
     places = {"images": source / "images", "masks": source / "masks"}
     info = prepare_folder(tmp_path / "out", name="x", classes=["a", "b"], val_fraction=0.5, **places)
     assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}
+
+
+def _parts(folder: Path, *names: str, **options: object) -> dict[str, list[str]]:
+    for name in names:
+        _pair(folder, name)
+    places = {"images": folder / "images", "masks": folder / "masks"}
+    prepare_folder(folder / "out", name="x", classes=["a", "b"], **places, **options)  # type: ignore[arg-type]
+    dataset = PreparedDataset.open(folder / "out")
+    return {part: [dataset.read(part, at).id for at in range(dataset.count(part))] for part in ("train", "val")}
+
+
+def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = _parts(tmp_path / "three", "train2017/a", "train2017/b", "val2017/c", "test/d", "test/e")
+    assert found == {"train": ["train2017/a", "train2017/b"], "val": ["val2017/c"]}
+    assert "2 images of the folder for tests are left out." in caplog.text
+    assert "test/c" not in _parts(tmp_path / "two", "train/a", "train/b", "test/c")["train"]
+    with pytest.raises(UserError, match='1 image in none of them, as "extra"'):
+        _parts(tmp_path / "four", "train/a", "val/b", "extra")
+
+
+def test_what_systems_leave_is_no_image_and_both_unicode_forms_are_one_name(tmp_path: Path) -> None:
+    for left in (".ipynb_checkpoints/a.png", "__MACOSX/b.png", "._a.png"):
+        (tmp_path / "images" / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / left).write_bytes(b"no image")
+    composed, decomposed = "B\u00e4ume", "Ba\u0308ume"
+    _pair(tmp_path, "a")
+    _pair(tmp_path, composed)
+    (tmp_path / "masks" / f"{composed}.png").rename(tmp_path / "masks" / f"{decomposed}.png")
+    found = _parts(tmp_path, val_list=_list(tmp_path, "val.txt", f"{decomposed}.png"))
+    assert found == {"train": ["a"], "val": [composed]}
