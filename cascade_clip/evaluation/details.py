@@ -74,7 +74,7 @@ def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list
     Of each at most `count`, and no image twice, so that few images give fewer; those without a labelled pixel are left
     out. Gives "best" (the best first), "median" (the better first) and "worst" (the worst first).
     """
-    ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: (-one.miou, one.index))
+    ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: -one.miou)
     each = min(count, -(-len(ranked) // 3))
     best, rest = ranked[:each], ranked[each:]
     worst, middle = rest[::-1][:each], rest[: max(0, len(rest) - each)]
