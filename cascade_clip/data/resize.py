@@ -31,7 +31,7 @@ def train_size(height: int, width: int, long: int, short: int, ratio: float) -> 
     `long` and `short` are the sides of the box before the ratio. Gives (height, width), rounded like `test_size` and
     never below 1 (SPEC section 1).
     """
-    box_long, box_short = max(int(long * ratio), 1), max(int(short * ratio), 1)
+    box_long, box_short = int(long * ratio), int(short * ratio)
     return _scaled(height, width, min(Fraction(box_long, max(height, width)), Fraction(box_short, min(height, width))))
 
 

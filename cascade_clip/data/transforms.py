@@ -87,7 +87,7 @@ class TrainTransform:
 
 
 def is_varied(label: NDArray[np.uint8], largest_class: float) -> bool:
-    """Whether a crop (H, W) uint8 has two classes or more, and the largest covers less than a share of the labelled
-    pixels."""
+    """Whether the largest class of a crop (H, W) uint8 covers less than a share, below 1, of the labelled pixels; thus
+    not where it is the only one."""
     counts = np.bincount(label.ravel(), minlength=256)[:IGNORED]
-    return bool(np.count_nonzero(counts) > 1 and counts.max() < largest_class * counts.sum())
+    return bool(counts.max() < largest_class * counts.sum())

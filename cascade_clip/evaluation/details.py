@@ -59,7 +59,7 @@ def most_confused(confusion: ArrayLike, classes: Sequence[str], count: int) -> l
     wrong = np.array(confusion, dtype=np.int64)
     labelled = wrong.sum(axis=1)
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[: max(0, count)]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = [divmod(int(position), len(classes)) for position in order]
     return [
         ConfusedPair(classes[true], classes[other], int(wrong[true, other]), float(wrong[true, other] / labelled[true]))
@@ -74,7 +74,7 @@ def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list
     Of each at most `count`, and no image twice, so that few images give fewer; those without a labelled pixel are left
     out. Gives "best" (the best first), "median" (the better first) and "worst" (the worst first).
     """
-    ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: (-one.miou, one.index))
+    ranked = sorted((one for one in results if not math.isnan(one.miou)), key=lambda one: -one.miou)
     each = min(count, -(-len(ranked) // 3))
     best, rest = ranked[:each], ranked[each:]
     worst, middle = rest[::-1][:each], rest[: max(0, len(rest) - each)]
@@ -85,5 +85,5 @@ def example_images(results: Sequence[ImageResult], count: int) -> dict[str, list
 def largest_classes(confusion: NDArray[np.int64], count: int) -> tuple[int, ...]:
     """Indices of the classes with most labelled pixels, the largest first; classes without any are left out."""
     labelled = confusion.sum(axis=1)
-    order = np.argsort(-labelled, kind="stable")[: max(0, count)]
+    order = np.argsort(-labelled, kind="stable")[:count]
     return tuple(int(index) for index in order if labelled[index] > 0)

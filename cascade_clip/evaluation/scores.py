@@ -87,7 +87,7 @@ def confusion_matrix(prediction: Tensor, label: Tensor, classes: int) -> Tensor:
             f"The label holds class {int(truth.max())}, but the split has {counted(classes, 'class')}"
             f" (0 to {classes - 1}). Evaluate with the split that the dataset was prepared for."
         )
-    pairs = truth * classes + prediction[kept].long()
+    pairs = truth * classes + prediction[kept]
     return torch.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -41,9 +41,9 @@ def taps(source: int, target: int, positions: Tensor, device: torch.device) -> T
     """
     scale = torch.tensor(source / target, dtype=torch.float32)
     place = ((positions.float() + 0.5) * scale - 0.5).clamp_(min=0)
-    lower = place.long().clamp_(max=source - 1)
+    lower = place.long()
     upper = (lower + 1).clamp_(max=source - 1)
-    weight = (place - lower).clamp_(max=1)
+    weight = place - lower
     start, stop = int(lower.min()), int(upper.max()) + 1
     return Taps(start, stop, *(part.to(device) for part in (lower - start, upper - start, 1 - weight, weight)))
 

@@ -129,7 +129,7 @@ class QueryLabels:
         scale = self.config.logit_scale
         against = (scale * maps[self.reference]).logsumexp(dim=0)
         for index in self.queries.index[self.queries.reference].unique().tolist():
-            if index < self.classes and bool((here := winners == index).any()):
+            if bool((here := winners == index).any()):
                 # A class is not measured against its own word.
                 against[here] = (scale * maps[self._others(index)][:, here]).logsumexp(dim=0)
         return (scale * cosines - against).sigmoid_()

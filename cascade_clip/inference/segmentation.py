@@ -119,7 +119,7 @@ class Segmentation:
     def summary(self) -> list[ClassShare]:
         """The classes that are present, the largest first; pixels of no class are left out."""
         pixels, score_sums = self._totals()
-        present = sorted(np.flatnonzero(pixels).tolist(), key=lambda index: (-pixels[index], index))
+        present = sorted(np.flatnonzero(pixels).tolist(), key=lambda index: -pixels[index])
         shares, means = pixels / self.labels.size, score_sums / np.maximum(pixels, 1)
         return [
             ClassShare(self.classes[i], i, int(pixels[i]), share=float(shares[i]), mean_score=float(means[i]))

@@ -102,7 +102,7 @@ def _similarity(x: Tensor, y: Tensor) -> Tensor:
     mean_x, mean_y = _blur(x), _blur(y)
     # Variances are never negative but for rounding, which large logits would carry into the quotient. y² is y.
     var_x = (_blur(x * x) - mean_x**2).clamp(min=0)
-    var_y = (mean_y - mean_y**2).clamp(min=0)
+    var_y = mean_y - mean_y**2
     covariance = _blur(x * y) - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
     return luminance * (2 * covariance + C2) / (var_x + var_y + C2)

@@ -101,9 +101,9 @@ class _FocalDice(torch.autograd.Function):
                     if valid is not None:
                         slope *= valid
                     gradient[number, classes] = (rows.T @ slope) @ columns
-        # Kept in float32: in half precision most of it would be zero before a loss scale is multiplied in.
+        # Kept in float32, which PyTorch turns into the logits' format after `backward`: in half precision most of it
+        # would be zero before a loss scale is multiplied in.
         ctx.save_for_backward(gradient)
-        ctx.logits_dtype = logits.dtype
         focal, dice = focal * (focal_weight / num_masks), dice * (dice_weight / num_masks)
         ctx.mark_non_differentiable(focal, dice)
         return focal + dice, focal, dice
@@ -111,7 +111,7 @@ class _FocalDice(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * total).to(ctx.logits_dtype), None, None, None, None, None, None
+        return gradient * total, None, None, None, None, None, None
 
 
 def _upsampling(source: int, target: int, device: torch.device) -> Tensor:

@@ -108,7 +108,8 @@ def test_own_split(tmp_path: Path) -> None:
 
 
 def test_own_choice_of_unseen_classes_of_a_built_in_dataset(tmp_path: Path) -> None:
-    path = _write(tmp_path, 'dataset = "voc"\n[splits.a]\nunseen = ["cat"]\n[splits.b]\nunseen = ["dog"]\n')
+    (tmp_path / "x:y").mkdir()
+    path = _write(tmp_path / "x:y", 'dataset = "voc"\n[splits.a]\nunseen = ["cat"]\n[splits.b]\nunseen = ["dog"]\n')
     assert get_split(f"{path}:b").unseen == {"dog"}
     assert get_split(f"{path}:b").classes == get_split("voc").classes
     with pytest.raises(UserError, match=r"holds several splits \(a, b\); say which one, for example .*mine.toml:a"):
@@ -190,8 +191,8 @@ def test_colours_are_read_in_three_ways() -> None:
             parse_colour(wrong)
 
 
-def _write_info(folder: Path, classes: tuple[str, ...]) -> None:
-    info = DatasetInfo(name="mine", classes=classes, options={}, sources=(), tool="test", parts={})
+def _write_info(folder: Path, classes: tuple[str, ...], **more: object) -> None:
+    info = DatasetInfo(name="mine", classes=classes, options={}, sources=(), tool="test", parts={}, **more)
     (folder / "dataset.json").write_text(info.model_dump_json())
 
 
@@ -200,8 +201,12 @@ def test_a_prepared_folder_is_a_split_of_seen_classes(tmp_path: Path) -> None:
     split = split_for_dataset_folder(tmp_path)
     assert (split.name, split.class_names, split.unseen) == ("mine", ("one", "two"), frozenset())
     assert split.colours == ((128, 0, 0), (0, 128, 0))
+    _write_info(tmp_path, ("one", "two"), colours=((1, 2, 3), (4, 5, 6)))
+    assert split_for_dataset_folder(tmp_path).colours == ((1, 2, 3), (4, 5, 6))
 
 
 def test_a_prepared_folder_of_known_classes_has_their_prompts(tmp_path: Path) -> None:
     _write_info(tmp_path, get_split("voc").class_names)
     assert split_for_dataset_folder(tmp_path).classes == get_split("voc").classes
+    _write_info(tmp_path, get_split("voc").class_names[::-1])
+    assert split_for_dataset_folder(tmp_path).class_names == get_split("voc").class_names[::-1]

@@ -45,14 +45,23 @@ def test_flip_turns_both() -> None:
 
 
 def test_small_images_are_padded_after_normalisation() -> None:
-    image, label = np.full((8, 8, 3), 90, np.uint8), np.tile(np.array([0, 1], np.uint8), (8, 4))
-    config = PLAIN.model_copy(update={"short_side": 8, "mean": (80, 80, 80), "std": (10, 10, 10)})
+    image, label = np.full((16, 24, 3), 90, np.uint8), np.tile(np.array([0, 0, 1, 1], np.uint8), (16, 6))
+    config = PLAIN.model_copy(update={"ratio": (0.5, 0.5), "mean": (80, 80, 80), "std": (10, 10, 10)})
     out, out_label, extent = TrainTransform(config)(image, label, np.random.default_rng(0))
-    assert extent == (8, 8)
-    assert (out[:, :8, :8] == 1).all()
-    assert out.sum() == 3 * 8 * 8
-    assert (out_label != 255).sum() == 8 * 8
-    assert (out_label[:8, :8] != 255).all()
+    assert extent == (8, 12)
+    assert (out[:, :8, :12] == 1).all()
+    assert out.sum() == 3 * 8 * 12
+    assert (out_label != 255).sum() == 8 * 12
+    assert (out_label[:8, :12] != 255).all()
+
+
+def test_colours_are_distorted_where_the_recipe_says_so() -> None:
+    image, label = _picture(16, 16)
+    distorted = TrainTransform(PLAIN.model_copy(update={"photometric": True}))
+    crops = [
+        transform(image, label, np.random.default_rng(1)).image for transform in (distorted, TrainTransform(PLAIN))
+    ]
+    assert not np.array_equal(*crops)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +90,9 @@ def test_crops_of_one_class_are_avoided() -> None:
             image, label, np.random.default_rng(seed)
         )
         varied += is_varied(crop, 0.75)
+    free = TrainTransform(PLAIN.model_copy(update={"long_side": 200, "largest_class": 1.0}))
+    rng = np.random.default_rng(0)
+    rng.uniform(), rng.integers(1)
+    assert free(image, label * 0, np.random.default_rng(0)).image[1, 0, 0] == rng.integers(185)  # the first draw
     # 7 of 185 places pass the rule: a single draw would find one or two in 40, eleven draws about 14.
     assert 6 < varied < 30

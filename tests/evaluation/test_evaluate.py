@@ -17,6 +17,7 @@ from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
 from cascade_clip.evaluation.evaluate import EvaluationResult, chosen_images, evaluate
+from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 
 CPU = torch.device("cpu")
@@ -74,9 +75,10 @@ class ColourModel(CascadeCLIP):
     def __init__(self) -> None:
         self.network, self.split, self.device, self.dtype = Colours(), SPLIT, CPU, torch.float32
         self.recipe = Recipe(data=DATA, inference=INFERENCE)
+        self.clip = SimpleNamespace(visual=SimpleNamespace(proj=torch.eye(3)))
 
     def embed(self, classes: Sequence[str], *, templates: str | None = None) -> torch.Tensor:
-        return torch.eye(3)
+        return torch.eye(3) if templates is None else torch.eye(3)[[1, 0, 2]]
 
 
 def run(dataset: Plain, **options: object) -> EvaluationResult:
@@ -109,6 +111,30 @@ def test_processes_together_count_every_image_exactly_once(world: int, monkeypat
     assert datasets[0].reads == list(range(0, 7, world))
 
 
+def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, summed = run(Plain(5)).images, []
+
+    def gather(shares: list[object], _own: object) -> None:
+        shares[:] = [images[rank::2] for rank in range(2)]
+
+    together = SimpleNamespace(all_reduce=summed.append, all_gather_object=gather)
+    monkeypatch.setattr(evaluation, "distributed", together)
+    confusion, found = evaluation._gathered(torch.eye(3), [], 2)
+    assert tuple(found) == images
+    assert summed[0] is confusion
+
+
+def test_what_is_given_decides() -> None:
+    observed: list[Segmentation] = []
+    inference = INFERENCE.model_copy(update={"flip": True})
+    result = run(Plain(3), inference=inference, templates="multi", observe=observed.append)
+    assert (result.inference, result.templates) == (inference, "multi")
+    assert [one.source for one in observed] == ["image-0", "image-1", "image-2"]
+    assert result.confusion.argmax(axis=1).tolist() == [1, 0, 2]
+    given = run(Plain(3), text_embeddings=torch.eye(3)[[2, 1, 0]])
+    assert given.confusion.argmax(axis=1).tolist() == [2, 1, 0]
+
+
 def test_a_limit_spreads_over_the_set() -> None:
     assert chosen_images(10, 0) == chosen_images(10, 10) == chosen_images(10, 99) == list(range(10))
     assert chosen_images(10, 4) == [0, 2, 5, 7]
@@ -121,6 +147,12 @@ def test_a_limit_spreads_over_the_set() -> None:
 def test_mistakes() -> None:
     with pytest.raises(UserError, match='no images in its part "train"'):
         run(Plain(2), part="train")
+    with pytest.raises(UserError, match='"test" is no part of a dataset'):
+        run(Plain(2), part="test")
+    with pytest.raises(UserError, match="The limit of -1 images does not fit"):
+        run(Plain(2), limit=-1)
+    with pytest.raises(UserError, match=r'load it with CascadeCLIP\.from_pretrained\("bundled"\)'):
+        evaluate("bundled", None, Plain(2))
     with pytest.raises(UserError, match=r"For 3 classes text embeddings of shape \(2, 3\)"):
         Vocabulary.of_split(SPLIT, torch.eye(3)[:2])
     model = ColourModel()
@@ -132,7 +164,7 @@ def test_mistakes() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda label: label[5:6, 5:6].fill(9) or label, "The label holds class 9"),
+        (lambda label: label[5:6, 5:6].fill(3) or label, "The label holds class 3"),
         (lambda label: label[:-1], "The label is 42 x 39 pixels but its image is 42 x 40"),
     ],
 )

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ def test_a_fully_supervised_split_has_no_unseen_figures_and_json_says_null():
 
 
 @pytest.mark.parametrize(
-    ("seen", "unseen", "expected"), [(0.5, 0.25, 1 / 3), (0.0, 0.0, 0.0), (0.4, 0.0, 0.0), (1.0, 1.0, 1.0)]
+    ("seen", "unseen", "expected"),
+    [(0.5, 0.25, 1 / 3), (0.0, 0.0, 0.0), (0.4, 0.0, 0.0), (1.0, 1.0, 1.0), (math.nan, 0.5, math.nan)],
 )
 def test_harmonic_mean(seen: float, unseen: float, expected: float):
-    assert harmonic_mean(seen, unseen) == pytest.approx(expected)
+    assert harmonic_mean(seen, unseen) == pytest.approx(expected, nan_ok=True)
 
 
 def test_counts_do_not_wrap_in_eight_bits():

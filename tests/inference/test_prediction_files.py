@@ -17,9 +17,13 @@ def small(source: str | None = None) -> Segmentation:
     return Segmentation(labels, scores, ("sky", "café"), COLOURS, np.zeros((2, 3, 3), np.uint8), source)
 
 
-def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path):
+def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     segmentation = small()
-    files = segmentation.save(tmp_path / "new", "photo")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "photo.scores.npz").write_text("mine")
+    files = segmentation.save("~/new", "photo")
+    assert (tmp_path / "new" / "photo.scores.npz").read_text() == "mine"
     assert [path.name for path in files if path is not None] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
     with Image.open(files.labels) as labels:
         assert labels.mode == "P"

@@ -6,7 +6,7 @@ import torch
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.inference import query_labels
 from cascade_clip.inference.class_scores import resize_maps
-from cascade_clip.inference.query_labels import QueryLabels
+from cascade_clip.inference.query_labels import QueryLabels, class_maxima, small_classes
 from cascade_clip.inference.vocabulary import Queries
 
 MAPS = torch.rand(6, 9, 12, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -63,6 +63,23 @@ def test_background_and_threshold_leave_pixels_without_a_class() -> None:
     limited, _ = labelled(maps, against(0, 1), 2, threshold=0.4)
     assert torch.equal(limited == 255, scores < 0.4)
     assert torch.equal(limited[limited != 255], kept[limited != 255])
+    both = QueryLabels(maps, (9, 12), against(0, 1, background=("sky", "wall")), 2, TrainingFreeConfig())
+    assert torch.equal(both.write(threshold=0.4) == 255, wins | (scores < 0.4))
+    ties, _ = labelled(torch.zeros(4, 9, 12), against(0, 1, background=("sky", "wall")), 2)
+    assert not ties.any()
+
+
+def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_negative() -> None:
+    """Class 0, of which there is as little, is not."""
+    labels = torch.tensor([[0, 1, 1, 1, 2]])
+    assert small_classes(labels, 4, 0.25).tolist() == [False, False, True, True]
+    maps = torch.nn.functional.one_hot(labels).permute(2, 0, 1) - 2.0
+    found, _ = labelled(maps, Queries.of_classes([0, 1, 2]), 3, area_threshold=0.25)
+    assert found.tolist() == [[0, 1, 1, 1, 0]]
+
+
+def test_queries_in_any_order() -> None:
+    assert torch.equal(class_maxima(MAPS[:3], Queries.of_classes([2, 0, 1]), 3), MAPS[[1, 2, 0]])
 
 
 @pytest.mark.parametrize("elements", [1, 6 * 12 * 4])

@@ -23,10 +23,11 @@ def test_summary_of_many_rows_is_summed_over_blocks():
 
 @pytest.fixture(scope="module", params=["bundled", "dense:bundled", "dense:bundled?method=naclip"])
 def found(request: pytest.FixtureRequest) -> Segmentation:
-    """Of a trained model with seen classes, and of training-free ones with background words among the classes."""
+    """Of a trained model with a bias and mirrored windows; of training-free ones with background words as classes."""
     model = CascadeCLIP.from_pretrained(request.param)
     if request.param == "bundled":
-        return model.segment(PIXELS)[0]
+        windows = model.recipe.inference.model_copy(update={"flip": True, "seen_bias": 0.1})
+        return model.predictor(windows).segment_image(PIXELS, model.vocabulary(split=model.split))
     return model.segment(PIXELS, WORDS, refine="naclip" in request.param)[0]
 
 

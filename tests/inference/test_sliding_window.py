@@ -62,7 +62,7 @@ def test_mirrored_averaging_makes_the_scores_of_a_mirrored_image_the_mirrored_sc
             logits = super().forward(image, text)
             return logits + torch.linspace(-2, 2, logits.shape[-1])
 
-    image = random_image(14, 16)
+    image = random_image(14, 15)
     seen = torch.ones(5, dtype=torch.bool)
     windows = InferenceConfig(crop=16, stride=16, flip=True)
     scores = slide_scores(Ramp(), image, text, seen, windows)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from cascade_clip.config.schema import InferenceConfig
 from cascade_clip.inference import tile_labels
 from cascade_clip.inference.class_scores import labels_from_scores
-from cascade_clip.inference.sliding_window import slide_scores, window_logits
+from cascade_clip.inference.sliding_window import WindowLogits, slide_scores, window_logits
 from cascade_clip.inference.tile_labels import TileLabels
 
-KINDS = ("smooth", "rough", "saturated", "quantised", "repeated", "constant", "near ties")
+KINDS = ("smooth", "rough", "saturated", "quantised", "repeated", "constant", "near ties", "flat near ties")
 
 
 class DrawnLogits(torch.nn.Module):
@@ -40,6 +40,8 @@ class DrawnLogits(torch.nn.Module):
             return torch.zeros(size)
         if self.kind == "near ties":
             return drawn[:, :1] + 2.0**-22 * drawn
+        if self.kind == "flat near ties":  # an interpolated value is rounded by more than the classes differ
+            return (1.3 + 2.0**-22 * level).expand(size).clone()
         return 2 * drawn
 
 
@@ -85,3 +87,10 @@ def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
     assert torch.equal(labels, plain.labels)
     assert torch.equal(best, plain.scores)
     assert torch.equal(tiles.write(threshold=case["threshold"]), plain.labels)
+
+
+def test_a_logit_that_is_no_number_rules_nothing_out() -> None:
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[0, 1, 0, 0] = torch.nan
+    windows = WindowLogits((8, 8), [(0, 0, 8, 8)], logits, None, (8, 8))
+    assert TileLabels(windows, (8, 8), torch.zeros(3, dtype=torch.bool), 0.1).write()[-1, -1] == 0

@@ -52,8 +52,9 @@ def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, mo
 def test_gradient_keeps_the_logits_number_format() -> None:
     logits = torch.randn(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     labels = torch.tensor([[[0, 1], [2, 255]]])
-    total, *_ = focal_dice_loss(logits, labels, 2.0, focal_weight=1.0, dice_weight=1.0, masked=False)
+    total, *terms = focal_dice_loss(logits, labels, 2.0, focal_weight=1.0, dice_weight=1.0, masked=False)
     assert total.dtype == torch.float32
+    assert not any(term.requires_grad for term in terms)
     total.backward()
     assert logits.grad is not None
     assert logits.grad.dtype == torch.bfloat16

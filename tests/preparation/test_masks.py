@@ -248,12 +248,19 @@ def _mask(folder: Path, values: object, name: str = "mask.png") -> Entry:
     [
         (IndexMasks(2), [[0, 2]], "holds the value 2, which is no class: the values of 2 classes are 0 to 1"),
         (IndexMasks(2), [[7, 2]], "holds the values 2, 7, which"),
+        (IndexMasks(2), [[2, 3, 4, 5, 6]], "holds the values 2, 3, 4, 5, 6, which"),
+        (IndexMasks(2), [[2, 3, 4, 5, 6, 7]], r"holds the values 2, 3, 4, 5, 6 \.\.\., which"),
         (IndexMasks(2, first_index=1), [[0, 1]], "holds the value 0, which is no class: .* classes are 1 to 2"),
     ],
 )
 def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: list[list[int]], message: str) -> None:
     with pytest.raises(UserError, match=rf"mask\.png {message}"):
         masks(_mask(tmp_path, values))
+
+
+def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path: Path) -> None:
+    assert IndexMasks(3, ignore=frozenset({1, 9}))(_mask(tmp_path, [[0, 1, 2, 9]])).tolist() == [[0, 255, 2, 255]]
+    assert IndexMasks(255).stored_values(np.array([[254, 255]], np.uint8)) == [254]
 
 
 def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
