@@ -42,8 +42,12 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     parts = re.fullmatch(r"(?:cpu|mps)|(cuda)(?::(\d{1,4}))?", name, re.ASCII)
     if parts is None:
-        hint = " Only CUDA devices have numbers." if name.startswith(("cpu:", "mps:")) else ""
-        raise UserError(f'"{name}" is no device.{hint or closest(name, ["auto", "cpu", "cuda", "cuda:0", "mps"])}')
+        hint = (
+            "Only CUDA devices have numbers."
+            if name.startswith(("cpu:", "mps:"))
+            else "Known: auto, cpu, cuda, cuda:N, mps."
+        )
+        raise UserError(f'"{name}" is no device. {hint}')
     kind, index = parts[1] or name, parts[2]
     if kind == "cuda" and int(index or 0) >= (count := torch.cuda.device_count() if cuda else 0):
         raise UserError(

@@ -96,7 +96,7 @@ class OutputOptions:
     def check(self, checkpoint: str, record_file: Path | None, nproc: int) -> list[type[mask_formats.MaskWriter]]:
         """Find what would stop the command after the work is done; returns the writers of masks."""
         if record_file is not None:
-            check_output_file(record_file, "The record")
+            check_output_file(record_file, "The record (see --output)")
             own = partial(output_folder_rules.record_has, keys={"scores"})
             output_folder_rules.check_own_files([record_file], own)
         if self.pictures is not None:
@@ -192,7 +192,8 @@ def evaluate(
     for file in (record_file, outputs.json_file):
         if file is not None:
             write_json(file, record)
-    written = [writer.finish() for writer in masks]
+    written = [record_file] if record_file is not None else []
+    written += [writer.finish() for writer in masks]
     for each in [*written, *write_pictures_and_report(done, checkpoint, outputs.pictures, outputs.report)]:
         stdout.print(f"Written: {each}")
 

@@ -168,7 +168,8 @@ def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path 
         sizes = ""
         if content.smallest and content.largest:
             (low_h, low_w), (high_h, high_w) = content.smallest, content.largest
-            sizes = f", {low_w} x {low_h} to {high_w} x {high_h} pixels"
+            range_of_sizes = dict.fromkeys((f"{low_w} x {low_h}", f"{high_w} x {high_h}"))
+            sizes = f", {' to '.join(range_of_sizes)} pixels"
         stdout.print(f"{part}: {counted(content.images, 'image')}{sizes}")
     stdout.print(f"Written to {output}")
 

@@ -16,6 +16,8 @@ from cascade_clip.config import schema
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import published
 from cascade_clip.files import write_files
+from cascade_clip.model import stages
+from cascade_clip.model.clip import load
 from cascade_clip.reproduce import table_file
 from cascade_clip_cli.checked_options import as_path, output_file, place
 from cascade_clip_cli.console import stdout
@@ -43,7 +45,8 @@ def recipes(
         stdout.print(f"Tables, for `cascade-clip reproduce`: {', '.join(table_file.table_names())}")
         return
     if copy_to is None:
-        stdout.print(shipped.dump_toml(shipped.load_recipe(name)))
+        recipe = shipped.load_recipe(name)
+        stdout.print(shipped.dump_toml(stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))))
         return
     shipped.load_recipe(name)
     if copy_to.exists():

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cascade_clip.config import schema
-from cascade_clip.drawing import palette
+from cascade_clip.drawing import overlay, palette
 from cascade_clip.errors import UserError, reason_of
 from cascade_clip.evaluation import details, published_training_free
 from cascade_clip.evaluation import published as published_figures
@@ -117,12 +117,12 @@ def prediction_table(segmentation: segmentations.Segmentation, *, title: str) ->
     for share in summary:
         table.add_row(
             swatch(segmentation.colours[share.index]).append(f" {share.name}", style="default"),
-            f"{100 * share.share:.1f} %",
+            overlay.percent(share.share),
             f"{share.mean_score:.2f}",
         )
     unassigned = 1 - sum(share.share for share in summary)
     if unassigned > 0.5 / segmentation.labels.size:
-        table.add_row(Text("  no class", style="dim"), f"{100 * unassigned:.1f} %", MISSING)
+        table.add_row(Text("  no class", style="dim"), overlay.percent(unassigned), MISSING)
     return table
 
 

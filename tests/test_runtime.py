@@ -28,7 +28,11 @@ from cascade_clip.training.start import start_training
     ["cpu:7", "cpu:00", "cpu:", "mps:1", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:1:2", "", " ", "CPU", "tpu"],
 )
 def test_names_that_are_no_device(name: str) -> None:
-    hint = "Only CUDA devices have numbers." if name.startswith(("cpu:", "mps:")) else ""
+    hint = (
+        "Only CUDA devices have numbers."
+        if name.startswith(("cpu:", "mps:"))
+        else "Known: auto, cpu, cuda, cuda:N, mps."
+    )
     with pytest.raises(UserError, match=re.escape(f'"{name}" is no device. {hint}')):
         resolve_device(name)
 

@@ -19,6 +19,7 @@ from cascade_clip.files import json_text
 FORMAT_VERSION = 1
 CONFIG = "config.json"
 _BELONGS = "recipe_and_split_sha256"
+_OTHER_MODELS = ' A model is a checkpoint folder, ORG/NAME on the Hub or "bundled".'
 ADDED_LATER = frozenset(
     {
         "clip.model_config_sha256",
@@ -169,7 +170,7 @@ def _content(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
         found = "has no config.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-        hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else ""
+        hint = f' Did you mean "{folder / "model"}"?' if (folder / "model" / CONFIG).is_file() else _OTHER_MODELS
         raise UserError(f'"{folder}" is no checkpoint folder: it {found}.{hint}')
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))

@@ -1,5 +1,6 @@
 """Reading recipes: TOML files with one-level `extends`, `--set key=value` on top, every error at once."""
 
+import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from cascade_clip.errors import UserError, closest, reason_of
 from cascade_clip.files import usable_path
 
 SUFFIX = ".toml"
+_NUMBERS = re.compile(r"(?<= = )\[[\[\]\d.,e+\s-]*\]$", re.MULTILINE)
+"""Lists of numbers, which are read more easily in one line."""
 TABLES = "tables"
 """Folder beside the recipes' that holds tables of runs; see `cascade_clip.reproduce.table_file`."""
 RETIRED = {("data", "views"): None, ("train", "cache_features"): False}
@@ -85,7 +88,8 @@ def change_recipe(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
 
 def dump_toml(recipe: Recipe) -> str:
     """Write a recipe as TOML, every key with its value; `load_recipe` of it gives the same recipe."""
-    return tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    text = tomli_w.dumps(recipe.model_dump(mode="json", exclude_none=True))
+    return _NUMBERS.sub(lambda found: "".join(found[0].split()).replace(",]", "]").replace(",", ", "), text)
 
 
 def changed_keys(

@@ -272,10 +272,10 @@ def comparison_sheet(
     """Lay pictures out in a grid under headings; an RGB picture whose text grows with its width.
 
     Args:
-        headings: One a column.
+        headings: One a column; no line where all are empty.
         rows: Pictures of any size, as many as headings in each row; each is brought to one height, or one width where
             it is more than twice as wide as high.
-        captions: Texts in a line below each row, evenly spaced and shortened to their share of it. Empty: no lines.
+        captions: Texts below each row, evenly spaced, each in at most two lines and shortened to them. Empty: no lines.
         legends: Drawn below each other under the grid, with all their entries.
     """
     cells = [[_at_height(picture) for picture in row] for row in rows]
@@ -283,22 +283,23 @@ def comparison_sheet(
     size = max(SMALLEST_FONT, sum(widths) // FONTS_A_WIDTH)
     font, line = ImageFont.load_default(size), round(1.5 * size)
     widths = [max(round(font.getlength(text)), width) for text, width in zip(headings, widths, strict=True)]
-    row_height = CELL_HEIGHT + MARGIN + (line if captions else 0)
     width = sum(widths) + MARGIN * (len(widths) + 1)
-    sheet = Image.new("RGB", (width, line + MARGIN + len(cells) * row_height), PAPER)
+    broken = [[wrapped(text, width // len(texts) - 2 * MARGIN, font, lines=2) for text in texts] for texts in captions]
+    heights = [CELL_HEIGHT + MARGIN + line * max(map(len, texts), default=0) for texts in broken or [[]] * len(cells)]
+    *tops, height = accumulate(heights, initial=MARGIN + (line if any(headings) else 0))
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     lefts = [MARGIN * (column + 1) + sum(widths[:column]) for column in range(len(widths))]
-    tops = [line + MARGIN + number * row_height for number in range(len(cells))]
     for left, heading in zip(lefts, headings, strict=True):
         draw.text((left, MARGIN // 2), heading, fill=INK, font=font)
     for top, row in zip(tops, cells, strict=True):
         for left, cell in zip(lefts, row, strict=True):
             sheet.paste(cell, (left, top))
-    for top, texts in zip(tops, captions, strict=False):
-        columns_each = len(widths) // len(texts)
-        for left, text in zip(lefts[::columns_each], texts, strict=False):
-            shown = wrapped(text, width // len(texts) - 2 * MARGIN, font, lines=1)[0]
-            draw.text((left, top + CELL_HEIGHT + MARGIN // 4), shown, fill=PALE_INK, font=font)
+    for top, texts in zip(tops, broken, strict=False):
+        for left, lines in zip(lefts[:: len(widths) // len(texts)], texts, strict=False):
+            for number, text in enumerate(lines):
+                place = (left, top + CELL_HEIGHT + MARGIN // 4 + number * line)
+                draw.text(place, text, fill=PALE_INK, font=font)
     return stacked([sheet, *(legend_below(each, width, size, most_rows=len(each) or 1) for each in legends)])
 
 

@@ -185,8 +185,10 @@ def _card(record: Mapping[str, Any]) -> str:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     if not (folder / EXPORT).is_file():
+        hint = f' Did you mean its folder, "{folder.parent}"?' if (folder.parent / EXPORT).is_file() else ""
         raise UserError(
             f'"{folder}" is no exported model: write one with `cascade-clip export CKPT --format onnx --output DIR`.'
+            + hint
         )
     try:
         record = dict(json.loads((folder / EXPORT).read_text(encoding="utf-8")))

@@ -1,7 +1,7 @@
 """The result of segmenting one image: what it says, how it looks, and its files."""
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cascade_clip.drawing.overlay import LegendEntry, render_overlay
+from cascade_clip.drawing.overlay import LegendEntry, percent, render_overlay
 from cascade_clip.drawing.palette import Colour, class_colours, hex_colour, png_palette
-from cascade_clip.errors import UserError, closest, reason_of
+from cascade_clip.errors import UserError, closest, listed, reason_of
 from cascade_clip.files import delete, json_text, write_files
 from cascade_clip.inference import prediction_files
 from cascade_clip.inference.class_scores import EIGHT_BIT_CLASSES, no_class
@@ -37,7 +37,7 @@ class ClassShare:
     """Mean of the winning score over the pixels of the class."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """Labels of one image at its original size. A notebook shows it as its overlay.
 
@@ -48,6 +48,8 @@ class Segmentation:
         >>> (found,) = model.segment(np.zeros((64, 96, 3), np.uint8), classes=["water", "wood"])
         >>> round(sum(share.share for share in found.summary()), 3)
         1.0
+        >>> found
+        <Segmentation of an image, 96 x 64 pixels: water 100.0 %>
         >>> found.scores_of("wood").shape, found.class_scores.shape, found.class_scores.dtype
         ((64, 96), (2, 64, 96), dtype('float16'))
         >>> found.overlay().mode
@@ -62,18 +64,23 @@ class Segmentation:
     """(H, W) score of the winning class, after the bias on seen classes."""
     classes: tuple[str, ...]
     """The K class names, in the order of the indices."""
-    colours: tuple[Colour, ...] = field(default=(), repr=False)
+    colours: tuple[Colour, ...] = ()
     """RGB of each class; where none are given, distinct ones."""
-    image: NDArray[np.uint8] | None = field(default=None, repr=False)
+    image: NDArray[np.uint8] | None = None
     """(H, W, 3) RGB, the image itself, not a copy; None: not kept."""
     source: str | None = None
     """Path or address of the image; None: it came from memory."""
-    score_maps: ScoreMaps | None = field(default=None, repr=False)
+    score_maps: ScoreMaps | None = None
     """What the scores of all classes are computed from, about 4 KB a class and window; None: not kept."""
 
     def __post_init__(self) -> None:
         if not self.colours:
             object.__setattr__(self, "colours", class_colours(self.classes))
+
+    def __repr__(self) -> str:
+        height, width = self.labels.shape
+        found = listed([f"{share.name} {percent(share.share)}" for share in self.summary()]) or "no class"
+        return f"<Segmentation of {self.source or 'an image'}, {width} x {height} pixels: {found}>"
 
     @property
     def no_class(self) -> int:

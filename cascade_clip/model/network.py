@@ -1,4 +1,8 @@
-"""From image to mask: start reading here."""
+"""From image to mask: start reading here.
+
+The encoder is in `clip/image_encoder.py`, the stages in `head/cascade.py`; `build.py` puts both together from a recipe.
+`inference/sliding_window.py` turns the mask logits of windows into the scores of an image.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,6 +45,13 @@ class CascadeNetwork(nn.Module):
         first, *others = self.stage_logits(image, text)
         return sum(others, start=first)
 
+    def stage_logits(self, image: Tensor | ImageFeatures, text: Tensor) -> list[Tensor]:
+        """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""
+        if isinstance(image, Tensor):
+            text = text.to(image.dtype)
+            image = self.encode(image)
+        return [mask.unflatten(-1, image.grid) for mask in self.head(image, text)]
+
     def own_tensors(self) -> dict[str, Tensor]:
         """Tensors of a checkpoint by name: all but CLIP's own, so prompts, norms, stage projections, head."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("encoder.visual.")}
@@ -61,13 +72,6 @@ class CascadeNetwork(nn.Module):
         # An empty network takes the tensors over; any other keeps its own, to which an optimiser may refer.
         empty = any(tensor.is_meta for tensor in wanted.values())
         self.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False, assign=empty)
-
-    def stage_logits(self, image: Tensor | ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Mask logits (B, K, h, w) of each decoder, its stages shallow to deep; in the cascade one a stage."""
-        if isinstance(image, Tensor):
-            text = text.to(image.dtype)
-            image = self.encode(image)
-        return [mask.unflatten(-1, image.grid) for mask in self.head(image, text)]
 
 
 class DecoderSums:

@@ -61,7 +61,7 @@ def render_similarity_grid(
             maps = model.cosine[start : start + BLOCKS_OF_A_ROW]
             rows.append([photo, *(_marked(_map(values, low, size), place) for values in maps)])
             blocks = [f"block {start + number}" for number in range(1, len(maps) + 1)]
-            captions.append(["/".join(PurePath(model.model).parts[-2:]), *blocks])
+            captions.append([" / ".join(PurePath(model.model).parts[-2:]), *blocks])
     return _sheet(note, rows, captions, "cosine similarity", low)
 
 

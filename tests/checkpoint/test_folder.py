@@ -143,7 +143,10 @@ def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: s
 def test_the_run_folder_instead_of_its_model(folder: Path) -> None:
     with pytest.raises(UserError, match=r'is no checkpoint folder: it has no config\.json\. Did you mean ".*/model"\?'):
         CascadeCLIP.from_pretrained(folder.parent)
-    with pytest.raises(UserError, match=r"no/where/here.*does not exist"):
+    with pytest.raises(
+        UserError,
+        match=r'no/where/here.*does not exist\. A model is a checkpoint folder, ORG/NAME on the Hub or "bundled"',
+    ):
         CascadeCLIP.from_pretrained("no/where/here")
 
 

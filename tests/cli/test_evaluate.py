@@ -64,6 +64,7 @@ def test_scores_stand_on_stdout_and_in_the_record_beside_the_checkpoint(
     here = next(line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["here"])
     assert here[1:4] == [f"{100 * scores[name]:.2f}" for name in ("miou_seen", "miou_unseen", "hiou")]
     assert "unseen" in next(line for line in result.stdout.splitlines() if line.strip().startswith("blue"))
+    assert result.stdout.splitlines()[-1] == f"Written: {checkpoint.parent / 'eval.json'}"
 
 
 def test_windows_of_the_options_are_used_and_recorded(rgb_data: Path, checkpoint: Path, colour_model, run_command):

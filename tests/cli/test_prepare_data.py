@@ -43,8 +43,8 @@ def test_folder_reports_pairs_sizes_and_pixels(
     assert "sky 12 25.0% 3 25.0%" in lines
     assert "tree 24 50.0% 6 50.0%" in lines
     assert "ignored 12 25.0% 3 25.0%" in lines
-    assert "train: 4 images, 4 x 3 to 4 x 3 pixels" in lines
-    assert "val: 1 image, 4 x 3 to 4 x 3 pixels" in lines
+    assert "train: 4 images, 4 x 3 pixels" in lines
+    assert "val: 1 image, 4 x 3 pixels" in lines
     assert PreparedDataset.open(tmp_path / "mine").name == "mine"
 
 

@@ -26,7 +26,9 @@ def test_every_recipe(name: str) -> None:
         assert split.dataset == name.split("/", maxsplit=1)[0]
         if recipe.paper:
             assert paper_figures(recipe.paper.table, recipe.paper.row, split.name) is not None
-    assert Recipe.model_validate(tomllib.loads(dump_toml(recipe))) == recipe
+    text = dump_toml(recipe)
+    assert Recipe.model_validate(tomllib.loads(text)) == recipe
+    assert "mean = [123.675, 116.28, 103.53]" in text.splitlines()
 
 
 @pytest.mark.parametrize(

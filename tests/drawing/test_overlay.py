@@ -103,9 +103,11 @@ def test_a_legend_below_has_the_width_of_the_picture(width: int):
 
 def test_captions_take_a_line_below_each_row():
     rows = [[Image.new("RGB", (40, 30), "red")], [Image.new("RGB", (40, 30), "blue")]]
-    plain, captioned = comparison_sheet(["a"], rows), comparison_sheet(["a"], rows, [["first"], ["second " * 30]])
+    plain, captioned = comparison_sheet(["a"], rows), comparison_sheet(["a"], rows, [["first"], ["second " * 40]])
     line = round(1.5 * SMALLEST_FONT)
-    assert captioned.size == (plain.width, plain.height + 2 * line)
+    # The long caption takes a second line, which ends in an ellipsis.
+    assert captioned.size == (plain.width, plain.height + 3 * line)
+    assert comparison_sheet([""], rows).size == (plain.width, plain.height - line)
     below = np.asarray(captioned)[line + MARGIN + CELL_HEIGHT : line + MARGIN + CELL_HEIGHT + line]
     assert (below != PAPER).any()
     assert comparison_sheet(["a long heading" * 9], rows).width > plain.width

@@ -210,6 +210,8 @@ def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, t
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="is no exported model: write one with `cascade-clip export CKPT"):
         load_exported(tmp_path / "mine")
+    with pytest.raises(UserError, match=f'Did you mean its folder, "{exported.folder}"'):
+        load_exported(exported.folder / "model.onnx")
     with pytest.raises(UserError, match=r"holds an exported model, not a checkpoint: use .* with --runtime onnx"):
         CascadeCLIP.from_pretrained(exported.folder)
     loaded = load_exported(exported.folder, device="cpu")

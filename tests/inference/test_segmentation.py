@@ -78,6 +78,7 @@ def test_files_and_notebooks_show_the_overlay(tmp_path: Path) -> None:
 def test_what_a_segmentation_made_by_hand_lacks_is_said() -> None:
     made = Segmentation(np.zeros((2, 3), np.uint8), np.ones((2, 3), np.float32), ("road", "tree"))
     assert made._repr_png_() is None
+    assert repr(made) == "<Segmentation of an image, 3 x 2 pixels: road 100.0 %>"
     with pytest.raises(UserError, match="holds no image to draw on"):
         made.overlay()
     with pytest.raises(UserError, match=r'"tre" is none of the classes\. Did you mean "tree"'):

@@ -38,7 +38,7 @@ _WAY_OUT = (
     "Connect to the internet once, or use a local CLIP: a weights file (safetensors, state dict or OpenAI's"
     " ViT-B-16.pt), a folder (`local-dir:FOLDER`), or `bundled`, the small CLIP of this package. For training:"
     ' `--set clip.weights="FILE"` or `--set clip.architecture="bundled"`; for predict and eval:'
-    " `dense:ARCHITECTURE:FILE` or `dense:bundled` in place of the model."
+    " `dense:ARCHITECTURE:FILE` or `dense:bundled` as the model."
 )
 
 
@@ -152,7 +152,7 @@ def model_config_of(architecture: str) -> dict[str, Any]:
         return _read_config(file)[0]
     config = open_clip.get_model_config(architecture)
     if config is None:
-        known = closest(architecture, open_clip.list_models())
+        known = closest(architecture, [BUNDLED, *open_clip.list_models()])
         raise UserError(f'open_clip knows no architecture "{architecture}".{known}')
     return dict(config)
 

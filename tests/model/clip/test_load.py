@@ -112,6 +112,7 @@ def test_towers_without_class_token_are_refused() -> None:
     ("architecture", "weights", "message"),
     [
         ("ViT-B-61", "openai", 'open_clip knows no architecture "ViT-B-61". Did you mean'),
+        ("bundeld", None, 'open_clip knows no architecture "bundeld". Did you mean "bundled"?'),
         ("ViT-B-16-quickgelu", None, 'No weights are given for CLIP "ViT-B-16-quickgelu"'),
         ("ViT-B-16-quickgelu", "opena", '"opena" is neither a file nor a pretrained tag'),
         ("ViT-B-16", "openai", 'were trained with QuickGELU, but "ViT-B-16" computes the other activation'),

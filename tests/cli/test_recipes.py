@@ -1,0 +1,15 @@
+"""The command `recipes`."""
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import Result
+
+from cascade_clip_cli.recipes import recipes
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"), [("cascade-zegclip", "[[6, 7, 8], [9, 10, 11], [12]]"), ("zegclip", "[[12]]")]
+)
+def test_a_recipe_is_shown_with_its_stages(name: str, stages: str, run_command: Callable[..., Result]) -> None:
+    assert f"stages = {stages}" in run_command(recipes, f"shapes/{name}").stdout.splitlines()
