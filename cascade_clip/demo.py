@@ -1,7 +1,5 @@
 """A page on which one drops a photograph, types words and sees masks, and its HTTP interface (extra `demo`, Gradio)."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Folders that are written as a whole: only what the toolkit wrote is replaced, and no file of the user's is lost."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

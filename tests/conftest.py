@@ -1,7 +1,5 @@
 """Options and fixtures that every test may use."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os

@@ -1,7 +1,5 @@
 """A table over the squares, commands that train in no time, and commands that train in this process."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import tomllib

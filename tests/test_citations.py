@@ -1,7 +1,5 @@
 """What the code cites can be found: every section of SPEC.md and of the package's README.md that is named exists."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

@@ -1,7 +1,5 @@
 """The page and its HTTP interface, driven by a real browser and by Gradio's own client."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """Imports run one way: every room of the house imports from the rooms below it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

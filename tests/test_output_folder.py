@@ -1,7 +1,5 @@
 """The rule of output folders, at paths that are not what they look like."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

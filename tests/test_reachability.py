@@ -1,7 +1,5 @@
 """A Hub that cannot be reached is told within seconds, and what lies in its cache is used."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The README's commands do what it says: those that need no network and no hours are run, all are parsed."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -4,8 +4,6 @@ By hand at every write of all commands, in the suite at one of the quickest:
 `STOP_AT_EVERY=1 pytest tests/test_stopped_commands.py -n 0`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

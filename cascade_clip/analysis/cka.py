@@ -4,8 +4,6 @@ All forms use one product of two centred feature matrices X (n, p) and Y (n, q),
 Gram form: ‖XᵀY‖²_F = ⟨XXᵀ, YYᵀ⟩_F.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """How alike the patches of an image are to one of them, block by block (paper, Figures 1 and 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,13 +1,11 @@
 """Datasets on the Hugging Face Hub, written `hub:ORG/NAME` or `hub:ORG/NAME@REVISION`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -39,7 +37,7 @@ class HubAddress:
         return f"hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
     @classmethod
-    def parse(cls, text: str) -> HubAddress | None:
+    def parse(cls, text: str) -> Self | None:
         """Read `hub:ORG/NAME[@REVISION]` or `hf://datasets/ORG/NAME[@REVISION]`; None for any other text.
 
         Raises UserError where the text begins so but is no such address.
@@ -55,7 +53,7 @@ class HubAddress:
             )
         return cls(found["repo"], found["revision"])
 
-    def pinned(self) -> HubAddress:
+    def pinned(self) -> Self:
         """Ask the Hub, or its cache where there is no network, which commit is meant.
 
         A run that names a commit reads the same files when it is resumed, whatever was uploaded since. Raises UserError
@@ -66,9 +64,9 @@ class HubAddress:
         # Unlike a question for the commit alone, fetching a file by branch leaves a note of the commit in the cache.
         file = self.file(INFO_FILE)
         if file is not None:
-            return HubAddress(self.repo, file.parent.name)
+            return replace(self, revision=file.parent.name)
         with self._explained():
-            return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
+            return replace(self, revision=HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
 
     def file(self, name: str) -> Path | None:
         """Fetch a small file, or find it in the Hub's cache; None where there is no such file. Raises like `pinned`."""

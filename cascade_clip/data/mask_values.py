@@ -1,11 +1,9 @@
 """From an index mask to the label of an image: by its values, and turned as the image is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +28,7 @@ class UnknownValuesError(UserError):
         self.values, self.shown = tuple(values), shown
 
     @classmethod
-    def of(cls, where: str, what: str, values: Sequence[str], explanation: str) -> UnknownValuesError:
+    def of(cls, where: str, what: str, values: Sequence[str], explanation: str) -> Self:
         """Name at most five values of a mask, which messages call `where`, and say what to do."""
         more = " ..." if len(values) > 5 else ""
         shown = f"the {what}{'s' if values[1:] else ''} {', '.join(values[:5])}{more}"

@@ -1,7 +1,5 @@
 """Files below an address, read through fsspec and tried again when the network fails."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

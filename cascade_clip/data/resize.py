@@ -4,8 +4,6 @@ One pixel that is off by one level can flip a label near a tie, so the image res
 fixed-point weights of 11 bits, columns first, truncation between the passes. Labels are resized by nearest neighbour.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np

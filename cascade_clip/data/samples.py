@@ -1,7 +1,5 @@
 """Training samples by position: whatever the number of workers and processes, position p is always the same sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypedDict

@@ -1,7 +1,5 @@
 """A segmentation as a picture: the image under its classes' colours, with a legend; and pictures in a grid."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate

@@ -6,8 +6,6 @@ two orders, alphabetical (mmsegmentation's conversion) or VOC's classes first (t
 VOC's own masks of the same images.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 not after the process was killed.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Turning mask files into labels: class index 0..K-1, 255 = ignored; and whether what they hold can have been meant."""
 
-from __future__ import annotations
-
 import io
 import logging
 import struct

@@ -1,7 +1,5 @@
 """Preparing images that were labelled elsewhere: COCO JSON, YOLO polygons, CVAT's colour masks, Label Studio."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Preparing own images with masks: which mask belongs to which image, and which pairs are for training."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Self-contained HTML pages: style, script and pictures inside one file that needs no network and escapes names."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

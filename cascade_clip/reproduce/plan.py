@@ -1,7 +1,5 @@
 """The runs of a table on a split: one for each row and seed, equal runs only once."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -11,8 +11,6 @@ A row is the recipe of that name for the split's dataset with the row's own keys
 table on every dataset.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal, Self
 

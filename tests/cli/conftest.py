@@ -1,7 +1,5 @@
 """A model that needs no CLIP: it knows the words red, green and blue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

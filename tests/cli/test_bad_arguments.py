@@ -3,8 +3,6 @@
 `TRIED` is the list of inputs that were tried by hand; further ones are added to it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import shlex

@@ -1,7 +1,5 @@
 """`cascade-clip bench` as it is typed."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

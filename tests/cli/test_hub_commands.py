@@ -1,7 +1,5 @@
 """Datasets in other layouts through the command line: prepared, or read directly while training and scoring."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

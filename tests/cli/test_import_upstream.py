@@ -1,7 +1,5 @@
 """`import-upstream`: mistakes in its options are told at once, and nothing is written."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

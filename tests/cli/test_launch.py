@@ -1,7 +1,5 @@
 """Local processes of one command."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

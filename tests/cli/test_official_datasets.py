@@ -1,7 +1,5 @@
 """Each benchmark's miniature, from official archives to masks, with its real recipe and split names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

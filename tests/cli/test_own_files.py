@@ -1,7 +1,5 @@
 """What the commands find at their output and did not write is kept; nothing is begun before that is known."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

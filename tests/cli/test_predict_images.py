@@ -1,7 +1,5 @@
 """Reading and writing beside the network."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """`predict` and `eval` with training-free models: background, refinement, what is printed."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The command `prepare-data` as a user gives it."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

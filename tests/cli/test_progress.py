@@ -1,7 +1,5 @@
 """What long work shows: on terminals of several widths, and where there is no terminal."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

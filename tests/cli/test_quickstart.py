@@ -1,7 +1,5 @@
 """The README's main command, at the smallest size."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`cascade-clip reproduce` through the command line: plan, results, a failing row, own tables."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

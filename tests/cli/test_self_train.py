@@ -1,7 +1,5 @@
 """`cascade-clip self-train` through the command line: from an inductive run to a scored checkpoint."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What reaches stdout and stderr: results alone where they are wanted, names as they are, and never a traceback."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json

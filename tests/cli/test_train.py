@@ -1,7 +1,5 @@
 """Train, eval and predict through the command line, on a dataset made by prepare-data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

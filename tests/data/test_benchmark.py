@@ -1,7 +1,5 @@
 """Facts about the benchmarks: official files, terms, published counts."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Splits by name, splits of one's own, and what is said about mistakes in them."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Datasets in other people's layouts, read while training without being prepared, with and without a stream."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable

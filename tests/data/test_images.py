@@ -1,7 +1,5 @@
 """Every common kind of image becomes 8-bit RGB; broken ones become one sentence."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

@@ -1,7 +1,5 @@
 """Loader processes fit the machine, outlive a signal to the whole job, and their loss is a sentence."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

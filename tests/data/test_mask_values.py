@@ -1,7 +1,5 @@
 """A mask is turned as its image is, whichever of them carries the EXIF orientation and whatever its format."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

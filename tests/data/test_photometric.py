@@ -1,7 +1,5 @@
 """Photometric operations against hand-computed values and the golden image."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reading prepared datasets, where they are found, and what damaged ones say."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Streaming a prepared dataset: the same samples as from a folder, whatever the network does."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The integer resize against hand-computed values and the golden images."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Position decides everything: order, augmentation, and the batches of every process."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

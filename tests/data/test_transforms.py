@@ -1,7 +1,5 @@
 """The training transform: sizes, the rule of the largest class, flip, padding, repetition."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Golden models: the released computation's tensors and our network with the same weights."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field

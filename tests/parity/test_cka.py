@@ -1,7 +1,5 @@
 """CKA equals the golden values in every form (SPEC: only the formulas are known; golden `cka`)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """On a CUDA device, in fp32 without TF32, the same tensors come out as on the CPU."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 
 import pytest

@@ -1,7 +1,5 @@
 """Taps, masks, scores, labels and sliding window equal the released computation (SPEC sections 3 to 5)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

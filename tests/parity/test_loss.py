@@ -1,7 +1,5 @@
 """Losses, labels and gradients equal the released computation (SPEC sections 6 and 7)."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """PAMR against the released code's tensors."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Preprocessing, metrics and starting weights equal the released ones (SPEC sections 1, 4, 12; golden `init`)."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

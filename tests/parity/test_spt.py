@@ -1,7 +1,5 @@
 """SPT-SEG equals the released computation (SPEC section 16): spectral prompt, decoder, masks, loss, gradients."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

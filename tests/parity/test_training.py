@@ -1,7 +1,5 @@
 """What trains, with which rate, and where four steps lead (SPEC sections 8 to 10)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From images and words to labels, against the released codes (training_free/SPEC sections 3 and 4)."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing of the golden CLIP is wired in: its width, depth, patch, grids and vocabulary come from the folder.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

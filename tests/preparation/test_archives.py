@@ -1,7 +1,5 @@
 """Archives that are cut off, damaged or of absurd size are refused in one sentence, and nothing of them stays."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

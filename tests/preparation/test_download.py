@@ -1,7 +1,5 @@
 """Downloading official files from servers that misbehave."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

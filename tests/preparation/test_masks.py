@@ -1,7 +1,5 @@
 """Masks become labels; values that are unknown or were not meant are told, or read by what the user says of them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What all benchmarks of paired files have in common."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A miniature ADE20K in the true encoding, 0 = no class and 1..150, as the official zip and as folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Annotations of other tools become labels: each form read back pixel for pixel, and what is wrong with one named."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A miniature Cityscapes in the true encoding, ids of 34 labels in cities' folders, as zips and as folders."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

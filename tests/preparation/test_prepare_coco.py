@@ -1,7 +1,5 @@
 """A miniature COCO-Stuff in the true encoding: 182 values with gaps, as zips, as folders, and converted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A miniature VOC 2010 with PASCAL Context's labels in all encodings and both class orders, and what may be wrong."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence

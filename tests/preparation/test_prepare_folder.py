@@ -1,7 +1,5 @@
 """Own images and masks: which mask belongs to which image, which pairs train, and all of it end to end."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Preparing datasets in other people's layouts, with and without a stream."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice

@@ -1,7 +1,5 @@
 """A miniature VOC 2012 with SBD in the true encodings, from folders and from the official archives."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable

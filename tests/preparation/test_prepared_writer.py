@@ -1,7 +1,5 @@
 """Writing prepared datasets: the same bytes always, resumed after a kill, nothing half-written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """What is wrong with many images is told once for each kind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,11 +1,9 @@
 """Uploading a prepared dataset, and reading back what lies on the Hub then."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import datasets
 import pytest
@@ -32,7 +30,7 @@ class _Repository:
         self.failure: Exception | None = None
         self.asked: dict[str, Any] = {}
 
-    def __call__(self) -> _Repository:
+    def __call__(self) -> Self:
         return self
 
     def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> str:

@@ -1,7 +1,5 @@
 """The same files in a folder and in archives of every kind are the same dataset; ambiguity is refused."""
 
-from __future__ import annotations
-
 import errno
 import os
 import pickle

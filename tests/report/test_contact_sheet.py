@@ -1,7 +1,5 @@
 """The contact sheet of a prepared dataset."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

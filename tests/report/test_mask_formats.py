@@ -1,7 +1,5 @@
 """Masks in other tools' formats, read back by those tools' own readers."""
 
-from __future__ import annotations
-
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path

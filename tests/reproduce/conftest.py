@@ -1,7 +1,5 @@
 """A table over the squares, planned and run in no time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

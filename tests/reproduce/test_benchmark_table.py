@@ -1,7 +1,5 @@
 """Training-free methods on several benchmarks: what is planned, which CLIP, what the table says."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Every network that a row of a shipped table asks for is built and takes a training step."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

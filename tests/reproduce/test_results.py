@@ -1,7 +1,5 @@
 """Text and Markdown of results, against tables written by hand."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

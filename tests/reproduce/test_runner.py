@@ -1,7 +1,5 @@
 """Runs of a table: each once, resumed, refused where another lies there, failures told, several at a time."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Tables of runs: what each row becomes on a split, own tables, and mistakes in them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
