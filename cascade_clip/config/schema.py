@@ -368,5 +368,4 @@ class Recipe(Section):
         """Loss beside the focal loss: the recipe's, else its host's (SPEC section 16)."""
         if self.loss.region is not None:
             return self.loss.region
-        of_host: Literal["dice", "ssim"] = HOSTS.load(self.model.host).region_loss
-        return of_host
+        return HOSTS.load(self.model.host).region_loss

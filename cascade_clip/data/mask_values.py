@@ -88,8 +88,7 @@ def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, expla
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
         raise UnknownValuesError.of(where, "value", [str(value) for value in wrong], explanation)
-    labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
-    return labels
+    return table.astype(np.uint8)[mask]
 
 
 class FittedLabel(NamedTuple):

@@ -98,5 +98,4 @@ def resize_nearest(label: NDArray[np.uint8], height: int, width: int, window: Bo
     y1, x1, y2, x2 = window or (0, 0, height, width)
     rows = np.arange(y1, y2) * label.shape[0] // height
     columns = np.arange(x1, x2) * label.shape[1] // width
-    nearest: NDArray[np.uint8] = label[rows[:, None], columns]
-    return nearest
+    return label[rows[:, None], columns]

@@ -128,8 +128,7 @@ class _Batches(Dataset[TrainSample]):
 
 
 def _collate(batch: list[TrainSample] | UserError) -> TrainSample | UserError:
-    collated: TrainSample | UserError = batch if isinstance(batch, UserError) else default_collate(batch)
-    return collated
+    return batch if isinstance(batch, UserError) else default_collate(batch)
 
 
 class _TrainLoader(DataLoader[TrainSample]):

@@ -69,8 +69,7 @@ def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: i
     """
     if blocks == 1:
         return SingleBlock()
-    aggregation: nn.Module = AGGREGATIONS.load(config.kind)(config, blocks, dim, heads)
-    return aggregation
+    return AGGREGATIONS.load(config.kind)(config, blocks, dim, heads)
 
 
 def _build_head(config: ModelConfig, stages: tuple[tuple[int, ...], ...], host: Host, dim: int) -> CascadeHead:

@@ -131,8 +131,7 @@ def _run_lengths(region: Region, height: int, width: int, image: Entry) -> _RunL
             if (high, wide) != (height, width):
                 raise ValueError(f"it is of an image of {wide} x {high} pixels, this one has {width} x {height}")
             mask = brush.decode_rle(list(code)).reshape(height, width, 4)[..., 3] > 0
-        found: _RunLengths = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
-        return found
+        return run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths:
@@ -151,8 +150,7 @@ def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths
         found = run_lengths.frPyObjects(segmentation, height, width)
     else:
         found = {"size": [height, width], "counts": segmentation["counts"].encode("ascii")}
-    coded: _RunLengths = found
-    return coded
+    return found
 
 
 def _painted(fractions: Sequence[float], height: int, width: int) -> NDArray[np.uint8]:

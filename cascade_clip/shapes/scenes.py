@@ -129,8 +129,7 @@ def _develop(colours: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
     light = np.float32(rng.uniform(0.82, 1.12)) + tilt[0] * ramp[:, None] + tilt[1] * ramp[None, :]
     cast = rng.uniform(0.95, 1.05, 3).astype(np.float32)
     grain = rng.standard_normal(colours.shape, np.float32) * np.float32(rng.uniform(1, 7))
-    image: NDArray[np.uint8] = np.clip(colours * light[..., None] * cast + grain + 0.5, 0, 255).astype(np.uint8)
-    return image
+    return np.clip(colours * light[..., None] * cast + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 def draw_scene(

@@ -41,7 +41,7 @@ from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.state import recipe_to_continue
 from cascade_clip.training.validation import Validation
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -232,7 +232,7 @@ def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -
     if recipe.self_training is not None:
         _check_classes(trained, split, source)
     elif known := sorted((set(trained.class_names) - trained.unseen) & split.unseen):
-        _LOG.warning(
+        logger.warning(
             "%s was trained with labels of %s, which the split %s calls unseen: scores of unseen classes will not be"
             " zero-shot.",
             source,
@@ -281,9 +281,9 @@ def _fitting_tensors(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
     fitting = {name: given[name] for name, own in drawn.items() if name in given and given[name].shape == own.shape}
     if left := sorted(drawn.keys() - fitting.keys()):
         message = "%d of %d tensors are drawn, as --init has none that fit: %s"
-        _LOG.warning(message, len(left), len(drawn), listed(left))
+        logger.warning(message, len(left), len(drawn), listed(left))
     if unused := sorted(given.keys() - drawn.keys()):
-        _LOG.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), listed(unused))
+        logger.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), listed(unused))
     return {**drawn, **fitting}
 
 

@@ -229,8 +229,7 @@ def saved_recipe(run: RunFolder) -> dict[str, Any] | None:
     """The recipe with which the newest state was written, by its sections; None: there is none, or no state."""
     folder = run.latest_state()
     record = {} if folder is None else json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    recipe: dict[str, Any] | None = record.get("recipe")
-    return recipe
+    return record.get("recipe")
 
 
 def _check_recipe(run: RunFolder, recipe: Recipe) -> None:
