@@ -91,7 +91,7 @@ class Demo:
             image, data = _shrunk(photograph), chosen.recipe.data
             whole = check_image(Path(photograph)).size
             x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
-            look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
+            look = data.changed(mean=chosen.clip.mean, std=chosen.clip.std)
             found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)
         maps = {}
         for number, cosine in enumerate(found.cosine, start=1):

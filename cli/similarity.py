@@ -114,7 +114,7 @@ def _compare(
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []
     for model in reversed(clips.values()):
-        own_look = model.recipe.data.model_copy(update={"mean": model.clip.mean, "std": model.clip.std})
+        own_look = model.recipe.data.changed(mean=model.clip.mean, std=model.clip.std)
         name = f"CLIP ({Path(model.clip.identity.architecture).name})"
         encoder = observed_model.plain_encoder(model.clip.visual)
         compared.append(patch_similarity.patch_similarity(name, encoder, pixels, point, own_look, model.device))

@@ -162,8 +162,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def squares_recipe(tiny_recipe: Recipe, squares: Path) -> Recipe:
     """The tiny recipe on that dataset."""
-    data = tiny_recipe.data.model_copy(update={"dataset": squares})
-    return tiny_recipe.model_copy(update={"name": "tiny", "data": data})
+    return tiny_recipe.changed(name="tiny", data={"dataset": squares})
 
 
 @pytest.fixture(scope="session")

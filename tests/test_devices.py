@@ -41,8 +41,7 @@ class NoFloat64(TorchDispatchMode):
 def test_nothing_needs_float64(squares_recipe: Recipe, tmp_path: Path, host: str) -> None:
     """Mirrored windows with a threshold; a run with validation, and one of self-training."""
     model = two_block_model(squares_recipe, tmp_path, host=host)
-    mirrored = model.recipe.inference.model_copy(update={"flip": True})
-    model.recipe = model.recipe.model_copy(update={"inference": mirrored})
+    model.recipe = model.recipe.changed(inference={"flip": True})
     split = tmp_path / "no-blue.toml"
     split.write_text(SPLIT)
     settings = [f'model.host="{host}"', f'data.split="{split}"', "train.iterations=1"]

@@ -82,12 +82,11 @@ def test_training_beyond_the_memory(
 
 def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> None:
     image = np.zeros((64, 96, 3), np.uint8)
-    data = tiny_model.recipe.data.model_copy(update={"short_side": 10**7})
-    inference = tiny_model.recipe.inference.model_copy(update={"crop": 10**7})
-    wide = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe.model_copy(update={"data": data}))
+    recipe = tiny_model.recipe
+    wide = CascadeCLIP(tiny_model.network, tiny_model.clip, recipe.changed(data={"short_side": 10**7}))
     with pytest.raises(UserError, match=r"96 x 64 pixels, resized to 15,000,000 x 10,000,000, takes at least"):
         wide.predictor().set_image(image)
-    large = tiny_model.recipe.model_copy(update={"inference": inference})
+    large = recipe.changed(inference={"crop": 10**7})
     with pytest.raises(UserError, match="4 windows of 10,000,000 x 10,000,000 pixels takes at least"):
         CascadeCLIP(tiny_model.network, tiny_model.clip, large).compile(torch.ones(2, 32))
     images, model = ImageSet("images", 20, lambda _: image), observed_model(tiny_model, "x", "x")

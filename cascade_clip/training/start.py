@@ -263,7 +263,7 @@ def _model_to_train(recipe: Recipe, start: _Start | None, split: Split, *, devic
     network = build_network(recipe.model, clip.visual)
     licence = OWN_LICENCE
     if start is not None:
-        recipe, licence = recipe.model_copy(update={"clip": start.model.recipe.clip}), start.model.licence
+        recipe, licence = recipe.changed(clip=start.model.recipe.clip), start.model.licence
         tensors = start.network.own_tensors()
         if recipe.self_training is None:
             tensors = _fitting_tensors(network.own_tensors(), tensors)
@@ -297,7 +297,7 @@ def _with_lasting_places(recipe: Recipe) -> Recipe:
         changes["dataset"] = str(address.pinned())
     if recipe.data.split is not None and (file := usable_path(recipe.data.split, "The split")).is_file():
         changes["split"] = str(file.resolve())
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}) if changes else recipe
+    return recipe.changed(data=changes)
 
 
 def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:

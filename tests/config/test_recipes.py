@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cascade_clip.config.recipes import changed_keys, dump_toml, load_recipe, recipe_file, recipe_names
-from cascade_clip.config.schema import Recipe
+from cascade_clip.config.schema import Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published import paper_figures
@@ -164,3 +164,18 @@ def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, message: str) 
 def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_bytes('name = "a"'.encode("utf-8-sig"))
     assert load_recipe(str(tmp_path / "own.toml")).name == "a"
+
+
+def test_other_values_of_a_recipe_and_its_sections() -> None:
+    recipe = load_recipe("voc/zegclip")
+    other = recipe.changed(seed=7, data={"crop": 64}, self_training=SelfTrainingConfig())
+    assert (other.seed, other.data.crop, other.data.split) == (7, 64, "voc-seen")
+    assert other.self_training == SelfTrainingConfig()
+    with pytest.raises(AttributeError, match="crops"):
+        recipe.changed(data={"crops": 64})
+
+
+@pytest.mark.parametrize("key", ["pamr_steps", "logit_scale", "area_threshold", "long_side"])
+def test_true_is_no_number_of_a_training_free_model(key: str) -> None:
+    with pytest.raises(UserError, match=rf"inference\.training_free\.{key}: a number is expected \(got True\)"):
+        load_recipe(None, [f"inference.training_free.{key}=true"])

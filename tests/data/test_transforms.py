@@ -37,14 +37,14 @@ def test_image_and_label_stay_together() -> None:
 
 def test_flip_turns_both() -> None:
     image, label = _picture(16, 40)
-    out, out_label, _ = TrainTransform(PLAIN.model_copy(update={"flip": 1.0}))(image, label, np.random.default_rng(0))
+    out, out_label, _ = TrainTransform(PLAIN.changed(flip=1.0))(image, label, np.random.default_rng(0))
     assert np.array_equal(out[1] % 2, out_label)
     assert np.array_equal(np.diff(out[1][0]), -np.ones(15))
 
 
 def test_small_images_are_padded_after_normalisation() -> None:
     image, label = np.full((8, 8, 3), 90, np.uint8), np.tile(np.array([0, 1], np.uint8), (8, 4))
-    config = PLAIN.model_copy(update={"short_side": 8, "mean": (80, 80, 80), "std": (10, 10, 10)})
+    config = PLAIN.changed(short_side=8, mean=(80, 80, 80), std=(10, 10, 10))
     out, out_label, extent = TrainTransform(config)(image, label, np.random.default_rng(0))
     assert extent == (8, 8)
     assert (out[:, :8, :8] == 1).all()
@@ -75,9 +75,7 @@ def test_crops_of_one_class_are_avoided() -> None:
     label[:, 150:] = 1
     varied = 0
     for seed in range(40):
-        _, crop, _ = TrainTransform(PLAIN.model_copy(update={"long_side": 200}))(
-            image, label, np.random.default_rng(seed)
-        )
+        _, crop, _ = TrainTransform(PLAIN.changed(long_side=200))(image, label, np.random.default_rng(seed))
         varied += is_varied(crop, 0.75)
     # 7 of 185 places pass the rule: a single draw would find one or two in 40, eleven draws about 14.
     assert 6 < varied < 30

@@ -152,8 +152,7 @@ def test_images_of_broken_patches_are_refused_by_the_file(exported: ExportedMode
 
 def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path) -> None:
     # Another grid than that of the windows: the filter is resized in the graph.
-    spectral = tiny_recipe.model.spectral.model_copy(update={"grid": 6})
-    model = two_block_model(tiny_recipe, tmp_path, host="spt-seg", spectral=spectral, stages=((2,),))
+    model = two_block_model(tiny_recipe, tmp_path, host="spt-seg", spectral={"grid": 6}, stages=((2,),))
     exported = export_model(model, tmp_path / "onnx", text=False)
     assert not (tmp_path / "onnx" / "text.onnx").exists()
     assert exported.record["image_side"] == 64

@@ -77,7 +77,7 @@ def test_windows_of_several_images_share_batches_and_give_the_same_labels(
     sizes: list[tuple[int, int]], short_side: int, batches: list[int]
 ) -> None:
     images, network = [halves(*size) for size in sizes], Brightest()
-    windows, data = INFERENCE.model_copy(update={"window_batch": 3}), DATA.model_copy(update={"short_side": short_side})
+    windows, data = INFERENCE.changed(window_batch=3), DATA.changed(short_side=short_side)
     at_work = Predictor(network, data, windows, device=CPU)
     maps = list(at_work.label_maps(iter(images), RGB, together=4))
     assert network.batches[: len(batches)] == batches
@@ -108,8 +108,8 @@ def test_an_image_encoded_once_gives_the_labels_of_the_plain_path(
 ) -> None:
     """Bit for bit, for one vocabulary after the other."""
     channels = 3 if isinstance(network, Brightest) else int(network.state_dict()[_projection(network)].shape[1])
-    short = DATA.model_copy(update={"short_side": 64})
-    windows = INFERENCE.model_copy(update={"crop": 64, "stride": 48, "flip": flip, "window_batch": 2})
+    short = DATA.changed(short_side=64)
+    windows = INFERENCE.changed(crop=64, stride=48, flip=flip, window_batch=2)
     at_work = Predictor(network, short, windows, device=CPU, dtype=dtype)
     at_work.set_image(PIXELS)
     pixels = torch.from_numpy(prepare_image(PIXELS, short))

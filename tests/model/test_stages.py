@@ -54,9 +54,8 @@ def test_a_recipe_of_vit_l_on_a_small_clip_of_24_blocks(squares_recipe: Recipe, 
     quick = ["iterations=1", "batch=2", "workers=0", "pictures=0"]
     overrides = [*(f"data.{key}" for key in small), *(f"train.{key}" for key in quick), "model.decoder.heads=4"]
     recipe = load_recipe("voc/cascade-zegclip-vit-l", [*overrides, "inference.crop=56", "inference.stride=42"])
-    clip_config = recipe.clip.model_copy(update={"architecture": str(clip), "weights": "random:1"})
-    data = recipe.data.model_copy(update={"split": None})
-    result = train(recipe.model_copy(update={"clip": clip_config, "data": data}), tmp_path / "run", device="cpu")
+    recipe = recipe.changed(clip={"architecture": str(clip), "weights": "random:1"}, data={"split": None})
+    result = train(recipe, tmp_path / "run", device="cpu")
     expected = (tuple(range(12, 18)), tuple(range(18, 24)), (24,))
     assert result.recipe.model.stages == RunFolder(tmp_path / "run").recipe().model.stages == expected
     model = CascadeCLIP.from_pretrained(tmp_path / "run" / "model")

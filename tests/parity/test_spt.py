@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict
 from cascade_clip.checkpoint.upstream_names import PROMPTS, own_name
-from cascade_clip.config.schema import ModelConfig, SpectralConfig
+from cascade_clip.config.schema import ModelConfig
 from cascade_clip.inference.class_scores import class_scores
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import count_masks, pseudo_labels, remap_labels, seen_label_table
@@ -221,7 +221,7 @@ def test_trainable_names(spt: GoldenModel, key: str, train: bool) -> None:
     dead = set(facts["params_without_grad_in_inductive_loss"])
     alive = (set(facts["backbone_trainable"][key]) | set(facts["head_trainable"])) - dead
     expected = {own_name(name, spt.layout) for name in alive if name not in PROMPTS} | {"encoder.prompts.embeddings"}
-    config = spt.imported.config.model_copy(update={"spectral": SpectralConfig(grid=32, train=train)})
+    config = spt.imported.config.changed(spectral={"grid": 32, "train": train})
     network = build_network(config, spt.fresh().clip.visual)
     assert set(trainable_parameters(network)) == expected
     assert all(own_name(name, spt.layout) is None for name in dead)

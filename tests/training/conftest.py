@@ -28,8 +28,7 @@ def red_seen(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def inductive(squares_recipe: Recipe, red_seen: str) -> Recipe:
     """The recipe of a run that learns from labels of red alone."""
-    data = squares_recipe.data.model_copy(update={"split": red_seen})
-    return squares_recipe.model_copy(update={"data": data})
+    return squares_recipe.changed(data={"split": red_seen})
 
 
 @pytest.fixture(scope="session")

@@ -60,8 +60,7 @@ def test_an_interrupted_run_goes_on_without_the_checkpoint(fine_tuning: Recipe, 
 def test_what_does_not_fit_is_named_and_drawn(
     fine_tuning: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stages = fine_tuning.model.stages
-    fewer = fine_tuning.model_copy(update={"model": fine_tuning.model.model_copy(update={"stages": stages[-1:]})})
+    fewer = fine_tuning.changed(model={"stages": fine_tuning.model.stages[-1:]})
     with caplog.at_level(logging.WARNING):
         start_training(fewer, tmp_path / "fewer", device="cpu")
     assert "tensors of --init have no place in the recipe's model: " in caplog.text

@@ -11,7 +11,7 @@ from cascade_clip.model.network import CascadeNetwork
 
 def _network(recipe: Recipe, host: str) -> CascadeNetwork:
     clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
-    return build_network(recipe.model.model_copy(update={"host": host}), clip.visual).train()
+    return build_network(recipe.model.changed(host=host), clip.visual).train()
 
 
 def _kept(module: nn.Module, *inputs: object) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import json
 import math
 import multiprocessing
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_one_seed_decides_everything(
     uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path
 ) -> None:
     assert_same_weights(uninterrupted[1], train_to_weights(changed(squares_recipe, workers=2), tmp_path / "again"))
-    other = changed(squares_recipe, iterations=1).model_copy(update={"seed": 1})
+    other = squares_recipe.changed(seed=1, train={"iterations": 1})
     weights = train_to_weights(other, tmp_path / "other")
     assert not torch.equal(weights["encoder.prompts.embeddings"], uninterrupted[1]["encoder.prompts.embeddings"])
 
@@ -126,11 +127,8 @@ def test_bf16_and_gradient_checkpointing(
     ],
 )
 def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict, message: str) -> None:
-    ((section, values),) = change.items()
-    recipe = squares_recipe.model_copy(update={section: getattr(squares_recipe, section).model_copy(update=values)})
-    with pytest.raises(UserError) as caught:
-        train_to_weights(recipe, tmp_path / "run")
-    assert message in str(caught.value)
+    with pytest.raises(UserError, match=re.escape(message)):
+        train_to_weights(squares_recipe.changed(**change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

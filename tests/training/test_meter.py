@@ -58,13 +58,12 @@ def test_training_is_the_same(
     uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU: the terms are logged under the same steps, and the weights are the same."""
-    config = squares_recipe.train.model_copy(update={"log_every": 3, "save_every": 5})
     monkeypatch.setattr(
         loop,
         "Meter",
         lambda batch, region, *, behind, unlogged: Meter(batch, region, behind=not behind, unlogged=unlogged),
     )
-    weights = train_to_weights(squares_recipe.model_copy(update={"train": config}), tmp_path / "run")
+    weights = train_to_weights(squares_recipe.changed(train={"log_every": 3, "save_every": 5}), tmp_path / "run")
     assert_same_weights(uninterrupted[1], weights)
     at_once = [line["loss"] for line in log_lines(uninterrupted[0])]
     expected = {3: sum(at_once[:3]) / 3, 6: sum(at_once[3:]) / 3}

@@ -161,8 +161,7 @@ def test_another_dataset_or_split_is_refused(
     file.write_text(
         'dataset = "squares"\nclasses = [{name="red"}, {name="green"}, {name="blue"}]\n[splits.s]\nunseen = []'
     )
-    data = squares_recipe.data.model_copy(update={"dataset": dataset, "split": "mine.toml"})
-    interrupt(squares_recipe.model_copy(update={"data": data}), tmp_path / "run", 3)
+    interrupt(squares_recipe.changed(data={"dataset": dataset, "split": "mine.toml"}), tmp_path / "run", 3)
     monkeypatch.chdir("/")  # the split's path is stored whole
     file.write_text(file.read_text().replace("unseen = []", 'unseen = ["blue"]'))
     with pytest.raises(UserError, match="its classes, or which of them are unseen, have changed"):

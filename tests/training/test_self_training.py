@@ -216,7 +216,7 @@ def test_nothing_leaks_where_the_location_is_unknown(
 ) -> None:
     """Training gives the same weights whether the labels of unseen classes are there or not."""
     recipe = changed(make_recipe(location=location), iterations=2)
-    without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": unlabelled})})
+    without = recipe.changed(data={"dataset": unlabelled})
     assert same(train_to_weights(recipe, tmp_path / "with"), train_to_weights(without, tmp_path / "without")) is equal
 
 
@@ -230,9 +230,8 @@ def test_refusals(
         shutil.copytree(half_way, tmp_path / name)
         altered = {**config, "split": {**config["split"], **change}}
         (tmp_path / name / "config.json").write_text(json.dumps(altered))
-    model = inductive.model
-    narrow = inductive.model_copy(update={"model": model.model_copy(update={"stages": ((4,),)})})
-    supervised = inductive.model_copy(update={"data": squares_recipe.data})
+    narrow = inductive.changed(model={"stages": ((4,),)})
+    supervised = inductive.changed(data=squares_recipe.data)
     for recipe, message in [
         (make_recipe(supervised), 'The split "squares" has no unseen classes, so there is nothing for self-training'),
         (make_recipe(init=tmp_path / "nowhere"), "is no checkpoint folder: it does not exist"),

@@ -24,7 +24,7 @@ def test_released_schedules(dataset: str, iterations: int, batch: int, figures: 
     )
     assert derived.inference.seen_bias == 0
     assert derived.self_training == SelfTrainingConfig()
-    assert derived == shipped.model_copy(update={"paper": None})
+    assert derived == shipped.changed(paper=None)
     assert (shipped.paper is not None) is figures
 
 
@@ -32,7 +32,7 @@ def test_figures_of_the_paper_are_kept_where_they_are_transductive() -> None:
     inductive = load_recipe("voc/zegclip")
     assert self_training_recipe(inductive).paper is None
     figure = PaperFigure(table="table10_hosts/transductive", row="ZegCLIP+ST")
-    assert self_training_recipe(inductive.model_copy(update={"paper": figure})).paper == figure
+    assert self_training_recipe(inductive.changed(paper=figure)).paper == figure
 
 
 def test_own_recipes_of_self_training(tmp_path: Path) -> None:

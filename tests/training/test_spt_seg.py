@@ -7,7 +7,7 @@ import pytest
 from trained_runs import changed, interrupt, log_lines, same, spt_seg, train_to_weights
 
 from cascade_clip.config.recipes import load_recipe
-from cascade_clip.config.schema import LossConfig, Recipe
+from cascade_clip.config.schema import Recipe
 from cascade_clip.segmenter import CascadeCLIP
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
@@ -20,7 +20,7 @@ def test_the_host_decides_the_loss_unless_the_recipe_does(squares_recipe: Recipe
     recipe = spt_seg(squares_recipe)
     assert recipe.region_loss == "ssim"
     assert squares_recipe.region_loss == "dice"
-    assert recipe.model_copy(update={"loss": LossConfig(region="dice")}).region_loss == "dice"
+    assert recipe.changed(loss={"region": "dice"}).region_loss == "dice"
     assert load_recipe("voc/zegclip", ["loss.region=ssim"]).region_loss == "ssim"
 
 
@@ -40,8 +40,7 @@ def test_from_training_to_prediction(squares_recipe: Recipe, tmp_path: Path) -> 
     model = CascadeCLIP.from_pretrained(tmp_path / "whole" / "model")
     usual = model.segment(PIXELS, NAMES)[0].scores
     for crop, stride in ((48, 32), (512, 426)):
-        inference = model.recipe.inference.model_copy(update={"crop": crop, "stride": stride})
-        model.recipe = model.recipe.model_copy(update={"inference": inference})
+        model.recipe = model.recipe.changed(inference={"crop": crop, "stride": stride})
         scores = model.segment(PIXELS, NAMES)[0].scores
         assert scores.shape == usual.shape
         assert np.isfinite(scores).all()

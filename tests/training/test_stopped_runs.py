@@ -37,8 +37,7 @@ def recipe_file(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
     names = ", ".join(f'{{ name = "{name}" }}' for name in CLASSES)
     (folder / "red.toml").write_text(f'dataset = "squares"\nclasses = [{names}]\n[splits.red]\nunseen = ["blue"]\n')
     recipe = changed(squares_recipe, iterations=2, batch=2, save_every=1, validate_every=1, log_every=2, pictures=1)
-    data = recipe.data.model_copy(update={"split": str(folder / "red.toml")})
-    (folder / "recipe.toml").write_text(dump_toml(recipe.model_copy(update={"data": data})))
+    (folder / "recipe.toml").write_text(dump_toml(recipe.changed(data={"split": str(folder / "red.toml")})))
     return folder / "recipe.toml"
 
 

@@ -51,8 +51,8 @@ def test_curves_without_validation_images_are_drawn_at_each_saved_state(
 ):
     drawn: list[int] = []
     monkeypatch.setattr(validation, "curves_figure", lambda log, title: drawn.append(log[-1]["step"]) or b"")
-    data = squares_recipe.data.model_copy(update={"dataset": write_tiny_dataset(tmp_path / "data", val=0)})
-    recipe = changed(squares_recipe.model_copy(update={"data": data}), pictures=1)
+    dataset = write_tiny_dataset(tmp_path / "data", val=0)
+    recipe = squares_recipe.changed(data={"dataset": dataset}, train={"pictures": 1})
     start_training(recipe, tmp_path / "run", device="cpu").train()
     assert drawn == [2, 4, 6]
 
