@@ -239,8 +239,6 @@ def build_page(demo: Demo) -> Any:
             found = demo.similar_patches(names[0], path, event.index)
             return found, blocks, found[blocks]
 
-        # Gradio reads what a function takes from its annotations, which are strings in this file.
-        click.__annotations__["event"] = gradio.SelectData
         photograph.select(
             told(click), photograph, [maps, block, similar], concurrency_id="model", api_visibility="private"
         )

@@ -10,4 +10,4 @@ Doing = Callable[[str], None]
 
 
 def unheard(_what: str) -> None:
-    """A `Doing` of nobody."""
+    """The `Doing` where nobody listens: nothing."""

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from cascade_clip.data.dataset_info import INFO_FILE
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.reachability import hub_or_cache
 
 _PREFIXES = ("hub:", "hf://datasets/")
@@ -125,7 +125,7 @@ def hub_error(error: Exception, address: HubAddress, *, kind: Literal["dataset",
     for refusal, text in _REASONS.items():
         if isinstance(error, refusal) or (offline and refusal is OfflineModeIsEnabled):
             return UserError(text.format(address=named, page=page, kind=kind, repo=repo, revision=revision))
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{named} could not be fetched from the Hub ({reason}). Check the network connection, or give a folder."
+        f"{named} could not be fetched from the Hub ({first_line(error)}). Check the network connection, or give a"
+        " folder."
     )

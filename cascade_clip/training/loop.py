@@ -222,7 +222,7 @@ class Trainer:
             self.model.save_pretrained(self.run.half_way_model)
 
     def _check_finite(self) -> None:
-        """Refuse to keep weights that are worth nothing."""
+        """Raise UserError before weights with NaN or infinities are saved."""
         for name, tensor in self.network.own_tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(
