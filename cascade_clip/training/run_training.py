@@ -242,11 +242,7 @@ def recipe_for_fine_tuning(
 
 
 def recipe_for_self_training(
-    init: str | Path,
-    recipe: str | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    settings: Sequence[str] = (),
+    init: str | Path, recipe: str | None = None, overrides: Sequence[str] = (), *, settings: Sequence[str] = ()
 ) -> Recipe:
     """Derive the recipe of a self-training run from the checkpoint that it starts from (SPEC section 11).
 

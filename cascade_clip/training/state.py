@@ -71,11 +71,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
 
 def save_state(
-    accelerator: Accelerator,
-    run: RunFolder,
-    recipe: Recipe,
-    state: TrainState,
-    teacher: CascadeNetwork | None = None,
+    accelerator: Accelerator, run: RunFolder, recipe: Recipe, state: TrainState, teacher: CascadeNetwork | None = None
 ) -> None:
     """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
 

@@ -223,12 +223,7 @@ def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: 
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("recipe", "inference", "seen_bias"), 0.25),
-        (("split", "unseen"), []),
-        (("split",), None),
-    ],
+    ("place", "value"), [(("recipe", "inference", "seen_bias"), 0.25), (("split", "unseen"), []), (("split",), None)]
 )
 def test_a_change_of_the_right_type_is_noticed(tmp_path: Path, place: tuple, value: object) -> None:
     write_description(tmp_path, read_description(checkpoint_folder("bundled")))

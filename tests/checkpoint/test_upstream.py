@@ -7,12 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cascade_clip.checkpoint.upstream import (
-    ImportOptions,
-    import_state_dict,
-    recipe_of_import,
-    save_import,
-)
+from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, recipe_of_import, save_import
 from cascade_clip.checkpoint.upstream_file import read_state_dict
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
@@ -77,10 +72,7 @@ def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]
         ),
         ({"backbone.ln_pre.weight": None}, "missing ['visual.ln_pre.weight']"),
         ({"decode_head.decoder_1.layers.2.hlfs.prompt": None}, "1 missing (head.decoders.0.mask.gate)"),
-        (
-            {"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)},
-            "unexpected (decode_head.decoder_1.layers.0.hlfs",
-        ),
+        ({"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)}, "unexpected (decode_head.decoder_1.layers.0.hlfs"),
     ],
 )
 def test_mismatches_are_listed(

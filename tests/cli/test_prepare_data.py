@@ -129,10 +129,7 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
             "with --classes or with --classes-file, not with both",
         ),
         (["voc"], "Say where PASCAL VOC 2012 is: --source FOLDER with the official files, packed or unpacked; or"),
-        (
-            ["voc", "--source", "VOC", "--push-to-hub", "me/voc"],
-            "The images of PASCAL VOC 2012 belong to the people",
-        ),
+        (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], "The images of PASCAL VOC 2012 belong to the people"),
         (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),

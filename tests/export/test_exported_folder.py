@@ -48,8 +48,7 @@ def inputs(images: int, classes: int, height: int, width: int) -> tuple[Tensor, 
 
 
 @pytest.mark.parametrize(
-    ("images", "classes", "height", "width"),
-    [(1, 1, 16, 16), (4, 3, 64, 64), (1, 300, 80, 48), (2, 2, 16, 128)],
+    ("images", "classes", "height", "width"), [(1, 1, 16, 16), (4, 3, 64, 64), (1, 300, 80, 48), (2, 2, 16, 128)]
 )
 def test_any_images_classes_and_sizes(
     model: CascadeCLIP, exported: ExportedModel, runtime: str, images: int, classes: int, height: int, width: int

@@ -11,14 +11,7 @@ import torch
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_file
 from cascade_clip.inference import exported_network
-from cascade_clip.inference.exported_network import (
-    CPU,
-    CUDA,
-    RUNTIMES,
-    ExportedNetwork,
-    Opened,
-    check_runtime,
-)
+from cascade_clip.inference.exported_network import CPU, CUDA, RUNTIMES, ExportedNetwork, Opened, check_runtime
 
 
 def test_cuda_only_where_both_have_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,7 @@ from cascade_clip.checkpoint.upstream_names import PROMPTS, clip_name, own_name
 from cascade_clip.config.schema import TrainConfig
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import remap_labels, seen_label_table
-from cascade_clip.training.step import (
-    build_optimizer,
-    learning_rate,
-    set_learning_rate,
-    trainable_parameters,
-)
+from cascade_clip.training.step import build_optimizer, learning_rate, set_learning_rate, trainable_parameters
 
 from .conftest import GoldenModel
 from .test_loss import ZERO_GRADIENT

@@ -27,10 +27,7 @@ from cascade_clip.model.res_clip import ResClip, feedback_attention, patch_class
 from cascade_clip.model.sc_clip import lof_scores, outlier_mask
 from cascade_clip.model.training_free import METHODS, Method, key_key_nearby, query_query, query_query_and_key_key
 
-FILES = (
-    *("clip", "maskclip", "sclip", "clearclip", "naclip", "scclip", "gem", "resclip"),
-    *("ablations", "gaussian"),
-)
+FILES = (*("clip", "maskclip", "sclip", "clearclip", "naclip", "scclip", "gem", "resclip"), *("ablations", "gaussian"))
 """Files of golden tensors; each tensor is a test."""
 BASES = {"resclip": "naclip", "clearclip": "clearclip", "sclip": "sclip"}
 """ResCLIP's `strategy` -> ours."""

@@ -62,11 +62,7 @@ def _expected(mask: np.ndarray) -> np.ndarray:
 def test_the_zips_are_prepared_pixel_for_pixel(tmp_path: Path, source: Path) -> None:
     zips = _zips(source, tmp_path / "zips")
     info = prepare("cityscapes", zips, tmp_path / "out")
-    assert (info.name, info.classes, info.colours) == (
-        "cityscapes",
-        tuple(BY_HAND),
-        get_split("cityscapes").colours,
-    )
+    assert (info.name, info.classes, info.colours) == ("cityscapes", tuple(BY_HAND), get_split("cityscapes").colours)
     assert [file.name for file in info.sources] == ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
     found = labels(tmp_path / "out")
     assert {part: list(of) for part, of in found.items()} == IN_ORDER

@@ -10,15 +10,7 @@ import datasets
 import numpy as np
 import pytest
 from fake_hub import COMMIT, fake_hub
-from foreign_data import (
-    NAMES,
-    draw_image,
-    draw_label,
-    draw_mask,
-    encode_mask,
-    write_imagefolder,
-    write_parquet,
-)
+from foreign_data import NAMES, draw_image, draw_label, draw_mask, encode_mask, write_imagefolder, write_parquet
 from prepared_folder import digests, ids
 
 from cascade_clip.data import foreign_rows

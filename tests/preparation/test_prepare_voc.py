@@ -7,16 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_miniatures import (
-    Mask,
-    drawn_mask,
-    pack,
-    sbd_mat,
-    write_lines,
-    write_palette_png,
-    write_sbd,
-    write_voc,
-)
+from official_miniatures import Mask, drawn_mask, pack, sbd_mat, write_lines, write_palette_png, write_sbd, write_voc
 from prepared_folder import by_id, ids
 
 from cascade_clip.data.catalogue import get_split

@@ -175,10 +175,7 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
         ({"classes": []}, "classes: there is none"),
         ({"classes": ["a", "a"]}, 'the name "a" is listed 2 times'),
         ({"parts": {"train": []}}, "There is no image to prepare"),
-        (
-            {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
-            'train: the id "x" is used more than once',
-        ),
+        ({"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}}, 'train: the id "x" is used more than once'),
     ],
 )
 def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:

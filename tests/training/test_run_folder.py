@@ -106,7 +106,7 @@ def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
         run.recipe()  # never the old run, half of it
     run.start(squares_recipe, squares, split, overwrite=True)
     assert {path.name for path in run.folder.iterdir()} == {
-        *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt"),
+        *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt")
     }
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name]
 
