@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.config.recipes import load_recipe
@@ -53,16 +54,8 @@ def test_the_examples_in_the_order_of_a_first_day(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        Path("my-data", folder).mkdir(parents=True)
-    for number in range(6):
-        pixels, mask = (
-            random.integers(0, 256, (64, 64, 3), np.uint8),
-            random.integers(0, len(NAMES), (64, 64), np.uint8),
-        )
-        Image.fromarray(pixels).save(f"my-data/images/{number}.jpg")
-        Image.fromarray(mask).save(f"my-data/masks/{number}.png")
-    Path("my-data/classes.txt").write_text("\n".join(NAMES))
+    pixels, mask = random.integers(0, 256, (64, 64, 3), np.uint8), random.integers(0, len(NAMES), (64, 64), np.uint8)
+    write_own_images(Path("my-data"), "012345", lambda _: (pixels, mask), "\n".join(NAMES), "jpg")
     Image.fromarray(pixels).save("street.jpg")
     Path("my-split.toml").write_text(_block("toml"))
     for beginning, more in RUN.items():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from crashes import KILLED, Ended, ForkedCommands, Stop, tree
+from own_images import write_own_images
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -63,15 +64,11 @@ def materials(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the commands read."""
     folder = tmp_path_factory.mktemp("materials")
     rng = np.random.default_rng(0)
-    for name, size, values in (
-        ("mine/images", (8, 8, 3), 256),
-        ("mine/masks", (8, 8), 2),
-        ("photos", (40, 50, 3), 256),
-    ):
-        (folder / name).mkdir(parents=True)
-        for stem in "ab":
-            Image.fromarray(rng.integers(0, values, size, dtype=np.uint8)).save(folder / name / f"{stem}.png")
-    (folder / "mine" / "classes.txt").write_text("sky\nsea\n")
+    small, large = (rng.integers(0, 256, (2, *size, 3), dtype=np.uint8) for size in ((8, 8), (40, 50)))
+    write_own_images(folder / "mine", "ab", lambda number: (small[number], small[number, ..., 0] % 2), "sky\nsea\n")
+    (folder / "photos").mkdir()
+    for stem, pixels in zip("ab", large, strict=True):
+        Image.fromarray(pixels).save(folder / "photos" / f"{stem}.png")
     if EVERY:
         tensors = load_file(golden / "cascade_zegclip_tiny" / "weights.safetensors")
         torch.save({"state_dict": tensors}, folder / "released.pth")

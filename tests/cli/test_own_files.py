@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from command_line import exit_code
 from crashes import tree
-from PIL import Image
+from own_images import write_own_images
 
 from cascade_clip import segmenter
 
@@ -20,11 +20,8 @@ def place(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """Images, masks, a prepared dataset, a page, pictures and notes of a user's; no model can be loaded."""
     monkeypatch.setattr(segmenter.CascadeCLIP, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.chdir(tmp_path)
-    for name in ("images", "masks"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-        for number in range(3):
-            Image.fromarray(np.full((8, 8), number % 2, np.uint8)).save(tmp_path / "mine" / name / f"{number}.png")
-    (tmp_path / "mine" / "classes.txt").write_text("a\nb\n")
+    grey = [np.full((8, 8), value, np.uint8) for value in (0, 1, 0)]
+    write_own_images(tmp_path / "mine", "012", lambda number: (grey[number], grey[number]), "a\nb\n")
     shutil.copytree(squares, tmp_path / "prepared")
     shutil.copytree(squares, tmp_path / "images" / "shapes")
     (tmp_path / "file").write_text("mine")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import exit_code
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.data.images import decode_label
@@ -17,14 +18,11 @@ from cascade_clip.errors import UserError
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """Five images with index masks and their class names."""
-    folder = tmp_path / "my-data"
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(5):
-        Image.new("RGB", (4, 3), (0, index, 0)).save(folder / "images" / f"p{index}.jpg")
-        Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(folder / "masks" / f"p{index}.png")
-    (folder / "classes.txt").write_text("# from the sky down\nsky\n\ntree\n")
-    return folder
+    image, mask = np.zeros((3, 4, 3), np.uint8), np.array([[0, 1, 1, 255]] * 3, np.uint8)
+    names, classes = ["p0", "p1", "p2", "p3", "p4"], "# from the sky down\nsky\n\ntree\n"
+    return write_own_images(
+        tmp_path / "my-data", names, lambda number: (image + np.uint8(number), mask), classes, "jpg"
+    )
 
 
 def _run(*arguments: object) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.data.dataset_info import DatasetInfo
@@ -20,13 +21,8 @@ MASK = np.array([[0, 1, 1], [255, 1, 0]], np.uint8)
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(5):
-        Image.new("RGB", (3, 2), (index, 0, 0)).save(folder / "images" / f"p{index}.jpg")
-        Image.fromarray(MASK).save(folder / "masks" / f"p{index}.png")
-    return folder
+    names, image = ["p0", "p1", "p2", "p3", "p4"], np.zeros((2, 3, 3), np.uint8)
+    return write_own_images(tmp_path / "source", names, lambda number: (image + np.uint8(number), MASK), ending="jpg")
 
 
 def _prepare(source: Path, **options: object) -> DatasetInfo:
@@ -333,19 +329,11 @@ def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
         _choose(tmp_path / "none.txt")
 
 
-def _pair(folder: Path, name: str, mask_ending: str = "png", **saving: object) -> None:
-    for what in ("images", "masks"):
-        (folder / what / name).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), (9, 9, 9)).save(folder / "images" / f"{name}.png")
-    mask = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
-    mask.save(folder / "masks" / f"{name}.{mask_ending}", **saving)
-
-
 def test_folders_named_train_and_val_are_the_parts(tmp_path: Path) -> None:
     """They may be links, in which a circle ends."""
     source = tmp_path / "linked"
-    for name in ("train/a", "train/b", "train/c", "val/d"):
-        _pair(tmp_path / "real", name)
+    image = np.zeros((2, 3, 3), np.uint8)
+    write_own_images(tmp_path / "real", ["train/a", "train/b", "train/c", "val/d"], lambda _: (image, MASK))
     for what in ("images", "masks"):
         (source / what).mkdir(parents=True)
         for part in ("train", "val"):
