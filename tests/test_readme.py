@@ -28,9 +28,7 @@ RUN = {
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=" ".join)
-def test_every_example_is_a_command_with_options_that_it_has(
-    example: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_example_is_a_command_with_options_that_it_has(example: list[str], tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("street.jpg", "coco.pth", "my-split.toml"):
         (tmp_path / name).write_bytes(b"x")
@@ -44,14 +42,12 @@ def test_every_example_is_a_command_with_options_that_it_has(
         load_recipe(arguments[arguments.index("--recipe") + 1])
 
 
-def test_every_command_has_an_example() -> None:
+def test_every_command_has_an_example():
     assert {example[0] for example in EXAMPLES} == set(COMMANDS)
 
 
 @pytest.mark.slow  # it trains
-def test_the_examples_in_the_order_of_a_first_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: list[str]
-) -> None:
+def test_the_examples_in_the_order_of_a_first_day(tmp_path, monkeypatch, tiny_settings: list[str]):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     pixels, mask = random.integers(0, 256, (64, 64, 3), np.uint8), random.integers(0, len(NAMES), (64, 64), np.uint8)

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,13 +26,13 @@ from cascade_clip.training.start import start_training
     "name",
     ["cpu:7", "cpu:00", "cpu:", "mps:1", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:1:2", "", " ", "CPU", "tpu"],
 )
-def test_names_that_are_no_device(name: str) -> None:
+def test_names_that_are_no_device(name: str):
     hint = "Only CUDA devices have numbers." if name.startswith(("cpu:", "mps:")) else ""
     with pytest.raises(UserError, match=re.escape(f'"{name}" is no device. {hint}')):
         resolve_device(name)
 
 
-def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_this_machine_lacks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name in ("cuda", "cuda:0", "cuda:99", "mps"):
@@ -42,13 +41,13 @@ def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
 
 
-def test_a_device_is_not_that_of_an_earlier_run() -> None:
+def test_a_device_is_not_that_of_an_earlier_run():
     assert process_state(torch.device("cpu"))._cpu
     assert not process_state(torch.device("cuda"))._cpu
     assert process_state(torch.device("cpu"))._cpu
 
 
-def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_memory_of_a_container_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("2000000000\n")
     (tmp_path / "unlimited").write_text("max\n")
     places = (tmp_path / "memory.max", tmp_path / "unlimited", tmp_path / "none")
@@ -71,16 +70,14 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["model.host=spt-seg", "model.spectral.grid=10000000"], "The recipe's model takes at least"),
     ],
 )
-def test_training_beyond_the_memory(
-    squares_recipe: Recipe, tmp_path: Path, settings: Sequence[str], message: str
-) -> None:
+def test_training_beyond_the_memory(squares_recipe: Recipe, tmp_path, settings: Sequence[str], message: str):
     with pytest.raises(UserError) as caught:
         start_training(change_recipe(squares_recipe, settings), tmp_path / "run", device="cpu")
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> None:
+def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP):
     image = np.zeros((64, 96, 3), np.uint8)
     recipe = tiny_model.recipe
     wide = CascadeCLIP(tiny_model.network, tiny_model.clip, recipe.changed(data={"short_side": 10**7}))
@@ -94,7 +91,7 @@ def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> No
         layer_similarities(model, images, SimilaritySettings(side=10**6))
 
 
-def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch):
     asked = []
     monkeypatch.setattr("cascade_clip.model.build.check_memory", lambda needed, *_: asked.append(needed))
     network = build_network(tiny_recipe.model, tiny_clip.visual)
@@ -105,9 +102,7 @@ def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkey
 @pytest.mark.parametrize(
     ("limit", "cores"), [("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 6), ("?", 6)]
 )
-def test_cores_of_a_job_and_of_a_container(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, cores: int
-) -> None:
+def test_cores_of_a_job_and_of_a_container(monkeypatch, tmp_path, limit: str, cores: int):
     (tmp_path / "cpu.max").write_text(f"{limit}\n")
     monkeypatch.setattr(runtime, "_PROCESSOR_LIMIT", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(6)))

@@ -60,7 +60,7 @@ def export(folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def materials(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def materials(golden: Path, tmp_path_factory) -> Path:
     """What the commands read."""
     folder = tmp_path_factory.mktemp("materials")
     rng = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def materials(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def commands(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+def commands(materials: Path, tmp_path_factory) -> Iterator[ForkedCommands]:
     with ForkedCommands() as forked:
         folder = shutil.copytree(materials, tmp_path_factory.mktemp("warm") / "place")
         # Not what draws charts: their renderer does not survive a fork.
@@ -119,9 +119,7 @@ def lasting(name: str, content: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module", params=[name for name in COMMANDS if EVERY or name in QUICK])
-def stopped(
-    request: pytest.FixtureRequest, commands: ForkedCommands, materials: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Stopped:
+def stopped(request, commands: ForkedCommands, materials: Path, tmp_path_factory) -> Stopped:
     return Stopped(request.param, commands, materials, tmp_path_factory.mktemp("stopped"))
 
 
@@ -131,7 +129,7 @@ def some(stops: Sequence[Stop]) -> Sequence[Stop]:
     return stops[step // 2 :: step]
 
 
-def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped) -> None:
+def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped):
     for stop in some(stopped.whole.stops()):
         stopped.anew()
         where = f"{stop} of {stopped.whole.events[stop.event - 1]}"
@@ -141,7 +139,7 @@ def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped) -
         assert tree(stopped.folder, lasting) == stopped.expected, where
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(stopped: Stopped) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(stopped: Stopped):
     limits: list[dict[str, Any]] = [{"stop": stop} for stop in some(stopped.whole.full_disks())]
     for limit in [*limits, *({"file_bytes": size} for size in ((0, 40, 700, 9000) if EVERY else ()))]:
         stopped.anew()

@@ -63,7 +63,7 @@ class ColourModel(CascadeCLIP):
 
 
 @pytest.fixture
-def colour_model(monkeypatch: pytest.MonkeyPatch) -> ColourModel:
+def colour_model(monkeypatch) -> ColourModel:
     """The model that every checkpoint name loads; `loads` counts how often."""
     model = ColourModel()
     model.loads = []

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +17,7 @@ def _bundled_classes() -> list[str]:
 
 
 @pytest.mark.slow  # it trains
-def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
+def test_measures_writes_and_compares(tmp_path, run_command):
     first = tmp_path / "first.json"
     result = run_command(bench, "predict", *SMALL, "--no-memory", "--plain", "--json", first)
     record = json.loads(first.read_text())

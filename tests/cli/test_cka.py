@@ -33,7 +33,7 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: Path, tmp_path: Path, run_command):
+def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: Path, tmp_path, run_command):
     options = ["--against", "clip", "--images", photos, "-o", tmp_path / "out", "--tokens", "both", "--device", "cpu"]
     result = run_command(cka, run_folder, *options, "--report", tmp_path / "page")
     record = json.loads((tmp_path / "out" / "cka.json").read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def test_before_and_after_as_figure_csv_json_and_page(run_folder: Path, photos: 
     assert page.count("block 4") >= 1
 
 
-def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, tmp_path: Path, run_command):
+def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, tmp_path, run_command):
     run_command(cka, run_folder, "-o", tmp_path, "--limit", "2", "--patches", "0")
     record = json.loads((tmp_path / "cka.json").read_text(encoding="utf-8"))
     assert (record["of"], record["images"], record["matrices"][0]["samples"]) == ("squares val", 2, 32)
@@ -68,7 +68,7 @@ def test_the_models_own_dataset_is_the_default(run_folder: Path, squares: Path, 
         (["bundled", "--against", "runs/none/here"], '"runs/none/here" is no checkpoint folder: it does not exist'),
     ],
 )
-def test_mistakes_are_one_sentence_and_write_nothing(arguments, message, tmp_path: Path, refusal, monkeypatch):
+def test_mistakes_are_one_sentence_and_write_nothing(arguments, message, tmp_path, refusal, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in refusal(cka, *arguments, "-o", tmp_path / "out", "--device", "cpu")
     assert not (tmp_path / "out").exists()

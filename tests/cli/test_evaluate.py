@@ -33,7 +33,7 @@ def draw(sample: ImageSource) -> tuple[bytes, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def rgb_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rgb_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "rgb"
     samples = [ImageSource(f"image-{seed}", seed) for seed in range(6)]
     write_prepared(folder, name="rgb", classes=["red", "green", "blue"], parts={"train": [], "val": samples}, load=draw)
@@ -41,7 +41,7 @@ def rgb_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path) -> Path:
     (tmp_path / "run" / "model").mkdir(parents=True)
     return tmp_path / "run" / "model"
 
@@ -102,9 +102,7 @@ def test_classes_of_another_dataset(rgb_data: Path, checkpoint: Path, colour_mod
 
 
 @pytest.mark.parametrize("option", ["--pictures", "--report", "--output"])
-def test_nothing_is_written_into_what_is_read(
-    rgb_data: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, refusal, option: str
-) -> None:
+def test_nothing_is_written_into_what_is_read(rgb_data: Path, checkpoint: Path, monkeypatch, refusal, option: str):
     monkeypatch.setattr("cascade_clip_cli.evaluate.load_model", pytest.fail)  # it is told before
     for folder, verb in ((rgb_data, "is"), (rgb_data / "new", "lies in"), (checkpoint, "is")):
         told = refusal(evaluate, checkpoint, "--data", rgb_data, option, folder)
@@ -154,7 +152,7 @@ def test_the_page_is_given_everything(rgb_data: Path, checkpoint: Path, colour_m
 
 @pytest.mark.slow
 def test_two_processes_count_every_image_once(
-    rgb_data: Path, tmp_path: Path, tiny_recipe: Recipe, tiny_clip: Clip, run_command, monkeypatch: pytest.MonkeyPatch
+    rgb_data: Path, tmp_path, tiny_recipe: Recipe, tiny_clip: Clip, run_command, monkeypatch
 ):
     model = CascadeCLIP(build_network(tiny_recipe.model, tiny_clip.visual), tiny_clip, tiny_recipe)
     model.save_pretrained(tmp_path / "run" / "model")
@@ -180,9 +178,7 @@ def test_two_processes_count_every_image_once(
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
 
 
-def test_compiling_is_told_and_kept_apart(
-    rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch
-):
+def test_compiling_is_told_and_kept_apart(rgb_data: Path, checkpoint: Path, colour_model, run_command, monkeypatch):
     monkeypatch.setattr(console.stderr, "quiet", False)
     result = run_command(evaluate, checkpoint, "--data", rgb_data, "--device", "cpu", "--compile")
     assert colour_model.compiled == [(3, 3)]

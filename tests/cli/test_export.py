@@ -18,7 +18,7 @@ from cascade_clip_cli.predict import predict
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
 
-def test_export(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:
+def test_export(tiny_recipe: Recipe, tmp_path, run_command):
     two_block_model(tiny_recipe, tmp_path, host="frozen-clip").save_pretrained(tmp_path / "ckpt")
     arguments = (tmp_path / "ckpt", "-f", "pt2", "-o", tmp_path / "pt2", "--json", tmp_path / "export.json")
     result = run_command(export, *arguments)
@@ -31,8 +31,8 @@ def test_export(tiny_recipe: Recipe, tmp_path: Path, run_command) -> None:
 
 
 def test_predict_and_eval_by_every_runtime(
-    two_block_export: tuple[CascadeCLIP, ExportedModel], runtimes: list[str], tmp_path: Path, run_command, refusal
-) -> None:
+    two_block_export: tuple[CascadeCLIP, ExportedModel], runtimes: list[str], tmp_path, run_command, refusal
+):
     trained, exported = two_block_export
     trained.save_pretrained(tmp_path / "ckpt")
     photo = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
@@ -54,10 +54,10 @@ def test_eval_by_every_runtime(
     two_block_export: tuple[CascadeCLIP, ExportedModel],
     runtimes: list[str],
     squares: Path,
-    tmp_path: Path,
+    tmp_path,
     run_command,
     refusal,
-) -> None:
+):
     trained, exported = two_block_export
     trained.save_pretrained(tmp_path / "ckpt")
     records = {}
@@ -74,12 +74,8 @@ def test_eval_by_every_runtime(
 
 
 def test_the_fastest_runtime_is_told(
-    two_block_export: tuple[CascadeCLIP, ExportedModel],
-    runtimes: list[str],
-    tmp_path: Path,
-    run_command,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    two_block_export: tuple[CascadeCLIP, ExportedModel], runtimes: list[str], tmp_path, run_command, monkeypatch
+):
     trained, exported = two_block_export
     trained.save_pretrained(tmp_path / "ckpt")
     monkeypatch.setattr(exported_folder, "export_model", lambda *args, **options: exported)
@@ -105,13 +101,11 @@ def test_the_fastest_runtime_is_told(
         ),
     ],
 )
-def test_sentence_of_the_fastest(speeds: dict[tuple[str, str], float], sentence: str) -> None:
+def test_sentence_of_the_fastest(speeds: dict[tuple[str, str], float], sentence: str):
     assert runtime_speed.speed_sentence(speeds) == sentence
 
 
-def test_other_runtimes_are_mentioned_once_for_many_images(
-    tmp_path: Path, run_command, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_runtimes_are_mentioned_once_for_many_images(tmp_path, run_command, monkeypatch):
     for number in range(3):
         Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
     monkeypatch.setattr(loading, "MANY_IMAGES", 3)

@@ -16,7 +16,7 @@ PAGE = '<html><meta name="generator" content="Hugo">'
 
 
 @pytest.fixture
-def place(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(squares: Path, tmp_path, monkeypatch) -> Path:
     """Images, masks, a prepared dataset, a page, pictures and notes of a user's; no model can be loaded."""
     monkeypatch.setattr(segmenter.CascadeCLIP, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.chdir(tmp_path)
@@ -74,9 +74,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("command", "message"), REFUSED)
-def test_nothing_of_the_users_is_replaced(
-    command: str, message: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_of_the_users_is_replaced(command: str, message: str, place: Path, capsys):
     before = tree(place)
     assert exit_code(*command.split()) == 2
     told = capsys.readouterr().err
@@ -89,9 +87,7 @@ def test_nothing_of_the_users_is_replaced(
     ("output", "overwrite", "code"),
     [("new/deep", False, 0), ("prepared", False, 2), ("prepared", True, 0), ("mine/prepared", False, 0)],
 )
-def test_what_is_ours_or_new_is_written(
-    output: str, overwrite: bool, code: int, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_ours_or_new_is_written(output: str, overwrite: bool, code: int, place: Path, capsys):
     mine = tree(place / "mine")
     (place / "prepared" / "notes.txt").write_text("mine")
     given = ["mine", "--output", output, "--quiet", *(["--overwrite"] if overwrite else [])]

@@ -14,7 +14,7 @@ from cascade_clip_cli.predict import predict
 
 
 @pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     image = np.zeros((40, 64, 3), np.uint8)
     image[:, :48, 0] = 255
@@ -81,9 +81,7 @@ def test_a_broken_image_among_many_is_reported_and_the_others_are_done(photos: P
     assert not list(Path("predictions").glob("broken*"))
 
 
-def test_no_kind_of_bad_image_costs_the_others(
-    photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_kind_of_bad_image_costs_the_others(photos: Path, colour_model, run_command, monkeypatch):
     picture = Image.open(photos / "one.png").convert("RGB")
     encoded = io.BytesIO()
     picture.save(encoded, "AVIF")
@@ -198,7 +196,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes, *, terminal: bool = Fa
     monkeypatch.setattr("cascade_clip.inference.web_files.sys", SimpleNamespace(stdin=stdin))
 
 
-def test_addresses_and_standard_input(photos: Path, colour_model, run_command, monkeypatch: pytest.MonkeyPatch):
+def test_addresses_and_standard_input(photos: Path, colour_model, run_command, monkeypatch):
     content = (photos / "one.png").read_bytes()
     pipe(monkeypatch, content)
     with serving(send(content), send(content), send(b"", status=404)) as server:
@@ -222,7 +220,7 @@ def test_addresses_and_standard_input(photos: Path, colour_model, run_command, m
 
 
 def test_what_cannot_be_read_alone_is_the_error_before_the_model_is_loaded(
-    photos: Path, colour_model, refusal, monkeypatch: pytest.MonkeyPatch
+    photos: Path, colour_model, refusal, monkeypatch
 ):
     pipe(monkeypatch, b"", terminal=True)
     for given, message in {

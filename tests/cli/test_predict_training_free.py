@@ -14,7 +14,7 @@ MODEL = "dense:bundled?method=naclip"
 
 
 @pytest.fixture
-def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photo(tmp_path, monkeypatch) -> Path:
     """Grass on the left, water on the right, as the bundled CLIP may see them."""
     monkeypatch.chdir(tmp_path)
     image = np.random.default_rng(0).integers(0, 60, (64, 96, 3), dtype=np.uint8)
@@ -24,7 +24,7 @@ def photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photo.png"
 
 
-def test_a_single_class_does_not_paint_the_whole_picture(photo: Path, run_command) -> None:
+def test_a_single_class_does_not_paint_the_whole_picture(photo: Path, run_command):
     common = (predict, photo, "-m", MODEL, "-c", "grass", "--json", "-")
     records = {}
     for name, options in {"default": [], "off": ["--no-background"], "own": ["--background", "water, lava"]}.items():
@@ -38,14 +38,14 @@ def test_a_single_class_does_not_paint_the_whole_picture(photo: Path, run_comman
     assert records["default"]["method"] == "NACLIP"
 
 
-def test_what_is_printed_names_method_and_background(photo: Path, run_command) -> None:
+def test_what_is_printed_names_method_and_background(photo: Path, run_command):
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass", "--refine").stdout
     assert f"NACLIP with PAMR (training-free, {MODEL}); pixels that a background word fits best (sand, water" in printed
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass,water").stdout
     assert f"NACLIP (training-free, {MODEL})\n" in printed
 
 
-def test_a_threshold_means_the_same_for_one_class_and_for_many(photo: Path, run_command) -> None:
+def test_a_threshold_means_the_same_for_one_class_and_for_many(photo: Path, run_command):
     scores = {}
     for classes in ("grass", "grass,red circle,yellow star,lava,snow"):
         run_command(predict, photo, "-m", MODEL, "-c", classes, "--no-background", "-o", classes[:8])
@@ -82,6 +82,6 @@ def test_mistakes_are_told_before_anything_is_written(photo: Path, options: list
     ("given", "completed"),
     [("a --background", "a --background default"), ("--background -c cat", "--background default -c cat")],
 )
-def test_background_may_stand_without_words(given: str, completed: str) -> None:
+def test_background_may_stand_without_words(given: str, completed: str):
     assert with_background(given.split()) == completed.split()
     assert with_background(["--background", "sky", "-q"]) == ["--background", "sky", "-q"]

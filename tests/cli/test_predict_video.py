@@ -13,7 +13,7 @@ from tiny_video import write_video  # noqa: E402  (it needs PyAV)
 
 
 @pytest.fixture
-def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def film(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return write_video(tmp_path / "film.mp4")
 

@@ -19,9 +19,7 @@ SPLIT = Split("three", "three", tuple(ClassEntry(name, name, (i, 0, 0)) for i, n
 
 
 @pytest.fixture
-def run(
-    tiny_model: CascadeCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_command: Callable[..., Result]
-) -> Callable[..., Result]:
+def run(tiny_model: CascadeCLIP, tmp_path, monkeypatch, run_command: Callable[..., Result]) -> Callable[..., Result]:
     """Run a command on photo.png, 110 x 70 pixels; every model is the tiny one."""
     monkeypatch.chdir(tmp_path)
     # Commands release the text tower of a model that other tests share.

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path) -> Path:
     """Own images and index masks in a folder, two classes of grey."""
     rng = np.random.default_rng(0)
 
@@ -32,13 +32,7 @@ def source(tmp_path: Path) -> Path:
     return write_own_images(tmp_path / "source", [f"photo{number}" for number in range(6)], draw, "dark\nbright\n")
 
 
-def test_the_whole_path(
-    source: Path,
-    tmp_path: Path,
-    tiny_recipe: Recipe,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_whole_path(source: Path, tmp_path, tiny_recipe: Recipe, capsys, monkeypatch):
     """prepare -> train -> eval -> predict; results on stdout, JSON where asked, nothing that train did not promise."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
@@ -65,7 +59,7 @@ def test_the_whole_path(
     assert all(name in printed for name in found)
 
 
-def test_the_recipe_follows_the_split() -> None:
+def test_the_recipe_follows_the_split():
     assert resolve_recipe(TrainingOptions(split="voc-seen")).name == "voc-cascade-zegclip"
     assert resolve_recipe(TrainingOptions()).data.split == "shapes-seen"
     own = resolve_recipe(TrainingOptions(overrides=["train.batch=2"], data="prepared/mine", seed=7))
@@ -76,7 +70,7 @@ def test_the_recipe_follows_the_split() -> None:
     assert (full.name, full.data.split) == ("coco-cascade-zegclip", "coco")
 
 
-def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_upstream(golden: Path, tmp_path, capsys):
     from safetensors.torch import load_file
 
     state = load_file(golden / "zegclip_tiny" / "weights.safetensors")
@@ -92,7 +86,7 @@ def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert model.split.name == "voc-seen"
 
 
-def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes(tmp_path, capsys, monkeypatch):
     assert exit_code("recipes") == 0
     printed = capsys.readouterr().out
     assert "coco/cascade-zegclip" in printed

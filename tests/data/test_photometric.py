@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from cascade_clip.data import photometric
 
 
-def test_golden_image_is_equal_to_the_last_bit(golden: Path) -> None:
+def test_golden_image_is_equal_to_the_last_bit(golden: Path):
     arrays = load_file(golden / "preprocess" / "preprocess.safetensors")
     drawn = json.loads((golden / "preprocess" / "preprocess.json").read_text())["photo"]
     image = arrays["photo.in_rgb"]
@@ -24,14 +24,14 @@ def test_golden_image_is_equal_to_the_last_bit(golden: Path) -> None:
         assert np.array_equal(result, arrays[name]), name
 
 
-def test_values_are_clipped_and_truncated() -> None:
+def test_values_are_clipped_and_truncated():
     image = np.array([[[0, 101, 250]]], np.uint8)
     assert photometric.brightness(image, 10.9).ravel().tolist() == [10, 111, 255]
     assert photometric.brightness(image, -20.5).ravel().tolist() == [0, 80, 229]
     assert photometric.contrast(image, 1.5).ravel().tolist() == [0, 151, 255]
 
 
-def test_distortion_repeats_and_leaves_some_images_alone() -> None:
+def test_distortion_repeats_and_leaves_some_images_alone():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     before = image.copy()
     results = [photometric.photometric_distortion(image, np.random.default_rng(seed)) for seed in range(64)]

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from cascade_clip.data import resize
 
 
-def test_golden_images_are_equal_to_the_last_bit(golden: Path) -> None:
+def test_golden_images_are_equal_to_the_last_bit(golden: Path):
     arrays = load_file(golden / "preprocess" / "preprocess.safetensors")
     cases = json.loads((golden / "preprocess" / "preprocess.json").read_text())
     for i, case in enumerate(cases["test"]):
@@ -32,24 +32,24 @@ def test_golden_images_are_equal_to_the_last_bit(golden: Path) -> None:
     ("height", "width", "expected"),
     [(480, 640, (512, 683)), (500, 333, (769, 512)), (612, 612, (512, 512)), (200, 1100, (512, 2816))],
 )
-def test_inference_size(height: int, width: int, expected: tuple[int, int]) -> None:
+def test_inference_size(height: int, width: int, expected: tuple[int, int]):
     assert resize.test_size(height, width, 512) == expected
 
 
-def test_training_size_fits_the_box_and_never_vanishes() -> None:
+def test_training_size_fits_the_box_and_never_vanishes():
     assert resize.train_size(480, 640, 2048, 512, 0.5) == (256, 341)
     assert resize.train_size(100, 1000, 2048, 512, 1.0) == (205, 2048)
     assert resize.train_size(1, 4000, 64, 16, 0.5) == (1, 32)
 
 
-def test_equal_size_changes_nothing() -> None:
+def test_equal_size_changes_nothing():
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     assert np.array_equal(resize.resize_bilinear(image, 5, 7), image)
     assert np.array_equal(resize.resize_bilinear(image, 5, 7, (1, 2, 4, 6)), image[1:4, 2:6])
 
 
 @pytest.mark.parametrize("size", [(90, 140), (31, 17), (40, 9)])
-def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]) -> None:
+def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     window = (3, 2, 29, 8)
@@ -59,7 +59,7 @@ def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]) -> None:
     assert np.array_equal(resize.resize_nearest(image[..., 0], *size, window), labels[3:29, 2:8])
 
 
-def test_labels_take_the_floor() -> None:
+def test_labels_take_the_floor():
     label = np.array([[0, 1, 2, 3, 4]], np.uint8)
     assert resize.resize_nearest(label, 1, 3).tolist() == [[0, 1, 3]]
     assert resize.resize_nearest(label, 2, 10).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]] * 2

@@ -16,7 +16,7 @@ def _maps(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, one_hot_masks(labels, shape[1])
 
 
-def test_agrees_with_torchmetrics() -> None:
+def test_agrees_with_torchmetrics():
     """Its own padding mirrors, which zeros of more than the window's reach around the maps keep out."""
     logits, targets = _maps(2, 3, 20, 13)
     padded = (torch.nn.functional.pad(maps, (11, 11, 11, 11)) for maps in (logits, targets))
@@ -26,7 +26,7 @@ def test_agrees_with_torchmetrics() -> None:
     assert ssim_loss(logits, targets).item() == pytest.approx(1 - full[..., 11:-11, 11:-11].mean().item(), rel=1e-5)
 
 
-def test_masked_pixels_do_not_count() -> None:
+def test_masked_pixels_do_not_count():
     logits, targets = _maps(2, 3, 12, 12)
     valid = torch.ones(2, 12, 12, dtype=torch.bool)
     assert ssim_loss(logits, targets, valid).item() == pytest.approx(ssim_loss(logits, targets).item(), rel=1e-6)
@@ -38,7 +38,7 @@ def test_masked_pixels_do_not_count() -> None:
     assert ssim_loss(logits, targets, valid).item() == 0
 
 
-def test_large_flat_logits_stay_finite() -> None:
+def test_large_flat_logits_stay_finite():
     """Rounding makes a variance of 0 negative there; the quotient must not notice."""
     logits = torch.full((1, 2, 24, 24), 3000.0) + torch.rand(1, 2, 24, 24)
     logits.requires_grad_()
@@ -49,7 +49,7 @@ def test_large_flat_logits_stay_finite() -> None:
     assert bool(logits.grad.isfinite().all())
 
 
-def test_in_place_of_dice() -> None:
+def test_in_place_of_dice():
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 8, 8))
     terms = segmentation_loss(logits, labels, region="ssim", dice_weight=2.0, num_masks=5.0)
@@ -63,7 +63,7 @@ def test_in_place_of_dice() -> None:
 
 @pytest.mark.parametrize("region", ["dice", "ssim"])
 @pytest.mark.parametrize("ignored", ["negative", "masked"])
-def test_parts_of_a_batch_sum_to_the_whole(region: str, ignored: str) -> None:
+def test_parts_of_a_batch_sum_to_the_whole(region: str, ignored: str):
     """Gradient accumulation: N and the share of the images are given, also where the parts are of unequal size."""
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3, 4, 4), torch.randint(0, 3, (4, 16, 16))

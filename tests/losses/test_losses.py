@@ -11,7 +11,7 @@ from cascade_clip.losses.targets import pseudo_labels
 LOG2 = math.log(2)
 
 
-def test_nothing_labelled_divides_by_one() -> None:
+def test_nothing_labelled_divides_by_one():
     logits = torch.zeros(1, 2, 4, 4)
     terms = segmentation_loss(logits, torch.full((1, 4, 4), 255))
     assert terms.dice.item() == 0
@@ -19,7 +19,7 @@ def test_nothing_labelled_divides_by_one() -> None:
     assert terms.total.item() == pytest.approx(terms.focal.item())
 
 
-def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size() -> None:
+def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size():
     labels = torch.tensor([[[0, 255, 255, 255]] * 2])
     logits = torch.zeros(1, 3, 1, 2)
     logits[0, 2, 0, 1] = 1.0

@@ -115,7 +115,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def training_free(request: pytest.FixtureRequest) -> Path:
+def training_free(request) -> Path:
     """The folder with the golden tensors of training-free methods."""
     given: Path = request.config.getoption("--golden")
     folder = _training_free(given)
@@ -148,7 +148,7 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(_skip_what_is_missing)
 
 
 @pytest.fixture(scope="session", params=MODELS)
-def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
+def model(request, golden: Path) -> GoldenModel:
     return _load(golden / request.param)
 
 

@@ -42,7 +42,7 @@ def _loss(full: Tensor, labels: Tensor) -> LossTerms:
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_labels_and_loss_terms(model: GoldenModel, case: str) -> None:
+def test_labels_and_loss_terms(model: GoldenModel, case: str):
     full, labels = _forward(model, model.fresh().network, case)
     facts = json.loads((model.folder / "loss.json").read_text())["scalars"][case]
     assert torch.equal(labels, model.loss[f"{case}.label_used"][:, 0].long())
@@ -56,7 +56,7 @@ def test_labels_and_loss_terms(model: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradient_of_the_logits(model: GoldenModel, case: str) -> None:
+def test_gradient_of_the_logits(model: GoldenModel, case: str):
     if f"{case}.dtotal_dpred_masks" not in model.loss:
         pytest.skip("the committed selection keeps this tensor for the two main cases only; use --golden for all five")
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_gradient_of_the_logits(model: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["inductive", "selftrain"])
-def test_gradient_of_every_parameter(model: GoldenModel, case: str) -> None:
+def test_gradient_of_every_parameter(model: GoldenModel, case: str):
     network = model.fresh().network.train()
     full, labels = _forward(model, network, case)
     _loss(full, labels).total.backward()

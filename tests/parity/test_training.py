@@ -17,7 +17,7 @@ from .conftest import GoldenModel
 from .test_loss import ZERO_GRADIENT
 
 
-def test_trainable_names(model: GoldenModel) -> None:
+def test_trainable_names(model: GoldenModel):
     facts = json.loads((model.folder / "trainable.json").read_text())
     alive = set(facts["trainable"]) - set(facts["trainable_but_never_receiving_gradient"])
     expected = {own_name(name, model.layout) for name in alive if name not in PROMPTS} | {"encoder.prompts.embeddings"}
@@ -30,7 +30,7 @@ def test_trainable_names(model: GoldenModel) -> None:
     assert bool(frozen) == bool(model.layout.taps)
 
 
-def test_groups(model: GoldenModel) -> None:
+def test_groups(model: GoldenModel):
     facts = json.loads((model.folder / "trainable.json").read_text())
     optimizer = build_optimizer(model.imported.network, TrainConfig())
     ((rate, decay),) = {(group["lr"], group["weight_decay"]) for group in facts["param_groups"]}
@@ -41,7 +41,7 @@ def test_groups(model: GoldenModel) -> None:
     assert grouped == len(trainable_parameters(model.imported.network))
 
 
-def test_learning_rates(golden: Path) -> None:
+def test_learning_rates(golden: Path):
     facts = json.loads((golden / "schedule" / "lr.json").read_text())
     for steps, rates in facts["schedules"].items():
         for step, rate in rates.items():
@@ -57,7 +57,7 @@ def test_learning_rates(golden: Path) -> None:
             assert ours == pytest.approx(rate, rel=1e-9)
 
 
-def test_parameters_after_four_steps(model: GoldenModel) -> None:
+def test_parameters_after_four_steps(model: GoldenModel):
     facts = json.loads((model.folder / "train_steps.json").read_text())
     golden = load_file(model.folder / "train_steps.safetensors")
     network = model.fresh().network.train()

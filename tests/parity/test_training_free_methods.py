@@ -195,7 +195,7 @@ def tolerance(file: str, key: str) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str) -> None:
+def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str):
     golden, own = folder.tensors(file)[key], ours(folder, file, key)
     assert own.shape == golden.shape
     if key.endswith(("outlier_mask", "patch_classes")):
@@ -213,7 +213,7 @@ def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str
         assert float(difference.max()) <= absolute + relative * float(golden.abs().max())
 
 
-def test_the_committed_selection_has_every_file() -> None:
+def test_the_committed_selection_has_every_file():
     committed = Path(__file__).parent.parent / "golden" / "training_free"
     assert [file for file in FILES if not (committed / f"{file}.safetensors").is_file()] == []
     assert sum(file.stat().st_size for file in committed.rglob("*") if file.is_file()) < 3e6

@@ -1,7 +1,5 @@
 """What is wrong with many images is told once for each kind."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from own_images import write_own_images
@@ -17,7 +15,7 @@ def _told(problems: list[Problem], images: int | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_the_commonest_kinds_come_first_and_the_rest_is_counted() -> None:
+def test_the_commonest_kinds_come_first_and_the_rest_is_counted():
     rare = [Problem(f"{letter}.png is odd in the way {letter * 9}.", f"{letter}.png") for letter in "abcdefghijkl"]
     common = [Problem(f"{name}.png is empty, 0 of {size} pixels.", f"{name}.png") for size, name in enumerate("xyz")]
     lines = _told([*rare, *common])
@@ -27,12 +25,12 @@ def test_the_commonest_kinds_come_first_and_the_rest_is_counted() -> None:
     assert lines[-1] == "  and 3 more."
 
 
-def test_a_short_name_is_no_part_of_other_words() -> None:
+def test_a_short_name_is_no_part_of_other_words():
     lines = _told([Problem(f"{name} cannot be read.", name) for name in ("e", "d", "ca")])
     assert lines[1:] == ["  e cannot be read.", "    The same in 2 more: d, ca."]
 
 
-def test_a_value_of_all_masks_is_told_once(tmp_path: Path) -> None:
+def test_a_value_of_all_masks_is_told_once(tmp_path):
     image, values = np.zeros((1, 4, 3), np.uint8), [np.array([[0, 1, 11, last]], np.uint8) for last in (11, 12)]
     names = [f"street/{number}" for number in range(12)]
     write_own_images(tmp_path / "source", names, lambda number: (image, values[number % 2]), "road\ncar\n")

@@ -29,7 +29,7 @@ def _kept(module: nn.Module, *inputs: object) -> list[Tensor]:
     return kept
 
 
-def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe) -> None:
+def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe):
     network = _network(tiny_recipe, "frozen-clip")
     image = torch.zeros(1, 3, 64, 64)
     assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
@@ -38,7 +38,7 @@ def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe) -> None:
     assert _kept(_network(tiny_recipe, "zegclip").encoder, image) != []
 
 
-def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe) -> None:
+def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe):
     """Frozen linear layers keep no input, and the activation keeps one tensor."""
     network = _network(tiny_recipe, "zegclip")
     blocks = network.encoder.visual.transformer.resblocks

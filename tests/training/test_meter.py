@@ -13,7 +13,7 @@ from cascade_clip.training import loop
 from cascade_clip.training.meter import Meter
 
 
-def test_means_and_rate() -> None:
+def test_means_and_rate():
     meter = Meter(4, "dice", behind=False)
     assert math.isnan(meter.latest[0])
     meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
@@ -31,7 +31,7 @@ def test_means_and_rate() -> None:
     assert (meter.rate(), meter.latest) == (0, (3.0, 6.0))
 
 
-def test_behind() -> None:
+def test_behind():
     """The newest terms wait for the next step, or until they are waited for."""
     meter = Meter(4, "dice", behind=True)
     meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
@@ -45,7 +45,7 @@ def test_behind() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 @pytest.mark.parametrize("behind", [False, True])
-def test_not_finite(broken: float, behind: bool) -> None:
+def test_not_finite(broken: float, behind: bool):
     meter, terms = Meter(4, "ssim", behind=behind), torch.tensor([broken, 1.0, 0.0])
     if behind:
         meter.add(7, terms, ["a", "b"])
@@ -54,9 +54,7 @@ def test_not_finite(broken: float, behind: bool) -> None:
         meter.add(step, terms, names)
 
 
-def test_training_is_the_same(
-    uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_the_same(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path, monkeypatch):
     """As on a GPU: the terms are logged under the same steps, and the weights are the same."""
     monkeypatch.setattr(
         loop,

@@ -1,7 +1,5 @@
 """SPT-SEG from recipe to predictions: which loss it trains with, precision, windows of other sizes."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from trained_runs import changed, interrupt, log_lines, same, spt_seg, train_to_weights
@@ -16,7 +14,7 @@ PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 NAMES = ["red", "green", "blue"]
 
 
-def test_the_host_decides_the_loss_unless_the_recipe_does(squares_recipe: Recipe) -> None:
+def test_the_host_decides_the_loss_unless_the_recipe_does(squares_recipe: Recipe):
     recipe = spt_seg(squares_recipe)
     assert recipe.region_loss == "ssim"
     assert squares_recipe.region_loss == "dice"
@@ -24,7 +22,7 @@ def test_the_host_decides_the_loss_unless_the_recipe_does(squares_recipe: Recipe
     assert load_recipe("voc/zegclip", ["loss.region=ssim"]).region_loss == "ssim"
 
 
-def test_from_training_to_prediction(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_from_training_to_prediction(squares_recipe: Recipe, tmp_path):
     """Terms are logged by name, a run resumes to the same weights, and windows of any size are segmented.
 
     The spectral weight is made for 4 x 4 patches; windows of 3 x 3 and whole images of 5 x 7 do as well.
