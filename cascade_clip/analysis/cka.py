@@ -106,8 +106,7 @@ class MinibatchCka:
         """(R, C) float64, in [0, 1] up to the estimator's variance; NaN where a layer does not vary in any batch."""
         scale = np.maximum(self._rows, 0)[:, None] * np.maximum(self._columns, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            result: NDArray[np.float64] = np.where(scale > 0, self._cross / np.sqrt(scale), np.nan)
-        return result
+            return np.where(scale > 0, self._cross / np.sqrt(scale), np.nan)
 
 
 def _centred(features: Tensor) -> Tensor:

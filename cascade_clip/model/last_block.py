@@ -98,8 +98,7 @@ def patch_cosines(features: Tensor, text: Tensor, grid: tuple[int, int]) -> Tens
     # Within autocast, the product would be in half precision.
     with torch.autocast(features.device.type, enabled=False):
         unit = F.normalize(features.float(), dim=-1)
-        cosines: Tensor = (text.float() @ unit.transpose(1, 2)).unflatten(-1, grid)
-    return cosines
+        return (text.float() @ unit.transpose(1, 2)).unflatten(-1, grid)
 
 
 def run_to_last_block(
