@@ -110,12 +110,7 @@ def start_training(
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above are the same in all of them.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
-    config = model.recipe.self_training
-    if config is None or start is None:
-        labeller = SeenLabels(data.split)
-    else:
-        teacher = None if config.teacher == "self" else start.network.to(model.device)
-        labeller = PseudoLabels(data.split, config, teacher, dtype=model.dtype)
+    labeller = _labeller(model, start, data.split)
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
@@ -136,6 +131,15 @@ def start_training(
         again = {"tensorboard": {"purge_step": run.steps_kept + 1}} if resume else {}
         accelerator.init_trackers("cascade-clip", config={"recipe": values}, init_kwargs=again)
     return trainer
+
+
+def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> SeenLabels:
+    """What gives the labels of a step: the dataset alone or, in self-training, also the model or its teacher."""
+    config = model.recipe.self_training
+    if config is None or start is None:
+        return SeenLabels(split)
+    teacher = None if config.teacher == "self" else start.network.to(model.device)
+    return PseudoLabels(split, config, teacher, dtype=model.dtype)
 
 
 def _recipe_to_train(recipe: Recipe | None, run: RunFolder, resume: bool, changes: Sequence[str]) -> Recipe:
