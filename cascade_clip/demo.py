@@ -1,7 +1,5 @@
 """A page on which one drops a photograph, types words and sees masks, and its HTTP interface (extra `demo`, Gradio)."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -93,7 +91,7 @@ class Demo:
             image, data = _shrunk(photograph), chosen.recipe.data
             whole = check_image(Path(photograph)).size
             x, y = (int(place * image.shape[axis] // whole[axis]) for place, axis in zip(point, (1, 0), strict=True))
-            look = data.model_copy(update={"mean": chosen.clip.mean, "std": chosen.clip.std})
+            look = data.changed(mean=chosen.clip.mean, std=chosen.clip.std)
             found = patch_similarity(model, plain_encoder(chosen.clip.visual), image, (x, y), look, chosen.device)
         maps = {}
         for number, cosine in enumerate(found.cosine, start=1):
@@ -241,8 +239,6 @@ def build_page(demo: Demo) -> Any:
             found = demo.similar_patches(names[0], path, event.index)
             return found, blocks, found[blocks]
 
-        # Gradio reads what a function takes from its annotations, which are strings in this file.
-        click.__annotations__["event"] = gradio.SelectData
         photograph.select(
             told(click), photograph, [maps, block, similar], concurrency_id="model", api_visibility="private"
         )

@@ -46,15 +46,15 @@ def _shortened_line(line: str, longest: int) -> str:
     return f"{line[:begin]} [… {len(line) - begin - end:,} characters …] {line[-end:]}"
 
 
-def closest(given: str, known: Iterable[str], *, most: int = 3) -> str:
-    """Say which known names, at most `most`, are nearest to a name that is not known.
+def closest(given: str, known: Iterable[str]) -> str:
+    """Say which known names, at most three, are nearest to a name that is not known.
 
     Gives `' Did you mean "a" or "b"?'` with a leading space, or `' Known: a, b, c.'` where nothing is near (at most
     twelve names, then a count); empty where nothing is known at all.
     """
     names = list(dict.fromkeys(known))
     by_folded = {name.casefold(): name for name in names}
-    near = [by_folded[n] for n in difflib.get_close_matches(given.casefold(), by_folded, n=most, cutoff=0.6)]
+    near = [by_folded[n] for n in difflib.get_close_matches(given.casefold(), by_folded, n=3, cutoff=0.6)]
     if near:
         return f" Did you mean {' or '.join(repr_name(n) for n in near)}?"
     if not names:
@@ -81,6 +81,13 @@ def repr_name(name: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Why the system refused: "Permission denied" of an `OSError`, else the first line of the message."""
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
+def innermost_reason(error: BaseException) -> str:
+    """The `reason_of` the first failure, which libraries wrap into errors of their own several times."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return reason_of(error)
 
 
 def raise_refusal(error: BaseException, named: str) -> None:

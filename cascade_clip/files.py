@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and the folders of the user's own data and cache."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """What the values of a label map mean, the same in every room."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Folders that are written as a whole: only what the toolkit wrote is replaced, and no file of the user's is lost."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -15,7 +13,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 from cascade_clip.files import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -144,8 +142,7 @@ def written_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
             put_in_place(partial, place, kind)
         except OSError as error:
             raise UserError(
-                f'"{folder}" could not be written: {error.strerror or error}. Free some space, or choose another'
-                " folder."
+                f'"{folder}" could not be written: {reason_of(error)}. Free some space, or choose another folder.'
             ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -211,7 +208,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock = take_lock(place, f'Another process is writing "{folder}": wait until it ends, or choose another place.')
     except OSError as error:
-        logger.debug("%s is not locked, as %s cannot be written: %s", folder, place, error.strerror or error)
+        logger.debug("%s is not locked, as %s cannot be written: %s", folder, place, reason_of(error))
     try:
         yield
     finally:

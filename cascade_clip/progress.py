@@ -1,7 +1,5 @@
 """How the library says how far it is; the command line draws it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
@@ -12,4 +10,4 @@ Doing = Callable[[str], None]
 
 
 def unheard(_what: str) -> None:
-    """A `Doing` of nobody."""
+    """The `Doing` where nobody listens: nothing."""

@@ -1,7 +1,5 @@
 """Whether the Hub or another server can be reached, found out within seconds: its client tries for minutes."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

@@ -155,8 +155,7 @@ def products_in(dtype: torch.dtype, device: torch.device) -> AbstractContextMana
     """Autocast to `dtype` for the network's products; for float32 nothing is cast."""
     if dtype == torch.float32:
         return nullcontext()
-    autocast: AbstractContextManager[object] = torch.autocast(device.type, dtype)
-    return autocast
+    return torch.autocast(device.type, dtype)
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -130,11 +130,7 @@ class CascadeCLIP:
         return cls(*parts, licence=found.licence, device=device, precision=precision)
 
     def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        scores: Mapping[str, float] | None = None,
-        include_clip: bool | None = None,
+        self, folder: str | Path, *, scores: Mapping[str, float] | None = None, include_clip: bool | None = None
     ) -> None:
         """Write a checkpoint folder (cascade_clip/README.md, section 4.5), see `save_checkpoint`.
 

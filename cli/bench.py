@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cascade_clip import output_folder
@@ -20,7 +20,7 @@ from cascade_clip.errors import UserError, closest
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
-from cascade_clip_cli.tables import MISSING, plain_table, write_json
+from cascade_clip_cli.tables import MISSING, plain_table, right, write_json
 
 LARGEST_COUNT = 100_000
 LARGEST_SIDE = 4096
@@ -191,10 +191,8 @@ def _table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str | Te
     """A table of names and figures; columns without any figure are left out."""
     rows = list(rows)
     shown = [number for number in range(1, len(headings) + 1) if any(row[number] != MISSING for row in rows)]
-    table = plain_table(title)
-    table.add_column("", no_wrap=True)
-    for number in shown:
-        table.add_column(headings[number - 1], justify="right", no_wrap=True)
+    figures = (right(headings[number - 1], no_wrap=True) for number in shown)
+    table = plain_table(title, Column("", no_wrap=True), *figures)
     for row in rows:
         table.add_row(row[0], *(row[number] for number in shown))
     return table

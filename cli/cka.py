@@ -26,7 +26,7 @@ from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.launch import run_processes
 from cascade_clip_cli.loading import check_dataset, recipe_of
 from cascade_clip_cli.progress import progress_bar
-from cascade_clip_cli.tables import MISSING, plain_table, write_json
+from cascade_clip_cli.tables import MISSING, plain_table, right, write_json
 
 FEWEST_IMAGES, MOST_IMAGES = 4, 1_000_000
 OWN_CLIP = "clip"
@@ -239,9 +239,7 @@ def _observed(
 
 def summary_table(similarities: Sequence[layer_similarity.LayerSimilarity]) -> Table:
     """Of each matrix its tokens, and the mean similarity of neighbouring blocks and of the last with earlier ones."""
-    table = plain_table()
-    for heading in ("", "tokens", "neighbouring blocks", "last block with earlier ones"):
-        table.add_column(heading, justify="left" if heading in {"", "tokens"} else "right")
+    table = plain_table("", "", "tokens", right("neighbouring blocks"), right("last block with earlier ones"))
     for similarity in similarities:
         figures = (similarity.mean_of_neighbours, similarity.mean_of_last_row)
         shown = (MISSING if math.isnan(value) else f"{value:.2f}" for value in figures)

@@ -80,8 +80,7 @@ def _folder(
     folders: options.Folders,
     class_names: options.ClassNames,
     colours: Annotated[
-        Path | None,
-        options.path_option("TOML or CSV: colour of each class in RGB masks.", input_file),
+        Path | None, options.path_option("TOML or CSV: colour of each class in RGB masks.", input_file)
     ] = None,
     values: options.Values,
     lists: options.Lists,
@@ -113,12 +112,10 @@ def _folder(
 def _annotations(
     *,
     source: Annotated[
-        Path | None,
-        options.path_option("JSON of COCO or Label Studio; folder of YOLO or CVAT.", metavar="PATH"),
+        Path | None, options.path_option("JSON of COCO or Label Studio; folder of YOLO or CVAT.", metavar="PATH")
     ] = None,
     images: Annotated[
-        Path | None,
-        options.path_option("Folder of the images; default: beside the annotations."),
+        Path | None, options.path_option("Folder of the images; default: beside the annotations.")
     ] = None,
     class_names: options.ClassNames,
     background: Annotated[

@@ -54,8 +54,7 @@ class ClassNames:
         str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")
     ] = None
     classes_file: Annotated[
-        Path | None,
-        path_option("Class names, one a line; default: classes.txt in the source folder.", input_file),
+        Path | None, path_option("Class names, one a line; default: classes.txt in the source folder.", input_file)
     ] = None
 
     def read(self) -> list[str] | None:
@@ -166,8 +165,7 @@ class Folders:
     """Where images and masks of one's own are."""
 
     source: Annotated[
-        Path | None,
-        path_option("Folder with images, masks and classes.txt, unless they are given one by one."),
+        Path | None, path_option("Folder with images, masks and classes.txt, unless they are given one by one.")
     ] = None
     images: Annotated[Path | None, path_option("Default: SOURCE/images.")] = None
     masks: Annotated[Path | None, path_option("Default: SOURCE/masks.")] = None

@@ -86,6 +86,11 @@ def quickstart(
         raise UserError(f'{failure.message} All of its output: "{failure.log}".')
     figures = {run.title: (run.figures() or {}).values() for run in runs}
     stdout.print(comparison_table(figures, title=f"{SPLIT}, {val} validation scenes, percent"))
+    _show_predictions(output, dataset)
+
+
+def _show_predictions(output: Path, dataset: prepared.PreparedDataset) -> None:
+    """Write scenes with unseen classes, and the picture of both models' predictions; print where, and what is next."""
     models = {name: segmenter.CascadeCLIP.from_pretrained(output / name.lower() / "model") for name in RECIPES}
     picture = output / "predictions.png"
     split = catalogue.get_split(SPLIT)

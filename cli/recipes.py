@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cascade_clip.config import recipes as shipped
@@ -21,7 +21,7 @@ from cascade_clip.model.clip import load
 from cascade_clip.reproduce import table_file
 from cascade_clip_cli.checked_options import as_path, output_file, place
 from cascade_clip_cli.console import stdout
-from cascade_clip_cli.tables import MISSING, plain_table
+from cascade_clip_cli.tables import MISSING, plain_table, right
 
 
 def recipes(
@@ -66,10 +66,8 @@ def _recipe_table(recipes: Sequence[tuple[str, schema.Recipe]]) -> Table:
 
     The split has a line of its own: beside the longest name it would not fit into 80 columns.
     """
-    table = plain_table()
-    table.add_column("recipe", no_wrap=True)
-    table.add_column("paper: seen /\nunseen / hIoU", justify="right", no_wrap=True)
-    table.add_column("steps", justify="right", no_wrap=True)
+    figures = (right("paper: seen /\nunseen / hIoU", no_wrap=True), right("steps", no_wrap=True))
+    table = plain_table("", Column("recipe", no_wrap=True), *figures)
     by_split: dict[str, list[tuple[str, schema.Recipe]]] = {}
     for name, recipe in recipes:
         by_split.setdefault(_trained_on(recipe), []).append((name, recipe))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cascade_clip import output_folder
@@ -24,7 +24,7 @@ from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import path_option, place, result_file
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.progress import runs_progress
-from cascade_clip_cli.tables import MISSING, plain_table, write_json, write_text
+from cascade_clip_cli.tables import MISSING, plain_table, right, write_json, write_text
 
 ALL = "all"
 DEFAULT_SPLIT = "shapes-seen"
@@ -246,10 +246,8 @@ def _result_table(result: reproduce_results.TableResult) -> Table:
 def _method_table(benchmarks: reproduce_results.BenchmarkTable) -> Table:
     """Methods x benchmarks; published figures are dim."""
     headings, rows = benchmarks.cells()
-    table = plain_table(benchmarks.title)
+    table = plain_table(benchmarks.title, *(right(heading, no_wrap=True) if heading else "" for heading in headings))
     table.caption = benchmarks.caption
-    for heading in headings:
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
     for row in rows:
         table.add_row(*row, style="dim" if row[0].startswith(" ") else None)
     return table
@@ -260,11 +258,8 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     waiting = {run.run.folder: run.run for row in result.rows for run in row.runs if run.figures is None}
     steps = sum(run.steps - run.resumes_at for run in waiting.values())
     to_do = f"{counted(len(waiting), 'run')} to do, {counted(steps, 'training step')}"
-    table = _table(result, f"{to_do}, in {result.plan.folder}.{result.compared}")
-    table.add_column("")
-    table.add_column("mode", no_wrap=True)
-    table.add_column("steps", justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+    columns = ("", Column("mode", no_wrap=True), right("steps", no_wrap=True), Column("state", overflow="fold"))
+    table = _table(result, f"{to_do}, in {result.plan.folder}.{result.compared}", *columns)
     told = ""
     for row in result.rows:
         planned = row.plan.row
@@ -287,7 +282,7 @@ def _plan_table(result: reproduce_results.TableResult) -> Table:
     return table
 
 
-def _table(result: reproduce_results.TableResult, caption: str) -> Table:
-    table = plain_table(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}")
+def _table(result: reproduce_results.TableResult, caption: str, *columns: Column | str) -> Table:
+    table = plain_table(f"{result.plan.table.name} on {result.plan.split}: {result.plan.table.title}", *columns)
     table.caption = caption
     return table

@@ -25,7 +25,7 @@ from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import as_path, input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.loading import ClassChoice, chosen_classes, own_classes
-from cascade_clip_cli.tables import MISSING, plain_table, write_json
+from cascade_clip_cli.tables import MISSING, plain_table, right, write_json
 
 BUNDLED = "bundled"
 
@@ -114,7 +114,7 @@ def _compare(
     clips = {model.clip.identity.sha256: model for model in reversed(segmenters.values())}
     compared = []
     for model in reversed(clips.values()):
-        own_look = model.recipe.data.model_copy(update={"mean": model.clip.mean, "std": model.clip.std})
+        own_look = model.recipe.data.changed(mean=model.clip.mean, std=model.clip.std)
         name = f"CLIP ({Path(model.clip.identity.architecture).name})"
         encoder = observed_model.plain_encoder(model.clip.visual)
         compared.append(patch_similarity.patch_similarity(name, encoder, pixels, point, own_look, model.device))
@@ -159,13 +159,9 @@ def _record(
 def _table(record: dict[str, Any]) -> Table:
     """Mean similarity after each block: to all other patches, or to those inside and outside of the class."""
     x, y = record["point"]
-    table = plain_table(f"mean cosine similarity to the patch at {x},{y}")
-    table.add_column("block", justify="right")
-    kinds = ["mean"] if record["class"] is None else ["inside", "outside"]
-    for model in record["models"]:
-        for kind in kinds:
-            where = "" if kind == "mean" else f" {kind}"
-            table.add_column(f"{model['model']}{where}", justify="right")
+    kinds = {"mean": ""} if record["class"] is None else {"inside": " inside", "outside": " outside"}
+    columns = [right(f"{model['model']}{where}") for model in record["models"] for where in kinds.values()]
+    table = plain_table(f"mean cosine similarity to the patch at {x},{y}", right("block"), *columns)
     for number in range(max(len(model["blocks"]) for model in record["models"])):
         values = [
             model["blocks"][number][kind] if number < len(model["blocks"]) else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from cascade_clip.config import schema
@@ -23,6 +24,8 @@ from cascade_clip_cli.checked_options import STDOUT
 from cascade_clip_cli.console import print_result, prints_any_character
 
 MISSING = "–"
+right = partial(Column, justify="right")
+"""A column of figures under its heading."""
 MOST_CLASSES_OF_A_LINE = 4
 
 
@@ -39,13 +42,9 @@ def scores_table(
     Below them stand those of the paper that the recipe reproduces, where it has some for the split, and the published
     figures for it of the same training-free method.
     """
-    table = plain_table(title)
-    table.add_column("")
     headings = {"miou_seen": "seen mIoU", "miou_unseen": "unseen mIoU", "hiou": "hIoU"} if scores.unseen else {}
     headings |= {"miou": "mIoU", "mean_accuracy": "mean acc.", "pixel_accuracy": "pixel acc."}
-    columns = list(headings)
-    for column in columns:
-        table.add_column(headings[column], justify="right")
+    columns, table = list(headings), plain_table(title, "", *map(right, headings.values()))
     measured = {column: 100 * getattr(scores, column) for column in columns}
     table.add_row("here", *(_figure(measured[column]) for column in columns), style="bold")
     published = published_figures.paper_figures(paper.table, paper.row, split) if paper is not None else None
@@ -64,13 +63,9 @@ def scores_table(
 
 def per_class_table(scores: scoring.Scores) -> Table:
     """IoU and accuracy of every class in percent; unseen classes are marked where the split has some."""
-    table = plain_table("per class")
-    table.add_column("class")
-    if scores.unseen:
-        table.add_column("")
-    table.add_column("IoU", justify="right")
-    table.add_column("accuracy", justify="right")
-    table.add_column("labelled pixels", justify="right", style="dim")
+    names = ["class", ""] if scores.unseen else ["class"]
+    figures = (right("IoU"), right("accuracy"), right("labelled pixels", style="dim"))
+    table = plain_table("per class", *names, *figures)
     unseen = set(scores.unseen)
     for index, name in enumerate(scores.classes):
         mark = Text("unseen", style="bold magenta") if index in unseen else Text("seen", style="dim")
@@ -86,11 +81,8 @@ def per_class_table(scores: scoring.Scores) -> Table:
 
 def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
     """Pairs of classes that are taken for each other, the one that costs most pixels first."""
-    table = plain_table("most confused")
-    table.add_column("class")
-    table.add_column("taken for")
-    table.add_column("of its pixels", justify="right")
-    table.add_column("pixels", justify="right", style="dim")
+    figures = (right("of its pixels"), right("pixels", style="dim"))
+    table = plain_table("most confused", "class", "taken for", *figures)
     for pair in pairs:
         table.add_row(pair.true, pair.predicted, f"{100 * pair.share:.1f} %", f"{pair.pixels:,}")
     return table
@@ -98,10 +90,8 @@ def confused_table(pairs: Sequence[details.ConfusedPair]) -> Table:
 
 def comparison_table(figures: Mapping[str, Iterable[float | None]], *, title: str) -> Table:
     """One row a model: seen and unseen mIoU, hIoU and pixel accuracy in percent; None: there is no such figure."""
-    table = plain_table(title)
-    table.add_column("", no_wrap=True)
-    for heading in ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc."):
-        table.add_column(heading, justify="right")
+    headings = ("seen mIoU", "unseen mIoU", "hIoU", "pixel acc.")
+    table = plain_table(title, Column("", no_wrap=True), *map(right, headings))
     for name, values in figures.items():
         table.add_row(name, *(MISSING if value is None else _figure(value, 1) for value in values))
     return table
@@ -109,10 +99,7 @@ def comparison_table(figures: Mapping[str, Iterable[float | None]], *, title: st
 
 def prediction_table(segmentation: segmentations.Segmentation, *, title: str) -> Table:
     """The classes of one image, the largest first: colour, share of pixels, mean score."""
-    table = plain_table(title)
-    table.add_column("class")
-    table.add_column("share", justify="right")
-    table.add_column("mean score", justify="right")
+    table = plain_table(title, "class", right("share"), right("mean score"))
     summary = segmentation.summary()
     for share in summary:
         table.add_row(
@@ -176,9 +163,10 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f'The result cannot be written to "{path}": {reason_of(error)}.') from error
 
 
-def plain_table(title: str = "") -> Table:
+def plain_table(title: str, *columns: Column | str) -> Table:
     """An empty table in the style of the house."""
-    return Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE_HEAD)
+    style: dict[str, Any] = {"title_style": "bold", "box": box.SIMPLE_HEAD}
+    return Table(*columns, title=title, title_justify="left", caption_justify="left", **style)
 
 
 def _figure(value: float, digits: int = 2, *, sign: bool = False) -> str:

@@ -1,7 +1,5 @@
 """The program as it is typed, in this process."""
 
-from __future__ import annotations
-
 import pytest
 
 from cascade_clip_cli.main import main

@@ -1,7 +1,5 @@
 """Options and fixtures that every test may use."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import os
@@ -42,7 +40,7 @@ INSTALLED_RUNTIMES = [name for name, runtime in RUNTIMES.items() if importlib.ut
 
 
 @pytest.fixture(params=RUNTIMES)
-def runtime(request: pytest.FixtureRequest) -> str:
+def runtime(request) -> str:
     """Each runtime of exported models, as far as it is installed."""
     if request.param not in INSTALLED_RUNTIMES:
         pytest.skip(f"the extra {request.param} is not installed")
@@ -65,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def golden(request: pytest.FixtureRequest) -> Path:
+def golden(request) -> Path:
     folder: Path = request.config.getoption("--golden")
     if not folder.is_dir():
         raise pytest.UsageError(f"--golden {folder} is no folder")
@@ -73,7 +71,7 @@ def golden(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_surroundings(tmp_path_factory, monkeypatch) -> None:
     """No test reads or writes the user's caches and data, nor depends on the terminal."""
     folder = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("CASCADE_CLIP_CACHE", str(folder / "cache"))
@@ -103,7 +101,7 @@ def own_signals() -> Iterator[None]:
 
 
 @pytest.fixture
-def own_datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_datasets_cache(tmp_path, monkeypatch) -> Iterator[None]:
     """What `datasets` converts lies in the test's folder, and a stream ends at once instead of after five seconds."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-datasets")
     monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.05, raising=False)
@@ -156,7 +154,7 @@ def tiny_clip(tiny_recipe: Recipe) -> Clip:
 
 
 @pytest.fixture(scope="session")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def squares(tmp_path_factory) -> Path:
     """A prepared dataset of three classes, ten training and three validation images."""
     return write_tiny_dataset(tmp_path_factory.mktemp("prepared") / "squares")
 
@@ -164,8 +162,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def squares_recipe(tiny_recipe: Recipe, squares: Path) -> Recipe:
     """The tiny recipe on that dataset."""
-    data = tiny_recipe.data.model_copy(update={"dataset": squares})
-    return tiny_recipe.model_copy(update={"name": "tiny", "data": data})
+    return tiny_recipe.changed(name="tiny", data={"dataset": squares})
 
 
 @pytest.fixture(scope="session")
@@ -176,9 +173,7 @@ def tiny_model(tiny_recipe: Recipe, tiny_clip: Clip) -> CascadeCLIP:
 
 
 @pytest.fixture(scope="session")
-def two_block_export(
-    tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[CascadeCLIP, ExportedModel]:
+def two_block_export(tiny_recipe: Recipe, tmp_path_factory) -> tuple[CascadeCLIP, ExportedModel]:
     """A model of two blocks and its export as ONNX, which takes seconds."""
     for package in PACKAGES:
         pytest.importorskip(package, reason="the extra onnx is not installed")
@@ -187,7 +182,7 @@ def two_block_export(
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def chromium(tmp_path_factory) -> Iterator[Any]:
     """One headless browser for all tests; Debian's packages `chromium` and `chromium-driver`."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service

@@ -14,8 +14,6 @@ hook: files opened for writing, renames, deletions, folders made and removed, li
             assert tree(folder) == ...
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import importlib
@@ -30,7 +28,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 KILLED = 137
 """Exit code of a command that was stopped."""
@@ -93,7 +91,7 @@ class Ended:
 class ForkedCommands:
     """Runs commands of `cascade-clip` in forks of one process that has imported them."""
 
-    def __enter__(self) -> ForkedCommands:
+    def __enter__(self) -> Self:
         paths = [str(Path(__file__).parent), *sys.path]
         self._server = subprocess.Popen(
             [sys.executable, __file__],

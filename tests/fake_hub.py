@@ -1,7 +1,5 @@
 """A Hub on this machine: repositories are folders, and every request can be made to fail."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

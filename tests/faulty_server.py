@@ -1,7 +1,5 @@
 """A web server on this machine that misbehaves as a test wants it to."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

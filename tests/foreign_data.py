@@ -1,7 +1,5 @@
 """Datasets in other people's layouts: three classes, nine training and three validation images, drawn by index."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable

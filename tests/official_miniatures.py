@@ -1,7 +1,5 @@
 """Miniature official archives in the true raw encodings, one section a dataset."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """What a prepared dataset on the disk holds, for comparisons."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

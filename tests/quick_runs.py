@@ -1,7 +1,5 @@
 """A table over the squares, commands that train in no time, and commands that train in this process."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import tomllib
@@ -25,8 +23,8 @@ rows = [
 
 def write_workplace(folder: Path, recipe: Recipe) -> None:
     """A recipe of two steps, a split of the squares' dataset in which blue is unseen, and a table."""
-    train = recipe.train.model_copy(update={"iterations": 2, "batch": 2, "save_every": 1, "warmup": 1})
-    (folder / "tiny.toml").write_text(dump_toml(recipe.model_copy(update={"train": train})))
+    train = {"iterations": 2, "batch": 2, "save_every": 1, "warmup": 1}
+    (folder / "tiny.toml").write_text(dump_toml(recipe.changed(train=train)))
     (folder / "no-blue.toml").write_text(
         'dataset = "squares"\nclasses = [{ name = "red" }, { name = "green" }, { name = "blue" }]\n'
         '[splits.no-blue]\nunseen = ["blue"]\n'

@@ -1,7 +1,5 @@
 """Reports of made-up results, with names as hostile as users may give them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,7 @@ from cascade_clip.shapes.scenes import draw_scene
 HELD_OUT_SEED = 77_001
 
 
-def test_segments_scenes_it_has_never_seen() -> None:
+def test_segments_scenes_it_has_never_seen():
     """Above floors set well below its card; unseen classes are judged on their own pixels."""
     model = CascadeCLIP.from_pretrained("bundled")
     assert model.split is not None

@@ -1,7 +1,5 @@
 """What the code cites can be found: every section of SPEC.md and of the package's README.md that is named exists."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -51,7 +49,7 @@ def _sections(document: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("document", CITED, ids=str)
-def test_cited_sections_exist(document: Path) -> None:
+def test_cited_sections_exist(document: Path):
     cited = [
         (section, file.relative_to(ROOT))
         for file in _files()
@@ -62,5 +60,5 @@ def test_cited_sections_exist(document: Path) -> None:
     assert [each for each in cited if each[0] not in _sections(document)] == []
 
 
-def test_nothing_outside_the_repository_is_cited() -> None:
+def test_nothing_outside_the_repository_is_cited():
     assert [str(file.relative_to(ROOT)) for file in _files() if ELSEWHERE.search(_text(file))] == []

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ Graphs = list[torch.fx.GraphModule]
 
 
 @pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
+def graphs(monkeypatch) -> Graphs:
     """Traced graphs, which run without code generation: what takes minutes is not what is tested."""
     traced: Graphs = []
 
@@ -31,7 +30,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> Graphs:
 
 
 @pytest.mark.slow  # it compiles
-def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path: Path, graphs: Graphs) -> None:
+def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path, graphs: Graphs):
     """Images of one, two and three windows: nothing is traced again after the warm-up."""
     plain, ours = (two_block_model(tiny_recipe, tmp_path) for _ in range(2))
     rng = np.random.default_rng(0)
@@ -52,7 +51,7 @@ def test_labels_and_checkpoint_stay_the_same(tiny_recipe: Recipe, tmp_path: Path
 
 
 @pytest.mark.slow  # it trains
-def test_compiled_training(squares_recipe: Recipe, tmp_path: Path, graphs: Graphs) -> None:
+def test_compiled_training(squares_recipe: Recipe, tmp_path, graphs: Graphs):
     weights = train_to_weights(squares_recipe, tmp_path / "plain")
     assert_close_weights(weights, train_to_weights(changed(squares_recipe, compile=True), tmp_path / "compiled"))
     assert graphs
@@ -62,9 +61,7 @@ def test_compiled_training(squares_recipe: Recipe, tmp_path: Path, graphs: Graph
 
 
 @pytest.mark.slow  # it compiles
-def test_a_network_that_cannot_be_compiled(
-    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_that_cannot_be_compiled(squares_recipe: Recipe, tmp_path, monkeypatch):
     def backend(graph: torch.fx.GraphModule, _inputs: list[torch.Tensor]) -> object:
         raise RuntimeError("no compiler here")
 

@@ -23,7 +23,7 @@ def _network(tiny_clip: Clip, recipe: Recipe) -> CascadeNetwork:
 
 @pytest.mark.parametrize("train", ["true", "false"])
 @pytest.mark.parametrize("init", ["random", "clip"])
-def test_stage_projections_from_clip_and_trained(tiny_clip: Clip, init: str, train: str) -> None:
+def test_stage_projections_from_clip_and_trained(tiny_clip: Clip, init: str, train: str):
     """Row a."""
     recipe = _recipe(f"model.stage_projection.init={init}", f"model.stage_projection.train={train}")
     network = _network(tiny_clip, recipe)
@@ -36,7 +36,7 @@ def test_stage_projections_from_clip_and_trained(tiny_clip: Clip, init: str, tra
 
 
 @pytest.mark.parametrize("decay_norms", [True, False])
-def test_norms_without_decay(tiny_clip: Clip, decay_norms: bool) -> None:
+def test_norms_without_decay(tiny_clip: Clip, decay_norms: bool):
     """Row e: at a gradient of zero AdamW does nothing but decay."""
     recipe = _recipe(f"train.decay_norms={str(decay_norms).lower()}", "model.stage_projection.train=true")
     network = _network(tiny_clip, recipe)

@@ -1,7 +1,5 @@
 """The page and its HTTP interface, driven by a real browser and by Gradio's own client."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket
@@ -9,7 +7,6 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +28,13 @@ def demo() -> Demo:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> str:
+def scene(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("scene") / "scene.png"
     Image.fromarray(draw_scene(3).image).save(path)
     return str(path)
 
 
-def test_words_are_segmented_as_by_the_library(demo: Demo, scene: str) -> None:
+def test_words_are_segmented_as_by_the_library(demo: Demo, scene: str):
     image, found = demo.segment("bundled", scene, WORDS)
     (expected,) = demo.models["bundled"].segment(scene, ["grass", "sand", "red circle"])
     np.testing.assert_array_equal(found.labels, expected.labels)
@@ -47,14 +44,14 @@ def test_words_are_segmented_as_by_the_library(demo: Demo, scene: str) -> None:
     assert demo.own_words("dense:bundled") == ""
 
 
-def test_a_photograph_for_the_bundled_model_is_warned_of(demo: Demo, scene: str, tmp_path: Path) -> None:
+def test_a_photograph_for_the_bundled_model_is_warned_of(demo: Demo, scene: str, tmp_path):
     photograph = tmp_path / "photograph.png"
     Image.new("RGB", (96, 64), (90, 110, 130)).save(photograph)
     assert "drawn scenes only" in demo.record(str(photograph), WORDS, "bundled")["warning"]
     assert demo.record(scene, WORDS, "bundled")["warning"] is None
 
 
-def test_stages_are_switched_off_as_figure_6_does(demo: Demo, scene: str) -> None:
+def test_stages_are_switched_off_as_figure_6_does(demo: Demo, scene: str):
     predictor = demo.models["bundled"].predictor()
     predictor.set_image(np.asarray(Image.open(scene)))
     vocabulary = demo.models["bundled"].vocabulary(["grass", "sand", "red circle"])
@@ -68,7 +65,7 @@ def test_stages_are_switched_off_as_figure_6_does(demo: Demo, scene: str) -> Non
     np.testing.assert_array_equal(every.labels, demo.segment("bundled", scene, WORDS)[1].labels)
 
 
-def test_a_point_has_a_map_after_each_block(demo: Demo, scene: str) -> None:
+def test_a_point_has_a_map_after_each_block(demo: Demo, scene: str):
     maps = demo.similar_patches("bundled", scene, (5, 9))
     assert list(maps) == list(range(1, demo.blocks("bundled") + 1))
     assert all(picture.size == (512, 512) for picture in maps.values())
@@ -77,7 +74,7 @@ def test_a_point_has_a_map_after_each_block(demo: Demo, scene: str) -> None:
     assert np.abs(np.subtract(middle, sequential_colour(1.0))).max() < 40
 
 
-def test_large_photographs_are_shrunk_and_points_of_them_still_meant(demo: Demo, tmp_path: Path) -> None:
+def test_large_photographs_are_shrunk_and_points_of_them_still_meant(demo: Demo, tmp_path):
     path = tmp_path / "large.png"
     Image.new("RGB", (2 * LARGEST_SIDE, 200), (9, 90, 200)).save(path)
     image, found = demo.segment("dense:bundled", str(path), WORDS)
@@ -94,14 +91,12 @@ def test_large_photographs_are_shrunk_and_points_of_them_still_meant(demo: Demo,
         ("bundled", WORDS, ["stage {7}"], r'"stage \{7\}" is no stage of "bundled"'),
     ],
 )
-def test_mistakes_are_sentences(
-    demo: Demo, scene: str, model: str, words: str, stages: list[str] | None, message: str
-) -> None:
+def test_mistakes_are_sentences(demo: Demo, scene: str, model: str, words: str, stages: list[str] | None, message: str):
     with pytest.raises(UserError, match=message):
         demo.segment(model, scene, words, stages)
 
 
-def test_colours_are_the_same_for_every_model(demo: Demo) -> None:
+def test_colours_are_the_same_for_every_model(demo: Demo):
     split = demo.models["bundled"].split
     colours = demo.colours(["grass", "unheard of"])
     assert colours["grass"] == "#{:02x}{:02x}{:02x}".format(*next(c.colour for c in split.classes if c.name == "grass"))
@@ -133,9 +128,7 @@ def post(address: str, content: dict[str, Any]) -> Any:
 
 
 @pytest.mark.slow
-def test_http_interface_answers_and_reads_no_file_of_the_machine(
-    url: str, demo: Demo, scene: str, tmp_path: Path
-) -> None:
+def test_http_interface_answers_and_reads_no_file_of_the_machine(url: str, demo: Demo, scene: str, tmp_path):
     client = pytest.importorskip("gradio_client", reason="asks the page as users do")
     asked = client.Client(url, verbose=False)
     record = asked.predict(client.handle_file(scene), WORDS, "bundled", api_name="/segment")
@@ -153,7 +146,7 @@ def test_http_interface_answers_and_reads_no_file_of_the_machine(
 
 
 @pytest.mark.slow
-def test_page_in_a_browser(url: str, chromium: Any, scene: str) -> None:
+def test_page_in_a_browser(url: str, chromium: Any, scene: str):
     from selenium.webdriver.support.ui import WebDriverWait
 
     def wait(condition: Any) -> Any:

@@ -1,6 +1,5 @@
 """What can be known of other devices without having one: nothing needs float64, nothing mixes devices."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,11 +37,10 @@ class NoFloat64(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_nothing_needs_float64(squares_recipe: Recipe, tmp_path: Path, host: str) -> None:
+def test_nothing_needs_float64(squares_recipe: Recipe, tmp_path, host: str):
     """Mirrored windows with a threshold; a run with validation, and one of self-training."""
     model = two_block_model(squares_recipe, tmp_path, host=host)
-    mirrored = model.recipe.inference.model_copy(update={"flip": True})
-    model.recipe = model.recipe.model_copy(update={"inference": mirrored})
+    model.recipe = model.recipe.changed(inference={"flip": True})
     split = tmp_path / "no-blue.toml"
     split.write_text(SPLIT)
     settings = [f'model.host="{host}"', f'data.split="{split}"', "train.iterations=1"]
@@ -56,7 +54,7 @@ def test_nothing_needs_float64(squares_recipe: Recipe, tmp_path: Path, host: str
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_the_network_keeps_to_its_device(tiny_recipe: Recipe, tmp_path: Path, host: str) -> None:
+def test_the_network_keeps_to_its_device(tiny_recipe: Recipe, tmp_path, host: str):
     """On a GPU that is only imagined, whose tensors have shapes and a device but no values."""
     network = two_block_model(tiny_recipe, tmp_path, host=host).network.train()
     with FakeTensorMode():
@@ -74,9 +72,7 @@ def test_the_network_keeps_to_its_device(tiny_recipe: Recipe, tmp_path: Path, ho
 @pytest.mark.parametrize(
     ("machine", "supported", "warnings"), [("x86_64", False, 1), ("AMD64", True, 0), ("aarch64", False, 0)]
 )
-def test_a_processor_without_bf16_instructions_says_so_once(
-    machine: str, supported: bool, warnings: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_processor_without_bf16_instructions_says_so_once(machine: str, supported: bool, warnings: int, monkeypatch):
     """PyTorch knows the answer for x86 alone."""
     told: list[str] = []
     monkeypatch.setattr(runtime.platform, "machine", lambda: machine)

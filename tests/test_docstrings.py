@@ -1,7 +1,5 @@
 """The examples in docstrings give what they show."""
 
-from __future__ import annotations
-
 import doctest
 import sys
 from pathlib import Path
@@ -24,7 +22,7 @@ PUBLIC = (
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(tmp_path_factory) -> Path:
     """A folder with a few drawn scenes as the dataset of the examples."""
     folder = tmp_path_factory.mktemp("examples")
     prepare_shapes(folder / "prepared" / "shapes", train=4, val=4, workers=1)
@@ -32,7 +30,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_examples(name: str, prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(name: str, prepared: Path, monkeypatch):
     monkeypatch.chdir(prepared)
     public = resolve_name(f"cascade_clip.{name}")
     (test, *_) = doctest.DocTestFinder(recurse=False).find(public, globs=vars(sys.modules[public.__module__]).copy())

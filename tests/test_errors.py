@@ -7,7 +7,7 @@ import pytest
 from cascade_clip.errors import LONGEST_LINE, MOST_LINES, UserError, counted, raise_refusal, reason_of
 
 
-def test_a_value_of_any_length_stands_in_a_short_message() -> None:
+def test_a_value_of_any_length_stands_in_a_short_message():
     message = str(UserError(f'The class "{"x" * 3_000_000}" is given twice: name every class once.'))
     assert len(message) < LONGEST_LINE
     assert message.startswith('The class "xxx')
@@ -19,13 +19,13 @@ def test_a_value_of_any_length_stands_in_a_short_message() -> None:
     assert str(UserError("short")) == "short"
 
 
-def test_reasons() -> None:
+def test_reasons():
     assert reason_of(PermissionError(errno.EACCES, "Permission denied", "x")) == "Permission denied"
     assert reason_of(ValueError("one\ntwo")) == "one"
     assert reason_of(OSError()) == "OSError"
 
 
-def test_only_a_refusal_is_told_as_one() -> None:
+def test_only_a_refusal_is_told_as_one():
     for error in (ValueError("x"), FileNotFoundError(errno.ENOENT, "x"), OSError("broken data stream")):
         raise_refusal(error, "The file")
     with pytest.raises(UserError, match="The file cannot be read: Permission denied"):
@@ -43,5 +43,5 @@ def test_only_a_refusal_is_told_as_one() -> None:
         (3, "patch", "3 patches"),
     ],
 )
-def test_numbers_with_what_they_count(count: int, noun: str, said: str) -> None:
+def test_numbers_with_what_they_count(count: int, noun: str, said: str):
     assert counted(count, noun) == said

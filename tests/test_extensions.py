@@ -41,7 +41,7 @@ foreign-mean = foreign_parts:mean
 
 
 @pytest.fixture
-def foreign_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def foreign_package(tmp_path, monkeypatch) -> Path:
     """A package as pip leaves it: a module, and entry points in its dist-info folder."""
     folder = tmp_path / "site"
     info = folder / "foreign_parts-1.0.dist-info"
@@ -54,8 +54,8 @@ def foreign_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_foreign_host_and_a_parameter_free_aggregation_train_save_load_and_resume(
-    foreign_package: Path, squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    foreign_package: Path, squares_recipe: Recipe, tmp_path, monkeypatch
+):
     settings = ["model.host=sharp", "model.aggregation.kind=foreign-mean", "model.stages=[[1, 2], [3, 4]]"]
     recipe = change_recipe(squares_recipe, [*settings, "train.iterations=2"])
     assert (recipe.region_loss, squares_recipe.region_loss) == ("ssim", "dice")
@@ -71,7 +71,7 @@ def test_a_foreign_host_and_a_parameter_free_aggregation_train_save_load_and_res
         CascadeCLIP.from_pretrained(tmp_path / "run" / "model")
 
 
-def test_names_are_known_without_loading_anything(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:
+def test_names_are_known_without_loading_anything(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip):
     assert HOSTS.names()[-2:] == ("sharp", "broken")
     assert AGGREGATIONS.names()[-1] == "foreign-mean"
     code = "import sys, cascade_clip.config.recipes as r; r.load_recipe(None, ['model.host=spt-seg'])"
@@ -82,7 +82,7 @@ def test_names_are_known_without_loading_anything(foreign_package: Path, tiny_re
     torch.testing.assert_close(merge([one, two]), (one + two) / 2)
 
 
-def test_wrong_names_and_broken_packages(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip) -> None:
+def test_wrong_names_and_broken_packages(foreign_package: Path, tiny_recipe: Recipe, tiny_clip: Clip):
     with pytest.raises(UserError, match=r'model\.host: no host of that name is known\. Did you mean "sharp"\?'):
         change_recipe(tiny_recipe, ["model.host=sharpe"])
     with pytest.raises(UserError, match=r"Known: gaussian, sum, .* If another package adds it, install that package"):

@@ -24,7 +24,7 @@ from cascade_clip.files import (
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="each system has its own places")
-def test_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_folders(monkeypatch):
     for variable in ("CASCADE_CLIP_DATA", "CASCADE_CLIP_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     assert data_folder() == Path("~/.local/share/cascade-clip").expanduser()
@@ -37,7 +37,7 @@ def test_the_users_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (data_folder(), cache_folder()) == (Path("~/mine").expanduser(), Path("/y"))
 
 
-def test_all_files_are_written_or_none(tmp_path: Path):
+def test_all_files_are_written_or_none(tmp_path):
     write_files({tmp_path / "new" / "a": b"1", tmp_path / "b": b"2"})
     assert {path.name: path.is_dir() or path.read_bytes() for path in tmp_path.rglob("*")} == {
         "new": True,
@@ -50,7 +50,7 @@ def test_all_files_are_written_or_none(tmp_path: Path):
     assert {path.name for path in tmp_path.rglob("*")} == {"new", "a", "b"}
 
 
-def test_folders_are_checked_and_not_made(tmp_path: Path):
+def test_folders_are_checked_and_not_made(tmp_path):
     check_folder(tmp_path / "x" / "y", "--pictures")
     check_folder(tmp_path, "--pictures")
     assert not (tmp_path / "x").exists()
@@ -61,13 +61,13 @@ def test_folders_are_checked_and_not_made(tmp_path: Path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_others_is_told(tmp_path: Path):
+def test_a_folder_of_others_is_told(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"nothing can be written in .* \(Permission denied"):
         check_folder(tmp_path / "x", "--report")
 
 
-def test_json_has_neither_nan_nor_infinity(tmp_path: Path):
+def test_json_has_neither_nan_nor_infinity(tmp_path):
     record = {"loss": math.nan, "all": [1.5, -math.inf, (math.inf, "NaN")], "name": "straße", 3: None}
     text = json_text(record)
     assert json.loads(text, parse_constant=pytest.fail) == {
@@ -98,7 +98,7 @@ def test_json_has_neither_nan_nor_infinity(tmp_path: Path):
     ],
 )
 def test_places_that_cannot_be_written(
-    check: Callable[[Path, str], None], name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    check: Callable[[Path, str], None], name: str, message: str, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
@@ -119,7 +119,7 @@ def test_places_that_cannot_be_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_is_given_for_a_file_and_what_is_read(tmp_path: Path):
+def test_what_is_given_for_a_file_and_what_is_read(tmp_path):
     (tmp_path / "file").write_text("x")
     check_output_file(tmp_path / "file", "--json")
     check_output_file(tmp_path / "new" / "file", "--json")
@@ -141,7 +141,7 @@ def test_what_cannot_be_read_says_why():
         check_folder(Path("/proc/x"), "--output")
 
 
-def test_what_killed_processes_left_is_removed(tmp_path: Path):
+def test_what_killed_processes_left_is_removed(tmp_path):
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     mine = waiting_place(tmp_path / "elsewhere" / "a").name
     process, node = mine.removeprefix(".a.").removesuffix(".part").split("-")

@@ -1,7 +1,5 @@
 """Imports run one way: every room of the house imports from the rooms below it."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +40,7 @@ def imported_rooms(source: str) -> Iterator[str]:
             yield from (name.name.split(".")[1] for name in node.names if name.name.startswith("cascade_clip."))
 
 
-def test_imports_run_one_way() -> None:
+def test_imports_run_one_way():
     upward = []
     for folder, file in [(PACKAGE, f) for f in PACKAGE.rglob("*.py")] + [
         (COMMAND_LINE, f) for f in COMMAND_LINE.glob("*.py")

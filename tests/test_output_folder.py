@@ -1,7 +1,5 @@
 """The rule of output folders, at paths that are not what they look like."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from cascade_clip.output_folder import check_no_input, check_output_folder
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+def dataset(tmp_path) -> Path:
     """A folder that is recognised as a prepared dataset."""
     folder = tmp_path / "mine"
     for name in DATASET_FOLDER.needed:
@@ -26,9 +24,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("given", ["mine", "missing/../mine", "link", "mine/."])
-def test_a_dataset_is_replaced_only_where_that_is_asked_for(
-    dataset: Path, tmp_path: Path, given: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dataset_is_replaced_only_where_that_is_asked_for(dataset: Path, tmp_path, given: str, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("link").symlink_to("mine")
     with pytest.raises(UserError, match=r"holds a prepared dataset: replace it with --overwrite"):
@@ -38,9 +34,7 @@ def test_a_dataset_is_replaced_only_where_that_is_asked_for(
 
 @pytest.mark.parametrize("given", ["mine", "missing/../mine", "link"])
 @pytest.mark.parametrize("read", ["mine", "mine/a.png", "other-link/a.png"])
-def test_what_is_read_is_never_the_output_or_in_it(
-    dataset: Path, tmp_path: Path, given: str, read: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_read_is_never_the_output_or_in_it(dataset: Path, tmp_path, given: str, read: str, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("link").symlink_to("mine")
     Path("other-link").symlink_to("mine")

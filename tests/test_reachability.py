@@ -1,11 +1,8 @@
 """A Hub that cannot be reached is told within seconds, and what lies in its cache is used."""
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from fake_hub import FakeHub, fake_hub
@@ -21,7 +18,7 @@ from cascade_clip_cli.main import main
 
 
 @pytest.fixture(params=["mute", "closed"])
-def lost_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+def lost_hub(request, monkeypatch, tmp_path) -> Iterator[str]:
     """A Hub that takes connections and never answers, or takes none."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         FakeHub({}, endpoint=f"http://127.0.0.1:{server.getsockname()[1]}").take_the_hubs_place(monkeypatch, tmp_path)
@@ -41,7 +38,7 @@ def lost_hub(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
         (lambda: HubAddress("org/data").download(["dataset.json"]), "hub:org/data could not be fetched"),
     ],
 )
-def test_a_lost_hub_is_told_in_time(lost_hub: str, ask: Callable[[], object], message: str) -> None:
+def test_a_lost_hub_is_told_in_time(lost_hub: str, ask: Callable[[], object], message: str):
     """Without the minutes of the client's retries; afterwards the Hub is asked again."""
     start = time.monotonic()
     with pytest.raises(UserError, match=rf"{message}.*\(http://127\.0\.0\.1:\d+ cannot be reached: .*({lost_hub})"):
@@ -51,7 +48,7 @@ def test_a_lost_hub_is_told_in_time(lost_hub: str, ask: Callable[[], object], me
 
 
 @pytest.mark.usefixtures("lost_hub")
-def test_the_cache_serves_where_the_hub_is_lost(tmp_path: Path) -> None:
+def test_the_cache_serves_where_the_hub_is_lost(tmp_path):
     (snapshot := tmp_path / "hf" / "models--org--model" / "snapshots" / ("1" * 40)).mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     (refs := tmp_path / "hf" / "models--org--model" / "refs").mkdir()
@@ -59,7 +56,7 @@ def test_the_cache_serves_where_the_hub_is_lost(tmp_path: Path) -> None:
     assert checkpoint_folder("org/model") == snapshot
 
 
-def test_a_hub_that_answers_anything_is_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_hub_that_answers_anything_is_reached(monkeypatch, tmp_path):
     with fake_hub() as hub:
         hub.take_the_hubs_place(monkeypatch, tmp_path)
         with hub_or_cache():
@@ -67,14 +64,14 @@ def test_a_hub_that_answers_anything_is_reached(monkeypatch: pytest.MonkeyPatch,
         assert [verb for verb, _, _ in hub.requests] == ["HEAD"]
 
 
-def test_nothing_is_asked_where_the_user_is_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_asked_where_the_user_is_offline(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(reachability, "get_session", lambda: pytest.fail("asked"))
     with hub_or_cache():
         assert constants.HF_HUB_OFFLINE
 
 
-def test_an_upload_to_a_lost_hub_is_refused_before_the_work(lost_hub: str, tmp_path: Path) -> None:
+def test_an_upload_to_a_lost_hub_is_refused_before_the_work(lost_hub: str, tmp_path):
     start = time.monotonic()
     with pytest.raises(UserError, match=rf"cannot be reached \(.*({lost_hub}).*\): connect to the internet"):
         check_hub()

@@ -1,13 +1,12 @@
 """The README's commands do what it says: those that need no network and no hours are run, all are parsed."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.config.recipes import load_recipe
@@ -29,9 +28,7 @@ RUN = {
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=" ".join)
-def test_every_example_is_a_command_with_options_that_it_has(
-    example: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_example_is_a_command_with_options_that_it_has(example: list[str], tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("street.jpg", "coco.pth", "my-split.toml"):
         (tmp_path / name).write_bytes(b"x")
@@ -45,26 +42,16 @@ def test_every_example_is_a_command_with_options_that_it_has(
         load_recipe(arguments[arguments.index("--recipe") + 1])
 
 
-def test_every_command_has_an_example() -> None:
+def test_every_command_has_an_example():
     assert {example[0] for example in EXAMPLES} == set(COMMANDS)
 
 
 @pytest.mark.slow  # it trains
-def test_the_examples_in_the_order_of_a_first_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_settings: list[str]
-) -> None:
+def test_the_examples_in_the_order_of_a_first_day(tmp_path, monkeypatch, tiny_settings: list[str]):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
-    for folder in ("images", "masks"):
-        Path("my-data", folder).mkdir(parents=True)
-    for number in range(6):
-        pixels, mask = (
-            random.integers(0, 256, (64, 64, 3), np.uint8),
-            random.integers(0, len(NAMES), (64, 64), np.uint8),
-        )
-        Image.fromarray(pixels).save(f"my-data/images/{number}.jpg")
-        Image.fromarray(mask).save(f"my-data/masks/{number}.png")
-    Path("my-data/classes.txt").write_text("\n".join(NAMES))
+    pixels, mask = random.integers(0, 256, (64, 64, 3), np.uint8), random.integers(0, len(NAMES), (64, 64), np.uint8)
+    write_own_images(Path("my-data"), "012345", lambda _: (pixels, mask), "\n".join(NAMES), "jpg")
     Image.fromarray(pixels).save("street.jpg")
     Path("my-split.toml").write_text(_block("toml"))
     for beginning, more in RUN.items():

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def test_names_that_are_no_device(name: str) -> None:
         resolve_device(name)
 
 
-def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_this_machine_lacks(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name in ("cuda", "cuda:0", "cuda:99", "mps"):
@@ -46,13 +45,13 @@ def test_devices_that_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert resolve_device("auto") == resolve_device("cpu") == torch.device("cpu")
 
 
-def test_a_device_is_not_that_of_an_earlier_run() -> None:
+def test_a_device_is_not_that_of_an_earlier_run():
     assert process_state(torch.device("cpu"))._cpu
     assert not process_state(torch.device("cuda"))._cpu
     assert process_state(torch.device("cpu"))._cpu
 
 
-def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_memory_of_a_container_counts(monkeypatch, tmp_path):
     (tmp_path / "memory.max").write_text("2000000000\n")
     (tmp_path / "unlimited").write_text("max\n")
     places = (tmp_path / "memory.max", tmp_path / "unlimited", tmp_path / "none")
@@ -75,23 +74,20 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
         (["model.host=spt-seg", "model.spectral.grid=10000000"], "The recipe's model takes at least"),
     ],
 )
-def test_training_beyond_the_memory(
-    squares_recipe: Recipe, tmp_path: Path, settings: Sequence[str], message: str
-) -> None:
+def test_training_beyond_the_memory(squares_recipe: Recipe, tmp_path, settings: Sequence[str], message: str):
     with pytest.raises(UserError) as caught:
         start_training(change_recipe(squares_recipe, settings), tmp_path / "run", device="cpu")
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> None:
+def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP):
     image = np.zeros((64, 96, 3), np.uint8)
-    data = tiny_model.recipe.data.model_copy(update={"short_side": 10**7})
-    inference = tiny_model.recipe.inference.model_copy(update={"crop": 10**7})
-    wide = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe.model_copy(update={"data": data}))
+    recipe = tiny_model.recipe
+    wide = CascadeCLIP(tiny_model.network, tiny_model.clip, recipe.changed(data={"short_side": 10**7}))
     with pytest.raises(UserError, match=r"96 x 64 pixels, resized to 15,000,000 x 10,000,000, takes at least"):
         wide.predictor().set_image(image)
-    large = tiny_model.recipe.model_copy(update={"inference": inference})
+    large = recipe.changed(inference={"crop": 10**7})
     with pytest.raises(UserError, match="4 windows of 10,000,000 x 10,000,000 pixels takes at least"):
         CascadeCLIP(tiny_model.network, tiny_model.clip, large).compile(torch.ones(2, 32))
     images, model = ImageSet("images", 20, lambda _: image), observed_model(tiny_model, "x", "x")
@@ -99,7 +95,7 @@ def test_inference_and_analysis_beyond_the_memory(tiny_model: CascadeCLIP) -> No
         layer_similarities(model, images, SimilaritySettings(side=10**6))
 
 
-def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkeypatch):
     asked = []
     monkeypatch.setattr("cascade_clip.model.build.check_memory", lambda needed, *_: asked.append(needed))
     network = build_network(tiny_recipe.model, tiny_clip.visual)
@@ -110,9 +106,7 @@ def test_a_model_that_fits_is_built(tiny_recipe: Recipe, tiny_clip: Clip, monkey
 @pytest.mark.parametrize(
     ("limit", "cores"), [("max 100000", 6), ("250000 100000", 2), ("50000 100000", 1), ("900000 100000", 6), ("?", 6)]
 )
-def test_cores_of_a_job_and_of_a_container(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, cores: int
-) -> None:
+def test_cores_of_a_job_and_of_a_container(monkeypatch, tmp_path, limit: str, cores: int):
     (tmp_path / "cpu.max").write_text(f"{limit}\n")
     monkeypatch.setattr(runtime, "_PROCESSOR_LIMIT", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(6)))

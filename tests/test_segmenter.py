@@ -24,7 +24,7 @@ from cascade_clip.errors import UserError
 PIXELS = np.random.default_rng(0).integers(0, 255, (70, 110, 3), dtype=np.uint8)
 
 
-def test_all_kinds_of_images_agree(tiny_model: CascadeCLIP, tmp_path: Path) -> None:
+def test_all_kinds_of_images_agree(tiny_model: CascadeCLIP, tmp_path):
     file = tmp_path / "photo.png"
     Image.fromarray(PIXELS).save(file)
     given = [file, str(file), file.read_bytes(), Image.open(file), PIXELS]
@@ -37,7 +37,7 @@ def test_all_kinds_of_images_agree(tiny_model: CascadeCLIP, tmp_path: Path) -> N
         tiny_model.segment(3, ["road"])
 
 
-def test_embeddings_instead_of_names(tiny_model: CascadeCLIP) -> None:
+def test_embeddings_instead_of_names(tiny_model: CascadeCLIP):
     text = tiny_model.embed(["road", "tree"])
     by_name = tiny_model.segment(PIXELS, ["road", "tree"])[0]
     by_embedding = tiny_model.segment(PIXELS, text_embeddings=text)[0]
@@ -46,7 +46,7 @@ def test_embeddings_instead_of_names(tiny_model: CascadeCLIP) -> None:
     assert tiny_model.segment(PIXELS, ["a", "b"], text_embeddings=text)[0].classes == ("a", "b")
 
 
-def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP) -> None:
+def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP):
     """With names, or with embeddings in place of a text tower, which an imported model may lack."""
     split = get_split("voc-seen")
     by_name = tiny_model.segment(PIXELS, split="voc-seen")[0]
@@ -64,7 +64,7 @@ def test_a_split_takes_the_bias_from_seen_classes(tiny_model: CascadeCLIP) -> No
     assert tiny_model.vocabulary(**given).seen.tolist() == [name not in split.unseen for name in split.class_names]
 
 
-def test_without_classes_those_it_was_trained_on_are_looked_for() -> None:
+def test_without_classes_those_it_was_trained_on_are_looked_for():
     model = CascadeCLIP.from_pretrained("bundled")
     found = model.segment(PIXELS)[0]
     assert found.classes == model.split.class_names
@@ -73,7 +73,7 @@ def test_without_classes_those_it_was_trained_on_are_looked_for() -> None:
         CascadeCLIP.from_pretrained("dense:bundled").segment(PIXELS)
 
 
-def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path):
     model = two_block_model(tiny_recipe, tmp_path)
     before = model.segment(PIXELS)[0]
     assert model.to(torch.device("cpu"), precision="bf16") is model
@@ -100,7 +100,7 @@ def test_moved_to_another_device_and_precision(tiny_recipe: Recipe, tmp_path: Pa
         ({"classes": ["a"], "text_embeddings": torch.ones(2, 32)}, "For 1 class text embeddings of shape"),
     ],
 )
-def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str) -> None:
+def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, message: str):
     with pytest.raises(UserError) as caught:
         tiny_model.segment(PIXELS, **given)
     assert message in str(caught.value)
@@ -108,9 +108,7 @@ def test_vocabularies_that_are_refused(tiny_model: CascadeCLIP, given: dict, mes
         tiny_model.segment(PIXELS[..., 0], ["a"])
 
 
-def test_uploads_while_offline_and_no_checkpoint_at_all_are_sentences(
-    tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_uploads_while_offline_and_no_checkpoint_at_all_are_sentences(tiny_model: CascadeCLIP, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match='"me/tiny" cannot be uploaded to while HF_HUB_OFFLINE is set: unset it'):
         tiny_model.push_to_hub("me/tiny")
@@ -118,7 +116,7 @@ def test_uploads_while_offline_and_no_checkpoint_at_all_are_sentences(
         CascadeCLIP.from_pretrained(None)  # type: ignore[arg-type]
 
 
-def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch):
     """The whole checkpoint folder is uploaded to a repository that is made first."""
     calls: list[tuple] = []
 
@@ -138,7 +136,7 @@ def test_push_to_hub(tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_the_public_names_cost_no_torch_until_they_are_used() -> None:
+def test_the_public_names_cost_no_torch_until_they_are_used():
     code = """
 import sys, cascade_clip
 from cascade_clip import UserError, get_split, load_recipe
@@ -151,7 +149,7 @@ assert "torch" not in sys.modules
     assert all(callable(getattr(cascade_clip, name)) for name in names)
 
 
-def test_a_released_text_tower(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_released_text_tower(tiny_recipe: Recipe, tmp_path):
     """Known vocabularies still work, others and saving say what to do; nothing holds the tower any more."""
     model = two_block_model(tiny_recipe, tmp_path)
     image = np.zeros((64, 64, 3), np.uint8)

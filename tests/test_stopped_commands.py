@@ -4,8 +4,6 @@ By hand at every write of all commands, in the suite at one of the quickest:
 `STOP_AT_EVERY=1 pytest tests/test_stopped_commands.py -n 0`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from crashes import KILLED, Ended, ForkedCommands, Stop, tree
+from own_images import write_own_images
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -61,19 +60,15 @@ def export(folder: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def materials(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def materials(golden: Path, tmp_path_factory) -> Path:
     """What the commands read."""
     folder = tmp_path_factory.mktemp("materials")
     rng = np.random.default_rng(0)
-    for name, size, values in (
-        ("mine/images", (8, 8, 3), 256),
-        ("mine/masks", (8, 8), 2),
-        ("photos", (40, 50, 3), 256),
-    ):
-        (folder / name).mkdir(parents=True)
-        for stem in "ab":
-            Image.fromarray(rng.integers(0, values, size, dtype=np.uint8)).save(folder / name / f"{stem}.png")
-    (folder / "mine" / "classes.txt").write_text("sky\nsea\n")
+    small, large = (rng.integers(0, 256, (2, *size, 3), dtype=np.uint8) for size in ((8, 8), (40, 50)))
+    write_own_images(folder / "mine", "ab", lambda number: (small[number], small[number, ..., 0] % 2), "sky\nsea\n")
+    (folder / "photos").mkdir()
+    for stem, pixels in zip("ab", large, strict=True):
+        Image.fromarray(pixels).save(folder / "photos" / f"{stem}.png")
     if EVERY:
         tensors = load_file(golden / "cascade_zegclip_tiny" / "weights.safetensors")
         torch.save({"state_dict": tensors}, folder / "released.pth")
@@ -82,7 +77,7 @@ def materials(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def commands(materials: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+def commands(materials: Path, tmp_path_factory) -> Iterator[ForkedCommands]:
     with ForkedCommands() as forked:
         folder = shutil.copytree(materials, tmp_path_factory.mktemp("warm") / "place")
         # Not what draws charts: their renderer does not survive a fork.
@@ -124,9 +119,7 @@ def lasting(name: str, content: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module", params=[name for name in COMMANDS if EVERY or name in QUICK])
-def stopped(
-    request: pytest.FixtureRequest, commands: ForkedCommands, materials: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Stopped:
+def stopped(request, commands: ForkedCommands, materials: Path, tmp_path_factory) -> Stopped:
     return Stopped(request.param, commands, materials, tmp_path_factory.mktemp("stopped"))
 
 
@@ -136,7 +129,7 @@ def some(stops: Sequence[Stop]) -> Sequence[Stop]:
     return stops[step // 2 :: step]
 
 
-def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped) -> None:
+def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped):
     for stop in some(stopped.whole.stops()):
         stopped.anew()
         where = f"{stop} of {stopped.whole.events[stop.event - 1]}"
@@ -146,7 +139,7 @@ def test_killed_anywhere_the_same_command_completes_the_work(stopped: Stopped) -
         assert tree(stopped.folder, lasting) == stopped.expected, where
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(stopped: Stopped) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(stopped: Stopped):
     limits: list[dict[str, Any]] = [{"stop": stop} for stop in some(stopped.whole.full_disks())]
     for limit in [*limits, *({"file_bytes": size} for size in ((0, 40, 700, 9000) if EVERY else ()))]:
         stopped.anew()

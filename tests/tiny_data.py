@@ -1,7 +1,5 @@
 """A tiny prepared dataset of coloured squares, drawn in code."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tiny videos, drawn in code: a red field from the left that gives way to blue from the right."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from fractions import Fraction

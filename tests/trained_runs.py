@@ -15,22 +15,18 @@ Weights = dict[str, torch.Tensor]
 
 def changed(recipe: Recipe, **train: object) -> Recipe:
     """The recipe with other keys in its section `train`."""
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=train)})
+    return recipe.changed(train=train)
 
 
 def without_dropout(recipe: Recipe) -> Recipe:
     """The recipe without anything random in the forward pass."""
-    model, none = recipe.model, {"dropout": 0.0}
-    parts = {"prompts": model.prompts.model_copy(update=none), "decoder": model.decoder.model_copy(update=none)}
-    return recipe.model_copy(update={"model": model.model_copy(update=parts)})
+    return recipe.changed(model={"prompts": {"dropout": 0.0}, "decoder": {"dropout": 0.0}})
 
 
 def spt_seg(recipe: Recipe) -> Recipe:
     """The tiny recipe with host SPT-SEG."""
-    model = recipe.model
-    parts = {"host": "spt-seg", "decoder": model.decoder.model_copy(update={"heads": 8, "gate": "open"})}
-    parts["spectral"] = model.spectral.model_copy(update={"grid": 4})
-    return recipe.model_copy(update={"model": model.model_copy(update=parts)})
+    parts = {"host": "spt-seg", "decoder": {"heads": 8, "gate": "open"}, "spectral": {"grid": 4}}
+    return recipe.changed(model=parts)
 
 
 def train_to_weights(recipe: Recipe, folder: Path, **options: object) -> Weights:

@@ -1,7 +1,5 @@
 """Small training batches of a dataset, to compare ways of reading it."""
 
-from __future__ import annotations
-
 import torch
 
 from cascade_clip.config.schema import DataConfig

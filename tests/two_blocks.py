@@ -28,13 +28,12 @@ def two_block_model(recipe: Recipe, folder: Path, **changes: object) -> CascadeC
     file = folder / "two-blocks.json"
     file.write_text(json.dumps(settings))
     clip = load_clip(str(file), "random:3")
-    decoder = recipe.model.decoder.model_copy(update={"layers": 2})
-    model = recipe.model.model_copy(update={"stages": ((1, 2), (2,)), "decoder": decoder, **changes})
+    recipe = recipe.changed(model={"stages": ((1, 2), (2,)), "decoder": {"layers": 2}, **changes})
     torch.manual_seed(1)
-    network = build_network(model, clip.visual)
+    network = build_network(recipe.model, clip.visual)
     clips_own = {id(parameter) for parameter in clip.visual.parameters()}
     with torch.no_grad():
         for parameter in network.parameters():
             if id(parameter) not in clips_own:
                 parameter.add_(0.1 * torch.randn_like(parameter))
-    return CascadeCLIP(network, clip, recipe.model_copy(update={"model": model}), SPLIT)
+    return CascadeCLIP(network, clip, recipe, SPLIT)

@@ -4,8 +4,6 @@ All forms use one product of two centred feature matrices X (n, p) and Y (n, q),
 Gram form: ‖XᵀY‖²_F = ⟨XXᵀ, YYᵀ⟩_F.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -108,8 +106,7 @@ class MinibatchCka:
         """(R, C) float64, in [0, 1] up to the estimator's variance; NaN where a layer does not vary in any batch."""
         scale = np.maximum(self._rows, 0)[:, None] * np.maximum(self._columns, 0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            result: NDArray[np.float64] = np.where(scale > 0, self._cross / np.sqrt(scale), np.nan)
-        return result
+            return np.where(scale > 0, self._cross / np.sqrt(scale), np.nan)
 
 
 def _centred(features: Tensor) -> Tensor:

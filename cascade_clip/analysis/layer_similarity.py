@@ -272,8 +272,7 @@ class _Comparison:
     def _exact(self) -> NDArray[np.float64]:
         held = (zip(*batches, strict=True) for batches in zip(*self._held, strict=True))
         sides = [[torch.from_numpy(np.concatenate(parts)) for parts in layers] for layers in held]
-        matrix: NDArray[np.float64] = linear_cka(*sides).numpy()
-        return matrix
+        return linear_cka(*sides).numpy()
 
 
 def _doubled(layers: Sequence[Tensor]) -> list[Tensor]:

@@ -1,7 +1,5 @@
 """The tokens of every layer over many images: reading images, drawing patches, encoding batch by batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A model whose layers are compared: found by any name, with access to the tokens after every block."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

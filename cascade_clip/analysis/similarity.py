@@ -1,7 +1,5 @@
 """How alike the patches of an image are to one of them, block by block (paper, Figures 1 and 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,8 +77,7 @@ def patch_similarity(
 def patches_of_mask(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.bool_]:
     """Which patches of a grid (h, w) lie in a mask (H, W) by at least half of their area."""
     shares = Image.fromarray(mask.astype(np.float32)).resize((grid[1], grid[0]), Image.Resampling.BOX)
-    inside: NDArray[np.bool_] = np.asarray(shares) >= 0.5
-    return inside
+    return np.asarray(shares) >= 0.5
 
 
 def centre_of_mask(mask: NDArray[np.bool_]) -> Point:
@@ -106,8 +103,7 @@ def centre_of_mask(mask: NDArray[np.bool_]) -> Point:
 def _squares(sums: NDArray[np.int64], side: int) -> NDArray[np.bool_]:
     """Upper left corners of the squares of a side that lie in the mask, from its summed-area table (H + 1, W + 1)."""
     filled = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    whole: NDArray[np.bool_] = filled == side * side
-    return whole
+    return filled == side * side
 
 
 def _cell(position: int, length: int, cells: int) -> int:

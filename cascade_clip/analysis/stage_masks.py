@@ -1,7 +1,5 @@
 """What each stage of the cascade sees of a class, and what their sum makes of it (paper, Figure 6)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

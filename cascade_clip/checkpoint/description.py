@@ -13,7 +13,7 @@ from cascade_clip.config.recipes import without_retired
 from cascade_clip.config.schema import Recipe
 from cascade_clip.config.section import Section
 from cascade_clip.data.catalogue import ClassEntry, Split
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, reason_of
 from cascade_clip.files import json_text
 
 FORMAT_VERSION = 1
@@ -176,7 +176,7 @@ def _content(folder: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
         json.dumps(content, ensure_ascii=False).encode()
     except OSError as error:
-        raise UserError(f'"{file}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{file}" cannot be read: {reason_of(error)}.') from error
     except (ValueError, RecursionError) as error:
         raise UserError(f'"{file}" is damaged: it is no valid JSON. Copy the checkpoint again.') from error
     version = content.get("format_version") if isinstance(content, dict) else None

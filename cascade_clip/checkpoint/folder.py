@@ -93,11 +93,7 @@ def checkpoint_folder(folder_or_hub_id: str | Path, revision: str | None = None)
 
 
 def save_checkpoint(
-    folder: Path,
-    checkpoint: Checkpoint,
-    *,
-    scores: Mapping[str, float] | None = None,
-    include_clip: bool | None = None,
+    folder: Path, checkpoint: Checkpoint, *, scores: Mapping[str, float] | None = None, include_clip: bool | None = None
 ) -> None:
     """Write a checkpoint folder; an earlier one of that name is replaced as a whole, never half.
 

@@ -302,7 +302,7 @@ def recipe_of_import(
 def save_import(imported: ImportedModel, recipe: Recipe, folder: Path) -> None:
     """Write an imported model as a checkpoint folder, marked as non-commercial, else raise UserError."""
     check_output_folder(folder, CHECKPOINT_FOLDER)
-    complete = recipe.model_copy(update={"model": imported.config})
+    complete = recipe.changed(model=imported.config)
     split = get_split(recipe.data.split) if recipe.data.split else None
     tensors = imported.network.own_tensors()
     save_checkpoint(folder, Checkpoint(complete, imported.clip, tensors, split, LICENCE))

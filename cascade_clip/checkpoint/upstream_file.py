@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 from cascade_clip.files import usable_path
 
 
@@ -32,7 +32,7 @@ def _is_safetensors(file: Path) -> bool:
         with file.open("rb") as opened:
             return opened.read(9)[8:] == b"{"
     except OSError as error:
-        raise UserError(f'"{file}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'"{file}" cannot be read: {reason_of(error)}.') from error
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 
 _NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
 _NUMBER_LAST = re.compile(r"(\S.*?)\s*[;,\t]\s*(\d+)")
@@ -89,7 +89,7 @@ def read_class_names(path: Path) -> list[str]:
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UserError(f'The class file "{path}" cannot be read: {error.strerror or error}.') from error
+        raise UserError(f'The class file "{path}" cannot be read: {reason_of(error)}.') from error
     except UnicodeDecodeError as error:
         raise UserError(f'The class file "{path}" is no UTF-8 text: write one class name a line.') from error
     return class_names_in(text, f'The class file "{path}"', as_json=path.suffix.lower() == ".json")

@@ -9,11 +9,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from cascade_clip.config.dataset_address import as_location
-from cascade_clip.config.section import Integer, Number, Section
+from cascade_clip.config.section import Integer, Number, PositiveInt, Section, Share
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.extensions import AGGREGATIONS, HOSTS
 
-PositiveInt = Annotated[Integer, Field(ge=1, lt=2**31)]
 Positive = Annotated[Number, Field(gt=0.0)]
 Fraction = Annotated[Number, Field(ge=0.0, lt=1.0)]
 NonNegative = Annotated[Number, Field(ge=0.0)]
@@ -194,7 +193,7 @@ class DataConfig(Section):
     """Side of the square training crop."""
     largest_class: Annotated[Number, Field(gt=0, le=1)] = 0.75
     """A crop in which one class covers this share or more of the labelled pixels is redrawn."""
-    flip: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    flip: Share = 0.5
     """Probability of a horizontal flip."""
     photometric: bool = True
     """Brightness, contrast, saturation and hue distortion."""
@@ -368,5 +367,4 @@ class Recipe(Section):
         """Loss beside the focal loss: the recipe's, else its host's (SPEC section 16)."""
         if self.loss.region is not None:
             return self.loss.region
-        of_host: Literal["dice", "ssim"] = HOSTS.load(self.model.host).region_loss
-        return of_host
+        return HOSTS.load(self.model.host).region_loss

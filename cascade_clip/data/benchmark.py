@@ -90,7 +90,7 @@ class Benchmark(Section):
     def with_files_of(self, other: Benchmark) -> Benchmark:
         """This benchmark with the licence, the terms and the needed files of another one."""
         files = tuple(file for file in other.files if file.name in self.only or not self.only)
-        return self.model_copy(update={"licence": other.licence, "terms": other.terms, "files": files})
+        return self.changed(licence=other.licence, terms=other.terms, files=files)
 
     @property
     def choices(self) -> tuple[tuple[OfficialFile, ...], ...]:

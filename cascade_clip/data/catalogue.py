@@ -17,8 +17,6 @@ Without `classes`, those of the built-in dataset of that name are taken: another
 lines.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The TOML files that list classes and splits: their keys, and the messages about mistakes in them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

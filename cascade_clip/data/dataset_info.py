@@ -1,7 +1,5 @@
 """The file `dataset.json` of a prepared dataset (cascade_clip/README.md, section 4.1)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated, Literal

@@ -4,8 +4,6 @@ A link is a folder in the user's cache that holds no images: a `dataset.json`, a
 records. Whatever takes a prepared dataset's folder takes a link as well.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Sequence

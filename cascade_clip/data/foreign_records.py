@@ -1,7 +1,5 @@
 """Records out of the rows of a foreign dataset: which splits, columns and classes they have, and their conversion."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

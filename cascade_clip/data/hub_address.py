@@ -1,13 +1,11 @@
 """Datasets on the Hugging Face Hub, written `hub:ORG/NAME` or `hub:ORG/NAME@REVISION`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
@@ -20,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from cascade_clip.data.dataset_info import INFO_FILE
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, first_line
 from cascade_clip.reachability import hub_or_cache
 
 _PREFIXES = ("hub:", "hf://datasets/")
@@ -39,7 +37,7 @@ class HubAddress:
         return f"hub:{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
     @classmethod
-    def parse(cls, text: str) -> HubAddress | None:
+    def parse(cls, text: str) -> Self | None:
         """Read `hub:ORG/NAME[@REVISION]` or `hf://datasets/ORG/NAME[@REVISION]`; None for any other text.
 
         Raises UserError where the text begins so but is no such address.
@@ -55,7 +53,7 @@ class HubAddress:
             )
         return cls(found["repo"], found["revision"])
 
-    def pinned(self) -> HubAddress:
+    def pinned(self) -> Self:
         """Ask the Hub, or its cache where there is no network, which commit is meant.
 
         A run that names a commit reads the same files when it is resumed, whatever was uploaded since. Raises UserError
@@ -66,9 +64,9 @@ class HubAddress:
         # Unlike a question for the commit alone, fetching a file by branch leaves a note of the commit in the cache.
         file = self.file(INFO_FILE)
         if file is not None:
-            return HubAddress(self.repo, file.parent.name)
+            return replace(self, revision=file.parent.name)
         with self._explained():
-            return HubAddress(self.repo, HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
+            return replace(self, revision=HfApi().dataset_info(self.repo, revision=self.revision, timeout=60.0).sha)
 
     def file(self, name: str) -> Path | None:
         """Fetch a small file, or find it in the Hub's cache; None where there is no such file. Raises like `pinned`."""
@@ -127,7 +125,7 @@ def hub_error(error: Exception, address: HubAddress, *, kind: Literal["dataset",
     for refusal, text in _REASONS.items():
         if isinstance(error, refusal) or (offline and refusal is OfflineModeIsEnabled):
             return UserError(text.format(address=named, page=page, kind=kind, repo=repo, revision=revision))
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(
-        f"{named} could not be fetched from the Hub ({reason}). Check the network connection, or give a folder."
+        f"{named} could not be fetched from the Hub ({first_line(error)}). Check the network connection, or give a"
+        " folder."
     )

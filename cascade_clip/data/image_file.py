@@ -1,7 +1,5 @@
 """Opening image files: whatever is wrong with one of them becomes one sentence."""
 
-from __future__ import annotations
-
 import errno
 import io
 import stat

@@ -1,7 +1,5 @@
 """Reading images and label maps of any common kind into plain 8-bit arrays."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Iterator

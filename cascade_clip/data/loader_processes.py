@@ -1,7 +1,5 @@
 """Loader processes: how many the machine has room for, what signals do to them, and what it means when one is gone."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

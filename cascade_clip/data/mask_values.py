@@ -1,11 +1,9 @@
 """From an index mask to the label of an image: by its values, and turned as the image is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +28,7 @@ class UnknownValuesError(UserError):
         self.values, self.shown = tuple(values), shown
 
     @classmethod
-    def of(cls, where: str, what: str, values: Sequence[str], explanation: str) -> UnknownValuesError:
+    def of(cls, where: str, what: str, values: Sequence[str], explanation: str) -> Self:
         """Name at most five values of a mask, which messages call `where`, and say what to do."""
         more = " ..." if len(values) > 5 else ""
         shown = f"the {what}{'s' if values[1:] else ''} {', '.join(values[:5])}{more}"
@@ -90,8 +88,7 @@ def look_up(mask: NDArray[np.uint8], table: NDArray[np.int16], where: str, expla
     wrong = np.flatnonzero(np.bincount(mask.ravel(), minlength=256) * (table < 0))
     if wrong.size:
         raise UnknownValuesError.of(where, "value", [str(value) for value in wrong], explanation)
-    labels: NDArray[np.uint8] = table.astype(np.uint8)[mask]
-    return labels
+    return table.astype(np.uint8)[mask]
 
 
 class FittedLabel(NamedTuple):

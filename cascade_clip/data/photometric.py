@@ -1,7 +1,5 @@
 """Photometric distortion of training images, bit for bit like OpenCV's 8-bit arithmetic (SPEC section 1)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

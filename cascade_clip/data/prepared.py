@@ -3,10 +3,9 @@
 See cascade_clip/README.md, section 4.1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
 from cascade_clip.data.dataset_location import read_link
@@ -27,7 +26,7 @@ class PreparedDataset:
         self._reader = reader or LocalShards(folder, info)
 
     @classmethod
-    def open(cls, folder: Path | str) -> PreparedDataset:
+    def open(cls, folder: Path | str) -> Self:
         """Open a prepared dataset and check that its shards are complete; those of a link (`dataset_folder`) as they
         are read.
 

@@ -1,7 +1,5 @@
 """Records of a dataset, and reading them from local or remote Parquet shards."""
 
-from __future__ import annotations
-
 import os
 from bisect import bisect_right
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Files below an address, read through fsspec and tried again when the network fails."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,8 +49,7 @@ class RemoteFiles:
         Its path has forward slashes; knowing its size in bytes saves a request.
         """
         files, root = self._file_system()
-        opened: IO[bytes] = files.open(f"{root}/{name}", "rb", cache_type="none", size=size)
-        return opened
+        return files.open(f"{root}/{name}", "rb", cache_type="none", size=size)
 
     def _file_system(self) -> tuple[Any, str]:
         """The file system and the address as it knows it; fsspec keeps one file system for each process."""

@@ -4,8 +4,6 @@ One pixel that is off by one level can flip a label near a tie, so the image res
 fixed-point weights of 11 bits, columns first, truncation between the passes. Labels are resized by nearest neighbour.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import numpy as np
@@ -100,5 +98,4 @@ def resize_nearest(label: NDArray[np.uint8], height: int, width: int, window: Bo
     y1, x1, y2, x2 = window or (0, 0, height, width)
     rows = np.arange(y1, y2) * label.shape[0] // height
     columns = np.arange(x1, x2) * label.shape[1] // width
-    nearest: NDArray[np.uint8] = label[rows[:, None], columns]
-    return nearest
+    return label[rows[:, None], columns]

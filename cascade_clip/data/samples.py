@@ -1,7 +1,5 @@
 """Training samples by position: whatever the number of workers and processes, position p is always the same sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypedDict
@@ -130,8 +128,7 @@ class _Batches(Dataset[TrainSample]):
 
 
 def _collate(batch: list[TrainSample] | UserError) -> TrainSample | UserError:
-    collated: TrainSample | UserError = batch if isinstance(batch, UserError) else default_collate(batch)
-    return collated
+    return batch if isinstance(batch, UserError) else default_collate(batch)
 
 
 class _TrainLoader(DataLoader[TrainSample]):

@@ -1,7 +1,5 @@
 """Training augmentation (SPEC section 1): ratio resize, crop, flip, photometric distortion, normalisation, padding."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A segmentation as a picture: the image under its classes' colours, with a legend; and pictures in a grid."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from itertools import accumulate
@@ -117,8 +115,7 @@ def _nearest(labels: LabelMap, size: tuple[int, int]) -> NDArray[np.int64]:
     height, width = labels.shape
     rows = (np.arange(size[1]) * 2 + 1) * height // (2 * size[1])
     columns = (np.arange(size[0]) * 2 + 1) * width // (2 * size[0])
-    shown: NDArray[np.int64] = labels[rows[:, None], columns].astype(np.int64)
-    return shown
+    return labels[rows[:, None], columns].astype(np.int64)
 
 
 def _borders(labels: NDArray[np.int64], thickness: float) -> Image.Image:

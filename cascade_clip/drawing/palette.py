@@ -1,7 +1,5 @@
 """Colours of classes (deterministic, distinct, apart for colour-blind readers too) and of paper and ink."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import count, islice
 

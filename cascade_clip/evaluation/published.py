@@ -14,8 +14,7 @@ from cascade_clip.evaluation.scores import harmonic_mean
 def published_results() -> dict[str, Any]:
     """All tables of the paper as keyed in `published.json`."""
     text = resources.files("cascade_clip.evaluation").joinpath("published.json").read_text(encoding="utf-8")
-    tables: dict[str, Any] = json.loads(text)
-    return tables
+    return json.loads(text)
 
 
 def paper_figures(table: str, row: str, split: str) -> dict[str, float] | None:

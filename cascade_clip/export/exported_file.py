@@ -153,5 +153,4 @@ def _attention(
     if attn_mask is not None or dropout_p or is_causal or enable_gqa:
         raise NotImplementedError("attention with a mask, dropout or grouped heads")
     scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
-    attended: Tensor = (scaled @ key.transpose(-2, -1)).softmax(dim=-1) @ value
-    return attended
+    return (scaled @ key.transpose(-2, -1)).softmax(dim=-1) @ value

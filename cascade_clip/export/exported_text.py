@@ -108,5 +108,4 @@ def tokenizer_json(tokenizer: SimpleTokenizer) -> str:
     length = tokenizer.context_length
     fast.enable_truncation(length)
     fast.enable_padding(length=length, pad_id=0, pad_token="")
-    text: str = fast.to_str(pretty=False)
-    return text
+    return fast.to_str(pretty=False)

@@ -73,8 +73,7 @@ def _calls(model: CascadeCLIP, folder: Path) -> dict[tuple[str, str], Callable[[
 
     def in_bf16(image: Tensor, text: Tensor) -> Tensor:
         with products_in(torch.bfloat16, image.device):
-            logits: Tensor = model.network(image, text)
-        return logits
+            return model.network(image, text)
 
     calls: dict[tuple[str, str], Callable[[Tensor, Tensor], Tensor]] = {TORCH: model.network}
     if has_bf16():

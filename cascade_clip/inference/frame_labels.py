@@ -63,8 +63,7 @@ class FrameLabels:
 
     def mean_shares(self) -> NDArray[np.float64]:
         """Share of each class (K,) over all segmented frames, at least one."""
-        shares: NDArray[np.float64] = np.sum([total for _, total in self._totals.values()], axis=0) / self.segmented
-        return shares
+        return np.sum([total for _, total in self._totals.values()], axis=0) / self.segmented
 
     def _count(self, segmentation: Segmentation, second: int) -> None:
         shares = np.zeros(len(segmentation.classes))

@@ -176,8 +176,7 @@ class Predictor:
         # Every decoder's mask of a class counts as a class of its own.
         (windows,) = self._logits([self._current()], text, DecoderSums(self.cascade, groups), maps=len(groups))
         unseen = torch.zeros(len(groups) * len(text), dtype=torch.bool, device=self.device)
-        scores: Tensor = averaged_scores(windows, unseen, 0.0).unflatten(0, (len(groups), len(text)))
-        return scores
+        return averaged_scores(windows, unseen, 0.0).unflatten(0, (len(groups), len(text)))
 
     @property
     def cascade(self) -> CascadeNetwork:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cascade_clip.config.schema import InferenceConfig, Recipe
-from cascade_clip.config.section import Section
+from cascade_clip.config.section import Integer, Number, PositiveInt, Section, Share
 from cascade_clip.config.training_free import TrainingFreeConfig
 from cascade_clip.data.catalogue import Split, find_benchmark
 from cascade_clip.errors import UserError
@@ -29,30 +29,28 @@ TEMPLATES = {"maskclip": "maskclip", "gem": "gem"}
 """Template sets of methods that were published with other sentences than the 80 for ImageNet."""
 _FILE = Path(__file__).with_name("released_settings.toml")
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Positive = Annotated[int, Field(ge=1)]
-_ThreeNumbers = tuple[float, float, float]
+_ThreeNumbers = tuple[Number, Number, Number]
 
 
 class ResclipSettings(Section):
     """The numbers that ResCLIP tunes for each dataset."""
 
-    temporary_threshold: _Share
+    temporary_threshold: Share
     """Pixels of the first pass whose best probability is below become class 0."""
-    feedback: tuple[float, _Share]
+    feedback: tuple[Number, Share]
     """(τs, λs): factor of the second pass's attention scores, and share of the feedback in them."""
-    mixing: tuple[float, _Share]
+    mixing: tuple[Number, Share]
     """(τr, λr): factor of the attention weights, and share of the earlier blocks' weights in them."""
 
 
 class TrainingFreeSettings(TrainingFreeConfig):
     """How one method segments the images of one dataset in its released configuration."""
 
-    crop: Annotated[int, Field(ge=0)]
+    crop: Annotated[Integer, Field(ge=0)]
     """Side of the window in pixels; 0: the whole image at once."""
-    stride: _Positive
+    stride: PositiveInt
     """Distance of windows in pixels; without meaning where `crop` is 0."""
-    short_side: _Positive
+    short_side: PositiveInt
     """Length in pixels to which the short side of an image is resized first."""
     mean: _ThreeNumbers | None = None
     """Mean of the pixels, RGB in 0..255; None: CLIP's own."""
@@ -117,7 +115,7 @@ def general_recipe(recipe: Recipe, method: Method) -> Recipe:
         return _with(recipe, TrainingFreeConfig(logit_scale=GENERAL_SCALE, background=BUNDLED_BACKGROUND))
     settings = released_settings(method.name)
     scale = GENERAL_SCALE if settings.logit_scale == 1 else settings.logit_scale
-    return _configured(recipe, settings, _free(settings).model_copy(update={"logit_scale": scale}))
+    return _configured(recipe, settings, _free(settings).changed(logit_scale=scale))
 
 
 def benchmark_recipe(recipe: Recipe, method: Method, split: Split) -> Recipe:
@@ -128,13 +126,12 @@ def benchmark_recipe(recipe: Recipe, method: Method, split: Split) -> Recipe:
     """
     if find_benchmark(split.dataset) is None:
         free = recipe.inference.training_free or TrainingFreeConfig()
-        return _with(recipe, free.model_copy(update={"score": "softmax"}))
+        return _with(recipe, free.changed(score="softmax"))
     settings = released_settings(method.name, split.dataset)
-    free = _free(settings).model_copy(update={"score": "softmax"})
     own = recipe.text.templates
     templates = own if recipe.clip.architecture == BUNDLED else TEMPLATES.get(method.name, own)
-    text = recipe.text.model_copy(update={"readable": False, "templates": templates})
-    return _configured(recipe, settings, free).model_copy(update={"text": text})
+    configured = _configured(recipe, settings, _free(settings).changed(score="softmax"))
+    return configured.changed(text={"readable": False, "templates": templates})
 
 
 def benchmark_method(method: Method, split: Split) -> Method:
@@ -152,8 +149,7 @@ def with_refinement(inference: InferenceConfig, refine: bool | None) -> Inferenc
         return inference
     if refine is None or refine == bool(free.pamr_steps):
         return inference
-    changed = free.model_copy(update={"pamr_steps": DEFAULT_STEPS if refine else 0})
-    return inference.model_copy(update={"training_free": changed})
+    return inference.changed(training_free={"pamr_steps": DEFAULT_STEPS if refine else 0})
 
 
 def _tuned(method: Method, numbers: ResclipSettings) -> Method:
@@ -178,10 +174,8 @@ def _configured(recipe: Recipe, settings: TrainingFreeSettings, free: TrainingFr
         "std": settings.std or recipe.data.std,
     }
     windows = {"crop": settings.crop or settings.short_side, "stride": settings.stride}
-    changed = recipe.model_copy(update={"data": recipe.data.model_copy(update=data)})
-    return _with(changed.model_copy(update={"inference": changed.inference.model_copy(update=windows)}), free)
+    return _with(recipe.changed(data=data, inference=windows), free)
 
 
 def _with(recipe: Recipe, free: TrainingFreeConfig) -> Recipe:
-    inference = recipe.inference.model_copy(update={"training_free": free})
-    return recipe.model_copy(update={"inference": inference})
+    return recipe.changed(inference={"training_free": free})

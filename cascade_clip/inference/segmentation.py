@@ -102,8 +102,7 @@ class Segmentation:
             what,
             "give fewer classes, or ask for them one by one with scores_of",
         )
-        found: NDArray[np.float16] = self._score_maps.of_classes(range(len(self.classes)), np.float16)
-        return found
+        return self._score_maps.of_classes(range(len(self.classes)), np.float16)
 
     def scores_of(self, name: str) -> NDArray[np.float32]:
         """Scores (H, W) float32 of one class at every pixel, whichever class wins there; computed anew each time.
@@ -112,8 +111,7 @@ class Segmentation:
         """
         if name not in self.classes:
             raise UserError(f'"{name}" is none of the classes.{closest(name, self.classes)}')
-        found: NDArray[np.float32] = self._score_maps.of_classes([self.classes.index(name)], np.float32)[0]
-        return found
+        return self._score_maps.of_classes([self.classes.index(name)], np.float32)[0]
 
     @property
     def _score_maps(self) -> ScoreMaps:

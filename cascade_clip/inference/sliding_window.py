@@ -216,10 +216,7 @@ def _logits(network: MaskNetwork, batch: WindowBatch, text: Tensor) -> Iterator[
 
 
 def _of_image(
-    size: tuple[int, int],
-    windows: Iterator[tuple[Tensor, Tensor | None]],
-    inference: InferenceConfig,
-    patch_size: int,
+    size: tuple[int, int], windows: Iterator[tuple[Tensor, Tensor | None]], inference: InferenceConfig, patch_size: int
 ) -> WindowLogits:
     """Take the windows of a resized image of `size` off the stream of all windows."""
     boxes = boxes_of(size, inference)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from cascade_clip.errors import UserError, first_line
+from cascade_clip.errors import UserError, innermost_reason
 
 LARGEST_FILE = 100 * 1024**2
 """Bytes of an image that are read from the web or from standard input."""
@@ -65,7 +65,7 @@ def read_address(address: str) -> bytes:
         except (requests.Timeout, ReadTimeoutError) as error:
             raise UserError(f"{name} cannot be read: no answer within {LONGEST_WAIT:.0f} seconds.") from error
         except (requests.RequestException, HTTPError) as error:
-            raise UserError(f"{name} cannot be read: {_reason(error)}. Check address and network.") from error
+            raise UserError(f"{name} cannot be read: {innermost_reason(error)}. Check address and network.") from error
 
 
 def read_stdin() -> bytes:
@@ -95,11 +95,3 @@ def _content(answer: requests.Response, name: str, until: float) -> bytes:
 def _check_size(size: int, name: str) -> None:
     if size > LARGEST_FILE:
         raise UserError(f"{name} has more than {LARGEST_FILE // 1024**2} MB: save it as a file, and give its path.")
-
-
-def _reason(error: Exception) -> str:
-    """Why a request failed: the system's own words, deep inside what the libraries make of them."""
-    deepest: BaseException = error
-    while (cause := deepest.__cause__ or deepest.__context__) is not None:
-        deepest = cause
-    return (isinstance(deepest, OSError) and deepest.strerror) or first_line(error)

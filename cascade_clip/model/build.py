@@ -32,7 +32,7 @@ def build_network(config: ModelConfig, visual: VisionTransformer) -> CascadeNetw
     """
     host: Host = HOSTS.load(config.host)
     stages = stages_of(config, len(visual.transformer.resblocks))
-    config = config.model_copy(update={"stages": stages})
+    config = config.changed(stages=stages)
     check_memory(_least_bytes(config, visual, len(stages)), "The recipe's model", _WAY_OUT)
     visual.requires_grad_(False)
     use_lean_activations(visual)
@@ -69,8 +69,7 @@ def build_aggregation(config: AggregationConfig, blocks: int, dim: int, heads: i
     """
     if blocks == 1:
         return SingleBlock()
-    aggregation: nn.Module = AGGREGATIONS.load(config.kind)(config, blocks, dim, heads)
-    return aggregation
+    return AGGREGATIONS.load(config.kind)(config, blocks, dim, heads)
 
 
 def _build_head(config: ModelConfig, stages: tuple[tuple[int, ...], ...], host: Host, dim: int) -> CascadeHead:

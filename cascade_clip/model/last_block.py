@@ -31,8 +31,7 @@ def heads_of(block: ResidualAttentionBlock, tokens: Tensor) -> Heads:
 
 def merge_heads(block: ResidualAttentionBlock, mixed: Tensor) -> Tensor:
     """Output (B, T, W) of a block's attention branch from mixed values (B, n, T, d)."""
-    merged: Tensor = block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
-    return merged
+    return block.ls_1(block.attn.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None) -> Tensor:
@@ -63,8 +62,7 @@ class LastBlock:
     @property
     def blocks(self) -> Sequence[ResidualAttentionBlock]:
         """open_clip's blocks, of which the last one never runs as a whole."""
-        blocks: Sequence[ResidualAttentionBlock] = self.visual.transformer.resblocks
-        return blocks
+        return self.visual.transformer.resblocks
 
     @property
     def tokens(self) -> Tensor:
@@ -88,13 +86,11 @@ class LastBlock:
         """Patch tokens (B, N, W) from mixed values (B, n, 1 + N, d), with residual and feed-forward part as in CLIP."""
         last = self.blocks[-1]
         attended = self.tokens[:, 1:] + self.reduced(mixed)
-        updated: Tensor = attended + last.ls_2(last.mlp(last.ln_2(attended)))
-        return updated
+        return attended + last.ls_2(last.mlp(last.ln_2(attended)))
 
     def project(self, patch_tokens: Tensor) -> Tensor:
         """Features (B, N, C) in the joint space, not normalised, of patch tokens (B, N, W)."""
-        projected: Tensor = self.visual.ln_post(patch_tokens) @ self.visual.proj
-        return projected
+        return self.visual.ln_post(patch_tokens) @ self.visual.proj
 
 
 def patch_cosines(features: Tensor, text: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -102,8 +98,7 @@ def patch_cosines(features: Tensor, text: Tensor, grid: tuple[int, int]) -> Tens
     # Within autocast, the product would be in half precision.
     with torch.autocast(features.device.type, enabled=False):
         unit = F.normalize(features.float(), dim=-1)
-        cosines: Tensor = (text.float() @ unit.transpose(1, 2)).unflatten(-1, grid)
-    return cosines
+        return (text.float() @ unit.transpose(1, 2)).unflatten(-1, grid)
 
 
 def run_to_last_block(

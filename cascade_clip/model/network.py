@@ -33,8 +33,7 @@ class CascadeNetwork(nn.Module):
 
     def encode(self, image: Tensor) -> ImageFeatures:
         """Encode an image (B, 3, H, W) once; `forward` decodes the result for any number of vocabularies."""
-        features: ImageFeatures = self.encoder(image)
-        return features
+        return self.encoder(image)
 
     def forward(self, image: Tensor | ImageFeatures, text: Tensor) -> Tensor:
         """Mask logits (B, K, h, w), unbounded, on the grid of patches: the sum over the stages' decoders.

@@ -24,11 +24,7 @@ _NEVER_ZERO = 1e-8
 
 @torch.no_grad()
 def refine_maps(
-    image: Tensor,
-    maps: Tensor,
-    *,
-    steps: int = DEFAULT_STEPS,
-    dilations: Sequence[int] = DEFAULT_DILATIONS,
+    image: Tensor, maps: Tensor, *, steps: int = DEFAULT_STEPS, dilations: Sequence[int] = DEFAULT_DILATIONS
 ) -> Tensor:
     """Refine maps along the edges of their images (`training_free/SPEC.md` section 4).
 

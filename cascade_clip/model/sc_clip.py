@@ -45,8 +45,7 @@ def lof_scores(patches: Tensor) -> Tensor:
     nearest = _squared_distances(patches).topk(NEIGHBOURS + 1, largest=False)
     radius = nearest.values[..., -1]
     of_neighbours = radius.gather(1, nearest.indices[..., 1:].flatten(1)).unflatten(1, (-1, NEIGHBOURS))
-    scores: Tensor = (radius[..., None] / of_neighbours).mean(dim=-1)
-    return scores
+    return (radius[..., None] / of_neighbours).mean(dim=-1)
 
 
 def _squared_distances(patches: Tensor) -> Tensor:

@@ -15,8 +15,7 @@ def stages_of(config: ModelConfig, blocks: int) -> tuple[tuple[int, ...], ...]:
 
 def with_stages(recipe: Recipe, blocks: int) -> Recipe:
     """The recipe with its stages named, see `stages_of`."""
-    stages = stages_of(recipe.model, blocks)
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"stages": stages})})
+    return recipe.changed(model={"stages": stages_of(recipe.model, blocks)})
 
 
 def scaled_stages(stages: Sequence[Sequence[int]], blocks: int) -> tuple[tuple[int, ...], ...]:

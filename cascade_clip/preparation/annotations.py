@@ -1,7 +1,5 @@
 """Annotations as COCO JSON, YOLO, CVAT and Label Studio keep them: classes, images, and regions not yet painted."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

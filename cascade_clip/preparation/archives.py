@@ -4,8 +4,6 @@ A compressed tar cannot be read by position, so it is decompressed once into a p
 tar file system decompresses again for every step backwards: 168 ms a file for 6,000 files of 8 kB.)
 """
 
-from __future__ import annotations
-
 import bz2
 import errno
 import gzip

@@ -6,8 +6,6 @@ two orders, alphabetical (mmsegmentation's conversion) or VOC's classes first (t
 VOC's own masks of the same images.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -201,8 +199,7 @@ def behind_background(read: Callable[[Any], NDArray[np.uint8]], mask: Any) -> ND
 def read_mat_label(mask: Entry) -> NDArray[np.uint8]:
     """Read a MATLAB file of the full annotation; a `ReadMask`, which raises UserError also where SciPy is missing."""
     ids = read_mat(mask, "PASCAL Context", lambda content: content["LabelMap"], largest=LAST_ID)
-    labels: NDArray[np.uint8] = _labels_of_full_ids()[ids]
-    return labels
+    return _labels_of_full_ids()[ids]
 
 
 @cache

@@ -4,8 +4,6 @@
 not after the process was killed.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 import shutil
@@ -19,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 import cascade_clip
 from cascade_clip.data.benchmark import OfficialFile
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, innermost_reason
 from cascade_clip.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -107,7 +105,7 @@ class Download:
             passing = isinstance(error, (requests.ConnectionError, requests.Timeout))
             passing = passing and not isinstance(error, requests.exceptions.SSLError)  # no certificate mends itself
             failure = _InterruptionError if passing else TransferError
-            raise failure(f"cannot be reached ({_reason(error)})") from error
+            raise failure(f"cannot be reached ({innermost_reason(error)})") from error
         with response:
             answered = f"answered {response.status_code} {response.reason}".rstrip()
             if response.status_code == 416:
@@ -148,7 +146,7 @@ class Download:
                     if self._progress:
                         self._progress(stream.tell(), total or self.file.expected_bytes, self.file.name)
         except HTTPError as error:
-            raise _InterruptionError(f"broke off ({_reason(error)})") from error
+            raise _InterruptionError(f"broke off ({innermost_reason(error)})") from error
         except OSError as error:
             raise UserError(
                 f"{self.part} could not be written: {error.strerror}. What was downloaded stays; free some space or "
@@ -167,13 +165,6 @@ def _start_and_total(response: requests.Response) -> tuple[int, int]:
             raise TransferError("answered with a part of the file and did not say which")
         start, total = int(found[1]), found[2]
     return start, int(total) if total.isdigit() else 0
-
-
-def _reason(error: BaseException) -> str:
-    """The words of the innermost error, which `requests` and `urllib3` wrap several times."""
-    while inner := error.__cause__ or error.__context__:
-        error = inner
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def require_space(wanted: int, folder: Path, what: str) -> None:

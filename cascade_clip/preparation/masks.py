@@ -1,7 +1,5 @@
 """Turning mask files into labels: class index 0..K-1, 255 = ignored; and whether what they hold can have been meant."""
 
-from __future__ import annotations
-
 import io
 import logging
 import struct
@@ -103,8 +101,7 @@ class ColourMasks:
             found_colours = [f"#{code:06x}" for code in np.unique(packed[unknown])]
             way_out = "add it to the colour table, or ignore it with --ignore '#rrggbb'."
             raise UnknownValuesError.of(str(entry), "colour", found_colours, way_out)
-        found: NDArray[np.uint8] = labels[place]
-        return found
+        return labels[place]
 
     @cached_property
     def _codes(self) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

@@ -1,7 +1,5 @@
 """The official files of a benchmark: which of them are there, downloading the others, and whether they are right."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

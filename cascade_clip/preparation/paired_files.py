@@ -1,7 +1,5 @@
 """Benchmarks whose parts are a folder of images and one of masks of the same names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

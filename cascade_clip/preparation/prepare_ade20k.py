@@ -4,8 +4,6 @@ The source is `ADEChallengeData2016.zip`, the folder of this name, or a folder a
 thousands of classes in coloured masks, is another dataset. Masks hold 0 where nothing or another object is, and 1..150.
 """
 
-from __future__ import annotations
-
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.mask_values import value_table

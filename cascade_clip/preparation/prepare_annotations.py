@@ -1,7 +1,5 @@
 """Preparing images that were labelled elsewhere: COCO JSON, YOLO polygons, CVAT's colour masks, Label Studio."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -146,8 +144,7 @@ def _run_lengths(region: Region, height: int, width: int, image: Entry) -> _RunL
             if (high, wide) != (height, width):
                 raise ValueError(f"it is of an image of {wide} x {high} pixels, this one has {width} x {height}")
             mask = brush.decode_rle(list(code)).reshape(height, width, 4)[..., 3] > 0
-        found: _RunLengths = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
-        return found
+        return run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths:

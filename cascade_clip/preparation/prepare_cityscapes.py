@@ -6,8 +6,6 @@ Where there are none, masks that were converted to train ids (`*_gtFine_labelTra
 order of city and name; the part "test", whose labels are not public, is left out.
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

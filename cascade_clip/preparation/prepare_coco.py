@@ -11,8 +11,6 @@ COCO-Object is the 80 things behind a background of all stuff and, as in the rel
 no pixel is ignored. Masks that were converted to it are named `*_instanceTrainIds.png`.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Preparing PASCAL Context: its 59 classes, or 60 with background, from any encoding in which the labels circulate."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Preparing a dataset from any kind of source, the verb behind `prepare-data`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

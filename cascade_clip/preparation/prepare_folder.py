@@ -1,7 +1,5 @@
 """Preparing own images with masks: which mask belongs to which image, and which pairs are for training."""
 
-from __future__ import annotations
-
 import logging
 import re
 import unicodedata
@@ -206,12 +204,7 @@ def _by_key(key: Key, paths: Sequence[PurePosixPath]) -> dict[str, list[PurePosi
 
 
 def choose_parts(
-    ids: Sequence[str],
-    *,
-    train_list: Path | None = None,
-    val_list: Path | None = None,
-    val_fraction: float,
-    seed: int,
+    ids: Sequence[str], *, train_list: Path | None = None, val_list: Path | None = None, val_fraction: float, seed: int
 ) -> dict[Part, list[str]]:
     """Divide images into training and validation: ids of "train" and "val", of a list in its order.
 

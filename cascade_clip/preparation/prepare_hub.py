@@ -1,7 +1,5 @@
 """Preparing a dataset of the Hub, or a folder in `imagefolder` or Parquet form."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

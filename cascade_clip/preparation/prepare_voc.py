@@ -1,7 +1,5 @@
 """Preparing PASCAL VOC 2012: 20 classes, or 21 with background, with or without the SBD additions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 See cascade_clip/README.md, section 4.1.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,11 +1,9 @@
 """What is wrong with the images of a source, or odd: found image by image, told once for each kind."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from cascade_clip.data.images import CheckedImage, mask_palette, small_range_hint
 from cascade_clip.data.mask_values import UnknownValuesError
@@ -27,7 +25,7 @@ class Problem(NamedTuple):
     """Values of a mask that are no class."""
 
     @classmethod
-    def of_image(cls, error: UserError, about: str, names: Iterable[str]) -> Problem:
+    def of_image(cls, error: UserError, about: str, names: Iterable[str]) -> Self:
         """What was raised for an image; `names` are those of its files."""
         values, shown = (error.values, (error.shown,)) if isinstance(error, UnknownValuesError) else ((), ())
         return cls(str(error), about, (*names, *shown), values)

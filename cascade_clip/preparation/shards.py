@@ -1,7 +1,5 @@
 """The Parquet shards of a prepared dataset, in the Hub's layout (cascade_clip/README.md, section 4.1)."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Lists and colour tables that a dataset is made from, and the record of sources in `dataset.json`."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import tomllib

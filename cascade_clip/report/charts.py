@@ -4,8 +4,6 @@ A page holds the drawn SVG, not the specification: every mark says its value on 
 colours follow the page's light or dark theme, and neither printing nor a browser without scripts lacks anything.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

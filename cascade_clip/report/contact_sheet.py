@@ -1,7 +1,5 @@
 """A contact sheet of a prepared dataset: images beside their masks, so that mistakes are seen before training."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

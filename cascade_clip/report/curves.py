@@ -1,7 +1,5 @@
 """Curves of a training run: loss terms, validation and learning rate over the steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

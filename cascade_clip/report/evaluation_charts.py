@@ -1,7 +1,5 @@
 """Charts of an evaluation: IoU of every class, confusion matrix, mIoU of the images."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Sequence
 

@@ -1,7 +1,5 @@
 """The page and the pictures of one evaluation: scores beside the paper's, classes, curves, confusion, examples."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

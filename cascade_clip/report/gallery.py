@@ -1,7 +1,5 @@
 """The gallery of a predict run: every image under its prediction, found by class and by name."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence

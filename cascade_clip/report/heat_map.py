@@ -1,7 +1,5 @@
 """Layer similarity as heat maps, in files and in a page: the last block framed, neighbours marked (paper, Figure 4)."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """Grids of maps over one image: patch similarities by block, and masks by stage."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import PurePath

@@ -1,7 +1,5 @@
 """Predicted masks in the files that annotation tools and other libraries read (extra `formats`)."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

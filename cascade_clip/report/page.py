@@ -1,7 +1,5 @@
 """Self-contained HTML pages: style, script and pictures inside one file that needs no network and escapes names."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io
@@ -18,7 +16,7 @@ from PIL import Image
 import cascade_clip
 from cascade_clip.drawing.overlay import percent
 from cascade_clip.drawing.palette import BOTH, SEEN, UNSEEN, hex_colour
-from cascade_clip.errors import UserError, counted
+from cascade_clip.errors import UserError, counted, reason_of
 from cascade_clip.files import write_files
 from cascade_clip.output_folder import check_own_files
 
@@ -101,7 +99,7 @@ def _is_page(file: Path) -> bool:
 
 def unwritable(folder: Path, error: OSError, what: str = "report") -> UserError:
     """The one sentence about a folder that nothing can be written to."""
-    return UserError(f'The {what} cannot be written to "{folder}": {error.strerror or error}. Choose another folder.')
+    return UserError(f'The {what} cannot be written to "{folder}": {reason_of(error)}. Choose another folder.')
 
 
 def data_uri(picture: Image.Image) -> str:

@@ -1,7 +1,5 @@
 """Sheets of pictures: evaluated images beside their labels and errors, and predictions of several models."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Frames of a video under the colours of their classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

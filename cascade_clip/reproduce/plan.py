@@ -1,7 +1,5 @@
 """The runs of a table on a split: one for each row and seed, equal runs only once."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence
@@ -165,7 +163,7 @@ class _Planner:
         run = Run(title, own_folder, row.mode, recipe, row.model, self.split, self.data, refine=row.refine)
         if row.mode != "transductive" or recipe is None:
             return self._placed(run)
-        start = recipe.model_copy(update={"self_training": None})
+        start = recipe.changed(self_training=None)
         own_folder = run.folder.with_name(f"{run.folder.name}-init")
         inductive = replace(run, title=f"{title}, inductive", folder=own_folder, mode="inductive", recipe=start)
         derived = self_training_recipe(recipe, recipe.self_training)
@@ -221,7 +219,7 @@ def _training_free_row(
     if match := _METHOD.fullmatch(model):
         published = published_methods(match["method"], *split_clip_name(match["clip"], default=DEFAULT_WEIGHTS))
     shown = tuple(entry for entry in published if row.refine is None or entry.pamr == row.refine)
-    return PlannedRow(row.model_copy(update={"model": model}), None, figures, published=shown)
+    return PlannedRow(row.changed(model=model), None, figures, published=shown)
 
 
 def _recipe_name(dataset: str, recipe: str) -> str:
@@ -250,11 +248,11 @@ def _recipe(table: Table, row: TableRow, split: str, seed: int, overrides: Seque
         "name": f"{dataset}-{table.name}-{row.short}",
         "paper": PaperFigure(table=table.published(row), row=published) if published else None,
         "seed": seed,
-        "data": base.data.model_copy(update={"split": split}),
+        "data": {"split": split},
     }
     if row.mode == "supervised":
         trained_on = dataset if dataset in split_names() else None
-        changes["data"] = base.data.model_copy(update={"split": trained_on})
+        changes["data"] = {"split": trained_on}
         # All classes are trained on, so none of them may be held back by the bias on seen classes.
-        changes["inference"] = base.inference.model_copy(update={"seen_bias": 0.0})
-    return base.model_copy(update=changes)
+        changes["inference"] = {"seen_bias": 0.0}
+    return base.changed(**changes)

@@ -1,7 +1,5 @@
 """Results of a table: figures of every run, mean and deviation over seeds, the paper's figures; JSON and Markdown."""
 
-from __future__ import annotations
-
 import os
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Running what is not finished: `cascade-clip` commands as processes of their own, several at a time."""
 
-from __future__ import annotations
-
 import os
 import queue
 import re

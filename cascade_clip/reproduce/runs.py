@@ -175,10 +175,9 @@ def _read_json(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        record: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f'"{file}" is no valid JSON ({error}): delete it.') from error
-    return record
 
 
 def _differences(found: Recipe, planned: Recipe) -> str:

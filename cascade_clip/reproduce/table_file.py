@@ -11,8 +11,6 @@ A row is the recipe of that name for the split's dataset with the row's own keys
 table on every dataset.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -140,12 +138,12 @@ def read_table(name_or_file: str) -> Table:
     if problems := _problems(table):
         raise UserError("\n".join([f'The table "{file}" cannot be used:', *(f"  {line}" for line in problems)]))
     rows = tuple(
-        row.model_copy(update={"recipe": str(beside)})
+        row.changed(recipe=str(beside))
         if (beside := usable_path(file.parent / row.recipe, "The recipe of a row")).is_file()
         else row
         for row in table.rows
     )
-    return table.model_copy(update={"rows": rows})
+    return table.changed(rows=rows)
 
 
 def _problems(table: Table) -> list[str]:

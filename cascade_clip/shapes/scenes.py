@@ -16,6 +16,8 @@ Array = NDArray[np.float32]
 LEAST_VISIBLE: Final = 0.45
 """A thing is only placed where it and every earlier thing keep this share of their pixels in view."""
 _ATTEMPTS: Final = 6
+_RADII: Final = (9.0, 24.0)
+"""Smallest and largest radius of a thing in pixels."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ def _draw_stuff(rng: np.random.Generator, size: int, regions: int) -> tuple[Arra
     return colours.astype(np.float32), label
 
 
-def _draw_pose(rng: np.random.Generator, thing: Thing, size: int, radii: tuple[float, float]) -> Pose:
-    radius = rng.uniform(*radii)
+def _draw_pose(rng: np.random.Generator, thing: Thing, size: int) -> Pose:
+    radius = rng.uniform(*_RADII)
     margin = 0.7 * radius
     centre_y, centre_x = rng.uniform(margin, size - margin, 2)
     turn = rng.uniform(-1, 1) * TURNS[thing.shape]
@@ -129,17 +131,11 @@ def _develop(colours: Array, rng: np.random.Generator) -> NDArray[np.uint8]:
     light = np.float32(rng.uniform(0.82, 1.12)) + tilt[0] * ramp[:, None] + tilt[1] * ramp[None, :]
     cast = rng.uniform(0.95, 1.05, 3).astype(np.float32)
     grain = rng.standard_normal(colours.shape, np.float32) * np.float32(rng.uniform(1, 7))
-    image: NDArray[np.uint8] = np.clip(colours * light[..., None] * cast + grain + 0.5, 0, 255).astype(np.uint8)
-    return image
+    return np.clip(colours * light[..., None] * cast + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 def draw_scene(
-    seed: int | Sequence[int],
-    *,
-    size: int = 128,
-    things: tuple[int, int] = (2, 6),
-    stuff: tuple[int, int] = (1, 3),
-    radii: tuple[float, float] = (9.0, 24.0),
+    seed: int | Sequence[int], *, size: int = 128, things: tuple[int, int] = (2, 6), stuff: tuple[int, int] = (1, 3)
 ) -> Scene:
     """Draw the scene of a seed, one number or several, at least 0; equal arguments give equal scenes, bit for bit.
 
@@ -147,7 +143,6 @@ def draw_scene(
         size: Side of the square image in pixels, 48 to 256.
         things: Fewest and most things; a thing that finds no room is left out, the first always has room.
         stuff: Fewest and most regions of stuff, 1 to 12; a region that ends up wholly hidden is not named.
-        radii: Smallest and largest radius of a thing in pixels.
     """
     rng = np.random.default_rng(seed)
     colours, label = _draw_stuff(rng, size, int(rng.integers(stuff[0], stuff[1] + 1)))
@@ -156,7 +151,7 @@ def draw_scene(
     for _ in range(int(rng.integers(things[0], things[1] + 1))):
         index = int(rng.integers(len(THINGS)))
         for _attempt in range(_ATTEMPTS):
-            pose = _draw_pose(rng, THINGS[index], size, radii)
+            pose = _draw_pose(rng, THINGS[index], size)
             if _paint(canvas, THINGS[index], pose, index, rng):
                 drawn.append((index, pose))
                 break

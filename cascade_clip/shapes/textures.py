@@ -27,8 +27,7 @@ def noise_bank(scale_y: float, scale_x: float) -> Array:
     envelope = np.exp(-2 * np.pi**2 * ((fy * scale_y) ** 2 + (fx * scale_x) ** 2))
     smooth = np.fft.irfft2(np.fft.rfft2(white) * envelope, s=white.shape)
     smooth = (smooth - smooth.mean()) / smooth.std()
-    noise: Array = np.clip(0.5 + 0.2 * smooth, 0, 1).astype(np.float32)
-    return noise
+    return np.clip(0.5 + 0.2 * smooth, 0, 1).astype(np.float32)
 
 
 @cache
@@ -91,8 +90,7 @@ def _cells(rng: np.random.Generator, height: int, width: int, cell: int) -> tupl
 def _seam(coordinate: Array, period: float, gap: float) -> Array:
     """1 within a tile, falling softly to 0 on the seams between tiles of the given period."""
     inside = np.abs(np.mod(coordinate, period) - period / 2)
-    solid: Array = np.clip(period / 2 - gap / 2 - inside + 0.5, 0, 1)
-    return solid
+    return np.clip(period / 2 - gap / 2 - inside + 0.5, 0, 1)
 
 
 def _tone(row: Array, column: Array, salt: int) -> Array:
@@ -162,8 +160,7 @@ def wooden_floor(rng: np.random.Generator, height: int, width: int) -> Array:
     tone = _tone(row, np.floor(shifted / 48), int(rng.integers(99)))
     grain = _noise(rng, height, width, 0.7, 9)
     planks = _blend(0.55 * tone + 1.1 * (grain - 0.3), (112, 66, 28), (196, 136, 76))
-    lit: Array = planks * (0.35 + 0.65 * solid[..., None])
-    return lit
+    return planks * (0.35 + 0.65 * solid[..., None])
 
 
 def tiled_floor(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -174,16 +171,14 @@ def tiled_floor(rng: np.random.Generator, height: int, width: int) -> Array:
     dark = np.mod(np.floor(y / side) + np.floor(x / side), 2)
     cloudy = _noise(rng, height, width, 3, 3)
     tiles = _blend(0.75 * dark + 0.3 * cloudy, (206, 216, 212), (120, 156, 158))
-    lit: Array = tiles * (0.55 + 0.45 * solid[..., None])
-    return lit
+    return tiles * (0.55 + 0.45 * solid[..., None])
 
 
 def gravel(rng: np.random.Generator, height: int, width: int) -> Array:
     """Small grey stones, densely packed."""
     border, tone = _cells(rng, height, width, 4)
     stones = _blend(0.15 + tone, (84, 82, 84), (206, 200, 194))
-    lit: Array = stones * (0.45 + 0.55 * np.clip(border * 1.6, 0, 1)[..., None])
-    return lit
+    return stones * (0.45 + 0.55 * np.clip(border * 1.6, 0, 1)[..., None])
 
 
 def cobblestones(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -191,8 +186,7 @@ def cobblestones(rng: np.random.Generator, height: int, width: int) -> Array:
     border, tone = _cells(rng, height, width, 16)
     rough = _noise(rng, height, width, 0.7, 0.7)
     stones = _blend(0.8 * tone + 0.6 * (rough - 0.3), (96, 100, 112), (162, 162, 164))
-    lit: Array = stones * (0.25 + 0.75 * np.clip(border * 0.45 - 0.1, 0, 1)[..., None] ** 0.6)
-    return lit
+    return stones * (0.25 + 0.75 * np.clip(border * 0.45 - 0.1, 0, 1)[..., None] ** 0.6)
 
 
 def marble(rng: np.random.Generator, height: int, width: int) -> Array:
@@ -215,8 +209,7 @@ def lava(rng: np.random.Generator, height: int, width: int) -> Array:
     rough = _noise(rng, height, width, 1, 1)
     glow = np.exp(-border / 1.5) * (0.5 + _noise(rng, height, width, 5, 5))
     crust = _blend(rough, (22, 14, 14), (70, 44, 38))
-    lit: Array = crust + np.clip(glow, 0, 1)[..., None] * np.asarray((225, 110, 10), np.float32)
-    return lit
+    return crust + np.clip(glow, 0, 1)[..., None] * np.asarray((225, 110, 10), np.float32)
 
 
 _DRAWN: tuple[Texture, ...] = (

@@ -26,8 +26,7 @@ class Pose:
 
 def _triangle(y: Array, x: Array) -> Array:
     slant = np.float32(np.sqrt(0.75)) * np.abs(x) - np.float32(0.5) * y
-    distance: Array = np.maximum(y, slant) - np.float32(0.58)
-    return distance
+    return np.maximum(y, slant) - np.float32(0.58)
 
 
 def _star(y: Array, x: Array) -> Array:
@@ -37,8 +36,7 @@ def _star(y: Array, x: Array) -> Array:
     along, across = radius * np.cos(angle), radius * np.sin(angle)
     tip_to_notch = np.asarray((inner * np.cos(sector) - outer, inner * np.sin(sector)), np.float32)
     normal = np.asarray((tip_to_notch[1], -tip_to_notch[0])) / np.hypot(*tip_to_notch)
-    distance: Array = (along - np.float32(outer)) * normal[0] + across * normal[1]
-    return distance
+    return (along - np.float32(outer)) * normal[0] + across * normal[1]
 
 
 def _heart(y: Array, x: Array) -> Array:
@@ -47,8 +45,7 @@ def _heart(y: Array, x: Array) -> Array:
     lobe = np.hypot(u - 0.25, v - 0.75) - np.float32(np.sqrt(2) / 4)
     diagonal = 0.5 * np.maximum(u + v, 0)
     flank = np.minimum(np.hypot(u, v - 1), np.hypot(u - diagonal, v - diagonal)) * np.sign(u - v)
-    distance: Array = np.where(u + v > 1, lobe, flank) * scale
-    return distance
+    return np.where(u + v > 1, lobe, flank) * scale
 
 
 DISTANCES: Final[dict[str, Distance]] = {
@@ -87,8 +84,7 @@ def _pattern_weight(thing: Thing, y: Array, x: Array, radius: float, rng: np.ran
     else:
         u = u + 0.5 * np.mod(np.floor(v), 2)
         distance = np.hypot(u - np.floor(u) - 0.5, v - np.floor(v) - 0.5) - 0.31
-    white: Array = np.clip(0.5 - distance * sharpness, 0, 1).astype(np.float32)
-    return white
+    return np.clip(0.5 - distance * sharpness, 0, 1).astype(np.float32)
 
 
 def surface(thing: Thing, pose: Pose, y: Array, x: Array, distance: Array, *, rng: np.random.Generator) -> Array:
@@ -106,5 +102,4 @@ def surface(thing: Thing, pose: Pose, y: Array, x: Array, distance: Array, *, rn
     light = rng.uniform(0, 2 * np.pi)
     shade = 1 + np.float32(rng.uniform(0.05, 0.28)) * (np.cos(light) * y + np.sin(light) * x)
     rim = np.clip(-distance / 2.0, 0, 1) * np.float32(0.3) + np.float32(0.7)
-    lit: Array = colours * (shade * rim).astype(np.float32)[..., None]
-    return lit
+    return colours * (shade * rim).astype(np.float32)[..., None]

@@ -28,14 +28,7 @@ from cascade_clip.segmenter import CascadeCLIP
 from cascade_clip.training.labelling import SeenLabels
 from cascade_clip.training.meter import Meter, Watch
 from cascade_clip.training.run_folder import LATEST_SHEET, RunFolder
-from cascade_clip.training.state import (
-    TrainState,
-    continue_run,
-    keep_clip_out,
-    load_state,
-    network_of,
-    save_state,
-)
+from cascade_clip.training.state import TrainState, continue_run, keep_clip_out, load_state, network_of, save_state
 from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 from cascade_clip.training.validation import RunPictures, Validation, card_scores
 
@@ -222,7 +215,7 @@ class Trainer:
             self.model.save_pretrained(self.run.half_way_model)
 
     def _check_finite(self) -> None:
-        """Refuse to keep weights that are worth nothing."""
+        """Raise UserError before weights with NaN or infinities are saved."""
         for name, tensor in self.network.own_tensors().items():
             if not tensor.isfinite().all():
                 raise UserError(

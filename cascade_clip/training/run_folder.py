@@ -24,7 +24,7 @@ from cascade_clip.config.recipes import dump_toml, load_recipe
 from cascade_clip.config.schema import Recipe
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.dataset_info import INFO_FILE, read_dataset_info
-from cascade_clip.errors import UserError
+from cascade_clip.errors import UserError, reason_of
 from cascade_clip.files import delete, json_text, write_files
 from cascade_clip.output_folder import FolderKind, drop_replaced, lock_file, record_has, replaced_place, take_lock
 from cascade_clip.runtime import package_version
@@ -147,7 +147,7 @@ class RunFolder:
                 place, f'Another process is training in "{self.folder}": wait for it, or stop it first.'
             )
         except OSError as error:
-            logger.warning("The run is not locked, as %s cannot be written: %s", place, error.strerror or error)
+            logger.warning("The run is not locked, as %s cannot be written: %s", place, reason_of(error))
 
     def release(self) -> None:
         """Let other processes train in the folder."""

@@ -235,18 +235,14 @@ def recipe_for_fine_tuning(
     else:
         own, train_like = read_config(folder).recipe, load_recipe(schedule)
         places = train_like.data.model_dump(include={"dataset", "split", "stream"})
-        changes = {"data": own.data.model_copy(update=places), "name": own.name.removesuffix(FINE_TUNED) + FINE_TUNED}
-        changes |= {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
-        base = own.model_copy(update={**changes, "paper": None, "self_training": None})
+        schedule_of = {key: getattr(train_like, key) for key in ("train", "evaluation", "seed")}
+        name = own.name.removesuffix(FINE_TUNED) + FINE_TUNED
+        base = own.changed(name=name, data=places, paper=None, self_training=None, **schedule_of)
     return change_recipe(base, [*overrides, f"train.init={json.dumps(_lasting(init, folder))}"])
 
 
 def recipe_for_self_training(
-    init: str | Path,
-    recipe: str | None = None,
-    overrides: Sequence[str] = (),
-    *,
-    settings: Sequence[str] = (),
+    init: str | Path, recipe: str | None = None, overrides: Sequence[str] = (), *, settings: Sequence[str] = ()
 ) -> Recipe:
     """Derive the recipe of a self-training run from the checkpoint that it starts from (SPEC section 11).
 
@@ -285,15 +281,13 @@ def self_training_recipe(inductive: Recipe, config: SelfTrainingConfig | None = 
         "iterations": max(1, train.iterations // 2),
         "batch": train.batch * (facts.self_training_batch_factor if facts else 1),
     }
-    return inductive.model_copy(
-        update={
-            "name": f"{inductive.name}{SUFFIX}",
-            # A figure of inductive training would stand beside the wrong result.
-            "paper": paper if paper is not None and paper.table.endswith("/transductive") else None,
-            "train": train.model_copy(update=schedule),
-            "self_training": config or SelfTrainingConfig(),
-            "inference": inductive.inference.model_copy(update={"seen_bias": 0.0}),
-        }
+    return inductive.changed(
+        name=f"{inductive.name}{SUFFIX}",
+        # A figure of inductive training would stand beside the wrong result.
+        paper=paper if paper is not None and paper.table.endswith("/transductive") else None,
+        train=schedule,
+        self_training=config or SelfTrainingConfig(),
+        inference={"seen_bias": 0.0},
     )
 
 
@@ -306,7 +300,7 @@ def as_self_training(recipe: Recipe) -> Recipe:
         return self_training_recipe(recipe)
     if "seen_bias" in recipe.inference.model_fields_set:
         return recipe
-    return recipe.model_copy(update={"inference": recipe.inference.model_copy(update={"seen_bias": 0.0})})
+    return recipe.changed(inference={"seen_bias": 0.0})
 
 
 def _lasting(init: str | Path, folder: Path) -> str:

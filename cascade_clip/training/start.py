@@ -41,7 +41,7 @@ from cascade_clip.training.run_folder import RunFolder
 from cascade_clip.training.state import recipe_to_continue
 from cascade_clip.training.validation import Validation
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "aim", "dvclive", "swanlab")
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
@@ -110,12 +110,7 @@ def start_training(
     model = _model_to_train(recipe, start, data.split, device=str(accelerator.device), precision=precision)
     # From here on the processes draw different dropout masks; the weights above are the same in all of them.
     torch.manual_seed(recipe.seed * 1000 + 1 + accelerator.process_index)
-    config = model.recipe.self_training
-    if config is None or start is None:
-        labeller = SeenLabels(data.split)
-    else:
-        teacher = None if config.teacher == "self" else start.network.to(model.device)
-        labeller = PseudoLabels(data.split, config, teacher, dtype=model.dtype)
+    labeller = _labeller(model, start, data.split)
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
@@ -136,6 +131,15 @@ def start_training(
         again = {"tensorboard": {"purge_step": run.steps_kept + 1}} if resume else {}
         accelerator.init_trackers("cascade-clip", config={"recipe": values}, init_kwargs=again)
     return trainer
+
+
+def _labeller(model: CascadeCLIP, start: _Start | None, split: Split) -> SeenLabels:
+    """What gives the labels of a step: the dataset alone or, in self-training, also the model or its teacher."""
+    config = model.recipe.self_training
+    if config is None or start is None:
+        return SeenLabels(split)
+    teacher = None if config.teacher == "self" else start.network.to(model.device)
+    return PseudoLabels(split, config, teacher, dtype=model.dtype)
 
 
 def _recipe_to_train(recipe: Recipe | None, run: RunFolder, resume: bool, changes: Sequence[str]) -> Recipe:
@@ -232,7 +236,7 @@ def _find_start(recipe: Recipe, run: RunFolder, split: Split, *, resume: bool) -
     if recipe.self_training is not None:
         _check_classes(trained, split, source)
     elif known := sorted((set(trained.class_names) - trained.unseen) & split.unseen):
-        _LOG.warning(
+        logger.warning(
             "%s was trained with labels of %s, which the split %s calls unseen: scores of unseen classes will not be"
             " zero-shot.",
             source,
@@ -263,7 +267,7 @@ def _model_to_train(recipe: Recipe, start: _Start | None, split: Split, *, devic
     network = build_network(recipe.model, clip.visual)
     licence = OWN_LICENCE
     if start is not None:
-        recipe, licence = recipe.model_copy(update={"clip": start.model.recipe.clip}), start.model.licence
+        recipe, licence = recipe.changed(clip=start.model.recipe.clip), start.model.licence
         tensors = start.network.own_tensors()
         if recipe.self_training is None:
             tensors = _fitting_tensors(network.own_tensors(), tensors)
@@ -281,9 +285,9 @@ def _fitting_tensors(drawn: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
     fitting = {name: given[name] for name, own in drawn.items() if name in given and given[name].shape == own.shape}
     if left := sorted(drawn.keys() - fitting.keys()):
         message = "%d of %d tensors are drawn, as --init has none that fit: %s"
-        _LOG.warning(message, len(left), len(drawn), listed(left))
+        logger.warning(message, len(left), len(drawn), listed(left))
     if unused := sorted(given.keys() - drawn.keys()):
-        _LOG.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), listed(unused))
+        logger.warning("%d tensors of --init have no place in the recipe's model: %s", len(unused), listed(unused))
     return {**drawn, **fitting}
 
 
@@ -297,7 +301,7 @@ def _with_lasting_places(recipe: Recipe) -> Recipe:
         changes["dataset"] = str(address.pinned())
     if recipe.data.split is not None and (file := usable_path(recipe.data.split, "The split")).is_file():
         changes["split"] = str(file.resolve())
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)}) if changes else recipe
+    return recipe.changed(data=changes)
 
 
 def _accelerator(device: torch.device, precision: str, output: Path, track: str | None) -> Accelerator:

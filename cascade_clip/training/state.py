@@ -71,11 +71,7 @@ def keep_clip_out(accelerator: Accelerator) -> None:
 
 
 def save_state(
-    accelerator: Accelerator,
-    run: RunFolder,
-    recipe: Recipe,
-    state: TrainState,
-    teacher: CascadeNetwork | None = None,
+    accelerator: Accelerator, run: RunFolder, recipe: Recipe, state: TrainState, teacher: CascadeNetwork | None = None
 ) -> None:
     """Write the state after `state.step` steps; an interrupted write leaves the earlier states as they are.
 
@@ -229,8 +225,7 @@ def saved_recipe(run: RunFolder) -> dict[str, Any] | None:
     """The recipe with which the newest state was written, by its sections; None: there is none, or no state."""
     folder = run.latest_state()
     record = {} if folder is None else json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    recipe: dict[str, Any] | None = record.get("recipe")
-    return recipe
+    return record.get("recipe")
 
 
 def _check_recipe(run: RunFolder, recipe: Recipe) -> None:

@@ -151,5 +151,4 @@ class TrainStep:
         """The number of masks as a mean over processes, so that N is the whole batch's (SPEC section 7)."""
         if self.accelerator.num_processes == 1:
             return float(masks)
-        mean: Tensor = self.accelerator.reduce(torch.full((), float(masks), device=self.accelerator.device), "mean")
-        return mean
+        return self.accelerator.reduce(torch.full((), float(masks), device=self.accelerator.device), "mean")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cascade_clip.data.catalogue import Split
 from cascade_clip.data.prepared import PreparedDataset
+from cascade_clip.errors import reason_of
 from cascade_clip.evaluation.scores import Scores
 from cascade_clip.files import write_files
 from cascade_clip.labels import LabelMap
@@ -102,7 +103,7 @@ class RunPictures:
         try:
             write_files({place: content})
         except OSError as error:
-            logger.warning('"%s" cannot be written: %s. Training goes on.', place, error.strerror or error)
+            logger.warning('"%s" cannot be written: %s. Training goes on.', place, reason_of(error))
 
 
 def shown_images(count: int, shown: int, seed: int) -> list[int]:

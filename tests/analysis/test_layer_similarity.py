@@ -125,7 +125,7 @@ def test_streaming_agrees_with_the_exact_form(trained: ObservedModel):
     assert np.abs(exact - streamed).max() < 0.06
 
 
-def test_auto_is_exact_only_with_enough_samples_a_channel(trained: ObservedModel, monkeypatch: pytest.MonkeyPatch):
+def test_auto_is_exact_only_with_enough_samples_a_channel(trained: ObservedModel, monkeypatch):
     few = layer_similarities(trained, noise(8), SimilaritySettings())[0]
     many = layer_similarities(trained, noise(40), SimilaritySettings(tokens=("patch", "class")))
     assert [s.estimator for s in (few, *many)] == ["unbiased", "exact", "unbiased"]
@@ -134,7 +134,7 @@ def test_auto_is_exact_only_with_enough_samples_a_channel(trained: ObservedModel
 
 
 def test_models_with_other_patches_see_the_same_grid(
-    trained: ObservedModel, tiny_clip_file: Path, tmp_path: Path, tiny_recipe
+    trained: ObservedModel, tiny_clip_file: Path, tmp_path, tiny_recipe
 ):
     config = json.loads(tiny_clip_file.read_text())
     config["vision_cfg"] |= {"patch_size": 8, "image_size": 64}
@@ -180,20 +180,13 @@ GREY = ImageSet("grey", 6, lambda _: np.full((64, 64, 3), 99, np.uint8))
         ),
     ],
 )
-def test_refusals(
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-    model: str,
-    images: ImageSet,
-    settings: dict[str, Any],
-    message: str,
-):
+def test_refusals(request, monkeypatch, model: str, images: ImageSet, settings: dict[str, Any], message: str):
     monkeypatch.setattr(layer_similarity, "MOST_EXACT_VALUES", 1000)
     with pytest.raises(UserError, match=message):
         layer_similarities(request.getfixturevalue(model), images, SimilaritySettings(**settings))
 
 
-def test_images_of_a_dataset_and_of_files(squares: Path, tmp_path: Path):
+def test_images_of_a_dataset_and_of_files(squares: Path, tmp_path):
     images = dataset_images(PreparedDataset.open(squares), limit=2)
     assert (images.name, images.count) == ("squares val", 2)
     assert images.read(1).ndim == 3

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from cascade_clip.analysis.observed_model import model_name
@@ -16,7 +14,7 @@ from cascade_clip.errors import UserError
         (".", "."),
     ],
 )
-def test_names_of_models(given: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_names_of_models(given: str, expected: str, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run" / "model").mkdir(parents=True)
     (tmp_path / "run" / "model" / "config.json").write_text("{}")

@@ -39,7 +39,7 @@ def test_in_one_window_the_logits_of_the_stages_add_up(tiny_model: CascadeCLIP):
 
 
 def test_several_decoders_of_a_stage_are_numbered(tiny_recipe: Recipe, tiny_clip: Clip):
-    model = tiny_recipe.model.model_copy(update={"stages": ((1, 3), (4,)), "decoders_per_stage": 2})
+    model = tiny_recipe.model.changed(stages=((1, 3), (4,)), decoders_per_stage=2)
     names = decoder_names(build_network(model, tiny_clip.visual))
     assert names == (
         "stage {1, 3}, decoder 1",

@@ -1,7 +1,5 @@
 """A tiny model with random weights, as `bench` builds it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

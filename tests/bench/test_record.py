@@ -1,7 +1,5 @@
 """Whole measurements of a tiny model: what is measured is what the toolkit does."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import partial

@@ -24,13 +24,13 @@ ADDED_LATER = {"recipe_and_split_sha256", *description.ADDED_LATER}
 
 
 @pytest.fixture
-def folder(tiny_model: CascadeCLIP, tmp_path: Path) -> Path:
+def folder(tiny_model: CascadeCLIP, tmp_path) -> Path:
     tiny_model.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
 @torch.no_grad()
-def test_a_model_comes_back(tiny_model: CascadeCLIP, folder: Path) -> None:
+def test_a_model_comes_back(tiny_model: CascadeCLIP, folder: Path):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     loaded = CascadeCLIP.from_pretrained(folder)
@@ -41,9 +41,7 @@ def test_a_model_comes_back(tiny_model: CascadeCLIP, folder: Path) -> None:
     assert torch.equal(loaded.embed(["road", "tree"]), tiny_model.embed(["road", "tree"]))
 
 
-def test_the_frozen_tower_is_stored_only_where_it_must_be(
-    tiny_model: CascadeCLIP, folder: Path, tmp_path: Path
-) -> None:
+def test_the_frozen_tower_is_stored_only_where_it_must_be(tiny_model: CascadeCLIP, folder: Path, tmp_path):
     files = {file.name for file in folder.iterdir()}
     assert files == {"config.json", "model.safetensors", "clip.safetensors", "README.md"}
     # Others may read it.
@@ -56,7 +54,7 @@ def test_the_frozen_tower_is_stored_only_where_it_must_be(
     assert reloaded.clip.identity.sha256 == tiny_model.clip.identity.sha256
 
 
-def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path: Path) -> None:
+def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path):
     model = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe, get_split("voc-seen"))
     model.save_pretrained(tmp_path / "voc", scores={"hIoU": 0.877})
     card = (tmp_path / "voc" / "README.md").read_text()
@@ -72,7 +70,7 @@ def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path: P
     )
 
 
-def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path) -> None:
+def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path):
     (folder / "clip.safetensors").write_text("stale")
     (folder / "notes.txt").write_text("mine")
     tiny_model.save_pretrained(folder, include_clip=False)
@@ -133,14 +131,14 @@ def _drop_tensor(folder: Path) -> None:
         (_edit_clip(model_config={"embed_dim": 32}), "model_config is not what was written here"),
     ],
 )
-def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_damage_is_told(folder: Path, damage: Callable[[Path], None], message: str):
     damage(folder)
     with pytest.raises(UserError) as caught:
         CascadeCLIP.from_pretrained(folder)
     assert message in str(caught.value)
 
 
-def test_the_run_folder_instead_of_its_model(folder: Path) -> None:
+def test_the_run_folder_instead_of_its_model(folder: Path):
     with pytest.raises(UserError, match=r'is no checkpoint folder: it has no config\.json\. Did you mean ".*/model"\?'):
         CascadeCLIP.from_pretrained(folder.parent)
     with pytest.raises(
@@ -178,7 +176,7 @@ def config() -> dict:
     return found
 
 
-def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp_path: Path) -> None:
+def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp_path):
     def told(changed: dict) -> str:
         (tmp_path / "config.json").write_text(json.dumps(changed))
         try:
@@ -217,7 +215,7 @@ def test_every_key_that_is_deleted_or_of_another_type_is_named(config: dict, tmp
         (("clip", "model_config", "quick_gelu"), False, "model_config is not what was written here"),
     ],
 )
-def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: object, message: str) -> None:
+def test_values_out_of_range(config: dict, tmp_path, place: tuple, value: object, message: str):
     changed = _changed(config, place, lambda parent, key: parent.__setitem__(key, value))
     (tmp_path / "config.json").write_text(json.dumps(changed))
     with pytest.raises(UserError) as caught:
@@ -226,14 +224,9 @@ def test_values_out_of_range(config: dict, tmp_path: Path, place: tuple, value: 
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("recipe", "inference", "seen_bias"), 0.25),
-        (("split", "unseen"), []),
-        (("split",), None),
-    ],
+    ("place", "value"), [(("recipe", "inference", "seen_bias"), 0.25), (("split", "unseen"), []), (("split",), None)]
 )
-def test_a_change_of_the_right_type_is_noticed(tmp_path: Path, place: tuple, value: object) -> None:
+def test_a_change_of_the_right_type_is_noticed(tmp_path, place: tuple, value: object):
     write_description(tmp_path, read_description(checkpoint_folder("bundled")))
     file = tmp_path / "config.json"
     written = json.loads(file.read_text())
@@ -248,19 +241,17 @@ def test_a_change_of_the_right_type_is_noticed(tmp_path: Path, place: tuple, val
     read_config(tmp_path)
 
 
-def test_what_later_versions_added_may_be_missing(config: dict, tmp_path: Path) -> None:
+def test_what_later_versions_added_may_be_missing(config: dict, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     whole = read_config(tmp_path)
     for key in ADDED_LATER:
         config = _changed(config, tuple(key.split(".")), lambda parent, name: parent.pop(name, None))
     (tmp_path / "config.json").write_text(json.dumps(config))
     # The bundled model is self-trained, of which a file without the key knows nothing.
-    assert read_config(tmp_path).recipe == whole.recipe.model_copy(update={"self_training": None})
+    assert read_config(tmp_path).recipe == whole.recipe.changed(self_training=None)
 
 
-def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(tmp_path, monkeypatch):
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("first")
@@ -283,7 +274,7 @@ def test_an_update_on_the_hub_is_seen_and_the_cache_serves_offline(
         checkpoint_folder("org/other")
 
 
-def test_folders_are_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_not_looked_for_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "one").mkdir(parents=True)
     assert checkpoint_folder("runs/one") == Path("runs/one")

@@ -7,12 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cascade_clip.checkpoint.upstream import (
-    ImportOptions,
-    import_state_dict,
-    recipe_of_import,
-    save_import,
-)
+from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict, recipe_of_import, save_import
 from cascade_clip.checkpoint.upstream_file import read_state_dict
 from cascade_clip.errors import UserError
 from cascade_clip.segmenter import CascadeCLIP
@@ -30,9 +25,7 @@ class _Program:
         return (Path.touch, (Path("executed"),))
 
 
-def test_pickled_code_does_not_run(
-    released: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pickled_code_does_not_run(released: dict[str, torch.Tensor], tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"meta": {"iter": 3}, "state_dict": released, "optimizer": {"state": {}}}, "iter.pth")
     assert read_state_dict(Path("iter.pth")).keys() == released.keys()
@@ -44,7 +37,7 @@ def test_pickled_code_does_not_run(
     assert Path("executed").exists()
 
 
-def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]) -> None:
+def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]):
     imported = import_state_dict(released, HEADS)
     assert imported.config.stages == ((6, 7, 8), (9, 10, 11), (12,))
     assert (imported.config.prompts.tokens, imported.config.prompts.depth) == (5, 12)
@@ -77,15 +70,12 @@ def test_architecture_is_read_from_the_tensors(released: dict[str, torch.Tensor]
         ),
         ({"backbone.ln_pre.weight": None}, "missing ['visual.ln_pre.weight']"),
         ({"decode_head.decoder_1.layers.2.hlfs.prompt": None}, "1 missing (head.decoders.0.mask.gate)"),
-        (
-            {"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)},
-            "unexpected (decode_head.decoder_1.layers.0.hlfs",
-        ),
+        ({"decode_head.decoder_1.layers.0.hlfs.x": torch.ones(1)}, "unexpected (decode_head.decoder_1.layers.0.hlfs"),
     ],
 )
 def test_mismatches_are_listed(
     released: dict[str, torch.Tensor], spt: dict[str, torch.Tensor], change: dict, message: str
-) -> None:
+):
     of_spt = "complex_weight" in str(change) or "hlfs" in str(change)
     state = {k: tensor for k, tensor in {**(spt if of_spt else released), **change}.items() if tensor is not None}
     with pytest.raises(UserError) as caught:
@@ -93,7 +83,7 @@ def test_mismatches_are_listed(
     assert message in str(caught.value)
 
 
-def test_heads_that_cannot_be_told(released: dict[str, torch.Tensor]) -> None:
+def test_heads_that_cannot_be_told(released: dict[str, torch.Tensor]):
     with pytest.raises(UserError, match=r"joint dimension is 32, no multiple of 64.*--decoder-heads N"):
         import_state_dict(released)
 
@@ -107,15 +97,13 @@ def test_heads_that_cannot_be_told(released: dict[str, torch.Tensor]) -> None:
         ({"stages": ((6, 7, 8), (6, 7, 8), (12,))}, "name a block twice"),
     ],
 )
-def test_options_that_do_not_fit(released: dict[str, torch.Tensor], options: dict, message: str) -> None:
+def test_options_that_do_not_fit(released: dict[str, torch.Tensor], options: dict, message: str):
     with pytest.raises(UserError) as caught:
         import_state_dict(released, dataclasses.replace(HEADS, **options))
     assert message in str(caught.value)
 
 
-def test_without_text_tower(
-    released: dict[str, torch.Tensor], golden: Path, tmp_path: Path, tiny_clip_file: Path
-) -> None:
+def test_without_text_tower(released: dict[str, torch.Tensor], golden: Path, tmp_path, tiny_clip_file: Path):
     """Works with embeddings that the caller gives; asked for names, it says what is missing."""
     state = {name: tensor for name, tensor in released.items() if not name.startswith("text_encoder.")}
     save_import(import_state_dict(state, HEADS), recipe_of_import("x", None), tmp_path / "x")
@@ -131,7 +119,7 @@ def test_without_text_tower(
     assert import_state_dict(state, options).clip.identity.has_text
 
 
-def test_licence_and_settings(released: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_licence_and_settings(released: dict[str, torch.Tensor], tmp_path):
     recipe = recipe_of_import("voc", "voc-seen", self_trained=True)
     assert (recipe.text.templates, recipe.inference.seen_bias) == ("single", 0.0)
     assert recipe_of_import("coco", "coco-seen").text.templates == "multi"
@@ -144,7 +132,7 @@ def test_licence_and_settings(released: dict[str, torch.Tensor], tmp_path: Path)
         loaded.embed(["road"])
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match="There is no file"):
         read_state_dict(tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes(b"not a checkpoint")
@@ -160,7 +148,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_a_file_is_known_by_its_content(released: dict[str, torch.Tensor], tmp_path: Path, ending: str) -> None:
+def test_a_file_is_known_by_its_content(released: dict[str, torch.Tensor], tmp_path, ending: str):
     whole = {".pth": tmp_path / "whole.pth", ".safetensors": tmp_path / "whole.safetensors"}
     torch.save(released, whole[".pth"])
     save_file(released, whole[".safetensors"])
@@ -183,7 +171,7 @@ def spt(golden: Path) -> dict[str, torch.Tensor]:
     return load_file(golden / "spt_tiny" / "weights.safetensors") | dead
 
 
-def test_spt_seg_is_recognised(spt: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_spt_seg_is_recognised(spt: dict[str, torch.Tensor], tmp_path):
     """The tensors tell host, grid and heads; what is saved comes back."""
     imported = import_state_dict(spt, ImportOptions(vision_heads=4, text_heads=4, decoder_heads=4))
     assert (imported.config.host, imported.config.stages) == ("spt-seg", ((12,),))

@@ -1,7 +1,5 @@
 """A model that needs no CLIP: it knows the words red, green and blue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +13,7 @@ from cascade_clip import CascadeCLIP, segmenter
 from cascade_clip.config.recipes import load_recipe
 from cascade_clip.config.schema import DataConfig, InferenceConfig, PaperFigure
 from cascade_clip.data.catalogue import ClassEntry, Split
+from cascade_clip.errors import UserError
 from cascade_clip_cli.options import with_groups
 
 RGB = {"red": (1.0, -1.0, -1.0), "green": (-1.0, 1.0, -1.0), "blue": (-1.0, -1.0, 1.0)}
@@ -39,13 +38,11 @@ class ColourModel(CascadeCLIP):
 
     def __init__(self) -> None:
         self.network = ColourNetwork()
-        self.recipe = load_recipe("folder/cascade-zegclip").model_copy(
-            update={
-                "name": "colours",
-                "paper": PaperFigure(table="table2_sota", row="Cascade-CLIP"),
-                "data": DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
-                "inference": InferenceConfig(crop=32, stride=24),
-            }
+        self.recipe = load_recipe("folder/cascade-zegclip").changed(
+            name="colours",
+            paper=PaperFigure(table="table2_sota", row="Cascade-CLIP"),
+            data=DataConfig(short_side=32, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)),
+            inference=InferenceConfig(crop=32, stride=24),
         )
         self.split: Split | None = SPLIT
         self.device = torch.device("cpu")
@@ -66,7 +63,7 @@ class ColourModel(CascadeCLIP):
 
 
 @pytest.fixture
-def colour_model(monkeypatch: pytest.MonkeyPatch) -> ColourModel:
+def colour_model(monkeypatch) -> ColourModel:
     """The model that every checkpoint name loads; `loads` counts how often."""
     model = ColourModel()
     model.loads = []
@@ -81,11 +78,25 @@ def colour_model(monkeypatch: pytest.MonkeyPatch) -> ColourModel:
 
 @pytest.fixture
 def run_command() -> Callable[..., Result]:
-    """Run one command function with arguments; what it raises is in `exception`."""
+    """Run one command function with arguments, which ends with this exit code; what it raises is raised."""
 
-    def run(command: Callable[..., None], *arguments: object) -> Result:
+    def run(command: Callable[..., None], *arguments: object, code: int = 0) -> Result:
         app = typer.Typer()
         app.command()(with_groups(command))
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result
 
     return run
+
+
+@pytest.fixture
+def refusal(run_command: Callable[..., Result]) -> Callable[..., str]:
+    """Run a command function that refuses its arguments; returns its sentence."""
+
+    def refuse(command: Callable[..., None], *arguments: object) -> str:
+        with pytest.raises(UserError) as caught:
+            run_command(command, *arguments)
+        return str(caught.value)
+
+    return refuse

@@ -3,8 +3,6 @@
 `TRIED` is the list of inputs that were tried by hand; further ones are added to it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import shlex
@@ -141,7 +139,7 @@ class WorkBeganError(Exception):
 
 
 @pytest.fixture
-def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_work(monkeypatch) -> None:
     def begin(*_: Any, **__: Any) -> None:
         raise WorkBeganError
 
@@ -158,7 +156,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def places(tmp_path_factory) -> dict[str, Path]:
     """Files and folders that the arguments name, by their names in braces."""
     place = tmp_path_factory.mktemp("places")
     named = {
@@ -202,13 +200,7 @@ def _refused(arguments: list[str], places: dict[str, Path], capsys: pytest.Captu
 
 @pytest.mark.usefixtures("no_work")
 @pytest.mark.parametrize(("arguments", "message"), TRIED, ids=[arguments for arguments, _ in TRIED])
-def test_what_was_tried(
-    arguments: str,
-    message: str,
-    places: dict[str, Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_was_tried(arguments: str, message: str, places: dict[str, Path], capsys, monkeypatch):
     monkeypatch.chdir(places["folder"])
     given = [word.format(**places) for word in shlex.split(arguments)]
     assert message.format(**places) in _refused(given, places, capsys)
@@ -292,20 +284,15 @@ def _product() -> Iterator[Any]:
 @pytest.mark.usefixtures("no_work")
 @pytest.mark.parametrize(("option", "value", "message"), list(_product()))
 def test_every_option_that_takes_a_path_or_a_fraction(
-    option: Option,
-    value: str,
-    message: str,
-    places: dict[str, Path],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    option: Option, value: str, message: str, places: dict[str, Path], capsys, monkeypatch
+):
     monkeypatch.chdir(places["folder"])
     said = _refused(option.given(value.format(**places)), places, capsys)
     assert message in said
     assert option.name in said or option.name == "ARGUMENT"
 
 
-def test_every_path_and_every_fraction_is_checked() -> None:
+def test_every_path_and_every_fraction_is_checked():
     of_these_types = [option for option in OPTIONS if "Path" in option.kind or "float" in option.kind]
     assert len(of_these_types) > 40
     assert [option for option in of_these_types if option.check not in BAD] == []
@@ -346,9 +333,7 @@ BASE = {
         ),
     ),
 )
-def test_any_text_for_any_option(
-    option: Option, value: str, places: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_text_for_any_option(option: Option, value: str, places: dict[str, Path], monkeypatch):
     monkeypatch.chdir(places["folder"])
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     base = [word.format(**places) for word in shlex.split(BASE[option.command[0]])]

@@ -1,10 +1,7 @@
 """`cascade-clip bench` as it is typed."""
 
-from __future__ import annotations
-
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -20,10 +17,9 @@ def _bundled_classes() -> list[str]:
 
 
 @pytest.mark.slow  # it trains
-def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
+def test_measures_writes_and_compares(tmp_path, run_command):
     first = tmp_path / "first.json"
     result = run_command(bench, "predict", *SMALL, "--no-memory", "--plain", "--json", first)
-    assert result.exit_code == 0, result.exception
     record = json.loads(first.read_text())
     assert list(record["subjects"]) == ["bare tower", "label map", "label map, plain"]
     assert record["facts"]["classes"] == len(_bundled_classes())
@@ -31,6 +27,5 @@ def test_measures_writes_and_compares(tmp_path: Path, run_command) -> None:
     again = run_command(
         bench, "predict", *SMALL, "--no-memory", "--classes", 5, "--against", first, "--output", tmp_path
     )
-    assert again.exit_code == 0, again.exception
     assert "Not only the code differs: classes None -> 5." in again.stdout
     assert json.loads((tmp_path / "bench-predict.json").read_text())["facts"]["classes"] == 5

@@ -1,7 +1,5 @@
 """What no command uses is not imported, and still there for those who ask."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Datasets in other layouts through the command line: prepared, or read directly while training and scoring."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -17,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("own_datasets_cache")
 
 
 @pytest.fixture
-def imagefolder(tmp_path: Path) -> Path:
+def imagefolder(tmp_path) -> Path:
     """Four training pairs and two for validation, of two classes of grey."""
     folder = tmp_path / "street"
     for split, count in (("train", 4), ("validation", 2)):
@@ -35,9 +33,7 @@ def imagefolder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_trained_and_scored_as_it_lies(
-    imagefolder: Path, tmp_path: Path, tiny_recipe: Recipe, capsys: pytest.CaptureFixture[str], stream: bool
-) -> None:
+def test_trained_and_scored_as_it_lies(imagefolder: Path, tmp_path, tiny_recipe: Recipe, capsys, stream: bool):
     (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
     streamed = ["--stream"] if stream else []
     run = ["--recipe", tmp_path / "tiny.toml", "--data", imagefolder, "--output", tmp_path / "run", "--quiet"]
@@ -51,7 +47,7 @@ def test_trained_and_scored_as_it_lies(
     assert [entry["class"] for entry in result["scores"]["classes"]] == ["dark", "bright"]
 
 
-def test_uploaded_after_preparing(imagefolder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploaded_after_preparing(imagefolder: Path, tmp_path, monkeypatch):
     asked: list[tuple[Path, str, bool, bool]] = []
 
     def upload(folder: Path, repo_id: str, *, private: bool, rights_checked: bool) -> str:

@@ -1,7 +1,5 @@
 """Local processes of one command."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys
@@ -26,7 +24,7 @@ time.sleep(60)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the signal is Linux's")
-def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
+def test_processes_end_when_the_one_that_started_them_is_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
@@ -40,7 +38,7 @@ def test_processes_end_when_the_one_that_started_them_is_killed() -> None:
     pytest.fail(f"process {child} lives on")
 
 
-def test_a_command_leaves_its_process_group(tmp_path: Path) -> None:
+def test_a_command_leaves_its_process_group(tmp_path):
     """Threads of a group that is still there abort the process at its end, after a correct result."""
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     for arguments in (["--version"], ["recipes", "no-such"]):
@@ -49,9 +47,7 @@ def test_a_command_leaves_its_process_group(tmp_path: Path) -> None:
         assert not distributed.is_initialized()
 
 
-def test_a_mistake_is_left_for_the_parent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_is_left_for_the_parent(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(CHILD_VARIABLE, str(tmp_path))
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr("cascade_clip_cli.main._handle_signals", lambda: None)
@@ -63,7 +59,7 @@ def test_a_mistake_is_left_for_the_parent(
 
 
 @pytest.mark.slow  # it starts processes
-def test_two_processes_say_their_mistake_once(tmp_path: Path) -> None:
+def test_two_processes_say_their_mistake_once(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "cascade_clip_cli", "eval", tmp_path / "none", "--device", "cpu", "--nproc", "2"],
         capture_output=True,
@@ -81,8 +77,8 @@ def test_two_processes_say_their_mistake_once(tmp_path: Path) -> None:
     [(None, False, ["INFO", "note", "WARNING", "doubt"]), ("0", True, ["WARNING", "doubt"]), ("1", False, [])],
 )
 def test_the_first_process_warns_also_those_who_want_no_progress(
-    rank: str | None, quiet: bool, told: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    rank: str | None, quiet: bool, told: list[str], monkeypatch, capsys
+):
     logger = logging.getLogger("cascade_clip")
     for name, value in (("handlers", []), ("level", logging.INFO), ("propagate", False)):
         monkeypatch.setattr(logger, name, value)

@@ -1,7 +1,5 @@
 """The program as a whole: quick help, exit codes, one clear sentence instead of a traceback."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal

@@ -1,7 +1,5 @@
 """Each benchmark's miniature, from official archives to masks, with its real recipe and split names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -80,13 +78,8 @@ def _context(folder: Path) -> Path:
     ],
 )
 def test_prepared_trained_and_scored(
-    name: str,
-    write: Callable[[Path], Path],
-    split: str,
-    classes: int,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+    name: str, write: Callable[[Path], Path], split: str, classes: int, tmp_path, capsys
+):
     source, data = write(tmp_path / "official"), tmp_path / "data"
     options = ["--subset", 2, "--workers", 1, "--quiet"]
     assert exit_code("prepare-data", name, "--source", source, "--output", data, *options) == 0

@@ -1,7 +1,5 @@
 """What the commands find at their output and did not write is kept; nothing is begun before that is known."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 from command_line import exit_code
 from crashes import tree
-from PIL import Image
+from own_images import write_own_images
 
 from cascade_clip import segmenter
 
@@ -18,15 +16,12 @@ PAGE = '<html><meta name="generator" content="Hugo">'
 
 
 @pytest.fixture
-def place(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(squares: Path, tmp_path, monkeypatch) -> Path:
     """Images, masks, a prepared dataset, a page, pictures and notes of a user's; no model can be loaded."""
     monkeypatch.setattr(segmenter.CascadeCLIP, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
     monkeypatch.chdir(tmp_path)
-    for name in ("images", "masks"):
-        (tmp_path / "mine" / name).mkdir(parents=True)
-        for number in range(3):
-            Image.fromarray(np.full((8, 8), number % 2, np.uint8)).save(tmp_path / "mine" / name / f"{number}.png")
-    (tmp_path / "mine" / "classes.txt").write_text("a\nb\n")
+    grey = [np.full((8, 8), value, np.uint8) for value in (0, 1, 0)]
+    write_own_images(tmp_path / "mine", "012", lambda number: (grey[number], grey[number]), "a\nb\n")
     shutil.copytree(squares, tmp_path / "prepared")
     shutil.copytree(squares, tmp_path / "images" / "shapes")
     (tmp_path / "file").write_text("mine")
@@ -79,9 +74,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("command", "message"), REFUSED)
-def test_nothing_of_the_users_is_replaced(
-    command: str, message: str, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_of_the_users_is_replaced(command: str, message: str, place: Path, capsys):
     before = tree(place)
     assert exit_code(*command.split()) == 2
     told = capsys.readouterr().err
@@ -94,9 +87,7 @@ def test_nothing_of_the_users_is_replaced(
     ("output", "overwrite", "code"),
     [("new/deep", False, 0), ("prepared", False, 2), ("prepared", True, 0), ("mine/prepared", False, 0)],
 )
-def test_what_is_ours_or_new_is_written(
-    output: str, overwrite: bool, code: int, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_ours_or_new_is_written(output: str, overwrite: bool, code: int, place: Path, capsys):
     mine = tree(place / "mine")
     (place / "prepared" / "notes.txt").write_text("mine")
     given = ["mine", "--output", output, "--quiet", *(["--overwrite"] if overwrite else [])]

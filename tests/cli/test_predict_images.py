@@ -1,13 +1,9 @@
 """Reading and writing beside the network."""
 
-from __future__ import annotations
-
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from cascade_clip.inference.segmentation import Segmentation
@@ -19,9 +15,7 @@ PATIENCE = 20
 """Seconds until an event that never comes fails the test."""
 
 
-def test_the_next_image_is_read_and_the_last_one_written_while_the_network_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_image_is_read_and_the_last_one_written_while_the_network_works(tmp_path, monkeypatch):
     """Each image's network waits for the next one's reading, and each one's writing for the next one's network."""
     count = 4
     read, segmented = ([threading.Event() for _ in range(count)] for _ in range(2))

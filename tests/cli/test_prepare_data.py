@@ -1,7 +1,5 @@
 """The command `prepare-data` as a user gives it."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import exit_code
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.data.images import decode_label
@@ -17,25 +16,20 @@ from cascade_clip.errors import UserError
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path) -> Path:
     """Five images with index masks and their class names."""
-    folder = tmp_path / "my-data"
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(5):
-        Image.new("RGB", (4, 3), (0, index, 0)).save(folder / "images" / f"p{index}.jpg")
-        Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(folder / "masks" / f"p{index}.png")
-    (folder / "classes.txt").write_text("# from the sky down\nsky\n\ntree\n")
-    return folder
+    image, mask = np.zeros((3, 4, 3), np.uint8), np.array([[0, 1, 1, 255]] * 3, np.uint8)
+    names, classes = ["p0", "p1", "p2", "p3", "p4"], "# from the sky down\nsky\n\ntree\n"
+    return write_own_images(
+        tmp_path / "my-data", names, lambda number: (image + np.uint8(number), mask), classes, "jpg"
+    )
 
 
 def _run(*arguments: object) -> int:
     return exit_code("prepare-data", *arguments)
 
 
-def test_folder_reports_pairs_sizes_and_pixels(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_reports_pairs_sizes_and_pixels(source: Path, tmp_path, capsys):
     assert _run("folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1) == 0
     printed = capsys.readouterr()
     lines = [" ".join(line.replace("│", " ").split()) for line in printed.out.splitlines()]
@@ -48,9 +42,7 @@ def test_folder_reports_pairs_sizes_and_pixels(
     assert PreparedDataset.open(tmp_path / "mine").name == "mine"
 
 
-def test_a_contact_sheet_is_drawn_and_told_and_replaced_with_the_dataset(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_contact_sheet_is_drawn_and_told_and_replaced_with_the_dataset(source: Path, tmp_path, capsys):
     command = ["folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--quiet"]
     sheet = tmp_path / "mine" / "contact-sheet.jpg"
     assert _run(*command) == 0
@@ -67,9 +59,7 @@ def test_a_contact_sheet_is_drawn_and_told_and_replaced_with_the_dataset(
     ]  # fmt: skip
 
 
-def test_values_of_the_classes_are_given_in_order(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_values_of_the_classes_are_given_in_order(source: Path, tmp_path, capsys):
     command = ["folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1, "--mask-values"]
     for given in ("0;255", "0,x", "-1,255", "", "0,²"):
         assert _run(*command, given) == 2
@@ -81,14 +71,14 @@ def test_values_of_the_classes_are_given_in_order(
     assert decode_label(record.label_bytes)[0].tolist() == [255, 0, 0, 1]
 
 
-def test_json_is_all_that_goes_to_stdout(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_all_that_goes_to_stdout(source: Path, tmp_path, capsys):
     options = ["--name", "street", "--quiet", "--json", "-", "--workers", 1]
     assert _run("folder", "--source", source, "--output", tmp_path / "mine", *options) == 0
     content = json.loads(capsys.readouterr().out)
     assert (content["name"], content["parts"]["train"]["images"]) == ("street", 4)
 
 
-def test_without_output_the_data_folder_is_used(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_output_the_data_folder_is_used(source: Path, tmp_path, monkeypatch):
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(tmp_path / "home"))
     assert _run("folder", "--source", source, "--name", "mine", "--quiet", "--workers", 1) == 0
     assert PreparedDataset.open(tmp_path / "home" / "mine").count("train") == 4
@@ -96,7 +86,7 @@ def test_without_output_the_data_folder_is_used(source: Path, tmp_path: Path, mo
     assert PreparedDataset.open(tmp_path / "home" / "my-data").name == "my-data"
 
 
-def test_classes_and_folders_may_be_given_one_by_one(source: Path, tmp_path: Path) -> None:
+def test_classes_and_folders_may_be_given_one_by_one(source: Path, tmp_path):
     folders = ["--images", source / "images", "--masks", source / "masks", "--output", tmp_path / "mine"]
     assert _run("folder", *folders, "--classes", "sky, big tree", "--ignore", 0, "--quiet", "--workers", 1) == 0
     dataset = PreparedDataset.open(tmp_path / "mine")
@@ -104,7 +94,7 @@ def test_classes_and_folders_may_be_given_one_by_one(source: Path, tmp_path: Pat
     assert dataset.read("train", 0).present == [1]
 
 
-def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> None:
+def test_a_colour_table_may_name_the_classes(source: Path, tmp_path):
     (source / "classes.txt").unlink()
     table = tmp_path / "colours.csv"
     table.write_text("sea,#0000ff\nsand,#ffff00\n")
@@ -131,10 +121,7 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
             "with --classes or with --classes-file, not with both",
         ),
         (["voc"], "Say where PASCAL VOC 2012 is: --source FOLDER with the official files, packed or unpacked; or"),
-        (
-            ["voc", "--source", "VOC", "--push-to-hub", "me/voc"],
-            "The images of PASCAL VOC 2012 belong to the people",
-        ),
+        (["voc", "--source", "VOC", "--push-to-hub", "me/voc"], "The images of PASCAL VOC 2012 belong to the people"),
         (["voc", "--download", "--source", "VOC"], "These terms cannot be confirmed without a terminal: give --yes"),
         (["hub"], "Say what to prepare: --source ORG/NAME on the Hub, or a folder in imagefolder or Parquet form."),
         (["shapes", "--private"], "--private and --rights-checked belong to --push-to-hub ORG/NAME"),
@@ -144,9 +131,7 @@ def test_a_colour_table_may_name_the_classes(source: Path, tmp_path: Path) -> No
         (["context", "--source", "x", "--class-order", "alphabetic"], "'alphabetic' is not one of 'alphabetical'"),
     ],
 )
-def test_mistakes_are_one_sentence(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_sentence(arguments: list[str], message: str, tmp_path, capsys):
     output = ["--output", tmp_path / "out"] if arguments else []
     assert _run(*arguments, *output) == 2
     printed = capsys.readouterr()
@@ -156,7 +141,7 @@ def test_mistakes_are_one_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_mask_is_named_even_when_quiet(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_mask_is_named_even_when_quiet(source: Path, tmp_path, capsys):
     (source / "masks" / "p3.png").unlink()
     assert _run("folder", "--source", source, "--output", tmp_path / "out", "--quiet") == 2
     error = " ".join(capsys.readouterr().err.split())
@@ -165,7 +150,7 @@ def test_a_bad_mask_is_named_even_when_quiet(source: Path, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize(("name", "classes"), [("shapes", 44), ("shapes-things", 32)])
-def test_shapes_are_drawn(name: str, classes: int, tmp_path: Path) -> None:
+def test_shapes_are_drawn(name: str, classes: int, tmp_path):
     options = ["--train", 3, "--val", 2, "--seed", 4, "--quiet", "--workers", 1]
     assert _run(name, "--output", tmp_path / "drawn", *options) == 0
     dataset = PreparedDataset.open(tmp_path / "drawn")
@@ -173,9 +158,7 @@ def test_shapes_are_drawn(name: str, classes: int, tmp_path: Path) -> None:
     assert len(dataset.class_names) == classes
 
 
-def test_download_shows_the_terms_and_fetches_into_the_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_shows_the_terms_and_fetches_into_the_source(tmp_path, monkeypatch, capsys):
     """With --yes nothing is asked; --mirror alone asks for a download."""
     asked: list[tuple[str, Path, str | None]] = []
 
@@ -192,9 +175,7 @@ def test_download_shows_the_terms_and_fetches_into_the_source(
     assert asked == [("context", tmp_path, "http://mirror.example/files")]
 
 
-def test_benchmarks_of_the_same_files_are_downloaded_into_one_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_benchmarks_of_the_same_files_are_downloaded_into_one_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(tmp_path))
     folders: list[Path] = []
 
@@ -209,7 +190,7 @@ def test_benchmarks_of_the_same_files_are_downloaded_into_one_folder(
 
 
 @pytest.mark.parametrize("source", ["voc", "context", "folder", "annotations", "hub", "shapes"])
-def test_every_source_has_an_example_and_the_shared_options(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_source_has_an_example_and_the_shared_options(source: str, capsys):
     assert _run(source, "--help") == 0
     printed = capsys.readouterr().out
     assert {"--output", "--json", "--workers"} <= set(re.findall(r"^\W*(--[a-z-]+)", printed, re.MULTILINE))
@@ -217,7 +198,7 @@ def test_every_source_has_an_example_and_the_shared_options(source: str, capsys:
     assert ("the smaller one lies on top" in printed) == (source == "annotations")
 
 
-def test_help_lists_the_sources(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_sources(capsys):
     assert _run("--help") == 0
     printed = " ".join(capsys.readouterr().out.split())
     for line in ("voc PASCAL VOC 2012: 20 classes", "folder Images and masks of your own", "shapes-things The same"):

@@ -1,7 +1,5 @@
 """What long work shows: on terminals of several widths, and where there is no terminal."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -9,7 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from tqdm import tqdm
@@ -27,7 +24,7 @@ Draw = Callable[[int | None], io.StringIO]
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Draw:
+def drawn(monkeypatch) -> Draw:
     """Makes stderr a terminal of so many columns, or None, and returns what is written to it."""
 
     def draw(width: int | None) -> io.StringIO:
@@ -50,7 +47,7 @@ def report(step: int, steps: int = 80_000, loss: float = 8.72345) -> TrainReport
 
 
 @pytest.mark.parametrize(("width", "shown"), [(200, "12,345 MiB"), (80, "225.1 images/s"), (60, "loss 8.723")])
-def test_a_training_step_is_readable_on_a_terminal(drawn: Draw, width: int, shown: str) -> None:
+def test_a_training_step_is_readable_on_a_terminal(drawn: Draw, width: int, shown: str):
     """Step, time left, loss and images/s at 80 columns; nothing is cut or wrapped."""
     written = drawn(width)
     with training_progress() as training:
@@ -63,7 +60,7 @@ def test_a_training_step_is_readable_on_a_terminal(drawn: Draw, width: int, show
     assert "…" not in last
 
 
-def test_lines_where_there_is_no_terminal(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_where_there_is_no_terminal(drawn: Draw, monkeypatch):
     """They come by the clock, say what a terminal would, and end with the last step."""
     monkeypatch.setattr(console, "FIRST_LINE_S", 0.05)
     monkeypatch.setattr(console, "LINES_EVERY_S", 0.1)
@@ -88,14 +85,14 @@ def test_lines_where_there_is_no_terminal(drawn: Draw, monkeypatch: pytest.Monke
     assert len(lines) < 12
 
 
-def test_short_work_says_nothing_where_there_is_no_terminal(drawn: Draw) -> None:
+def test_short_work_says_nothing_where_there_is_no_terminal(drawn: Draw):
     written = drawn(None)
     with progress_bar("predict") as tell, stderr.doing("loading the model"):
         tell(1, 2, "a.jpg")
     assert not written.getvalue()
 
 
-def test_other_processes_than_the_first_draw_nothing(drawn: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_than_the_first_draw_nothing(drawn: Draw, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     written = drawn(80)
     with training_progress() as training:
@@ -104,7 +101,7 @@ def test_other_processes_than_the_first_draw_nothing(drawn: Draw, monkeypatch: p
     assert not written.getvalue()
 
 
-def test_the_time_left_is_known_from_the_first_item_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_is_known_from_the_first_item_on(monkeypatch):
     clock = [10.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     left = TimeLeft()
@@ -126,13 +123,13 @@ def test_the_time_left_is_known_from_the_first_item_on(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("width", "line"), [(99, "aaa  bbb  ccc"), (12, "aaa  bbb"), (8, "aaa  bbb"), (7, "aaa"), (2, "a…"), (0, "…")]
 )
-def test_as_many_facts_as_fit(width: int, line: str) -> None:
+def test_as_many_facts_as_fit(width: int, line: str):
     assert fitting(["aaa", "", "bbb", "ccc"], width) == line
     assert math.isfinite(len(fitting([], width)))
 
 
 @pytest.mark.parametrize("width", [80, None])
-def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch: pytest.MonkeyPatch, width: int | None) -> None:
+def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch, width: int | None):
     """Bars of other libraries go where ours do, what else is written to stderr stays."""
     monkeypatch.setattr(console, "FIRST_LINE_S", 0.05)
     behind = io.StringIO()
@@ -151,7 +148,7 @@ def test_the_bar_of_a_download_is_told(drawn: Draw, monkeypatch: pytest.MonkeyPa
     assert sys.stderr is behind
 
 
-def test_steps_that_a_killed_run_had_logged_are_not_shown(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_steps_that_a_killed_run_had_logged_are_not_shown(squares_recipe: Recipe, tmp_path):
     run = Run("row, seed 0", tmp_path, "inductive", squares_recipe, None, "squares")
     log = RunFolder(tmp_path).metrics_file
     log.write_text(json.dumps({"step": 850, "loss": 1.0, "images_per_s": 9.0}) + "\n")

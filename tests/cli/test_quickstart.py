@@ -1,7 +1,5 @@
 """The README's main command, at the smallest size."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path
@@ -16,9 +14,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 SMALLEST = ["--steps", "1", "--train", "8", "--val", "3", "--device", "cpu", "--quiet"]
 
 
-def test_draws_trains_compares_and_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_draws_trains_compares_and_shows(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # In this process and one after the other, which saves starting three.
     monkeypatch.setattr("cascade_clip.reproduce.runner.Commands", CliCommands)

@@ -1,7 +1,5 @@
 """`cascade-clip reproduce` through the command line: plan, results, a failing row, own tables."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -22,7 +20,7 @@ Reproduce = Callable[..., int]
 
 
 @pytest.fixture
-def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: pytest.MonkeyPatch) -> Reproduce:
+def reproduce(tmp_path, tiny_recipe: Recipe, squares: Path, monkeypatch) -> Reproduce:
     """Run the command on the table over the squares, in its folder; returns the exit code."""
     write_workplace(tmp_path, tiny_recipe)
     monkeypatch.chdir(tmp_path)
@@ -35,16 +33,14 @@ def reproduce(tmp_path: Path, tiny_recipe: Recipe, squares: Path, monkeypatch: p
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> QuickCommands:
+def quick(monkeypatch) -> QuickCommands:
     """The commands that the command uses instead of processes."""
     commands = QuickCommands()
     monkeypatch.setattr("cascade_clip.reproduce.runner.Commands", lambda: commands)
     return commands
 
 
-def test_trains_and_scores_with_the_real_commands(
-    reproduce: Reproduce, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_trains_and_scores_with_the_real_commands(reproduce: Reproduce, monkeypatch, capsys):
     """A trained row, one trained on all classes and a training-free one; the first in a process of its own."""
     Path("all.toml").write_text(
         'title = "Everything"\n'
@@ -74,7 +70,7 @@ def test_trains_and_scores_with_the_real_commands(
     assert "not trained" in Path("out/all-no-blue/results.md").read_text()
 
 
-def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickCommands, capsys):
     assert reproduce("mine.toml", "--plan") == 0
     printed = capsys.readouterr().out
     assert printed.count("to run") == 6
@@ -95,9 +91,7 @@ def test_plan_runs_nothing(reproduce: Reproduce, quick: QuickCommands, capsys: p
     assert [run["status"] for run in rows[0]["runs"]] == ["finished", "interrupted", "to run"]
 
 
-def test_same_command_again_only_shows(
-    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_same_command_again_only_shows(reproduce: Reproduce, quick: QuickCommands, capsys):
     assert reproduce("mine.toml") == 0
     assert len(quick.commands) == 6
     assert "6 runs, 0 of them finished" in capsys.readouterr().err
@@ -109,9 +103,7 @@ def test_same_command_again_only_shows(
     assert "| one stage | 50.0 ± 10.0 | 30.0 ± 10.0 | 30.0 ± 0.0 | 50.0 ± 0.0 |" in said.out
 
 
-def test_a_failing_row_is_shown_and_decides_the_exit_code(
-    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failing_row_is_shown_and_decides_the_exit_code(reproduce: Reproduce, quick: QuickCommands, capsys):
     trains = quick.act
 
     def act(arguments: list[str], log: Path) -> int:
@@ -135,9 +127,7 @@ def test_a_failing_row_is_shown_and_decides_the_exit_code(
     assert record["rows"][0]["runs"][0]["error"] == "KeyError: 'defect'"
 
 
-def test_mistakes_are_told_before_anything_runs(
-    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_mistakes_are_told_before_anything_runs(reproduce: Reproduce, quick: QuickCommands, capsys, tmp_path):
     write_tiny_dataset(tmp_path / "train-only", val=0)
     for arguments, message in [
         (("tabel5",), 'There is no table "tabel5"'),
@@ -153,9 +143,7 @@ def test_mistakes_are_told_before_anything_runs(
     assert quick.commands == []
 
 
-def test_two_at_once_do_not_train_in_the_same_folders(
-    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_at_once_do_not_train_in_the_same_folders(reproduce: Reproduce, quick: QuickCommands, capsys):
     Path("out").mkdir()
     with only_writer(Path("out")):
         assert reproduce("mine.toml") == 2
@@ -164,9 +152,7 @@ def test_two_at_once_do_not_train_in_the_same_folders(
     assert quick.commands == []
 
 
-def test_runs_on_different_clips_do_not_share_a_table(
-    reproduce: Reproduce, quick: QuickCommands, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_on_different_clips_do_not_share_a_table(reproduce: Reproduce, quick: QuickCommands, capsys):
     assert reproduce("mine.toml") == 0
     capsys.readouterr()
     first, other = sorted(path.parent for path in Path("out").rglob("model"))[:2]
@@ -180,9 +166,7 @@ def test_runs_on_different_clips_do_not_share_a_table(
     assert len(quick.commands) == done
 
 
-def test_a_missing_dataset_is_told_once_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_dataset_is_told_once_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CASCADE_CLIP_DATA", "none")
     for arguments in (["training-free", "--plan"], ["table8"]):
@@ -194,7 +178,7 @@ def test_a_missing_dataset_is_told_once_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_all_tables_share_their_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_all_tables_share_their_runs(capsys, tmp_path):
     assert exit_code("reproduce", "all", "--seeds", 1, "--plan", "--json", "-", "--output", tmp_path) == 0
     tables = json.loads(capsys.readouterr().out)["tables"]
     assert [table["table"] for table in tables][-4:] == ["table10", "sigma", "shapes", "self-training"]

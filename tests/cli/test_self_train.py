@@ -1,7 +1,5 @@
 """`cascade-clip self-train` through the command line: from an inductive run to a scored checkpoint."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -18,7 +16,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe, squares: Path) -> Path:
+def workplace(tmp_path_factory, tiny_recipe: Recipe, squares: Path) -> Path:
     """A folder with a recipe, a split and an inductive run of four steps."""
     folder = tmp_path_factory.mktemp("workplace")
     write_workplace(folder, tiny_recipe)
@@ -29,7 +27,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_recipe: Recipe, squ
     return folder
 
 
-def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_path(workplace: Path, tmp_path, capsys):
     """The checkpoint's own recipe, half its steps, no bias; a finished run is prolonged, resumed and scored."""
     init, folder = workplace / "run" / "model-half", tmp_path / "self-trained"
     start = ["self-train", "--init", init, "--output", folder, "--device", "cpu", "--quiet"]
@@ -53,7 +51,7 @@ def test_the_whole_path(workplace: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert record["scores"]["miou_unseen"] == trained["scores"]["miou_unseen"]
 
 
-def test_recipes_of_either_kind(workplace: Path, tmp_path: Path) -> None:
+def test_recipes_of_either_kind(workplace: Path, tmp_path):
     """An inductive recipe is halved, one with a section `self_training` is not; `--set` has the last word."""
     init = str(workplace / "run" / "model-half")
     inductive = str(workplace / "tiny.toml")
@@ -67,7 +65,7 @@ def test_recipes_of_either_kind(workplace: Path, tmp_path: Path) -> None:
     assert (voc.train.iterations, voc.train.batch) == (10_000, 32)
 
 
-def test_mistakes(workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(workplace: Path, tmp_path, capsys):
     init = workplace / "run" / "model-half"
     own = tmp_path / "own.toml"
     own.write_text((workplace / "tiny.toml").read_text() + '\n[self_training]\nteacher = "fixed"\n')

@@ -1,7 +1,5 @@
 """What reaches stdout and stderr: results alone where they are wanted, names as they are, and never a traceback."""
 
-from __future__ import annotations
-
 import errno
 import io
 import json
@@ -21,7 +19,7 @@ NAMES = ("road [/old]", "[v2]", ":car:", "Straße", "木")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory) -> Path:
     """An image with a name that is hard to print, and a small prepared dataset."""
     folder = tmp_path_factory.mktemp("streams")
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
@@ -38,7 +36,7 @@ def _predict(place: Path, output: Path, *more: object) -> tuple[object, ...]:
     return "predict", _image(place), "-m", "bundled", "-c", ",".join(NAMES), "-o", output, *more
 
 
-def test_names_are_printed_as_they_are(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_printed_as_they_are(place: Path, tmp_path, capsys):
     output = tmp_path / "[/x]" / "r[v2]"
     assert exit_code(*_predict(place, output)) == 0
     printed = capsys.readouterr().out
@@ -60,9 +58,7 @@ COMMANDS_WITH_JSON: tuple[str, ...] = (
 
 
 @pytest.mark.parametrize("command", COMMANDS_WITH_JSON)
-def test_stdout_holds_the_json_alone(
-    command: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stdout_holds_the_json_alone(command: str, place: Path, tmp_path, capsys):
     words = {"{image}": _image(place), "{out}": tmp_path / "out", "{data}": place / "data"}
     arguments = [words.get(word, word) for word in command.split()]
     assert exit_code(*arguments, "--json", "-") == 0
@@ -71,7 +67,7 @@ def test_stdout_holds_the_json_alone(
     assert capsys.readouterr().out, "stdout is open again"
 
 
-def test_a_result_that_goes_to_a_device_does_not_replace_it(place: Path, tmp_path: Path) -> None:
+def test_a_result_that_goes_to_a_device_does_not_replace_it(place: Path, tmp_path):
     if not Path(os.devnull).is_char_device():
         pytest.skip("another program has replaced the null device by a file")
     link = tmp_path / "link.json"
@@ -98,7 +94,7 @@ def _narrow(monkeypatch: pytest.MonkeyPatch, encoding: str) -> Callable[[], str]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_narrow_encodings(encoding: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrow_encodings(encoding: str, place: Path, tmp_path, monkeypatch):
     printed = _narrow(monkeypatch, encoding)
     for arguments in (_predict(place, tmp_path), ("--help",), ("predict", "--help"), ("recipes",)):
         assert exit_code(*arguments) == 0
@@ -112,7 +108,7 @@ def test_narrow_encodings(encoding: str, place: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
-def test_a_name_that_is_no_unicode(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_is_no_unicode(place: Path, tmp_path, monkeypatch):
     image = tmp_path / os.fsdecode(b"bad\xff.png")
     image.write_bytes(_image(place).read_bytes())
     printed = _narrow(monkeypatch, "utf-8")
@@ -135,7 +131,7 @@ class _Pipe(io.StringIO):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["predict", "--help"], ["--version"], ["recipes"], ["recipes", "voc/zegclip"]]
 )
-def test_nobody_reads_stdout_any_more(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_reads_stdout_any_more(arguments: list[str], monkeypatch):
     monkeypatch.setattr(sys, "stdout", _Pipe(errno.EPIPE))
     try:
         assert exit_code(*arguments) == 141
@@ -143,14 +139,14 @@ def test_nobody_reads_stdout_any_more(arguments: list[str], monkeypatch: pytest.
         program.stdout.quiet = False
 
 
-def test_stdout_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_is_full(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", _Pipe(errno.ENOSPC))
     assert exit_code("recipes") == 2
     assert "The output cannot be written: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
-def test_nobody_reads_stderr(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_reads_stderr(number: int, monkeypatch):
     monkeypatch.setattr(sys, "stderr", _Pipe(number))
     try:
         assert exit_code("recipes", "nosuch") == 2
@@ -159,7 +155,7 @@ def test_nobody_reads_stderr(number: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])
-def test_streams_that_were_closed(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_that_were_closed(closed: str, monkeypatch):
     monkeypatch.setattr(sys, closed, None)
     assert exit_code("recipes", "voc/zegclip") == 0
     assert getattr(sys, closed) is not None

@@ -1,7 +1,5 @@
 """Train, eval and predict through the command line, on a dataset made by prepare-data."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import exit_code
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.config.recipes import dump_toml, load_recipe
@@ -21,43 +20,26 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path) -> Path:
     """Own images and index masks in a folder, two classes of grey."""
-    folder = tmp_path / "source"
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    (folder / "classes.txt").write_text("dark\nbright\n")
     rng = np.random.default_rng(0)
-    for number in range(6):
+
+    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
         label = np.zeros((64, 80), np.uint8)
         label[:, rng.integers(20, 60) :] = 1
-        pixels = np.where(label[..., None] == 1, 200, 40) + rng.integers(-20, 20, (64, 80, 3))
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / "images" / f"photo{number}.png")
-        Image.fromarray(label).save(folder / "masks" / f"photo{number}.png")
-    return folder
+        return (np.where(label[..., None] == 1, 200, 40) + rng.integers(-20, 20, (64, 80, 3))).astype(np.uint8), label
+
+    return write_own_images(tmp_path / "source", [f"photo{number}" for number in range(6)], draw, "dark\nbright\n")
 
 
-def test_the_whole_path(
-    source: Path,
-    tmp_path: Path,
-    tiny_recipe: Recipe,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_whole_path(source: Path, tmp_path, tiny_recipe: Recipe, capsys, monkeypatch):
     """prepare -> train -> eval -> predict; results on stdout, JSON where asked, nothing that train did not promise."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.toml").write_text(dump_toml(tiny_recipe))
-    assert (
-        exit_code(
-            "prepare-data", "folder", "--source", source, "--output", "prepared", "--val-fraction", "0.34", "--quiet"
-        )
-        == 0
-    )
-    train = ["train", "--data", "prepared", "--recipe", "tiny.toml", "--output", "run", "--device", "cpu"]
-    assert (
-        exit_code(*train, "--set", "train.iterations=2", "--set", "train.batch=2", "--quiet", "--json", "train.json")
-        == 0
-    )
+    prepare = ["prepare-data", "folder", "--source", source, "--output", "prepared", "--val-fraction", "0.34"]
+    assert exit_code(*prepare, "--quiet") == 0
+    train = ["train", "--data", "prepared", "--recipe", "tiny.toml", "--output", "run", "--device", "cpu", "--quiet"]
+    assert exit_code(*train, "--set", "train.iterations=2", "--set", "train.batch=2", "--json", "train.json") == 0
     trained = json.loads(Path("train.json").read_text())
     assert trained["model"] == "run/model"
     capsys.readouterr()
@@ -66,13 +48,8 @@ def test_the_whole_path(
     assert record["scores"]["miou"] == trained["scores"]["miou"]
     assert record["images"] == 2
     assert json.loads(Path("run/eval.json").read_text()) == record
-    assert (
-        exit_code(
-            *("predict", source / "images" / "photo0.png", "--model", "run/model", "--classes", "dark|black,bright"),
-            *("--output", "out", "--device", "cpu"),
-        )
-        == 0
-    )
+    predict = ["predict", source / "images" / "photo0.png", "--model", "run/model", "--output", "out"]
+    assert exit_code(*predict, "--classes", "dark|black,bright", "--device", "cpu") == 0
     assert {file.name for file in Path("out").iterdir()} == {"photo0.labels.png", "photo0.overlay.png", "photo0.json"}
     assert np.asarray(Image.open("out/photo0.labels.png")).shape == (64, 80)
     found = {entry["class"] for entry in json.loads(Path("out/photo0.json").read_text())["classes"]}
@@ -82,7 +59,7 @@ def test_the_whole_path(
     assert all(name in printed for name in found)
 
 
-def test_the_recipe_follows_the_split() -> None:
+def test_the_recipe_follows_the_split():
     assert resolve_recipe(TrainingOptions(split="voc-seen")).name == "voc-cascade-zegclip"
     assert resolve_recipe(TrainingOptions()).data.split == "shapes-seen"
     own = resolve_recipe(TrainingOptions(overrides=["train.batch=2"], data="prepared/mine", seed=7))
@@ -93,16 +70,14 @@ def test_the_recipe_follows_the_split() -> None:
     assert (full.name, full.data.split) == ("coco-cascade-zegclip", "coco")
 
 
-def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_import_upstream(golden: Path, tmp_path, capsys):
     from safetensors.torch import load_file
 
     state = load_file(golden / "zegclip_tiny" / "weights.safetensors")
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "iter.pth")
     heads = [part for name in ("vision", "text", "decoder") for part in (f"--{name}-heads", 4)]
-    assert (
-        exit_code("import-upstream", tmp_path / "iter.pth", "--output", tmp_path / "out", "--split", "voc-seen", *heads)
-        == 0
-    )
+    output = ["--output", tmp_path / "out", "--split", "voc-seen"]
+    assert exit_code("import-upstream", tmp_path / "iter.pth", *output, *heads) == 0
     printed = capsys.readouterr().out
     assert "stages [[12]], 5 prompt tokens" in printed
     assert "Left out 31 tensors that nothing reads (23,462 numbers)" in printed
@@ -111,7 +86,7 @@ def test_import_upstream(golden: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert model.split.name == "voc-seen"
 
 
-def test_recipes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipes(tmp_path, capsys, monkeypatch):
     assert exit_code("recipes") == 0
     printed = capsys.readouterr().out
     assert "coco/cascade-zegclip" in printed

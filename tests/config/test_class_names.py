@@ -1,7 +1,6 @@
 """One reader of class files, and names that are one to the tokenizer."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from cascade_clip.errors import UserError
 NAMES = [f"class {index}" for index in range(12)]
 
 
-def test_classes_have_synonyms() -> None:
+def test_classes_have_synonyms():
     assert class_synonyms(["road", "sofa | couch"]) == [["road"], ["sofa", "couch"]]
     with pytest.raises(UserError, match="No classes are given"):
         class_synonyms([])
@@ -26,7 +25,7 @@ def test_classes_have_synonyms() -> None:
         (None, r'class file ".*classes\.txt" cannot be read: No such file'),
     ],
 )
-def test_class_files_hold_a_name_a_line(tmp_path: Path, content: bytes | None, expected: list[str] | str):
+def test_class_files_hold_a_name_a_line(tmp_path, content: bytes | None, expected: list[str] | str):
     if content is not None:
         (tmp_path / "classes.txt").write_bytes(content)
     if isinstance(expected, list):
@@ -52,7 +51,7 @@ def test_class_files_hold_a_name_a_line(tmp_path: Path, content: bytes | None, e
         ("numbers-last.csv", "\n".join(f"{name},{index}" for index, name in enumerate(NAMES))),
     ],
 )
-def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tmp_path: Path) -> None:
+def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tmp_path):
     (tmp_path / name).write_bytes(content.encode())
     assert read_class_names(tmp_path / name) == NAMES
 
@@ -71,20 +70,20 @@ def test_every_form_of_a_list_gives_the_same_classes(name: str, content: str, tm
         ("data.yaml", "names:\n  0: a", "is no class file"),
     ],
 )
-def test_lists_that_cannot_be_meant(name: str, content: str, message: str, tmp_path: Path) -> None:
+def test_lists_that_cannot_be_meant(name: str, content: str, message: str, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=message):
         read_class_names(tmp_path / name)
 
 
-def test_spoken_form() -> None:
+def test_spoken_form():
     same = ["caf\u00e9 au lait", "cafe\u0301 au lait", "  Caf\u00e9  au&#32;lait"]
     assert {spoken_form(name) for name in same} == {"caf\u00e9 au lait"}
     assert spoken_form("\u200b\u2060 \u3164\u00ad") == ""
     assert spoken_form("traffic_light") != spoken_form("traffic light")
 
 
-def test_semicolons_between_names_are_refused_and_entities_are_not() -> None:
+def test_semicolons_between_names_are_refused_and_entities_are_not():
     for given in ("road;tree", "sky, road;tree"):
         with pytest.raises(UserError, match=r'^--classes: "road;tree" is a single name: write commas between names'):
             listed_names(given, "--classes")

@@ -1,12 +1,11 @@
 """Recipes: every shipped one loads, overrides apply, mistakes are told all at once."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 
 from cascade_clip.config.recipes import changed_keys, dump_toml, load_recipe, recipe_file, recipe_names
-from cascade_clip.config.schema import Recipe
+from cascade_clip.config.schema import Recipe, SelfTrainingConfig
 from cascade_clip.data.catalogue import get_split
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation.published import paper_figures
@@ -15,7 +14,7 @@ from cascade_clip.model.stages import scaled_stages, stages_of
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_recipe(name: str) -> None:
+def test_every_recipe(name: str):
     recipe = load_recipe(name)
     assert recipe.name == name.replace("/", "-")
     text = recipe_file(name).read_text()
@@ -39,7 +38,7 @@ def test_every_recipe(name: str) -> None:
         ("voc/cascade-zegclip", 10, "single", 20_000, "voc-seen"),
     ],
 )
-def test_released_settings(name: str, tokens: int, templates: str, iterations: int, split: str) -> None:
+def test_released_settings(name: str, tokens: int, templates: str, iterations: int, split: str):
     """SPEC section 11."""
     recipe = load_recipe(name)
     found = (recipe.model.prompts.tokens, recipe.text.templates, recipe.train.iterations, recipe.data.split)
@@ -52,7 +51,7 @@ def test_released_settings(name: str, tokens: int, templates: str, iterations: i
 
 @pytest.mark.parametrize("dataset", ["coco", "voc", "context"])
 @pytest.mark.parametrize("model", ["cascade-zegclip", "zegclip"])
-def test_recipes_of_a_larger_clip_change_nothing_but_the_clip_and_sizes(dataset: str, model: str) -> None:
+def test_recipes_of_a_larger_clip_change_nothing_but_the_clip_and_sizes(dataset: str, model: str):
     large, base = load_recipe(f"{dataset}/{model}-vit-l"), load_recipe(f"{dataset}/{model}")
     assert set(changed_keys(base.model_dump(mode="json", exclude={"paper"}), large.model_dump(mode="json"))) - {
         "model.stages"
@@ -62,7 +61,7 @@ def test_recipes_of_a_larger_clip_change_nothing_but_the_clip_and_sizes(dataset:
     assert (large.data.crop % 14, large.inference.crop % 14, large.paper) == (0, 0, None)
 
 
-def test_overrides() -> None:
+def test_overrides():
     recipe = load_recipe(
         "coco/cascade-zegclip", ["train.batch=8", "data.split=voc", "model.stages=[[11],[12]]", 'name="x"']
     )
@@ -70,7 +69,7 @@ def test_overrides() -> None:
     assert recipe.model.prompts.tokens == 50
 
 
-def test_extends_one_level(tmp_path: Path) -> None:
+def test_extends_one_level(tmp_path):
     (tmp_path / "base.toml").write_text('name = "base"\n[train]\nbatch = 2\niterations = 7\n')
     (tmp_path / "own.toml").write_text('extends = "base.toml"\n[train]\nbatch = 3\n')
     recipe = load_recipe(str(tmp_path / "own.toml"))
@@ -83,7 +82,7 @@ def test_extends_one_level(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "deep.toml"))
 
 
-def test_all_mistakes_at_once() -> None:
+def test_all_mistakes_at_once():
     with pytest.raises(UserError) as caught:
         load_recipe("coco/cascade-zegclip", ["train.bacth=8", "train.lr=-1", "model.host=zegclop", "nonsense.x=1"])
     message = str(caught.value)
@@ -95,7 +94,7 @@ def test_all_mistakes_at_once() -> None:
     assert "nonsense: unknown key." in message
 
 
-def test_a_key_without_its_section_or_in_another_one_names_it() -> None:
+def test_a_key_without_its_section_or_in_another_one_names_it():
     with pytest.raises(UserError, match=r'iterations: unknown key\. Did you mean "train\.iterations"\?'):
         load_recipe("coco/cascade-zegclip", ["iterations=10"])
     with pytest.raises(
@@ -128,13 +127,13 @@ def test_a_key_without_its_section_or_in_another_one_names_it() -> None:
         (["inference.stride=600"], "the stride (600) may not exceed the crop (512)"),
     ],
 )
-def test_values_that_do_not_fit(overrides: list[str], message: str) -> None:
+def test_values_that_do_not_fit(overrides: list[str], message: str):
     with pytest.raises(UserError) as caught:
         load_recipe("coco/zegclip" if "size" not in overrides[0] else None, ["train.batch=4", *overrides])
     assert message in str(caught.value)
 
 
-def test_unknown_recipes() -> None:
+def test_unknown_recipes():
     says = r'There is no recipe "coco/cascade-zegclp".*Did you mean "coco/cascade-zegclip"'
     with pytest.raises(UserError, match=says):
         load_recipe("coco/cascade-zegclp")
@@ -156,13 +155,28 @@ def test_unknown_recipes() -> None:
         (b'extends = "."', 'There is no recipe "."'),
     ],
 )
-def test_files_that_are_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_no_recipe(tmp_path, content: bytes, message: str):
     (tmp_path / "own.toml").write_bytes(content)
     with pytest.raises(UserError) as caught:
         load_recipe(str(tmp_path / "own.toml"))
     assert message in str(caught.value)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
     (tmp_path / "own.toml").write_bytes('name = "a"'.encode("utf-8-sig"))
     assert load_recipe(str(tmp_path / "own.toml")).name == "a"
+
+
+def test_other_values_of_a_recipe_and_its_sections():
+    recipe = load_recipe("voc/zegclip")
+    other = recipe.changed(seed=7, data={"crop": 64}, self_training=SelfTrainingConfig())
+    assert (other.seed, other.data.crop, other.data.split) == (7, 64, "voc-seen")
+    assert other.self_training == SelfTrainingConfig()
+    with pytest.raises(AttributeError, match="crops"):
+        recipe.changed(data={"crops": 64})
+
+
+@pytest.mark.parametrize("key", ["pamr_steps", "logit_scale", "area_threshold", "long_side"])
+def test_true_is_no_number_of_a_training_free_model(key: str):
+    with pytest.raises(UserError, match=rf"inference\.training_free\.{key}: a number is expected \(got True\)"):
+        load_recipe(None, [f"inference.training_free.{key}=true"])

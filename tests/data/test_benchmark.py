@@ -1,9 +1,6 @@
 """Facts about the benchmarks: official files, terms, published counts."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,7 @@ from cascade_clip.errors import UserError
 
 
 @pytest.mark.parametrize("name", benchmark_names())
-def test_every_benchmark_has_terms_and_files_that_can_be_fetched_and_checked(name: str) -> None:
+def test_every_benchmark_has_terms_and_files_that_can_be_fetched_and_checked(name: str):
     dataset = benchmark(name)
     assert re.search("Flickr terms of use|non-commercial", dataset.licence)
     assert dataset.licence.endswith(".")
@@ -26,7 +23,7 @@ def test_every_benchmark_has_terms_and_files_that_can_be_fetched_and_checked(nam
         assert served or "registered users" in (choice[0].unavailable or ""), [file.name for file in choice]
 
 
-def test_published_figures() -> None:
+def test_published_figures():
     assert [[file.name for file in choice] for choice in benchmark("voc").choices] == [
         ["VOCtrainval_11-May-2012.tar"],
         ["benchmark.tgz", "SegmentationClassAug.zip"],
@@ -36,7 +33,7 @@ def test_published_figures() -> None:
     assert benchmark("context").counts == {"train": 4998, "val": 5105}
 
 
-def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:
+def test_a_benchmark_made_from_the_files_of_another_shares_them():
     for name, other in (("coco-object", "coco"), ("context-background", "context"), ("voc-background", "voc")):
         assert benchmark(name).licence == benchmark(other).licence
         assert benchmark(name).terms == benchmark(other).terms
@@ -45,7 +42,7 @@ def test_a_benchmark_made_from_the_files_of_another_shares_them() -> None:
     assert [file.name for file in benchmark("voc-background").files] == ["VOCtrainval_11-May-2012.tar"]
 
 
-def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_benchmark_is_one_file(tmp_path, monkeypatch):
     (tmp_path / "street.toml").write_text(
         'dataset = "street"\nclasses = [{ name = "road" }, { name = "tree" }]\n'
         '[splits.street-seen]\nunseen = ["tree"]\n'
@@ -66,7 +63,7 @@ def test_a_new_benchmark_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
             function.cache_clear()
 
 
-def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
+def test_mistakes_in_the_facts_are_named_by_key(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('dataset = "voc"\n[splits.a]\n[benchmark]\ntitel = "x"\n[[benchmark.files]]\nmd4 = "x"\n')
     with pytest.raises(UserError) as caught:
@@ -75,6 +72,6 @@ def test_mistakes_in_the_facts_are_named_by_key(tmp_path: Path) -> None:
     assert 'benchmark.files.0.md4: unknown key. Did you mean "md5"?' in str(caught.value)
 
 
-def test_unknown_benchmark() -> None:
+def test_unknown_benchmark():
     with pytest.raises(UserError, match=r'There is no benchmark "cocoa"\. Did you mean "coco"\?'):
         benchmark("cocoa")

@@ -1,7 +1,5 @@
 """Splits by name, splits of one's own, and what is said about mistakes in them."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -16,7 +14,7 @@ from cascade_clip.errors import UserError
 
 
 @pytest.mark.parametrize(("dataset", "key"), [("coco", "coco_stuff_171"), ("voc", "voc_20"), ("context", "context_59")])
-def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, dataset: str, key: str) -> None:
+def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, dataset: str, key: str):
     expected = json.loads((golden / "splits.json").read_text())[key]
     seen_split = get_split("context-released-seen" if dataset == "context" else f"{dataset}-seen")
     assert list(get_split(dataset).class_names) == expected["classes"]
@@ -25,12 +23,12 @@ def test_class_order_and_released_indices_are_the_golden_ones(golden: Path, data
     assert list(seen_split.seen_indices) == expected["seen_idx"]
 
 
-def test_context_seen_hides_the_ten_of_the_literature() -> None:
+def test_context_seen_hides_the_ten_of_the_literature():
     names = {"cow", "motorbike", "sofa", "cat", "boat", "fence", "bird", "tvmonitor", "keyboard", "aeroplane"}
     assert get_split("context-seen").unseen == names
 
 
-def test_names_that_read_badly_have_a_prompt_that_reads_well() -> None:
+def test_names_that_read_badly_have_a_prompt_that_reads_well():
     prompts = {entry.name: entry.prompt for name in ("coco", "voc", "context") for entry in get_split(name).classes}
     assert prompts["wall-concrete"] == "concrete wall"
     assert prompts["pottedplant"] == "potted plant"
@@ -39,13 +37,13 @@ def test_names_that_read_badly_have_a_prompt_that_reads_well() -> None:
 
 
 @pytest.mark.parametrize("dataset", ["voc", "context"])
-def test_classes_behind_a_background_are_those_without_it(dataset: str) -> None:
+def test_classes_behind_a_background_are_those_without_it(dataset: str):
     background, *others = get_split(f"{dataset}-background").classes
     assert (background.name, background.prompt, background.colour) == ("background", "background", (0, 0, 0))
     assert tuple(others) == get_split(dataset).classes
 
 
-def test_classes_of_coco_object_are_the_things_of_coco_stuff() -> None:
+def test_classes_of_coco_object_are_the_things_of_coco_stuff():
     things = get_split("coco").classes[:80]
     others = get_split("coco-object").classes[1:]
     assert [(entry.name, entry.prompt, entry.colour) for entry in others] == [
@@ -58,14 +56,14 @@ SIZES |= {"voc-background": 21, "context-background": 60, "coco-object": 81}
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_benchmarks_for_evaluation_hide_no_class(name: str) -> None:
+def test_benchmarks_for_evaluation_hide_no_class(name: str):
     split = get_split(name)
     assert (split.dataset, len(split.classes), split.unseen) == (name, SIZES[name], frozenset())
     assert len(set(split.colours)) == len(split.classes)
     assert class_synonyms(split.prompts)  # no word stands for two classes
 
 
-def test_words_of_a_class_are_read(tmp_path: Path) -> None:
+def test_words_of_a_class_are_read(tmp_path):
     path = _write(
         tmp_path, 'dataset = "a"\nclasses = [{ name = "tv", words = ["tv", "screen"] }, { name = "b" }]\n[splits.a]\n'
     )
@@ -75,14 +73,14 @@ def test_words_of_a_class_are_read(tmp_path: Path) -> None:
         get_split(wrong)
 
 
-def test_voc_has_its_official_palette() -> None:
+def test_voc_has_its_official_palette():
     by_name = {entry.name: entry.colour for entry in get_split("voc").classes}
     assert (by_name["aeroplane"], by_name["person"]) == ((128, 0, 0), (192, 128, 128))
     assert [default_colour(i) for i in range(20)] == list(get_split("voc").colours)
     assert len({default_colour(i) for i in range(255)}) == 255
 
 
-def test_unknown_split_offers_the_closest() -> None:
+def test_unknown_split_offers_the_closest():
     with pytest.raises(UserError, match=r'no split "coco-sene"\. Did you mean "coco-seen"'):
         get_split("coco-sene")
     assert {"coco", "voc", "context", "coco-seen", "voc-seen", "context-seen"} <= set(split_names())
@@ -94,7 +92,7 @@ def _write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_own_split(tmp_path: Path) -> None:
+def test_own_split(tmp_path):
     path = _write(
         tmp_path,
         'dataset = "street"\n'
@@ -118,7 +116,7 @@ def test_own_choice_of_unseen_classes_of_a_built_in_dataset(tmp_path: Path) -> N
         get_split(f"{path}:c")
 
 
-def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_named_at_once(tmp_path):
     path = _write(
         tmp_path,
         'dataset = "street"\n'
@@ -136,7 +134,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> None:
+def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path):
     path = _write(tmp_path, 'classes = [{ name = "a", color = "#fff" }, { name = "b", colour = "red" }]\nsplit = 1\n')
     with pytest.raises(UserError) as caught:
         get_split(path)
@@ -173,7 +171,7 @@ def test_unknown_and_missing_keys_are_named_with_the_closest(tmp_path: Path) -> 
         ),
     ],
 )
-def test_files_that_cannot_be_a_split(tmp_path: Path, content: str, message: str) -> None:
+def test_files_that_cannot_be_a_split(tmp_path, content: str, message: str):
     with pytest.raises(UserError, match=message):
         get_split(_write(tmp_path, content))
     os.mkfifo(tmp_path / "pipe.toml")
@@ -183,7 +181,7 @@ def test_files_that_cannot_be_a_split(tmp_path: Path, content: str, message: str
         get_split(tmp_path / "none.toml")
 
 
-def test_colours_are_read_in_three_ways() -> None:
+def test_colours_are_read_in_three_ways():
     for given in ("#0a14ff", "10,20,255", [10, 20, 255]):
         assert parse_colour(given) == (10, 20, 255)
     for wrong in ("#0a14f", "10,20", "10,20,256", "red", [1, 2], [True, 1, 2], 7):
@@ -196,7 +194,7 @@ def _write_info(folder: Path, classes: tuple[str, ...], **more: object) -> None:
     (folder / "dataset.json").write_text(info.model_dump_json())
 
 
-def test_a_prepared_folder_is_a_split_of_seen_classes(tmp_path: Path) -> None:
+def test_a_prepared_folder_is_a_split_of_seen_classes(tmp_path):
     _write_info(tmp_path, ("one", "two"))
     split = split_for_dataset_folder(tmp_path)
     assert (split.name, split.class_names, split.unseen) == ("mine", ("one", "two"), frozenset())
@@ -205,7 +203,7 @@ def test_a_prepared_folder_is_a_split_of_seen_classes(tmp_path: Path) -> None:
     assert split_for_dataset_folder(tmp_path).colours == ((1, 2, 3), (4, 5, 6))
 
 
-def test_a_prepared_folder_of_known_classes_has_their_prompts(tmp_path: Path) -> None:
+def test_a_prepared_folder_of_known_classes_has_their_prompts(tmp_path):
     _write_info(tmp_path, get_split("voc").class_names)
     assert split_for_dataset_folder(tmp_path).classes == get_split("voc").classes
     _write_info(tmp_path, get_split("voc").class_names[::-1])

@@ -1,7 +1,5 @@
 """Datasets in other people's layouts, read while training without being prepared, with and without a stream."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable
@@ -30,7 +28,7 @@ def _open(source: Path, *, stream: bool = False, names: tuple[str, ...] | None =
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
-def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path], tmp_path: Path, stream: bool) -> None:
+def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path], tmp_path, stream: bool):
     dataset = _open(write(tmp_path / "source"), stream=stream)
     assert (dataset.name, dataset.class_names, dataset.count("train"), dataset.count("val")) == ("source", NAMES, 9, 3)
     for part, first in (("train", 0), ("val", 100)):
@@ -47,8 +45,8 @@ def test_records_are_converted_while_they_are_read(write: Callable[[Path], Path]
 
 @pytest.mark.parametrize(("write", "buffer"), [(write_imagefolder, 500), (write_parquet, 4)])
 def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
-    write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffer: int
-) -> None:
+    write: Callable[[Path], Path], tmp_path, monkeypatch, buffer: int
+):
     monkeypatch.setattr(foreign_rows, "SHUFFLE_BUFFER", buffer)
     dataset = _open(write(tmp_path / "source"), stream=True)
     epochs = [[dataset.read_shuffled(5, epoch, place).image_bytes for place in range(9)] for epoch in range(3)]
@@ -63,7 +61,7 @@ def test_a_stream_is_shuffled_anew_each_epoch_and_resumes(
     assert [batch["id"] for batch in whole] == [a["id"] + b["id"] for a, b in zip(*halves, strict=True)]
 
 
-def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path: Path) -> None:
+def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path):
     source = write_imagefolder(tmp_path / "source")
     (source / "classes.txt").unlink()
     with pytest.raises(UserError, match=r"does not name its classes: give --split NAME, add a classes\.txt"):
@@ -75,7 +73,7 @@ def test_classes_of_a_split_count_where_the_dataset_names_none(tmp_path: Path) -
         found.check_classes(NAMES, "mine")
 
 
-def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path: Path) -> None:
+def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path):
     source = write_parquet(
         tmp_path / "source", mask=lambda index: encode_mask(np.full((30 + index % 3, 40), 7, np.uint8))
     )
@@ -86,7 +84,7 @@ def test_a_row_that_does_not_fit_stops_training_in_one_sentence(tmp_path: Path) 
             load_batches(_open(source, stream=stream), start_step=0, workers=1)
 
 
-def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_foreign_datasets_of_the_hub(tmp_path, monkeypatch):
     with fake_hub(org__folder=write_imagefolder(tmp_path / "folder")) as hub:
         hub.take_the_hubs_place(monkeypatch, tmp_path / "home")
         for stream in (True, False):
@@ -102,8 +100,8 @@ def test_foreign_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [("set [12]", "set 1"), ("lot?", "lots"), ("a*b", "a-b"), ("[a]/b [!c]", "a/b d"), ("x#1", "x")],
 )
 def test_characters_of_patterns_in_a_path_are_literal(
-    write: Callable[..., Path], tmp_path: Path, name: str, neighbour: str, stream: bool
-) -> None:
+    write: Callable[..., Path], tmp_path, name: str, neighbour: str, stream: bool
+):
     write(tmp_path / neighbour, train=1, validation=1)
     source = write(tmp_path / name, train=3, validation=2)
     # A card with patterns of its own is read literally, too.
@@ -116,7 +114,7 @@ def test_characters_of_patterns_in_a_path_are_literal(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_masks_are_turned_as_their_images_are(tmp_path: Path, stream: bool) -> None:
+def test_masks_are_turned_as_their_images_are(tmp_path, stream: bool):
     source = write_imagefolder(tmp_path / "source", train=2, validation=0)
     exif = Image.Exif()
     for index, orientation in enumerate((3, 6)):
@@ -131,7 +129,7 @@ def test_masks_are_turned_as_their_images_are(tmp_path: Path, stream: bool) -> N
 
 
 @pytest.mark.parametrize("name", ["a::b", "new\nline", os.fsdecode(b"gr\xfcn")])
-def test_paths_that_cannot_be_opened_are_refused(tmp_path: Path, name: str) -> None:
+def test_paths_that_cannot_be_opened_are_refused(tmp_path, name: str):
     source = write_imagefolder(tmp_path / name, train=1, validation=1)
     for find in (dataset_folder, RowSource.find):
         with pytest.raises(UserError, match=r'holds "::" or a character that cannot be printed.*: rename the folder\.'):

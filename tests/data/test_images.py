@@ -1,7 +1,5 @@
 """Every common kind of image becomes 8-bit RGB; broken ones become one sentence."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -24,7 +22,7 @@ def _encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def test_rgb_by_path_and_by_bytes(tmp_path: Path) -> None:
+def test_rgb_by_path_and_by_bytes(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     path = tmp_path / "a.png"
     path.write_bytes(_encoded(Image.fromarray(pixels)))
@@ -33,7 +31,7 @@ def test_rgb_by_path_and_by_bytes(tmp_path: Path) -> None:
     assert check_image(path) == ((4, 6), 1, None)
 
 
-def test_orientation_is_applied() -> None:
+def test_orientation_is_applied():
     image = Image.new("RGB", (6, 4), "blue")
     image.putpixel((0, 0), (255, 0, 0))
     exif = Image.Exif()
@@ -71,13 +69,13 @@ def _palette() -> Image.Image:
     ],
     ids=["grey", "16-bit", "1-bit", "palette", "transparent", "opaque", "grey-alpha", "cmyk"],
 )
-def test_modes(image: Image.Image, kind: str, expected: list[list[int]]) -> None:
+def test_modes(image: Image.Image, kind: str, expected: list[list[int]]):
     pixels = open_image(_encoded(image, kind))
     assert pixels.dtype == np.uint8
     assert pixels[0].tolist() == expected
 
 
-def test_broken_files_are_named(tmp_path: Path) -> None:
+def test_broken_files_are_named(tmp_path):
     whole = _encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole[: len(whole) // 2])
@@ -102,7 +100,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         (Image.fromarray(np.array([[-1, 5]], np.int32)), "holds values from -1 to 5; 0 to 65,535 are read"),
     ],
 )
-def test_values_that_are_not_8_or_16_bits_are_refused_by_whoever_reads_them(image: Image.Image, said: str) -> None:
+def test_values_that_are_not_8_or_16_bits_are_refused_by_whoever_reads_them(image: Image.Image, said: str):
     content = _encoded(image, "TIFF")
     for read in (open_image, check_image):
         with pytest.raises(UserError, match=said):
@@ -120,7 +118,7 @@ def test_values_that_are_not_8_or_16_bits_are_refused_by_whoever_reads_them(imag
         (Image.fromarray(np.array([[0, 200]], np.uint8)), "PNG", None),
     ],
 )
-def test_16_bits_of_which_few_are_used_get_a_hint(image: Image.Image, kind: str, highest: int | None) -> None:
+def test_16_bits_of_which_few_are_used_get_a_hint(image: Image.Image, kind: str, highest: int | None):
     content = _encoded(image, kind)
     assert check_image(content).highest == highest
     hints: list[str] = []
@@ -133,7 +131,7 @@ def test_16_bits_of_which_few_are_used_get_a_hint(image: Image.Image, kind: str,
 @pytest.mark.parametrize(
     ("width", "height", "fits"), [(1, 5000, False), (101, 1, False), (1, 100, True), (300, 3, True)]
 )
-def test_images_that_are_too_long_for_their_width_are_refused(width: int, height: int, fits: bool) -> None:
+def test_images_that_are_too_long_for_their_width_are_refused(width: int, height: int, fits: bool):
     content = _encoded(Image.new("L", (width, height)))
     for read in (open_image, check_image):
         if fits:
@@ -154,9 +152,7 @@ def test_images_that_are_too_long_for_their_width_are_refused(width: int, height
     ],
     ids=repr,
 )
-def test_whatever_a_decoder_raises_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
+def test_whatever_a_decoder_raises_is_one_sentence(monkeypatch, error: Exception, said: str):
     def load(_: object) -> None:
         raise error
 
@@ -167,7 +163,7 @@ def test_whatever_a_decoder_raises_is_one_sentence(
             read(content, "a.bmp")
 
 
-def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path: Path) -> None:
+def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path):
     places = {name: tmp_path / name for name in ("empty.png", "pipe.png", "loop.png", "dangling.png", "secret.png")}
     places["empty.png"].touch()
     os.mkfifo(places["pipe.png"])
@@ -188,7 +184,7 @@ def test_what_is_no_readable_file_is_said_before_it_is_opened(tmp_path: Path) ->
                 read(path)
 
 
-def test_names_that_are_no_utf_8_are_shown_readably(tmp_path: Path) -> None:
+def test_names_that_are_no_utf_8_are_shown_readably(tmp_path):
     path = tmp_path / os.fsdecode(b"gr\xfcn.png")
     with pytest.raises(UserError, match=r"There is no image .*gr\\xfcn\.png\.") as caught:
         open_image(path)
@@ -196,12 +192,12 @@ def test_names_that_are_no_utf_8_are_shown_readably(tmp_path: Path) -> None:
     assert readable("gr\u00fcn.png") == "gr\u00fcn.png"
 
 
-def test_damaged_exif_does_not_cost_the_image() -> None:
+def test_damaged_exif_does_not_cost_the_image():
     content = _encoded(Image.new("RGB", (2, 3)), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\0\0")
     assert open_image(content).shape == (3, 2, 3)
 
 
-def test_very_large_images_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_large_images_have_a_limit_of_their_own(monkeypatch):
     content = _encoded(Image.new("L", (40, 30)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert open_image(content).shape == (30, 40, 3)
@@ -211,7 +207,7 @@ def test_very_large_images_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyP
         open_image(content)
 
 
-def test_labels_survive_encoding() -> None:
+def test_labels_survive_encoding():
     label = np.random.default_rng(0).integers(0, 256, (5, 9), dtype=np.uint8)
     content = encode_label(label)
     assert Image.open(io.BytesIO(content)).mode == "L"

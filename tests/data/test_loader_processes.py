@@ -1,7 +1,5 @@
 """Loader processes fit the machine, outlive a signal to the whole job, and their loss is a sentence."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -32,14 +30,7 @@ def _limit(monkeypatch: pytest.MonkeyPatch, *, shared: int = 2**40, files: tuple
     ("shared_mib", "batch_mib", "world", "used"),
     [(64, 54, 1, 0), (64, 10, 1, 2), (64, 6, 1, 4), (64, 10, 2, 0), (400, 54, 1, 2), (4000, 54, 4, 4), (0, 1, 1, 0)],
 )
-def test_shared_memory(
-    shared_mib: int,
-    batch_mib: int,
-    world: int,
-    used: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_shared_memory(shared_mib: int, batch_mib: int, world: int, used: int, monkeypatch, caplog):
     """Two batches ahead in each process and the one that is trained on, with a tenth to spare."""
     _limit(monkeypatch, shared=shared_mib * MEBIBYTE)
     assert processes_with_room(4, batch_mib * MEBIBYTE, world) == used
@@ -48,7 +39,7 @@ def test_shared_memory(
     assert ("--shm-size" in caplog.text) == told
 
 
-def test_few_file_handles(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_few_file_handles(monkeypatch, caplog):
     """The limit is raised as far as it goes; then fewer processes are used, down to none."""
     raised = _limit(monkeypatch, files=(64, 4096))
     assert processes_with_room(8, 1) == 8
@@ -68,18 +59,18 @@ def test_few_file_handles(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
         " shared memory. Please try to raise your shared memory limit.",
     ],
 )
-def test_a_lost_process(message: str) -> None:
+def test_a_lost_process(message: str):
     told = r"A loader process of train\.workers was killed .*continue with --resume"
     with pytest.raises(UserError, match=told), explained_loss():
         raise RuntimeError(message)
 
 
-def test_other_errors_stay() -> None:
+def test_other_errors_stay():
     with pytest.raises(RuntimeError, match="shapes"), explained_loss():
         raise RuntimeError("shapes do not fit")
 
 
-def test_signals_do_not_end_a_loader_process() -> None:
+def test_signals_do_not_end_a_loader_process():
     """SIGTERM ends it, but not at once."""
     child = os.fork()
     if child == 0:
@@ -91,6 +82,6 @@ def test_signals_do_not_end_a_loader_process() -> None:
 
 
 @pytest.mark.parametrize(("cores", "world", "expected"), [(1, 1, 1), (6, 1, 6), (64, 1, 8), (16, 4, 4), (2, 4, 1)])
-def test_one_for_each_core_by_default(monkeypatch: pytest.MonkeyPatch, cores: int, world: int, expected: int) -> None:
+def test_one_for_each_core_by_default(monkeypatch, cores: int, world: int, expected: int):
     monkeypatch.setattr(loader_processes, "usable_cores", lambda: cores)
     assert loader_processes.processes_by_default(world) == expected

@@ -1,7 +1,5 @@
 """A mask is turned as its image is, whichever of them carries the EXIF orientation and whatever its format."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -41,9 +39,7 @@ def _fit(image: bytes, mask: bytes) -> tuple[NDArray[np.uint8], bool]:
     ("kind", "options"),
     [("JPEG", {"quality": 100}), ("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True}), ("AVIF", {})],
 )
-def test_images_of_every_format_are_turned_with_their_masks(
-    kind: str, options: dict[str, object], orientation: int
-) -> None:
+def test_images_of_every_format_are_turned_with_their_masks(kind: str, options: dict[str, object], orientation: int):
     grey = np.kron(LABEL * 20, np.ones((16, 16), np.uint8))
     image = _file(np.dstack([grey] * 3), kind, orientation, **options)
     mask = _file(np.kron(LABEL, np.ones((16, 16), np.uint8)), "PNG", 1)
@@ -57,7 +53,7 @@ def test_images_of_every_format_are_turned_with_their_masks(
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("image_orientation", [1, "same"])
-def test_a_mask_is_turned_by_its_own_orientation(kind: str, orientation: int, image_orientation: int | str) -> None:
+def test_a_mask_is_turned_by_its_own_orientation(kind: str, orientation: int, image_orientation: int | str):
     mask = _file(LABEL, kind, orientation)
     upright = _turned(LABEL, orientation)
     if image_orientation == "same":
@@ -71,13 +67,13 @@ def test_a_mask_is_turned_by_its_own_orientation(kind: str, orientation: int, im
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_colour_masks_are_turned_too(kind: str, orientation: int) -> None:
+def test_colour_masks_are_turned_too(kind: str, orientation: int):
     options = {"lossless": True} if kind == "WEBP" else {}
     colours = mask_colours(_file(np.dstack([LABEL] * 3), kind, orientation, **options), "mask")
     assert np.array_equal(colours[..., 1], _turned(LABEL, orientation))
 
 
-def test_a_mask_drawn_on_the_upright_image_stays() -> None:
+def test_a_mask_drawn_on_the_upright_image_stays():
     upright = _turned(LABEL, 6)
     label, assumed = _fit(_file(np.dstack([LABEL] * 3), "JPEG", 6), _file(upright, "PNG", 1))
     assert not assumed
@@ -95,12 +91,12 @@ def test_a_mask_drawn_on_the_upright_image_stays() -> None:
 )
 def test_sizes_that_differ_by_exif_say_so(
     image_orientation: int, mask_orientation: int, image_shape: tuple[int, int], said: str
-) -> None:
+):
     image = _file(np.zeros((*image_shape, 3), np.uint8), "JPEG", image_orientation)
     with pytest.raises(UserError, match=f"^m.png has .* pixels, its image i.jpg has .*{said}"):
         _fit(image, _file(LABEL, "PNG", mask_orientation))
 
 
-def test_what_is_no_image_has_no_orientation() -> None:
+def test_what_is_no_image_has_no_orientation():
     assert orientation_of(b"MATLAB 5.0") == 1
     assert orientation_of(_file(LABEL, "PNG", 7)) == 7

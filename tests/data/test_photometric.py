@@ -14,7 +14,7 @@ def test_values_are_clipped_and_truncated() -> None:
     assert photometric.contrast(image, 1.5).ravel().tolist() == [0, 151, 255]
 
 
-def test_distortion_repeats_and_leaves_some_images_alone() -> None:
+def test_distortion_repeats_and_leaves_some_images_alone():
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     before = image.copy()
     results = [photometric.photometric_distortion(image, np.random.default_rng(seed)) for seed in range(64)]

@@ -1,7 +1,5 @@
 """Reading prepared datasets, where they are found, and what damaged ones say."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle
@@ -21,7 +19,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.preparation.shards import ImageSource
 
 
-def test_records_are_what_was_given(squares: Path) -> None:
+def test_records_are_what_was_given(squares: Path):
     dataset = PreparedDataset.open(squares)
     assert (dataset.name, dataset.class_names) == ("squares", CLASSES)
     assert (dataset.count("train"), dataset.count("val")) == (10, 3)
@@ -38,7 +36,7 @@ def test_records_are_what_was_given(squares: Path) -> None:
     assert pickle.loads(pickle.dumps(dataset)).read("val", 2).id == "v2"
 
 
-def test_the_datasets_library_reads_the_folder(squares: Path, tmp_path: Path) -> None:
+def test_the_datasets_library_reads_the_folder(squares: Path, tmp_path):
     loaded = datasets.load_dataset(str(squares), cache_dir=str(tmp_path))
     assert {part: len(rows) for part, rows in loaded.items()} == {"train": 10, "val": 3}
     row = loaded["val"][1]
@@ -50,7 +48,7 @@ def test_the_datasets_library_reads_the_folder(squares: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("place", [2000, -4], ids=["middle", "footer"])
-def test_damage_of_a_shard_names_the_file(squares: Path, tmp_path: Path, place: int) -> None:
+def test_damage_of_a_shard_names_the_file(squares: Path, tmp_path, place: int):
     folder = shutil.copytree(squares, tmp_path / "squares")
     shard = folder / "data" / "train-00000-of-00001.parquet"
     content = bytearray(shard.read_bytes())
@@ -60,7 +58,7 @@ def test_damage_of_a_shard_names_the_file(squares: Path, tmp_path: Path, place: 
         PreparedDataset.open(folder).read("train", 0)
 
 
-def test_short_and_missing_shards_are_noticed_at_once(squares: Path, tmp_path: Path) -> None:
+def test_short_and_missing_shards_are_noticed_at_once(squares: Path, tmp_path):
     folder = shutil.copytree(squares, tmp_path / "squares")
     shard = folder / "data" / "val-00000-of-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -71,7 +69,7 @@ def test_short_and_missing_shards_are_noticed_at_once(squares: Path, tmp_path: P
         PreparedDataset.open(folder)
 
 
-def test_folders_that_are_no_dataset(squares: Path, tmp_path: Path) -> None:
+def test_folders_that_are_no_dataset(squares: Path, tmp_path):
     with pytest.raises(UserError, match=r"is no prepared dataset: it has no dataset\.json"):
         PreparedDataset.open(tmp_path)
     with pytest.raises(UserError, match=r"none is not there\. Make one with `cascade-clip prepare-data`"):
@@ -90,7 +88,7 @@ def test_folders_that_are_no_dataset(squares: Path, tmp_path: Path) -> None:
             PreparedDataset.open(tmp_path)
 
 
-def test_classes_are_compared_with_a_split(squares: Path) -> None:
+def test_classes_are_compared_with_a_split(squares: Path):
     dataset = PreparedDataset.open(squares)
     dataset.check_classes(CLASSES, "mine")
     with pytest.raises(UserError, match='"mine": it has 3 classes, the split 2'):
@@ -99,9 +97,7 @@ def test_classes_are_compared_with_a_split(squares: Path) -> None:
         dataset.check_classes(("red", "blue", "green"), "mine")
 
 
-def test_datasets_are_found_where_the_design_says(
-    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_datasets_are_found_where_the_design_says(squares: Path, tmp_path, monkeypatch):
     assert locate_dataset("any", squares) == squares
     assert locate_dataset("squares", squares.parent) == squares
     monkeypatch.setenv("CASCADE_CLIP_DATA", str(squares.parent))

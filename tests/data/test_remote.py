@@ -1,7 +1,5 @@
 """Streaming a prepared dataset: the same samples as from a folder, whatever the network does."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -28,7 +26,7 @@ SHARD = "data/train-00000-of-00001.parquet"
 
 
 @pytest.fixture
-def hub(squares: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+def hub(squares: Path, monkeypatch) -> Iterator[FakeHub]:
     """A server of byte ranges; its files are an `https://` address like any other."""
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     with fake_hub(org__squares=squares) as running:
@@ -45,7 +43,7 @@ def _open(address: str, *, stream: bool = True) -> PreparedDataset:
 
 
 @pytest.mark.parametrize("place", ["http", "memory"])
-def test_records_equal_those_of_the_folder(squares: Path, address: str, place: str) -> None:
+def test_records_equal_those_of_the_folder(squares: Path, address: str, place: str):
     if place == "memory":
         address = "memory://bucket/squares"
         fsspec.filesystem("memory").put(str(squares), "/bucket/squares", recursive=True)
@@ -61,9 +59,7 @@ def test_records_equal_those_of_the_folder(squares: Path, address: str, place: s
 
 
 @pytest.mark.parametrize(("workers", "start"), [(0, 0), (2, 0), (1, 2)])
-def test_samples_equal_those_of_the_folder_from_any_step_on(
-    squares: Path, address: str, workers: int, start: int
-) -> None:
+def test_samples_equal_those_of_the_folder_from_any_step_on(squares: Path, address: str, workers: int, start: int):
     local = load_batches(PreparedDataset.open(squares), start_step=0)[start:]
     remote = load_batches(_open(address), start_step=start, workers=workers)
     assert_same_batches(local, remote)
@@ -73,13 +69,8 @@ def test_samples_equal_those_of_the_folder_from_any_step_on(
     ("kept", "indices", "requests"), [(records.KEPT_BYTES, range(10), 3), (1, (0, 1, 9, 0), 4)], ids=["enough", "one"]
 )
 def test_each_row_group_is_asked_for_once_while_it_stays_in_memory(
-    hub: FakeHub,
-    address: str,
-    monkeypatch: pytest.MonkeyPatch,
-    kept: int,
-    indices: range | tuple[int, ...],
-    requests: int,
-) -> None:
+    hub: FakeHub, address: str, monkeypatch, kept: int, indices: range | tuple[int, ...], requests: int
+):
     monkeypatch.setattr(records, "KEPT_BYTES", kept)
     remote = _open(address)
     for index in indices:
@@ -89,9 +80,7 @@ def test_each_row_group_is_asked_for_once_while_it_stays_in_memory(
 
 
 @pytest.mark.parametrize("failures", [[503, 429, "cut"], ["cut", 500, "cut", 502, 408, 504]])
-def test_failures_that_pass_are_not_noticed(
-    squares: Path, hub: FakeHub, address: str, failures: list[int | str]
-) -> None:
+def test_failures_that_pass_are_not_noticed(squares: Path, hub: FakeHub, address: str, failures: list[int | str]):
     hub.failures += failures
     remote = _open(address)
     assert remote.read("train", 3) == PreparedDataset.open(squares).read("train", 3)
@@ -108,9 +97,7 @@ def test_failures_that_pass_are_not_noticed(
         ([404], rf"{SHARD} is not there\. Check the address"),
     ],
 )
-def test_failures_that_stay_are_one_sentence(
-    hub: FakeHub, address: str, failures: list[int | str], message: str
-) -> None:
+def test_failures_that_stay_are_one_sentence(hub: FakeHub, address: str, failures: list[int | str], message: str):
     remote = _open(address)
     hub.failures += failures
     with pytest.raises(UserError, match=message):
@@ -123,7 +110,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_a_server_of_whole_files_is_refused(squares: Path) -> None:
+def test_a_server_of_whole_files_is_refused(squares: Path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(squares)))
     thread = Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True)
     thread.start()
@@ -137,7 +124,7 @@ def test_a_server_of_whole_files_is_refused(squares: Path) -> None:
         thread.join()
 
 
-def test_damaged_replaced_and_missing_shards_are_named(squares: Path, tmp_path: Path) -> None:
+def test_damaged_replaced_and_missing_shards_are_named(squares: Path, tmp_path):
     folder = shutil.copytree(squares, tmp_path / "squares")
     remote = _open(f"file://{folder}")
     shard = folder / SHARD
@@ -156,7 +143,7 @@ def test_damaged_replaced_and_missing_shards_are_named(squares: Path, tmp_path: 
         remote.read("train", 0)
 
 
-def test_addresses_that_hold_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_hold_no_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     with pytest.raises(UserError, match=r"file://.* is no prepared dataset: it has no dataset\.json"):
         dataset_folder(f"file://{tmp_path}", stream=True)
@@ -175,7 +162,7 @@ def test_addresses_that_hold_no_dataset(tmp_path: Path, monkeypatch: pytest.Monk
         RemoteFiles("ftp://127.0.0.1:9").find("dataset.json")
 
 
-def test_addresses_stay_as_they_are_written() -> None:
+def test_addresses_stay_as_they_are_written():
     assert DataConfig(dataset="hub:org/name@v1").dataset == "hub:org/name@v1"
     assert DataConfig(dataset="https://example.org/x").dataset == "https://example.org/x"
     assert DataConfig(dataset="some/folder").dataset == Path("some/folder")  # type: ignore[arg-type]
@@ -189,9 +176,7 @@ def _ids(dataset: PreparedDataset) -> list[str]:
     return [dataset.read("train", index).id for index in (9, 0, 4)]
 
 
-def test_datasets_of_the_hub_are_streamed_and_downloaded(
-    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_datasets_of_the_hub_are_streamed_and_downloaded(hub: FakeHub, tmp_path, monkeypatch):
     hub.take_the_hubs_place(monkeypatch, tmp_path)
     streamed, downloaded = _open("hub:org/squares"), _open("hub:org/squares@main", stream=False)
     assert streamed.place == f"hub:org/squares@{COMMIT}"
@@ -208,7 +193,7 @@ def test_datasets_of_the_hub_are_streamed_and_downloaded(
         _ids(pickle.loads(pickle.dumps(streamed)))
 
 
-def test_what_the_hub_refuses_is_one_sentence(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_hub_refuses_is_one_sentence(hub: FakeHub, tmp_path, monkeypatch):
     hub.take_the_hubs_place(monkeypatch, tmp_path)
     hub.private.add("org/squares")
     for name, stream in (("squares", True), ("none", False)):

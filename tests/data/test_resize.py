@@ -12,7 +12,7 @@ from cascade_clip.data import resize
     ("height", "width", "expected"),
     [(480, 640, (512, 683)), (500, 333, (769, 512)), (612, 612, (512, 512)), (200, 1100, (512, 2816))],
 )
-def test_inference_size(height: int, width: int, expected: tuple[int, int]) -> None:
+def test_inference_size(height: int, width: int, expected: tuple[int, int]):
     assert resize.test_size(height, width, 512) == expected
 
 
@@ -27,14 +27,14 @@ def test_training_size_fits_the_box_and_never_vanishes() -> None:
     assert resize.train_size(4000, 1, 64, 16, 0.5) == (32, 1)
 
 
-def test_equal_size_changes_nothing() -> None:
+def test_equal_size_changes_nothing():
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     assert np.array_equal(resize.resize_bilinear(image, 5, 7), image)
     assert np.array_equal(resize.resize_bilinear(image, 5, 7, (1, 2, 4, 6)), image[1:4, 2:6])
 
 
 @pytest.mark.parametrize("size", [(90, 140), (31, 17), (40, 9)])
-def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]) -> None:
+def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
     window = (3, 2, 29, 8)
@@ -44,7 +44,7 @@ def test_a_window_equals_the_crop_of_the_whole(size: tuple[int, int]) -> None:
     assert np.array_equal(resize.resize_nearest(image[..., 0], *size, window), labels[3:29, 2:8])
 
 
-def test_labels_take_the_floor() -> None:
+def test_labels_take_the_floor():
     label = np.array([[0, 1, 2, 3, 4]], np.uint8)
     assert resize.resize_nearest(label, 1, 3).tolist() == [[0, 1, 3]]
     assert resize.resize_nearest(label, 2, 10).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4]] * 2

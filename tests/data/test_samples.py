@@ -1,7 +1,5 @@
 """Position decides everything: order, augmentation, and the batches of every process."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -19,7 +17,7 @@ def samples(squares: Path) -> TrainSamples:
     return TrainSamples(PreparedDataset.open(squares), TRANSFORM, seed=5)
 
 
-def test_a_sample_has_the_promised_shapes(samples: TrainSamples) -> None:
+def test_a_sample_has_the_promised_shapes(samples: TrainSamples):
     sample = samples[3]
     assert sample["image"].shape == (3, 32, 32)
     assert sample["image"].dtype == torch.float32
@@ -41,7 +39,7 @@ def test_each_epoch_is_another_permutation(samples: TrainSamples) -> None:
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_position_and_seed_decide_and_nothing_else(samples: TrainSamples) -> None:
+def test_position_and_seed_decide_and_nothing_else(samples: TrainSamples):
     again = TrainSamples(samples.dataset, samples.transform, seed=5)
     torch.manual_seed(1)
     assert torch.equal(samples[27]["image"], again[27]["image"])
@@ -62,17 +60,17 @@ def _equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize(("start", "workers"), [(0, 2), (2, 0), (2, 1)])
-def test_neither_workers_nor_a_later_start_change_the_batches(samples: TrainSamples, start: int, workers: int) -> None:
+def test_neither_workers_nor_a_later_start_change_the_batches(samples: TrainSamples, start: int, workers: int):
     assert _equal(_stream(samples, start_step=0)[start:], _stream(samples, start_step=start, workers=workers))
 
 
-def test_processes_share_each_batch_in_order(samples: TrainSamples) -> None:
+def test_processes_share_each_batch_in_order(samples: TrainSamples):
     whole = _stream(samples, start_step=0)
     ranks = [_stream(samples, start_step=0, rank=rank, world=3) for rank in range(3)]
     assert _equal(whole, [torch.cat(shares) for shares in zip(*ranks, strict=True)])
 
 
-def test_micro_batches_cut_the_share(samples: TrainSamples) -> None:
+def test_micro_batches_cut_the_share(samples: TrainSamples):
     loader = train_loader(samples, start_step=1, steps=3, batch=12, rank=1, world=2, micro_batch=4)
     batches = list(loader)
     assert len(batches) == 4
@@ -81,7 +79,7 @@ def test_micro_batches_cut_the_share(samples: TrainSamples) -> None:
     assert batches[3]["id"] == [samples[position]["id"] for position in (34, 35)]
 
 
-def test_loading_leaves_the_global_generator_alone(samples: TrainSamples) -> None:
+def test_loading_leaves_the_global_generator_alone(samples: TrainSamples):
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
@@ -89,7 +87,7 @@ def test_loading_leaves_the_global_generator_alone(samples: TrainSamples) -> Non
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_uneven_batches_and_no_images_are_refused(samples: TrainSamples, squares: Path) -> None:
+def test_uneven_batches_and_no_images_are_refused(samples: TrainSamples, squares: Path):
     with pytest.raises(UserError, match="batch of 5 images cannot be split evenly over 2 processes"):
         train_loader(samples, start_step=0, steps=1, batch=5, world=2)
     dataset = PreparedDataset.open(squares)
@@ -99,7 +97,7 @@ def test_uneven_batches_and_no_images_are_refused(samples: TrainSamples, squares
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_shard_is_one_sentence_from_workers_too(squares: Path, tmp_path: Path, workers: int) -> None:
+def test_a_damaged_shard_is_one_sentence_from_workers_too(squares: Path, tmp_path, workers: int):
     folder = shutil.copytree(squares, tmp_path / "squares")
     shard = folder / "data" / "train-00000-of-00001.parquet"
     content = bytearray(shard.read_bytes())

@@ -1,7 +1,5 @@
 """The training transform: sizes, the rule of the largest class, flip, padding, repetition."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -19,7 +17,7 @@ def _picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([rows, columns, rows], -1), columns % 2
 
 
-def test_normalisation_by_hand() -> None:
+def test_normalisation_by_hand():
     image = np.array([[[255, 0, 100]]], np.uint8)
     result = normalise(image, (5.0, 10.0, 100.0), (50.0, 5.0, 3.0))
     assert result.shape == (3, 1, 1)
@@ -27,7 +25,7 @@ def test_normalisation_by_hand() -> None:
     assert result.ravel().tolist() == [5.0, -2.0, 0.0]
 
 
-def test_image_and_label_stay_together() -> None:
+def test_image_and_label_stay_together():
     image, label = _picture(16, 40)
     out, out_label, _ = TrainTransform(PLAIN)(image, label, np.random.default_rng(0))
     assert out.shape == (3, 16, 16)
@@ -37,9 +35,9 @@ def test_image_and_label_stay_together() -> None:
     assert np.array_equal(np.diff(out[1][0]), np.ones(15))
 
 
-def test_flip_turns_both() -> None:
+def test_flip_turns_both():
     image, label = _picture(16, 40)
-    out, out_label, _ = TrainTransform(PLAIN.model_copy(update={"flip": 1.0}))(image, label, np.random.default_rng(0))
+    out, out_label, _ = TrainTransform(PLAIN.changed(flip=1.0))(image, label, np.random.default_rng(0))
     assert np.array_equal(out[1] % 2, out_label)
     assert np.array_equal(np.diff(out[1][0]), -np.ones(15))
 
@@ -75,20 +73,18 @@ def test_colours_are_distorted_where_the_recipe_says_so() -> None:
         ({255: 100}, False),
     ],
 )
-def test_rule_of_the_largest_class(counts: dict[int, int], expected: bool) -> None:
+def test_rule_of_the_largest_class(counts: dict[int, int], expected: bool):
     label = np.repeat(list(counts), list(counts.values())).astype(np.uint8)
     assert is_varied(label[None], 0.75) is expected
 
 
-def test_crops_of_one_class_are_avoided() -> None:
+def test_crops_of_one_class_are_avoided():
     image, _ = _picture(16, 200)
     label = np.zeros((16, 200), np.uint8)
     label[:, 150:] = 1
     varied = 0
     for seed in range(40):
-        _, crop, _ = TrainTransform(PLAIN.model_copy(update={"long_side": 200}))(
-            image, label, np.random.default_rng(seed)
-        )
+        _, crop, _ = TrainTransform(PLAIN.changed(long_side=200))(image, label, np.random.default_rng(seed))
         varied += is_varied(crop, 0.75)
     free = TrainTransform(PLAIN.model_copy(update={"long_side": 200, "largest_class": 1.0}))
     rng = np.random.default_rng(0)

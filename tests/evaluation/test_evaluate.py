@@ -85,7 +85,7 @@ def run(dataset: Plain, **options: object) -> EvaluationResult:
     return evaluate(ColourModel(), None, dataset, **options)
 
 
-def test_plain_images_are_all_right_and_ignored_rows_do_not_count() -> None:
+def test_plain_images_are_all_right_and_ignored_rows_do_not_count():
     told: list[tuple[int, int, str]] = []
     result = run(Plain(3), progress=lambda *step: told.append(step))
     assert told == [(1, 3, "image-0"), (2, 3, "image-1"), (3, 3, "image-2")]
@@ -100,7 +100,7 @@ def test_plain_images_are_all_right_and_ignored_rows_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3, 9])
-def test_processes_together_count_every_image_exactly_once(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_together_count_every_image_exactly_once(world: int, monkeypatch):
     whole, datasets, parts = run(Plain(7)), [Plain(7) for _ in range(world)], []
     monkeypatch.setattr(evaluation, "_gathered", lambda confusion, images, world: (confusion, images))
     for rank, dataset in enumerate(datasets):
@@ -144,7 +144,7 @@ def test_a_limit_spreads_over_the_set() -> None:
     assert (len(result.images), result.images_of_the_set) == (2, 6)
 
 
-def test_mistakes() -> None:
+def test_mistakes():
     with pytest.raises(UserError, match='no images in its part "train"'):
         run(Plain(2), part="train")
     with pytest.raises(UserError, match='"test" is no part of a dataset'):
@@ -168,7 +168,7 @@ def test_mistakes() -> None:
         (lambda label: label[:-1], "The label is 42 x 39 pixels but its image is 42 x 40"),
     ],
 )
-def test_a_label_that_does_not_fit_names_the_image(damage: Callable, message: str) -> None:
+def test_a_label_that_does_not_fit_names_the_image(damage: Callable, message: str):
     dataset = Plain(2)
     dataset.labels[1] = damage(dataset.labels[1])
     with pytest.raises(UserError, match=f'Image "image-1": {message}'):

@@ -48,12 +48,11 @@ def inputs(images: int, classes: int, height: int, width: int) -> tuple[Tensor, 
 
 
 @pytest.mark.parametrize(
-    ("images", "classes", "height", "width"),
-    [(1, 1, 16, 16), (4, 3, 64, 64), (1, 300, 80, 48), (2, 2, 16, 128)],
+    ("images", "classes", "height", "width"), [(1, 1, 16, 16), (4, 3, 64, 64), (1, 300, 80, 48), (2, 2, 16, 128)]
 )
 def test_any_images_classes_and_sizes(
     model: CascadeCLIP, exported: ExportedModel, runtime: str, images: int, classes: int, height: int, width: int
-) -> None:
+):
     """64 x 64 is CLIP's own grid, where PyTorch leaves its positions alone; the file resizes them to themselves."""
     image, text = inputs(images, classes, height, width)
     loaded = load_exported(exported.folder, runtime=runtime, device="cpu")
@@ -64,7 +63,7 @@ def test_any_images_classes_and_sizes(
     torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: ExportedModel, runtime: str) -> None:
+def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: ExportedModel, runtime: str):
     loaded = load_exported(exported.folder, runtime=runtime, device="cpu")
     for words in ({"classes": ["road", "tree", "sky"]}, {"split": SPLIT}):
         plain, other = model.segment(PIXELS, **words)[0], loaded.segment(PIXELS, **words)[0]
@@ -75,7 +74,7 @@ def test_labels_through_the_whole_of_inference(model: CascadeCLIP, exported: Exp
     assert loaded.split == SPLIT
 
 
-def test_what_lies_in_the_folder(model: CascadeCLIP, exported: ExportedModel) -> None:
+def test_what_lies_in_the_folder(model: CascadeCLIP, exported: ExportedModel):
     names = {file.name for file in exported.folder.iterdir()}
     # The tiny CLIP cannot be had by name, so that its weights come along to embed class names.
     described = {"README.md", "clip.safetensors", "config.json", "export.json", "text_embeddings.npy"}
@@ -93,7 +92,7 @@ def test_what_lies_in_the_folder(model: CascadeCLIP, exported: ExportedModel) ->
     )
 
 
-def test_the_file_says_what_it_is_and_nothing_of_this_machine(exported: ExportedModel) -> None:
+def test_the_file_says_what_it_is_and_nothing_of_this_machine(exported: ExportedModel):
     file = exported.folder / "model.onnx"
     graph = onnx.load(file)
     onnx.checker.check_model(graph)
@@ -107,9 +106,7 @@ def test_the_file_says_what_it_is_and_nothing_of_this_machine(exported: Exported
     assert str(Path(exported_folder.__file__).parent).encode() not in file.read_bytes()
 
 
-def test_the_readme_runs_without_the_toolkit(
-    model: CascadeCLIP, exported: ExportedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_runs_without_the_toolkit(model: CascadeCLIP, exported: ExportedModel, monkeypatch, capsys):
     text = (exported.folder / "README.md").read_text(encoding="utf-8")
     any_words, own_classes = (part.split("```")[0] for part in text.split("```python\n")[1:])
     picture = Image.fromarray(PIXELS[:64, :64])
@@ -131,7 +128,7 @@ def test_the_readme_runs_without_the_toolkit(
         photo.unlink()
 
 
-def test_text_is_embedded_as_by_pytorch(model: CascadeCLIP, exported: ExportedModel) -> None:
+def test_text_is_embedded_as_by_pytorch(model: CascadeCLIP, exported: ExportedModel):
     tokenizer = Tokenizer.from_file(str(exported.folder / "tokenizer.json"))
     words = ["it's a DOG's life", "wall-concrete", "  two   blanks ", "naïve Straße 木", "<end_of_text>", "e\u0301cole"]
     ids = np.array([one.ids for one in tokenizer.encode_batch(words)])
@@ -143,17 +140,16 @@ def test_text_is_embedded_as_by_pytorch(model: CascadeCLIP, exported: ExportedMo
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_images_of_broken_patches_are_refused_by_the_file(exported: ExportedModel) -> None:
+def test_images_of_broken_patches_are_refused_by_the_file(exported: ExportedModel):
     session = onnxruntime.InferenceSession(str(exported.folder / "model.onnx"))
     image, text = inputs(1, 2, 64, 70)
     with pytest.raises(Exception, match=r"requested shape:\{1,3,64,64\}"):
         session.run(None, {"image": image.numpy(), "text": text.numpy()})
 
 
-def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path):
     # Another grid than that of the windows: the filter is resized in the graph.
-    spectral = tiny_recipe.model.spectral.model_copy(update={"grid": 6})
-    model = two_block_model(tiny_recipe, tmp_path, host="spt-seg", spectral=spectral, stages=((2,),))
+    model = two_block_model(tiny_recipe, tmp_path, host="spt-seg", spectral={"grid": 6}, stages=((2,),))
     exported = export_model(model, tmp_path / "onnx", text=False)
     assert not (tmp_path / "onnx" / "text.onnx").exists()
     assert exported.record["image_side"] == 64
@@ -165,7 +161,7 @@ def test_spt_seg_at_the_size_of_its_windows(tiny_recipe: Recipe, tmp_path: Path)
         loaded.network(*inputs(1, 2, 80, 64))
 
 
-def test_pt2(model: CascadeCLIP, tmp_path: Path) -> None:
+def test_pt2(model: CascadeCLIP, tmp_path):
     exported = export_model(model, tmp_path / "pt2", "pt2")
     says = {"export.json": ""}
     program = torch.export.load(tmp_path / "pt2" / "model.pt2", extra_files=says)
@@ -194,8 +190,8 @@ class Other(nn.Module):
 
 @pytest.mark.parametrize("value", [0.01, float("nan")])
 def test_a_file_that_differs_leaves_nothing(
-    value: float, model: CascadeCLIP, exported: ExportedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    value: float, model: CascadeCLIP, exported: ExportedModel, tmp_path, monkeypatch
+):
     """The wrong value shows only with more than 7 classes: every case counts."""
     monkeypatch.setattr(exported_folder, "trace", lambda network, joint, side: None)
     monkeypatch.setitem(exported_folder.WRITERS, "pt2", lambda program, file, metadata: file.write_bytes(b"x"))
@@ -205,7 +201,7 @@ def test_a_file_that_differs_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, tmp_path: Path) -> None:
+def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="is no exported model: write one with `cascade-clip export CKPT"):
@@ -233,9 +229,7 @@ def test_folders_that_are_refused(exported: ExportedModel, model: CascadeCLIP, t
         ({"export.json": json.dumps(NEWER)}, "was exported by cascade-clip 9: update with"),
     ],
 )
-def test_damaged_folders(
-    damage: dict[str, str | None], message: str, runtime: str, exported: ExportedModel, tmp_path: Path
-) -> None:
+def test_damaged_folders(damage: dict[str, str | None], message: str, runtime: str, exported: ExportedModel, tmp_path):
     folder = shutil.copytree(exported.folder, tmp_path / "copy")
     for name, content in damage.items():
         (folder / name).unlink()

@@ -6,7 +6,7 @@ from cascade_clip.inference.class_scores import labels_from_scores
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_labels_are_those_of_pytorchs_resize_but_for_near_ties(seed: int) -> None:
+def test_labels_are_those_of_pytorchs_resize_but_for_near_ties(seed: int):
     random = torch.Generator().manual_seed(seed)
     classes, height, width = (int(n) for n in torch.randint(1, 24, (3,), generator=random))
     size = tuple(int(n) for n in torch.randint(129, 260, (2,), generator=random))
@@ -22,12 +22,12 @@ def test_labels_are_those_of_pytorchs_resize_but_for_near_ties(seed: int) -> Non
 
 
 @pytest.mark.parametrize("size", [(1, 200), (3, 3), (400, 300)])
-def test_exact_ties_stay_ties_when_resized(size: tuple[int, int]) -> None:
+def test_exact_ties_stay_ties_when_resized(size: tuple[int, int]):
     one = torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(0))
     assert (labels_from_scores(torch.cat([one - 1, one, one]), size).labels == 1).all()
 
 
-def test_pixels_below_the_threshold_have_no_class() -> None:
+def test_pixels_below_the_threshold_have_no_class():
     scores = torch.tensor([[[0.2, 0.6]], [[0.3, 0.1]]])
     assert labels_from_scores(scores, (1, 2), 0.3).labels.tolist() == [[1, 0]]
     labels, best = labels_from_scores(scores, (1, 2), 0.5)

@@ -17,17 +17,17 @@ def _street(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [48, 128, 256])
-def test_scenes_are_taken_for_drawn(size: int) -> None:
+def test_scenes_are_taken_for_drawn(size: int):
     assert all(may_be_drawn(draw_scene(seed, size=size).image) for seed in range(20))
 
 
 @pytest.mark.parametrize("size", [(360, 480), (480, 360), (512, 512), (128, 128), (40, 40), (128, 129)])
-def test_photographs_are_not(size: tuple[int, int]) -> None:
+def test_photographs_are_not(size: tuple[int, int]):
     assert not may_be_drawn(_street(*size))
 
 
 @pytest.mark.parametrize("name", ["bundled", "dense:bundled"])
-def test_a_bundled_model_warns_once(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bundled_model_warns_once(name: str, caplog):
     model, scene = CascadeCLIP.from_pretrained(name), draw_scene(3).image
     model.segment([scene, scene], ["red star", "grass"])
     assert not caplog.messages
@@ -38,7 +38,7 @@ def test_a_bundled_model_warns_once(name: str, caplog: pytest.LogCaptureFixture)
     assert "dense:ViT-B-16-quickgelu:openai" in warning
 
 
-def test_who_is_checked() -> None:
+def test_who_is_checked():
     assert scene_check("bundled", None) is not None
     assert isinstance(scene_check("bundled", get_split("shapes-things-seen")), DrawnScenesOnly)
     assert scene_check("bundled", get_split("voc-seen")) is None, "trained on photographs"

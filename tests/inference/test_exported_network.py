@@ -11,17 +11,10 @@ import torch
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_file
 from cascade_clip.inference import exported_network
-from cascade_clip.inference.exported_network import (
-    CPU,
-    CUDA,
-    RUNTIMES,
-    ExportedNetwork,
-    Opened,
-    check_runtime,
-)
+from cascade_clip.inference.exported_network import CPU, CUDA, RUNTIMES, ExportedNetwork, Opened, check_runtime
 
 
-def test_cuda_only_where_both_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_only_where_both_have_it(monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -41,7 +34,7 @@ def test_cuda_only_where_both_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_missing_packages_are_one_sentence(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_one_sentence(runtime: str, monkeypatch):
     find, package = importlib.util.find_spec, RUNTIMES[runtime].package
     hidden = {package, "onnxscript"}
     for module in (exported_network, exported_file):
@@ -61,9 +54,7 @@ def test_missing_packages_are_one_sentence(runtime: str, monkeypatch: pytest.Mon
         ("openvino", ["BF16"], "fp16", "fp32 or bf16"),
     ],
 )
-def test_precisions_that_are_refused(
-    runtime: str, capabilities: list[str], precision: str, known: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precisions_that_are_refused(runtime: str, capabilities: list[str], precision: str, known: str, monkeypatch):
     pytest.importorskip(RUNTIMES[runtime].package, reason=f"the extra {runtime} is not installed")
     if runtime == "openvino":
         openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -75,7 +66,7 @@ def test_precisions_that_are_refused(
         check_runtime(runtime, precision)
 
 
-def test_a_model_that_a_runtime_cannot_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_a_runtime_cannot_compute(monkeypatch):
     def fail(*inputs: np.ndarray) -> np.ndarray:
         raise RuntimeError("Exception from src/core.cpp:132:\nno kernel\nfor this")
 

@@ -7,7 +7,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.inference.inputs import rgb_pixels
 
 
-def test_open_images_and_arrays_keep_the_rules_of_files() -> None:
+def test_open_images_and_arrays_keep_the_rules_of_files():
     with pytest.raises(UserError, match="The PIL image holds floating-point values"):
         rgb_pixels(Image.new("F", (2, 2)))
     for image in (Image.new("L", (1, 500)), np.zeros((500, 1, 3), np.uint8)):
@@ -16,7 +16,7 @@ def test_open_images_and_arrays_keep_the_rules_of_files() -> None:
     assert rgb_pixels(Image.new("LA", (2, 1), (0, 0))).tolist() == [[[255] * 3] * 2]
 
 
-def test_tensors_are_the_images_they_hold() -> None:
+def test_tensors_are_the_images_they_hold():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
     for given in (tensor, tensor / 255, (tensor / 255).double(), tensor.clone().requires_grad_(False)):
@@ -34,6 +34,6 @@ def test_tensors_are_the_images_they_hold() -> None:
         (torch.zeros(3, 4, 4, dtype=torch.int64), "type torch.int64 does not fit: uint8"),
     ],
 )
-def test_tensors_that_are_refused(tensor: torch.Tensor, message: str) -> None:
+def test_tensors_that_are_refused(tensor: torch.Tensor, message: str):
     with pytest.raises(UserError, match=message):
         rgb_pixels(tensor)

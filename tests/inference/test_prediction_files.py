@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monk
         assert overlay.mode == "RGB"
 
 
-def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
+def test_record_lists_present_classes_and_what_has_none(tmp_path):
     files = small("some/photo.jpg").save(tmp_path)
     record = json.loads(files.record.read_text(encoding="utf-8"))
     first, second = record["classes"]
@@ -53,7 +52,7 @@ def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
     assert record["names"] == ["sky", "café"]
 
 
-def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
+def test_more_than_255_classes_are_written_in_16_bits(tmp_path):
     labels = np.array([[0, 299, 65535]], np.uint16)
     names = tuple(f"thing {index}" for index in range(300))
     image = np.zeros((1, 3, 3), np.uint8)
@@ -63,7 +62,7 @@ def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
 
 
-def test_an_output_that_is_a_file_is_refused(tmp_path: Path):
+def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "taken").write_text("here", encoding="utf-8")
     with pytest.raises(UserError, match=r'cannot be written to ".*taken"'):
         small().save(tmp_path / "taken", "photo")

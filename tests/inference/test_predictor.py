@@ -52,7 +52,7 @@ def halves(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 128), (33, 57), (8, 16), (200, 40)])
-def test_labels_have_the_size_of_the_image(height: int, width: int) -> None:
+def test_labels_have_the_size_of_the_image(height: int, width: int):
     result = predictor().segment_image(halves(height, width), RGB)
     assert result.labels.shape == result.scores.shape == (height, width)
     assert (result.labels.dtype, result.scores.dtype) == (np.uint8, np.float32)
@@ -60,7 +60,7 @@ def test_labels_have_the_size_of_the_image(height: int, width: int) -> None:
     assert (result.labels[:, -(width // 4) :] == 2).all()
 
 
-def test_an_extremely_narrow_image_is_refused() -> None:
+def test_an_extremely_narrow_image_is_refused():
     with pytest.raises(UserError, match=r"200000 x 1 pixels.*6400000.*30 classes do not fit"):
         predictor().segment_image(np.zeros((1, 200000, 3), np.uint8), none_seen(torch.zeros(30, 3)))
 
@@ -75,9 +75,9 @@ def test_an_extremely_narrow_image_is_refused() -> None:
 )
 def test_windows_of_several_images_share_batches_and_give_the_same_labels(
     sizes: list[tuple[int, int]], short_side: int, batches: list[int]
-) -> None:
+):
     images, network = [halves(*size) for size in sizes], Brightest()
-    windows, data = INFERENCE.model_copy(update={"window_batch": 3}), DATA.model_copy(update={"short_side": short_side})
+    windows, data = INFERENCE.changed(window_batch=3), DATA.changed(short_side=short_side)
     at_work = Predictor(network, data, windows, device=CPU)
     maps = list(at_work.label_maps(iter(images), RGB, together=4))
     assert network.batches[: len(batches)] == batches
@@ -85,7 +85,7 @@ def test_windows_of_several_images_share_batches_and_give_the_same_labels(
         assert torch.equal(labels, at_work.label_image(image, RGB).labels)
 
 
-def test_images_keep_to_themselves_on_a_cpu() -> None:
+def test_images_keep_to_themselves_on_a_cpu():
     network = Brightest()
     assert len(list(predictor(network).label_maps([halves(32, 32)] * 3, RGB))) == 3
     assert network.batches == [1, 1, 1]
@@ -94,7 +94,7 @@ def test_images_keep_to_themselves_on_a_cpu() -> None:
 
 
 @pytest.fixture(scope="module", params=["trained", "dense", "pixels only"])
-def network(request: pytest.FixtureRequest, tiny_model: CascadeCLIP, tiny_recipe: Any) -> MaskNetwork:
+def network(request, tiny_model: CascadeCLIP, tiny_recipe: Any) -> MaskNetwork:
     """Networks that encode an image apart, and one that does not."""
     if request.param == "dense":
         return CascadeCLIP.from_pretrained("dense:bundled").network
@@ -103,13 +103,11 @@ def network(request: pytest.FixtureRequest, tiny_model: CascadeCLIP, tiny_recipe
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("flip", [False, True])
-def test_an_image_encoded_once_gives_the_labels_of_the_plain_path(
-    network: MaskNetwork, flip: bool, dtype: torch.dtype
-) -> None:
+def test_an_image_encoded_once_gives_the_labels_of_the_plain_path(network: MaskNetwork, flip: bool, dtype: torch.dtype):
     """Bit for bit, for one vocabulary after the other."""
     channels = 3 if isinstance(network, Brightest) else int(network.state_dict()[_projection(network)].shape[1])
-    short = DATA.model_copy(update={"short_side": 64})
-    windows = INFERENCE.model_copy(update={"crop": 64, "stride": 48, "flip": flip, "window_batch": 2})
+    short = DATA.changed(short_side=64)
+    windows = INFERENCE.changed(crop=64, stride=48, flip=flip, window_batch=2)
     at_work = Predictor(network, short, windows, device=CPU, dtype=dtype)
     at_work.set_image(PIXELS)
     pixels = torch.from_numpy(prepare_image(PIXELS, short))
@@ -130,9 +128,7 @@ def _projection(network: Any) -> str:
     return next(name for name in network.state_dict() if name.endswith("visual.proj"))
 
 
-def test_an_image_is_encoded_once_unless_it_has_too_many_windows(
-    tiny_model: CascadeCLIP, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_is_encoded_once_unless_it_has_too_many_windows(tiny_model: CascadeCLIP, monkeypatch):
     encoded: list[int] = []
     monkeypatch.setattr(
         tiny_model.network, "encode", lambda image: encoded.append(len(image)) or tiny_model.network.encoder(image)
@@ -151,7 +147,7 @@ def test_an_image_is_encoded_once_unless_it_has_too_many_windows(
     assert encoded == [3, 3]
 
 
-def test_mistakes_in_python() -> None:
+def test_mistakes_in_python():
     with pytest.raises(UserError, match=r"No image was set: call set_image\(image\) first"):
         predictor().segment(RGB)
     with pytest.raises(UserError, match="This model has no stages to look at"):

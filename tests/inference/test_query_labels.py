@@ -32,7 +32,7 @@ def against(*classes: int, own: tuple[bool, ...] = (), background: tuple[str, ..
     return Queries(torch.tensor([*classes, len(classes), len(classes)]), torch.tensor(reference), background)
 
 
-def test_scores_against_background_do_not_depend_on_other_classes() -> None:
+def test_scores_against_background_do_not_depend_on_other_classes():
     one = torch.cat([MAPS[:1], MAPS[4:]])
     _, alone = labelled(one, against(0), 1, score="background")
     labels, among = labelled(MAPS, against(0, 1, 2, 3), 4)
@@ -43,7 +43,7 @@ def test_scores_against_background_do_not_depend_on_other_classes() -> None:
     torch.testing.assert_close(alone, expected)
 
 
-def test_a_class_is_not_measured_against_its_own_word() -> None:
+def test_a_class_is_not_measured_against_its_own_word():
     """Class 0 is one of the background words: others are measured against it, it is not."""
     maps = torch.cat([MAPS[:2], MAPS[4:]])
     labels, scores = labelled(maps, against(0, 1, own=(True, False)), 2)
@@ -52,7 +52,7 @@ def test_a_class_is_not_measured_against_its_own_word() -> None:
     torch.testing.assert_close(scores, expected)
 
 
-def test_background_and_threshold_leave_pixels_without_a_class() -> None:
+def test_background_and_threshold_leave_pixels_without_a_class():
     maps = torch.cat([MAPS[:2], MAPS[4:]])
     wins = maps[2:].amax(dim=0) > maps[:2].amax(dim=0)
     kept, scores = labelled(maps, against(0, 1), 2)
@@ -83,7 +83,7 @@ def test_queries_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("elements", [1, 6 * 12 * 4])
-def test_blocks_of_rows_change_nothing(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows_change_nothing(elements: int, monkeypatch):
     settings = {"probability_threshold": 0.5, "area_threshold": 0.3}
     whole = QueryLabels(MAPS, (31, 17), SYNONYMS, 3, TrainingFreeConfig(**settings)).write()
     monkeypatch.setattr(query_labels, "BLOCK_ELEMENTS", elements)
@@ -92,7 +92,7 @@ def test_blocks_of_rows_change_nothing(elements: int, monkeypatch: pytest.Monkey
     assert torch.equal(QueryLabels(resized, (31, 17), SYNONYMS, 3, TrainingFreeConfig(**settings)).write(), whole)
 
 
-def test_refined_labels_follow_the_edge_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refined_labels_follow_the_edge_of_the_image(monkeypatch):
     pixels = torch.zeros(3, 32, 48)
     pixels[:, :, 24:] = 2.0
     maps = torch.zeros(2, 8, 12)

@@ -31,7 +31,7 @@ def embed(words: Any) -> torch.Tensor:
 )
 def test_a_single_class_has_a_background_unless_told_otherwise(
     given: Any, classes: list[list[str]], expected: BackgroundWords
-) -> None:
+):
     assert background_words(given, classes) == expected
 
 
@@ -45,12 +45,12 @@ def test_a_single_class_has_a_background_unless_told_otherwise(
         ("sky", 'is one string, "sky"'),
     ],
 )
-def test_words_that_do_not_fit(given: Any, message: str) -> None:
+def test_words_that_do_not_fit(given: Any, message: str):
     with pytest.raises(UserError, match=message):
         background_words(given, [["cat", "kitten"]])
 
 
-def test_background_words_that_are_classes_stay_classes() -> None:
+def test_background_words_that_are_classes_stay_classes():
     about = background_words(True, [["Tree", "bush"], ["cat"]])
     text, queries = embedded_queries([["Tree", "bush"], ["cat"]], embed, about)
     assert queries.index.tolist() == [0, 0, 1] + [2] * 25
@@ -70,7 +70,7 @@ def bundled() -> CascadeCLIP:
     return CascadeCLIP.from_pretrained("dense:bundled")
 
 
-def test_the_bundled_clip_has_the_textures_of_its_world_as_background(bundled: CascadeCLIP) -> None:
+def test_the_bundled_clip_has_the_textures_of_its_world_as_background(bundled: CascadeCLIP):
     assert BUNDLED_BACKGROUND == STUFF
     vocabulary = bundled.vocabulary(["red circle|red disc"])
     assert vocabulary.names == ("red circle",)
@@ -81,7 +81,7 @@ def test_the_bundled_clip_has_the_textures_of_its_world_as_background(bundled: C
     assert (len(given), given.text.shape, given.background) == (2, (2, 128), ())
 
 
-def test_published_benchmarks_are_evaluated_as_released(bundled: CascadeCLIP) -> None:
+def test_published_benchmarks_are_evaluated_as_released(bundled: CascadeCLIP):
     split = get_split("voc-background")
     model = bundled.for_benchmark(split)
     inference, free = model.recipe.inference, model.recipe.inference.training_free
@@ -95,7 +95,7 @@ def test_published_benchmarks_are_evaluated_as_released(bundled: CascadeCLIP) ->
     assert drawn.inference.crop == bundled.recipe.inference.crop
 
 
-def test_resclip_takes_the_numbers_of_the_benchmark() -> None:
+def test_resclip_takes_the_numbers_of_the_benchmark():
     model = CascadeCLIP.from_pretrained("dense:bundled?method=resclip")
     method = model.for_benchmark(get_split("cityscapes")).network.method
     assert method.scores.__self__.residual_share == 0.2
@@ -103,7 +103,7 @@ def test_resclip_takes_the_numbers_of_the_benchmark() -> None:
     assert model.for_benchmark(get_split("shapes")).network is model.network
 
 
-def test_refinement_is_switched_on_and_off(bundled: CascadeCLIP) -> None:
+def test_refinement_is_switched_on_and_off(bundled: CascadeCLIP):
     naclip = CascadeCLIP.from_pretrained("dense:bundled?method=naclip").for_benchmark(get_split("ade20k"))
     steps = [
         model.predictor(refine=refine).inference.training_free.pamr_steps
@@ -116,7 +116,7 @@ def test_refinement_is_switched_on_and_off(bundled: CascadeCLIP) -> None:
         with_refinement(InferenceConfig(), True)
 
 
-def test_a_trained_model_has_no_background(tiny_model: CascadeCLIP) -> None:
+def test_a_trained_model_has_no_background(tiny_model: CascadeCLIP):
     assert tiny_model.vocabulary(["road"], background=False).background == ()
     with pytest.raises(UserError, match="A background is for training-free models"):
         tiny_model.vocabulary(["road"], background=True)

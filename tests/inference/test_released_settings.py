@@ -48,7 +48,7 @@ RESCLIP = {
 @pytest.mark.parametrize(("method", "dataset", "scale", "crop", "stride", "short", "probability", "area"), RELEASED)
 def test_settings_are_the_released_ones(
     method: str, dataset: str, scale: float, crop: int, stride: int, short: int, probability: float, area: float | None
-) -> None:
+):
     found = released_settings(method, dataset)
     assert (found.logit_scale, found.crop, found.stride, found.short_side) == (scale, crop, stride, short)
     assert (found.probability_threshold, found.area_threshold) == (probability, area)
@@ -57,7 +57,7 @@ def test_settings_are_the_released_ones(
     assert found.pamr_steps == (10 if method == "naclip" else 0)
 
 
-def test_resclip_has_four_numbers_for_each_benchmark() -> None:
+def test_resclip_has_four_numbers_for_each_benchmark():
     assert set(RESCLIP) == set(benchmark_names())
     for dataset, (threshold, feedback, share) in RESCLIP.items():
         numbers = released_settings("resclip", dataset).resclip
@@ -66,7 +66,7 @@ def test_resclip_has_four_numbers_for_each_benchmark() -> None:
     assert released_settings("naclip", "voc").resclip is None
 
 
-def test_maskclip_takes_whole_images_as_its_own_code_does() -> None:
+def test_maskclip_takes_whole_images_as_its_own_code_does():
     boxes = {"voc": (512, 2048), "coco": (512, 2048), "context": (520, 520), "cityscapes": (512, 1024)}
     for dataset, box in boxes.items():
         found = released_settings("maskclip", dataset)
@@ -75,7 +75,7 @@ def test_maskclip_takes_whole_images_as_its_own_code_does() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str) -> None:
+def test_every_entry_is_valid_and_its_words_belong_to_classes(method: str):
     for dataset in benchmark_names():
         split = get_split(dataset)
         assert set(released_settings(method, dataset).words) <= set(split.class_names)
@@ -100,7 +100,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("dataset", QUERIES)
-def test_words_are_those_of_the_published_figures(dataset: str) -> None:
+def test_words_are_those_of_the_published_figures(dataset: str):
     count, some = QUERIES[dataset]
     split = get_split(dataset)
     words = dict(zip(split.class_names, query_words(split, "sclip"), strict=True))

@@ -1,6 +1,5 @@
 import json
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ def found(request: pytest.FixtureRequest) -> Segmentation:
     return model.segment(PIXELS, WORDS, refine="naclip" in request.param)[0]
 
 
-def test_scores_of_all_classes_are_those_that_labels_are_made_from(found: Segmentation) -> None:
+def test_scores_of_all_classes_are_those_that_labels_are_made_from(found: Segmentation):
     each = np.stack([found.scores_of(name) for name in found.classes])
     assert each.dtype == np.float32
     winners = np.take_along_axis(each, found.labels[None].astype(np.int64), axis=0)[0]
@@ -42,18 +41,18 @@ def test_scores_of_all_classes_are_those_that_labels_are_made_from(found: Segmen
     np.testing.assert_array_equal(found.class_scores, each.astype(np.float16))
 
 
-def test_it_can_be_sent_to_another_process(found: Segmentation) -> None:
+def test_it_can_be_sent_to_another_process(found: Segmentation):
     again = pickle.loads(pickle.dumps(found))
     np.testing.assert_array_equal(again.scores_of(found.classes[1]), found.scores_of(found.classes[1]))
 
 
-def test_a_class_has_the_colour_it_was_trained_with() -> None:
+def test_a_class_has_the_colour_it_was_trained_with():
     model = CascadeCLIP.from_pretrained("bundled")
     named = model.segment(PIXELS, ["unheard of", "grass"])[0]
     assert named.colours[1] == model.split.colours[model.split.class_names.index("grass")]
 
 
-def test_files_and_notebooks_show_the_overlay(tmp_path: Path) -> None:
+def test_files_and_notebooks_show_the_overlay(tmp_path):
     photo = tmp_path / "photo.png"
     Image.fromarray(PIXELS).save(photo)
     model = CascadeCLIP.from_pretrained("bundled")
@@ -75,7 +74,7 @@ def test_files_and_notebooks_show_the_overlay(tmp_path: Path) -> None:
     assert other.labels.name == "other-photo.labels.png"
 
 
-def test_what_a_segmentation_made_by_hand_lacks_is_said() -> None:
+def test_what_a_segmentation_made_by_hand_lacks_is_said():
     made = Segmentation(np.zeros((2, 3), np.uint8), np.ones((2, 3), np.float32), ("road", "tree"))
     assert made._repr_png_() is None
     assert repr(made) == "<Segmentation of an image, 3 x 2 pixels: road 100.0 %>"
@@ -88,7 +87,7 @@ def test_what_a_segmentation_made_by_hand_lacks_is_said() -> None:
             ask()
 
 
-def test_scores_that_do_not_fit_into_memory_are_refused(found: Segmentation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_that_do_not_fit_into_memory_are_refused(found: Segmentation, monkeypatch):
     monkeypatch.setattr("cascade_clip.runtime._memory", lambda: 1000)
     with pytest.raises(UserError, match=r"classes at 110 x 70 pixels takes at least .* one by one with scores_of"):
         _ = found.class_scores

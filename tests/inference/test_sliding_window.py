@@ -67,5 +67,5 @@ def test_mirrored_averaging_makes_the_scores_of_a_mirrored_image_the_mirrored_sc
     windows = InferenceConfig(crop=16, stride=16, flip=True)
     scores = slide_scores(Ramp(), image, text, seen, windows)
     torch.testing.assert_close(slide_scores(Ramp(), image.flip(-1), text, seen, windows).flip(-1), scores)
-    unflipped = slide_scores(Ramp(), image, text, seen, windows.model_copy(update={"flip": False}))
+    unflipped = slide_scores(Ramp(), image, text, seen, windows.changed(flip=False))
     assert (unflipped - scores).abs().max() > 0.1

@@ -8,7 +8,7 @@ from cascade_clip.inference.sources import find_images, find_sources, flat_stems
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path) -> Path:
     for name in ("b.jpg", "a.PNG", "notes.txt", "deep/c.jpg", "deep/b.jpg"):
         file = tmp_path / "photos" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def test_files_folders_and_globs(photos: Path, given: list[str], found: list[str
 
 
 @pytest.mark.parametrize("name", ["set [12]", "a*b", "what?", "[examples]"])
-def test_what_exists_is_no_pattern(tmp_path: Path, name: str) -> None:
+def test_what_exists_is_no_pattern(tmp_path, name: str):
     for folder in (name, "set 1", "a-b", "whats", "e"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.png").write_bytes(b"")
@@ -44,7 +44,7 @@ def test_what_exists_is_no_pattern(tmp_path: Path, name: str) -> None:
         find_images([tmp_path / name / "y.png"])
 
 
-def test_what_is_no_file_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
+def test_what_is_no_file_is_left_to_whoever_opens_it(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
@@ -61,7 +61,7 @@ def test_stems_never_collide():
     assert len({stem.casefold() for stem in output_stems([source_named("x/a.jpg")] * 6)}) == 6
 
 
-def test_sub_folders_keep_apart_what_has_one_name(photos: Path) -> None:
+def test_sub_folders_keep_apart_what_has_one_name(photos: Path):
     (photos / ".cache").mkdir()
     (photos / ".cache" / "d.jpg").write_bytes(b"")
     (photos / "deep" / "clip.MP4").write_bytes(b"")
@@ -72,7 +72,7 @@ def test_sub_folders_keep_apart_what_has_one_name(photos: Path) -> None:
     assert list(flat_stems(["a-b", "a/b", "a/B"]).values()) == ["a-b", "a-b-2", "a-B-3"]
 
 
-def test_what_an_earlier_run_wrote_is_no_photograph(photos: Path) -> None:
+def test_what_an_earlier_run_wrote_is_no_photograph(photos: Path):
     (photos / "b.json").write_text('{"image": "b.jpg", "names": []}')
     (photos / "b.similarity.json").write_text('{"image": "b.jpg", "models": []}')
     ours = ["b.labels.png", "b.overlay.png", "b.similarity.png", "index_files/1.jpg", "yolo/images/b.jpg", "out/x.jpg"]
@@ -105,7 +105,7 @@ def test_what_an_earlier_run_wrote_is_no_photograph(photos: Path) -> None:
         ("-", "stdin"),
     ],
 )
-def test_stems_of_addresses(address: str, stem: str) -> None:
+def test_stems_of_addresses(address: str, stem: str):
     assert output_stems([source_named(address)] * 2)[0] == stem
 
 
@@ -117,11 +117,11 @@ def test_stems_of_addresses(address: str, stem: str) -> None:
         ("http://example.org:port/x.png", "is no address that can be read"),
     ],
 )
-def test_addresses_that_are_refused(address: str, message: str) -> None:
+def test_addresses_that_are_refused(address: str, message: str):
     with pytest.raises(UserError, match=message):
         find_sources([address])
 
 
-def test_a_password_is_not_told() -> None:
+def test_a_password_is_not_told():
     (source,) = find_sources(["https://me:secret@example.org:81/x.png"])
     assert (source.name, source.address) == ("https://example.org:81/x.png", "https://me:secret@example.org:81/x.png")

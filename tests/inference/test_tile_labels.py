@@ -72,7 +72,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=80, deadline=None)
 @given(cases())
-def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
+def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]):
     """With and without scores, also where few classes fit at once and take turns."""
     seed, classes, size, windows = (case[key] for key in ("seed", "classes", "size", "windows"))
     pixels, text = torch.zeros(3, *case["image"]), torch.zeros(classes, 2)

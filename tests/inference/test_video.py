@@ -27,7 +27,7 @@ def frames_of(file: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("size", "sound"), [((64, 96), "aac"), ((63, 95), None)])
-def test_size_rate_length_and_sound_are_kept(tmp_path: Path, size: tuple[int, int], sound: str | None):
+def test_size_rate_length_and_sound_are_kept(tmp_path, size: tuple[int, int], sound: str | None):
     source = write_video(tmp_path / ("film.mp4" if sound else "film.avi"), size=size, sound=sound)
     times: list[float] = []
 
@@ -49,7 +49,7 @@ def test_size_rate_length_and_sound_are_kept(tmp_path: Path, size: tuple[int, in
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.mp4"]
 
 
-def test_a_piece_starts_at_zero_with_its_sound(tmp_path: Path):
+def test_a_piece_starts_at_zero_with_its_sound(tmp_path):
     source = write_video(tmp_path / "film.mp4", sound="aac")
     times: list[float] = []
     written = rewrite_video(
@@ -64,7 +64,7 @@ def test_a_piece_starts_at_zero_with_its_sound(tmp_path: Path):
     assert facts.seconds == pytest.approx(0.6, abs=0.1)
 
 
-def test_sound_that_mp4_cannot_hold_is_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_sound_that_mp4_cannot_hold_is_left_out_and_said(tmp_path, caplog):
     source = write_video(tmp_path / "film.mkv", sound="flac")
     rewrite_video(source, tmp_path / "out.mp4", unchanged)
     assert video_facts(tmp_path / "out.mp4").audio is None
@@ -106,14 +106,14 @@ def no_video(folder: Path) -> Path:
         (lambda folder: folder / "nowhere.mp4", r"There is no video .*nowhere\.mp4\."),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], Path], message: str):
+def test_files_that_cannot_be_read(tmp_path, make: Callable[[Path], Path], message: str):
     source = make(tmp_path)
     with pytest.raises(UserError, match=message):
         rewrite_video(source, tmp_path / "out" / "out.mp4", unchanged)
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path: Path):
+def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path):
     source = write_video(tmp_path / "film.mp4")
     with pytest.raises(UserError, match=r"has no frame from second 9 on: its pictures end after 2\.5 seconds\."):
         rewrite_video(source, tmp_path / "new" / "out.mp4", unchanged, start=9)
@@ -122,7 +122,7 @@ def test_a_range_after_the_end_and_a_target_that_cannot_be_written(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
-def test_without_pyav_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_without_pyav_one_sentence_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(video, "av", None)
     with pytest.raises(UserError, match=r'Videos need PyAV: install it with pip install "cascade-clip\[video\]"\.'):
         video_facts(tmp_path / "film.mp4")
@@ -139,7 +139,7 @@ def as_shown(pixels: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarra
 
 
 @pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0), (-1, 0, 0, 1), (0, 1, 1, 0)])
-def test_frames_are_turned_and_mirrored_as_a_player_does(tmp_path: Path, matrix: tuple[int, int, int, int]):
+def test_frames_are_turned_and_mirrored_as_a_player_does(tmp_path, matrix: tuple[int, int, int, int]):
     source = write_video(tmp_path / "film.mp4", frames=4, matrix=matrix)
     expected, shown = [as_shown(pixels, matrix) for pixels in frames_of(source)], []
     rewrite_video(source, tmp_path / "out.mp4", lambda pixels, _: (shown.append(pixels.copy()), pixels)[1])
@@ -157,7 +157,7 @@ def test_frames_are_turned_and_mirrored_as_a_player_does(tmp_path: Path, matrix:
         (Fraction(1, 100), (64, 96)),
     ],
 )
-def test_pixels_become_square(tmp_path: Path, aspect: Fraction, size: tuple[int, int]):
+def test_pixels_become_square(tmp_path, aspect: Fraction, size: tuple[int, int]):
     source = write_video(tmp_path / "film.mp4", frames=3, aspect=aspect)
     rewrite_video(source, tmp_path / "out.mp4", unchanged)
     for file in (source, tmp_path / "out.mp4"):
@@ -168,7 +168,7 @@ def test_pixels_become_square(tmp_path: Path, aspect: Fraction, size: tuple[int,
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_pictures_that_begin_late_keep_their_seconds(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture):
+def test_pictures_that_begin_late_keep_their_seconds(tmp_path, ending: str, caplog):
     late = [2 + number / 10 for number in range(25)]
     source = write_video(tmp_path / f"film{ending}", sound="ac3", times=late)
     times: list[float] = []
@@ -186,16 +186,14 @@ def test_pictures_that_begin_late_keep_their_seconds(tmp_path: Path, ending: str
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
-def test_sound_longer_than_the_pictures_is_no_sign_of_a_cut(
-    tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture
-):
+def test_sound_longer_than_the_pictures_is_no_sign_of_a_cut(tmp_path, ending: str, caplog):
     source = write_video(tmp_path / f"film{ending}", frames=10, sound="ac3", sound_seconds=4)
     assert video_facts(source).seconds == pytest.approx(1.0, abs=0.01)
     rewrite_video(source, tmp_path / "out.mp4", unchanged)
     assert not caplog.messages
 
 
-def test_uneven_times_and_single_frames(tmp_path: Path):
+def test_uneven_times_and_single_frames(tmp_path):
     uneven = [0, 0.1, 0.3, 1.5, 1.6, 1.7, 2, 3, 3.1, 4]
     rewrite_video(write_video(tmp_path / "film.mp4", frames=10, times=uneven), tmp_path / "out.mp4", unchanged)
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -205,7 +203,7 @@ def test_uneven_times_and_single_frames(tmp_path: Path):
     assert video_facts(tmp_path / "out.mp4").seconds == pytest.approx(0.1)
 
 
-def test_a_file_that_was_cut_off_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_file_that_was_cut_off_says_so(tmp_path, caplog):
     content = write_video(tmp_path / "film.mkv", frames=50).read_bytes()
     (tmp_path / "film.mkv").write_bytes(content[: len(content) // 2])
     assert 5 < rewrite_video(tmp_path / "film.mkv", tmp_path / "out.mp4", unchanged) < 45

@@ -3,7 +3,6 @@
 import io
 import time
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +35,7 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.05)
 
 
-def test_an_image_is_read_from_its_address(tmp_path: Path) -> None:
+def test_an_image_is_read_from_its_address(tmp_path):
     with serving(redirect("/elsewhere"), send(png()), send(png())) as server:
         source = fetched(source_named(server.url("photo?size=2")), tmp_path)
         assert source.path.suffix == ".png"
@@ -58,21 +57,19 @@ def test_an_image_is_read_from_its_address(tmp_path: Path) -> None:
         ([drip], "it takes more than 1 seconds"),
     ],
 )
-def test_what_servers_do_is_one_sentence(
-    answers: list[Answer], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_servers_do_is_one_sentence(answers: list[Answer], message: str, tmp_path, monkeypatch):
     monkeypatch.setattr(web_files, "LONGEST_TRANSFER", 0.6)
     with serving(*answers) as server, pytest.raises(UserError, match=message):
         fetched(source_named(server.url("x.png")), tmp_path)
 
 
-def test_more_than_the_limit_without_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_the_limit_without_a_length(monkeypatch):
     monkeypatch.setattr(web_files, "LARGEST_FILE", 40)
     with serving(send(png(), length=-1)) as server, pytest.raises(UserError, match="has more than 0 MB"):
         rgb_pixels(server.url("x.png"))
 
 
-def test_a_server_that_is_not_there_or_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_or_says_nothing(monkeypatch):
     with pytest.raises(UserError, match=r"Connection refused\. Check address and network"):
         rgb_pixels("http://127.0.0.1:9/x.png")
     monkeypatch.setattr(web_files, "LONGEST_WAIT", 0.2)

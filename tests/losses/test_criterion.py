@@ -16,7 +16,7 @@ def _maps(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, one_hot_masks(labels, shape[1])
 
 
-def test_agrees_with_torchmetrics() -> None:
+def test_agrees_with_torchmetrics():
     """Its own padding mirrors, which zeros of more than the window's reach around the maps keep out."""
     logits, targets = _maps(2, 3, 20, 13)
     padded = (torch.nn.functional.pad(maps, (11, 11, 11, 11)) for maps in (logits, targets))
@@ -61,7 +61,7 @@ def test_in_place_of_dice(ignored: str) -> None:
 
 @pytest.mark.parametrize("region", ["dice", "ssim"])
 @pytest.mark.parametrize("ignored", ["negative", "masked"])
-def test_parts_of_a_batch_sum_to_the_whole(region: str, ignored: str) -> None:
+def test_parts_of_a_batch_sum_to_the_whole(region: str, ignored: str):
     """Gradient accumulation: N and the share of the images are given, also where the parts are of unequal size."""
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 3, 4, 4), torch.randint(0, 3, (4, 16, 16))

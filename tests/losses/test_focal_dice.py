@@ -28,7 +28,7 @@ def _plain(logits: Tensor, labels: Tensor, num_masks: float, *, masked: bool) ->
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("size", [(3, 7, 5, 6, 37, 41), (2, 34, 4, 4, 32, 32), (1, 1, 2, 3, 5, 4)])
 @pytest.mark.parametrize("piece", [1, 3000])
-def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, monkeypatch):
     """Values and gradients, whatever the pieces; logits up to ±30, where the exponentials saturate."""
     monkeypatch.setattr(focal_dice, "_CPU_PIECE", piece)
     batch, classes, h, w, height, width = size
@@ -49,7 +49,7 @@ def test_equals_the_formulas(masked: bool, size: tuple[int, ...], piece: int, mo
     torch.testing.assert_close(ours, 3 * expected.float(), rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 
 
-def test_gradient_keeps_the_logits_number_format() -> None:
+def test_gradient_keeps_the_logits_number_format():
     logits = torch.randn(1, 3, 2, 2, dtype=torch.bfloat16, requires_grad=True)
     labels = torch.tensor([[[0, 1], [2, 255]]])
     total, *terms = focal_dice_loss(logits, labels, 2.0, focal_weight=1.0, dice_weight=1.0, masked=False)
@@ -61,7 +61,7 @@ def test_gradient_keeps_the_logits_number_format() -> None:
     assert logits.grad.float().abs().sum() > 0
 
 
-def test_small_gradients_survive_half_precision() -> None:
+def test_small_gradients_survive_half_precision():
     """Slopes of 1e-8 and less, which float16 cannot hold, arrive where the loss is scaled as in fp16 training."""
     generator = torch.Generator().manual_seed(0)
     logits = (torch.randn(1, 3, 8, 8, generator=generator) - 6).half()
@@ -77,7 +77,7 @@ def test_small_gradients_survive_half_precision() -> None:
     torch.testing.assert_close(half, single, rtol=1e-3, atol=6e-8)
 
 
-def test_autocast_does_not_round_the_products() -> None:
+def test_autocast_does_not_round_the_products():
     logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     labels = torch.randint(0, 3, (1, 16, 16), generator=torch.Generator().manual_seed(1))
     weights = {"focal_weight": 100.0, "dice_weight": 1.0, "masked": False}
@@ -86,7 +86,7 @@ def test_autocast_does_not_round_the_products() -> None:
         assert torch.equal(focal_dice_loss(logits, labels, 3.0, **weights)[0], expected)
 
 
-def test_present_classes() -> None:
+def test_present_classes():
     labels = torch.tensor([[[0, 255], [2, 2]], [[255, 255], [255, 255]]])
     assert present_classes(labels, 3).tolist() == [[True, False, True], [False] * 3]
     assert count_masks(labels) == 2

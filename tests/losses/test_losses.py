@@ -23,7 +23,7 @@ def test_nothing_labelled_divides_by_one(num_masks: float | torch.Tensor | None)
         assert segmentation_loss(logits, labels, region=region, ignored="masked").total.item() == 0
 
 
-def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size() -> None:
+def test_pseudo_labels_go_where_they_are_wanted_from_logits_of_any_size():
     labels = torch.tensor([[[0, 255, 255, 255]] * 2])
     logits = torch.zeros(1, 3, 1, 2)
     logits[0, 2, 0, 1] = 1.0

@@ -9,9 +9,7 @@ from cascade_clip.model.build import build_network
 from cascade_clip.model.clip.load import Clip
 
 
-def test_stages_without_the_last_block_are_named(
-    tiny_recipe: Recipe, tiny_clip: Clip, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_stages_without_the_last_block_are_named(tiny_recipe: Recipe, tiny_clip: Clip, caplog):
     build_network(tiny_recipe.model, tiny_clip.visual)
     assert not caplog.messages
     build_network(change_recipe(tiny_recipe, ["model.stages=[[1], [2]]"]).model, tiny_clip.visual)

@@ -10,14 +10,14 @@ from cascade_clip.model.training_free import METHODS
 from cascade_clip.segmenter import CascadeCLIP
 
 
-def test_nothing_trained_is_nothing_to_save(tiny_clip_file: Path) -> None:
+def test_nothing_trained_is_nothing_to_save(tiny_clip_file: Path):
     model = CascadeCLIP.from_pretrained(f"dense-self:{tiny_clip_file}:random:3")
     assert model.recipe.inference.seen_bias == 0
     with pytest.raises(UserError, match="nothing was trained"):
         model.save_pretrained("x")
 
 
-def test_the_bundled_clip_keeps_its_own_scale() -> None:
+def test_the_bundled_clip_keeps_its_own_scale():
     network, clip, recipe = load_dense("dense:bundled")
     assert recipe.data.short_side == clip.visual.image_size[0] == recipe.inference.crop
     assert recipe.data.mean == pytest.approx((123.675, 116.28, 103.53), rel=1e-3)
@@ -34,7 +34,7 @@ def test_the_bundled_clip_keeps_its_own_scale() -> None:
         ("dense-self:{}:random:3", "self_self"),
     ],
 )
-def test_a_name_tells_the_method(tiny_clip_file: Path, name: str, method: str) -> None:
+def test_a_name_tells_the_method(tiny_clip_file: Path, name: str, method: str):
     network, clip, recipe = load_dense(name.format(tiny_clip_file))
     assert network.method is METHODS[method]
     assert (clip.visual is network.visual) == (network.method.tower is None)
@@ -54,7 +54,7 @@ def test_a_name_tells_the_method(tiny_clip_file: Path, name: str, method: str) -
         ("dense:", "open_clip knows no architecture"),
     ],
 )
-def test_a_wrong_name_is_told_in_a_sentence(tiny_clip_file: Path, name: str, problem: str) -> None:
+def test_a_wrong_name_is_told_in_a_sentence(tiny_clip_file: Path, name: str, problem: str):
     with pytest.raises(UserError) as raised:
         load_dense(name.format(tiny_clip_file))
     assert problem in str(raised.value)

@@ -35,14 +35,14 @@ def images(*size: int, count: int = 1) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(56, 56), (42, 91), (59, 60)])
-def test_attention_and_tail_of_clip_are_the_plain_tower(tower: torch.nn.Module, size: tuple[int, int]) -> None:
+def test_attention_and_tail_of_clip_are_the_plain_tower(tower: torch.nn.Module, size: tuple[int, int]):
     method = METHODS["clip"]
     block = run_to_last_block(tower, images(*size), method.positions, method.reads)
     torch.testing.assert_close(method.patch_tokens(block), block.blocks[-1](block.tokens)[:, 1:])
 
 
 @torch.no_grad()
-def test_the_tower_up_to_the_last_block_is_open_clips_own(tower: torch.nn.Module) -> None:
+def test_the_tower_up_to_the_last_block_is_open_clips_own(tower: torch.nn.Module):
     block = run_to_last_block(tower, images(56, 56), "bicubic", (3,))
     own = tower.transformer.forward_intermediates(tower._embeds(images(56, 56)))[1]
     torch.testing.assert_close(block.tokens, own[10])
@@ -52,7 +52,7 @@ def test_the_tower_up_to_the_last_block_is_open_clips_own(tower: torch.nn.Module
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", METHODS)
-def test_images_of_a_batch_are_those_alone(tower: torch.nn.Module, name: str) -> None:
+def test_images_of_a_batch_are_those_alone(tower: torch.nn.Module, name: str):
     network, both = DenseNetwork(tower, METHODS[name]), images(42, 63, count=2)
     together = network.cosines(both, QUERIES)
     alone = torch.cat([network.cosines(image[None], QUERIES) for image in both])
@@ -62,7 +62,7 @@ def test_images_of_a_batch_are_those_alone(tower: torch.nn.Module, name: str) ->
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.scores is None])
-def test_scores_of_a_query_do_not_depend_on_the_others(tower: torch.nn.Module, name: str) -> None:
+def test_scores_of_a_query_do_not_depend_on_the_others(tower: torch.nn.Module, name: str):
     encoded = DenseNetwork(tower, METHODS[name]).encode(images(49, 70))
     network = DenseNetwork(tower, METHODS[name])
     torch.testing.assert_close(network.cosines(encoded, QUERIES)[:, 2:4], network.cosines(encoded, QUERIES[2:4]))
@@ -71,7 +71,7 @@ def test_scores_of_a_query_do_not_depend_on_the_others(tower: torch.nn.Module, n
 @torch.no_grad()
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("size", [(35, 49), (61, 80), (7, 300)])
-def test_any_grid(tower: torch.nn.Module, name: str, size: tuple[int, int]) -> None:
+def test_any_grid(tower: torch.nn.Module, name: str, size: tuple[int, int]):
     method = METHODS[name]
     scores = DenseNetwork(tower, method).cosines(images(*size), QUERIES)
     rounded = [-(-side // 7) if method.pads else side // 7 for side in size]
@@ -81,7 +81,7 @@ def test_any_grid(tower: torch.nn.Module, name: str, size: tuple[int, int]) -> N
 
 @torch.no_grad()
 @pytest.mark.parametrize("blocks", [6, 10, 11, 14])
-def test_methods_run_on_towers_of_their_depth_and_refuse_others(blocks: int) -> None:
+def test_methods_run_on_towers_of_their_depth_and_refuse_others(blocks: int):
     shallow = tower_of(blocks)
     for method in METHODS.values():
         if blocks >= method.blocks:
@@ -94,7 +94,7 @@ def test_methods_run_on_towers_of_their_depth_and_refuse_others(blocks: int) -> 
     assert {METHODS[name].blocks for name in ("scclip", "resclip", "gem", "naclip")} == {11, 10, 6, 1}
 
 
-def test_blocks_of_another_kind_are_refused() -> None:
+def test_blocks_of_another_kind_are_refused():
     vision = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16, "qk_norm": True}
     custom = build_model({"embed_dim": 8, "vision_cfg": {**vision, "block_type": "custom"}}).visual
     with pytest.raises(UserError, match="custom ones, whose attention cannot be changed"):
@@ -105,12 +105,12 @@ def test_blocks_of_another_kind_are_refused() -> None:
     ("blocks", "patches", "name"),
     [(12, 31, "scclip"), (12, 196, "scclip"), (12, 30, "naclip"), (11, 196, "naclip"), (24, 196, "naclip")],
 )
-def test_the_default_is_scclip_where_its_indices_fit(blocks: int, patches: int, name: str) -> None:
+def test_the_default_is_scclip_where_its_indices_fit(blocks: int, patches: int, name: str):
     assert default_method(tower_of(blocks), patches).name == name
 
 
 @pytest.mark.parametrize(("name", "size"), [("scclip", (42, 35)), ("naclip", (6, 40)), ("clip", (40, 6))])
-def test_too_few_patches_are_refused(tower: torch.nn.Module, name: str, size: tuple[int, int]) -> None:
+def test_too_few_patches_are_refused(tower: torch.nn.Module, name: str, size: tuple[int, int]):
     network = DenseNetwork(tower, METHODS[name])
     with pytest.raises(
         UserError, match=f"An image of {size[0]} x {size[1]} pixels holds {size[0] // 7 * (size[1] // 7)}"
@@ -119,7 +119,7 @@ def test_too_few_patches_are_refused(tower: torch.nn.Module, name: str, size: tu
 
 
 @torch.no_grad()
-def test_the_exact_activation_shares_weights_and_leaves_the_tower_as_it_is(tower: torch.nn.Module) -> None:
+def test_the_exact_activation_shares_weights_and_leaves_the_tower_as_it_is(tower: torch.nn.Module):
     before = tower(images(56, 56))
     changed = with_exact_gelu(tower)
     pairs = zip(tower.parameters(), changed.parameters(), strict=True)
@@ -130,7 +130,7 @@ def test_the_exact_activation_shares_weights_and_leaves_the_tower_as_it_is(tower
 
 
 @torch.no_grad()
-def test_value_path_is_attention_of_each_token_to_itself(tiny_clip: Clip) -> None:
+def test_value_path_is_attention_of_each_token_to_itself(tiny_clip: Clip):
     method = METHODS["value"]
     block = run_to_last_block(tiny_clip.visual, images(64, 64), method.positions, method.reads)
     last = block.blocks[-1]
@@ -139,7 +139,7 @@ def test_value_path_is_attention_of_each_token_to_itself(tiny_clip: Clip) -> Non
     torch.testing.assert_close(method.patch_tokens(block), expected)
 
 
-def test_outliers_take_the_mean_of_their_sound_neighbours() -> None:
+def test_outliers_take_the_mean_of_their_sound_neighbours():
     values = torch.arange(12.0).reshape(1, 12, 1)
     lost = torch.zeros(1, 12, dtype=torch.bool)
     lost[0, [0, 5]] = True  # row 0, column 0 and row 1, column 1 of 3 x 4
@@ -152,7 +152,7 @@ def test_outliers_take_the_mean_of_their_sound_neighbours() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].scores is None])
-def test_nothing_is_made_on_another_device(tower: torch.nn.Module, name: str) -> None:
+def test_nothing_is_made_on_another_device(tower: torch.nn.Module, name: str):
     """A tensor made without a device lies on the default one, here another than the images', as it is on a GPU."""
     network, image = DenseNetwork(tower, METHODS[name]), images(42, 63)
     expected = network.cosines(image, QUERIES)
@@ -160,7 +160,7 @@ def test_nothing_is_made_on_another_device(tower: torch.nn.Module, name: str) ->
         assert torch.equal(network.cosines(image, QUERIES), expected)
 
 
-def test_nor_are_the_ways_between_patches() -> None:
+def test_nor_are_the_ways_between_patches():
     classes = torch.tensor([[0, 1, 0], [2, 0, 0]])
     expected = feedback_attention(classes, check_paths=True)
     with torch.device("meta"):

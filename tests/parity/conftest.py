@@ -1,7 +1,5 @@
 """Golden models: the released computation's tensors and our network with the same weights."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -117,7 +115,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def training_free(request: pytest.FixtureRequest) -> Path:
+def training_free(request) -> Path:
     """The folder with the golden tensors of training-free methods."""
     given: Path = request.config.getoption("--golden")
     folder = _training_free(given)
@@ -150,7 +148,7 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(_skip_what_is_missing)
 
 
 @pytest.fixture(scope="session", params=MODELS)
-def model(request: pytest.FixtureRequest, golden: Path) -> GoldenModel:
+def model(request, golden: Path) -> GoldenModel:
     return _load(golden / request.param)
 
 

@@ -1,7 +1,5 @@
 """CKA equals the golden values in every form (SPEC: only the formulas are known; golden `cka`)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -26,19 +24,19 @@ def features(golden: Path) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("form", ["feature", "gram", "auto"])
-def test_linear_cka(facts: dict, features: tuple[Tensor, Tensor], form: str) -> None:
+def test_linear_cka(facts: dict, features: tuple[Tensor, Tensor], form: str):
     x, y = features
     assert float(linear_cka([x], [y], form=form)) == pytest.approx(facts["linear_cka"], rel=EXACTLY)
 
 
 @pytest.mark.parametrize("form", ["feature", "gram", "auto"])
-def test_unbiased_hsic_of_all_samples(facts: dict, features: tuple[Tensor, Tensor], form: str) -> None:
+def test_unbiased_hsic_of_all_samples(facts: dict, features: tuple[Tensor, Tensor], form: str):
     both = hsic1(features, form=form)
     cka = float(both[0, 1] / (both[0, 0] * both[1, 1]).sqrt())
     assert cka == pytest.approx(facts["unbiased_hsic_full_batch_cka"], rel=EXACTLY)
 
 
-def test_minibatch_cka_and_every_batch(facts: dict, features: tuple[Tensor, Tensor]) -> None:
+def test_minibatch_cka_and_every_batch(facts: dict, features: tuple[Tensor, Tensor]):
     x, y = features
     size = facts["batch_size"]
     streamed = MinibatchCka(1, 1)

@@ -1,7 +1,5 @@
 """On a CUDA device, in fp32 without TF32, the same tensors come out as on the CPU."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 
 import pytest
@@ -22,13 +20,13 @@ SUMS = 4
 
 
 @pytest.fixture(autouse=True)
-def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+def full_precision(monkeypatch) -> None:
     """cuDNN rounds the products of convolutions, the patch embedding's too, to TF32 unless told otherwise."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @torch.no_grad()
-def test_masks_and_scores(model: GoldenModel) -> None:
+def test_masks_and_scores(model: GoldenModel):
     network, image, text = deepcopy(model.imported.network).cuda(), model.io["image"].cuda(), model.text.cuda()
     seen = torch.zeros(len(text), dtype=torch.bool)
     seen[model.seen] = True
@@ -39,7 +37,7 @@ def test_masks_and_scores(model: GoldenModel) -> None:
     torch.testing.assert_close(upsampled.cpu(), model.io["pred_masks"], rtol=0, atol=SUMS * TOLERANCE["mask_logits"])
 
 
-def test_gradient_of_every_parameter(model: GoldenModel) -> None:
+def test_gradient_of_every_parameter(model: GoldenModel):
     network = model.fresh().network.train().cuda()
     image = model.loss.get("image", model.io["image"]).cuda()
     labels = remap_labels(model.loss["labels"][:, 0].long().cuda(), seen_label_table(model.seen).cuda())

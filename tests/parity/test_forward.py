@@ -1,7 +1,5 @@
 """Taps, masks, scores, labels and sliding window equal the released computation (SPEC sections 3 to 5)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,7 @@ def close(ours: Tensor, golden: Tensor, kind: str) -> None:
 
 
 @torch.no_grad()
-def test_every_tap_and_the_global_embedding(model: GoldenModel) -> None:
+def test_every_tap_and_the_global_embedding(model: GoldenModel):
     features = model.imported.network.encoder(model.io["image"])
     for block, tokens in features.patch_tokens.items():
         last = block == model.imported.network.encoder.blocks
@@ -39,7 +37,7 @@ def test_every_tap_and_the_global_embedding(model: GoldenModel) -> None:
 
 
 @torch.no_grad()
-def test_each_stage_and_the_sum(model: GoldenModel) -> None:
+def test_each_stage_and_the_sum(model: GoldenModel):
     stages = model.imported.network.stage_logits(model.io["image"], model.text)
     assert len(stages) == len([name for name in model.io if name.startswith("stage")]) or len(stages) == 1
     for number, mask in enumerate(stages, start=1):
@@ -52,7 +50,7 @@ def test_each_stage_and_the_sum(model: GoldenModel) -> None:
 
 
 @torch.no_grad()
-def test_a_class_does_not_depend_on_the_others(model: GoldenModel) -> None:
+def test_a_class_does_not_depend_on_the_others(model: GoldenModel):
     logits = model.imported.network(model.io["image"], model.text[model.seen])
     upsampled = F.interpolate(logits, size=model.io["image"].shape[-2:], mode="bilinear")
     close(upsampled, model.io["pred_masks_seen_only"], "mask_logits")
@@ -60,7 +58,7 @@ def test_a_class_does_not_depend_on_the_others(model: GoldenModel) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("setting", "bias"), [("inductive", 0.1), ("selftrain", 0.0)])
-def test_scores_and_labels(model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check) -> None:
+def test_scores_and_labels(model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check):
     seen = torch.zeros(len(model.text), dtype=torch.bool)
     seen[model.seen] = True
     logits = model.imported.network(model.io["image"], model.text)
@@ -71,9 +69,7 @@ def test_scores_and_labels(model: GoldenModel, setting: str, bias: float, assert
 
 @torch.no_grad()
 @pytest.mark.parametrize(("setting", "bias"), [("inductive", 0.1), ("selftrain", 0.0)])
-def test_sliding_window(
-    golden: Path, model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check
-) -> None:
+def test_sliding_window(golden: Path, model: GoldenModel, setting: str, bias: float, assert_labels_agree: Check):
     facts = json.loads((golden / "slide" / "slide.json").read_text())
     if not facts["weights"].startswith(f"../{model.folder.name}/"):
         pytest.skip("the sliding window was recorded with the other model's weights")
@@ -93,7 +89,7 @@ def test_sliding_window(
 
 
 @torch.no_grad()
-def test_text_tower(model: GoldenModel) -> None:
+def test_text_tower(model: GoldenModel):
     golden_text = load_file(model.folder / "text.safetensors")
     tower = model.imported.clip.model
     raw, expected = tower.encode_text(golden_text["tokens_single"]), golden_text["encoder_raw_single"]

@@ -1,7 +1,5 @@
 """Losses, labels and gradients equal the released computation (SPEC sections 6 and 7)."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -44,7 +42,7 @@ def _loss(full: Tensor, labels: Tensor) -> LossTerms:
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_labels_and_loss_terms(model: GoldenModel, case: str) -> None:
+def test_labels_and_loss_terms(model: GoldenModel, case: str):
     full, labels = _forward(model, model.fresh().network, case)
     facts = json.loads((model.folder / "loss.json").read_text())["scalars"][case]
     assert torch.equal(labels, model.loss[f"{case}.label_used"][:, 0].long())
@@ -58,7 +56,7 @@ def test_labels_and_loss_terms(model: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_gradient_of_the_logits(model: GoldenModel, case: str) -> None:
+def test_gradient_of_the_logits(model: GoldenModel, case: str):
     if f"{case}.dtotal_dpred_masks" not in model.loss:
         pytest.skip("the committed selection keeps this tensor for the two main cases only; use --golden for all five")
     with torch.no_grad():
@@ -70,7 +68,7 @@ def test_gradient_of_the_logits(model: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["inductive", "selftrain"])
-def test_gradient_of_every_parameter(model: GoldenModel, case: str) -> None:
+def test_gradient_of_every_parameter(model: GoldenModel, case: str):
     network = model.fresh().network.train()
     full, labels = _forward(model, network, case)
     _loss(full, labels).total.backward()

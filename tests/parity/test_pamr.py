@@ -1,7 +1,5 @@
 """PAMR against the released code's tensors."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -21,7 +19,7 @@ def pamr(training_free: Path) -> dict[str, Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it has keys, but no iterator)
 
 
-def test_every_refined_map(pamr: dict[str, Tensor]) -> None:
+def test_every_refined_map(pamr: dict[str, Tensor]):
     refined = [name for name in pamr if name.startswith("out")]
     assert refined
     for name in refined:
@@ -32,7 +30,7 @@ def test_every_refined_map(pamr: dict[str, Tensor]) -> None:
         torch.testing.assert_close(ours[..., ::every, ::every], pamr[name], rtol=0, atol=TOLERANCE, msg=name)
 
 
-def test_every_weight(pamr: dict[str, Tensor]) -> None:
+def test_every_weight(pamr: dict[str, Tensor]):
     weights = [name for name in pamr if name.startswith("affinity")]
     assert weights
     for name in weights:

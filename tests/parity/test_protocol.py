@@ -1,7 +1,5 @@
 """Preprocessing, metrics and starting weights equal the released ones (SPEC sections 1, 4, 12; golden `init`)."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -31,7 +29,7 @@ def tensors(golden: Path) -> dict[str, np.ndarray]:
     return {name: t.numpy() for name, t in load_file(golden / "preprocess" / "preprocess.safetensors").items()}
 
 
-def test_inference_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]) -> None:
+def test_inference_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]):
     for number, case in enumerate(facts["test"]):
         assert inference_size(case["h"], case["w"], case["short"]) == (case["out_h"], case["out_w"])
         resized = resize_bilinear(tensors[f"test{number}.rgb_in"], case["out_h"], case["out_w"])
@@ -43,7 +41,7 @@ def test_inference_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]) 
         assert list(inference_size(height, width, 512)) == expected
 
 
-def test_training_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]) -> None:
+def test_training_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]):
     for number, case in enumerate(facts["train_resize"]):
         long_side, short_side = case["base_scale"]
         size = train_size(case["h"], case["w"], long_side, short_side, case["ratio"])
@@ -55,7 +53,7 @@ def test_training_resize_is_exact(facts: dict, tensors: dict[str, np.ndarray]) -
         assert np.array_equal(label, tensors[f"train{number}.label_resized"])
 
 
-def test_photometric_operations(facts: dict, tensors: dict[str, np.ndarray]) -> None:
+def test_photometric_operations(facts: dict, tensors: dict[str, np.ndarray]):
     image, drawn = tensors["photo.in_rgb"], facts["photo"]
     assert np.array_equal(photometric.rgb_to_hsv(image), tensors["photo.hsv_of_in"])
     ours = {
@@ -68,7 +66,7 @@ def test_photometric_operations(facts: dict, tensors: dict[str, np.ndarray]) -> 
         assert np.array_equal(result, tensors[f"photo.{name}_rgb"]), name
 
 
-def test_metrics(golden: Path) -> None:
+def test_metrics(golden: Path):
     facts = json.loads((golden / "metrics" / "metrics.json").read_text())
     maps = load_file(golden / "metrics" / "maps.safetensors")
     classes = facts["n_classes"]
@@ -109,7 +107,7 @@ def fresh() -> dict[str, torch.Tensor]:
     return build_network(config, build_model(settings).visual).own_tensors()
 
 
-def test_starting_distributions(golden: Path, fresh: dict[str, torch.Tensor]) -> None:
+def test_starting_distributions(golden: Path, fresh: dict[str, torch.Tensor]):
     """The golden file gives each tensor's formula; ours must have its mean, spread and bounds."""
     prompt_bound = math.sqrt(6 / (3 * PATCH**2 + WIDTH))
     groups = {g["group"]: g for g in json.loads((golden / "init" / "init.json").read_text())["Cascade-CLIP"]["groups"]}
@@ -128,7 +126,7 @@ def test_starting_distributions(golden: Path, fresh: dict[str, torch.Tensor]) ->
         _uniform(fresh[f"head.decoders.{stage}.layers.0.linear2.weight"], (4 * JOINT) ** -0.5)
 
 
-def test_clones(golden: Path, fresh: dict[str, torch.Tensor]) -> None:
+def test_clones(golden: Path, fresh: dict[str, torch.Tensor]):
     clones = json.loads((golden / "init" / "init.json").read_text())["Cascade-CLIP"]["clones"]
     for stage in range(3):
         assert clones[f"decoder{stage}: layers start identical"]

@@ -1,7 +1,5 @@
 """SPT-SEG equals the released computation (SPEC section 16): spectral prompt, decoder, masks, loss, gradients."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cascade_clip.checkpoint.upstream import ImportOptions, import_state_dict
 from cascade_clip.checkpoint.upstream_names import PROMPTS, own_name
-from cascade_clip.config.schema import ModelConfig, SpectralConfig
+from cascade_clip.config.schema import ModelConfig
 from cascade_clip.inference.class_scores import class_scores
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import count_masks, pseudo_labels, remap_labels, seen_label_table
@@ -54,7 +52,7 @@ def _outputs(model: GoldenModel, modules: dict[str, nn.Module]) -> dict[str, lis
     return outputs
 
 
-def test_the_spectral_prompt_is_computed_where_it_is_used(spt: GoldenModel) -> None:
+def test_the_spectral_prompt_is_computed_where_it_is_used(spt: GoldenModel):
     """The released code computes it for all twelve blocks and drops ten of the results."""
     assert spt.config["filter_calls_per_forward"] == 12
     given = _outputs(spt, {"spectral": spt.imported.network.encoder.spectral})["spectral"]
@@ -64,7 +62,7 @@ def test_the_spectral_prompt_is_computed_where_it_is_used(spt: GoldenModel) -> N
             _close_to_maximum(ours, spt.io[name], name)
 
 
-def test_internals(spt: GoldenModel) -> None:
+def test_internals(spt: GoldenModel):
     """Blocks, descriptor, and what each decoder layer computes."""
     if not (spt.folder / "internals.safetensors").exists():
         pytest.skip("the committed selection holds no internals; use --golden")
@@ -100,7 +98,7 @@ def test_internals(spt: GoldenModel) -> None:
 
 
 @torch.no_grad()
-def test_features_and_masks(spt: GoldenModel) -> None:
+def test_features_and_masks(spt: GoldenModel):
     features = spt.imported.network.encoder(spt.io["image"])
     close(features.class_token, spt.io["global_embedding"], "features")
     if "final_map" in spt.io:
@@ -112,7 +110,7 @@ def test_features_and_masks(spt: GoldenModel) -> None:
 
 
 @torch.no_grad()
-def test_closed_gates_are_ties(spt: GoldenModel) -> None:
+def test_closed_gates_are_ties(spt: GoldenModel):
     """Where the last gate is closed the logit is exactly 0 for every class, there as here."""
     logits = spt.imported.network(spt.io["image"], spt.text)
     ours, golden = (mask == 0 for mask in (logits, spt.io["stage1_mask"]))
@@ -123,7 +121,7 @@ def test_closed_gates_are_ties(spt: GoldenModel) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("setting", "bias"), [("inductive", 0.1), ("selftrain", 0.0)])
-def test_scores_and_labels(spt: GoldenModel, setting: str, bias: float) -> None:
+def test_scores_and_labels(spt: GoldenModel, setting: str, bias: float):
     seen = torch.zeros(len(spt.text), dtype=torch.bool)
     seen[spt.seen] = True
     scores = class_scores(spt.imported.network(spt.io["image"], spt.text), (64, 64), seen, bias)
@@ -136,7 +134,7 @@ def test_scores_and_labels(spt: GoldenModel, setting: str, bias: float) -> None:
 
 
 @torch.no_grad()
-def test_512_pixels(spt: GoldenModel) -> None:
+def test_512_pixels(spt: GoldenModel):
     """Patches of 16 pixels, as trained; the same weights but for the first convolution."""
     if not (spt.folder / "io_512.safetensors").exists():
         pytest.skip("the committed selection holds no 512-pixel case; use --golden")
@@ -153,7 +151,7 @@ def test_512_pixels(spt: GoldenModel) -> None:
 
 
 @torch.no_grad()
-def test_what_the_released_code_cannot_do(spt: GoldenModel) -> None:
+def test_what_the_released_code_cannot_do(spt: GoldenModel):
     """Other grids than 32 x 32 raise there."""
     broken = json.loads((spt.folder / "broken.json").read_text())
     assert any("60x60 input" in case for case in broken)
@@ -174,7 +172,7 @@ def _case(model: GoldenModel, network: nn.Module, case: str) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("case", ["inductive", "selftrain"])
-def test_labels_and_loss_terms(spt: GoldenModel, case: str) -> None:
+def test_labels_and_loss_terms(spt: GoldenModel, case: str):
     with torch.no_grad():
         full, labels = _case(spt, spt.fresh().network, case)
     facts = json.loads((spt.folder / "loss.json").read_text())[case]
@@ -192,7 +190,7 @@ def test_labels_and_loss_terms(spt: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["inductive", "selftrain"])
-def test_gradient_of_every_parameter(spt: GoldenModel, case: str) -> None:
+def test_gradient_of_every_parameter(spt: GoldenModel, case: str):
     prefix = f"{case}.grad."
     names = [name.removeprefix(prefix) for name in spt.loss if name.startswith(prefix)]
     if not names:
@@ -217,13 +215,13 @@ def test_gradient_of_every_parameter(spt: GoldenModel, case: str) -> None:
 
 
 @pytest.mark.parametrize(("key", "train"), [("prompt", False), ("['prompt', 'complex_weight']", True)])
-def test_trainable_names(spt: GoldenModel, key: str, train: bool) -> None:
+def test_trainable_names(spt: GoldenModel, key: str, train: bool):
     """Which key the authors froze by is unknown: both are a choice of the recipe."""
     facts = json.loads((spt.folder / "trainable.json").read_text())
     dead = set(facts["params_without_grad_in_inductive_loss"])
     alive = (set(facts["backbone_trainable"][key]) | set(facts["head_trainable"])) - dead
     expected = {own_name(name, spt.layout) for name in alive if name not in PROMPTS} | {"encoder.prompts.embeddings"}
-    config = spt.imported.config.model_copy(update={"spectral": SpectralConfig(grid=32, train=train)})
+    config = spt.imported.config.changed(spectral={"grid": 32, "train": train})
     network = build_network(config, spt.fresh().clip.visual)
     assert set(trainable_parameters(network)) == expected
     assert all(own_name(name, spt.layout) is None for name in dead)
@@ -241,7 +239,7 @@ def full_size() -> nn.Module:
     return build_network(ModelConfig(host="spt-seg", stages=((12,),)), build_model(settings).visual)
 
 
-def test_full_size_counts(golden: Path, full_size: nn.Module) -> None:
+def test_full_size_counts(golden: Path, full_size: nn.Module):
     """Of the trainable parameters that were counted there, the dead ones are not built; the spectral weight joins."""
     facts = json.loads((golden / "init" / "init.json").read_text())["SPT"]
     dim, hidden = 512, 2048
@@ -253,7 +251,7 @@ def test_full_size_counts(golden: Path, full_size: nn.Module) -> None:
     assert sum(parameter.numel() for parameter in trainable_parameters(full_size).values()) == expected
 
 
-def test_starting_distributions(golden: Path, full_size: nn.Module) -> None:
+def test_starting_distributions(golden: Path, full_size: nn.Module):
     """The golden file gives each tensor's formula and spread."""
     facts = json.loads((golden / "init" / "init.json").read_text())["SPT"]
     groups = {group["group"]: group for group in facts["groups"]}

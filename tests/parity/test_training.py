@@ -1,7 +1,5 @@
 """What trains, with which rate, and where four steps lead (SPEC sections 8 to 10)."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -13,18 +11,13 @@ from cascade_clip.checkpoint.upstream_names import PROMPTS, clip_name, own_name
 from cascade_clip.config.schema import TrainConfig
 from cascade_clip.losses.criterion import segmentation_loss
 from cascade_clip.losses.targets import remap_labels, seen_label_table
-from cascade_clip.training.step import (
-    build_optimizer,
-    learning_rate,
-    set_learning_rate,
-    trainable_parameters,
-)
+from cascade_clip.training.step import build_optimizer, learning_rate, set_learning_rate, trainable_parameters
 
 from .conftest import GoldenModel
 from .test_loss import ZERO_GRADIENT
 
 
-def test_trainable_names(model: GoldenModel) -> None:
+def test_trainable_names(model: GoldenModel):
     facts = json.loads((model.folder / "trainable.json").read_text())
     alive = set(facts["trainable"]) - set(facts["trainable_but_never_receiving_gradient"])
     expected = {own_name(name, model.layout) for name in alive if name not in PROMPTS} | {"encoder.prompts.embeddings"}
@@ -37,7 +30,7 @@ def test_trainable_names(model: GoldenModel) -> None:
     assert bool(frozen) == bool(model.layout.taps)
 
 
-def test_groups(model: GoldenModel) -> None:
+def test_groups(model: GoldenModel):
     facts = json.loads((model.folder / "trainable.json").read_text())
     optimizer = build_optimizer(model.imported.network, TrainConfig())
     ((rate, decay),) = {(group["lr"], group["weight_decay"]) for group in facts["param_groups"]}
@@ -48,7 +41,7 @@ def test_groups(model: GoldenModel) -> None:
     assert grouped == len(trainable_parameters(model.imported.network))
 
 
-def test_learning_rates(golden: Path) -> None:
+def test_learning_rates(golden: Path):
     facts = json.loads((golden / "schedule" / "lr.json").read_text())
     for steps, rates in facts["schedules"].items():
         for step, rate in rates.items():
@@ -64,7 +57,7 @@ def test_learning_rates(golden: Path) -> None:
             assert ours == pytest.approx(rate, rel=1e-9)
 
 
-def test_parameters_after_four_steps(model: GoldenModel) -> None:
+def test_parameters_after_four_steps(model: GoldenModel):
     facts = json.loads((model.folder / "train_steps.json").read_text())
     golden = load_file(model.folder / "train_steps.safetensors")
     network = model.fresh().network.train()

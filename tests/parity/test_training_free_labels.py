@@ -1,7 +1,5 @@
 """From images and words to labels, against the released codes (training_free/SPEC sections 3 and 4)."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -39,7 +37,7 @@ def _tensors(folder: Path, name: str) -> tuple[dict[str, Tensor], Any]:
     return load_file(folder / f"{name}.safetensors"), json.loads((folder / f"{name}.json").read_text("utf-8"))
 
 
-def test_text(training_free: Path) -> None:
+def test_text(training_free: Path):
     tensors, facts = _tensors(training_free, "text")
     assert templates_of("imagenet") == tuple(facts["templates"])
     model = load_clip(f"local-dir:{training_free / 'tiny_clip'}").model
@@ -55,7 +53,7 @@ def test_text(training_free: Path) -> None:
     assert [index for index, _ in words] == tensors["query_index"].tolist()
 
 
-def test_preprocessing(training_free: Path) -> None:
+def test_preprocessing(training_free: Path):
     tensors, facts = _tensors(training_free, "preprocess")
     for case in facts["cases"]:
         number, (long, short) = case["case"], case["scale"]
@@ -71,7 +69,7 @@ def test_preprocessing(training_free: Path) -> None:
         assert inference_size(height, width, short, facts["long_cap"]) == (out_height, out_width)
 
 
-def test_postprocessing(training_free: Path) -> None:
+def test_postprocessing(training_free: Path):
     tensors, facts = _tensors(training_free, "postprocess")
     index = load_file(training_free / "inputs.safetensors")["query_index"].tolist()
     maps = tensors["scores"][0]
@@ -88,7 +86,7 @@ def test_postprocessing(training_free: Path) -> None:
         assert torch.equal(labels, tensors[f"{name}.labels"]), name
 
 
-def test_pipelines(training_free: Path) -> None:
+def test_pipelines(training_free: Path):
     """All runs of images to labels; which there are the folder says."""
     tensors, cases = _tensors(training_free, "pipelines")
     inputs = load_file(training_free / "inputs.safetensors")

@@ -3,8 +3,6 @@
 Nothing of the golden CLIP is wired in: its width, depth, patch, grids and vocabulary come from the folder.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -29,10 +27,7 @@ from cascade_clip.model.res_clip import ResClip, feedback_attention, patch_class
 from cascade_clip.model.sc_clip import lof_scores, outlier_mask
 from cascade_clip.model.training_free import METHODS, Method, key_key_nearby, query_query, query_query_and_key_key
 
-FILES = (
-    *("clip", "maskclip", "sclip", "clearclip", "naclip", "scclip", "gem", "resclip"),
-    *("ablations", "gaussian"),
-)
+FILES = (*("clip", "maskclip", "sclip", "clearclip", "naclip", "scclip", "gem", "resclip"), *("ablations", "gaussian"))
 """Files of golden tensors; each tensor is a test."""
 BASES = {"resclip": "naclip", "clearclip": "clearclip", "sclip": "sclip"}
 """ResCLIP's `strategy` -> ours."""
@@ -200,7 +195,7 @@ def tolerance(file: str, key: str) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str) -> None:
+def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str):
     golden, own = folder.tensors(file)[key], ours(folder, file, key)
     assert own.shape == golden.shape
     if key.endswith(("outlier_mask", "patch_classes")):
@@ -218,7 +213,7 @@ def test_tensor_is_that_of_the_released_code(folder: Folder, file: str, key: str
         assert float(difference.max()) <= absolute + relative * float(golden.abs().max())
 
 
-def test_the_committed_selection_has_every_file() -> None:
+def test_the_committed_selection_has_every_file():
     committed = Path(__file__).parent.parent / "golden" / "training_free"
     assert [file for file in FILES if not (committed / f"{file}.safetensors").is_file()] == []
     assert sum(file.stat().st_size for file in committed.rglob("*") if file.is_file()) < 3e6

@@ -1,7 +1,5 @@
 """Archives that are cut off, damaged or of absurd size are refused in one sentence, and nothing of them stays."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os
@@ -26,7 +24,7 @@ ENDINGS = ["zip", "tar", "tgz", "tar.bz2", "tar.xz"]
 
 
 @pytest.fixture(autouse=True)
-def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_limits(monkeypatch) -> None:
     """A sixty-fourth of the real limits, so that bombs of these tests stay small themselves."""
     monkeypatch.setattr(archives, "_SMALL_BYTES", SMALL)
     monkeypatch.setattr(archives, "_MAX_MEMBER_BYTES", 8 * SMALL)
@@ -73,7 +71,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar", "tgz"])
-def test_links_and_devices_are_no_files(tmp_path: Path, ending: str) -> None:
+def test_links_and_devices_are_no_files(tmp_path, ending: str):
     path = tmp_path / f"a.{ending}"
     if ending == "zip":
         link = zipfile.ZipInfo("x/l.png")
@@ -89,7 +87,7 @@ def test_links_and_devices_are_no_files(tmp_path: Path, ending: str) -> None:
 # --- absurd sizes ---
 
 
-def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path):
     bomb = _zip(tmp_path / "a.zip", *((f"x/{index}.png", bytes(SMALL)) for index in range(20)))
     _refused(
         bomb, r"is refused: its [\d,]+ bytes unpack to [\d,]+ or more; at most 200 times as many are accepted\. Get"
@@ -101,7 +99,7 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     assert list(_open(_zip(bomb, ("x/a.png", bytes(SMALL)))).folder("x", (".png",))) == ["a"]
 
 
-def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path: Path) -> None:
+def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path):
     length = 4 * SMALL
     path = _zip(tmp_path / "a.zip", ("x/a.png", bytes(length)))
     path.write_bytes(path.read_bytes().replace(length.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
@@ -112,7 +110,7 @@ def test_a_zip_whose_index_lies_about_the_size_is_not_believed(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("ending", ["tar", "tgz"])
-def test_a_tar_member_of_absurd_size_is_refused(tmp_path: Path, ending: str) -> None:
+def test_a_tar_member_of_absurd_size_is_refused(tmp_path, ending: str):
     for kind, size, shown in (
         (tarfile.REGTYPE, 9 * SMALL, "9,437,184"),
         (tarfile.REGTYPE, -512, "-512"),
@@ -132,7 +130,7 @@ def _with_size(header: bytes, size: int) -> bytes:
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
 
 
-def test_a_compressed_tar_is_unpacked_up_to_a_sane_length_only(tmp_path: Path) -> None:
+def test_a_compressed_tar_is_unpacked_up_to_a_sane_length_only(tmp_path):
     members = [_member(f"x/{index}.png") for index in range(20)]
     bomb = _tar(tmp_path / "a.tgz", *members, content=bytes(SMALL))
     assert SMALL < 200 * bomb.stat().st_size < 20 * SMALL
@@ -154,7 +152,7 @@ def _good(tmp_path: Path, ending: str) -> Path:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, None])
-def test_truncated_archives_and_other_files_of_their_name(tmp_path: Path, ending: str, kept: float | None) -> None:
+def test_truncated_archives_and_other_files_of_their_name(tmp_path, ending: str, kept: float | None):
     path = _good(tmp_path, ending)
     if kept is None:
         path.write_bytes(b"<html>The page was not found.</html>" * 100)
@@ -164,7 +162,7 @@ def test_truncated_archives_and_other_files_of_their_name(tmp_path: Path, ending
 
 
 @pytest.mark.parametrize("more", [b"", b"\xff" * 512])
-def test_a_tar_that_ends_between_two_members_is_noticed(tmp_path: Path, more: bytes) -> None:
+def test_a_tar_that_ends_between_two_members_is_noticed(tmp_path, more: bytes):
     path = _tar(tmp_path / "a.tar", _member("x/a.png"), _member("x/b.png"))
     path.write_bytes(path.read_bytes()[:1024] + more)
     _refused(path, r"is damaged or cut off \(no header at byte 1,024\)")
@@ -178,7 +176,7 @@ def _with_wrong_byte(path: Path, place: int) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["tgz", "tar.bz2", "tar.xz", "tar"])
-def test_wrong_bytes_are_noticed_before_anything_is_used(tmp_path: Path, ending: str) -> None:
+def test_wrong_bytes_are_noticed_before_anything_is_used(tmp_path, ending: str):
     path = _good(tmp_path, ending)
     in_header = list_members(path, path)["x/07.png"][1] - 500 if ending == "tar" else None
     _refused(
@@ -186,7 +184,7 @@ def test_wrong_bytes_are_noticed_before_anything_is_used(tmp_path: Path, ending:
     )
 
 
-def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path: Path) -> None:
+def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path):
     path = _good(tmp_path, "zip")
     offset = zipfile.ZipFile(path).getinfo("x/07.png").header_offset
     entries = _open(_with_wrong_byte(path, offset + 1000)).folder("x", (".png",))
@@ -195,7 +193,7 @@ def test_a_wrong_byte_in_a_zip_is_noticed_when_the_member_is_read(tmp_path: Path
         entries["07"].read()
 
 
-def test_a_full_disk_leaves_no_half_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_spool(tmp_path, monkeypatch):
     path = _good(tmp_path, "tgz")
 
     def full(*_: object, **__: object) -> None:

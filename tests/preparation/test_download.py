@@ -1,7 +1,5 @@
 """Downloading official files from servers that misbehave."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -42,7 +40,7 @@ HALF = len(CONTENT) // 2
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_proxy(monkeypatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -68,7 +66,7 @@ def visible(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
 
-def test_fetches_a_file(tmp_path: Path) -> None:
+def test_fetches_a_file(tmp_path):
     seen: list[tuple[int, int, str]] = []
     folder = tmp_path / "new" / "folder"
     with serving(send_ranges(CONTENT)) as site:
@@ -81,7 +79,7 @@ def test_fetches_a_file(tmp_path: Path) -> None:
     assert site.requests[0][1]["User-Agent"].startswith("cascade-clip/")
 
 
-def test_dropped_connection_is_continued(tmp_path: Path) -> None:
+def test_dropped_connection_is_continued(tmp_path):
     with serving(send_ranges(CONTENT, most=HALF), send_ranges(CONTENT, most=100), send_ranges(CONTENT)) as site:
         path = take(official(site.url("a.zip")), tmp_path)
     assert path.read_bytes() == CONTENT
@@ -89,7 +87,7 @@ def test_dropped_connection_is_continued(tmp_path: Path) -> None:
     assert site.requests[1][1]["If-Range"] == '"1"'
 
 
-def test_part_is_kept_for_the_next_run(tmp_path: Path) -> None:
+def test_part_is_kept_for_the_next_run(tmp_path):
     with serving(send_ranges(CONTENT, most=HALF), send(b"", status=503)) as site:
         file = official(site.url("a.zip"))
         with pytest.raises(NotServedError, match=r"a\.zip could not be downloaded: .*answered 503"):
@@ -102,7 +100,7 @@ def test_part_is_kept_for_the_next_run(tmp_path: Path) -> None:
     assert visible(tmp_path) == {"a.zip", "a.zip.verified"}
 
 
-def test_attempts_that_get_further_are_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attempts_that_get_further_are_not_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_CONSIDERABLE", 500)
     with serving(send_ranges(CONTENT, most=500)) as site:
         assert take(official(site.url("a.zip")), tmp_path, retries=1).read_bytes() == CONTENT
@@ -110,21 +108,21 @@ def test_attempts_that_get_further_are_not_counted(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("obey_if_range", [True, False])
-def test_file_that_changed_between_attempts_starts_anew(tmp_path: Path, obey_if_range: bool) -> None:
+def test_file_that_changed_between_attempts_starts_anew(tmp_path, obey_if_range: bool):
     changed = send_ranges(CONTENT, etag='"2"', obey_if_range=obey_if_range)
     with serving(send_ranges(OTHER, most=HALF), changed) as site:
         assert take(official(site.url("a.zip")), tmp_path).read_bytes() == CONTENT
     assert site.ranges == ([None, f"bytes={HALF}-"] if obey_if_range else [None, f"bytes={HALF}-", None])
 
 
-def test_announced_length_is_too_large(tmp_path: Path) -> None:
+def test_announced_length_is_too_large(tmp_path):
     lie = send(CONTENT, length=2 * len(CONTENT))
     with serving(lie, send_ranges(CONTENT)) as site:
         assert take(official(site.url("a.zip"), sha256=SHA256), tmp_path).read_bytes() == CONTENT
     assert site.ranges == [None, f"bytes={len(CONTENT)}-"]  # answered 416: there is no more
 
 
-def test_wrong_bytes_are_removed_and_both_checksums_named(tmp_path: Path) -> None:
+def test_wrong_bytes_are_removed_and_both_checksums_named(tmp_path):
     wrong = bytearray(CONTENT)
     wrong[HALF] ^= 1
     with serving(send(bytes(wrong))) as site, pytest.raises(UserError, match="damaged or another file") as caught:
@@ -143,9 +141,7 @@ def test_wrong_bytes_are_removed_and_both_checksums_named(tmp_path: Path) -> Non
         (send(PAGE), {"members": {".png": 2}}, "sent a web page", 1),
     ],
 )
-def test_answers_that_are_not_the_file(
-    tmp_path: Path, answer: Answer, known: dict[str, object], problem: str, requests: int
-) -> None:
+def test_answers_that_are_not_the_file(tmp_path, answer: Answer, known: dict[str, object], problem: str, requests: int):
     with serving(answer) as site, pytest.raises(NotServedError, match=problem):
         take(official(site.url("a.zip"), **known), tmp_path, retries=2)
     assert len(site.requests) == requests
@@ -153,7 +149,7 @@ def test_answers_that_are_not_the_file(
 
 
 @pytest.mark.parametrize(("etag", "begun"), [('"1"', CONTENT), ('"2"', OTHER)])
-def test_next_address_continues_the_same_file_alone(tmp_path: Path, etag: str, begun: bytes) -> None:
+def test_next_address_continues_the_same_file_alone(tmp_path, etag: str, begun: bytes):
     first = serving(send_ranges(begun, etag=etag, most=HALF), send(b"", status=404))
     with first as gone, serving(send_ranges(CONTENT)) as second:
         path = take(official(gone.url("a.zip"), second.url("a.zip"), members={".png": 2}), tmp_path)
@@ -161,7 +157,7 @@ def test_next_address_continues_the_same_file_alone(tmp_path: Path, etag: str, b
     assert path.read_bytes() == CONTENT
 
 
-def test_members_are_counted_where_no_checksum_is_known(tmp_path: Path) -> None:
+def test_members_are_counted_where_no_checksum_is_known(tmp_path):
     shadowed = zipped("a.png", "b.png", "__MACOSX/._a.png", "labels.txt")
     with serving(send(shadowed)) as site:
         with pytest.raises(UserError, match=r"it holds 2 \.png files instead of 3"):
@@ -170,7 +166,7 @@ def test_members_are_counted_where_no_checksum_is_known(tmp_path: Path) -> None:
         take(official(site.url("a.zip"), members={".png": 2}), tmp_path)
 
 
-def test_part_of_another_process_is_continued_where_a_checksum_tells_whether_it_fits(tmp_path: Path) -> None:
+def test_part_of_another_process_is_continued_where_a_checksum_tells_whether_it_fits(tmp_path):
     for known, asked in (({"sha256": SHA256}, f"bytes={HALF}-"), ({"members": {".png": 2}}, None)):
         folder = tmp_path / str(asked)
         folder.mkdir()
@@ -180,12 +176,12 @@ def test_part_of_another_process_is_continued_where_a_checksum_tells_whether_it_
         assert site.ranges == [asked]
 
 
-def test_complete_part_needs_no_request(tmp_path: Path) -> None:
+def test_complete_part_needs_no_request(tmp_path):
     (tmp_path / "a.zip.part").write_bytes(CONTENT)
     assert take(official("http://127.0.0.1:9/a.zip"), tmp_path).read_bytes() == CONTENT
 
 
-def test_mirror_alone_is_asked(tmp_path: Path) -> None:
+def test_mirror_alone_is_asked(tmp_path):
     with serving(send(CONTENT)) as official_site, serving(send(CONTENT)) as mirror:
         file = official(official_site.url("deep/a.zip"))
         take(file, tmp_path / "first", mirror=mirror.address + "/copies/")
@@ -199,13 +195,13 @@ def test_mirror_alone_is_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mirror", ["ftp://somewhere/", "/tmp", "http://"])
-def test_mirror_must_be_an_address(tmp_path: Path, mirror: str) -> None:
+def test_mirror_must_be_an_address(tmp_path, mirror: str):
     with pytest.raises(UserError, match="must be an address that begins with http:// or https://") as caught:
         take(official("http://127.0.0.1:9/a.zip"), tmp_path, mirror=mirror)
     assert f'got "{mirror}"' in str(caught.value)
 
 
-def test_complete_file_is_neither_fetched_nor_hashed_again(tmp_path: Path) -> None:
+def test_complete_file_is_neither_fetched_nor_hashed_again(tmp_path):
     path = tmp_path / "a.zip"
     path.write_bytes(CONTENT)
     hashed: list[str] = []
@@ -221,7 +217,7 @@ def test_complete_file_is_neither_fetched_nor_hashed_again(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("content", "problem"), [(OTHER, "its sha256 is"), (CONTENT[:-1], "bytes instead of")])
-def test_other_file_of_that_name_is_refused_and_kept(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_other_file_of_that_name_is_refused_and_kept(tmp_path, content: bytes, problem: str):
     path = tmp_path / "a.zip"
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"a.zip is not the official file: .*{problem}.* Remove it"):
@@ -229,13 +225,13 @@ def test_other_file_of_that_name_is_refused_and_kept(tmp_path: Path, content: by
     assert path.read_bytes() == content
 
 
-def test_folder_that_is_a_file(tmp_path: Path) -> None:
+def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "folder").write_text("")
     with pytest.raises(UserError, match=r'folder" is no folder: ".*" is a file\. Choose another'):
         take(official("http://127.0.0.1:9/a.zip"), tmp_path / "folder")
 
 
-def test_full_disk_is_noticed_before_anything_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_noticed_before_anything_is_fetched(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with serving(send(CONTENT)) as site:
@@ -248,7 +244,7 @@ def test_full_disk_is_noticed_before_anything_is_fetched(tmp_path: Path, monkeyp
     assert visible(tmp_path) == set()
 
 
-def test_disk_that_fills_meanwhile_keeps_what_was_fetched(tmp_path: Path) -> None:
+def test_disk_that_fills_meanwhile_keeps_what_was_fetched(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with serving(send_ranges(CONTENT)) as site:
         file = official(site.url("a.zip"))
@@ -266,7 +262,7 @@ Offer = Callable[..., None]
 
 
 @pytest.fixture
-def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
+def offer(monkeypatch) -> Offer:
     """Gives a function that puts a benchmark of these files in place of the official ones."""
 
     def replace(*files: OfficialFile) -> None:
@@ -276,7 +272,7 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Offer:
     return replace
 
 
-def test_dataset_is_completed(tmp_path: Path, offer: Offer) -> None:
+def test_dataset_is_completed(tmp_path, offer: Offer):
     (tmp_path / "b.zip").write_bytes(OTHER)
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "picture.jpg").write_bytes(b"")
@@ -297,9 +293,7 @@ def test_dataset_is_completed(tmp_path: Path, offer: Offer) -> None:
     assert [path for path, _ in site.requests] == ["/a.zip"]
 
 
-def test_a_missing_network_is_told_once_and_at_once(
-    tmp_path: Path, offer: Offer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_network_is_told_once_and_at_once(tmp_path, offer: Offer, monkeypatch):
     """Not after the attempts at every file; one server that answers is enough to go on."""
     monkeypatch.setattr(reachability, "ANSWER_WITHIN_S", 0.3)
     with serving(send(CONTENT)) as site, socket.create_server(("127.0.0.1", 0)) as mute:
@@ -315,7 +309,7 @@ def test_a_missing_network_is_told_once_and_at_once(
         assert fetch_dataset("test", tmp_path) == [tmp_path / "a.zip"]
 
 
-def test_one_of_several_alternatives_is_enough(tmp_path: Path, offer: Offer) -> None:
+def test_one_of_several_alternatives_is_enough(tmp_path, offer: Offer):
     with serving(send(CONTENT)) as site:
         masks = {"alternative": "masks", "sha256": SHA256}
         offer(

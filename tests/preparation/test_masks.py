@@ -1,7 +1,5 @@
 """Masks become labels; values that are unknown or were not meant are told, or read by what the user says of them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +87,7 @@ RED = {"background": (0, 0, 0), "thing": (200, 0, 0)}
         (_rgba, "tif", {"colours": RED}),
     ],
 )
-def test_two_classes_in_every_encoding(tmp_path: Path, save: Save, suffix: str, options: dict[str, object]) -> None:
+def test_two_classes_in_every_encoding(tmp_path, save: Save, suffix: str, options: dict[str, object]):
     info = _prepare(tmp_path, save, suffix, **options)
     assert np.array_equal(_label(tmp_path), TRUTH)
     assert sum(part.ignored_pixels for part in info.parts.values()) == 0
@@ -115,15 +113,13 @@ def test_two_classes_in_every_encoding(tmp_path: Path, save: Save, suffix: str, 
          {"colours": RED}, "is a TIFF file with lossy compression"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_one_sentence(
-    tmp_path: Path, save: Save, suffix: str, options: dict[str, object], said: str
-) -> None:
+def test_what_cannot_be_meant_is_one_sentence(tmp_path, save: Save, suffix: str, options: dict[str, object], said: str):
     with pytest.raises(UserError, match=said):
         _prepare(tmp_path, save, suffix, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "masks"]
 
 
-def test_255_may_be_said_to_mean_no_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_255_may_be_said_to_mean_no_class(tmp_path, caplog):
     info = _prepare(tmp_path, _grey, ignore=["255"])
     assert info.parts["train"].pixels[1] == 0
     assert not caplog.messages
@@ -157,7 +153,7 @@ def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pyte
         ({"mask_values": [0, 255], "colours": BLACK_AND_WHITE}, "with a colour table, colours tell the class"),
     ],
 )
-def test_mask_values_that_do_not_fit(tmp_path: Path, options: dict[str, object], said: str) -> None:
+def test_mask_values_that_do_not_fit(tmp_path, options: dict[str, object], said: str):
     with pytest.raises(UserError, match=said):
         _prepare(tmp_path, _grey, **options)
 
@@ -171,22 +167,20 @@ def test_mask_values_that_do_not_fit(tmp_path: Path, options: dict[str, object],
         (["#000000 #c80000", "#000000 #c80000", "#000000 #c80001"], "index 1 is #c80000 in .*0.png and #c80001 in .*2"),
     ],
 )  # fmt: skip
-def test_palettes_that_disagree_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, palettes: list[str], said: str | None
-) -> None:
+def test_palettes_that_disagree_are_told(tmp_path, caplog, palettes: list[str], said: str | None):
     _prepare(tmp_path, lambda label, path: _palette(label, path, palettes[int(path.stem)]))
     assert len(caplog.messages) == (said is not None)
     assert said is None or re.match(f"Palettes of the masks disagree: the {said}", caplog.messages[0])
 
 
-def test_white_as_the_first_index_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_white_as_the_first_index_is_told(tmp_path, caplog):
     _prepare(tmp_path, lambda label, path: _palette(label, path, "#ffffff #000000"), "bmp")
     (said,) = caplog.messages
     assert "0.bmp white has the index 0 and black the index 1." in said
     assert "--mask-values 1,0" in said
 
 
-def test_one_colour_under_two_indices_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_colour_under_two_indices_is_told(tmp_path, caplog):
     def save(label: NDArray[np.uint8], path: Path) -> None:
         moved = path.stem == "2"
         _palette(label * 2 if moved else label, path, "#000000 #00ff00 #c80000" if moved else "#000000 #c80000 #0000ff")
@@ -195,9 +189,7 @@ def test_one_colour_under_two_indices_is_told(tmp_path: Path, caplog: pytest.Log
     assert "#c80000 is the index 1 in" in caplog.text
 
 
-def test_images_that_look_black_and_masks_that_were_turned_are_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_look_black_and_masks_that_were_turned_are_told_once(tmp_path, caplog):
     exif = Image.Exif()
     exif[0x0112] = 3
 
@@ -215,7 +207,7 @@ def test_images_that_look_black_and_masks_that_were_turned_are_told_once(
     assert np.array_equal(_label(tmp_path), TRUTH[::-1, ::-1])
 
 
-def test_rows_in_black_and_white(tmp_path: Path) -> None:
+def test_rows_in_black_and_white(tmp_path):
     def mask(index: int) -> bytes:
         label = np.zeros((30 + index % 3, 40), np.uint8)
         label[index:, :20] = 255
@@ -253,7 +245,7 @@ def _mask(folder: Path, values: object, name: str = "mask.png") -> Entry:
         (IndexMasks(2, first_index=1), [[0, 1]], "holds the value 0, which is no class: .* classes are 1 to 2"),
     ],
 )
-def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: list[list[int]], message: str) -> None:
+def test_values_outside_are_named(tmp_path, masks: IndexMasks, values: list[list[int]], message: str):
     with pytest.raises(UserError, match=rf"mask\.png {message}"):
         masks(_mask(tmp_path, values))
 
@@ -272,7 +264,7 @@ def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -
         ColourMasks(colours, ignore=frozenset({(0, 0, 0)}))(mask)
 
 
-def test_colours_follow_the_classes() -> None:
+def test_colours_follow_the_classes():
     assert colours_in_order(["a", "b"], {"b": (1, 1, 1), "a": (2, 2, 2)}) == ((2, 2, 2), (1, 1, 1))
     with pytest.raises(UserError, match=r"no colour for b\. The colour table names c, which is no class"):
         colours_in_order(["a", "b"], {"a": (1, 1, 1), "c": (2, 2, 2)})

@@ -1,9 +1,5 @@
 """What all benchmarks of paired files have in common."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from official_miniatures import drawn_mask, write_ade20k, write_cityscapes, write_coco
 from prepared_folder import ids
@@ -24,9 +20,7 @@ VAL = {"munster_0_1": drawn_mask(5, [7])}
         ("cityscapes", write_cityscapes, "2,975 and 500"),
     ],
 )
-def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
-    tmp_path: Path, name: str, write, published: str
-) -> None:
+def test_other_counts_are_an_error_unless_a_subset_is_asked_for(tmp_path, name: str, write, published: str):
     write(tmp_path / "source", train=TRAIN, val=VAL)
     with pytest.raises(UserError, match=rf"3 training and 1 validation images; published are {published}\. .*--subset"):
         prepare(name, tmp_path / "source", tmp_path / "out")

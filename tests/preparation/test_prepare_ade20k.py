@@ -1,7 +1,5 @@
 """A miniature ADE20K in the true encoding, 0 = no class and 1..150, as the official zip and as folders."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +21,12 @@ BY_HAND = {"wall": 1, "building": 2, "sky": 3, "bed": 8, "person": 13, "car": 21
 
 
 @pytest.fixture(autouse=True)
-def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature_counts(monkeypatch) -> None:
     set_counts(monkeypatch, "ade20k", train=2, val=2)
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Path:
+def release(tmp_path) -> Path:
     """The folder ADEChallengeData2016."""
     return write_ade20k(tmp_path / "source", train=TRAIN, val=VAL)
 
@@ -37,7 +35,7 @@ def _expected(mask: np.ndarray) -> np.ndarray:
     return np.where((mask == 0) | (mask == 255), 255, mask.astype(int) - 1)
 
 
-def test_the_zip_is_prepared_pixel_for_pixel(tmp_path: Path, release: Path) -> None:
+def test_the_zip_is_prepared_pixel_for_pixel(tmp_path, release: Path):
     archive = pack(release, tmp_path / "zips" / "ADEChallengeData2016.zip")
     info = prepare("ade20k", archive, tmp_path / "out")
     assert (info.name, info.classes) == ("ade20k", get_split("ade20k").class_names)
@@ -52,7 +50,7 @@ def test_the_zip_is_prepared_pixel_for_pixel(tmp_path: Path, release: Path) -> N
     assert record.image_bytes == (release / "images" / "validation" / "ADE_val_00000001.jpg").read_bytes()
 
 
-def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path, release: Path) -> None:
+def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path, release: Path):
     prepare("ade20k", release, tmp_path / "out")
     row = labels(tmp_path / "out")["train"]["ADE_train_00000001"][0]
     names = get_split("ade20k").class_names
@@ -60,7 +58,7 @@ def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path,
 
 
 @pytest.mark.parametrize("value", [151, 254])
-def test_a_value_that_is_no_class_is_named(tmp_path: Path, release: Path, value: int) -> None:
+def test_a_value_that_is_no_class_is_named(tmp_path, release: Path, value: int):
     path = release / "annotations" / "validation" / "ADE_val_00000002.png"
     Image.fromarray(np.full((48, 64), value, np.uint8)).save(path)
     with pytest.raises(UserError, match=rf"ADE_val_00000002\.png holds the value {value}, .*hold 0 to 150, where 0 is"):

@@ -1,7 +1,5 @@
 """Annotations of other tools become labels: each form read back pixel for pixel, and what is wrong with one named."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ CLASSES = ("sky", "tree", "road")
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for number, stem in enumerate(("a", "b", "c")):
@@ -51,7 +49,7 @@ def labels_of(folder: Path) -> dict[str, LabelMap]:
 
 
 @pytest.mark.parametrize("name", list(MASK_FORMATS))
-def test_what_predict_writes_is_read_again(tmp_path: Path, photos: Path, name: str) -> None:
+def test_what_predict_writes_is_read_again(tmp_path, photos: Path, name: str):
     writer = MASK_FORMATS[name](tmp_path / "masks", CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     for number, path in enumerate(sorted(photos.iterdir())):
         writer.add(path, path.stem, Segmentation(drawn(number), np.ones(SIZE, np.float32), CLASSES))
@@ -66,9 +64,7 @@ def test_what_predict_writes_is_read_again(tmp_path: Path, photos: Path, name: s
         np.testing.assert_array_equal(found[stem], drawn(number))
 
 
-def test_label_studio_paths_may_start_from_a_whole_disk(
-    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_label_studio_paths_may_start_from_a_whole_disk(tmp_path, photos: Path, monkeypatch):
     writer = MASK_FORMATS["labelstudio"](tmp_path / "masks", CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     writer.add(photos / "a.png", "a", Segmentation(drawn(0), np.ones(SIZE, np.float32), CLASSES))
     monkeypatch.setattr(annotations, "files_below", lambda _folder: pytest.fail("the disk is searched"))
@@ -92,7 +88,7 @@ def coco(photos: Path, **changes: Any) -> Path:
     return file
 
 
-def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(tmp_path: Path, photos: Path) -> None:
+def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(tmp_path, photos: Path):
     prepare_annotations(tmp_path / "out", name="mine", source=coco(photos), images=photos, val_fraction=0)
     expected = np.full(SIZE, IGNORED, np.uint8)
     expected[:, :10] = 0
@@ -107,7 +103,7 @@ def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(t
     np.testing.assert_array_equal(labels_of(tmp_path / "rest")["a"], np.where(expected == IGNORED, 0, expected + 1))
 
 
-def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path: Path, photos: Path) -> None:
+def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path, photos: Path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     Image.open(photos / "a.png").transpose(Image.Transpose.ROTATE_90).save(photos / "a.png", exif=exif)
@@ -125,7 +121,7 @@ def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path: Path, pho
         prepare_annotations(tmp_path / "other", name="mine", source=source, images=photos)
 
 
-def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
+def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
     for part, stems in {"train": "ab", "valid": "c"}.items():
         (tmp_path / "set" / part / "images").mkdir(parents=True)
         (tmp_path / "set" / part / "labels").mkdir()
@@ -177,7 +173,7 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_with_coco_is_named(tmp_path, photos: Path, changes: dict[str, Any], message: str):
     with pytest.raises(UserError) as caught:
         prepare_annotations(tmp_path / "out", name="mine", source=coco(photos, **changes), images=photos)
     assert message in str(caught.value)
@@ -194,7 +190,7 @@ def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes:
         ("0 12 10 25 10 25 20", "outside the image: its numbers are shares of width and height"),
     ],
 )
-def test_what_is_wrong_with_yolo_is_named(tmp_path: Path, photos: Path, line: str, message: str) -> None:
+def test_what_is_wrong_with_yolo_is_named(tmp_path, photos: Path, line: str, message: str):
     photos.rename(tmp_path / "images")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "b.txt").write_text(f"{line}\n")
@@ -260,7 +256,7 @@ def test_files_of_no_known_tool_are_refused(tmp_path: Path) -> None:
             prepare_annotations(tmp_path / "out", name="mine", source=source)
 
 
-def test_an_image_that_is_there_twice_is_not_guessed(tmp_path: Path, photos: Path) -> None:
+def test_an_image_that_is_there_twice_is_not_guessed(tmp_path, photos: Path):
     (photos / "more").mkdir()
     (photos / "more" / "a.png").write_bytes((photos / "a.png").read_bytes())
     with pytest.raises(UserError, match=r'image "a\.png" is there more than once'):

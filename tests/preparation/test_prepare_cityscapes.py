@@ -1,7 +1,5 @@
 """A miniature Cityscapes in the true encoding, ids of 34 labels in cities' folders, as zips and as folders."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -39,12 +37,12 @@ IN_ORDER = {
 
 
 @pytest.fixture(autouse=True)
-def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature_counts(monkeypatch) -> None:
     set_counts(monkeypatch, "cityscapes", train=3, val=2)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def source(tmp_path) -> Path:
     """A folder with leftImg8bit and gtFine."""
     return write_cityscapes(tmp_path / "source", train=TRAIN, val=VAL)[0].parent
 
@@ -61,14 +59,10 @@ def _expected(mask: np.ndarray) -> np.ndarray:
     return np.vectorize(label_of.get)(mask)
 
 
-def test_the_zips_are_prepared_pixel_for_pixel(tmp_path: Path, source: Path) -> None:
+def test_the_zips_are_prepared_pixel_for_pixel(tmp_path, source: Path):
     zips = _zips(source, tmp_path / "zips")
     info = prepare("cityscapes", zips, tmp_path / "out")
-    assert (info.name, info.classes, info.colours) == (
-        "cityscapes",
-        tuple(BY_HAND),
-        get_split("cityscapes").colours,
-    )
+    assert (info.name, info.classes, info.colours) == ("cityscapes", tuple(BY_HAND), get_split("cityscapes").colours)
     assert [file.name for file in info.sources] == ["gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"]
     found = labels(tmp_path / "out")
     assert {part: list(of) for part, of in found.items()} == IN_ORDER
@@ -89,23 +83,21 @@ def _convert(source: Path, *, keep: bool) -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_converted_masks_are_read_where_there_are_no_others(tmp_path: Path, source: Path, keep: bool) -> None:
+def test_converted_masks_are_read_where_there_are_no_others(tmp_path, source: Path, keep: bool):
     prepare("cityscapes", source, tmp_path / "expected")
     _convert(source, keep=keep)
     prepare("cityscapes", source, tmp_path / "out")
     assert digests(tmp_path / "out", "data/*") == digests(tmp_path / "expected", "data/*")
 
 
-def test_a_value_that_is_no_id_is_named(tmp_path: Path, source: Path) -> None:
+def test_a_value_that_is_no_id_is_named(tmp_path, source: Path):
     path = source / "gtFine" / "train" / "aachen" / "aachen_000001_000019_gtFine_labelIds.png"
     Image.fromarray(np.full((48, 64), 34, np.uint8)).save(path)
     with pytest.raises(UserError, match=r"aachen_000001_000019_gtFine_labelIds\.png holds the value 34, .*are 0 to 33"):
         prepare("cityscapes", source, tmp_path / "out")
 
 
-def test_images_of_another_size_than_known_are_said(
-    tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_of_another_size_than_known_are_said(tmp_path, source: Path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
         prepare("cityscapes", source, tmp_path / "out")
     assert "those of Cityscapes are known to be (1024, 2048)" in caplog.text

@@ -1,7 +1,5 @@
 """A miniature COCO-Stuff in the true encoding: 182 values with gaps, as zips, as folders, and converted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +40,7 @@ MODES = {"000000000025": "L", "000000000030": "CMYK"}
 
 
 @pytest.fixture(autouse=True)
-def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature_counts(monkeypatch) -> None:
     for name in ("coco", "coco-object"):
         set_counts(monkeypatch, name, train=len(TRAIN), val=len(VAL))
 
@@ -71,7 +69,7 @@ def _replace_pair(source: Path, mask: Image.Image) -> Path:
     return path
 
 
-def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path) -> None:
+def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path):
     names = get_split("coco").class_names
     assert {name: names[label] for name, (_, label) in BY_HAND.items()} == {name: name for name in BY_HAND}
     values, by_hand = zip(*BY_HAND.values(), strict=True)
@@ -81,7 +79,7 @@ def test_values_written_by_hand_belong_to_the_class_of_that_name(tmp_path: Path)
     assert by_id(tmp_path / "out")["000000000009"].tolist() == [[*by_hand, 255]]
 
 
-def test_zips_are_prepared_pixel_for_pixel(tmp_path: Path) -> None:
+def test_zips_are_prepared_pixel_for_pixel(tmp_path):
     source = _write(tmp_path / "source", "zips")
     info = prepare_coco(tmp_path / "out", source=source)
     assert (info.name, info.classes, info.colours) == ("coco", get_split("coco").class_names, get_split("coco").colours)
@@ -94,7 +92,7 @@ def test_zips_are_prepared_pixel_for_pixel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [name for name in COCO_LAYOUTS if name != "zips"])
-def test_every_layout_gives_the_bytes_that_the_zips_give(tmp_path: Path, layout: str) -> None:
+def test_every_layout_gives_the_bytes_that_the_zips_give(tmp_path, layout: str):
     prepare_coco(tmp_path / "zips", source=_write(tmp_path / "a", "zips"))
     prepare_coco(tmp_path / "other", source=_write(tmp_path / "b", layout))
     assert len(digests(tmp_path / "zips", "data/*")) == 2
@@ -122,16 +120,14 @@ def _write_sevens(folder: Path, ending: str = "") -> None:
         ("converted", "annotations_detectron2", ""),
     ],
 )
-def test_other_masks_beside_the_published_ones_are_not_taken(
-    tmp_path: Path, layout: str, folder: str, ending: str
-) -> None:
+def test_other_masks_beside_the_published_ones_are_not_taken(tmp_path, layout: str, folder: str, ending: str):
     source = _write(tmp_path / "source", layout)
     _write_sevens(source / folder, ending)
     prepare_coco(tmp_path / "out", source=source)
     _check(tmp_path / "out")
 
 
-def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> None:
+def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path):
     path = tmp_path / "000000000009.png"
     Image.fromarray(EVERY_VALUE).save(path)
     assert np.array_equal(read_coco_mask(Entry.of(path)), _expected(EVERY_VALUE))
@@ -141,7 +137,7 @@ def test_every_value_is_a_class_or_unlabelled_or_an_error(tmp_path: Path) -> Non
             read_coco_mask(Entry.of(path))
 
 
-def test_files_without_a_partner_are_all_named(tmp_path: Path) -> None:
+def test_files_without_a_partner_are_all_named(tmp_path):
     source = _write(tmp_path / "source")
     (source / "annotations" / "train2017" / "000000000025.png").unlink()
     (source / "images" / "val2017" / "000000000285.jpg").unlink()
@@ -156,7 +152,7 @@ def test_files_without_a_partner_are_all_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["zips", "README"])
-def test_what_is_missing_altogether_is_named_with_its_archive(tmp_path: Path, layout: str) -> None:
+def test_what_is_missing_altogether_is_named_with_its_archive(tmp_path, layout: str):
     source = write_coco(tmp_path / "source", train=TRAIN, val={}, layout=layout)
     with pytest.raises(UserError) as caught:
         prepare_coco(tmp_path / "out", source=source)
@@ -185,7 +181,7 @@ def _expected_objects(mask: np.ndarray) -> np.ndarray:
     return np.vectorize(label_of.get)(mask)
 
 
-def test_things_are_objects_and_all_else_is_background(tmp_path: Path) -> None:
+def test_things_are_objects_and_all_else_is_background(tmp_path):
     names = get_split("coco-object").class_names
     values, by_hand = zip(*OBJECTS.values(), strict=True)
     assert [names[label] for label in by_hand] == list(OBJECTS)
@@ -196,7 +192,7 @@ def test_things_are_objects_and_all_else_is_background(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["zips", "converted"])
-def test_objects_are_prepared_pixel_for_pixel_from_every_layout(tmp_path: Path, layout: str) -> None:
+def test_objects_are_prepared_pixel_for_pixel_from_every_layout(tmp_path, layout: str):
     info = prepare("coco-object", _write(tmp_path / "source", layout), tmp_path / "out")
     assert (info.name, info.classes) == ("coco-object", get_split("coco-object").class_names)
     assert info.options == {"from": "coco-object", "subset": None}
@@ -218,7 +214,7 @@ def _write_objects(source: Path, *, keep: bool) -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_converted_objects_are_read_where_there_are_no_published_masks(tmp_path: Path, keep: bool) -> None:
+def test_converted_objects_are_read_where_there_are_no_published_masks(tmp_path, keep: bool):
     source = _write(tmp_path / "source")
     prepare("coco-object", source, tmp_path / "expected")
     _write_objects(source, keep=keep)
@@ -227,7 +223,7 @@ def test_converted_objects_are_read_where_there_are_no_published_masks(tmp_path:
 
 
 @pytest.mark.parametrize("value", [81, 255])
-def test_a_converted_object_mask_with_another_value_is_named(tmp_path: Path, value: int) -> None:
+def test_a_converted_object_mask_with_another_value_is_named(tmp_path, value: int):
     path = tmp_path / "000000000009_instanceTrainIds.png"
     Image.fromarray(np.array([[80, value]], np.uint8)).save(path)
     with pytest.raises(UserError, match=rf"holds the value {value}, .*hold 0 to 80, and no pixel is ignored"):

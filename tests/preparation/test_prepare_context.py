@@ -1,7 +1,5 @@
 """A miniature VOC 2010 with PASCAL Context's labels in all encodings and both class orders, and what may be wrong."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +69,7 @@ PARTS = {"train": [A, B], "val": [V]}
 
 
 @pytest.fixture(autouse=True)
-def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature_counts(monkeypatch) -> None:
     monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 1})
 
 
@@ -126,8 +124,8 @@ def _as_masks(folder: Path) -> Path:
     ],
 )
 def test_every_encoding_gives_the_labels_drawn_by_hand(
-    tmp_path: Path, write: Callable[[Path], Path], options: dict[str, Any]
-) -> None:
+    tmp_path, write: Callable[[Path], Path], options: dict[str, Any]
+):
     write(_images(tmp_path / "source"))
     info = prepare_context(tmp_path / "out", source=tmp_path / "source")
     _check(tmp_path / "out")
@@ -137,7 +135,7 @@ def test_every_encoding_gives_the_labels_drawn_by_hand(
 
 
 @pytest.mark.parametrize("write", [_as_json, _as_mats, _as_masks])
-def test_everything_else_is_background_in_every_encoding(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_everything_else_is_background_in_every_encoding(tmp_path, write: Callable[[Path], Path]):
     write(_images(tmp_path / "source"))
     info = prepare("context-background", tmp_path / "source", tmp_path / "out")
     assert (info.name, info.options["from"]) == ("context-background", "context-background")
@@ -147,7 +145,7 @@ def test_everything_else_is_background_in_every_encoding(tmp_path: Path, write: 
 
 
 @pytest.mark.parametrize("order", ["alphabetical", "voc-first"])
-def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, order: ClassOrder) -> None:
+def test_converted_masks_from_zero_have_a_background_of_255(tmp_path, order: ClassOrder):
     masks = ALPHABETICAL if order == "alphabetical" else VOC_CLASSES_FIRST
     folder = write_context_masks(tmp_path / "masks", _reduced(masks))
     options = {"annotations": folder, "class_order": order, "background": True}
@@ -155,7 +153,7 @@ def test_converted_masks_from_zero_have_a_background_of_255(tmp_path: Path, orde
     _equal(tmp_path / "out", ALPHABETICAL)
 
 
-def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Path) -> None:
+def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path):
     source = tmp_path / "downloads"
     pack(_images(tmp_path / "raw").parent, source / "VOCtrainval_03-May-2010.tar")
     pack(write_context_mats(tmp_path / "raw", IDS), source / "trainval.tar.gz")
@@ -166,7 +164,7 @@ def test_archives_as_they_are_published_are_read_without_unpacking(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["downloads", "out", "raw"], "no spooled file may stay"
 
 
-def test_annotations_are_looked_for_where_they_were_named_and_only_there(tmp_path: Path) -> None:
+def test_annotations_are_looked_for_where_they_were_named_and_only_there(tmp_path):
     images = _images(tmp_path / "source")
     _as_json(images)
     mats = _as_mats(tmp_path / "labels")
@@ -183,7 +181,7 @@ def test_annotations_are_looked_for_where_they_were_named_and_only_there(tmp_pat
         prepare_context(tmp_path / "out", source=images, annotations=tmp_path / "empty")
 
 
-def test_ids_and_names_are_those_of_the_class_list(golden: Path) -> None:
+def test_ids_and_names_are_those_of_the_class_list(golden: Path):
     names = get_split("context").class_names
     assert tuple(CONTEXT_IDS) == names
     assert list(CONTEXT_IDS.values()) == sorted(CONTEXT_IDS.values()), "the full list is alphabetical"
@@ -194,7 +192,7 @@ def test_ids_and_names_are_those_of_the_class_list(golden: Path) -> None:
     assert list(VOC_FIRST[:20]) == voc
 
 
-def test_the_released_unseen_indices_were_written_for_the_voc_first_order(golden: Path) -> None:
+def test_the_released_unseen_indices_were_written_for_the_voc_first_order(golden: Path):
     indices = json.loads((golden / "splits.json").read_text())["context_59"]["unseen_idx"]
     assert {VOC_FIRST[index] for index in indices} == get_split("context-seen").unseen
     names = get_split("context").class_names
@@ -219,9 +217,7 @@ def _reduced(masks: Mapping[str, Any]) -> dict[str, Any]:
         ("59_context_labels", "voc-first", None),
     ],
 )
-def test_both_orders_and_starts_are_converted(
-    tmp_path: Path, folder: str, order: str, given: ClassOrder | None, first: int
-) -> None:
+def test_both_orders_and_starts_are_converted(tmp_path, folder: str, order: str, given: ClassOrder | None, first: int):
     images = _images(tmp_path / "source")
     masks = VOC_CLASSES_FIRST if order == "voc-first" else ALPHABETICAL
     write_context_masks(images / folder, masks if first else _reduced(masks))
@@ -245,8 +241,8 @@ _MIXED = {A: ALPHABETICAL[A], B: VOC_CLASSES_FIRST[B], V: ALPHABETICAL[V]}
     ],
 )
 def test_an_order_that_the_masks_contradict_is_refused_with_both_figures(
-    tmp_path: Path, masks: Mapping[str, Any], given: ClassOrder | None, message: str
-) -> None:
+    tmp_path, masks: Mapping[str, Any], given: ClassOrder | None, message: str
+):
     images = _images(tmp_path / "source")
     write_context_masks(images / "SegmentationClassContext", masks)
     with pytest.raises(UserError, match=rf"The masks in .*SegmentationClassContext are not in the order {message}"):
@@ -254,7 +250,7 @@ def test_an_order_that_the_masks_contradict_is_refused_with_both_figures(
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_of_33_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_masks_of_33_classes_are_refused(tmp_path, monkeypatch):
     images = _images(tmp_path / "source")
     of_33 = {stem: np.where(mask > 33, 0, mask).astype(np.uint8) for stem, mask in VOC_CLASSES_FIRST.items()}
     write_context_masks(images / "SegmentationClassContext", of_33)
@@ -263,7 +259,7 @@ def test_masks_of_33_classes_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         prepare_context(tmp_path / "out", source=images, class_order="voc-first")
 
 
-def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path: Path) -> None:
+def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path):
     aeroplanes = np.ones(SIZE, np.uint8)
     images = _images(tmp_path / "source", voc={A: aeroplanes})
     write_context_masks(images / "SegmentationClassContext", {**VOC_CLASSES_FIRST, A: aeroplanes})
@@ -273,14 +269,14 @@ def test_classes_that_have_the_same_number_in_both_orders_tell_nothing(tmp_path:
     assert (info.options["class_order_told_by"], info.options["first_index"]) == ("class_order", 1)
 
 
-def test_without_masks_of_voc_converted_masks_are_refused(tmp_path: Path) -> None:
+def test_without_masks_of_voc_converted_masks_are_refused(tmp_path):
     images = _images(tmp_path / "source", voc={})
     write_context_masks(images / "SegmentationClassContext", ALPHABETICAL)
     with pytest.raises(UserError, match=r"cannot be checked: VOC's own masks cover none .* SegmentationClass of"):
         prepare_context(tmp_path / "out", source=images, class_order="alphabetical")
 
 
-def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path: Path) -> None:
+def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path):
     images = _images(tmp_path / "source")
     wrong = ALPHABETICAL[V].copy()
     wrong[0, :2] = 60, 200
@@ -289,14 +285,14 @@ def test_a_value_that_is_no_class_is_named_with_its_file(tmp_path: Path) -> None
         prepare_context(tmp_path / "out", source=images)
 
 
-def test_vocs_own_masks_are_never_taken_for_labels(tmp_path: Path) -> None:
+def test_vocs_own_masks_are_never_taken_for_labels(tmp_path):
     images = _images(tmp_path / "source")
     with pytest.raises(UserError, match=r"labels of PASCAL Context were not found"):
         prepare_context(tmp_path / "out", source=images, annotations=images / "SegmentationClass")
 
 
 @pytest.mark.parametrize("write", [_as_json, _as_mats])
-def test_a_class_order_means_nothing_without_converted_masks(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+def test_a_class_order_means_nothing_without_converted_masks(tmp_path, write: Callable[[Path], Path]):
     images = _images(tmp_path / "source")
     write(images)
     with pytest.raises(UserError, match=r"--class-order voc-first says how converted masks .* Leave it out, or give"):
@@ -306,7 +302,7 @@ def test_a_class_order_means_nothing_without_converted_masks(tmp_path: Path, wri
 # --- the split --------------------------------------------------------------------------------------------------------
 
 
-def test_lists_made_for_context_win_over_vocs(tmp_path: Path) -> None:
+def test_lists_made_for_context_win_over_vocs(tmp_path):
     images = _images(tmp_path / "source")
     labels = _as_mats(tmp_path / "labels")
     write_lines(labels / "ImageSets" / "SegmentationContext" / "train.txt", [V, A])
@@ -317,7 +313,7 @@ def test_lists_made_for_context_win_over_vocs(tmp_path: Path) -> None:
     assert [file.name for file in info.sources] == ["train.txt", "val.txt"]
 
 
-def test_an_image_in_both_lists_and_lists_that_are_not_there(tmp_path: Path) -> None:
+def test_an_image_in_both_lists_and_lists_that_are_not_there(tmp_path):
     images = _as_mats(_images(tmp_path / "source"))
     main = images / "ImageSets" / "Main"
     write_lines(main / "val.txt", [V, A])
@@ -328,7 +324,7 @@ def test_an_image_in_both_lists_and_lists_that_are_not_there(tmp_path: Path) -> 
         prepare_context(tmp_path / "out", source=images)
 
 
-def test_other_counts_are_an_error_that_knows_the_5104(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_counts_are_an_error_that_knows_the_5104(tmp_path, monkeypatch):
     images = _as_json(_images(tmp_path / "source"))
     monkeypatch.setattr(module, "_COUNTS", {"train": 4998, "val": 5105})
     message = (
@@ -345,7 +341,7 @@ def test_other_counts_are_an_error_that_knows_the_5104(tmp_path: Path, monkeypat
 # --- what may be broken -----------------------------------------------------------------------------------------------
 
 
-def test_missing_images_and_labels_are_all_named(tmp_path: Path) -> None:
+def test_missing_images_and_labels_are_all_named(tmp_path):
     images = _as_mats(_images(tmp_path / "source"))
     (images / "JPEGImages" / f"{A}.jpg").unlink()
     (images / "trainval" / f"{B}.mat").unlink()
@@ -366,7 +362,7 @@ def _edited(images: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
     return images
 
 
-def test_the_annotation_that_stands_last_covers_the_others(tmp_path: Path) -> None:
+def test_the_annotation_that_stands_last_covers_the_others(tmp_path):
     region = np.zeros(SIZE, bool)
     region[10:50, 20:100] = True
 
@@ -384,7 +380,7 @@ def test_the_annotation_that_stands_last_covers_the_others(tmp_path: Path) -> No
     np.testing.assert_array_equal(by_id(tmp_path / "out")[V], expected)
 
 
-def test_plain_run_lengths_and_images_without_annotations(tmp_path: Path) -> None:
+def test_plain_run_lengths_and_images_without_annotations(tmp_path):
     runs = {"size": list(SIZE), "counts": [90 * 3 + 5, 7, 90 * 157 - 12]}
     only = {"image_id": int(V.replace("_", "")), "category_id": 440, "segmentation": runs}
     images = _edited(_images(tmp_path / "source"), lambda content: content.update(annos_segmentation=[only]))
@@ -395,7 +391,7 @@ def test_plain_run_lengths_and_images_without_annotations(tmp_path: Path) -> Non
     assert (by_id(tmp_path / "out")[A] == 255).all()
 
 
-def test_annotations_of_images_that_are_not_listed_are_passed_over(tmp_path: Path) -> None:
+def test_annotations_of_images_that_are_not_listed_are_passed_over(tmp_path):
     other = context_annotation(99, 2007000001, 284, np.ones((5, 4), bool))
     images = _edited(_images(tmp_path / "source"), lambda content: content["annos_segmentation"].append(other))
     prepare_context(tmp_path / "out", source=images)
@@ -406,7 +402,7 @@ def test_annotations_of_images_that_are_not_listed_are_passed_over(tmp_path: Pat
     "counts",
     ["", "~~~", "é", "0o", lambda counts: counts[:-1], lambda counts: counts + "1", [9, 2], [1, -1, 14400], [2**40]],
 )
-def test_damaged_run_lengths_are_named(tmp_path: Path, counts: Any) -> None:
+def test_damaged_run_lengths_are_named(tmp_path, counts: Any):
     """pycocotools itself would fill what is missing with whatever the memory held."""
 
     def damage(content: dict[str, Any]) -> None:
@@ -421,9 +417,7 @@ def test_damaged_run_lengths_are_named(tmp_path: Path, counts: Any) -> None:
 
 
 @pytest.mark.parametrize(("write", "package"), [(_as_json, "pycocotools"), (_as_mats, "scipy")])
-def test_without_the_extra_the_way_out_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path], package: str
-) -> None:
+def test_without_the_extra_the_way_out_is_named(tmp_path, monkeypatch, write: Callable[[Path], Path], package: str):
     images = write(_images(tmp_path / "source"))
     for name in ("pycocotools.mask", "scipy.io.matlab"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -452,9 +446,7 @@ def test_without_the_extra_the_way_out_is_named(
         (lambda c: c.pop("images"), r"is no annotation of PASCAL Context as published \(images: Field required\)"),
     ],
 )
-def test_a_wrong_json_is_told_with_the_place(
-    tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
-) -> None:
+def test_a_wrong_json_is_told_with_the_place(tmp_path, edit: Callable[[dict[str, Any]], object], message: str):
     images = _edited(_images(tmp_path / "source"), edit)
     with pytest.raises(UserError, match=message) as caught:
         prepare_context(tmp_path / "out", source=images)

@@ -1,12 +1,11 @@
 """Own images and masks: which mask belongs to which image, which pairs train, and all of it end to end."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from own_images import write_own_images
 from PIL import Image
 
 from cascade_clip.data.dataset_info import DatasetInfo
@@ -21,14 +20,9 @@ MASK = np.array([[0, 1, 1], [255, 1, 0]], np.uint8)
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for index in range(5):
-        Image.new("RGB", (3, 2), (index, 0, 0)).save(folder / "images" / f"p{index}.jpg")
-        Image.fromarray(MASK).save(folder / "masks" / f"p{index}.png")
-    return folder
+def source(tmp_path) -> Path:
+    names, image = ["p0", "p1", "p2", "p3", "p4"], np.zeros((2, 3, 3), np.uint8)
+    return write_own_images(tmp_path / "source", names, lambda number: (image + np.uint8(number), MASK), ending="jpg")
 
 
 def _prepare(source: Path, **options: object) -> DatasetInfo:
@@ -37,7 +31,7 @@ def _prepare(source: Path, **options: object) -> DatasetInfo:
     return prepare_folder(source.parent / "out", **(arguments | folders | options))  # type: ignore[arg-type]
 
 
-def test_index_masks(source: Path) -> None:
+def test_index_masks(source: Path):
     info = _prepare(source)
     assert {part: content.images for part, content in info.parts.items()} == {"train": 4, "val": 1}
     assert info.parts["train"].pixels == (8, 12)
@@ -50,7 +44,7 @@ def test_index_masks(source: Path) -> None:
     assert record.present == [0, 1]
 
 
-def test_colour_masks(source: Path) -> None:
+def test_colour_masks(source: Path):
     palette = np.zeros((256, 3), np.uint8)
     palette[[0, 1]] = [[0, 0, 200], [0, 99, 0]]
     for path in (source / "masks").iterdir():
@@ -62,7 +56,7 @@ def test_colour_masks(source: Path) -> None:
     assert np.array_equal(decode_label(record.label_bytes), MASK)
 
 
-def test_lists_are_recorded_with_their_checksum(source: Path) -> None:
+def test_lists_are_recorded_with_their_checksum(source: Path):
     path = source / "val.txt"
     path.write_text("p3\n")
     info = _prepare(source, val_list=path)
@@ -72,7 +66,7 @@ def test_lists_are_recorded_with_their_checksum(source: Path) -> None:
     assert "seed" not in info.options
 
 
-def test_every_bad_file_is_named_and_nothing_is_written(source: Path) -> None:
+def test_every_bad_file_is_named_and_nothing_is_written(source: Path):
     images, masks = source / "images", source / "masks"
     Image.new("L", (2, 2)).save(masks / "p0.png")
     Image.fromarray(MASK + 1).save(masks / "p1.png")
@@ -89,7 +83,7 @@ def test_every_bad_file_is_named_and_nothing_is_written(source: Path) -> None:
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
-def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(source: Path) -> None:
+def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(source: Path):
     for path in (source / "masks").iterdir():
         Image.new("RGB", (3, 2)).save(path)
     done: list[tuple[int, int, str]] = []
@@ -113,7 +107,7 @@ def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(sourc
         ({"classes": ["Road", "road"]}, '"Road" and "road" are the same words to CLIP'),
     ],
 )
-def test_options_that_cannot_be(source: Path, options: dict[str, object], message: str) -> None:
+def test_options_that_cannot_be(source: Path, options: dict[str, object], message: str):
     with pytest.raises(UserError, match=message):
         _prepare(source, **options)
     assert [path.name for path in source.parent.iterdir()] == ["source"]
@@ -129,7 +123,7 @@ def test_options_that_cannot_be(source: Path, options: dict[str, object], messag
         ("c.csv", "class,Colour\nroad,#804080\ntv,#010203\n"),
     ],
 )
-def test_colour_tables(tmp_path: Path, name: str, text: str) -> None:
+def test_colour_tables(tmp_path, name: str, text: str):
     path = tmp_path / name
     path.write_text(text)
     assert read_colours(path) == {"road": (128, 64, 128), "tv": (1, 2, 3)}
@@ -143,21 +137,21 @@ def test_colour_tables(tmp_path: Path, name: str, text: str) -> None:
         ("c.toml", "a = ", "is not valid TOML"),
     ],
 )
-def test_mistakes_in_colour_tables(tmp_path: Path, name: str, text: str, message: str) -> None:
+def test_mistakes_in_colour_tables(tmp_path, name: str, text: str, message: str):
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         read_colours(path)
 
 
-def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+def test_a_list_that_is_no_text(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"classes\.txt is not a UTF-8 text file"):
         read_lines(path, "list of classes")
 
 
-def test_the_public_verb_takes_what_lies_in_the_folder(source: Path) -> None:
+def test_the_public_verb_takes_what_lies_in_the_folder(source: Path):
     (source / "classes.txt").write_text("sky\ntree\n")
     info = prepare("folder", str(source), source.parent / "mine", val_fraction=0.4, seed=3)
     assert (info.name, info.classes, info.parts["val"].images) == ("mine", ("sky", "tree"), 2)
@@ -191,13 +185,13 @@ def _touch(folder: Path, *names: str) -> Path:
         (["day/1.jpg", "night/1.jpg"], {"day/1": "day/1.png", "night/1": "night/1.png"}),
     ],
 )
-def test_names_match_with_folders_endings_and_roles(tmp_path: Path, images: list[str], masks: dict[str, str]) -> None:
+def test_names_match_with_folders_endings_and_roles(tmp_path, images: list[str], masks: dict[str, str]):
     mask_folder = _touch(tmp_path / "m", *masks.values())
     pairs = pair_files(_touch(tmp_path / "i", *images), mask_folder)
     assert {name: pair.mask.container.relative_to(mask_folder).as_posix() for name, pair in pairs.items()} == masks
 
 
-def test_missing_and_left_over_masks_are_all_named(tmp_path: Path) -> None:
+def test_missing_and_left_over_masks_are_all_named(tmp_path):
     images = _touch(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")
     masks = _touch(tmp_path / "m", "a.png", "d.png")
     with pytest.raises(UserError) as caught:
@@ -210,13 +204,13 @@ def test_missing_and_left_over_masks_are_all_named(tmp_path: Path) -> None:
     ]
 
 
-def test_two_images_of_one_name_are_ambiguous(tmp_path: Path) -> None:
+def test_two_images_of_one_name_are_ambiguous(tmp_path):
     images = _touch(tmp_path / "i", "a.jpg", "a.png", "b.jpg")
     with pytest.raises(UserError, match=r"a\.jpg and a\.png in .* have the same name"):
         pair_files(images, _touch(tmp_path / "m", "a.png", "b.png"))
 
 
-def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
+def test_folders_that_cannot_be_used(tmp_path):
     images = _touch(tmp_path / "i", "a.jpg")
     with pytest.raises(UserError, match=r"The folder of masks, .*none, is not there"):
         pair_files(images, tmp_path / "none")
@@ -226,7 +220,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
         pair_files(images, images)
 
 
-def test_what_cannot_be_read_in_a_folder_is_named(source: Path) -> None:
+def test_what_cannot_be_read_in_a_folder_is_named(source: Path):
     for what in ("images", "masks"):
         (source / what / "p9.png").symlink_to(source / "gone.png")
     with pytest.raises(UserError, match=r"p9\.png cannot be read: No such file"):
@@ -237,7 +231,7 @@ def test_what_cannot_be_read_in_a_folder_is_named(source: Path) -> None:
         _prepare(source)
 
 
-def test_names_that_are_no_utf_8(source: Path) -> None:
+def test_names_that_are_no_utf_8(source: Path):
     name = os.fsdecode(b"gr\xfcn")
     (source / "images" / "p1.jpg").rename(source / "images" / f"{name}.jpg")
     (source / "masks" / "p1.png").rename(source / "masks" / f"{name}.png")
@@ -261,7 +255,7 @@ def _list(folder: Path, name: str, *lines: str) -> Path:
     return path
 
 
-def test_a_drawn_fraction_repeats_with_its_seed() -> None:
+def test_a_drawn_fraction_repeats_with_its_seed():
     chosen = _choose()
     assert len(chosen["val"]) == 2
     assert sorted(chosen["train"] + chosen["val"]) == IDS
@@ -272,7 +266,7 @@ def test_a_drawn_fraction_repeats_with_its_seed() -> None:
     assert len(_choose(fraction=0.99)["train"]) == 1
 
 
-def test_lists_in_any_spelling(tmp_path: Path) -> None:
+def test_lists_in_any_spelling(tmp_path):
     val = _list(tmp_path, "val.txt", "night/4.jpg", "1", "", "day/2")
     assert _choose(val=val) == {"train": ["night/3", "night/5"], "val": ["night/4", "day/1", "day/2"]}
     train = _list(tmp_path, "train.txt", "5.png")
@@ -293,7 +287,7 @@ def test_lists_in_any_spelling(tmp_path: Path) -> None:
         (b"images/day/1\n../set [12]/day/2.png", ["day/1", "day/2"]),
     ],
 )
-def test_lists_as_programs_write_them(tmp_path: Path, content: bytes, found: list[str]) -> None:
+def test_lists_as_programs_write_them(tmp_path, content: bytes, found: list[str]):
     path = tmp_path / "train.txt"
     path.write_bytes(content)
     assert _choose(path)["train"] == found
@@ -301,7 +295,7 @@ def test_lists_as_programs_write_them(tmp_path: Path, content: bytes, found: lis
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", b" \r\n\t"])
 @pytest.mark.parametrize("which", ["train", "val"])
-def test_empty_lists_are_refused(source: Path, which: str, content: bytes) -> None:
+def test_empty_lists_are_refused(source: Path, which: str, content: bytes):
     path = source / "list.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"list\.txt: the list is empty; write the names of images into it"):
@@ -310,17 +304,17 @@ def test_empty_lists_are_refused(source: Path, which: str, content: bytes) -> No
 
 
 @pytest.mark.parametrize("line", ["none/1.jpg", "day/3", "a/day/3.png", "/data/1.jpg", "*", "day/"])
-def test_what_a_list_must_not_find(tmp_path: Path, line: str) -> None:
+def test_what_a_list_must_not_find(tmp_path, line: str):
     with pytest.raises(UserError, match="is none of the images"):
         _choose(_list(tmp_path, "train.txt", line))
 
 
-def test_a_list_that_leaves_no_image_for_training_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_that_leaves_no_image_for_training_is_told(tmp_path, caplog):
     assert _choose(val=_list(tmp_path, "val.txt", *IDS))["train"] == []
     assert "val.txt names every image: none is left for training" in caplog.text
 
 
-def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
+def test_mistakes_in_lists_are_all_named(tmp_path):
     train = _list(tmp_path, "train.txt", "day/1", "day/1.jpg", "nigth/3")
     val = _list(tmp_path, "val.txt", "1")
     with pytest.raises(UserError) as caught:
@@ -335,19 +329,11 @@ def test_mistakes_in_lists_are_all_named(tmp_path: Path) -> None:
         _choose(tmp_path / "none.txt")
 
 
-def _pair(folder: Path, name: str, mask_ending: str = "png", **saving: object) -> None:
-    for what in ("images", "masks"):
-        (folder / what / name).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), (9, 9, 9)).save(folder / "images" / f"{name}.png")
-    mask = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) % 2)
-    mask.save(folder / "masks" / f"{name}.{mask_ending}", **saving)
-
-
-def test_folders_named_train_and_val_are_the_parts(tmp_path: Path) -> None:
+def test_folders_named_train_and_val_are_the_parts(tmp_path):
     """They may be links, in which a circle ends."""
     source = tmp_path / "linked"
-    for name in ("train/a", "train/b", "train/c", "val/d"):
-        _pair(tmp_path / "real", name)
+    image = np.zeros((2, 3, 3), np.uint8)
+    write_own_images(tmp_path / "real", ["train/a", "train/b", "train/c", "val/d"], lambda _: (image, MASK))
     for what in ("images", "masks"):
         (source / what).mkdir(parents=True)
         for part in ("train", "val"):

@@ -1,7 +1,5 @@
 """Preparing datasets in other people's layouts, with and without a stream."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -12,15 +10,7 @@ import datasets
 import numpy as np
 import pytest
 from fake_hub import COMMIT, fake_hub
-from foreign_data import (
-    NAMES,
-    draw_image,
-    draw_label,
-    draw_mask,
-    encode_mask,
-    write_imagefolder,
-    write_parquet,
-)
+from foreign_data import NAMES, draw_image, draw_label, draw_mask, encode_mask, write_imagefolder, write_parquet
 from prepared_folder import digests, ids
 
 from cascade_clip.data import foreign_rows
@@ -43,7 +33,7 @@ def _assert_pairs(folder: Path, part: Any, indices: list[int]) -> None:
 
 
 @pytest.mark.parametrize("write", [write_imagefolder, write_parquet])
-def test_prepared_with_and_without_a_stream_to_the_same_bytes(write: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_prepared_with_and_without_a_stream_to_the_same_bytes(write: Callable[[Path], Path], tmp_path):
     source = write(tmp_path / "source")
     info = prepare_hub(tmp_path / "streamed", source=str(source), stream=True, workers=4)
     assert not list((tmp_path / "hf-datasets").rglob("*.arrow"))
@@ -54,7 +44,7 @@ def test_prepared_with_and_without_a_stream_to_the_same_bytes(write: Callable[[P
     assert digests(tmp_path / "plain") == digests(tmp_path / "streamed")
 
 
-def test_rows_are_named_after_their_files_or_numbered(tmp_path: Path) -> None:
+def test_rows_are_named_after_their_files_or_numbered(tmp_path):
     folder = write_imagefolder(tmp_path / "folder", validation=0)
     prepare_hub(tmp_path / "a", source=folder, val_fraction=0)
     assert PreparedDataset.open(tmp_path / "a").read("train", 4).id == "p4"
@@ -67,7 +57,7 @@ def test_rows_are_named_after_their_files_or_numbered(tmp_path: Path) -> None:
     assert row_ids(["/x/1.png", "/x/1.jpg"], 2, "train") == ["train-000000", "train-000001"]
 
 
-def test_without_a_validation_split_one_is_drawn(tmp_path: Path) -> None:
+def test_without_a_validation_split_one_is_drawn(tmp_path):
     source = write_parquet(tmp_path / "source", validation=0)
     info = prepare_hub(tmp_path / "out", source=source, val_fraction=0.3, seed=4)
     assert {part: content.images for part, content in info.parts.items()} == {"train": 6, "val": 3}
@@ -75,7 +65,7 @@ def test_without_a_validation_split_one_is_drawn(tmp_path: Path) -> None:
     assert sorted(found["train"] + found["val"]) == [f"train-{index:06d}" for index in range(9)]
 
 
-def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path: Path) -> None:
+def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path):
     source = write_parquet(tmp_path / "source")
 
     def classes(**given: Any) -> tuple[str, ...]:
@@ -100,7 +90,7 @@ def test_class_names_come_from_the_user_a_file_or_the_features(tmp_path: Path) -
             classes()
 
 
-def test_one_class_label_an_image_names_no_classes(tmp_path: Path) -> None:
+def test_one_class_label_an_image_names_no_classes(tmp_path):
     source = write_imagefolder(tmp_path / "source")
     (source / "classes.txt").unlink()
     with pytest.raises(UserError, match="does not name its classes: give them with --classes or --classes-file"):
@@ -109,7 +99,7 @@ def test_one_class_label_an_image_names_no_classes(tmp_path: Path) -> None:
     assert prepare_hub(tmp_path / "out", source=parquet).classes == NAMES
 
 
-def test_columns_are_found_by_type_and_name(tmp_path: Path) -> None:
+def test_columns_are_found_by_type_and_name(tmp_path):
     source = write_parquet(tmp_path / "a", columns=("photo", "semantic_mask"))
     assert prepare_hub(tmp_path / "out", source=source).options["columns"] == ["photo", "semantic_mask"]
     odd = write_parquet(tmp_path / "b", columns=("image", "what"))
@@ -133,7 +123,7 @@ def test_columns_are_found_by_type_and_name(tmp_path: Path) -> None:
         prepare_hub(tmp_path / "x", source=tmp_path / "d")
 
 
-def test_splits_are_chosen_by_name_and_a_subset_takes_the_first(tmp_path: Path) -> None:
+def test_splits_are_chosen_by_name_and_a_subset_takes_the_first(tmp_path):
     source = write_parquet(tmp_path / "source")
     with pytest.raises(UserError, match=r'has no split "test" \(--val-split\); it has train, validation\.'):
         prepare_hub(tmp_path / "out", source=source, val_split="test")
@@ -144,7 +134,7 @@ def test_splits_are_chosen_by_name_and_a_subset_takes_the_first(tmp_path: Path) 
     _assert_pairs(tmp_path / "out", "val", [0, 1])
 
 
-def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_are_all_named(tmp_path):
     def mask(index: int) -> bytes | None:
         if index == 1:
             return None
@@ -169,13 +159,13 @@ def test_rows_that_do_not_fit_are_all_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_masks_that_are_none_are_told_by_the_first(tmp_path: Path) -> None:
+def test_masks_that_are_none_are_told_by_the_first(tmp_path):
     source = write_parquet(tmp_path / "source", mask=draw_image)
     with pytest.raises(UserError, match=r'^The mask of row 0 of split "train" of .* is a JPEG file'):
         prepare_hub(tmp_path / "out", source=source)
 
 
-def test_sources_that_are_none(tmp_path: Path) -> None:
+def test_sources_that_are_none(tmp_path):
     with pytest.raises(UserError, match='"nothing" is neither a folder nor a dataset on the Hub, written ORG/NAME'):
         prepare_hub(tmp_path / "out", source="nothing")
     (tmp_path / "empty").mkdir()
@@ -188,9 +178,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
         prepare_hub(tmp_path / "out", source=source, config="other")
 
 
-def test_a_lost_stream_continues_after_its_finished_shards_unless_the_source_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_stream_continues_after_its_finished_shards_unless_the_source_changed(tmp_path, monkeypatch):
     source = write_parquet(tmp_path / "source", train=40, validation=1)
     prepare_hub(tmp_path / "whole", source=source, stream=True)
     rows_from, started = foreign_rows._rows_from, []
@@ -217,7 +205,7 @@ def test_a_lost_stream_continues_after_its_finished_shards_unless_the_source_cha
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def test_a_card_that_declares_other_counts(tmp_path: Path) -> None:
+def test_a_card_that_declares_other_counts(tmp_path):
     source = write_parquet(tmp_path / "source")
     for declared in (7, 11):
         splits = f"  - name: train\n    num_examples: {declared}\n  - name: validation\n    num_examples: 3\n"
@@ -233,7 +221,7 @@ def test_a_card_that_declares_other_counts(tmp_path: Path) -> None:
         _assert_pairs(tmp_path / "out", "train", list(range(9)))
 
 
-def test_datasets_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_datasets_of_the_hub(tmp_path, monkeypatch):
     folder, parquet = write_imagefolder(tmp_path / "folder"), write_parquet(tmp_path / "parquet")
     with fake_hub(org__folder=folder, org__parquet=parquet) as hub:
         hub.take_the_hubs_place(monkeypatch, tmp_path / "home")

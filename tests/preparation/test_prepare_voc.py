@@ -1,7 +1,5 @@
 """A miniature VOC 2012 with SBD in the true encodings, from folders and from the official archives."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -9,16 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_miniatures import (
-    Mask,
-    drawn_mask,
-    pack,
-    sbd_mat,
-    write_lines,
-    write_palette_png,
-    write_sbd,
-    write_voc,
-)
+from official_miniatures import Mask, drawn_mask, pack, sbd_mat, write_lines, write_palette_png, write_sbd, write_voc
 from prepared_folder import by_id, ids
 
 from cascade_clip.data.catalogue import get_split
@@ -44,13 +33,13 @@ SBD_VAL = {"2008_x": OTHER, "2007_v": OTHER}
 
 
 @pytest.fixture
-def devkit(tmp_path: Path) -> Path:
+def devkit(tmp_path) -> Path:
     """The folder VOCdevkit."""
     return write_voc(tmp_path / "voc", train=TRAIN, val=VAL, others=OTHERS)
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Path:
+def release(tmp_path) -> Path:
     """SBD's folder benchmark_RELEASE, with a mask that no list names."""
     folder = write_sbd(tmp_path / "sbd", train=SBD_TRAIN, val=SBD_VAL)
     (folder / "dataset" / "cls" / "2008_z.mat").write_bytes(sbd_mat(OTHER))
@@ -58,7 +47,7 @@ def release(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def miniature_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature_counts(monkeypatch) -> None:
     monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 2})
 
 
@@ -102,7 +91,7 @@ SOURCES: dict[str, Callable[[Path, Path], Path]] = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_every_pixel_from_every_source(devkit: Path, tmp_path: Path, kind: str) -> None:
+def test_every_pixel_from_every_source(devkit: Path, tmp_path, kind: str):
     images = {path.stem: path.read_bytes() for path in (devkit / "VOC2012" / "JPEGImages").iterdir()}
     source = SOURCES[kind](devkit, tmp_path)
     info = prepare_voc(tmp_path / "out", source=source)
@@ -118,7 +107,7 @@ def test_every_pixel_from_every_source(devkit: Path, tmp_path: Path, kind: str) 
     assert not (tmp_path / ".out.sources").exists()
 
 
-def test_the_sources_are_recorded(devkit: Path, tmp_path: Path) -> None:
+def test_the_sources_are_recorded(devkit: Path, tmp_path):
     info = prepare_voc(tmp_path / "out", source=devkit)
     assert [source.name for source in info.sources] == ["train.txt", "val.txt"]
     archive = _official(devkit, tmp_path)
@@ -163,7 +152,7 @@ ADDITIONS: dict[str, Callable[[Path, Path], Path]] = {
 
 
 @pytest.mark.parametrize("kind", ADDITIONS)
-def test_additions_join_training_but_never_validation(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+def test_additions_join_training_but_never_validation(devkit: Path, release: Path, tmp_path, kind: str):
     info = prepare_voc(tmp_path / "out", source=devkit, sbd=ADDITIONS[kind](release, tmp_path))
     assert ids(tmp_path / "out") == {"train": ["2007_a", "2007_b", "2008_x", "2008_y"], "val": list(VAL)}
     found = _by_id(tmp_path / "out")
@@ -178,7 +167,7 @@ def test_additions_join_training_but_never_validation(devkit: Path, release: Pat
 
 
 @pytest.mark.parametrize("kind", ["tgz", "SegmentationClassAug", "zip", "both"])
-def test_additions_beside_voc_are_used(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+def test_additions_beside_voc_are_used(devkit: Path, release: Path, tmp_path, kind: str):
     home = devkit.parent
     if kind in {"tgz", "both"}:
         pack(release, home / "benchmark.tgz")
@@ -192,9 +181,7 @@ def test_additions_beside_voc_are_used(devkit: Path, release: Path, tmp_path: Pa
     assert info.options["sbd"] == ("SBD" if kind in {"tgz", "both"} else "SegmentationClassAug")
 
 
-def test_without_sbd_s_lists_the_masks_decide(
-    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_sbd_s_lists_the_masks_decide(devkit: Path, release: Path, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_COUNTS", {"train": 2, "val": 2, "added": 3})
     every = ["2007_a", "2007_b", "2008_x", "2008_y", "2008_z"]
     prepare_voc(tmp_path / "cls", source=devkit, sbd=release / "dataset" / "cls")
@@ -205,7 +192,7 @@ def test_without_sbd_s_lists_the_masks_decide(
 
 
 @pytest.mark.parametrize("kind", ["folder", "tgz"])
-def test_images_that_voc_lacks_are_sbd_s(devkit: Path, release: Path, tmp_path: Path, kind: str) -> None:
+def test_images_that_voc_lacks_are_sbd_s(devkit: Path, release: Path, tmp_path, kind: str):
     (devkit / "VOC2012" / "JPEGImages" / "2008_x.jpg").unlink()
     image = (release / "dataset" / "img" / "2008_x.jpg").read_bytes()
     kept = (devkit / "VOC2012" / "JPEGImages" / "2008_y.jpg").read_bytes()
@@ -228,7 +215,7 @@ def test_images_that_voc_lacks_are_sbd_s(devkit: Path, release: Path, tmp_path: 
         ),
     ],
 )
-def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path, content: bytes, message: str):
     (release / "dataset" / "cls" / "2008_x.mat").write_bytes(content)
     packed = pack(release, tmp_path / "benchmark.tgz")
     with pytest.raises(UserError, match=rf"benchmark\.tgz/benchmark_RELEASE/dataset/cls/{message}"):
@@ -239,9 +226,7 @@ def test_a_broken_mat_file_is_named(devkit: Path, release: Path, tmp_path: Path,
 # --- what is not as published ---
 
 
-def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
-    devkit: Path, release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_counts_are_an_error_unless_a_subset_is_asked_for(devkit: Path, release: Path, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_COUNTS", PUBLISHED)
     with pytest.raises(
         UserError, match=r"gives 2 training and 2 validation images; published are 1,464 and 1,449\. .*--su"
@@ -256,7 +241,7 @@ def test_other_counts_are_an_error_unless_a_subset_is_asked_for(
     assert info.options["subset"] == 1
 
 
-def test_missing_files_are_all_named(devkit: Path, release: Path, tmp_path: Path) -> None:
+def test_missing_files_are_all_named(devkit: Path, release: Path, tmp_path):
     voc = devkit / "VOC2012"
     for path in (voc / "JPEGImages" / "2007_a.jpg", voc / "SegmentationClass" / "2007_b.png"):
         path.unlink()
@@ -273,7 +258,7 @@ def test_missing_files_are_all_named(devkit: Path, release: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("background", "classes"), [(False, "20 classes are 1 to 20"), (True, "21 classes")])
-def test_a_value_that_voc_does_not_have_is_named(devkit: Path, tmp_path: Path, background: bool, classes: str) -> None:
+def test_a_value_that_voc_does_not_have_is_named(devkit: Path, tmp_path, background: bool, classes: str):
     write_palette_png(devkit / "VOC2012" / "SegmentationClass" / "2007_b.png", np.minimum(MASK, 248) + 6)
     with pytest.raises(
         UserError, match=rf"2007_b\.png holds the values 21, 25, 26, 254, which is no class: the values of {classes}"
@@ -281,7 +266,7 @@ def test_a_value_that_voc_does_not_have_is_named(devkit: Path, tmp_path: Path, b
         prepare_voc(tmp_path / "out", source=_official(devkit, tmp_path), background=background)
 
 
-def test_sources_that_are_not_voc(devkit: Path, tmp_path: Path) -> None:
+def test_sources_that_are_not_voc(devkit: Path, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match=r"VOC 2012 was not found in .*empty: .*Give VOCtrainval_11-May-2012\.tar, its"):
@@ -295,7 +280,7 @@ def test_sources_that_are_not_voc(devkit: Path, tmp_path: Path) -> None:
         prepare_voc(tmp_path / "out", source=devkit)
 
 
-def test_background_is_a_class_and_only_the_border_is_ignored(tmp_path: Path, devkit: Path) -> None:
+def test_background_is_a_class_and_only_the_border_is_ignored(tmp_path, devkit: Path):
     info = prepare("voc-background", pack(devkit, tmp_path / "voc.tar"), tmp_path / "out")
     assert (info.name, info.classes) == ("voc-background", get_split("voc-background").class_names)
     assert info.colours == get_split("voc-background").colours

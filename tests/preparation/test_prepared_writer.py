@@ -1,7 +1,5 @@
 """Writing prepared datasets: the same bytes always, resumed after a kill, nothing half-written."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -24,7 +22,7 @@ COUNT = 70
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     rng = np.random.default_rng(0)
     for index in range(COUNT):
@@ -52,7 +50,7 @@ def write(output: Path, files: Path, **options: object) -> DatasetInfo:
     return write_prepared(output, **(arguments | options))  # type: ignore[arg-type]
 
 
-def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path: Path) -> None:
+def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path):
     write(tmp_path / "one", files)
     write(tmp_path / "two", files, workers=2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
@@ -64,7 +62,7 @@ def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
-def test_counts_and_pixels_are_reported(files: Path, tmp_path: Path) -> None:
+def test_counts_and_pixels_are_reported(files: Path, tmp_path):
     calls: list[tuple[int, int, str]] = []
     info = write(tmp_path / "out", files, progress=lambda *call: calls.append(call))
     masks = np.stack([np.array(Image.open(path)) for path in sorted(files.glob("*.png"))])
@@ -84,7 +82,7 @@ def _interrupted(output: Path, files: Path) -> None:
         write(output, files, progress=stop)
 
 
-def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_path):
     output = tmp_path / "out"
     _interrupted(output, files)
     assert not output.exists()
@@ -97,7 +95,7 @@ def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
 
 
-def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path: Path) -> None:
+def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path):
     output = tmp_path / "out"
     _interrupted(output, files)
     os.utime(files / "00.jpg", ns=(0, (files / "00.jpg").stat().st_mtime_ns + 1))
@@ -109,7 +107,7 @@ def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path:
     assert info.classes == ("a", "c")
 
 
-def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path: Path) -> None:
+def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path):
     _interrupted(tmp_path / "out", files)
     shard = tmp_path / ".out.preparing" / "data" / "train-00000-of-00003.parquet"
     shard.write_bytes(b"")
@@ -118,7 +116,7 @@ def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path: Path
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
 
 
-def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_path: Path) -> None:
+def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_path):
     output = tmp_path / "out"
     write(output, files)
     mine = ["notes/a.txt", "data/b.txt", ".hidden", "data/train.parquet"]
@@ -133,7 +131,7 @@ def test_a_dataset_is_replaced_and_files_beside_it_are_kept(files: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_working_folder_is_not_replaced(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_folder_is_not_replaced(files: Path, tmp_path, monkeypatch):
     (tmp_path / "here" / "below").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "below")
     with pytest.raises(UserError, match=r"contains the working folder and cannot be replaced: .* such as \"dataset\""):
@@ -141,7 +139,7 @@ def test_the_working_folder_is_not_replaced(files: Path, tmp_path: Path, monkeyp
     assert list(tmp_path.rglob("*")) == [tmp_path / "here", tmp_path / "here" / "below"]
 
 
-def test_two_at_once_do_not_disturb_each_other(files: Path, tmp_path: Path) -> None:
+def test_two_at_once_do_not_disturb_each_other(files: Path, tmp_path):
     def second(done: int, total: int, note: str) -> None:
         with pytest.raises(UserError, match=r"Another process is writing \".*out\": wait until it ends"):
             write(tmp_path / "out", files)
@@ -155,7 +153,7 @@ def _refuse(sample: ImageSource) -> tuple[bytes, np.ndarray]:
     raise UserError(f"{sample.id} is broken.")
 
 
-def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path: Path) -> None:
+def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path):
     with pytest.raises(UserError) as caught:
         write(tmp_path / "out", files, load=_refuse)
     assert str(caught.value).splitlines() == [
@@ -166,7 +164,7 @@ def test_every_refused_sample_is_counted_and_nothing_stays(files: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) -> None:
+def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path):
     with pytest.raises(UserError, match=r'The label of "00" holds the index 1, which is none of 1 class \(0 to 0'):
         write(tmp_path / "out", files, classes=["a"])
 
@@ -177,19 +175,16 @@ def test_an_index_outside_the_classes_is_refused(files: Path, tmp_path: Path) ->
         ({"classes": []}, "classes: there is none"),
         ({"classes": ["a", "a"]}, 'the name "a" is listed 2 times'),
         ({"parts": {"train": []}}, "There is no image to prepare"),
-        (
-            {"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}},
-            'train: the id "x" is used more than once',
-        ),
+        ({"parts": {"train": [ImageSource("x", 1), ImageSource("x", 2)]}}, 'train: the id "x" is used more than once'),
     ],
 )
-def test_names_are_checked_first(files: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:
+def test_names_are_checked_first(files: Path, tmp_path, changed: dict[str, object], message: str):
     with pytest.raises(UserError, match=message):
         write(tmp_path / "out", files, **changed)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_finished_shards_alone(files: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_finished_shards_alone(files: Path, tmp_path):
     def full(source: ImageSource) -> tuple[bytes, np.ndarray]:
         if source.id == "40":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -203,7 +198,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_finished_shards_alone(files: Pat
     assert write(tmp_path / "out", files).images == COUNT
 
 
-def test_an_unwritable_place_is_named(files: Path, tmp_path: Path) -> None:
+def test_an_unwritable_place_is_named(files: Path, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/out could not be written: Not a directory"):
         write(tmp_path / "file" / "out", files)

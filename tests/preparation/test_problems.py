@@ -1,12 +1,8 @@
 """What is wrong with many images is told once for each kind."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
-from PIL import Image
+from own_images import write_own_images
 
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.prepare_folder import prepare_source_folder
@@ -19,7 +15,7 @@ def _told(problems: list[Problem], images: int | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_the_commonest_kinds_come_first_and_the_rest_is_counted() -> None:
+def test_the_commonest_kinds_come_first_and_the_rest_is_counted():
     rare = [Problem(f"{letter}.png is odd in the way {letter * 9}.", f"{letter}.png") for letter in "abcdefghijkl"]
     common = [Problem(f"{name}.png is empty, 0 of {size} pixels.", f"{name}.png") for size, name in enumerate("xyz")]
     lines = _told([*rare, *common])
@@ -29,20 +25,15 @@ def test_the_commonest_kinds_come_first_and_the_rest_is_counted() -> None:
     assert lines[-1] == "  and 3 more."
 
 
-def test_a_short_name_is_no_part_of_other_words() -> None:
+def test_a_short_name_is_no_part_of_other_words():
     lines = _told([Problem(f"{name} cannot be read.", name) for name in ("e", "d", "ca")])
     assert lines[1:] == ["  e cannot be read.", "    The same in 2 more: d, ca."]
 
 
-def test_a_value_of_all_masks_is_told_once(tmp_path: Path) -> None:
+def test_a_value_of_all_masks_is_told_once(tmp_path):
+    image, values = np.zeros((1, 4, 3), np.uint8), [np.array([[0, 1, 11, last]], np.uint8) for last in (11, 12)]
     names = [f"street/{number}" for number in range(12)]
-    for folder in ("images", "masks"):
-        (tmp_path / "source" / folder / "street").mkdir(parents=True)
-    (tmp_path / "source" / "classes.txt").write_text("road\ncar\n")
-    for number, name in enumerate(names):
-        Image.new("RGB", (4, 1), (90, 90, 90)).save(tmp_path / "source" / "images" / f"{name}.jpg")
-        values = np.array([[0, 1, 11, 12 if number % 2 else 11]], np.uint8)
-        Image.fromarray(values).save(tmp_path / "source" / "masks" / f"{name}.png")
+    write_own_images(tmp_path / "source", names, lambda number: (image, values[number % 2]), "road\ncar\n")
     with pytest.raises(UserError) as caught:
         prepare_source_folder(tmp_path / "out", source=tmp_path / "source", workers=2)
     heading, first, same, values = str(caught.value).splitlines()

@@ -1,11 +1,9 @@
 """Uploading a prepared dataset, and reading back what lies on the Hub then."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import datasets
 import pytest
@@ -32,7 +30,7 @@ class _Repository:
         self.failure: Exception | None = None
         self.asked: dict[str, Any] = {}
 
-    def __call__(self) -> _Repository:
+    def __call__(self) -> Self:
         return self
 
     def create_repo(self, repo_id: str, *, repo_type: str, private: bool, exist_ok: bool) -> str:
@@ -61,7 +59,7 @@ class _Repository:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Repository:
+def repository(tmp_path, monkeypatch) -> _Repository:
     (tmp_path / "repository").mkdir()
     found = _Repository(tmp_path / "repository")
     monkeypatch.setattr("cascade_clip.preparation.push.HfApi", found)
@@ -69,9 +67,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Repository:
 
 
 @pytest.mark.usefixtures("own_datasets_cache")
-def test_what_was_uploaded_is_read_back_by_everyone(
-    squares: Path, repository: _Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_uploaded_is_read_back_by_everyone(squares: Path, repository: _Repository, tmp_path, monkeypatch):
     old = repository.folder / "data" / "train-00001-of-00002.parquet"
     old.parent.mkdir()
     old.write_bytes(b"of an earlier upload")
@@ -107,8 +103,8 @@ def _write(folder: Path, classes: tuple[str, ...], **options: str) -> Path:
     [("voc", None, "PASCAL VOC"), ("hub", "coco", "COCO-Stuff"), ("x", "context", "PASCAL C")],
 )
 def test_images_of_others_are_not_published_by_mistake(
-    repository: _Repository, tmp_path: Path, origin: str, split: str | None, title: str
-) -> None:
+    repository: _Repository, tmp_path, origin: str, split: str | None, title: str
+):
     classes = get_split(split).class_names if split else ("a", "b", "c")
     folder = _write(tmp_path / "set", classes, **{"from": origin})
     with pytest.raises(
@@ -123,16 +119,14 @@ def test_images_of_others_are_not_published_by_mistake(
     assert repository.private is True
 
 
-def test_a_public_repository_does_not_become_private_by_itself(squares: Path, repository: _Repository) -> None:
+def test_a_public_repository_does_not_become_private_by_itself(squares: Path, repository: _Repository):
     repository.private = False
     with pytest.raises(UserError, match="exists already and is public: make it private there, or choose another name"):
         push_dataset(squares, "org/squares", private=True)
     assert not list(repository.folder.iterdir())
 
 
-def test_mistakes_are_one_sentence(
-    squares: Path, repository: _Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistakes_are_one_sentence(squares: Path, repository: _Repository, tmp_path, monkeypatch):
     for name in ("squares", "a/b/c", "org/"):
         with pytest.raises(UserError, match=r"is no (name for a )?dataset on the Hub: .*ORG/NAME is expected"):
             push_dataset(squares, name)

@@ -1,7 +1,5 @@
 """The same files in a folder and in archives of every kind are the same dataset; ambiguity is refused."""
 
-from __future__ import annotations
-
 import errno
 import os
 import pickle
@@ -54,7 +52,7 @@ def _open(*sources: Path) -> SourceTree:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) -> None:
+def test_every_kind_gives_the_same_entries_and_bytes(tmp_path, kind: str):
     source = _source(tmp_path, kind)
     tree = _open(source)
     assert tree.places == str(source)
@@ -76,7 +74,7 @@ def test_every_kind_gives_the_same_entries_and_bytes(tmp_path: Path, kind: str) 
     assert tree.file("train.txt") == found
 
 
-def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path: Path) -> None:
+def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path):
     pack(_write(tmp_path / "made" / "photos", {"a.jpg": b"packed"}), tmp_path / "photos.zip")
     pack(_write(tmp_path / "made" / "masks", {"a.png": b"mask"}), tmp_path / "masks.tar")
     (tmp_path / "deeper").mkdir()
@@ -92,14 +90,14 @@ def test_a_folder_opens_the_archives_in_it_only_for_what_it_lacks(tmp_path: Path
         tree.folder("masks", (".png",))
 
 
-def test_an_archive_counts_as_a_folder_of_its_name(tmp_path: Path) -> None:
+def test_an_archive_counts_as_a_folder_of_its_name(tmp_path):
     folder = _write(tmp_path / "made", {"a.png": b"1", "__MACOSX/Aug/a.png": b"2", "._b.png": b"3"})
     subprocess.run(["tar", "cf", str(tmp_path / "Aug.tar"), "-C", str(folder), "."], check=True)
     tree = _open(tmp_path / "Aug.tar")
     assert {stem: entry.read() for stem, entry in tree.folder("Aug", (".png",)).items()} == {"a": b"1"}
 
 
-def test_several_places_are_never_mixed(tmp_path: Path) -> None:
+def test_several_places_are_never_mixed(tmp_path):
     _write(tmp_path / "one", {"x/train/a.png": b"1", "x/l.txt": b""})
     _write(tmp_path / "two", {"x/train/a.png": b"2", "x/l.txt": b""})
     tree = _open(tmp_path)
@@ -119,7 +117,7 @@ def test_several_places_are_never_mixed(tmp_path: Path) -> None:
         _open(tmp_path).folder("y", (".jpg", ".jpeg"))
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+def test_links_are_followed_but_not_in_circles(tmp_path):
     _write(tmp_path / "elsewhere", {"train/a.png": b"1"})
     source = tmp_path / "source"
     source.mkdir()
@@ -132,7 +130,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     assert tree.folder("images2/train", (".png",))["a"].read() == b"1"
 
 
-def test_single_files_and_missing_sources(tmp_path: Path) -> None:
+def test_single_files_and_missing_sources(tmp_path):
     path = write_lines(tmp_path / "merged.json", ["{}"])
     write_lines(tmp_path / "other.json", ["{}"])
     tree = _open(path)
@@ -142,7 +140,7 @@ def test_single_files_and_missing_sources(tmp_path: Path) -> None:
         _open(tmp_path / "none")
 
 
-def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def as_another_user(folder: str) -> object:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
@@ -152,7 +150,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tgz"])
-def test_files_that_vanish_or_change_while_they_are_read_are_named(tmp_path: Path, kind: str) -> None:
+def test_files_that_vanish_or_change_while_they_are_read_are_named(tmp_path, kind: str):
     source = _source(tmp_path, kind)
     entry = _open(source).folder("masks", (".png",))["a"]
     if kind == "folder":
@@ -174,7 +172,7 @@ def test_files_that_vanish_or_change_while_they_are_read_are_named(tmp_path: Pat
         entry.read()
 
 
-def test_what_a_dataset_was_made_from_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_dataset_was_made_from_is_described(tmp_path, monkeypatch):
     archive = _source(tmp_path, "tgz")
     with _open(archive) as tree:
         entries = [*tree.folder("photos", (".jpg",)).values(), Entry.of(archive)]
@@ -189,7 +187,7 @@ def test_what_a_dataset_was_made_from_is_described(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("kind", ["tgz", "tar.xz"])
-def test_what_was_spooled_is_used_again_and_removed(tmp_path: Path, kind: str) -> None:
+def test_what_was_spooled_is_used_again_and_removed(tmp_path, kind: str):
     archive = _source(tmp_path, kind)
     tree = _open(archive)
     assert list(tree.folder("masks", (".png",))) == ["a"]
@@ -207,7 +205,7 @@ def test_what_was_spooled_is_used_again_and_removed(tmp_path: Path, kind: str) -
     assert not (tmp_path / ".out.sources").exists()
 
 
-def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path):
     archive = _source(tmp_path, "tgz")
     for failure, kept in ((KeyboardInterrupt, True), (UserError, False)):
         with suppress(failure), _open(archive) as tree:
@@ -216,7 +214,7 @@ def test_an_interrupt_keeps_what_was_spooled_and_an_error_does_not(tmp_path: Pat
         assert (tmp_path / ".out.sources").exists() == kept
 
 
-def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_path: Path) -> None:
+def test_compressed_tars_are_passed_over_where_nothing_of_them_is_wanted(tmp_path):
     archive = _source(tmp_path, "tgz")
     assert SourceTree([archive]).folder("masks", (".png",)) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "set.tgz"]

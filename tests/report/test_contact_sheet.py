@@ -1,7 +1,5 @@
 """The contact sheet of a prepared dataset."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -39,14 +37,14 @@ def _dataset(folder: Path, train: list[list[int]], val: list[list[int]], size: t
     return folder
 
 
-def test_the_chosen_images_are_spread_over_both_parts(tmp_path: Path) -> None:
+def test_the_chosen_images_are_spread_over_both_parts(tmp_path):
     dataset = PreparedDataset.open(_dataset(tmp_path / "a", [[1]] * 80, [[2]] * 40))
     chosen = [("train", 10 * place) for place in range(8)] + [("val", 10 * place) for place in range(4)]
     assert chosen_images(dataset) == chosen
 
 
 @pytest.mark.parametrize(("train", "val", "shown"), [(1, 0, 1), (3, 0, 3), (0, 2, 2), (2, 40, 12), (40, 1, 12)])
-def test_small_datasets_are_shown_as_far_as_they_go(tmp_path: Path, train: int, val: int, shown: int) -> None:
+def test_small_datasets_are_shown_as_far_as_they_go(tmp_path, train: int, val: int, shown: int):
     folder = _dataset(tmp_path / "a", [[1]] * train, [[255]] * val)
     assert len(chosen_images(PreparedDataset.open(folder))) == shown
     with Image.open(write_contact_sheet(folder)) as sheet:
@@ -54,9 +52,7 @@ def test_small_datasets_are_shown_as_far_as_they_go(tmp_path: Path, train: int, 
         assert sheet.height > CELL_HEIGHT
 
 
-def test_masks_lie_over_images_in_the_colours_of_the_dataset_with_a_legend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masks_lie_over_images_in_the_colours_of_the_dataset_with_a_legend(tmp_path, monkeypatch):
     legends: list[list[tuple[str, object]]] = []
     draw = overlay.legend_below
 

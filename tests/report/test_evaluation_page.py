@@ -13,7 +13,7 @@ from cascade_clip.report.evaluation_page import EvaluationPage, write_evaluation
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(tmp_path_factory) -> Path:
     return write_evaluation_report(tmp_path_factory.mktemp("evaluation"), evaluation_page())
 
 
@@ -31,7 +31,7 @@ def test_scores_stand_beside_the_papers_and_settings_below(report: Path, opened)
     assert not [key for key in keys if key.startswith("scores")]
 
 
-def test_published_figures_of_a_training_free_method_stand_below_the_scores(tmp_path: Path, opened):
+def test_published_figures_of_a_training_free_method_stand_below_the_scores(tmp_path, opened):
     made = replace(
         evaluation_page(), published=[("NACLIP [a]", 35.2), (HOSTILE[0], 99.9)], sources=["a: their table 1"]
     )
@@ -125,7 +125,7 @@ def test_the_confusion_matrix_says_its_values_on_hover_and_by_arrow_keys(report:
     assert len(titles["#images"]) == 20
 
 
-def test_a_fully_supervised_page_does_not_speak_of_unseen_classes(tmp_path: Path, opened):
+def test_a_fully_supervised_page_does_not_speak_of_unseen_classes(tmp_path, opened):
     names, counts = [f"class {i}" for i in range(60)], np.ones((60, 60), np.int64)
     page = evaluation_page(counts, names, unseen=())
     shown = opened(write_evaluation_report(tmp_path, page))
@@ -143,7 +143,7 @@ def test_printing_shows_all_pictures_and_no_controls(report: Path, opened):
     assert page.run("getComputedStyle(document.querySelector('.scroller.tall')).maxHeight") == "none"
 
 
-def test_without_log_images_and_pictures_their_sections_are_left_out(tmp_path: Path, opened):
+def test_without_log_images_and_pictures_their_sections_are_left_out(tmp_path, opened):
     bare = evaluation_page(log=[], images=[], pictures=[], paper=None, paper_source=None)
     page = opened(write_evaluation_report(tmp_path, bare))
     assert page.texts("main h2") == ["Scores", "Classes", "Confusion", "How it was measured"]
@@ -158,20 +158,20 @@ def examples(*groups: str) -> EvaluationPage:
     )
 
 
-def test_each_group_is_counted_and_what_an_earlier_evaluation_left_is_removed(tmp_path: Path):
+def test_each_group_is_counted_and_what_an_earlier_evaluation_left_is_removed(tmp_path):
     write_evaluation_pictures(tmp_path, examples("best", "best", "worst"))
     written = write_evaluation_pictures(tmp_path, examples("best", "median"))
     names = {"best-1.jpg", "median-1.jpg", "confusion.png", "classes.png", "images.csv"}
     assert {file.name for file in tmp_path.iterdir()} == names == {file.name for file in written}
 
 
-def test_the_table_keeps_figures_to_the_last_digit_and_quotes_names(tmp_path: Path):
+def test_the_table_keeps_figures_to_the_last_digit_and_quotes_names(tmp_path):
     write_evaluation_pictures(tmp_path, examples())
     rows = (tmp_path / "images.csv").read_text(encoding="utf-8").splitlines()
     assert rows == ["index,id,miou,pixel_accuracy", f'0,"1, ""x""",{0.1 + 0.2!r},0.5', "1,2,,"]
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r'The pictures cannot be written to ".*file": '):
         write_evaluation_pictures(tmp_path / "file", examples("best"))

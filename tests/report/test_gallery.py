@@ -11,7 +11,7 @@ from cascade_clip.report.gallery import write_gallery
 
 
 @pytest.fixture(scope="module")
-def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gallery(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("predictions") / "out"
     return write_gallery(folder, written_predictions(folder, images=3))
 
@@ -57,7 +57,7 @@ def test_cards_are_found_by_class_the_largest_first_and_by_name(gallery: Path, o
     assert page.texts(shown) == ["photo # 2.png"]
 
 
-def test_a_second_gallery_replaces_the_first_and_touches_nothing_else(tmp_path: Path):
+def test_a_second_gallery_replaces_the_first_and_touches_nothing_else(tmp_path):
     folder = tmp_path / "out"
     write_gallery(folder, written_predictions(folder, images=3))
     (folder / "index_files" / "mine.jpg").write_text("")
@@ -67,7 +67,7 @@ def test_a_second_gallery_replaces_the_first_and_touches_nothing_else(tmp_path: 
     assert not list(folder.glob(".*"))
 
 
-def test_an_image_that_went_leaves_nothing_half_written(tmp_path: Path):
+def test_an_image_that_went_leaves_nothing_half_written(tmp_path):
     folder = tmp_path / "out"
     predictions = written_predictions(folder)
     Path(predictions[1]["image"]).unlink()

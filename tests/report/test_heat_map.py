@@ -58,7 +58,7 @@ def test_csv_has_a_line_a_cell_with_every_digit():
     assert float(lines[2]["cka"]) == 1 / 3
 
 
-def test_three_files_or_none(tmp_path: Path):
+def test_three_files_or_none(tmp_path):
     files = write_heat_map(tmp_path / "out", [similarity()], {"model": "ü"})
     assert [file.name for file in files] == ["cka.png", "cka.csv", "cka.json"]
     assert json.loads(files[2].read_text(encoding="utf-8")) == {"model": "ü"}
@@ -68,7 +68,7 @@ def test_three_files_or_none(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(tmp_path_factory) -> Path:
     record = {"model": "bundled", "seed": 0, "matrices": [{"rows": []}], "stages": [[1, 2], [3]]}
     return write_cka_report(tmp_path_factory.mktemp("cka"), layer_similarities(), record)
 

@@ -1,7 +1,5 @@
 """Masks in other tools' formats, read back by those tools' own readers."""
 
-from __future__ import annotations
-
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -21,7 +19,7 @@ NO_CLASS = 255
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> dict[Path, Segmentation]:
+def images(tmp_path) -> dict[Path, Segmentation]:
     """Two image files of other sizes, with rings, single pixels, pixels of no class, and a class in one of them."""
     drawn = {}
     for name, (height, width) in {"first.jpg": (37, 53), "zweites bild.png": (40, 30)}.items():
@@ -46,7 +44,7 @@ def written(name: str, folder: Path, images: dict[Path, Segmentation]) -> Path:
     return writer.finish()
 
 
-def test_coco_is_read_by_pycocotools(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+def test_coco_is_read_by_pycocotools(tmp_path, images: dict[Path, Segmentation]):
     from pycocotools.coco import COCO
 
     found = COCO(str(written("coco", tmp_path / "out", images)))
@@ -62,7 +60,7 @@ def test_coco_is_read_by_pycocotools(tmp_path: Path, images: dict[Path, Segmenta
             assert annotation["area"] == mask.sum()
 
 
-def test_yolo_is_read_by_supervision(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+def test_yolo_is_read_by_supervision(tmp_path, images: dict[Path, Segmentation]):
     supervision = pytest.importorskip("supervision", reason="reads the YOLO files back")
     settings = written("yolo", tmp_path / "out", images)
     found = supervision.DetectionDataset.from_yolo(
@@ -80,7 +78,7 @@ def test_yolo_is_read_by_supervision(tmp_path: Path, images: dict[Path, Segmenta
             np.testing.assert_array_equal(mask, labels == index)
 
 
-def test_cvat_is_read_by_opencv(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+def test_cvat_is_read_by_opencv(tmp_path, images: dict[Path, Segmentation]):
     cv2 = pytest.importorskip("cv2", reason="reads the colour pictures back")
     folder = written("cvat", tmp_path / "out", images)
     rows = [line.split(":") for line in (folder / "labelmap.txt").read_text().splitlines()[1:]]
@@ -95,7 +93,7 @@ def test_cvat_is_read_by_opencv(tmp_path: Path, images: dict[Path, Segmentation]
         np.testing.assert_array_equal(np.where(read < 0, NO_CLASS, read), segmentation.labels)
 
 
-def test_label_studio_is_read_by_its_converter(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+def test_label_studio_is_read_by_its_converter(tmp_path, images: dict[Path, Segmentation]):
     brush = pytest.importorskip("label_studio_converter.brush", reason="reads the brush masks back")
     file = written("labelstudio", tmp_path / "out", images)
     names = [label.get("value") for label in ET.parse(file.with_suffix(".xml")).iter("Label")]
@@ -116,7 +114,7 @@ def random_mask(seed: int, height: int, width: int, share: float) -> NDArray[np.
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.8, 0.97])
-def test_polygons_paint_any_mask_again(seed: int, share: float) -> None:
+def test_polygons_paint_any_mask_again(seed: int, share: float):
     cv2 = pytest.importorskip("cv2", reason="paints the polygons")
     mask = random_mask(seed, 23, 31, share)
     painted = np.zeros(mask.shape, np.uint8)
@@ -128,25 +126,25 @@ def test_polygons_paint_any_mask_again(seed: int, share: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["yolo", "cvat"])
-def test_masks_of_other_classes_are_not_mixed(tmp_path: Path, images: dict[Path, Segmentation], name: str) -> None:
+def test_masks_of_other_classes_are_not_mixed(tmp_path, images: dict[Path, Segmentation], name: str):
     written(name, tmp_path, images)
     written(name, tmp_path, images)
     with pytest.raises(UserError, match="holds masks of other classes"):
         MASK_FORMATS[name](tmp_path, CLASSES[::-1], COLOURS)
 
 
-def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_one_sentence(monkeypatch):
     monkeypatch.setattr("cascade_clip.report.mask_formats.find_spec", lambda name: None)
     for name in ("coco", "yolo", "labelstudio"):
         with pytest.raises(UserError, match=rf'--format {name} needs the extra `formats`: pip install "cascade-clip'):
             mask_writers(f"cvat,{name}")
 
 
-def test_colours_are_distinct() -> None:
+def test_colours_are_distinct():
     assert unique_colours(COLOURS) == [(10, 20, 30), (10, 20, 31), (0, 0, 1)]
 
 
-def test_a_coco_file_of_the_users_is_kept(tmp_path: Path, images: dict[Path, Segmentation]) -> None:
+def test_a_coco_file_of_the_users_is_kept(tmp_path, images: dict[Path, Segmentation]):
     written("coco", tmp_path, images)
     written("coco", tmp_path, images)
     (tmp_path / "coco.json").write_text('{"images": []}')

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     gallery = folder / "gallery"
     return {
@@ -48,7 +48,7 @@ def test_hostile_names_are_shown_and_do_not_run(pages: dict[str, Path], opened, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_script_that_slips_in_is_forbidden(pages: dict[str, Path], opened, tmp_path: Path, kind: str):
+def test_a_script_that_slips_in_is_forbidden(pages: dict[str, Path], opened, tmp_path, kind: str):
     injected = tmp_path / "index.html"
     html = pages[kind].read_text(encoding="utf-8")
     script = "<script>document.documentElement.dataset.ran = 1</script><img src='https://example.org/a.png'></body>"
@@ -102,7 +102,7 @@ def test_the_page_fits_the_window_and_a_screen_reader_finds_its_way(pages: dict[
 
 
 @pytest.mark.parametrize("write", [write_evaluation_report, write_cka_report])
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, write):
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, write):
     (tmp_path / "taken").write_text("")
     content = (evaluation_page(),) if write is write_evaluation_report else (layer_similarities(), {})
     with pytest.raises(UserError, match=r'The report cannot be written to ".*taken": .+\. Choose another folder\.'):
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, write):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_name_that_is_no_unicode_does_not_cost_the_page(tmp_path: Path):
+def test_a_name_that_is_no_unicode_does_not_cost_the_page(tmp_path):
     assert write_page(tmp_path / "new" / "index.html", "a\udcffb").read_text() == "a?b"
     assert len(list((tmp_path / "new").iterdir())) == 1
 
@@ -130,6 +130,6 @@ def test_a_nested_record_becomes_lines():
     assert flattened(record) == lines
 
 
-def test_a_folder_named_as_a_page_is_refused(tmp_path: Path) -> None:
+def test_a_folder_named_as_a_page_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'index\.html in a folder of its own: give ".*report"'):
         check_page(tmp_path / "report.html" / "index.html")

@@ -64,7 +64,7 @@ def test_each_state_of_an_error_map_is_drawn_in_its_colour():
     assert nearest == ["right", "wrong", "ignored", "ignored"]
 
 
-def test_a_sheet_names_classes_figures_and_states(squares: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_sheet_names_classes_figures_and_states(squares: Path, monkeypatch):
     legends: list[list[str]] = []
     draw = overlay.legend_below
 

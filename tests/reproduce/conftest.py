@@ -1,7 +1,5 @@
 """A table over the squares, planned and run in no time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from cascade_clip.reproduce.table_file import read_table
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, tiny_recipe: Recipe) -> Path:
+def workplace(tmp_path, tiny_recipe: Recipe) -> Path:
     """A folder with a recipe, a split and a table."""
     write_workplace(tmp_path, tiny_recipe)
     return tmp_path

@@ -1,7 +1,5 @@
 """Training-free methods on several benchmarks: what is planned, which CLIP, what the table says."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -42,7 +40,7 @@ def _score(plan: TablePlan, row: str, miou: float) -> None:
     (run.folder / "eval.json").write_text(json.dumps(record))
 
 
-def test_each_method_is_scored_once_with_the_clip_of_the_datasets_recipes(tmp_path: Path) -> None:
+def test_each_method_is_scored_once_with_the_clip_of_the_datasets_recipes(tmp_path):
     for split, clip in (("voc-background", "ViT-B-16-quickgelu:openai"), ("shapes", "bundled")):
         _prepared(tmp_path / "data", split)
         plan = _plan(tmp_path, split)
@@ -55,7 +53,7 @@ def test_each_method_is_scored_once_with_the_clip_of_the_datasets_recipes(tmp_pa
         )
 
 
-def test_naclip_is_scored_with_and_without_refinement(tmp_path: Path) -> None:
+def test_naclip_is_scored_with_and_without_refinement(tmp_path):
     _prepared(tmp_path / "data", "voc")
     without, refined = _plan(tmp_path, "voc").rows[6:8]
     assert without.row.model == refined.row.model
@@ -67,7 +65,7 @@ def test_naclip_is_scored_with_and_without_refinement(tmp_path: Path) -> None:
     )
 
 
-def test_another_clip_has_its_own_published_figures(tmp_path: Path) -> None:
+def test_another_clip_has_its_own_published_figures(tmp_path):
     _prepared(tmp_path / "data", "ade20k")
     plan = _plan(tmp_path, "ade20k", overrides=["clip.architecture=ViT-L-14-quickgelu"])
     assert plan.rows[-1].row.model == "dense:ViT-L-14-quickgelu:openai?method=scclip"
@@ -77,7 +75,7 @@ def test_another_clip_has_its_own_published_figures(tmp_path: Path) -> None:
         _plan(tmp_path, "ade20k", overrides=["train.iterations=7"])
 
 
-def test_what_is_not_prepared_says_how_to_make_it(tmp_path: Path) -> None:
+def test_what_is_not_prepared_says_how_to_make_it(tmp_path):
     plan = _plan(tmp_path, "cityscapes")
     assert plan.runs == []
     assert {
@@ -87,7 +85,7 @@ def test_what_is_not_prepared_says_how_to_make_it(tmp_path: Path) -> None:
     assert table.reasons == [f"Cityscapes: {plan.rows[0].reason}"]
 
 
-def test_figures_stand_above_the_published_ones(tmp_path: Path) -> None:
+def test_figures_stand_above_the_published_ones(tmp_path):
     for split in ("voc", "ade20k"):
         _prepared(tmp_path / "data", split)
     plans = [_plan(tmp_path, split) for split in ("voc", "ade20k", "coco")]
@@ -112,7 +110,7 @@ def test_figures_stand_above_the_published_ones(tmp_path: Path) -> None:
     assert "COCO-Stuff: The prepared dataset" in markdown
 
 
-def test_the_average_of_all_eight_is_the_published_one(tmp_path: Path) -> None:
+def test_the_average_of_all_eight_is_the_published_one(tmp_path):
     plans = [_plan(tmp_path, split) for split in published_table().benchmarks]
     rows = {row[0].strip(): row for row in BenchmarkTable(tuple(collect(plan, {}) for plan in plans)).cells()[1]}
     assert rows["published: SC-CLIP [g]"][-1] == "43.9"

@@ -1,7 +1,5 @@
 """Every network that a row of a shipped table asks for is built and takes a training step."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -33,7 +31,7 @@ def twelve_blocks() -> VisionTransformer:
 
 
 @pytest.mark.parametrize("recipe", [pytest.param(each, id=each.name) for each in _different_networks().values()])
-def test_every_network_takes_a_step(recipe: Recipe, twelve_blocks: VisionTransformer) -> None:
+def test_every_network_takes_a_step(recipe: Recipe, twelve_blocks: VisionTransformer):
     torch.manual_seed(0)
     network = build_network(recipe.model, twelve_blocks).train()
     assert len(network.head.decoders) == len(recipe.model.stages) * recipe.model.decoders_per_stage

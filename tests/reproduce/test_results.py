@@ -1,10 +1,7 @@
 """Text and Markdown of results, against tables written by hand."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from quick_runs import QuickCommands
@@ -18,7 +15,7 @@ Make = Callable[..., TablePlan]
 DEVICE = RunDevice(())
 
 
-def test_markdown_over_seeds(make_plan: Make, commands: QuickCommands) -> None:
+def test_markdown_over_seeds(make_plan: Make, commands: QuickCommands):
     plan = make_plan(seeds=2)
     run_all(plan.runs[:3], [DEVICE], commands)
     failed = plan.runs[3]
@@ -35,7 +32,7 @@ def test_markdown_over_seeds(make_plan: Make, commands: QuickCommands) -> None:
     ]
 
 
-def test_figures_that_do_not_exist(make_plan: Make, commands: QuickCommands) -> None:
+def test_figures_that_do_not_exist(make_plan: Make, commands: QuickCommands):
     """A split without unseen classes has neither unseen mIoU nor hIoU, and a seed that has not run has nothing."""
     scores = {"miou_seen": 0.4, "miou_unseen": None, "hiou": None, "pixel_accuracy": 0.5}
     commands.scores = lambda folder, command: scores
@@ -49,7 +46,7 @@ def test_figures_that_do_not_exist(make_plan: Make, commands: QuickCommands) -> 
     assert [row["runs"][0]["status"] for row in record["rows"]] == ["finished", "to run"]
 
 
-def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path: Path) -> None:
+def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path):
     (plan,) = plan_tables([read_table("table2")], "voc-seen", seeds=1, output=tmp_path)
     lines = collect(plan, {}).to_markdown().splitlines()
     assert "|  | seen mIoU | unseen mIoU | hIoU | pixel acc. | paper: seen / unseen / hIoU |  |" in lines
@@ -71,12 +68,12 @@ def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path: Pa
         ),
     ],
 )
-def test_whose_figures_stand_beside_is_said(tmp_path: Path, table: str, split: str, said: str) -> None:
+def test_whose_figures_stand_beside_is_said(tmp_path, table: str, split: str, said: str):
     (plan,) = plan_tables([read_table(table)], split, seeds=1, output=tmp_path)
     assert collect(plan, {}).caption.endswith(said)
 
 
-def test_json_record(make_plan: Make, commands: QuickCommands) -> None:
+def test_json_record(make_plan: Make, commands: QuickCommands):
     plan = make_plan(seeds=2)
     run_all(plan.runs, [DEVICE], commands)
     record = collect(plan, {}).to_dict()

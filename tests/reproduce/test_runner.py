@@ -1,7 +1,5 @@
 """Runs of a table: each once, resumed, refused where another lies there, failures told, several at a time."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal
@@ -40,7 +38,7 @@ def _options(command: tuple[str, ...]) -> dict[str, str]:
     return dict(pairwise(command))
 
 
-def test_layout(make_plan: Make, commands: QuickCommands, workplace: Path) -> None:
+def test_layout(make_plan: Make, commands: QuickCommands, workplace: Path):
     plan = make_plan()
     assert plan.folder == workplace / "out" / "mine-no-blue"
     assert run_all(plan.runs, [DEVICE], commands) == {}
@@ -51,7 +49,7 @@ def test_layout(make_plan: Make, commands: QuickCommands, workplace: Path) -> No
     assert (recipe.seed, recipe.model.stages, recipe.data.split) == (1, ((4,),), str(workplace / "no-blue.toml"))
 
 
-def test_equal_runs_are_done_once(make_plan: Make, commands: QuickCommands) -> None:
+def test_equal_runs_are_done_once(make_plan: Make, commands: QuickCommands):
     plan = make_plan(TWO_MODES % "inductive", seeds=1)
     assert plan.rows[0].runs[0][1] is plan.rows[1].runs[0][1]
     run_all(plan.runs, [DEVICE], commands)
@@ -63,7 +61,7 @@ def test_equal_runs_are_done_once(make_plan: Make, commands: QuickCommands) -> N
     assert (shared["folder"], shared["status"]) == ("../mine-no-blue/a/seed0", "finished")
 
 
-def test_a_folder_with_another_run_is_refused(make_plan: Make, commands: QuickCommands) -> None:
+def test_a_folder_with_another_run_is_refused(make_plan: Make, commands: QuickCommands):
     run_all(make_plan(ONE_ROW).runs, [DEVICE], commands)
     with pytest.raises(UserError) as caught:
         make_plan(ONE_ROW, overrides=["train.lr=0.5", "train.iterations=9"])
@@ -73,9 +71,7 @@ def test_a_folder_with_another_run_is_refused(make_plan: Make, commands: QuickCo
     assert "choose another --output" in message
 
 
-def test_supervised_rows_train_on_all_classes_and_are_scored_on_the_split(
-    make_plan: Make, commands: QuickCommands
-) -> None:
+def test_supervised_rows_train_on_all_classes_and_are_scored_on_the_split(make_plan: Make, commands: QuickCommands):
     plan = make_plan(TWO_MODES % "supervised", seeds=1)
     supervised = plan.rows[1].runs[0][1]
     assert supervised.recipe.data.split is None
@@ -87,7 +83,7 @@ def test_supervised_rows_train_on_all_classes_and_are_scored_on_the_split(
     assert supervised.figures()["miou_seen"] == pytest.approx(5)
 
 
-def test_scores_of_another_evaluation_do_not_count(make_plan: Make, commands: QuickCommands) -> None:
+def test_scores_of_another_evaluation_do_not_count(make_plan: Make, commands: QuickCommands):
     """`eval` may have been run by hand since, with other windows, on fewer images or another split."""
     (run,) = make_plan(TWO_MODES % "supervised", seeds=1).runs[1:]
     run_all([run], [DEVICE], commands)
@@ -100,13 +96,13 @@ def test_scores_of_another_evaluation_do_not_count(make_plan: Make, commands: Qu
         assert run.next_command()[0] == "eval"
 
 
-def test_a_validation_of_some_images_is_no_score(make_plan: Make, commands: QuickCommands) -> None:
+def test_a_validation_of_some_images_is_no_score(make_plan: Make, commands: QuickCommands):
     plan = make_plan(ONE_ROW, seeds=1, overrides=["train.validate_images=1"])
     run_all(plan.runs, [DEVICE], commands)
     assert [command[0] for command in commands.commands] == ["train", "eval"]
 
 
-def test_training_free_rows_are_scored_once(make_plan: Make, commands: QuickCommands, squares: Path) -> None:
+def test_training_free_rows_are_scored_once(make_plan: Make, commands: QuickCommands, squares: Path):
     text = 'title = "x"\nrows = [{ name = "free", mode = "training-free", model = "dense:bundled" }]\n'
     (run,) = make_plan(text, seeds=3).runs
     options = ("--split", run.split, "--data", str(squares), "--output", str(run.folder))
@@ -117,7 +113,7 @@ def test_training_free_rows_are_scored_once(make_plan: Make, commands: QuickComm
         make_plan(text)
 
 
-def test_transductive_rows_need_unseen_classes(make_plan: Make, workplace: Path) -> None:
+def test_transductive_rows_need_unseen_classes(make_plan: Make, workplace: Path):
     file = workplace / "no-blue.toml"
     file.write_text(file.read_text().replace('unseen = ["blue"]', "unseen = []"))
     plan = make_plan(TWO_MODES % "transductive")
@@ -127,7 +123,7 @@ def test_transductive_rows_need_unseen_classes(make_plan: Make, workplace: Path)
     assert result.to_dict()["rows"][1]["mean"] is None
 
 
-def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, commands: QuickCommands) -> None:
+def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, commands: QuickCommands):
     """From that of the same table where it has one, else from one of their own; never before it is there."""
     plan = make_plan(TWO_MODES % "transductive", seeds=1)
     inductive, transductive = plan.runs
@@ -147,7 +143,7 @@ def test_transductive_rows_start_from_the_inductive_run(make_plan: Make, command
         make_plan(TWO_MODES % "transductive", overrides=["train.lr=0.5"])
 
 
-def test_ways_of_self_training_share_the_inductive_run(make_plan: Make) -> None:
+def test_ways_of_self_training_share_the_inductive_run(make_plan: Make):
     row = '{ name = "c", recipe = "tiny.toml", mode = "transductive", set.self_training.teacher = "fixed" }'
     ways = TWO_MODES.replace("\n]", f"\n  {row},\n]") % "transductive"
     inductive, released, fixed = make_plan(ways, seeds=1).runs
@@ -160,14 +156,14 @@ def test_ways_of_self_training_share_the_inductive_run(make_plan: Make) -> None:
     assert [run.recipe.self_training.threshold for run in others] == [0.5, 0.5]
 
 
-def test_a_recipe_of_self_training_is_no_row(make_plan: Make, workplace: Path) -> None:
+def test_a_recipe_of_self_training_is_no_row(make_plan: Make, workplace: Path):
     text = (workplace / "tiny.toml").read_text()
     (workplace / "guess.toml").write_text(f'{text}\n[self_training]\nteacher = "self"\n')
     with pytest.raises(UserError, match="is a recipe for self-training: name that of the inductive run"):
         make_plan(ONE_ROW.replace("tiny.toml", "guess.toml"))
 
 
-def test_a_killed_run_does_not_stop_the_others(make_plan: Make, commands: QuickCommands) -> None:
+def test_a_killed_run_does_not_stop_the_others(make_plan: Make, commands: QuickCommands):
     quick = commands.act
     commands.act = lambda arguments, log: -9 if "one-stage" in arguments[-3] else quick(arguments, log)
     plan = make_plan()
@@ -179,14 +175,14 @@ def test_a_killed_run_does_not_stop_the_others(make_plan: Make, commands: QuickC
     assert [run.status for run in (*one_stage.runs, *three_stages.runs)] == ["failed"] * 2 + ["finished"] * 2
 
 
-def test_a_command_without_a_result_is_not_given_forever(make_plan: Make, commands: QuickCommands) -> None:
+def test_a_command_without_a_result_is_not_given_forever(make_plan: Make, commands: QuickCommands):
     commands.act = lambda arguments, log: 0
     failures = run_all(make_plan(ONE_ROW, seeds=1).runs, [DEVICE], commands)
     assert "ended without a result" in next(iter(failures.values())).message
     assert len(commands.commands) == 1
 
 
-def test_devices_work_at_the_same_time(make_plan: Make, commands: QuickCommands) -> None:
+def test_devices_work_at_the_same_time(make_plan: Make, commands: QuickCommands):
     both, quick = threading.Barrier(2, timeout=20), commands.act
 
     def act(arguments: list[str], log: Path) -> int:
@@ -201,7 +197,7 @@ def test_devices_work_at_the_same_time(make_plan: Make, commands: QuickCommands)
     assert (seen[-1].done, seen[-1].total, seen[-1].active) == (2, 2, ())
 
 
-def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, commands: QuickCommands) -> None:
+def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, commands: QuickCommands):
     ended = threading.Event()
     commands.act = lambda arguments, log: 130 if ended.wait(20) else 0
     commands.stop = ended.set
@@ -214,7 +210,7 @@ def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, comma
     assert len(commands.commands) == 1
 
 
-def test_every_cuda_device_gets_its_own_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_cuda_device_gets_its_own_runs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -228,7 +224,7 @@ def test_every_cuda_device_gets_its_own_runs(monkeypatch: pytest.MonkeyPatch) ->
     assert (only.options[-1], only.environment) == ("cuda:1", {})
 
 
-def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(runner, "usable_cores", lambda: 8)
     assert [each.environment for each in devices_for_runs(None, "cpu", "fp32")] == [{}]
@@ -237,7 +233,7 @@ def test_a_cpu_does_one_run_with_all_its_threads(monkeypatch: pytest.MonkeyPatch
         devices_for_runs(None, "cpu", "fp16")
 
 
-def test_interrupted_runs_are_resumed_to_the_same_figures(make_plan: Make, cli_commands: QuickCommands) -> None:
+def test_interrupted_runs_are_resumed_to_the_same_figures(make_plan: Make, cli_commands: QuickCommands):
     """With the real commands: an inductive and a transductive run, both ended before their last step and continued."""
     plan = make_plan(TWO_MODES % "transductive", seeds=1, overrides=["train.iterations=4"])
     assert run_all(plan.runs, [DEVICE], cli_commands) == {}
@@ -261,7 +257,7 @@ def _undo_last_step(run: Run) -> None:
     metrics.write_text("".join(f"{line}\n" for line in lines))
 
 
-def test_commands_are_processes_that_stop_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_processes_that_stop_ends(tmp_path, monkeypatch):
     log = tmp_path / "log"
     commands, codes = Commands(), []
     sleeper = tmp_path / "sleeper"

@@ -1,7 +1,5 @@
 """Tables of runs: what each row becomes on a split, own tables, and mistakes in them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -33,13 +31,13 @@ def _own(tmp_path: Path, text: str) -> str:
     return str(file)
 
 
-def test_every_table_of_the_paper_and_the_sweep() -> None:
+def test_every_table_of_the_paper_and_the_sweep():
     assert table_names() == (*(f"table{number}" for number in range(1, 11)), "sigma", "shapes", *OTHERS)
     assert not any(name.startswith("tables/") for name in recipe_names())
 
 
 @pytest.mark.parametrize("name", [name for name in table_names() if name.startswith("table")])
-def test_rows_are_the_papers_in_its_order(name: str) -> None:
+def test_rows_are_the_papers_in_its_order(name: str):
     table = read_table(name)
     assert table.paper is not None
     assert table.paper.startswith(f"{name}_")
@@ -56,14 +54,14 @@ def test_rows_are_the_papers_in_its_order(name: str) -> None:
     ("key", "section"),
     [("table5_block_split", None), ("table6_number", "decoders"), ("table6_number", "blocks_per_stage")],
 )
-def test_stages_are_the_papers(key: str, section: str | None) -> None:
+def test_stages_are_the_papers(key: str, section: str | None):
     published = {row["name"]: row["stages"] for row in published_results()[key][section or "rows"]}
     table = read_table(key.partition("_")[0])
     rows = [row for row in table_rows(table, "coco-seen") if row.row.section == section]
     assert {row.row.shown: [list(stage) for stage in row.recipe.model.stages] for row in rows} == published
 
 
-def test_a_row_is_the_datasets_recipe_with_the_rows_keys() -> None:
+def test_a_row_is_the_datasets_recipe_with_the_rows_keys():
     rows = _rows("table8", seed=2, overrides=["train.iterations=7"])
     overrides = ["train.iterations=7", "model.aggregation.kind=concat", "seed=2"]
     expected = load_recipe("coco/cascade-zegclip", [*overrides, f"model.stages={json.dumps(BASE_STAGES)}"])
@@ -76,7 +74,7 @@ def test_a_row_is_the_datasets_recipe_with_the_rows_keys() -> None:
 
 
 @pytest.mark.parametrize("split", ["coco-seen", "voc-seen", "context-released-seen", "shapes-seen"])
-def test_cascade_clip_is_the_same_run_in_every_table(split: str) -> None:
+def test_cascade_clip_is_the_same_run_in_every_table(split: str):
     """So that one training serves them all."""
     stages = f"model.stages={json.dumps(BASE_STAGES)}"
     base = _settings(load_recipe(f"{split.partition('-')[0]}/cascade-zegclip", [stages]))
@@ -94,7 +92,7 @@ def test_cascade_clip_is_the_same_run_in_every_table(split: str) -> None:
         assert _settings(_rows(table, split)[name].recipe) == base, table
 
 
-def test_figures_belong_to_the_split() -> None:
+def test_figures_belong_to_the_split():
     figures = _rows("table1", "voc-seen")["Multi-layer fusion"].figures
     assert figures == {"miou_seen": 91.2, "miou_unseen": 75.0, "hiou": 82.3}
     assert _rows("table9", "voc-seen")["Shared text embedding"].figures is None
@@ -103,7 +101,7 @@ def test_figures_belong_to_the_split() -> None:
     assert [name for name, row in sigma.items() if row.figures] == ["sigma 1"]
 
 
-def test_quoted_rows_are_shown_where_they_have_figures() -> None:
+def test_quoted_rows_are_shown_where_they_have_figures():
     rows = _rows("table2", "voc-seen")
     quoted = rows["MaskCLIP+"]
     assert (quoted.recipe, quoted.row.quoted, quoted.row.section) == (None, True, "transductive")
@@ -113,7 +111,7 @@ def test_quoted_rows_are_shown_where_they_have_figures() -> None:
     assert list(_rows("table2", "shapes-seen")) == ["ZegCLIP", "Cascade-CLIP", "ZegCLIP+ST", "Cascade-CLIP+ST"]
 
 
-def test_modes_decide_what_is_trained_on() -> None:
+def test_modes_decide_what_is_trained_on():
     rows = table_rows(read_table("table10"), "voc-seen")
     hosts = {row.row.mode: row for row in rows if row.row.shown == "ZegCLIP"}
     supervised, inductive = hosts["supervised"], hosts["inductive"]
@@ -128,7 +126,7 @@ def test_modes_decide_what_is_trained_on() -> None:
     assert free.row.short == "value-path-training-free"
 
 
-def test_own_table(tmp_path: Path) -> None:
+def test_own_table(tmp_path):
     (tmp_path / "base.toml").write_text('extends = "voc/cascade-zegclip"\n[train]\nbatch = 2\n')
     text = """
 title = "Mine"
@@ -146,7 +144,7 @@ rows = [
     assert (supervised.data.split, supervised.model.stages) == ("voc", ((12,),))
 
 
-def test_own_split_of_an_own_dataset(tmp_path: Path) -> None:
+def test_own_split_of_an_own_dataset(tmp_path):
     """A dataset without recipes of its own takes those for a user's folder."""
     split = tmp_path / "street.toml"
     split.write_text(
@@ -183,7 +181,7 @@ def test_own_split_of_an_own_dataset(tmp_path: Path) -> None:
         ("title = ", ["is no valid TOML"]),
     ],
 )
-def test_mistakes_in_a_table(tmp_path: Path, text: str, messages: list[str]) -> None:
+def test_mistakes_in_a_table(tmp_path, text: str, messages: list[str]):
     with pytest.raises(UserError) as caught:
         read_table(_own(tmp_path, text))
     for message in messages:
@@ -191,7 +189,7 @@ def test_mistakes_in_a_table(tmp_path: Path, text: str, messages: list[str]) -> 
     assert "mine.toml" in str(caught.value)
 
 
-def test_mistakes_of_all_rows_at_once(tmp_path: Path) -> None:
+def test_mistakes_of_all_rows_at_once(tmp_path):
     text = """
 title = "Mine"
 rows = [
@@ -210,7 +208,7 @@ rows = [
 
 
 @pytest.mark.parametrize("paper", ["table8", "Table8", "table8_aggregation"])
-def test_a_table_of_the_paper_is_named_by_its_number_too(tmp_path: Path, paper: str) -> None:
+def test_a_table_of_the_paper_is_named_by_its_number_too(tmp_path, paper: str):
     file = tmp_path / "mine.toml"
     file.write_text(f'title = "x"\npaper = "{paper}"\nrows = [{{ paper = "Sum" }}]')
     (row,) = table_rows(read_table(str(file)), "coco-seen")

@@ -1,11 +1,7 @@
 import numpy as np
 
 from cascade_clip.data.catalogue import get_split
-from cascade_clip.shapes.classes import (
-    CLASS_NAMES,
-    THINGS,
-    stuff_index,
-)
+from cascade_clip.shapes.classes import CLASS_NAMES, THINGS, stuff_index
 from cascade_clip.shapes.scenes import draw_scene
 
 

@@ -10,14 +10,14 @@ from cascade_clip.config.schema import Recipe
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Weights]:
+def uninterrupted(squares_recipe: Recipe, tmp_path_factory) -> tuple[Path, Weights]:
     """The folder and the last weights of six steps on the squares."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     return folder, train_to_weights(squares_recipe, folder)
 
 
 @pytest.fixture(scope="session")
-def red_seen(tmp_path_factory: pytest.TempPathFactory) -> str:
+def red_seen(tmp_path_factory) -> str:
     """A split of the squares in which green and blue are unseen."""
     file = tmp_path_factory.mktemp("splits") / "red-seen.toml"
     names = ", ".join(f'{{ name = "{name}" }}' for name in CLASSES)
@@ -28,12 +28,11 @@ def red_seen(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def inductive(squares_recipe: Recipe, red_seen: str) -> Recipe:
     """The recipe of a run that learns from labels of red alone."""
-    data = squares_recipe.data.model_copy(update={"split": red_seen})
-    return squares_recipe.model_copy(update={"data": data})
+    return squares_recipe.changed(data={"split": red_seen})
 
 
 @pytest.fixture(scope="session")
-def half_way(inductive: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_way(inductive: Recipe, tmp_path_factory) -> Path:
     """The checkpoint of half-way through that run."""
     folder = tmp_path_factory.mktemp("inductive") / "run"
     train_to_weights(inductive, folder)

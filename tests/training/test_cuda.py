@@ -23,13 +23,13 @@ def _on_cuda(recipe: Recipe, folder: Path, **options: object) -> list[float]:
     return logged_losses(folder)
 
 
-def test_losses_are_those_of_the_cpu(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_losses_are_those_of_the_cpu(squares_recipe: Recipe, tmp_path):
     recipe = without_dropout(squares_recipe)
     train_to_weights(recipe, tmp_path / "cpu")
     assert _on_cuda(recipe, tmp_path / "cuda") == pytest.approx(logged_losses(tmp_path / "cpu"), rel=2e-3)
 
 
-def test_a_stopped_run_ends_where_it_would_have(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_stopped_run_ends_where_it_would_have(squares_recipe: Recipe, tmp_path):
     _on_cuda(squares_recipe, tmp_path / "whole")
     start_training(squares_recipe, tmp_path / "stopped", device="cuda").train(steps=3)
     _on_cuda(squares_recipe, tmp_path / "stopped", resume=True)
@@ -39,9 +39,7 @@ def test_a_stopped_run_ends_where_it_would_have(squares_recipe: Recipe, tmp_path
 
 # With fp16 the first steps are left out, until the scale of the loss fits.
 @pytest.mark.parametrize(("precision", "within"), [("bf16", 0.1), ("fp16", 0.5)])
-def test_half_precision_learns_as_single_does(
-    precision: str, within: float, squares_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_half_precision_learns_as_single_does(precision: str, within: float, squares_recipe: Recipe, tmp_path):
     recipe = changed(without_dropout(squares_recipe), iterations=20, lr=1e-3)
     half, single = _on_cuda(recipe, tmp_path / "half", precision=precision), _on_cuda(recipe, tmp_path / "single")
     assert all(map(math.isfinite, half))
@@ -50,7 +48,7 @@ def test_half_precision_learns_as_single_does(
     assert half[-1] < half[0]
 
 
-def test_the_compiled_step(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_the_compiled_step(squares_recipe: Recipe, tmp_path):
     recipe = without_dropout(squares_recipe)
     plain, compiled = (
         _on_cuda(recipe, tmp_path / "plain"),

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture
-def fine_tuning(inductive: Recipe, squares_recipe: Recipe, half_way: Path, tmp_path: Path) -> Recipe:
+def fine_tuning(inductive: Recipe, squares_recipe: Recipe, half_way: Path, tmp_path) -> Recipe:
     """From a model that saw labels of red alone to all three classes, in 4 steps."""
     schedule = tmp_path / "schedule.toml"
     schedule.write_text(dump_toml(changed(squares_recipe, iterations=4, save_every=2)))
@@ -28,7 +28,7 @@ def fine_tuning(inductive: Recipe, squares_recipe: Recipe, half_way: Path, tmp_p
 
 def test_the_model_is_the_checkpoints_and_the_schedule_that_of_the_data(
     fine_tuning: Recipe, inductive: Recipe, half_way: Path
-) -> None:
+):
     assert fine_tuning.model == inductive.model
     assert fine_tuning.train.iterations == 4
     assert (fine_tuning.data.stream, fine_tuning.evaluation.split, fine_tuning.seed) == (False, None, inductive.seed)
@@ -37,7 +37,7 @@ def test_the_model_is_the_checkpoints_and_the_schedule_that_of_the_data(
     assert fine_tuning.name == f"{inductive.name}-fine-tuned"
 
 
-def test_training_begins_with_the_checkpoints_weights(fine_tuning: Recipe, half_way: Path, tmp_path: Path) -> None:
+def test_training_begins_with_the_checkpoints_weights(fine_tuning: Recipe, half_way: Path, tmp_path):
     trainer = start_training(fine_tuning, tmp_path / "run", device="cpu")
     own = trainer.model.network.own_tensors()
     given = load_file(half_way / "model.safetensors")
@@ -45,7 +45,7 @@ def test_training_begins_with_the_checkpoints_weights(fine_tuning: Recipe, half_
     assert trainer.split.class_names == ("red", "green", "blue")
 
 
-def test_an_interrupted_run_goes_on_without_the_checkpoint(fine_tuning: Recipe, half_way: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_without_the_checkpoint(fine_tuning: Recipe, half_way: Path, tmp_path):
     copied = shutil.copytree(half_way, tmp_path / "init")
     recipe = change_recipe(fine_tuning, [f"train.init={json.dumps(str(copied))}"])
     whole: Weights = train_to_weights(recipe, tmp_path / "whole")
@@ -57,11 +57,8 @@ def test_an_interrupted_run_goes_on_without_the_checkpoint(fine_tuning: Recipe, 
     assert_same_weights(whole, train_to_weights(None, tmp_path / "cut", resume=True))
 
 
-def test_what_does_not_fit_is_named_and_drawn(
-    fine_tuning: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    stages = fine_tuning.model.stages
-    fewer = fine_tuning.model_copy(update={"model": fine_tuning.model.model_copy(update={"stages": stages[-1:]})})
+def test_what_does_not_fit_is_named_and_drawn(fine_tuning: Recipe, tmp_path, caplog):
+    fewer = fine_tuning.changed(model={"stages": fine_tuning.model.stages[-1:]})
     with caplog.at_level(logging.WARNING):
         start_training(fewer, tmp_path / "fewer", device="cpu")
     assert "tensors of --init have no place in the recipe's model: " in caplog.text
@@ -79,9 +76,7 @@ def _saved(recipe: Recipe, folder: Path) -> Path:
     return folder / "model"
 
 
-def test_unseen_classes_that_the_checkpoint_knows_are_told(
-    squares_recipe: Recipe, red_seen: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unseen_classes_that_the_checkpoint_knows_are_told(squares_recipe: Recipe, red_seen: str, tmp_path, caplog):
     every = _saved(squares_recipe, tmp_path / "every")
     recipe = change_recipe(
         squares_recipe, [f"train.init={json.dumps(str(every))}", f"data.split={json.dumps(red_seen)}"]
@@ -95,7 +90,7 @@ def test_unseen_classes_that_the_checkpoint_knows_are_told(
     ("init", "message"),
     [("nowhere", "nowhere"), ("dense:bundled", "is training-free: --init takes a model that `train` made")],
 )
-def test_a_start_that_is_none_is_refused(squares_recipe: Recipe, tmp_path: Path, init: str, message: str) -> None:
+def test_a_start_that_is_none_is_refused(squares_recipe: Recipe, tmp_path, init: str, message: str):
     recipe = change_recipe(squares_recipe, [f'train.init="{init}"'])
     with pytest.raises(UserError, match=message):
         start_training(recipe, tmp_path / "run", device="cpu")

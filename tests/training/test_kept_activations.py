@@ -11,7 +11,7 @@ from cascade_clip.model.network import CascadeNetwork
 
 def _network(recipe: Recipe, host: str) -> CascadeNetwork:
     clip = load_clip(recipe.clip.architecture, recipe.clip.weights)
-    return build_network(recipe.model.model_copy(update={"host": host}), clip.visual).train()
+    return build_network(recipe.model.changed(host=host), clip.visual).train()
 
 
 def _kept(module: nn.Module, *inputs: object) -> list[Tensor]:
@@ -29,7 +29,7 @@ def _kept(module: nn.Module, *inputs: object) -> list[Tensor]:
     return kept
 
 
-def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe) -> None:
+def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe):
     network = _network(tiny_recipe, "frozen-clip")
     image = torch.zeros(1, 3, 64, 64)
     assert not any(parameter.requires_grad for parameter in network.encoder.parameters())
@@ -38,7 +38,7 @@ def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe) -> None:
     assert _kept(_network(tiny_recipe, "zegclip").encoder, image) != []
 
 
-def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe) -> None:
+def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe):
     """Frozen linear layers keep no input, and the activation keeps one tensor."""
     network = _network(tiny_recipe, "zegclip")
     blocks = network.encoder.visual.transformer.resblocks

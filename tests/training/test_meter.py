@@ -13,7 +13,7 @@ from cascade_clip.training import loop
 from cascade_clip.training.meter import Meter
 
 
-def test_means_and_rate() -> None:
+def test_means_and_rate():
     meter = Meter(4, "dice", behind=False)
     assert math.isnan(meter.latest[0])
     meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
@@ -31,7 +31,7 @@ def test_means_and_rate() -> None:
     assert (meter.rate(), meter.latest) == (0, (3.0, 6.0))
 
 
-def test_behind() -> None:
+def test_behind():
     """The newest terms wait for the next step, or until they are waited for."""
     meter = Meter(4, "dice", behind=True)
     meter.add(1, torch.tensor([1.0, 2.0, 0.0]), ["a"])
@@ -45,7 +45,7 @@ def test_behind() -> None:
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 @pytest.mark.parametrize("behind", [False, True])
-def test_not_finite(broken: float, behind: bool) -> None:
+def test_not_finite(broken: float, behind: bool):
     meter, terms = Meter(4, "ssim", behind=behind), torch.tensor([broken, 1.0, 0.0])
     if behind:
         meter.add(7, terms, ["a", "b"])
@@ -54,17 +54,14 @@ def test_not_finite(broken: float, behind: bool) -> None:
         meter.add(step, terms, names)
 
 
-def test_training_is_the_same(
-    uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_the_same(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path, monkeypatch):
     """As on a GPU: the terms are logged under the same steps, and the weights are the same."""
-    config = squares_recipe.train.model_copy(update={"log_every": 3, "save_every": 5})
     monkeypatch.setattr(
         loop,
         "Meter",
         lambda batch, region, *, behind, unlogged: Meter(batch, region, behind=not behind, unlogged=unlogged),
     )
-    weights = train_to_weights(squares_recipe.model_copy(update={"train": config}), tmp_path / "run")
+    weights = train_to_weights(squares_recipe.changed(train={"log_every": 3, "save_every": 5}), tmp_path / "run")
     assert_same_weights(uninterrupted[1], weights)
     at_once = [line["loss"] for line in log_lines(uninterrupted[0])]
     expected = {3: sum(at_once[:3]) / 3, 6: sum(at_once[3:]) / 3}

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a br
 
 
 @pytest.fixture(scope="module")
-def stopped(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(squares_recipe: Recipe, tmp_path_factory) -> Path:
     """A run of six steps that was stopped after five, with states of steps 2 and 4."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
     interrupt(squares_recipe, folder, 5)
@@ -31,7 +31,7 @@ def stopped(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def run(stopped: Path, tmp_path: Path) -> RunFolder:
+def run(stopped: Path, tmp_path) -> RunFolder:
     return RunFolder(Path(shutil.copytree(stopped, tmp_path / "run")))
 
 
@@ -40,9 +40,7 @@ def split(squares: Path) -> Split:
     return split_for_dataset_folder(squares)
 
 
-def test_an_interrupted_start_is_begun_anew(
-    squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
-) -> None:
+def test_an_interrupted_start_is_begun_anew(squares_recipe: Recipe, squares: Path, split: Split, tmp_path):
     run = RunFolder(tmp_path / "run")
 
     def killed() -> None:
@@ -60,8 +58,8 @@ def test_an_interrupted_start_is_begun_anew(
 
 @pytest.mark.parametrize("name", ["notes.txt", "pictures", "model-start", "recipe.toml", "environment.json"])
 def test_a_folder_with_other_files_even_of_a_runs_names_is_left_alone(
-    name: str, squares_recipe: Recipe, squares: Path, split: Split, tmp_path: Path
-) -> None:
+    name: str, squares_recipe: Recipe, squares: Path, split: Split, tmp_path
+):
     if "." in name:
         (tmp_path / name).write_text("{}")
     else:
@@ -74,16 +72,14 @@ def test_a_folder_with_other_files_even_of_a_runs_names_is_left_alone(
     assert (tmp_path / name / "mine.jpg").exists() or "." in name
 
 
-def test_a_cache_that_cannot_be_written_does_not_stop_a_run(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(run: RunFolder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setattr("cascade_clip.output_folder.cache_folder", lambda: tmp_path / "file")
     (run.folder / "environment.json").unlink()  # nor does one without a record of its dataset
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
-def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder) -> None:
+def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder):
     file = run.state_folder(4) / "progress.json"
     progress = json.loads(file.read_text())
     del progress["sha256"], progress["recipe"]["train"]["power"]
@@ -93,7 +89,7 @@ def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder) -> 
 
 def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
     run: RunFolder, squares_recipe: Recipe, squares: Path, split: Split
-) -> None:
+):
     (run.folder / "notes.txt").write_text("mine")
     shutil.copytree(run.folder / "state", run.folder / "track")
 
@@ -106,7 +102,7 @@ def test_overwriting_moves_the_old_run_aside_and_keeps_what_no_run_writes(
         run.recipe()  # never the old run, half of it
     run.start(squares_recipe, squares, split, overwrite=True)
     assert {path.name for path in run.folder.iterdir()} == {
-        *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt"),
+        *("recipe.toml", "environment.json", "metrics.jsonl", "notes.txt")
     }
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name]
 
@@ -132,37 +128,32 @@ def _edit_progress(state: Path) -> None:
         (lambda state: state.rename(state.with_name("step-00000005")), r"progress\.json is that of step 4"),
     ],
 )
-def test_a_damaged_state_is_refused_and_a_sound_one_named(
-    run: RunFolder, damage: Callable[[Path], None], message: str
-) -> None:
+def test_a_damaged_state_is_refused_and_a_sound_one_named(run: RunFolder, damage: Callable[[Path], None], message: str):
     damage(run.state_folder(4))
     with pytest.raises(UserError, match=rf"{message}.*delete that folder to resume from step-00000002"):
         train(None, run.folder, device="cpu", resume=True)
 
 
-def test_a_state_of_an_earlier_version_is_taken_as_it_is(run: RunFolder) -> None:
+def test_a_state_of_an_earlier_version_is_taken_as_it_is(run: RunFolder):
     progress = run.state_folder(4) / "progress.json"
     progress.write_text(json.dumps({"step": 4, "best": None, "processes": 1}))
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
-def test_a_recipe_that_was_edited_is_refused(run: RunFolder) -> None:
+def test_a_recipe_that_was_edited_is_refused(run: RunFolder):
     run.recipe_file.write_text(run.recipe_file.read_text().replace("\nbatch = 4", "\nbatch = 2"))
     with pytest.raises(UserError, match=r"was changed since the run was interrupted \(train.batch was 4, is 2\)"):
         train(None, run.folder, device="cpu", resume=True)
 
 
-def test_another_dataset_or_split_is_refused(
-    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_dataset_or_split_is_refused(squares_recipe: Recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = write_tiny_dataset(tmp_path / "data")
     file = tmp_path / "mine.toml"
     file.write_text(
         'dataset = "squares"\nclasses = [{name="red"}, {name="green"}, {name="blue"}]\n[splits.s]\nunseen = []'
     )
-    data = squares_recipe.data.model_copy(update={"dataset": dataset, "split": "mine.toml"})
-    interrupt(squares_recipe.model_copy(update={"data": data}), tmp_path / "run", 3)
+    interrupt(squares_recipe.changed(data={"dataset": dataset, "split": "mine.toml"}), tmp_path / "run", 3)
     monkeypatch.chdir("/")  # the split's path is stored whole
     file.write_text(file.read_text().replace("unseen = []", 'unseen = ["blue"]'))
     with pytest.raises(UserError, match="its classes, or which of them are unseen, have changed"):
@@ -180,7 +171,7 @@ def test_another_dataset_or_split_is_refused(
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_a_run_does_not_go_on_with_another_clip(recorded: bool, run: RunFolder, squares: Path, split: Split) -> None:
+def test_a_run_does_not_go_on_with_another_clip(recorded: bool, run: RunFolder, squares: Path, split: Split):
     """Recorded with the run; earlier versions recorded it with the run's models only."""
     content = json.loads(run.environment_file.read_text())
     own = content.pop("clip_sha256")
@@ -197,8 +188,8 @@ def test_a_run_does_not_go_on_with_another_clip(recorded: bool, run: RunFolder, 
     ("settings", "steps"), [({"save_every": 5}, None), ({"save_every": 5, "validate_every": 2}, None), ({}, 1)]
 )
 def test_weights_that_are_not_finite_are_not_saved(
-    settings: dict[str, int], steps: int | None, squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    settings: dict[str, int], steps: int | None, squares_recipe: Recipe, tmp_path, monkeypatch
+):
     """Neither as the half-way model, nor as the best, nor in a state that a limit of steps asks for."""
 
     def poison(_labeller: SeenLabels, network: CascadeNetwork) -> None:
@@ -212,14 +203,14 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert not [*(tmp_path / "run").glob("model*"), *(tmp_path / "run").glob("state/step*")]
 
 
-def test_a_refused_start_leaves_the_folder_free(run: RunFolder, squares_recipe: Recipe) -> None:
+def test_a_refused_start_leaves_the_folder_free(run: RunFolder, squares_recipe: Recipe):
     with pytest.raises(UserError, match="A run lies in") as refused:
         train(squares_recipe, run.folder, device="cpu")
     assert refused.value.__traceback__ is not None  # holds the refused run's lock, if nothing released it
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
-def test_a_folder_in_which_a_process_trains_is_refused(run: RunFolder) -> None:
+def test_a_folder_in_which_a_process_trains_is_refused(run: RunFolder):
     run.hold()
     with pytest.raises(UserError, match="Another process is training in"):
         train(None, run.folder, device="cpu", resume=True)

@@ -22,7 +22,7 @@ from cascade_clip_cli.launch import Terminated, raise_terminated
 from cascade_clip_cli.main import main
 
 
-def test_stopped_and_resumed(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_stopped_and_resumed(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path):
     """The state is saved where `steps` stopped it, also between two that the recipe saves."""
     done: list[int] = []
     first = train(squares_recipe, tmp_path, device="cpu", steps=3, on_step=done.append)
@@ -37,9 +37,7 @@ def test_stopped_and_resumed(uninterrupted: tuple[Path, Weights], squares_recipe
     assert_same_weights(uninterrupted[1], load_file(last.model / "model.safetensors"))
 
 
-def test_a_run_of_an_earlier_version(
-    uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_a_run_of_an_earlier_version(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path):
     """Keys that are no more are dropped where they hold their default; a user's recipe may not have them."""
     folder = tmp_path / "run"
     interrupt(squares_recipe, folder, 3)
@@ -55,7 +53,7 @@ def test_a_run_of_an_earlier_version(
         train(None, folder, device="cpu", resume=True)
 
 
-def test_a_checkpoint_of_an_earlier_version(uninterrupted: tuple[Path, Weights], tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_earlier_version(uninterrupted: tuple[Path, Weights], tmp_path):
     folder = shutil.copytree(uninterrupted[0] / "model", tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     del config["recipe_and_split_sha256"]
@@ -66,7 +64,7 @@ def test_a_checkpoint_of_an_earlier_version(uninterrupted: tuple[Path, Weights],
     assert CascadeCLIP.from_pretrained(folder).recipe == recipe
 
 
-def test_loader_processes_that_no_recipe_names(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_loader_processes_that_no_recipe_names(squares_recipe: Recipe, tmp_path):
     """They are as many as there are cores, recorded, and no part of what a run is."""
     recipe = changed(squares_recipe, workers=None, iterations=1)
     train(recipe, tmp_path / "default", device="cpu")
@@ -97,8 +95,8 @@ def _signal_at(step: int, number: int = signal.SIGINT, times: int = 1) -> dict[s
 @pytest.mark.slow  # it trains
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_the_state_is_saved_before_training_stops(
-    number: int, error: type, uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path
-) -> None:
+    number: int, error: type, uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path
+):
     """After the step in whose course the signal is seen."""
     recipe = changed(squares_recipe, save_every=6)
     with pytest.raises(error):
@@ -108,7 +106,7 @@ def test_the_state_is_saved_before_training_stops(
 
 
 @pytest.mark.slow  # it trains
-def test_a_second_signal_acts_at_once(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_second_signal_acts_at_once(squares_recipe: Recipe, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(squares_recipe, tmp_path, device="cpu", **_signal_at(1, times=2))
     assert not (tmp_path / "state").exists()
@@ -117,9 +115,7 @@ def test_a_second_signal_acts_at_once(squares_recipe: Recipe, tmp_path: Path) ->
 
 @pytest.mark.slow  # it trains
 @pytest.mark.parametrize("resumed_at", [3, 5])
-def test_means_of_the_log_cover_the_same_steps_after_a_resume(
-    resumed_at: int, squares_recipe: Recipe, tmp_path: Path
-) -> None:
+def test_means_of_the_log_cover_the_same_steps_after_a_resume(resumed_at: int, squares_recipe: Recipe, tmp_path):
     """Although a line of the log is due every four steps and the run is resumed between."""
     recipe = changed(squares_recipe, log_every=4, save_every=5)
     train(recipe, tmp_path / "whole", device="cpu")
@@ -130,9 +126,7 @@ def test_means_of_the_log_cover_the_same_steps_after_a_resume(
 
 
 @pytest.mark.slow  # it trains
-def test_the_command_says_how_to_continue(
-    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_how_to_continue(squares_recipe: Recipe, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "my run"
     real = train
 
@@ -149,7 +143,7 @@ def test_the_command_says_how_to_continue(
     )
 
 
-def test_signals_that_are_ignored_stay_ignored() -> None:
+def test_signals_that_are_ignored_stay_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with interruption_after_step() as interruption:

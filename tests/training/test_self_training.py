@@ -79,7 +79,7 @@ LOGITS = [[[5.0] * 4] * 2, [[0.5, 0.5, 0.5, 0.5]] * 2, [[0.4, 0.4, 0.6, 0.6]] * 
         ({"location": "unknown", "threshold": 0.99}, [SEEN, IGNORED, IGNORED, IGNORED]),
     ],
 )
-def test_labels_by_hand(red_seen: str, config: dict, expected: list[int]) -> None:
+def test_labels_by_hand(red_seen: str, config: dict, expected: list[int]):
     """Padding is never named, whatever the location of unseen pixels is taken for."""
     labeller = PseudoLabels(get_split(red_seen), SelfTrainingConfig(**config))
     label = torch.tensor([LABEL], dtype=torch.uint8)
@@ -94,7 +94,7 @@ def test_labels_by_hand(red_seen: str, config: dict, expected: list[int]) -> Non
     assert labeller.hidden == ((1, 2) if "location" in config else ())
 
 
-def test_guess_and_loss_share_the_dropout() -> None:
+def test_guess_and_loss_share_the_dropout():
     """One micro-batch is passed once; several are passed twice alike, and go on as if they had been passed once."""
     network, images = _Fixed(), [torch.ones(2, 3, 4, 4) for _ in range(3)]
     for count in (1, 3):
@@ -116,7 +116,7 @@ TEACHERS = {"self": {}, "fixed": {}, "moving-average": {"decay": 0.5}}
 
 
 @pytest.fixture(scope="module")
-def taught(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Weights]]:
+def taught(make_recipe: MakeRecipe, tmp_path_factory) -> dict[str, tuple[Path, Weights]]:
     """Folder and last weights of a run with each teacher."""
     folder = tmp_path_factory.mktemp("taught")
     recipes = {teacher: make_recipe(teacher=teacher, **config) for teacher, config in TEACHERS.items()}
@@ -126,7 +126,7 @@ def taught(make_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) ->
     }
 
 
-def test_result(taught: dict, make_recipe: MakeRecipe, half_way: Path) -> None:
+def test_result(taught: dict, make_recipe: MakeRecipe, half_way: Path):
     """The run differs from the inductive one, and its checkpoint says what it is."""
     folder, weights = taught["self"]
     model = CascadeCLIP.from_pretrained(folder / "model")
@@ -143,7 +143,7 @@ def test_result(taught: dict, make_recipe: MakeRecipe, half_way: Path) -> None:
     )
 
 
-def test_licence_of_the_start_is_kept(make_recipe: MakeRecipe, half_way: Path, tmp_path: Path) -> None:
+def test_licence_of_the_start_is_kept(make_recipe: MakeRecipe, half_way: Path, tmp_path):
     marked = shutil.copytree(half_way, tmp_path / "marked")
     config = json.loads((marked / "config.json").read_text())
     (marked / "config.json").write_text(json.dumps({**config, "licence": "cc-by-nc-4.0"}))
@@ -151,7 +151,7 @@ def test_licence_of_the_start_is_kept(make_recipe: MakeRecipe, half_way: Path, t
     assert trainer.model.licence == "cc-by-nc-4.0"
 
 
-def test_moving_average_by_hand(make_recipe: MakeRecipe, half_way: Path, tmp_path: Path) -> None:
+def test_moving_average_by_hand(make_recipe: MakeRecipe, half_way: Path, tmp_path):
     """It follows after every step, from the start's weights on; a fixed teacher is saved with no state."""
     recipe = changed(make_recipe(teacher="moving-average", decay=0.75), iterations=2, save_every=1)
     train_to_weights(recipe, tmp_path / "run")
@@ -167,9 +167,7 @@ def test_moving_average_by_hand(make_recipe: MakeRecipe, half_way: Path, tmp_pat
 
 
 @pytest.mark.parametrize(("teacher", "steps"), [("self", 1), ("moving-average", 3)])
-def test_resume_is_bit_exact(
-    taught: dict, make_recipe: MakeRecipe, half_way: Path, tmp_path: Path, teacher: str, steps: int
-) -> None:
+def test_resume_is_bit_exact(taught: dict, make_recipe: MakeRecipe, half_way: Path, tmp_path, teacher: str, steps: int):
     """Before the first state and after it, also where the checkpoint that it started from is gone."""
     init = shutil.copytree(half_way, tmp_path / "init")
     recipe = changed(make_recipe(init=init, teacher=teacher, **TEACHERS[teacher]), lr=1e-3)
@@ -178,7 +176,7 @@ def test_resume_is_bit_exact(
     assert_same_weights(taught[teacher][1], train_to_weights(recipe, tmp_path / "run", resume=True))
 
 
-def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive: Recipe, tmp_path: Path) -> None:
+def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive: Recipe, tmp_path):
     """By `accelerate launch`, and where each accumulates: guesses are made ahead of the passes that are trained."""
     recipe = changed(make_recipe(without_dropout(inductive)), micro_batch=1, iterations=3)
     one = train_to_weights(recipe, tmp_path / "one")
@@ -193,7 +191,7 @@ def test_two_processes_reach_the_same_weights(make_recipe: MakeRecipe, inductive
 
 
 @pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unlabelled(tmp_path_factory) -> Path:
     """The squares without any label of an unseen class: these pixels are ignored, as if nobody had named them."""
 
     def load(sample: ImageSource) -> tuple:
@@ -212,17 +210,17 @@ def unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("location", "equal"), [("unknown", True), ("known", False)])
 def test_nothing_leaks_where_the_location_is_unknown(
-    make_recipe: MakeRecipe, unlabelled: Path, tmp_path: Path, location: str, equal: bool
-) -> None:
+    make_recipe: MakeRecipe, unlabelled: Path, tmp_path, location: str, equal: bool
+):
     """Training gives the same weights whether the labels of unseen classes are there or not."""
     recipe = changed(make_recipe(location=location), iterations=2)
-    without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"dataset": unlabelled})})
+    without = recipe.changed(data={"dataset": unlabelled})
     assert same(train_to_weights(recipe, tmp_path / "with"), train_to_weights(without, tmp_path / "without")) is equal
 
 
 def test_refusals(
-    make_recipe: MakeRecipe, squares_recipe: Recipe, inductive: Recipe, half_way: Path, red_seen: str, tmp_path: Path
-) -> None:
+    make_recipe: MakeRecipe, squares_recipe: Recipe, inductive: Recipe, half_way: Path, red_seen: str, tmp_path
+):
     config = json.loads((half_way / "config.json").read_text())
     del config["recipe_and_split_sha256"]
     crimson = [{**config["split"]["classes"][0], "name": "crimson"}, *config["split"]["classes"][1:]]
@@ -230,9 +228,8 @@ def test_refusals(
         shutil.copytree(half_way, tmp_path / name)
         altered = {**config, "split": {**config["split"], **change}}
         (tmp_path / name / "config.json").write_text(json.dumps(altered))
-    model = inductive.model
-    narrow = inductive.model_copy(update={"model": model.model_copy(update={"stages": ((4,),)})})
-    supervised = inductive.model_copy(update={"data": squares_recipe.data})
+    narrow = inductive.changed(model={"stages": ((4,),)})
+    supervised = inductive.changed(data=squares_recipe.data)
     for recipe, message in [
         (make_recipe(supervised), 'The split "squares" has no unseen classes, so there is nothing for self-training'),
         (make_recipe(init=tmp_path / "nowhere"), "is no checkpoint folder: it does not exist"),

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # it trains
 
 
 @pytest.fixture
-def finished(uninterrupted: tuple[Path, Weights], tmp_path: Path) -> RunFolder:
+def finished(uninterrupted: tuple[Path, Weights], tmp_path) -> RunFolder:
     """A run of six steps that is done."""
     return RunFolder(Path(shutil.copytree(uninterrupted[0], tmp_path / "run")))
 
@@ -34,23 +34,21 @@ def finished(uninterrupted: tuple[Path, Weights], tmp_path: Path) -> RunFolder:
         ("train.iteration=9", r"train\.iteration: unknown key.*iterations"),
     ],
 )
-def test_a_change_that_a_run_does_not_take_is_refused_by_name(finished: RunFolder, change: str, message: str) -> None:
+def test_a_change_that_a_run_does_not_take_is_refused_by_name(finished: RunFolder, change: str, message: str):
     before = {path: path.read_bytes() for path in sorted(finished.folder.rglob("*")) if path.is_file()}
     with pytest.raises(UserError, match=message):
         train(None, finished.folder, device="cpu", resume=True, changes=[change])
     assert before == {path: path.read_bytes() for path in sorted(finished.folder.rglob("*")) if path.is_file()}
 
 
-def test_changes_without_resume_are_refused(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_changes_without_resume_are_refused(squares_recipe: Recipe, tmp_path):
     with pytest.raises(UserError, match="a run that is continued"):
         train(squares_recipe, tmp_path / "run", device="cpu", changes=["train.iterations=9"])
     with pytest.raises(UserError, match="There is no recipe to train"):
         train(None, tmp_path / "run", device="cpu")
 
 
-def test_a_finished_run_is_prolonged(
-    finished: RunFolder, squares_recipe: Recipe, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_finished_run_is_prolonged(finished: RunFolder, squares_recipe: Recipe, caplog):
     """The rate follows the new length from the next step on; log, recipe, record and half-way model do too."""
     caplog.set_level("INFO", "cascade_clip")
     half_before = (finished.half_way_model / "model.safetensors").read_bytes()
@@ -71,8 +69,8 @@ def test_a_finished_run_is_prolonged(
 
 
 def test_a_prolonged_run_that_is_killed_goes_on_to_the_new_length(
-    finished: RunFolder, squares_recipe: Recipe, tmp_path: Path
-) -> None:
+    finished: RunFolder, squares_recipe: Recipe, tmp_path
+):
     """Killed before its next state, thus with one of the earlier length, it needs no --set any more."""
     other = RunFolder(Path(shutil.copytree(finished.folder, tmp_path / "other")))
     train(None, other.folder, device="cpu", resume=True, changes=["train.iterations=9", "train.save_every=100"])
@@ -91,8 +89,8 @@ def test_a_prolonged_run_that_is_killed_goes_on_to_the_new_length(
 
 
 def test_changes_that_are_no_length_leave_the_weights(
-    uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path: Path
-) -> None:
+    uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path
+):
     interrupt(squares_recipe, tmp_path / "run", 5)
     changes = ["train.workers=1", "train.save_every=5", "train.validate_every=2", "train.pictures=0"]
     train(None, tmp_path / "run", device="cpu", resume=True, changes=[*changes, "train.gradient_checkpointing=true"])
@@ -100,9 +98,7 @@ def test_changes_that_are_no_length_leave_the_weights(
 
 
 @pytest.mark.parametrize("steps", [4, 5])
-def test_a_run_is_shortened(
-    squares_recipe: Recipe, tmp_path: Path, steps: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_run_is_shortened(squares_recipe: Recipe, tmp_path, steps: int, caplog):
     """To the steps that are done it ends at once; half of a new length that is past is told."""
     run = RunFolder(tmp_path / "run")
     train(changed(squares_recipe, iterations=20), run.folder, device="cpu", steps=4)
@@ -111,7 +107,7 @@ def test_a_run_is_shortened(
     assert "model-half is not written" in caplog.text
 
 
-def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder) -> None:
+def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder):
     trainer = start_training(
         None,
         finished.folder,
@@ -124,7 +120,7 @@ def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder) -> N
     assert trainer.state.best is None
 
 
-def test_a_recipe_edited_by_hand_is_recorded_too(finished: RunFolder) -> None:
+def test_a_recipe_edited_by_hand_is_recorded_too(finished: RunFolder):
     finished.recipe_file.write_text(finished.recipe_file.read_text().replace("iterations = 6", "iterations = 7"))
     assert train(None, finished.folder, device="cpu", resume=True).steps == 7
     changes = json.loads(finished.environment_file.read_text())["changes"]

@@ -24,7 +24,7 @@ EVERY = int(os.environ.get("STOP_AT_EVERY", "0"))
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+def commands(tmp_path_factory) -> Iterator[ForkedCommands]:
     with ForkedCommands() as forked:
         call = ["call", "cascade_clip.training.run_training:find_benchmark", "squares"]
         forked.warm_up(call, tmp_path_factory.mktemp("w"))
@@ -32,13 +32,12 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommand
 
 
 @pytest.fixture(scope="module")
-def recipe_file(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe_file(squares_recipe: Recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("recipe")
     names = ", ".join(f'{{ name = "{name}" }}' for name in CLASSES)
     (folder / "red.toml").write_text(f'dataset = "squares"\nclasses = [{names}]\n[splits.red]\nunseen = ["blue"]\n')
     recipe = changed(squares_recipe, iterations=2, batch=2, save_every=1, validate_every=1, log_every=2, pictures=1)
-    data = recipe.data.model_copy(update={"split": str(folder / "red.toml")})
-    (folder / "recipe.toml").write_text(dump_toml(recipe.model_copy(update={"data": data})))
+    (folder / "recipe.toml").write_text(dump_toml(recipe.changed(data={"split": str(folder / "red.toml")})))
     return folder / "recipe.toml"
 
 
@@ -96,7 +95,7 @@ def _some(stops: list[Stop], every: int) -> list[Stop]:
     return stops[every // 2 :: every]
 
 
-def test_a_kill_at_a_write(commands: ForkedCommands, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_kill_at_a_write(commands: ForkedCommands, recipe_file: Path, tmp_path):
     runs = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path, None)
     validations = [json.loads(line) for line in (tmp_path / "whole/run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in validations if "validation" in line] == [1, 2]
@@ -104,7 +103,7 @@ def test_a_kill_at_a_write(commands: ForkedCommands, recipe_file: Path, tmp_path
         assert runs.stopped(stop).code == KILLED
 
 
-def test_a_kill_as_a_run_is_replaced_or_trained_on(commands: ForkedCommands, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_kill_as_a_run_is_replaced_or_trained_on(commands: ForkedCommands, recipe_file: Path, tmp_path):
     (tmp_path / "first").mkdir()
     first = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path / "first", None)
     assert first.whole.code == 0
@@ -120,7 +119,7 @@ def test_a_kill_as_a_run_is_replaced_or_trained_on(commands: ForkedCommands, rec
             assert runs.stopped(stop).code == KILLED
 
 
-def test_a_full_disk(commands: ForkedCommands, recipe_file: Path, tmp_path: Path) -> None:
+def test_a_full_disk(commands: ForkedCommands, recipe_file: Path, tmp_path):
     runs = StoppedRuns(commands, ["train", "--recipe", recipe_file], tmp_path, None)
     for stop in _some(runs.whole.full_disks(), 40):
         ended = runs.stopped(stop)

@@ -25,7 +25,7 @@ def sheets(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pictured(squares_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictured(squares_recipe: Recipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pictured") / "run"
     recipe = changed(squares_recipe, pictures=2, validate_every=3, save_every=4)
     start_training(recipe, folder, device="cpu").train()
@@ -46,19 +46,17 @@ def test_no_weight_and_no_draw_is_changed(pictured: Path, uninterrupted: tuple[P
     assert logged_losses(pictured) == logged_losses(folder)
 
 
-def test_curves_without_validation_images_are_drawn_at_each_saved_state(
-    squares_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_curves_without_validation_images_are_drawn_at_each_saved_state(squares_recipe: Recipe, tmp_path, monkeypatch):
     drawn: list[int] = []
     monkeypatch.setattr(validation, "curves_figure", lambda log, title: drawn.append(log[-1]["step"]) or b"")
-    data = squares_recipe.data.model_copy(update={"dataset": write_tiny_dataset(tmp_path / "data", val=0)})
-    recipe = changed(squares_recipe.model_copy(update={"data": data}), pictures=1)
+    dataset = write_tiny_dataset(tmp_path / "data", val=0)
+    recipe = squares_recipe.changed(data={"dataset": dataset}, train={"pictures": 1})
     start_training(recipe, tmp_path / "run", device="cpu").train()
     assert drawn == [2, 4, 6]
 
 
 def test_pictures_that_are_old_are_drawn_between_validations(
-    squares_recipe: Recipe, uninterrupted: tuple[Path, Weights], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    squares_recipe: Recipe, uninterrupted: tuple[Path, Weights], tmp_path, monkeypatch
 ):
     """By the clock alone, before anything is logged too; they change no weight."""
     monkeypatch.setattr(validation, "SECONDS_BETWEEN", 0.0)
@@ -74,7 +72,7 @@ def test_pictures_that_are_old_are_drawn_between_validations(
     assert_same_weights(uninterrupted[1], load_file(tmp_path / "run" / "model" / "model.safetensors"))
 
 
-def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
+def test_only_pictures_of_later_steps_are_forgotten(tmp_path):
     run = RunFolder(tmp_path)
     run.pictures.mkdir()
     for name in ("validation-000004.jpg", "validation-1000004.jpg", "validation-mine.jpg", "curves.png"):
@@ -84,11 +82,7 @@ def test_only_pictures_of_later_steps_are_forgotten(tmp_path: Path):
 
 
 def test_a_picture_that_cannot_be_written_does_not_stop_the_run(
-    squares: Path,
-    tiny_model: CascadeCLIP,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    squares: Path, tiny_model: CascadeCLIP, tmp_path, caplog, monkeypatch
 ):
     scored = Validation(split_for_dataset_folder(squares), PreparedDataset.open(squares))
     (tmp_path / "pictures").touch()

@@ -48,8 +48,7 @@ class TapProjection(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, N, W) to the joint space (B, N, C), not yet normalised."""
-        projected: Tensor = self.norm(tokens) @ self.proj
-        return projected
+        return self.norm(tokens) @ self.proj
 
     @torch.no_grad()
     def copy_from_clip(self, visual: VisionTransformer) -> None:
@@ -177,8 +176,7 @@ def embed_patches(
     class_token = (class_embeddings * visual.class_embedding).expand(len(image), 1, -1)
     positions = resize_positions(visual.positional_embedding, tuple(visual.grid_size), grid, position_resize)
     tokens = torch.cat([class_token.to(patches.dtype), patches], dim=1) + positions.to(patches.dtype)
-    normed: Tensor = visual.ln_pre(tokens)
-    return normed
+    return visual.ln_pre(tokens)
 
 
 def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> Tensor:
@@ -188,14 +186,12 @@ def _through_block(block: nn.Module, tokens: Tensor, prompts: Tensor | None) -> 
     attention, and neither queries nor input of its feed-forward part.
     """
     if prompts is None:
-        unprompted: Tensor = block(tokens)
-        return unprompted
+        return block(tokens)
     if not isinstance(block, ResidualAttentionBlock):
         sequence = block(torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1))
         return torch.cat([sequence[:, :1], sequence[:, 1 + prompts.shape[1] :]], dim=1)
     attended = tokens + block.ls_1(_attend(block.attn, block.ln_1(tokens), block.ln_1(prompts)))
-    updated: Tensor = attended + block.ls_2(block.mlp(block.ln_2(attended)))
-    return updated
+    return attended + block.ls_2(block.mlp(block.ln_2(attended)))
 
 
 def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -> Tensor:
@@ -209,8 +205,7 @@ def _attend(attention: nn.MultiheadAttention, tokens: Tensor, prompts: Tensor) -
     prompt_key, prompt_value = linear(prompts, weight[width:], bias[width:]).chunk(2, dim=-1)
     keys, values = torch.cat([key, prompt_key], dim=1), torch.cat([value, prompt_value], dim=1)
     by_head = (x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for x in (query, keys, values))
-    output: Tensor = attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
-    return output
+    return attention.out_proj(F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(2))
 
 
 def resize_positions(

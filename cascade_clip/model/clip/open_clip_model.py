@@ -98,8 +98,7 @@ class LeanQuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map a tensor of any shape and float type to one of the same."""
         if torch.is_grad_enabled() and x.requires_grad:
-            activated: Tensor = _QuickGELU.apply(x)
-            return activated
+            return _QuickGELU.apply(x)
         return F.silu(SLOPE * x, inplace=True).mul_(1 / SLOPE)
 
 
@@ -113,8 +112,7 @@ class _QuickGELU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (scaled,) = ctx.saved_tensors
-        slope: Tensor = torch.ops.aten.silu_backward(gradient, scaled)
-        return slope
+        return torch.ops.aten.silu_backward(gradient, scaled)
 
 
 def use_lean_activations(visual: nn.Module) -> None:

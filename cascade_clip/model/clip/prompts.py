@@ -35,8 +35,7 @@ class VisualPrompts(nn.Module):
     def forward(self, block: int, batch: int) -> Tensor:
         """Prompt tokens (B, P, W) at the input of a block, 0-based and below `depth`, for a batch of B images."""
         projected: Tensor = self.proj(self.embeddings[block])
-        dropped: Tensor = self.dropout(projected.expand(batch, -1, -1))
-        return dropped
+        return self.dropout(projected.expand(batch, -1, -1))
 
 
 SPECTRAL_BLOCKS = 2
@@ -78,5 +77,4 @@ def resize_filter(weight: Tensor, source: tuple[int, int], target: tuple[int, in
     before = [new // 2 - old // 2 for old, new in zip(source, target, strict=True)]
     after = [new - old - first for old, new, first in zip(source, target, before, strict=True)]
     kernel = F.pad(kernel, (0, 0, before[1], after[1], before[0], after[0]))
-    resized: Tensor = torch.fft.rfft2(torch.fft.ifftshift(kernel, dim=(0, 1)), dim=(0, 1))
-    return resized
+    return torch.fft.rfft2(torch.fft.ifftshift(kernel, dim=(0, 1)), dim=(0, 1))

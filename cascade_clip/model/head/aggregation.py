@@ -53,8 +53,7 @@ class Concatenation(nn.Module):
 
     def forward(self, tokens: Sequence[Tensor]) -> Tensor:
         """Merge d maps (B, N, C), shallow to deep, into one (B, N, C)."""
-        merged: Tensor = self.linear(torch.cat(list(tokens), dim=-1))
-        return merged
+        return self.linear(torch.cat(list(tokens), dim=-1))
 
 
 class BlockAttention(nn.Module):
@@ -76,8 +75,7 @@ class BlockAttention(nn.Module):
         # (B, N, d, 3C) -> three times (B, N, heads, d, C / heads)
         query, key, value = self.qkv(blocks).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         attended = F.scaled_dot_product_attention(query, key, value)
-        merged: Tensor = self.proj(attended.mean(dim=-2).flatten(2))
-        return merged
+        return self.proj(attended.mean(dim=-2).flatten(2))
 
 
 class SingleBlock(nn.Module):

@@ -21,8 +21,7 @@ class QueryUpdate(nn.Module):
         """Update queries (B, K, C) with the result of their attention (B, K, C)."""
         queries = self.norm_attention(queries + self.dropout(self.proj(attended)))
         hidden = self.dropout(F.relu(self.linear1(queries)))
-        updated: Tensor = self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))
-        return updated
+        return self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))
 
 
 class DecoderLayer(QueryUpdate):
@@ -67,8 +66,7 @@ class MaskLayer(nn.Module):
 
     def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
         """Mask logits (B, K, N) of queries (B, K, C) over patch tokens (B, N, C)."""
-        mask: Tensor = (self.q(queries) * self.scale) @ self.k(memory).transpose(1, 2)
-        return mask
+        return (self.q(queries) * self.scale) @ self.k(memory).transpose(1, 2)
 
 
 class TextImageDecoder(nn.Module):
@@ -94,5 +92,4 @@ class TextImageDecoder(nn.Module):
         """
         for layer in self.layers:
             queries = layer(queries, memory)
-        mask_logits: Tensor = self.mask(queries, memory)
-        return mask_logits
+        return self.mask(queries, memory)

@@ -67,8 +67,7 @@ class FrequencyTokens(nn.Module):
         tokens = torch.cat([self._high(windows, grid), self._low(windows, memory)], dim=-1)
         # A token that points away from the learned direction becomes zero: its mask logit is 0 for every class.
         openness = F.cosine_similarity(tokens, self.gate, dim=-1).clamp(0, 1)
-        transformed: Tensor = (openness[..., None] * tokens) @ self.transform
-        return transformed
+        return (openness[..., None] * tokens) @ self.transform
 
     def _high(self, windows: Tensor, grid: tuple[int, int]) -> Tensor:
         """Self-attention inside each window (B, rows, columns, 9, C); (B, N, C / heads)."""
@@ -85,8 +84,7 @@ class FrequencyTokens(nn.Module):
             x.unflatten(-1, (self.low_heads, -1)).transpose(1, 2)
             for x in (self.low_q(memory), *self.low_kv(means).chunk(2, dim=-1))
         )
-        projected: Tensor = self.low_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return projected
+        return self.low_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class FrequencyLayer(QueryUpdate):
@@ -139,8 +137,7 @@ class FrequencyDecoder(nn.Module):
         """
         for layer in self.layers:
             queries = layer(queries, memory, grid)
-        mask_logits: Tensor = queries @ self.mask(memory, grid).transpose(1, 2)
-        return mask_logits
+        return queries @ self.mask(memory, grid).transpose(1, 2)
 
 
 def _windows(memory: Tensor, grid: tuple[int, int]) -> Tensor:

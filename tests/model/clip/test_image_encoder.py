@@ -17,7 +17,7 @@ def _image(height: int = 64, width: int = 64, batch: int = 2) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_equals_open_clip_without_additions(tiny_clip: Clip) -> None:
+def test_equals_open_clip_without_additions(tiny_clip: Clip):
     """Class token and patch tokens of every block, with CLIP's own single class embedding, norm and projection.
 
     Block i of the paper is index i - 1 of open_clip.
@@ -35,7 +35,7 @@ def test_equals_open_clip_without_additions(tiny_clip: Clip) -> None:
 
 
 @torch.no_grad()
-def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip) -> None:
+def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip):
     """With the antialiased bicubic resize, another input size equals a tower whose table open_clip resized."""
     from open_clip.model import resize_pos_embed
 
@@ -68,7 +68,7 @@ def _whole_sequence(visual: VisionTransformer, prompts: VisualPrompts) -> list[t
 
 @pytest.mark.parametrize("plain_blocks", [True, False])
 @pytest.mark.parametrize("depth", [1, 3, 4])
-def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, monkeypatch):
     """Values and gradients are those of the whole sequence; blocks beyond the prompts' depth see none."""
     if not plain_blocks:  # blocks of another class of open_clip take the whole sequence
         monkeypatch.setattr(image_encoder, "ResidualAttentionBlock", torch.nn.Linear)
@@ -90,7 +90,7 @@ def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, m
     assert gradients[0].abs().sum() > 0
 
 
-def test_dropout_masks_differ_between_images() -> None:
+def test_dropout_masks_differ_between_images():
     drawn = VisualPrompts(4, 1, 16, 8, dropout=0.5).train()(0, 3)
     assert not torch.equal(drawn[0] == 0, drawn[1] == 0)
 
@@ -103,12 +103,12 @@ def test_dropout_masks_differ_between_images() -> None:
         ({"taps": [4], "prompts": VisualPrompts(1, 5, 48, 16)}, "prompts for 5 were asked for"),
     ],
 )
-def test_blocks_that_are_not_there(tiny_clip: Clip, given: dict, message: str) -> None:
+def test_blocks_that_are_not_there(tiny_clip: Clip, given: dict, message: str):
     with pytest.raises(UserError) as caught:
         ImageEncoder(tiny_clip.visual, **given)
     assert message in str(caught.value)
 
 
-def test_a_size_that_does_not_fit_says_which_does(tiny_clip: Clip) -> None:
+def test_a_size_that_does_not_fit_says_which_does(tiny_clip: Clip):
     with pytest.raises(UserError, match="70 x 64 pixels does not fit patches of 16: pad or resize it to 80 x 64"):
         ImageEncoder(tiny_clip.visual, taps=[4])(_image(70, 64))

@@ -12,7 +12,7 @@ from cascade_clip.model.clip.open_clip_model import LeanQuickGELU
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
-def test_value_and_gradient(dtype: torch.dtype, tolerance: float) -> None:
+def test_value_and_gradient(dtype: torch.dtype, tolerance: float):
     """Against double precision, far into both tails."""
     exact = torch.linspace(-40, 40, 2001, dtype=dtype).double().requires_grad_()
     weights = torch.linspace(-1, 1, 2001, dtype=dtype).double()
@@ -28,7 +28,7 @@ def test_value_and_gradient(dtype: torch.dtype, tolerance: float) -> None:
         torch.testing.assert_close(LeanQuickGELU()(x), ours.detach(), rtol=0, atol=0)
 
 
-def test_built_networks_use_it(tiny_recipe: Recipe) -> None:
+def test_built_networks_use_it(tiny_recipe: Recipe):
     """In the image tower only; other activations stay, and so do the weights' names."""
     clip = load_clip(tiny_recipe.clip.architecture, tiny_recipe.clip.weights)
     clip.visual.transformer.resblocks[1].mlp.gelu = nn.GELU()

@@ -29,7 +29,7 @@ def _prompt_of_kernel(grid: tuple[int, int], kernel: torch.Tensor) -> SpectralPr
 @torch.no_grad()
 @pytest.mark.parametrize("made_for", [(8, 8), (7, 5), (3, 3)])
 @pytest.mark.parametrize("grid", [(8, 8), (5, 7), (12, 20), (16, 16), (3, 3), (4, 9)])
-def test_near_patches_act_on_each_other_alike_on_every_grid(made_for: tuple[int, int], grid: tuple[int, int]) -> None:
+def test_near_patches_act_on_each_other_alike_on_every_grid(made_for: tuple[int, int], grid: tuple[int, int]):
     kernel = torch.randn(9, WIDTH, generator=torch.Generator().manual_seed(1))
     patches, class_token = _patches(grid)
     product = (patches * class_token).unflatten(1, grid)
@@ -40,7 +40,7 @@ def test_near_patches_act_on_each_other_alike_on_every_grid(made_for: tuple[int,
     torch.testing.assert_close(ours, expected.flatten(1, 2), rtol=0, atol=1e-5)
 
 
-def test_half_precision_and_gradient() -> None:
+def test_half_precision_and_gradient():
     torch.manual_seed(0)
     prompt = SpectralPrompt((4, 4), WIDTH)
     patches, class_token = _patches((4, 4))

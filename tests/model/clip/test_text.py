@@ -1,7 +1,5 @@
 """Text embeddings equal open_clip's text tower; vocabularies are checked; the cache only saves time."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -14,7 +12,7 @@ from cascade_clip.model.clip.text import MULTI, SINGLE, TextCache, embed_words, 
 
 
 @torch.no_grad()
-def test_padding_behind_the_longest_sentence_is_left_out(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padding_behind_the_longest_sentence_is_left_out(tiny_clip: Clip, monkeypatch):
     """Sentences of 3, 7 and 24 tokens, the last filling the context; alone the first needs 3."""
     tokens = tiny_clip.tokenize(["road", "a photo of a road", "very " * 20 + "long road"])
     expected = tiny_clip.model.encode_text(tokens)
@@ -44,7 +42,7 @@ def test_padding_behind_the_longest_sentence_is_left_out(tiny_clip: Clip, monkey
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object]) -> None:
+def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object]):
     config = dict(tiny_clip.identity.model_config)
     custom = {"custom_text": True} if changes.pop("custom_text", False) else {}
     model = build_model({**config, **custom, "text_cfg": {**config["text_cfg"], **changes}}, seed=1)
@@ -52,18 +50,18 @@ def test_text_towers_of_other_kinds(tiny_clip: Clip, changes: dict[str, object])
     torch.testing.assert_close(text.encode_text(model, tokens), model.encode_text(tokens), rtol=0, atol=1e-6)
 
 
-def test_synonyms_are_averaged(tiny_clip: Clip) -> None:
+def test_synonyms_are_averaged(tiny_clip: Clip):
     apart = embed_words(tiny_clip, [["sofa"], ["couch"]], SINGLE, half=False)
     together = embed_words(tiny_clip, [["sofa", "couch"]], SINGLE, half=False)
     torch.testing.assert_close(together[0], F.normalize(apart.mean(0), dim=-1), rtol=0, atol=2e-6)
 
 
-def test_more_words_than_the_context_holds(tiny_clip: Clip) -> None:
+def test_more_words_than_the_context_holds(tiny_clip: Clip):
     with pytest.raises(UserError, match=r"is 36 tokens long with its start and end; this CLIP reads 24: shorten"):
         embed_words(tiny_clip, [["very " * 29 + "long"]], SINGLE)
 
 
-def test_cache(tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache(tiny_clip: Clip, tmp_path, monkeypatch):
     cache = TextCache(tmp_path)
     first = embed_words(tiny_clip, [["road"]], SINGLE, cache=cache)
     with monkeypatch.context() as patched:
@@ -76,9 +74,7 @@ def test_cache(tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not torch.equal(embed_words(tiny_clip, [["road"]], MULTI, cache=cache), first)
 
 
-def test_a_cache_that_cannot_be_written_still_embeds_once(
-    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_still_embeds_once(tiny_clip: Clip, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")
     cache = TextCache(blocked / "text")
@@ -87,7 +83,7 @@ def test_a_cache_that_cannot_be_written_still_embeds_once(
     assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=cache), first)
 
 
-def test_template_sets(tmp_path: Path) -> None:
+def test_template_sets(tmp_path):
     assert len(templates_of("single")) == 1
     assert len(templates_of("multi")) == 15
     assert len(templates_of("imagenet")) == 80
@@ -105,7 +101,7 @@ def test_template_sets(tmp_path: Path) -> None:
         templates_of(str(own))
 
 
-def test_a_cache_of_other_classes_or_nan_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_of_other_classes_or_nan_is_ignored(tmp_path, caplog):
     cache, key = TextCache(tmp_path), ("clip", ("{}",), (("road",), ("tree",)))
     for wrong in (torch.ones(3, 4), torch.full((2, 4), torch.nan)):
         cache.put(key, wrong)

@@ -22,7 +22,7 @@ from cascade_clip.model.head.aggregation import BlockAttention, WeightedSum
         ({"kind": "gaussian", "sigma": 2.0, "formula": "paper"}, [0.324652, 0.606531, 0.882497]),
     ],
 )
-def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[float], train: bool) -> None:
+def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[float], train: bool):
     built = build_aggregation(AggregationConfig(train=train, **settings), 3, 8, 2)
     assert isinstance(built, WeightedSum)
     assert built.weights.tolist() == pytest.approx(weights, rel=1e-4)
@@ -31,7 +31,7 @@ def test_weighted_kinds_start_as_the_recipe_says(settings: dict, weights: list[f
     assert merged.unique().tolist() == pytest.approx([weights[0] + 10 * weights[1] + 100 * weights[2]], rel=1e-4)
 
 
-def test_self_attention_is_torchs_over_the_blocks_of_each_location() -> None:
+def test_self_attention_is_torchs_over_the_blocks_of_each_location():
     torch.manual_seed(0)
     layer, tokens = BlockAttention(8, heads=2), [3 * torch.randn(2, 5, 8) for _ in range(3)]
     reference = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -49,7 +49,7 @@ def test_self_attention_is_torchs_over_the_blocks_of_each_location() -> None:
 
 
 @pytest.mark.parametrize("kind", AGGREGATIONS.names())
-def test_locations_do_not_interact(kind: str) -> None:
+def test_locations_do_not_interact(kind: str):
     torch.manual_seed(0)
     merge, tokens = build_aggregation(AggregationConfig(kind=kind), 3, 8, 2), list(torch.randn(3, 2, 5, 8))
     merged = merge(tokens)
@@ -66,7 +66,7 @@ def test_locations_do_not_interact(kind: str) -> None:
         ({"kind": "concat", "train": False}, 'leave train = false out, or take "gaussian" or "sum"'),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
+def test_settings_that_make_no_sense(settings: dict, message: str):
     with pytest.raises(UserError) as caught:
         load_recipe("coco/cascade-zegclip", changes={"model": {"aggregation": settings}})
     assert "model.aggregation: " in str(caught.value)

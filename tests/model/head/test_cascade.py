@@ -19,7 +19,7 @@ def _config(**changes: object) -> ModelConfig:
 
 @pytest.mark.parametrize("host", HOSTS.names())
 @pytest.mark.parametrize("stages", [((4,),), ((1, 2), (3,), (4,)), ((1,), (2,), (2, 3), (3, 4))])
-def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages: tuple) -> None:
+def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages: tuple):
     network = build_network(_config(host=host, stages=stages), tiny_clip.visual).eval()
     text = torch.nn.functional.normalize(torch.randn(5, 32), dim=-1)
     masks = network.stage_logits(torch.randn(2, 3, 48, 80), text)
@@ -30,7 +30,7 @@ def test_hosts_plain_and_cascaded_on_any_grid(tiny_clip: Clip, host: str, stages
 
 
 @torch.no_grad()
-def test_a_stage_may_mix_the_last_block_with_others(tiny_clip: Clip) -> None:
+def test_a_stage_may_mix_the_last_block_with_others(tiny_clip: Clip):
     """The last block goes through CLIP's own norm and projection, the others through their own (SPEC section 3)."""
     config = _config(stages=((1, 2), (3, 4)), aggregation=AggregationConfig(kind="sum", train=False))
     network = build_network(config, tiny_clip.visual).eval()
@@ -48,7 +48,7 @@ def test_a_stage_may_mix_the_last_block_with_others(tiny_clip: Clip) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("text_projection", ["independent", "shared"])
-def test_several_decoders_read_the_one_fusion_of_their_stage(tiny_clip: Clip, text_projection: str) -> None:
+def test_several_decoders_read_the_one_fusion_of_their_stage(tiny_clip: Clip, text_projection: str):
     """Paper, Table 7: the features of a stage are merged once; every decoder starts elsewhere."""
     aggregation = AggregationConfig(kind="concat")
     stages = {"stages": ((1, 2, 3), (4,)), "decoders_per_stage": 2}
@@ -74,7 +74,7 @@ HOST_PARTS = {"zegclip": {"prompts", "prompt_norm"}, "spt-seg": ALL_PARTS, "froz
 
 @pytest.mark.parametrize("kind", AGGREGATIONS.names())
 @pytest.mark.parametrize("host", HOSTS.names())
-def test_every_host_and_aggregation_trains_and_fits_a_checkpoint(tiny_clip: Clip, host: str, kind: str) -> None:
+def test_every_host_and_aggregation_trains_and_fits_a_checkpoint(tiny_clip: Clip, host: str, kind: str):
     decoder = DecoderConfig(heads=4, gate="open")
     config = _config(host=host, aggregation=AggregationConfig(kind=kind), decoders_per_stage=2, decoder=decoder)
     network, other = (build_network(config, tiny_clip.visual) for _ in range(2))
@@ -104,7 +104,7 @@ def _full_size_count(config: ModelConfig) -> int:
     return sum(parameter.numel() for parameter in trainable_parameters(network).values())
 
 
-def test_rows_of_table_7_have_equal_parameters() -> None:
+def test_rows_of_table_7_have_equal_parameters():
     """The paper counts 40.5 M in each; 17.3 M of them, which nothing uses (SPEC section 8), are not built here."""
     dead = 40_463_622 - 23_117_574
     rows = table_rows(read_table("table7"), "coco-seen")

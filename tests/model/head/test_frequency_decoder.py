@@ -18,7 +18,7 @@ def _config(**changes: object) -> ModelConfig:
     return ModelConfig(**(settings | {"stages": ((4,),)} | changes))
 
 
-def test_the_released_start_closes_some_decoders_for_good_and_the_open_one_none() -> None:
+def test_the_released_start_closes_some_decoders_for_good_and_the_open_one_none():
     """A gate that is closed for all tokens has no gradient and never opens."""
     closed = 0
     for seed in range(20):
@@ -36,7 +36,7 @@ def test_the_released_start_closes_some_decoders_for_good_and_the_open_one_none(
     assert 4 <= closed <= 12
 
 
-def test_heads(tiny_clip: Clip) -> None:
+def test_heads(tiny_clip: Clip):
     """Eight whatever the joint dimension, unless the recipe says otherwise."""
     (decoder,) = build_network(_config(), tiny_clip.visual).head.decoders
     assert isinstance(decoder, FrequencyDecoder)
