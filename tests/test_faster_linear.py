@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -54,7 +53,7 @@ def given(*, bias: bool = True) -> tuple[Tensor, Tensor, Tensor | None]:
 )
 def test_products_and_gradients_are_equal_within_rounding(
     view: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], bias: bool, routed: list[tuple[int, ...]]
-) -> None:
+):
     results = []
     for linear in (F.linear, faster_linear.linear):
         tokens, weight, added = (x if x is None else x.requires_grad_() for x in given(bias=bias))
@@ -69,7 +68,7 @@ def test_products_and_gradients_are_equal_within_rounding(
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_frozen_weights_keep_no_tokens(routed: list[tuple[int, ...]]) -> None:
+def test_frozen_weights_keep_no_tokens(routed: list[tuple[int, ...]]):
     tokens, weight, bias = given()
     kept: list[int] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.numel()) or x, lambda x: x):
@@ -93,7 +92,7 @@ def as_they_are(x: Tensor, w: Tensor) -> Tensor:
         lambda x, w: torch.autocast("cpu", torch.bfloat16)(as_they_are)(x, w),
     ],
 )
-def test_everything_else_is_pytorchs(call: Callable[[Tensor, Tensor], Tensor], routed: list[tuple[int, ...]]) -> None:
+def test_everything_else_is_pytorchs(call: Callable[[Tensor, Tensor], Tensor], routed: list[tuple[int, ...]]):
     tokens, weight, _ = given()
     call(tokens, weight)
     with FlopCounterMode(display=False) as counter:
@@ -102,7 +101,7 @@ def test_everything_else_is_pytorchs(call: Callable[[Tensor, Tensor], Tensor], r
     assert routed == []
 
 
-def test_small_layers_and_slower_processors_keep_pytorchs_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_layers_and_slower_processors_keep_pytorchs_bits(monkeypatch):
     tokens, weight, bias = given()
     monkeypatch.setattr(faster_linear, "onednn_linear", lambda *_: pytest.fail("by oneDNN"))
     faster_linear.choose("onednn")
@@ -122,7 +121,7 @@ def test_small_layers_and_slower_processors_keep_pytorchs_bits(monkeypatch: pyte
         ("onednn", 0.5, "onednn"),
     ],
 )
-def test_the_choice(variable: str | None, gain: float, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice(variable: str | None, gain: float, library: str, monkeypatch):
     if variable is not None:
         monkeypatch.setenv(faster_linear.VARIABLE, variable)
     monkeypatch.setattr(faster_linear, "_gain", lambda: gain)
@@ -134,7 +133,7 @@ def test_the_choice(variable: str | None, gain: float, library: str, monkeypatch
     assert faster_linear.library() == "torch"
 
 
-def test_an_unknown_choice_offers_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_choice_offers_the_known(monkeypatch):
     monkeypatch.setenv(faster_linear.VARIABLE, "onednm")
     with pytest.raises(UserError, match=r'CASCADE_CLIP_LINEAR is "onednm"\. Did you mean "onednn"'):
         faster_linear.library()
@@ -142,7 +141,7 @@ def test_an_unknown_choice_offers_the_known(monkeypatch: pytest.MonkeyPatch) -> 
         CascadeCLIP.from_pretrained("bundled")
 
 
-def test_layers_of_a_model_are_routed_under_their_names(tiny_model: CascadeCLIP, routed: list[tuple[int, ...]]) -> None:
+def test_layers_of_a_model_are_routed_under_their_names(tiny_model: CascadeCLIP, routed: list[tuple[int, ...]]):
     layers = [module for module in tiny_model.network.modules() if isinstance(module, nn.Linear)]
     assert all(type(layer).forward is faster_linear._Linear.forward for layer in layers)
     image, text = torch.zeros(1, 3, 64, 64), F.normalize(torch.ones(3, 32), dim=-1)
@@ -156,7 +155,7 @@ def test_layers_of_a_model_are_routed_under_their_names(tiny_model: CascadeCLIP,
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_traced_program_takes_any_size(routed: list[tuple[int, ...]]) -> None:
+def test_a_traced_program_takes_any_size(routed: list[tuple[int, ...]]):
     layer = nn.Linear(24, 40)
     faster_linear.use_faster_linears(layer)
     batch = torch.export.Dim("batch", min=1)
@@ -166,9 +165,7 @@ def test_a_traced_program_takes_any_size(routed: list[tuple[int, ...]]) -> None:
 
 
 @pytest.mark.slow  # it trains
-def test_a_resumed_run_computes_by_what_it_began_with(
-    squares_recipe: Recipe, tmp_path: Path, routed: list[tuple[int, ...]]
-) -> None:
+def test_a_resumed_run_computes_by_what_it_began_with(squares_recipe: Recipe, tmp_path, routed: list[tuple[int, ...]]):
     recipe = changed(squares_recipe, iterations=3)
     whole = train_to_weights(recipe, tmp_path / "whole")
     interrupt(recipe, tmp_path / "cut", 2)

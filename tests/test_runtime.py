@@ -26,7 +26,7 @@ from cascade_clip.training.start import start_training
     "name",
     ["cpu:7", "cpu:00", "cpu:", "mps:1", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cuda:1:2", "", " ", "CPU", "tpu"],
 )
-def test_names_that_are_no_device(name: str) -> None:
+def test_names_that_are_no_device(name: str):
     hint = (
         "Only CUDA devices have numbers."
         if name.startswith(("cpu:", "mps:"))

@@ -165,8 +165,7 @@ def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths
     else:
         found = {"size": [height, width], "counts": segmentation["counts"].encode("ascii")}
         _check_counts(_counts_in(found["counts"]), height, width)
-    coded: _RunLengths = found
-    return coded
+    return found
 
 
 def _check_counts(counts: Sequence[int], height: int, width: int) -> None:

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from cascade_clip.errors import UserError
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
 
 
-def test_predict_record(tiny_settings: BenchSettings) -> None:
+def test_predict_record(tiny_settings: BenchSettings):
     record = run_bench(replace(tiny_settings, plain=True), memory=False)
     assert list(record["subjects"]) == ["bare tower", "label map", "label map, plain"]
     assert record["reference"] == "bare tower"
@@ -32,7 +31,7 @@ def test_predict_record(tiny_settings: BenchSettings) -> None:
     assert json.loads(json.dumps(record))["settings"] == record["settings"]
 
 
-def test_plain_and_fast_path_agree(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+def test_plain_and_fast_path_agree(tiny_settings: BenchSettings, tmp_path):
     workload = build_workload(replace(tiny_settings, plain=True), tmp_path)
     ours, plain = (workload.subjects[name].call() for name in ("label map", "label map, plain"))
     assert isinstance(ours, torch.Tensor)
@@ -41,7 +40,7 @@ def test_plain_and_fast_path_agree(tiny_settings: BenchSettings, tmp_path: Path)
     assert ours.shape == (64, 80)
 
 
-def test_eval_counts_every_image(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+def test_eval_counts_every_image(tiny_settings: BenchSettings, tmp_path):
     workload = build_workload(replace(tiny_settings, kind="eval", images=2), tmp_path)
     call, images = workload.subjects["evaluation"]
     found = call()
@@ -52,9 +51,7 @@ def test_eval_counts_every_image(tiny_settings: BenchSettings, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("kind", "name"), [("predict", "label map"), ("eval", "evaluation"), ("train", "training step")]
 )
-def test_the_compiled_network_takes_turns(
-    tiny_settings: BenchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
-) -> None:
+def test_the_compiled_network_takes_turns(tiny_settings: BenchSettings, tmp_path, monkeypatch, kind: str, name: str):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     torch._dynamo.reset()
     settings = replace(tiny_settings, kind=kind, size=(64, 64), compiled=True)  # type: ignore[arg-type]
@@ -65,7 +62,7 @@ def test_the_compiled_network_takes_turns(
         assert torch.equal(ours, fast)
 
 
-def test_bare_tower_is_open_clips(tiny_settings: BenchSettings) -> None:
+def test_bare_tower_is_open_clips(tiny_settings: BenchSettings):
     """On the tower's own grid it computes what open_clip computes, from weights of its own."""
     model = load_bench_model(tiny_settings).model
     visual = model.clip.visual
@@ -77,7 +74,7 @@ def test_bare_tower_is_open_clips(tiny_settings: BenchSettings) -> None:
     assert bare_tower(model, (2 * side, side), 1)().shape == (1, expected.shape[1])
 
 
-def test_train_record(tiny_settings: BenchSettings) -> None:
+def test_train_record(tiny_settings: BenchSettings):
     settings = replace(tiny_settings, kind="train", size=(64, 64), batch=2)
     record = run_bench(settings, memory=False)
     assert list(record["subjects"]) == ["bare tower", "training step"]
@@ -87,7 +84,7 @@ def test_train_record(tiny_settings: BenchSettings) -> None:
     assert record["subjects"]["training step"]["gflops"] > 2 * record["subjects"]["bare tower"]["gflops"]
 
 
-def test_prepare_record(tiny_settings: BenchSettings) -> None:
+def test_prepare_record(tiny_settings: BenchSettings):
     record = run_bench(replace(tiny_settings, kind="prepare", images=3, repeats=1), memory=False)
     assert record["reference"] == "plain copy"
     assert record["subjects"]["preparation, 1 process"]["images_per_turn"] == 3
@@ -96,7 +93,7 @@ def test_prepare_record(tiny_settings: BenchSettings) -> None:
     ]
 
 
-def test_warns_of_a_wide_spread() -> None:
+def test_warns_of_a_wide_spread():
     record = {"subjects": {"bare tower": {"ratio_spread": 0.0}, "label map": {"ratio_spread": 0.25}}}
     (warning,) = warnings_of(record)
     assert "spread by more than 10 % between their quartiles: label map (25 %)" in warning
@@ -104,7 +101,7 @@ def test_warns_of_a_wide_spread() -> None:
     assert warnings_of(record) == []
 
 
-def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
+def test_memory_of_fresh_processes(tiny_settings: BenchSettings):
     """What this process holds, 1 GiB more than a fresh one, must not count."""
     ballast = torch.ones(2**28)
     peaks = peak_memory(tiny_settings, ["bare tower"])
@@ -113,7 +110,7 @@ def test_memory_of_fresh_processes(tiny_settings: BenchSettings) -> None:
     assert 0 <= peaks["bare tower"]["host_above_build_mib"] < 500
 
 
-def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path: Path) -> None:
+def test_mistakes_are_told(tiny_settings: BenchSettings, tmp_path):
     train = replace(tiny_settings, kind="train")
     with pytest.raises(UserError, match="Training crops are square; got --size 64x80"):
         build_workload(train, tmp_path)

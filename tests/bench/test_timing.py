@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_spread_and_notch() -> None:
+def test_spread_and_notch():
     values = (4.0, 1.0, 2.0, 3.0, 100.0)
     assert spread(values) == pytest.approx(2 / 3)
     low, high = notch(values)
@@ -37,7 +37,7 @@ def test_spread_and_notch() -> None:
     assert spread((2.0,)) == math.inf
 
 
-def test_calls_take_turns(clock: list[float]) -> None:
+def test_calls_take_turns(clock: list[float]):
     order: list[str] = []
 
     def call(name: str, seconds: float) -> None:
@@ -74,7 +74,7 @@ def _record(*ratios: float, kind: str = "predict", threads: int = 2, memory: flo
         ((1.0,), "spread too wide"),
     ],
 )
-def test_verdict_respects_the_spread(now: tuple[float, ...], verdict: str) -> None:
+def test_verdict_respects_the_spread(now: tuple[float, ...], verdict: str):
     before = _record(1.30, 1.31, 1.32, 1.30, 1.31, memory=200.0)
     tower, ours = changes_since(before, _record(*now, memory=100.0))
     assert tower.verdict == "reference"
@@ -82,14 +82,14 @@ def test_verdict_respects_the_spread(now: tuple[float, ...], verdict: str) -> No
     assert (ours.before, ours.memory) == (1.31, (200.0, 100.0))
 
 
-def test_says_what_else_differs() -> None:
+def test_says_what_else_differs():
     after = _record(1.0, threads=4)
     after["environment"]["packages"]["torch"] = "2.5"
     assert different_settings(_record(1.0), after) == ["threads 2 -> 4", "torch 2.4 -> 2.5"]
     assert different_settings(_record(1.0), _record(2.0)) == []
 
 
-def test_reads_only_records(tmp_path: Path) -> None:
+def test_reads_only_records(tmp_path):
     with pytest.raises(UserError, match=r"cannot be read: No such file"):
         read_record(tmp_path / "missing.json", "predict")
     for content in ("{", "[]", '{"scores": 1}'):
@@ -101,7 +101,7 @@ def test_reads_only_records(tmp_path: Path) -> None:
         read_record(tmp_path / "train.json", "predict")
 
 
-def test_reads_the_committed_records() -> None:
+def test_reads_the_committed_records():
     files = sorted((Path(__file__).parents[2] / "recipes" / "bench").glob("*.json"))
     assert files
     for file in files:

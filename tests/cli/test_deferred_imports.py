@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ SLOW = "('torch._dynamo', 'timm', 'sympy', 'pandas', 'datasets')"
 
 
 @pytest.mark.skipif(find_spec("transformers") is not None, reason="nothing is deferred where transformers is installed")
-def test_a_prediction_imports_no_compiler_and_no_other_towers(tmp_path: Path) -> None:
+def test_a_prediction_imports_no_compiler_and_no_other_towers(tmp_path):
     program = f"""
 import sys
 from PIL import Image
@@ -35,7 +34,7 @@ assert "timm" in sys.modules
     assert ended.returncode == 0, ended.stderr
 
 
-def test_modules_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_that_are_there_are_taken(monkeypatch):
     import json
 
     monkeypatch.setattr(deferred_imports, "DEFERRED", ("json", "cascade_clip_not_there"))
@@ -47,7 +46,7 @@ def test_modules_that_are_there_are_taken(monkeypatch: pytest.MonkeyPatch) -> No
         stand_in.anything()
 
 
-def test_transformers_beside_it_finds_the_real_timm(tmp_path: Path) -> None:
+def test_transformers_beside_it_finds_the_real_timm(tmp_path):
     (tmp_path / "transformers.py").write_text(
         "import importlib.util\nassert importlib.util.find_spec('timm').loader is not None\n"
         "from timm import list_models\nassert list_models.__module__.startswith('timm.')\n"

@@ -16,9 +16,7 @@ from cascade_clip_cli.main import COMMANDS, main
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(command: str, capsys):
     assert exit_code(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert COMMANDS[command] in text
@@ -26,7 +24,7 @@ def test_help_opens_with_the_tables_sentence_and_ends_with_an_example(
 
 
 @pytest.mark.slow  # it starts processes
-def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
+def test_help_costs_no_more_than_a_few_times_its_libraries():
     def seconds(code: str) -> float:
         start = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -39,7 +37,7 @@ def test_help_costs_no_more_than_a_few_times_its_libraries() -> None:
         assert min(ours / libraries for libraries, ours in pairs) < 8
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys):
     assert exit_code("--version") == 0
     assert capsys.readouterr().out.startswith("cascade-clip ")
 
@@ -61,24 +59,20 @@ def _raise(error: BaseException) -> None:
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 2, "The device's memory is full"),
     ],
 )
-def test_what_goes_wrong_outside(
-    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_goes_wrong_outside(error: BaseException, code: int, message: str, capsys, monkeypatch):
     monkeypatch.setattr(program, "app", lambda _arguments: _raise(error))
     assert exit_code() == code
     assert message in capsys.readouterr().err
 
 
-def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(program, "app", lambda _arguments: _raise(ZeroDivisionError("defect")))
     with pytest.raises(ZeroDivisionError):
         main([])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_end_a_command_with_one_line(
-    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_signals_end_a_command_with_one_line(number: int, code: int, monkeypatch, capsys):
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.setattr(program, "load_command", lambda _name: os.kill(os.getpid(), number) or time.sleep(5))
     try:

@@ -11,5 +11,5 @@ from cascade_clip_cli.recipes import recipes
 @pytest.mark.parametrize(
     ("name", "stages"), [("cascade-zegclip", "[[6, 7, 8], [9, 10, 11], [12]]"), ("zegclip", "[[12]]")]
 )
-def test_a_recipe_is_shown_with_its_stages(name: str, stages: str, run_command: Callable[..., Result]) -> None:
+def test_a_recipe_is_shown_with_its_stages(name: str, stages: str, run_command: Callable[..., Result]):
     assert f"stages = {stages}" in run_command(recipes, f"shapes/{name}").stdout.splitlines()

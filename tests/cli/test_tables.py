@@ -9,7 +9,7 @@ from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip_cli.tables import prediction_table
 
 
-def test_a_share_that_rounds_to_nothing_is_shown_as_in_the_legend() -> None:
+def test_a_share_that_rounds_to_nothing_is_shown_as_in_the_legend():
     labels = np.zeros((100, 100), np.uint8)
     labels[0, :2] = 1, 255
     console = Console(width=80, record=True, file=StringIO())

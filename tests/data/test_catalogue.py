@@ -105,7 +105,7 @@ def test_own_split(tmp_path):
     assert split.prompts == ("road", "television|screen")
 
 
-def test_own_choice_of_unseen_classes_of_a_built_in_dataset(tmp_path: Path) -> None:
+def test_own_choice_of_unseen_classes_of_a_built_in_dataset(tmp_path):
     (tmp_path / "x:y").mkdir()
     path = _write(tmp_path / "x:y", 'dataset = "voc"\n[splits.a]\nunseen = ["cat"]\n[splits.b]\nunseen = ["dog"]\n')
     assert get_split(f"{path}:b").unseen == {"dog"}

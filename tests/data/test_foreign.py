@@ -136,7 +136,7 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path, name: str):
             find(source)
 
 
-def test_a_link_to_a_folder_is_refused_as_it_would_be_passed_over(tmp_path: Path) -> None:
+def test_a_link_to_a_folder_is_refused_as_it_would_be_passed_over(tmp_path):
     source = write_imagefolder(tmp_path / "source", train=2, validation=1)
     (source / "validation").rename(tmp_path / "elsewhere")
     (source / "validation").symlink_to(tmp_path / "elsewhere")

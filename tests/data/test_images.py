@@ -5,7 +5,6 @@ import io
 import os
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,14 +228,14 @@ def _pages(size: tuple[int, int], kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_mask_keeps_grey_values_of_few_bits_and_may_have_smaller_copies() -> None:
+def test_a_mask_keeps_grey_values_of_few_bits_and_may_have_smaller_copies():
     assert decode_label(_grey_png(2, b"\x1b")).tolist() == [[0, 1, 2, 3]]
     assert decode_label(_grey_png(4, b"\x01\x2f")).tolist() == [[0, 1, 2, 15]]
     assert decode_label(b"P5 4 1 255 \0\1\2\3").tolist() == [[0, 1, 2, 3]]
     assert decode_label(_pages((2, 2), "TIFF")).ravel().tolist() == list(range(16))
 
 
-def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refused() -> None:
+def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refused():
     inverted = io.BytesIO()
     Image.new("L", (4, 4), 1).save(inverted, "TIFF", tiffinfo={262: 0})
     for mask, said in (
@@ -250,7 +249,7 @@ def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refu
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "GIF"])
-def test_several_pages_are_told_and_the_first_is_taken(kind: str) -> None:
+def test_several_pages_are_told_and_the_first_is_taken(kind: str):
     told: list[str] = []
     image = open_image(_pages((4, 4), kind), "stack", hint=told.append)
     assert image[..., 0].ravel().tolist() == list(range(16))

@@ -7,7 +7,7 @@ import numpy as np
 from cascade_clip.data import photometric
 
 
-def test_values_are_clipped_and_truncated() -> None:
+def test_values_are_clipped_and_truncated():
     image = np.array([[[0, 101, 250]]], np.uint8)
     assert photometric.brightness(image, 10.9).ravel().tolist() == [10, 111, 255]
     assert photometric.brightness(image, -20.5).ravel().tolist() == [0, 80, 229]

@@ -16,11 +16,11 @@ def test_inference_size(height: int, width: int, expected: tuple[int, int]):
     assert resize.test_size(height, width, 512) == expected
 
 
-def test_a_long_side_beyond_its_limit_makes_the_short_one_less() -> None:
+def test_a_long_side_beyond_its_limit_makes_the_short_one_less():
     assert resize.test_size(200, 1100, 512, 2048) == (372, 2048)
 
 
-def test_training_size_fits_the_box_and_never_vanishes() -> None:
+def test_training_size_fits_the_box_and_never_vanishes():
     assert resize.train_size(480, 640, 2048, 512, 0.5) == (256, 341)
     assert resize.train_size(100, 1000, 2048, 512, 1.0) == (205, 2048)
     assert resize.train_size(1, 4000, 64, 16, 0.5) == (1, 32)

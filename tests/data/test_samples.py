@@ -27,13 +27,13 @@ def test_a_sample_has_the_promised_shapes(samples: TrainSamples):
     assert sample["id"] == f"t{samples.index_at(3)}"
 
 
-def test_hidden_classes_are_ignored(samples: TrainSamples) -> None:
+def test_hidden_classes_are_ignored(samples: TrainSamples):
     hiding = TrainSamples(samples.dataset, samples.transform, seed=5, hidden=(0, 2))
     found = {label for position in range(5) for label in hiding[position]["label"].unique().tolist()}
     assert found == {1, 255}
 
 
-def test_each_epoch_is_another_permutation(samples: TrainSamples) -> None:
+def test_each_epoch_is_another_permutation(samples: TrainSamples):
     epochs = [[samples.index_at(10 * epoch + place) for place in range(10)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]

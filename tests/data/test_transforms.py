@@ -42,7 +42,7 @@ def test_flip_turns_both():
     assert np.array_equal(np.diff(out[1][0]), -np.ones(15))
 
 
-def test_small_images_are_padded_after_normalisation() -> None:
+def test_small_images_are_padded_after_normalisation():
     image, label = np.full((16, 24, 3), 90, np.uint8), np.tile(np.array([0, 0, 1, 1], np.uint8), (16, 6))
     config = PLAIN.model_copy(update={"ratio": (0.5, 0.5), "mean": (80, 80, 80), "std": (10, 10, 10)})
     out, out_label, extent = TrainTransform(config)(image, label, np.random.default_rng(0))
@@ -53,7 +53,7 @@ def test_small_images_are_padded_after_normalisation() -> None:
     assert (out_label[:8, :12] != 255).all()
 
 
-def test_colours_are_distorted_where_the_recipe_says_so() -> None:
+def test_colours_are_distorted_where_the_recipe_says_so():
     image, label = _picture(16, 16)
     distorted = TrainTransform(PLAIN.model_copy(update={"photometric": True}))
     crops = [

@@ -111,7 +111,7 @@ def test_processes_together_count_every_image_exactly_once(world: int, monkeypat
     assert datasets[0].reads == list(range(0, 7, world))
 
 
-def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch):
     images, summed = run(Plain(5)).images, []
 
     def gather(shares: list[object], _own: object) -> None:
@@ -124,7 +124,7 @@ def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch: pytest.Mo
     assert summed[0] is confusion
 
 
-def test_what_is_given_decides() -> None:
+def test_what_is_given_decides():
     observed: list[Segmentation] = []
     inference = INFERENCE.model_copy(update={"flip": True})
     result = run(Plain(3), inference=inference, templates="multi", observe=observed.append)
@@ -135,7 +135,7 @@ def test_what_is_given_decides() -> None:
     assert given.confusion.argmax(axis=1).tolist() == [2, 1, 0]
 
 
-def test_a_limit_spreads_over_the_set() -> None:
+def test_a_limit_spreads_over_the_set():
     assert chosen_images(10, 0) == chosen_images(10, 10) == chosen_images(10, 99) == list(range(10))
     assert chosen_images(10, 4) == [0, 2, 5, 7]
     dataset = Plain(6)

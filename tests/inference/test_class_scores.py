@@ -36,7 +36,7 @@ def test_pixels_below_the_threshold_have_no_class():
 
 
 @pytest.mark.parametrize(("classes", "dtype", "none"), [(255, torch.uint8, 255), (256, torch.int32, 65535)])
-def test_eight_bits_hold_255_classes_and_the_value_of_none(classes: int, dtype: torch.dtype, none: int) -> None:
+def test_eight_bits_hold_255_classes_and_the_value_of_none(classes: int, dtype: torch.dtype, none: int):
     scores = torch.arange(classes)[:, None, None] / classes
     for threshold, expected in ((0.5, classes - 1), (1.0, none)):
         labels = labels_from_scores(scores, (1, 1), threshold).labels

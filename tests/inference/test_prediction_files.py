@@ -16,7 +16,7 @@ def small(source: str | None = None) -> Segmentation:
     return Segmentation(labels, scores, ("sky", "café"), COLOURS, np.zeros((2, 3, 3), np.uint8), source)
 
 
-def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path, monkeypatch):
     segmentation = small()
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "new").mkdir()

@@ -69,7 +69,7 @@ def test_background_and_threshold_leave_pixels_without_a_class():
     assert not ties.any()
 
 
-def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_negative() -> None:
+def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_negative():
     """Class 0, of which there is as little, is not."""
     labels = torch.tensor([[0, 1, 1, 1, 2]])
     assert small_classes(labels, 4, 0.25).tolist() == [False, False, True, True]
@@ -78,7 +78,7 @@ def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_nega
     assert found.tolist() == [[0, 1, 1, 1, 0]]
 
 
-def test_queries_in_any_order() -> None:
+def test_queries_in_any_order():
     assert torch.equal(class_maxima(MAPS[:3], Queries.of_classes([2, 0, 1]), 3), MAPS[[1, 2, 0]])
 
 

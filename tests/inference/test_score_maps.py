@@ -22,7 +22,7 @@ from cascade_clip.inference.vocabulary import Vocabulary
 )
 def test_maps_keep_the_grid_of_patches_only_where_they_are_resized_at_once(
     settings: dict[str, object], size: tuple[int, int]
-) -> None:
+):
     windows = WindowLogits((8, 8), [(0, 0, 8, 8)], torch.rand(1, 2, 2, 2), None, (8, 8))
     inference = InferenceConfig(training_free=TrainingFreeConfig(**settings))
     labels = ScoreMaps(

@@ -89,7 +89,7 @@ def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]):
     assert torch.equal(tiles.write(threshold=case["threshold"]), plain.labels)
 
 
-def test_a_logit_that_is_no_number_rules_nothing_out() -> None:
+def test_a_logit_that_is_no_number_rules_nothing_out():
     logits = torch.zeros(1, 3, 2, 2)
     logits[0, 1, 0, 0] = torch.nan
     windows = WindowLogits((8, 8), [(0, 0, 8, 8)], logits, None, (8, 8))

@@ -210,7 +210,7 @@ def test_a_file_that_was_cut_off_says_so(tmp_path, caplog):
     assert "of 5.0 seconds: it was cut off" in caplog.text
 
 
-def test_damaged_frames_that_tell_a_time_twice_are_written_one_after_the_other(tmp_path: Path):
+def test_damaged_frames_that_tell_a_time_twice_are_written_one_after_the_other(tmp_path):
     content = bytearray(write_video(tmp_path / "film.avi", frames=40, size=(128, 192)).read_bytes())
     middle = slice(int(len(content) * 0.4), int(len(content) * 0.6))
     content[middle] = bytes(len(content[middle]))

@@ -26,7 +26,7 @@ def test_agrees_with_torchmetrics():
     assert ssim_loss(logits, targets).item() == pytest.approx(1 - full[..., 11:-11, 11:-11].mean().item(), rel=1e-5)
 
 
-def test_masked_pixels_lie_beyond_the_border() -> None:
+def test_masked_pixels_lie_beyond_the_border():
     logits, targets = _maps(2, 3, 12, 12)
     valid = torch.ones(2, 12, 12, dtype=torch.bool)
     assert ssim_loss(logits, targets, valid).item() == pytest.approx(ssim_loss(logits, targets).item(), rel=1e-6)
@@ -36,7 +36,7 @@ def test_masked_pixels_lie_beyond_the_border() -> None:
     assert ssim_loss(logits, targets, torch.zeros_like(valid)).item() == 0
 
 
-def test_flat_logits_are_not_blown_up_by_rounding() -> None:
+def test_flat_logits_are_not_blown_up_by_rounding():
     """It makes a variance of 0 negative there; the quotient must not notice."""
     logits, targets = torch.full((1, 2, 24, 24), 66.3), torch.zeros(1, 2, 24, 24)
     targets[..., :12] = 1
@@ -45,7 +45,7 @@ def test_flat_logits_are_not_blown_up_by_rounding() -> None:
 
 
 @pytest.mark.parametrize("ignored", ["negative", "masked"])
-def test_in_place_of_dice(ignored: str) -> None:
+def test_in_place_of_dice(ignored: str):
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 4, 4, requires_grad=True), torch.randint(0, 3, (2, 8, 8))
     labels[:, :3] = 255

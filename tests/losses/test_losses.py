@@ -12,7 +12,7 @@ LOG2 = math.log(2)
 
 
 @pytest.mark.parametrize("num_masks", [None, 0.25, torch.zeros(())])
-def test_nothing_labelled_divides_by_one(num_masks: float | torch.Tensor | None) -> None:
+def test_nothing_labelled_divides_by_one(num_masks: float | torch.Tensor | None):
     """Whether N is counted here, or over several processes."""
     logits, labels = torch.zeros(1, 2, 4, 4), torch.full((1, 4, 4), 255)
     terms = segmentation_loss(logits, labels, num_masks=num_masks)

@@ -125,7 +125,7 @@ def test_255_may_be_said_to_mean_no_class(tmp_path, caplog):
     assert not caplog.messages
 
 
-def test_a_class_whose_value_is_ignored_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_whose_value_is_ignored_is_told(tmp_path, caplog):
     for folder in ("indices", "colours"):
         (tmp_path / folder).mkdir()
     _prepare(tmp_path / "indices", _bits, ignore=["0"])
@@ -135,7 +135,7 @@ def test_a_class_whose_value_is_ignored_is_told(tmp_path: Path, caplog: pytest.L
     assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
 
 
-def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_without_a_pixel_beside_255_is_told(tmp_path, caplog):
     classes = ["sky", *(f"c{index}" for index in range(7))]
     _prepare(tmp_path, _grey, classes=classes)
     (said,) = caplog.messages
@@ -250,12 +250,12 @@ def test_values_outside_are_named(tmp_path, masks: IndexMasks, values: list[list
         masks(_mask(tmp_path, values))
 
 
-def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path: Path) -> None:
+def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path):
     assert IndexMasks(3, ignore=frozenset({1, 9}))(_mask(tmp_path, [[0, 1, 2, 9]])).tolist() == [[0, 255, 2, 255]]
     assert IndexMasks(255).stored_values(np.array([[254, 255]], np.uint8)) == [254]
 
 
-def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
+def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path):
     pixels = [[(0, 0, 1), (128, 0, 0), (0, 0, 0), (255, 255, 255), (255, 255, 255)]]
     mask = _mask(tmp_path, pixels)
     colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)

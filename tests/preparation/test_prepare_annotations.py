@@ -210,7 +210,7 @@ def test_what_is_wrong_with_yolo_is_named(tmp_path, photos: Path, line: str, mes
         ("cat", "`names` must list the classes"),
     ],
 )
-def test_yolo_numbers_are_those_of_its_names(tmp_path: Path, photos: Path, names: str, found: list[str] | str) -> None:
+def test_yolo_numbers_are_those_of_its_names(tmp_path, photos: Path, names: str, found: list[str] | str):
     photos.rename(tmp_path / "images")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "b.txt").write_text("2 0 0 1 0 1 1 0 1\n")
@@ -224,7 +224,7 @@ def test_yolo_numbers_are_those_of_its_names(tmp_path: Path, photos: Path, names
     assert (labels_of(tmp_path / "out")["images/b"] == found.index("c")).all()
 
 
-def test_yolo_folders_may_be_links_and_an_image_is_in_one_part(tmp_path: Path, photos: Path) -> None:
+def test_yolo_folders_may_be_links_and_an_image_is_in_one_part(tmp_path, photos: Path):
     for part, stem in (("train", "a"), ("val", "b")):
         (tmp_path / "real" / part).mkdir(parents=True)
         (photos / f"{stem}.png").rename(tmp_path / "real" / part / "same.png")
@@ -242,13 +242,13 @@ def test_yolo_folders_may_be_links_and_an_image_is_in_one_part(tmp_path: Path, p
 
 
 @pytest.mark.parametrize("again", ["tree:0,0,9::", "sky:1,2,3::", "car:0,0,0::"])
-def test_cvat_labels_and_colours_are_unique(tmp_path: Path, photos: Path, again: str) -> None:
+def test_cvat_labels_and_colours_are_unique(tmp_path, photos: Path, again: str):
     (photos / "labelmap.txt").write_text(f"background:0,0,0::\nsky:0,0,9::\n{again}\n")
     with pytest.raises(UserError, match=f'colour of "{again}" is listed more than once'):
         prepare_annotations(tmp_path / "out", name="mine", source=photos)
 
 
-def test_files_of_no_known_tool_are_refused(tmp_path: Path) -> None:
+def test_files_of_no_known_tool_are_refused(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     (tmp_path / "y.json").write_text("[" * 100_000)
     for source in (tmp_path / "x.json", tmp_path / "y.json", tmp_path, tmp_path / "nowhere.json"):

@@ -332,8 +332,7 @@ def test_mistakes_in_lists_are_all_named(tmp_path):
 def test_folders_named_train_and_val_are_the_parts(tmp_path):
     """They may be links, in which a circle ends."""
     source = tmp_path / "linked"
-    image = np.zeros((2, 3, 3), np.uint8)
-    write_own_images(tmp_path / "real", ["train/a", "train/b", "train/c", "val/d"], lambda _: (image, MASK))
+    _write_pairs(tmp_path / "real", "train/a", "train/b", "train/c", "val/d")
     for what in ("images", "masks"):
         (source / what).mkdir(parents=True)
         for part in ("train", "val"):
@@ -344,16 +343,19 @@ def test_folders_named_train_and_val_are_the_parts(tmp_path):
     assert {part: content.images for part, content in info.parts.items()} == {"train": 3, "val": 1}
 
 
+def _write_pairs(folder: Path, *names: str) -> None:
+    write_own_images(folder, names, lambda _: (np.zeros((2, 3, 3), np.uint8), MASK))
+
+
 def _parts(folder: Path, *names: str, **options: object) -> dict[str, list[str]]:
-    for name in names:
-        _pair(folder, name)
+    _write_pairs(folder, *names)
     places = {"images": folder / "images", "masks": folder / "masks"}
     prepare_folder(folder / "out", name="x", classes=["a", "b"], **places, **options)  # type: ignore[arg-type]
     dataset = PreparedDataset.open(folder / "out")
     return {part: [dataset.read(part, at).id for at in range(dataset.count(part))] for part in ("train", "val")}
 
 
-def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path, caplog):
     found = _parts(tmp_path / "three", "train2017/a", "train2017/b", "val2017/c", "test/d", "test/e")
     assert found == {"train": ["train2017/a", "train2017/b"], "val": ["val2017/c"]}
     assert "2 images of the folder for tests are left out." in caplog.text
@@ -362,13 +364,12 @@ def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path: Path, cap
         _parts(tmp_path / "four", "train/a", "val/b", "extra")
 
 
-def test_what_systems_leave_is_no_image_and_both_unicode_forms_are_one_name(tmp_path: Path) -> None:
+def test_what_systems_leave_is_no_image_and_both_unicode_forms_are_one_name(tmp_path):
     for left in (".ipynb_checkpoints/a.png", "__MACOSX/b.png", "._a.png"):
         (tmp_path / "images" / left).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "images" / left).write_bytes(b"no image")
     composed, decomposed = "B\u00e4ume", "Ba\u0308ume"
-    _pair(tmp_path, "a")
-    _pair(tmp_path, composed)
+    _write_pairs(tmp_path, "a", composed)
     (tmp_path / "masks" / f"{composed}.png").rename(tmp_path / "masks" / f"{decomposed}.png")
     found = _parts(tmp_path, val_list=_list(tmp_path, "val.txt", f"{decomposed}.png"))
     assert found == {"train": ["a"], "val": [composed]}

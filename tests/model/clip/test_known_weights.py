@@ -41,7 +41,7 @@ def _replace(file: Path) -> None:
         lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
     ],
 )
-def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object]) -> None:
+def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object]):
     assert KnownWeights(file, {"layers": 1}).sha256() == HASH
     assert KnownWeights(file, {"layers": 2}).sha256() is None, "other settings make another model of it"
     change(file)
@@ -49,9 +49,7 @@ def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callabl
 
 
 @pytest.mark.parametrize(("name", "value"), [("LEAST_BYTES", 100), ("SETTLED", 60)])
-def test_small_and_new_files_are_read_each_time(
-    file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
-) -> None:
+def test_small_and_new_files_are_read_each_time(file: Path, monkeypatch, name: str, value: float):
     monkeypatch.setattr(known_weights, name, value)
     known = KnownWeights(file, {"layers": 3})
     known.remember(HASH)
@@ -59,9 +57,7 @@ def test_small_and_new_files_are_read_each_time(
 
 
 @pytest.mark.usefixtures("file")
-def test_a_checkpoint_hashes_its_clip_once(
-    tiny_model: CascadeCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_hashes_its_clip_once(tiny_model: CascadeCLIP, tmp_path, monkeypatch):
     """The second time only what is needed of it is read; another CLIP at its place is refused as ever."""
     tiny_model.save_pretrained(tmp_path / "model")
     stored = tmp_path / "model" / "clip.safetensors"

@@ -19,7 +19,7 @@ def _state(clip: Clip) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in clip.model.state_dict().items() if "attn_mask" not in name}
 
 
-def test_random_weights_are_seeded_and_leave_the_random_state(tiny_clip_file: Path) -> None:
+def test_random_weights_are_seeded_and_leave_the_random_state(tiny_clip_file: Path):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     one, same, other = (load_clip(str(tiny_clip_file), f"random:{seed}") for seed in (1, 1, 2))
@@ -29,7 +29,7 @@ def test_random_weights_are_seeded_and_leave_the_random_state(tiny_clip_file: Pa
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "state dict", "nested state dict", "half"])
-def test_local_files(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path, kind: str) -> None:
+def test_local_files(tiny_clip: Clip, tiny_clip_file: Path, tmp_path, kind: str):
     state = _state(tiny_clip)
     if kind == "half":
         state = {name: tensor.half() for name, tensor in state.items()}
@@ -45,7 +45,7 @@ def test_local_files(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path, kind
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-def test_torchscript_archive(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+def test_torchscript_archive(tiny_clip: Clip, tiny_clip_file: Path, tmp_path):
     """As OpenAI's: open_clip's names and three scalars."""
     file, model = tmp_path / "ViT.pt", deepcopy(tiny_clip.model)
     for scalar in ("input_resolution", "context_length", "vocab_size"):
@@ -61,7 +61,7 @@ def test_torchscript_archive(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Pa
         load_clip(str(other), str(file))
 
 
-def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": json.loads(tiny_clip_file.read_text())}))
     with pytest.raises(UserError, match="holds no CLIP weights"):
         load_clip(f"local-dir:{tmp_path}")
@@ -80,9 +80,7 @@ def test_local_dir(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> Non
         ("text_cfg", {"hf_tokenizer_name": "nope/none"}, 'The tokenizer "nope/none" of this CLIP cannot be loaded'),
     ],
 )
-def test_settings_of_no_clip(
-    tiny_clip_file: Path, tmp_path: Path, section: str | None, change: dict, message: str
-) -> None:
+def test_settings_of_no_clip(tiny_clip_file: Path, tmp_path, section: str | None, change: dict, message: str):
     settings = json.loads(tiny_clip_file.read_text())
     (settings if section is None else settings[section]).update(change)
     (tmp_path / "clip.json").write_text(json.dumps(settings))
@@ -91,14 +89,14 @@ def test_settings_of_no_clip(
     assert message in str(caught.value)
 
 
-def test_weights_that_are_no_numbers(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+def test_weights_that_are_no_numbers(tiny_clip: Clip, tiny_clip_file: Path, tmp_path):
     state = _state(tiny_clip)
     save_file({**state, "visual.proj": state["visual.proj"] * torch.inf}, tmp_path / "broken.safetensors")
     with pytest.raises(UserError, match=r"holds NaN or infinite values in visual\.proj"):
         load_clip(str(tiny_clip_file), str(tmp_path / "broken.safetensors"))
 
 
-def test_towers_without_class_token_are_refused() -> None:
+def test_towers_without_class_token_are_refused():
     settings = {
         "embed_dim": 32,
         "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 32},
@@ -121,7 +119,7 @@ def test_towers_without_class_token_are_refused() -> None:
         ("local-dir:no/such/folder", None, "There is no CLIP at"),
     ],
 )
-def test_errors(architecture: str, weights: str | None, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors(architecture: str, weights: str | None, message: str, monkeypatch):
     def offline(*_args: object, **_kwargs: object) -> str:
         raise OSError("no network in tests")
 
@@ -134,7 +132,7 @@ def test_errors(architecture: str, weights: str | None, message: str, monkeypatc
         assert "bundled" in str(caught.value)
 
 
-def test_weights_of_another_architecture(tiny_clip: Clip, tiny_clip_file: Path, tmp_path: Path) -> None:
+def test_weights_of_another_architecture(tiny_clip: Clip, tiny_clip_file: Path, tmp_path):
     state = _state(tiny_clip)
     del state["visual.proj"]
     save_file(state, tmp_path / "other.safetensors")
@@ -142,7 +140,7 @@ def test_weights_of_another_architecture(tiny_clip: Clip, tiny_clip_file: Path, 
         load_clip(str(tiny_clip_file), str(tmp_path / "other.safetensors"))
 
 
-def test_tensors_at_hand_are_taken_over_and_no_weights_drawn(tiny_clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensors_at_hand_are_taken_over_and_no_weights_drawn(tiny_clip: Clip, monkeypatch):
     state = _state(tiny_clip)
     del state["logit_scale"]
     monkeypatch.setattr(torch.nn.init, "normal_", lambda tensor, *_, **__: tensor if tensor.is_meta else 1 / 0)
@@ -156,6 +154,6 @@ def test_tensors_at_hand_are_taken_over_and_no_weights_drawn(tiny_clip: Clip, mo
 
 
 @pytest.mark.parametrize("architecture", ["bundled", "local-dir:somewhere", "hf-hub:org/clip"])
-def test_weights_for_a_clip_that_has_its_own(architecture: str) -> None:
+def test_weights_for_a_clip_that_has_its_own(architecture: str):
     with pytest.raises(UserError, match=f'"{architecture}" has weights of its own: leave out "mine.pt"'):
         load_clip(architecture, "mine.pt")
