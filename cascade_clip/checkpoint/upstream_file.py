@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def _read_pickle(file: Path, *, trust_pickle: bool) -> dict[str, Tensor]:
     try:
         # Of a path, torch would go by its ending.
         with file.open("rb") as opened:
+            # Checksums, which torch does not look at.
+            if zipfile.is_zipfile(opened) and (damaged := zipfile.ZipFile(opened).testzip()):
+                raise zipfile.BadZipFile(damaged)
+            opened.seek(0)
             content = torch.load(opened, map_location="cpu", weights_only=not trust_pickle)
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and (unsafe := re.search(r"GLOBAL (\S+)", str(error))):

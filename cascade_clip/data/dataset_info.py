@@ -70,6 +70,8 @@ class DatasetInfo(Section):
     tool: str
     """The program and its version."""
     parts: dict[Part, PartInfo]
+    content_sha256: str | None = None
+    """Hash of all ids, image files and labels in order; None: an earlier version wrote the dataset."""
 
     @property
     def images(self) -> int:

@@ -3,6 +3,7 @@
 See cascade_clip/README.md, section 4.1.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -56,9 +57,12 @@ class PreparedDataset:
         return content.images if content else 0
 
     def check_classes(self, class_names: Sequence[str], split: str) -> None:
-        """Compare the classes with those of a split, in label order; raises UserError where they differ."""
+        """Compare the classes with those of a split, in label order; raises UserError where they differ.
+
+        Both Unicode forms of a name are the same name.
+        """
         expected = tuple(class_names)
-        if self.class_names == expected:
+        if unicodedata.normalize("NFC", repr(self.class_names)) == unicodedata.normalize("NFC", repr(expected)):
             return
         if len(self.class_names) != len(expected):
             difference = f"it has {counted(len(self.class_names), 'class')}, the split {len(expected)}"

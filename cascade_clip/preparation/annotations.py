@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -254,7 +255,7 @@ class _ImageFinder:
         found: dict[str, list[Path]] = {}
         for path in sorted(files_below(self.folder)):
             if path.suffix.lower() in IMAGE_SUFFIXES and not self._not_below & set(path.relative_to(self.folder).parts):
-                for key in {path.name, path.stem}:
+                for key in {_composed(path.name), _composed(path.stem)}:
                     found.setdefault(key, []).append(path)
         return found
 
@@ -266,7 +267,8 @@ class _ImageFinder:
         has_folders = len(wanted.parts) > 1 and not {"..", "/"} & set(wanted.parts)
         if has_folders and exact.suffix.lower() in IMAGE_SUFFIXES and exact.is_file():
             return Entry.of(exact)
-        named = self._paths.get(wanted.name) or self._paths.get(_UPLOADED.sub("", wanted.name)) or []
+        name = _composed(wanted.name)
+        named = self._paths.get(name) or self._paths.get(_UPLOADED.sub("", name)) or []
         common = [_common_end(path, wanted) for path in named]
         longest = [path for path, folders in zip(named, common, strict=True) if folders == max(common)]
         if len(longest) == 1:
@@ -278,10 +280,15 @@ class _ImageFinder:
         return Entry(self.folder / wanted, None, (0, 0))
 
 
+def _composed(name: str) -> str:
+    """A name in the Unicode form in which names are compared: file systems and tools differ in it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _common_end(path: Path, wanted: PurePosixPath) -> int:
     """How many folders, from the file upwards, the paths have in common."""
     pairs = zip(reversed(path.parent.parts), reversed(wanted.parent.parts), strict=False)
-    return next((number for number, (one, other) in enumerate(pairs) if one != other), 99)
+    return next((number for number, (one, other) in enumerate(pairs) if _composed(one) != _composed(other)), 99)
 
 
 def _yolo_images(root: Path, beside: Path, place: str) -> list[Path]:

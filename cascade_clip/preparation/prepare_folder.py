@@ -251,8 +251,8 @@ def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]]:
     """The parts that folders named `train`, `val` and `test` say; no "val" where that is still to be drawn."""
     found: dict[str, list[str]] = {"train": [], "val": [], "test": [], "": []}
     for name in ids:
-        folder = name.partition("/")[0].lower().rstrip("0123456789") if "/" in name else ""
-        found[_PART_FOLDERS.get(folder, "")].append(name)
+        words = re.split(r"[\W\d_]+", name.partition("/")[0].lower()) if "/" in name else []
+        found[next((_PART_FOLDERS[word] for word in words if word in _PART_FOLDERS), "")].append(name)
     if not found["train"] or not (found["val"] or found["test"]):
         return {"train": list(ids), "val": []}
     if found[""]:

@@ -125,6 +125,7 @@ def write_prepared(
                 sources=tuple(sources),
                 tool=f"cascade-clip {cascade_clip.__version__}",
                 parts={part: _part_info(of_part, reports, len(classes), working) for part, of_part in jobs.items()},
+                content_sha256=_content_hash(jobs, reports),
             )
             try:
                 refuse(sorted(problem for report in reports.values() for problem in report.problems), images=whole)
@@ -198,6 +199,11 @@ def _plan(working: Path, part: Part, images: Sequence[ImageSource], load: Loader
         )
         for index in range(count)
     ]
+
+
+def _content_hash(jobs: Mapping[Part, Sequence[ShardJob]], reports: Mapping[Path, ShardReport]) -> str:
+    hashes = ((part, [reports[job.path].content_sha256 for job in of_part]) for part, of_part in sorted(jobs.items()))
+    return hashlib.sha256(repr([*hashes]).encode()).hexdigest()
 
 
 def _part_info(

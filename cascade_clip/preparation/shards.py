@@ -1,5 +1,6 @@
 """The Parquet shards of a prepared dataset, in the Hub's layout (cascade_clip/README.md, section 4.1)."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -80,6 +81,8 @@ class ShardReport:
     problems: list[Problem] = field(default_factory=list)
     """One for each image that was refused; if there is any, the shard was not written."""
     remarks: list[Remark] = field(default_factory=list)
+    content_sha256: str = ""
+    """Hash of the ids, image files and labels in order."""
 
     def add(self, size: tuple[int, int], pixels: NDArray[np.int64]) -> None:
         """Count an image of this size (height, width) with so many pixels (256,) of every label value."""
@@ -180,6 +183,7 @@ def _finished_report(job: ShardJob) -> ShardReport | None:
 def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, object]]]:
     """Load the images group by group; those that are refused are added to the report's problems."""
     rows: list[dict[str, object]] = []
+    digest = hashlib.sha256()
     for image in job.images:
         try:
             content, label, remarks = Loaded(*job.load(image))
@@ -193,11 +197,14 @@ def _row_groups(job: ShardJob, report: ShardReport) -> Iterator[list[dict[str, o
             continue
         report.add((label.shape[0], label.shape[1]), pixels)
         report.remarks += remarks
+        for hashed in (image.id.encode(), content, label.tobytes()):
+            digest.update(hashlib.sha256(hashed).digest())
         images = {"image": {"bytes": content, "path": None}, "label": {"bytes": encode_label(label), "path": None}}
         rows.append({**images, "id": image.id, "present": present})
         if len(rows) == _ROWS_A_GROUP:
             yield rows
             rows = []
+    report.content_sha256 = digest.hexdigest()
     if rows:
         yield rows
 

@@ -78,10 +78,12 @@ class RunFolder:
         *,
         loader_processes: int = 0,
         clip_sha256: str | None = None,
+        precision: str = "fp32",
         overwrite: bool = False,
         before: Callable[[], None] | None = None,
     ) -> None:
-        """Make the folder of a new run, in which dataset, split, loader processes and CLIP's hash are recorded.
+        """Make the folder of a new run, in which dataset, split, loader processes, precision and CLIP's hash are
+        recorded.
 
         The recipe is written last: a folder without one is a start that was interrupted, and is begun anew. Under
         `overwrite` an earlier run is moved aside in one rename and deleted when the new one has begun; files in it that
@@ -96,9 +98,8 @@ class RunFolder:
         elif self.folder.exists():
             for entry in self.folder.iterdir():
                 delete(entry)
-        record = json_text(
-            _environment(dataset, split) | {"clip_sha256": clip_sha256, "loader_processes": loader_processes}
-        )
+        chosen = {"clip_sha256": clip_sha256, "loader_processes": loader_processes, "precision": precision}
+        record = json_text(_environment(dataset, split) | chosen)
         write_files({self.environment_file: record.encode(), self.metrics_file: b""})
         if before is not None:
             before()
@@ -160,9 +161,12 @@ class RunFolder:
         # Earlier versions knew PyTorch's own only.
         return str(recorded) if recorded in faster_linear.LIBRARIES else "torch"
 
-    def check_unchanged(self, dataset: Path, split: Split, place: str, clip_sha256: str) -> None:
+    def check_unchanged(
+        self, dataset: Path, split: Split, place: str, clip_sha256: str, precision: str = "fp32"
+    ) -> None:
         """Refuse a dataset, split or CLIP that is not what the run began with; messages call the dataset `place`.
 
+        Another precision is told.
         A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
         counts, sources and shards are.
         """
@@ -172,21 +176,25 @@ class RunFolder:
         now = _origin(dataset, split)
         # Runs of earlier versions recorded the whole file, the tool's version in it too.
         key = "dataset_content_sha256" if "dataset_content_sha256" in begun else "dataset_sha256"
-        if begun.get(key) not in {None, now[key]}:
+        if any(_differ(compared, begun, now) for compared in (key, "images_sha256")):
             raise UserError(
                 f'The dataset {place} is not the one that the run in "{self.folder}" began with: its dataset.json names'
-                " other classes, images or shards. Put the earlier dataset there again, or start a new run."
+                " other classes, images, masks or shards. Put the earlier dataset there again, or start a new run."
             )
-        if any(begun.get(key) not in (None, now[key]) for key in ("split", "classes")):
+        used = ("split", "classes", *(("prompts",) if self.recipe().text.readable else ()))
+        if changed := next((compared for compared in used if _differ(compared, begun, now)), None):
+            what = "its prompts" if changed == "prompts" else "its classes, or which of them are unseen,"
             raise UserError(
-                f'The split "{split.name}" is not what the run in "{self.folder}" began with: its classes, or which of'
-                " them are unseen, have changed. Put the earlier split back, or start a new run."
+                f'The split "{split.name}" is not what the run in "{self.folder}" began with: '
+                f"{what} have changed. Put the earlier split back, or start a new run."
             )
         if (begun.get("clip_sha256") or self._clip_of_models() or clip_sha256) != clip_sha256:
             raise UserError(
                 f'CLIP\'s weights are not those that the run in "{self.folder}" began with: put the earlier file back,'
                 " use the toolkit's version that began it, or start a new run."
             )
+        if (was := begun.get("precision", precision)) != precision:
+            logger.warning("The run began with --precision %s and goes on with %s.", was, precision)
 
     def _clip_of_models(self) -> str | None:
         """Hash of CLIP's weights by a model of the run, as earlier versions recorded it nowhere else."""
@@ -299,13 +307,21 @@ def _environment(dataset: Path, split: Split) -> dict[str, Any]:
     }
 
 
+def _differ(key: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two records say something else; those of earlier versions lack some keys."""
+    return None not in (begun.get(key), now[key]) and begun[key] != now[key]
+
+
 def _origin(dataset: Path, split: Split) -> dict[str, Any]:
     """What a run is trained on, as its record names it and resuming compares it."""
-    content = read_dataset_info(dataset).model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
+    info = read_dataset_info(dataset)
+    content = info.model_dump(mode="json", include={"classes", "ignore", "sources", "parts"})
     return {
         "dataset_sha256": hashlib.sha256((dataset / INFO_FILE).read_bytes()).hexdigest(),
         "dataset_content_sha256": hash_of_settings(content),
+        "images_sha256": info.content_sha256,
         "split": split.name,
+        "prompts": list(split.prompts),
         "classes": {"names": list(split.class_names), "unseen": sorted(split.unseen)},
     }
 

@@ -114,13 +114,13 @@ def start_training(
     trainer = Trainer(accelerator, model, data.split, dataset, validation, labeller, run, watch, doing)
     trainer.check()
     if resume:
-        run.check_unchanged(data.folder, data.split, dataset.place, model.clip.identity.sha256)
+        run.check_unchanged(data.folder, data.split, dataset.place, model.clip.identity.sha256, precision)
     else:
         _check_inputs_elsewhere(output, recipe, data)
     if accelerator.is_main_process:
         run.hold()
         try:
-            _open_run(trainer, start, data, resume=resume, overwrite=overwrite)
+            _open_run(trainer, start, data, precision, resume=resume, overwrite=overwrite)
         except BaseException:
             run.release()
             raise
@@ -167,7 +167,9 @@ def _open_datasets(recipe: Recipe, data: TrainingData) -> tuple[PreparedDataset,
     return dataset, Validation(split, images, recipe.evaluation.templates)
 
 
-def _open_run(trainer: Trainer, start: _Start | None, data: TrainingData, *, resume: bool, overwrite: bool) -> None:
+def _open_run(
+    trainer: Trainer, start: _Start | None, data: TrainingData, precision: str, *, resume: bool, overwrite: bool
+) -> None:
     """Make the run's folder, or clear one that is resumed of what was interrupted; either keeps a start's model."""
     run = trainer.run
     keep_start = partial(start.model.save_pretrained, run.start_model) if start is not None else None
@@ -178,6 +180,7 @@ def _open_run(trainer: Trainer, start: _Start | None, data: TrainingData, *, res
             data.split,
             loader_processes=trainer.loader_processes,
             clip_sha256=trainer.model.clip.identity.sha256,
+            precision=precision,
             overwrite=overwrite,
             before=keep_start,
         )

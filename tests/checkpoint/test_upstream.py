@@ -138,6 +138,11 @@ def test_files_that_are_none(tmp_path):
     (tmp_path / "x.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="is no readable PyTorch checkpoint"):
         read_state_dict(tmp_path / "x.pth")
+    torch.save({"weights": torch.zeros(1000)}, tmp_path / "x.pth")
+    content = (tmp_path / "x.pth").read_bytes()
+    (tmp_path / "x.pth").write_bytes(content[:2000] + b"1" + content[2001:])
+    with pytest.raises(UserError, match="is no readable PyTorch checkpoint: it is broken"):
+        read_state_dict(tmp_path / "x.pth")
     torch.save({"weights": 3}, tmp_path / "x.pth")
     with pytest.raises(UserError, match='holds no "state_dict" of tensors'):
         read_state_dict(tmp_path / "x.pth")

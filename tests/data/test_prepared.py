@@ -95,6 +95,8 @@ def test_classes_are_compared_with_a_split(squares: Path):
         dataset.check_classes(CLASSES[:2], "mine")
     with pytest.raises(UserError, match='its class 1 is "green", the split\'s is "blue"'):
         dataset.check_classes(("red", "blue", "green"), "mine")
+    dataset.info = dataset.info.model_copy(update={"classes": ("caf\u00e9",)})
+    dataset.check_classes(("cafe\u0301",), "mine")
 
 
 def test_datasets_are_found_where_the_design_says(squares: Path, tmp_path, monkeypatch):

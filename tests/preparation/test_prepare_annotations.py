@@ -88,6 +88,18 @@ def coco(photos: Path, **changes: Any) -> Path:
     return file
 
 
+def test_both_unicode_forms_of_a_path_name_one_image(tmp_path, photos: Path):
+    for folder in ("e\u0301te\u0301", "hiver"):
+        (photos / folder).mkdir()
+        Image.new("RGB", SIZE[::-1]).save(photos / folder / "u\u0308.png")
+    image = {"id": 7, "file_name": "old/\u00e9t\u00e9/\u00fc.png"}
+    regions = [{"id": 1, "image_id": 7, "category_id": 5, "segmentation": [[2, 4, 6, 4, 6, 10, 2, 10]]}]
+    info = prepare_annotations(
+        tmp_path / "out", name="x", source=coco(photos, images=[image], annotations=regions), images=photos
+    )
+    assert info.parts["train"].pixels == (0, 24)
+
+
 def test_smaller_regions_lie_on_larger_ones_and_the_rest_is_ignored_or_a_class(tmp_path, photos: Path):
     prepare_annotations(tmp_path / "out", name="mine", source=coco(photos), images=photos, val_fraction=0)
     expected = np.full(SIZE, IGNORED, np.uint8)

@@ -356,8 +356,8 @@ def _parts(folder: Path, *names: str, **options: object) -> dict[str, list[str]]
 
 
 def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path, caplog):
-    found = _parts(tmp_path / "three", "train2017/a", "train2017/b", "val2017/c", "test/d", "test/e")
-    assert found == {"train": ["train2017/a", "train2017/b"], "val": ["val2017/c"]}
+    found = _parts(tmp_path / "three", "train2017/a", "train2017/b", "Val_images/c", "test/d", "test/e")
+    assert found == {"train": ["train2017/a", "train2017/b"], "val": ["Val_images/c"]}
     assert "2 images of the folder for tests are left out." in caplog.text
     assert "test/c" not in _parts(tmp_path / "two", "train/a", "train/b", "test/c")["train"]
     with pytest.raises(UserError, match='1 image in none of them, as "extra"'):

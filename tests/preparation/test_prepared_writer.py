@@ -11,6 +11,7 @@ from PIL import Image
 from prepared_folder import digests
 
 from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.data.images import encode_label
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
 from cascade_clip.preparation.prepared_writer import write_prepared
@@ -60,6 +61,18 @@ def test_bytes_do_not_depend_on_the_workers(files: Path, tmp_path):
         "dataset.json",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_the_content_has_a_hash(tmp_path):
+    """Masks that are swapped change neither counts nor bytes."""
+    label = np.arange(12, dtype=np.uint8).reshape(3, 4) % 2
+    hashes = set()
+    for number, (first, second) in enumerate(((0, 1), (1, 0), (0, 1))):
+        parts = {"train": [ImageSource("a", first), ImageSource("b", second)]}
+        load = lambda sample: (encode_label(label), (label + sample.payload) % 2)  # noqa: E731
+        info = write_prepared(tmp_path / str(number), name="x", classes=["c", "d"], parts=parts, load=load)
+        hashes.add(info.content_sha256)
+    assert len(hashes) == 2
 
 
 def test_counts_and_pixels_are_reported(files: Path, tmp_path):

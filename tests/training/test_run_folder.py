@@ -1,8 +1,10 @@
 """A run begins whole or not at all, and is resumed only from what it was."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -164,10 +166,37 @@ def test_another_dataset_or_split_is_refused(squares_recipe: Recipe, tmp_path, m
     assert '"tool": "' in content
     info.write_text(content.replace('"tool": "', '"tool": "later '))
     assert start_training(None, tmp_path / "run", device="cpu", resume=True)  # only another version prepared it
+    own = json.loads(content)["content_sha256"]
+    info.write_text(content.replace(f'"{own}"', "null"))
+    assert start_training(None, tmp_path / "run", device="cpu", resume=True)  # a version that hashed no content
+    info.write_text(content.replace(own, "another image"))
+    with pytest.raises(UserError, match=r"its dataset\.json names other classes, images, masks or shards"):
+        train(None, tmp_path / "run", device="cpu", resume=True)
     shutil.rmtree(dataset)
     write_tiny_dataset(dataset, train=11)
     with pytest.raises(UserError, match=r"is not the one that the run in .* began with: its dataset.json names other"):
         train(None, tmp_path / "run", device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_another_prompt_is_refused_where_it_is_trained_with(
+    readable: bool, squares_recipe: Recipe, squares: Path, split: Split, tmp_path
+):
+    text = squares_recipe.text.model_copy(update={"readable": readable})
+    run = RunFolder(tmp_path / "run")
+    run.start(squares_recipe.model_copy(update={"text": text}), squares, split)
+    other = dataclasses.replace(split, classes=(dataclasses.replace(split.classes[0], prompt="x"), *split.classes[1:]))
+    with pytest.raises(UserError, match="began with: its prompts have changed") if readable else nullcontext():
+        run.check_unchanged(squares, other, "squares", "")
+
+
+def test_another_precision_is_told(squares_recipe: Recipe, squares: Path, split: Split, tmp_path, caplog):
+    run = RunFolder(tmp_path / "run")
+    run.start(squares_recipe, squares, split, precision="bf16")
+    run.check_unchanged(squares, split, "squares", "", "bf16")
+    assert "precision" not in caplog.text
+    run.check_unchanged(squares, split, "squares", "", "fp32")
+    assert "The run began with --precision bf16 and goes on with fp32." in caplog.text
 
 
 @pytest.mark.parametrize("recorded", [True, False])
