@@ -255,7 +255,7 @@ def _check_mask_values(
 
 
 def check_formats(masks: Sequence[Entry]) -> None:
-    """Look at a few masks of indices before the work begins; raises the first's UserError if none of them is one."""
+    """Look at a few masks of indices before the work begins; raises the UserError of the first if none can be read."""
     few = masks[:: -(-len(masks) // _MASKS_LOOKED_AT)]
     errors = [error for mask in few if (error := _format_error(mask))]
     if errors and len(errors) == len(few):
