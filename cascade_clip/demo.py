@@ -267,7 +267,7 @@ def _shown(
 
 
 def _add_call(gradio: Any, demo: Demo, call: Callable[..., Any]) -> None:
-    """Add `/segment` to the HTTP interface, by components that nobody sees.
+    """Add `/segment` to the HTTP interface, by hidden components.
 
     The picture component checks that a path is one that was uploaded: no other file of the machine can be read.
     """

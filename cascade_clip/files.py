@@ -80,7 +80,7 @@ def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | N
 
     `what` is how a message begins: an option of the command line, or "The recipe". Raises UserError where it is empty,
     or no path that this system can look up: a name that is too long, a folder that may not be looked into, links in a
-    circle, `~NAME` of nobody.
+    circle, `~NAME` of no user.
     """
     if not str(given).strip():
         raise UserError(f"{what} is empty: give a path.")

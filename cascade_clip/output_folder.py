@@ -25,7 +25,7 @@ class FolderKind:
 
     `name` is what messages call it ("prepared dataset"); `record` a file of JSON that describes it and holds `keys` at
     least; `files` are patterns of everything that the toolkit writes, relative to the folder ("*": any characters);
-    without `needed` files the folder is none of ours.
+    a folder without the `needed` files is not ours.
     """
 
     name: str

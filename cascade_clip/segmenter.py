@@ -224,7 +224,7 @@ class CascadeCLIP:
         Without any, those that the model was trained on.
 
         Args:
-            classes: K class names, of which none counts as seen; "sofa|couch" gives synonyms.
+            classes: K class names, which all count as unseen; "sofa|couch" gives synonyms.
             split: A split's name (or the split), with the class names and which of them are seen: the bias is
                 subtracted from their scores.
             text_embeddings: (K, C) unit vectors in place of the text tower's; alone, the classes are called "class 0",

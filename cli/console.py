@@ -23,7 +23,7 @@ from rich.text import Text
 from cascade_clip_cli.launch import is_first
 
 CLOSED_PIPE = 141
-"""Exit code where nobody reads stdout any more: what a shell reports of a program that SIGPIPE ended."""
+"""Exit code where the reader of stdout has gone: what a shell reports of a program that SIGPIPE ended."""
 FIRST_LINE_S, LINES_EVERY_S = 3.0, 30.0
 """Where stderr is no terminal: until the first line about something that takes long, and between the next ones."""
 _DRAWN_BAR = re.compile(r"\|[^|]*\| *")
@@ -48,7 +48,7 @@ def prepare_streams() -> None:
 
 
 def print_result(text: str) -> None:
-    """Print a result to stdout, as it is; ends the program where nobody reads stdout any more."""
+    """Print a result to stdout, as it is; ends the program where its reader has gone."""
     stream = _result_stream or sys.stdout
     try:
         stream.write(text + "\n")
@@ -73,7 +73,7 @@ def discard(stream: object) -> None:
 
 
 class PlainConsole(Console):
-    """A console that takes no text for markup and ends the program where nobody reads its output any more."""
+    """A console that takes no text for markup and ends the program where the reader of its output has gone."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)

@@ -13,7 +13,6 @@ from cascade_clip.data import catalogue, dataset_location, prepared
 from cascade_clip.errors import UserError
 from cascade_clip.export import exported_folder
 from cascade_clip.inference import exported_network, query_vocabulary
-from cascade_clip.inference import vocabulary as vocabularies
 from cascade_clip.model import dense, network
 from cascade_clip_cli.console import stderr
 
@@ -102,15 +101,6 @@ class ClassChoice(NamedTuple):
         if self.split is not None:
             return self.split.class_names
         return tuple(name.split("|")[0].strip() for name in self.names or ())
-
-    def embedded(
-        self, model: segmenter.CascadeCLIP, background: tuple[str, ...] | bool | None = None
-    ) -> vocabularies.Vocabulary:
-        """What the model looks for, with a `background` as of `background_of`.
-
-        Raises UserError: names that the model's text tower cannot embed, or a background that does not fit them.
-        """
-        return model.vocabulary(self.names, split=self.split, background=background)
 
 
 def chosen_classes(classes: str | None, classes_file: Path | None, split: str | None) -> ClassChoice | None:

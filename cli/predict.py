@@ -180,7 +180,8 @@ def predict(
     if explain:
         stage_masks.network_with_stages(segmenter.network, model)
     choice = choice or own_classes(segmenter)
-    vocabulary, predictor = choice.embedded(segmenter, wanted_background), segmenter.predictor(refine=refine)
+    vocabulary = segmenter.vocabulary(choice.names, split=choice.split, background=wanted_background)
+    predictor = segmenter.predictor(refine=refine)
     segmenter.release_text_tower()
     explainer = Explainer(predictor, vocabulary, wanted) if explain else None
     if compiled:

@@ -149,7 +149,7 @@ def _write(
 
 
 def left_out(kind: str, source: sources.Source, error: UserError, *, single: bool) -> Outcome:
-    """Report one of several files that could not be done; the only one's error is the command's."""
+    """Report a file that could not be done, and go on; if it is the only one, raise its error."""
     if single:
         raise error
     stderr.insist(f"Left out: {error}")
@@ -157,7 +157,7 @@ def left_out(kind: str, source: sources.Source, error: UserError, *, single: boo
 
 
 def fetched_sources(found: Sequence[sources.Source], folder: Path) -> tuple[list[sources.Source], list[Outcome]]:
-    """Read what is not a file into files of a folder; the only one's error is the command's.
+    """Read what is not a file into files of a folder; if it is the only source, raise its error.
 
     Gives those that could be read, and the outcomes of the others.
     """

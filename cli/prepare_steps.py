@@ -23,7 +23,7 @@ from cascade_clip.report import contact_sheet
 from cascade_clip_cli.console import stderr, stdout
 from cascade_clip_cli.prepare_options import Official, Shared
 from cascade_clip_cli.progress import TimeLeft, Work, progress_bar, progress_bars
-from cascade_clip_cli.tables import write_json
+from cascade_clip_cli.tables import plain_table, right, write_json
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,10 @@ def _show_dataset(output: Path, info: dataset_info.DatasetInfo, json_file: Path 
 
 def _pixel_table(info: dataset_info.DatasetInfo) -> Table:
     """Pixels and share of each class, a pair of columns a part."""
-    table = Table("class", title=f"{info.name}: {counted(len(info.classes), 'class')}", title_justify="left")
+    figures = (right(heading) for part in info.parts for heading in (f"{part} pixels", "share"))
+    table = plain_table(f"{info.name}: {counted(len(info.classes), 'class')}", "class", *figures)
     rows = [[Text(name)] for name in (*info.classes, "ignored")]
-    for part, content in info.parts.items():
-        table.add_column(f"{part} pixels", justify="right")
-        table.add_column("share", justify="right")
+    for content in info.parts.values():
         pixels = (*content.pixels, content.ignored_pixels)
         whole = sum(pixels) or 1
         for row, count in zip(rows, pixels, strict=True):

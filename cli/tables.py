@@ -165,8 +165,9 @@ def write_text(path: Path, text: str) -> None:
 
 def plain_table(title: str, *columns: Column | str) -> Table:
     """An empty table in the style of the house."""
-    style: dict[str, Any] = {"title_style": "bold", "box": box.SIMPLE_HEAD}
-    return Table(*columns, title=title, title_justify="left", caption_justify="left", **style)
+    table = Table(*columns, title=title, title_style="bold", box=box.SIMPLE_HEAD)
+    table.title_justify = table.caption_justify = "left"
+    return table
 
 
 def _figure(value: float, digits: int = 2, *, sign: bool = False) -> str:

@@ -19,7 +19,7 @@ _INVISIBLE = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr,
 
 
 def spoken_form(name: str) -> str:
-    """A class name by which names are compared: as CLIP's tokenizer sees it, without what nobody sees.
+    """A class name by which names are compared: as CLIP's tokenizer sees it, without invisible characters.
 
     Unicode is composed, entities are resolved, blanks single, letters lower case; zero-width characters are left out.
     """

@@ -3,7 +3,7 @@
 import errno
 import io
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -42,15 +42,13 @@ class OpenedImage(NamedTuple):
     """How the file stores a pixel in Pillow's notation, for example "RGB;16B"; empty where that is not known."""
     kind: str
     """The file's format, with the compression inside a TIFF: "PNG", "TIFF jpeg"."""
+    pages: int
+    """How many pages or frames the file holds; the first is taken."""
 
 
 @contextmanager
-def opened_image(
-    source: Path | str | bytes, name: str, *, several: Callable[[int], object] | None = None
-) -> Iterator[OpenedImage]:
+def opened_image(source: Path | str | bytes, name: str) -> Iterator[OpenedImage]:
     """Open an image and decode it completely; in the block, too, every failure becomes one sentence about `name`.
-
-    Of several pages or frames the first is taken; `several` is called with their number before.
 
     Raises:
         UserError: The file is missing, may not be read, is no image, cut off or broken, or has more than a gigapixel.
@@ -64,16 +62,14 @@ def opened_image(
             image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         with image:
             _check_size(image, name)
-            raw_mode, kind = _raw_mode(image), _kind(image)
-            if several is not None and (pages := _pages(image)) > 1:
-                several(pages)
+            raw_mode, kind, pages = _raw_mode(image), _kind(image), _pages(image)
             # Pillow turns a TIFF while it loads it. Of other formats some tell their orientation only when loaded.
             turned_by_pillow = orientation_in(image) if image.format == "TIFF" else None
             with _without_bomb_limit() if _is_above_pillows_limit(image) else nullcontext():
                 image.load()
             orientation = turned_by_pillow or orientation_in(image)
             turned = image.transpose(TURNS[orientation]) if orientation > 1 and not turned_by_pillow else image
-            yield OpenedImage(turned, orientation, raw_mode, kind)
+            yield OpenedImage(turned, orientation, raw_mode, kind, pages)
 
 
 @contextmanager
@@ -161,9 +157,13 @@ def _kind(image: Image.Image) -> str:
 
 def _pages(image: Image.Image) -> int:
     """Number of pages or frames; 1 where those after the first are smaller copies, as in a TIFF of several scales."""
-    count, size = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1)), image.size
-    if image.format == "TIFF" and count > 1:
-        image.seek(1)
-        count = count if image.size == size else 1
-        image.seek(0)
+    size = image.size
+    try:
+        count = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        if image.format == "TIFF" and count > 1:
+            image.seek(1)
+            count = count if image.size == size else 1
+    except Exception:  # damage behind the first page does not concern it
+        count = 1
+    image.seek(0)
     return count

@@ -68,13 +68,10 @@ def open_image(
     (`MAX_ASPECT`).
     """
     name = name or ("The image" if isinstance(source, bytes) else readable(source))
-
-    def tell(pages: int) -> None:
-        if hint is not None:
-            hint(f"{name} holds {pages} pages or frames, of which the first is taken.")
-
-    with opened_image(source, name, several=tell if hint is not None else None) as image:
+    with opened_image(source, name) as image:
         check_shape(image.pixels.height, image.pixels.width, name)
+        if hint is not None and image.pages > 1:
+            hint(f"{name} holds {image.pages} pages or frames, of which the first is taken.")
         if hint is not None and (highest := _highest_of_small_range(image)) is not None:
             hint(small_range_hint(name, highest))
         return np.array(_to_rgb(image.pixels, name))
@@ -188,11 +185,9 @@ def encode_label(label: NDArray[np.uint8]) -> bytes:
 @contextmanager
 def _opened_mask(source: Path | str | bytes, name: str) -> Iterator[tuple[Image.Image, str]]:
     """Open a mask, turned upright, with its raw mode; refuse formats that do not keep its values, and several pages."""
-
-    def refuse(pages: int) -> None:
-        raise UserError(f"{name} holds {pages} pages or frames; a mask is a single picture.")
-
-    with opened_image(source, name, several=refuse) as image:
+    with opened_image(source, name) as image:
+        if image.pages > 1:
+            raise UserError(f"{name} holds {image.pages} pages or frames; a mask is a single picture.")
         kind = "a WebP file" if image.kind == "WEBP" and _is_lossy_webp(source) else _INEXACT.get(image.kind)
         if kind is not None:
             reason = "renumbers" if image.kind == "GIF" else "may change"

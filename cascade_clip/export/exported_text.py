@@ -69,8 +69,7 @@ class _SentenceEncoder(nn.Module):
         self.model = model
 
     def forward(self, tokens: Tensor) -> Tensor:
-        encoded: Tensor = self.model.encode_text(tokens)
-        return F.normalize(encoded, dim=-1)
+        return F.normalize(self.model.encode_text(tokens), dim=-1)
 
 
 def tokenizer_json(tokenizer: SimpleTokenizer) -> str:

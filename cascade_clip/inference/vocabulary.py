@@ -90,7 +90,7 @@ class Vocabulary:
         queries: Queries | None = None,
         known: Mapping[str, Colour] | None = None,
     ) -> Self:
-        """Classes of which none counts as seen; `names` None: "class 0", "class 1" and so on.
+        """Classes that all count as unseen; `names` None: "class 0", "class 1" and so on.
 
         `known` are colours that belong to names; the other classes get distinct ones.
         """

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.labels import IGNORED
 from cascade_clip.losses.focal_dice import focal_dice_loss, focal_loss
 from cascade_clip.losses.targets import count_masks, one_hot_masks
+from cascade_clip.runtime import without_autocast
 
 RegionLoss = Literal["dice", "ssim"]
 SIDE, SIGMA = 11, 1.5
@@ -114,5 +115,7 @@ def _blur(x: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (offset / SIGMA) ** 2)
     maps = x.shape[1]
     kernel = (weights / weights.sum()).expand(maps, 1, 1, SIDE)
-    rows = F.conv2d(x, kernel, padding=(0, SIDE // 2), groups=maps)
-    return F.conv2d(rows, kernel.transpose(2, 3), padding=(SIDE // 2, 0), groups=maps)
+    # In half precision variances would be lost.
+    with without_autocast(x.device):
+        rows = F.conv2d(x, kernel, padding=(0, SIDE // 2), groups=maps)
+        return F.conv2d(rows, kernel.transpose(2, 3), padding=(SIDE // 2, 0), groups=maps)

@@ -1,7 +1,5 @@
 """GEM (Bousselham et al. 2024): self-self attention in the last blocks, beside CLIP's own."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -37,10 +35,3 @@ def _self_self(part: Tensor, value: Tensor, factor: Tensor, iterations: int) -> 
         part = attend(factor * unit, unit, unit, scale=1.0)
     unit = F.normalize(part, dim=-1)
     return attend(factor * unit, unit, value, scale=1.0)
-
-
-def minmax_maps(cosines: Tensor, size: Sequence[int]) -> Tensor:
-    """GEM's class maps (B, Q, H, W) from cosines (B, Q, h, w): resized bilinearly, then each stretched to [0, 1]."""
-    maps = F.interpolate(cosines, size=tuple(size), mode="bilinear", align_corners=False)
-    lowest, highest = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
-    return (maps - lowest) / (highest - lowest).clamp(min=torch.finfo(maps.dtype).tiny)

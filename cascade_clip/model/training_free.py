@@ -104,7 +104,7 @@ def nearby_only(block: LastBlock, sigma: float = 5.0) -> Tensor:
     query, key, value = block.heads
     lengths = query.norm(dim=-1).mean(dim=-1) * key.norm(dim=-1).mean(dim=-1)
     strength = lengths.mean(dim=-1)[:, None, None, None] / query.shape[-1] ** 0.5
-    weights: Tensor = (strength * gaussian_bias(block.grid, sigma, value.device)).softmax(dim=-1)
+    weights = (strength * gaussian_bias(block.grid, sigma, value.device)).softmax(dim=-1)
     return weights @ value
 
 

@@ -66,7 +66,7 @@ class Annotations:
 def read_annotations(source: Path, images: Path | None = None) -> Annotations:
     """Recognise what wrote the annotations, and read them; `images` is the folder of the images.
 
-    Raises UserError where none of the known tools wrote this, it is damaged, or images are not there, by name.
+    Raises UserError where no known tool wrote this, it is damaged, or images are not there, by name.
     """
     if source.is_dir():
         for name, read in (("data.yaml", read_yolo), ("data.yml", read_yolo), ("labelmap.txt", read_cvat)):

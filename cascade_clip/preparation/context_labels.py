@@ -23,7 +23,7 @@ from cascade_clip.data.images import decode_label
 from cascade_clip.data.mask_values import value_table
 from cascade_clip.errors import UserError, counted
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.masks import import_extra, read_mat
+from cascade_clip.preparation.masks import checked_run_lengths, import_extra, read_mat
 from cascade_clip.preparation.paired_files import NumberedMasks
 from cascade_clip.preparation.source_tree import Entry
 
@@ -233,14 +233,8 @@ def paint_rle_label(label: RleLabel) -> NDArray[np.uint8]:
     labels = np.full((label.height, label.width), IGNORED, np.uint8)
     coco = import_extra(RUN_LENGTHS, "The run lengths of PASCAL Context")
     for number, (category, counts) in enumerate(label.segments):
-        stored = {"size": [label.height, label.width], "counts": counts}
         try:
-            encoded = stored if isinstance(counts, str) else coco.frPyObjects(stored, label.height, label.width)
-            region = coco.decode(encoded)
-            # Where runs are missing, pixels hold whatever the memory held: encoded again they are not the same runs.
-            again = coco.encode(region)["counts"]
-            if again != (counts.encode() if isinstance(counts, str) else encoded["counts"]):
-                raise ValueError(f"its runs do not make up {label.width} x {label.height} pixels")
+            region = coco.decode(checked_run_lengths(coco, counts, label.height, label.width))
         except (OverflowError, ValueError) as error:
             raise UserError(
                 f"{label}: annotation {number} of category {category} is damaged ({error}). Fetch the file again."

@@ -134,6 +134,31 @@ def import_extra(module: str, files: str, extra: str = "data") -> Any:
         raise UserError(f"{files} need {package}: pip install 'cascade-clip[{extra}]'.") from error
 
 
+def checked_run_lengths(coco: Any, counts: Sequence[int] | str, height: int, width: int) -> dict[str, Any]:
+    """COCO's run lengths, plain or as text, as `coco` (pycocotools.mask) decodes them.
+
+    Raises ValueError where they are of another image: pycocotools would leave pixels as they were in memory.
+    """
+    plain = _counts_in(counts.encode("ascii")) if isinstance(counts, str) else counts
+    if min(plain, default=-1) < 0 or sum(plain) != height * width:
+        raise ValueError(f"its run lengths are not those of {width} x {height} pixels")
+    return coco.frPyObjects({"size": [height, width], "counts": plain}, height, width)
+
+
+def _counts_in(code: bytes) -> list[int]:
+    """Run lengths out of COCO's text: 5 bits a character, from the third on as differences to the last but one."""
+    counts: list[int] = []
+    value = shift = 0
+    for bits in (character - 48 for character in code):
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) * (bits >> 4 & 1)
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
 def read_mat(entry: Entry, dataset: str, take: Callable[[dict[str, Any]], object], largest: int) -> NDArray[np.int64]:
     """Read a label map (H, W) int64, 0 to `largest`, that `take` gives of a MATLAB file's variables.
 
@@ -230,7 +255,7 @@ def _check_mask_values(
 
 
 def check_formats(masks: Sequence[Entry]) -> None:
-    """Look at a few masks of indices before the work begins; raises the first's UserError if none of them is one."""
+    """Look at a few masks of indices before the work begins; raises the UserError of the first if none can be read."""
     few = masks[:: -(-len(masks) // _MASKS_LOOKED_AT)]
     errors = [error for mask in few if (error := _format_error(mask))]
     if errors and len(errors) == len(few):

@@ -23,7 +23,7 @@ from cascade_clip.preparation.annotations import (
     pycocotools,
     read_annotations,
 )
-from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, MaskLoader, import_extra
+from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, MaskLoader, checked_run_lengths, import_extra
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import remark_on_turned_mask
@@ -159,33 +159,9 @@ def _coco_run_lengths(segmentation: Any, height: int, width: int) -> _RunLengths
     elif list(segmentation["size"]) != [height, width]:
         high, wide = segmentation["size"]
         raise ValueError(f"it is of an image of {wide} x {high} pixels, this one has {width} x {height}")
-    elif isinstance(segmentation["counts"], list):
-        _check_counts(segmentation["counts"], height, width)
-        found = run_lengths.frPyObjects(segmentation, height, width)
     else:
-        found = {"size": [height, width], "counts": segmentation["counts"].encode("ascii")}
-        _check_counts(_counts_in(found["counts"]), height, width)
+        found = checked_run_lengths(run_lengths, segmentation["counts"], height, width)
     return found
-
-
-def _check_counts(counts: Sequence[int], height: int, width: int) -> None:
-    """Refuse run lengths of another image: pycocotools would leave pixels as they were in memory."""
-    if min(counts, default=-1) < 0 or sum(counts) != height * width:
-        raise ValueError(f"its run lengths are not those of {width} x {height} pixels")
-
-
-def _counts_in(code: bytes) -> list[int]:
-    """Run lengths out of COCO's text: 5 bits a character, from the third on as differences to the last but one."""
-    counts: list[int] = []
-    value = shift = 0
-    for bits in (character - 48 for character in code):
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) * (bits >> 4 & 1)
-            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return counts
 
 
 def _painted(fractions: Sequence[float], height: int, width: int) -> NDArray[np.uint8]:

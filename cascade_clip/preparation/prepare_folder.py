@@ -127,14 +127,21 @@ def pair_files(images: Path, masks: Path) -> dict[str, ImageWithMask]:
 
     Names are compared by path without ending, or by file name alone, each with and without an appended role such as
     "_mask"; of these four ways the one that matches most files is taken. An id is the image's path inside its folder
-    without ending. Raises UserError where a folder is not there or holds no image, or a mask is missing, left over or
+    without ending. Images in a folder `test` beside one named `train` need no mask: those without are left out, with a
+    warning. Raises UserError where a folder is not there or holds no image, or a mask is missing, left over or
     ambiguous (file names).
     """
     image_files, mask_files = _image_files(images, "images"), _image_files(masks, "masks")
     if images.resolve() == masks.resolve():
         raise UserError(f"Images and masks were both looked for in {images}; they must be in different folders.")
     key = max(_KEYS, key=lambda way: _matches(way, image_files, mask_files))
-    images_of, masks_of = _by_key(key, image_files), _by_key(key, mask_files)
+    masks_of = _by_key(key, mask_files)
+    if any(_part_folder(str(path)) == "train" for path in image_files):
+        tests = {path for path in image_files if _part_folder(str(path)) == "test" and key(path) not in masks_of}
+        if tests:
+            log.warning("Left out of the folder for tests: %s without a mask.", counted(len(tests), "image"))
+        image_files = [path for path in image_files if path not in tests]
+    images_of = _by_key(key, image_files)
     problems = [
         Problem(
             f"{' and '.join(map(str, same))} in {folder} have the same name; only the ending differs, or the folder.",
@@ -247,12 +254,18 @@ def choose_parts(
     return {"train": rest if train is None else train, "val": rest if val is None else val}
 
 
+def _part_folder(image: str) -> str:
+    """The part that the first folder of an image's path names, as in "train2017": "train", "val", "test" or ""."""
+    folder, below, _ = image.partition("/")
+    words = re.split(r"[\W\d_]+", folder.lower()) if below else []
+    return next((_PART_FOLDERS[word] for word in words if word in _PART_FOLDERS), "")
+
+
 def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]]:
     """The parts that folders named `train`, `val` and `test` say; no "val" where that is still to be drawn."""
     found: dict[str, list[str]] = {"train": [], "val": [], "test": [], "": []}
     for name in ids:
-        words = re.split(r"[\W\d_]+", name.partition("/")[0].lower()) if "/" in name else []
-        found[next((_PART_FOLDERS[word] for word in words if word in _PART_FOLDERS), "")].append(name)
+        found[_part_folder(name)].append(name)
     if not found["train"] or not (found["val"] or found["test"]):
         return {"train": list(ids), "val": []}
     if found[""]:
@@ -262,7 +275,7 @@ def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]]:
             " --val-list."
         )
     if found["test"]:
-        log.warning("%s of the folder for tests are left out.", counted(len(found["test"]), "image"))
+        log.warning("Left out: %s of the folder for tests.", counted(len(found["test"]), "image"))
     return {"train": found["train"], "val": found["val"]}
 
 

@@ -266,8 +266,7 @@ class BenchmarkTable:
 
     @staticmethod
     def _heading(result: TableResult) -> str:
-        names: Mapping[str, str] = published_table().benchmarks
-        return names.get(result.plan.split, result.plan.split)
+        return published_table().benchmarks.get(result.plan.split, result.plan.split)
 
 
 def _miou(row: RowResult) -> float | None:

@@ -77,8 +77,7 @@ class Run:
     @property
     def clip_sha256(self) -> str | None:
         """Hash of the weights of CLIP that the trained model stands on; None: there is no model."""
-        clip: dict[str, str] = (_read_json(RunFolder(self.folder).model / "config.json") or {}).get("clip", {})
-        return clip.get("sha256")
+        return (_read_json(RunFolder(self.folder).model / "config.json") or {}).get("clip", {}).get("sha256")
 
     @property
     def started(self) -> bool:

@@ -199,7 +199,7 @@ def _refused(arguments: list[str], places: dict[str, Path], capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("no_work")
-@pytest.mark.parametrize(("arguments", "message"), TRIED, ids=[arguments for arguments, _ in TRIED])
+@pytest.mark.parametrize(("arguments", "message"), TRIED, ids=[arguments[:80] for arguments, _ in TRIED])
 def test_what_was_tried(arguments: str, message: str, places: dict[str, Path], capsys, monkeypatch):
     monkeypatch.chdir(places["folder"])
     given = [word.format(**places) for word in shlex.split(arguments)]

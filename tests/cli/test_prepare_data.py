@@ -32,7 +32,7 @@ def _run(*arguments: object) -> int:
 def test_folder_reports_pairs_sizes_and_pixels(source: Path, tmp_path, capsys):
     assert _run("folder", "--source", source, "--output", tmp_path / "mine", "--workers", 1) == 0
     printed = capsys.readouterr()
-    lines = [" ".join(line.replace("│", " ").split()) for line in printed.out.splitlines()]
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
     assert "mine: 2 classes" in lines
     assert "sky 12 25.0% 3 25.0%" in lines
     assert "tree 24 50.0% 6 50.0%" in lines

@@ -254,3 +254,12 @@ def test_several_pages_are_told_and_the_first_is_taken(kind: str):
     image = open_image(_pages((4, 4), kind), "stack", hint=told.append)
     assert image[..., 0].ravel().tolist() == list(range(16))
     assert told == ["stack holds 2 pages or frames, of which the first is taken."]
+
+
+def test_damage_behind_the_first_page_does_not_concern_it():
+    content = bytearray(_encoded(Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)), "TIFF"))
+    (directory,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, directory)
+    struct.pack_into("<I", content, directory + 2 + 12 * entries, 5)  # the place of a next page, where none is
+    assert open_image(bytes(content), hint=pytest.fail)[..., 0].ravel().tolist() == list(range(48))
+    assert decode_label(bytes(content)).ravel().tolist() == list(range(48))

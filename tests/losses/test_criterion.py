@@ -26,6 +26,13 @@ def test_agrees_with_torchmetrics():
     assert ssim_loss(logits, targets).item() == pytest.approx(1 - full[..., 11:-11, 11:-11].mean().item(), rel=1e-5)
 
 
+def test_half_precision_around_it_changes_nothing():
+    logits, targets = _maps(2, 3, 20, 13)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = ssim_loss(logits, targets)
+    assert mixed.item() == ssim_loss(logits, targets).item()
+
+
 def test_masked_pixels_lie_beyond_the_border():
     logits, targets = _maps(2, 3, 12, 12)
     valid = torch.ones(2, 12, 12, dtype=torch.bool)

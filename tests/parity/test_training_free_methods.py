@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from cascade_clip.model.clip.image_encoder import resize_positions
 from cascade_clip.model.clip.load import load_clip
 from cascade_clip.model.dense import DenseNetwork
-from cascade_clip.model.gem import gem, minmax_maps
+from cascade_clip.model.gem import gem
 from cascade_clip.model.last_block import LastBlock, gaussian_bias, patch_cosines
 from cascade_clip.model.mask_clip import projected_keys, refined_scores
 from cascade_clip.model.res_clip import ResClip, feedback_attention, patch_classes
@@ -116,8 +116,11 @@ def of_scclip(folder: Folder, case: str, what: str) -> Tensor:
 
 def of_gem(folder: Folder, case: str, what: str) -> Tensor:
     if what == "minmax_every4":
-        maps = minmax_maps(of_method(folder, METHODS["gem"], case, "logits"), folder.image(case).shape[-2:])
-        return maps[:1, :, ::4, ::4]
+        # The published code's own maps, each stretched to [0, 1]; the toolkit compares the cosines themselves.
+        logits = of_method(folder, METHODS["gem"], case, "logits")
+        maps = F.interpolate(logits, size=folder.image(case).shape[-2:], mode="bilinear", align_corners=False)
+        lowest, highest = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+        return ((maps - lowest) / (highest - lowest))[:1, :, ::4, ::4]
     if options := re.fullmatch(r"features\.depth(\d+)_iter(\d+)_temp([\d.]+)", what):
         depth, iterations, temperature = options.groups()
         block = folder.block(METHODS["gem"], case)

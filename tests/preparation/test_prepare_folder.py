@@ -358,10 +358,14 @@ def _parts(folder: Path, *names: str, **options: object) -> dict[str, list[str]]
 def test_a_folder_test_is_no_part_and_is_said_to_be_left_out(tmp_path, caplog):
     found = _parts(tmp_path / "three", "train2017/a", "train2017/b", "Val_images/c", "test/d", "test/e")
     assert found == {"train": ["train2017/a", "train2017/b"], "val": ["Val_images/c"]}
-    assert "2 images of the folder for tests are left out." in caplog.text
+    assert "Left out: 2 images of the folder for tests." in caplog.text
     assert "test/c" not in _parts(tmp_path / "two", "train/a", "train/b", "test/c")["train"]
     with pytest.raises(UserError, match='1 image in none of them, as "extra"'):
         _parts(tmp_path / "four", "train/a", "val/b", "extra")
+    _write_pairs(tmp_path / "five", "test/c")
+    (tmp_path / "five" / "masks" / "test" / "c.png").unlink()
+    assert _parts(tmp_path / "five", "train/a", "val/b") == {"train": ["train/a"], "val": ["val/b"]}
+    assert "Left out of the folder for tests: 1 image without a mask." in caplog.text
 
 
 def test_what_systems_leave_is_no_image_and_both_unicode_forms_are_one_name(tmp_path):

@@ -34,8 +34,7 @@ class VisualPrompts(nn.Module):
 
     def forward(self, block: int, batch: int) -> Tensor:
         """Prompt tokens (B, P, W) at the input of a block, 0-based and below `depth`, for a batch of B images."""
-        projected: Tensor = self.proj(self.embeddings[block])
-        return self.dropout(projected.expand(batch, -1, -1))
+        return self.dropout(self.proj(self.embeddings[block]).expand(batch, -1, -1))
 
 
 SPECTRAL_BLOCKS = 2
@@ -60,8 +59,7 @@ class SpectralPrompt(nn.Module):
         product = (patches * class_token).float().unflatten(1, grid)
         weight = resize_filter(torch.view_as_complex(self.weight.float()), self.grid, grid)
         spectrum = torch.fft.rfft2(product, dim=(1, 2), norm="ortho") * weight
-        filtered: Tensor = torch.fft.irfft2(spectrum, s=grid, dim=(1, 2), norm="ortho")
-        return filtered.flatten(1, 2).to(patches.dtype)
+        return torch.fft.irfft2(spectrum, s=grid, dim=(1, 2), norm="ortho").flatten(1, 2).to(patches.dtype)
 
 
 def resize_filter(weight: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:

@@ -47,8 +47,7 @@ class DecoderLayer(QueryUpdate):
 
     def _split(self, x: Tensor) -> Tensor:
         """Split channels into heads: (B, L, C) -> (B, heads, L, C / heads)."""
-        split: Tensor = x.unflatten(-1, (self.heads, -1))
-        return split.transpose(1, 2)
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class MaskLayer(nn.Module):

@@ -74,7 +74,7 @@ class FrequencyTokens(nn.Module):
         rows, columns = windows.shape[1:3]
         q, k, v = self.high_qkv(windows.flatten(1, 2)).chunk(3, dim=-1)
         attended = F.scaled_dot_product_attention(q, k, v).unflatten(1, (rows, columns)).unflatten(3, (WINDOW, WINDOW))
-        by_patch: Tensor = attended.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        by_patch = attended.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return by_patch[:, : grid[0], : grid[1]].flatten(1, 2)
 
     def _low(self, windows: Tensor, memory: Tensor) -> Tensor:
@@ -147,5 +147,4 @@ def _windows(memory: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     height, width = grid
     padded = F.pad(memory.unflatten(1, grid), (0, 0, 0, -width % WINDOW, 0, -height % WINDOW))
-    windows: Tensor = padded.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW)).transpose(2, 3)
-    return windows.flatten(3, 4)
+    return padded.unflatten(2, (-1, WINDOW)).unflatten(1, (-1, WINDOW)).transpose(2, 3).flatten(3, 4)
