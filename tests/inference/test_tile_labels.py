@@ -41,7 +41,7 @@ class DrawnLogits(torch.nn.Module):
         if self.kind == "near ties":
             return drawn[:, :1] + 2.0**-22 * drawn
         if self.kind == "flat near ties":  # an interpolated value is rounded by more than the classes differ
-            return (1.3 + 2.0**-22 * level).expand(size).clone()
+            return (4 + 2.0**-19 * level).expand(size).clone()
         return 2 * drawn
 
 

@@ -1,5 +1,6 @@
 """A large weights file is read whole and hashed once, and again after any change."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,11 +33,17 @@ def _replace(file: Path) -> None:
     other.replace(file)
 
 
+def _rewrite(file: Path) -> None:
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"WEIGHTS")
+    os.utime(file, ns=times)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         _replace,
-        lambda file: file.write_bytes(b"WEIGHTS"),
+        _rewrite,
         Path.unlink,
         lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
     ],
@@ -53,7 +60,15 @@ def test_small_and_new_files_are_read_each_time(
     file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: float
 ) -> None:
     monkeypatch.setattr(known_weights, name, value)
+    os.utime(file, (0, 0))  # as a copy that keeps the times has them
     known = KnownWeights(file, {"layers": 3})
+    known.remember(HASH)
+    assert known.sha256() is None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_CLIP_CACHE", str(file / "cache"))
+    known = KnownWeights(file, {"layers": 1})
     known.remember(HASH)
     assert known.sha256() is None
 
