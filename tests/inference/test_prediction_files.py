@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
+from cascade_clip.inference.prediction_files import is_taken
 from cascade_clip.inference.segmentation import Segmentation
 
 COLOURS = ((10, 20, 30), (200, 100, 50))
@@ -61,6 +62,31 @@ def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
     files = segmentation.save(tmp_path, "many")
     with Image.open(files.labels) as picture:
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
+
+
+@pytest.mark.parametrize(
+    ("record", "ours"),
+    [
+        ('{"names": [], "image": "IMAGE"}', True),
+        ('{"names": [], "video": "IMAGE"}', True),
+        ('{"models": [], "image": "IMAGE"}', True),
+        ('{"names": [], "image": "IMAGE.png"}', False),
+        ('{"names": [], "image": 3}', False),
+        ('{"image": "IMAGE"}', False),
+        ('["names"]', False),
+        ("[" * 100_000, False),
+    ],
+)
+def test_files_belong_to_the_image_that_their_record_names(tmp_path: Path, record: str, ours: bool):
+    image, link = tmp_path / "a.jpg", tmp_path / "link.jpg"
+    link.symlink_to(image)
+    assert not is_taken(tmp_path, "a", str(image))
+    (tmp_path / "a.overlay.png").symlink_to("nowhere")
+    assert is_taken(tmp_path, "a", str(image))
+    (tmp_path / "a.json").write_text(record.replace("IMAGE", str(image)))
+    assert is_taken(tmp_path, "a", str(link)) is not ours
+    assert is_taken(tmp_path, "a", None)
+    assert is_taken(tmp_path, "a", str(image), {(tmp_path / "a.json").resolve()})
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path):
