@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from cascade_clip.errors import UserError
+from cascade_clip.inference import segmentation
 from cascade_clip.inference.prediction_files import is_taken
 from cascade_clip.inference.segmentation import Segmentation
 
@@ -19,16 +21,16 @@ def small(source: str | None = None) -> Segmentation:
 
 
 def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    segmentation = small()
+    found = small()
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "photo.scores.npz").write_text("mine")
-    files = segmentation.save("~/new", "photo")
+    files = found.save("~/new", "photo")
     assert (tmp_path / "new" / "photo.scores.npz").read_text() == "mine"
     assert [path.name for path in files if path is not None] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
     with Image.open(files.labels) as labels:
         assert labels.mode == "P"
-        assert np.array_equal(np.array(labels), segmentation.labels)
+        assert np.array_equal(np.array(labels), found.labels)
         rgb = np.array(labels.convert("RGB"))
     assert rgb[0].tolist() == [list(COLOURS[1]), list(COLOURS[1]), list(COLOURS[0])]
     assert rgb[1, 1].tolist() == [0, 0, 0]
@@ -54,12 +56,20 @@ def test_record_lists_present_classes_and_what_has_none(tmp_path: Path):
     assert record["names"] == ["sky", "café"]
 
 
+def test_the_legend_names_pixels_without_a_class_only_where_there_are_some(monkeypatch: pytest.MonkeyPatch):
+    shown: list[list[str]] = []
+    monkeypatch.setattr(segmentation, "render_overlay", lambda *given: shown.append([entry.name for entry in given[3]]))
+    small().overlay()
+    replace(small(), labels=np.zeros((2, 3), np.uint8)).overlay()
+    assert shown == [["café", "sky", "no class"], ["sky"]]
+
+
 def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
     labels = np.array([[0, 299, 65535]], np.uint16)
     names = tuple(f"thing {index}" for index in range(300))
     image = np.zeros((1, 3, 3), np.uint8)
-    segmentation = Segmentation(labels, np.ones((1, 3), np.float32), names, image=image)
-    files = segmentation.save(tmp_path, "many")
+    found = Segmentation(labels, np.ones((1, 3), np.float32), names, image=image)
+    files = found.save(tmp_path, "many")
     with Image.open(files.labels) as picture:
         assert np.array_equal(np.array(picture).astype(np.uint16), labels)
 

@@ -17,7 +17,7 @@ from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ColourMasks, IndexMasks, colours_in_order
+from cascade_clip.preparation.masks import ColourMasks, IndexMasks, check_formats, colours_in_order
 from cascade_clip.preparation.prepare_folder import prepare_folder
 from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.preparation.source_tree import Entry
@@ -129,11 +129,20 @@ def test_255_may_be_said_to_mean_no_class(tmp_path: Path, caplog: pytest.LogCapt
     assert not caplog.messages
 
 
-def test_a_class_without_a_pixel_beside_255_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    classes = ["sky", *(f"c{index}" for index in range(7))]
-    _prepare(tmp_path, _grey, classes=classes)
+@pytest.mark.parametrize(("others", "named"), [(2, '"c0", "c1"'), (7, '"c0", "c1", "c2", "c3", "c4" ...')])
+def test_a_class_without_a_pixel_beside_255_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, others: int, named: str
+) -> None:
+    _prepare(tmp_path, _grey, classes=["sky", *(f"c{index}" for index in range(others))])
     (said,) = caplog.messages
-    assert said.startswith('No mask holds "c0", "c1", "c2", "c3", "c4" ..., while the value 255 occurs, which means no')
+    assert said.startswith(f"No mask holds {named}, while the value 255 occurs, which means no")
+
+
+def test_the_first_mask_alone_does_not_tell_the_format(tmp_path: Path) -> None:
+    wrong, right = _mask(tmp_path, np.zeros((2, 2, 3)), "rgb.png"), _mask(tmp_path, np.zeros((2, 2)))
+    check_formats([wrong, right])
+    with pytest.raises(UserError, match="is a colour image"):
+        check_formats([wrong, wrong])
 
 
 @pytest.mark.parametrize(
