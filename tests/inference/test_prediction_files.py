@@ -26,7 +26,7 @@ def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monk
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "photo.scores.npz").write_text("mine")
     files = found.save("~/new", "photo")
-    assert (tmp_path / "new" / "photo.scores.npz").read_text() == "mine"
+    assert (files.labels.parent / "photo.scores.npz").read_text() == "mine"
     assert [path.name for path in files if path is not None] == ["photo.labels.png", "photo.overlay.png", "photo.json"]
     with Image.open(files.labels) as labels:
         assert labels.mode == "P"
