@@ -19,16 +19,6 @@ def samples(squares: Path) -> TrainSamples:
     return TrainSamples(PreparedDataset.open(squares), TRANSFORM, seed=5)
 
 
-def test_a_sample_has_the_promised_shapes(samples: TrainSamples) -> None:
-    sample = samples[3]
-    assert sample["image"].shape == (3, 32, 32)
-    assert sample["image"].dtype == torch.float32
-    assert sample["label"].shape == (32, 32)
-    assert sample["label"].dtype == torch.uint8
-    assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 255}
-    assert sample["id"] == f"t{samples.index_at(3)}"
-
-
 def test_hidden_classes_are_ignored(samples: TrainSamples) -> None:
     hiding = TrainSamples(samples.dataset, samples.transform, seed=5, hidden=(0, 2))
     found = {label for position in range(5) for label in hiding[position]["label"].unique().tolist()}

@@ -99,15 +99,6 @@ def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
     assert "split: val" not in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_what_a_review_refuses_is_not_kept(files: Path, tmp_path: Path) -> None:
-    def refuse(_info: DatasetInfo) -> None:
-        raise UserError("no")
-
-    with pytest.raises(UserError, match="no"):
-        write(tmp_path / "out", files, review=refuse)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_shards_hold_512_images_at_most() -> None:
     jobs = _plan(Path(), "train", [ImageSource("", number) for number in range(9000)], _refuse, 1)
     assert (len(jobs), {len(job.images) for job in jobs[:-1]}) == (18, {512})
