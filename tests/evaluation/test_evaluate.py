@@ -127,8 +127,8 @@ def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch: pytest.Mo
 def test_what_is_given_decides() -> None:
     observed: list[Segmentation] = []
     inference = INFERENCE.model_copy(update={"flip": True})
-    result = run(Plain(3), inference=inference, templates="multi", observe=observed.append)
-    assert (result.inference, result.templates) == (inference, "multi")
+    result = run(Plain(3), inference=inference, templates="single", observe=observed.append)
+    assert (result.inference, result.templates) == (inference, "single")
     assert [one.source for one in observed] == ["image-0", "image-1", "image-2"]
     assert result.confusion.argmax(axis=1).tolist() == [1, 0, 2]
     given = run(Plain(3), text_embeddings=torch.eye(3)[[2, 1, 0]])
