@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,11 @@ def test_hidden_classes_are_ignored(samples: TrainSamples) -> None:
     hiding = TrainSamples(samples.dataset, samples.transform, seed=5, hidden=(0, 2))
     found = {label for position in range(5) for label in hiding[position]["label"].unique().tolist()}
     assert found == {1, 255}
+
+
+def test_a_stream_is_shuffled_by_the_seed_and_the_epoch() -> None:
+    stream = SimpleNamespace(streams=True, count=lambda _part: 10, read_shuffled=lambda *asked: asked)
+    assert TrainSamples(stream, TRANSFORM, seed=5)._record(23) == (5, 2, 3)
 
 
 def test_each_epoch_is_another_permutation(samples: TrainSamples) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ import pytest
 from foreign_data import encode_mask, write_parquet
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.io import savemat
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ColourMasks, IndexMasks, check_formats, colours_in_order
+from cascade_clip.preparation.masks import ColourMasks, IndexMasks, check_formats, colours_in_order, read_mat
 from cascade_clip.preparation.prepare_folder import prepare_folder
 from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.preparation.source_tree import Entry
@@ -260,6 +262,23 @@ def test_values_outside_are_named(tmp_path: Path, masks: IndexMasks, values: lis
 def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path: Path) -> None:
     assert IndexMasks(3, ignore=frozenset({1, 9}))(_mask(tmp_path, [[0, 1, 2, 9]])).tolist() == [[0, 255, 2, 255]]
     assert IndexMasks(255).stored_values(np.array([[254, 255]], np.uint8)) == [254]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[0, -1]], "numbers from -1 to 0; label maps of VOC have whole numbers of 0 to 20"),
+        ([[0, 21]], "numbers from 0 to 21"),
+        ([[0.5, 1]], "numbers from 0.5 to 1.0"),
+        ([[[1], [2]]], "cannot be read as a label map of VOC"),
+        ([[0, 20]], None),
+    ],
+)
+def test_matlab_files_hold_whole_numbers_of_classes(tmp_path: Path, values: object, message: str | None) -> None:
+    savemat(tmp_path / "x.mat", {"labels": np.array(values)})
+    entry = Entry.of(tmp_path / "x.mat")
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        assert read_mat(entry, "VOC", lambda content: content["labels"], largest=20).tolist() == values
 
 
 def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:

@@ -48,9 +48,14 @@ def _rewrite(file: Path) -> None:
         lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
     ],
 )
-def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object]) -> None:
+def test_a_hash_is_remembered_until_the_file_changes(
+    file: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert KnownWeights(file, {"layers": 1}).sha256() == HASH
     assert KnownWeights(file, {"layers": 2}).sha256() is None, "other settings make another model of it"
+    with monkeypatch.context() as later:
+        later.setattr("cascade_clip.__version__", "later")
+        assert KnownWeights(file, {"layers": 1}).sha256() is None
     change(file)
     assert KnownWeights(file, {"layers": 1}).sha256() is None
 

@@ -66,6 +66,11 @@ def test_more_words_than_the_context_holds(tiny_clip: Clip) -> None:
     with pytest.raises(UserError, match=r"is 36 tokens long with its start and end; this CLIP reads 24: shorten"):
         embed_words(tiny_clip, [["very " * 29 + "long"]], SINGLE)
     assert embed_words(tiny_clip, [["very " * 20 + "long road"]], ["{}"]).shape == (1, 32)  # 24 tokens
+    config = tiny_clip.identity.model_config
+    small = {**config, "text_cfg": {**config["text_cfg"], "vocab_size": 49407}}
+    other = replace(tiny_clip, identity=replace(tiny_clip.identity, model_config=small))
+    with pytest.raises(UserError, match="text tower knows 49407 tokens, its tokenizer more"):
+        embed_words(other, [["road"]], SINGLE)
 
 
 def test_cache(tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
