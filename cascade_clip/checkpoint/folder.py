@@ -199,9 +199,7 @@ def _save_clip(clip: Clip, folder: Path) -> None:
     if keep_text and clip.tokenize is None:
         raise UserError("This model's text tower was released: load the model again to save it.")
     state = {
-        name: tensor
-        for name, tensor in clip.model.state_dict().items()
-        if (keep_text or name.startswith("visual.")) and not name.endswith("attn_mask")
+        name: tensor for name, tensor in clip.model.state_dict().items() if keep_text or name.startswith("visual.")
     }
     save_tensors(state, folder / CLIP)
     if clip.vocabulary is not None:

@@ -56,12 +56,15 @@ def test_the_frozen_tower_is_stored_only_where_it_must_be(tiny_model: CascadeCLI
 
 def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path):
     model = CascadeCLIP(tiny_model.network, tiny_model.clip, tiny_model.recipe, get_split("voc-seen"))
+    model.licence = "cc-by-nc-4.0"
     model.save_pretrained(tmp_path / "voc", scores={"hIoU": 0.877})
     card = (tmp_path / "voc" / "README.md").read_text()
     assert "Unseen (5): pottedplant, sheep, sofa, train, tvmonitor" in card
     assert "| hIoU | 87.7 |" in card
-    assert "license: apache-2.0" in card
-    split, published = CascadeCLIP.from_pretrained(tmp_path / "voc").split, get_split("voc-seen")
+    assert "license: cc-by-nc-4.0" in card
+    again = CascadeCLIP.from_pretrained(tmp_path / "voc")
+    assert again.licence == "cc-by-nc-4.0"
+    split, published = again.split, get_split("voc-seen")
     # The query words of training-free methods mean nothing to a trained model and are not stored.
     assert (split.class_names, split.prompts, split.unseen) == (
         published.class_names,
@@ -70,7 +73,14 @@ def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path):
     )
 
 
-def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path):
+def test_a_clip_of_other_words_keeps_its_vocabulary(tmp_path: Path) -> None:
+    model = CascadeCLIP.from_pretrained("bundled")
+    model.save_pretrained(tmp_path / "own", include_clip=True)
+    again = CascadeCLIP.from_pretrained(tmp_path / "own")
+    assert torch.equal(again.clip.tokenize(["red circle"]), model.clip.tokenize(["red circle"]))
+
+
+def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path) -> None:
     (folder / "clip.safetensors").write_text("stale")
     (folder / "notes.txt").write_text("mine")
     tiny_model.save_pretrained(folder, include_clip=False)
@@ -112,6 +122,7 @@ def _drop_tensor(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (lambda folder: (folder / "export.json").touch(), "holds an exported model, not a checkpoint"),
         (_edit(format_version=99), "has checkpoint format 99, written by cascade-clip"),
         (
             _edit_clip(architecture="bundled", weights=None, stored=False),
@@ -229,6 +240,7 @@ def test_values_out_of_range(config: dict, tmp_path, place: tuple, value: object
 def test_a_change_of_the_right_type_is_noticed(tmp_path, place: tuple, value: object):
     write_description(tmp_path, read_description(checkpoint_folder("bundled")))
     file = tmp_path / "config.json"
+    assert list(tmp_path.iterdir()) == [file]  # the bundled CLIP comes with every installation
     written = json.loads(file.read_text())
     changed = _changed(written, place, lambda parent, key: parent.__setitem__(key, value))
     assert changed != written

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cascade_clip.config.schema import DataConfig
-from cascade_clip.data.transforms import TrainTransform, is_varied, normalise
+from cascade_clip.data.transforms import TrainTransform, is_varied
 
 PLAIN = DataConfig(
     short_side=16, long_side=64, crop=16, ratio=(1.0, 1.0), flip=0.0, photometric=False, mean=(0, 0, 0), std=(1, 1, 1)
@@ -17,15 +17,7 @@ def _picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([rows, columns, rows], -1), columns % 2
 
 
-def test_normalisation_by_hand():
-    image = np.array([[[255, 0, 100]]], np.uint8)
-    result = normalise(image, (5.0, 10.0, 100.0), (50.0, 5.0, 3.0))
-    assert result.shape == (3, 1, 1)
-    assert result.dtype == np.float32
-    assert result.ravel().tolist() == [5.0, -2.0, 0.0]
-
-
-def test_image_and_label_stay_together():
+def test_image_and_label_stay_together() -> None:
     image, label = _picture(16, 40)
     out, out_label, _ = TrainTransform(PLAIN)(image, label, np.random.default_rng(0))
     assert out.shape == (3, 16, 16)

@@ -1,6 +1,8 @@
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +18,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.evaluation import evaluate as evaluation
-from cascade_clip.evaluation.evaluate import EvaluationResult, chosen_images, evaluate
+from cascade_clip.evaluation.evaluate import EvaluationResult, chosen_images, evaluate, find_dataset
 from cascade_clip.inference.segmentation import Segmentation
 from cascade_clip.inference.vocabulary import Vocabulary
 
@@ -127,15 +129,35 @@ def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch):
 def test_what_is_given_decides():
     observed: list[Segmentation] = []
     inference = INFERENCE.model_copy(update={"flip": True})
-    result = run(Plain(3), inference=inference, templates="multi", observe=observed.append)
-    assert (result.inference, result.templates) == (inference, "multi")
+    result = run(Plain(3), inference=inference, templates="single", observe=observed.append)
+    assert (result.inference, result.templates) == (inference, "single")
     assert [one.source for one in observed] == ["image-0", "image-1", "image-2"]
     assert result.confusion.argmax(axis=1).tolist() == [1, 0, 2]
     given = run(Plain(3), text_embeddings=torch.eye(3)[[2, 1, 0]])
     assert given.confusion.argmax(axis=1).tolist() == [2, 1, 0]
 
 
-def test_a_limit_spreads_over_the_set():
+def test_which_split_and_dataset_are_meant(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def locate(name: str, data: object, *, stream: bool, class_names: object) -> Path:
+        asked.append((name, data, stream))
+        return squares
+
+    monkeypatch.setattr(evaluation, "locate_dataset", locate)
+    model = ColourModel()
+    own = DATA.model_copy(update={"dataset": "own", "stream": True})
+    model.recipe = model.recipe.model_copy(update={"data": own})
+    assert find_dataset(model, None, None)[0] is SPLIT
+    assert find_dataset(model, None, squares)[0] is SPLIT
+    with pytest.raises(UserError, match='does not hold the classes of the split "voc"'):
+        find_dataset(model, "voc", None)
+    assert asked == [("rgb", "own", True), ("rgb", squares, False), ("voc", None, True)]
+    model.split = replace(SPLIT, classes=SPLIT.classes[:2])
+    assert find_dataset(model, None, squares)[0].class_names == SPLIT.class_names
+
+
+def test_a_limit_spreads_over_the_set() -> None:
     assert chosen_images(10, 0) == chosen_images(10, 10) == chosen_images(10, 99) == list(range(10))
     assert chosen_images(10, 4) == [0, 2, 5, 7]
     dataset = Plain(6)

@@ -116,6 +116,8 @@ def test_an_image_encoded_once_gives_the_labels_of_the_plain_path(network: MaskN
         vocabulary = Vocabulary(tuple("abcdefg"[:classes]), text, torch.arange(classes) % 2 == 0)
         scores = slide_scores(network, pixels, text, vocabulary.seen, windows, dtype=dtype)
         assert torch.equal(at_work.scores(vocabulary), scores)
+        full = slide_scores(network, pixels, text, vocabulary.seen, windows)
+        assert torch.equal(scores, full) is (dtype is torch.float32)
         expected = labels_from_scores(scores, (70, 150), 0.4)
         for result in (at_work.segment(vocabulary, 0.4), at_work.segment_image(PIXELS, vocabulary, 0.4)):
             assert np.array_equal(result.labels, expected.labels.numpy())

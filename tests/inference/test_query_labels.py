@@ -64,7 +64,8 @@ def test_background_and_threshold_leave_pixels_without_a_class():
     assert torch.equal(limited == 255, scores < 0.4)
     assert torch.equal(limited[limited != 255], kept[limited != 255])
     both = QueryLabels(maps, (9, 12), against(0, 1, background=("sky", "wall")), 2, TrainingFreeConfig())
-    assert torch.equal(both.write(threshold=0.4) == 255, wins | (scores < 0.4))
+    for threshold in (0.001, 0.9):
+        assert torch.equal(both.write(threshold=threshold) == 255, wins | (scores < threshold))
     ties, _ = labelled(torch.zeros(4, 9, 12), against(0, 1, background=("sky", "wall")), 2)
     assert not ties.any()
 
@@ -78,7 +79,15 @@ def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_nega
     assert found.tolist() == [[0, 1, 1, 1, 0]]
 
 
-def test_queries_in_any_order():
+@pytest.mark.parametrize(("maps", "queries", "classes"), [(MAPS, SYNONYMS, 3), (MAPS, against(0, 1, 2, 3), 4)])
+def test_scores_of_classes_are_those_of_their_winners(maps: torch.Tensor, queries: Queries, classes: int) -> None:
+    labels, best = labelled(maps, queries, classes)
+    blocks = QueryLabels(maps, (9, 12), queries, classes, TrainingFreeConfig()).score_blocks(range(classes))
+    each = torch.cat([block for _, block in blocks], dim=1)
+    torch.testing.assert_close(each.gather(0, labels[None].long())[0], best)
+
+
+def test_queries_in_any_order() -> None:
     assert torch.equal(class_maxima(MAPS[:3], Queries.of_classes([2, 0, 1]), 3), MAPS[[1, 2, 0]])
 
 

@@ -76,6 +76,7 @@ def test_what_an_earlier_run_wrote_is_no_photograph(photos: Path):
     (photos / "b.json").write_text('{"image": "b.jpg", "names": []}')
     (photos / "b.similarity.json").write_text('{"image": "b.jpg", "models": []}')
     ours = ["b.labels.png", "b.overlay.png", "b.similarity.png", "index_files/1.jpg", "yolo/images/b.jpg", "out/x.jpg"]
+    ours.append("cvat/SegmentationClass/b.png")
     theirs = ["a.overlay.png", "deep/yolo/images/d.jpg"]
     for name in (*ours, *theirs):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)

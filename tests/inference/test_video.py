@@ -229,12 +229,12 @@ def test_every_third_frame_is_segmented_and_counted_in_its_second():
         labels[0, 3] = 255
         return Segmentation(labels, np.ones((1, 4), np.float32), ("a", "b"))
 
-    frames = FrameLabels(segment, every=3)
+    numbers: list[int] = []
+    frames = FrameLabels(segment, every=3, segmented=lambda number, _found: numbers.append(number))
     for number in range(7):
         result = frames(np.full((1, 4, 3), number // 3, np.uint8), number / 4)
         assert (result.labels == 1).sum() == number // 3
-    assert calls == [0, 1, 2]
-    assert frames.segmented == 3
+    assert (calls, numbers, frames.segmented) == ([0, 1, 2], [0, 3, 6], 3)
     first, second = frames.seconds()
     assert (first.second, first.frames, second.second, second.frames) == (0, 2, 1, 1)
     np.testing.assert_allclose(first.shares, [(3 + 2) / 8, 1 / 8])

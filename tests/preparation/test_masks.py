@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from foreign_data import encode_mask, write_parquet
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.io import savemat
 
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.dataset_location import dataset_folder
 from cascade_clip.data.images import decode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
-from cascade_clip.preparation.masks import ColourMasks, IndexMasks, colours_in_order
+from cascade_clip.preparation.masks import ColourMasks, IndexMasks, check_formats, colours_in_order, read_mat
 from cascade_clip.preparation.prepare_folder import prepare_folder
 from cascade_clip.preparation.prepare_hub import prepare_hub
 from cascade_clip.preparation.source_tree import Entry
@@ -125,21 +127,20 @@ def test_255_may_be_said_to_mean_no_class(tmp_path, caplog):
     assert not caplog.messages
 
 
-def test_a_class_whose_value_is_ignored_is_told(tmp_path, caplog):
-    for folder in ("indices", "colours"):
-        (tmp_path / folder).mkdir()
-    _prepare(tmp_path / "indices", _bits, ignore=["0"])
-    assert '--ignore means the pixels of "background", of which the dataset so has none. If the classes' in caplog.text
-    caplog.clear()
-    _prepare(tmp_path / "colours", _rgba, colours=RED, ignore=["#c80000"])
-    assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
-
-
-def test_a_class_without_a_pixel_beside_255_is_told(tmp_path, caplog):
-    classes = ["sky", *(f"c{index}" for index in range(7))]
-    _prepare(tmp_path, _grey, classes=classes)
+@pytest.mark.parametrize(("others", "named"), [(2, '"c0", "c1"'), (7, '"c0", "c1", "c2", "c3", "c4" ...')])
+def test_a_class_without_a_pixel_beside_255_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, others: int, named: str
+) -> None:
+    _prepare(tmp_path, _grey, classes=["sky", *(f"c{index}" for index in range(others))])
     (said,) = caplog.messages
-    assert said.startswith('No mask holds "c0", "c1", "c2", "c3", "c4" ..., while the value 255 occurs, which means no')
+    assert said.startswith(f"No mask holds {named}, while the value 255 occurs, which means no")
+
+
+def test_the_first_mask_alone_does_not_tell_the_format(tmp_path: Path) -> None:
+    wrong, right = _mask(tmp_path, np.zeros((2, 2, 3)), "rgb.png"), _mask(tmp_path, np.zeros((2, 2)))
+    check_formats([wrong, right])
+    with pytest.raises(UserError, match="is a colour image"):
+        check_formats([wrong, wrong])
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,24 @@ def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path):
     assert IndexMasks(255).stored_values(np.array([[254, 255]], np.uint8)) == [254]
 
 
-def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[0, -1]], "numbers from -1 to 0; label maps of VOC have whole numbers of 0 to 20"),
+        ([[0, 21]], "numbers from 0 to 21"),
+        ([[0.5, 1]], "numbers from 0.5 to 1.0"),
+        ([[[1], [2]]], "cannot be read as a label map of VOC"),
+        ([[0, 20]], None),
+    ],
+)
+def test_matlab_files_hold_whole_numbers_of_classes(tmp_path: Path, values: object, message: str | None) -> None:
+    savemat(tmp_path / "x.mat", {"labels": np.array(values)})
+    entry = Entry.of(tmp_path / "x.mat")
+    with pytest.raises(UserError, match=message) if message else nullcontext():
+        assert read_mat(entry, "VOC", lambda content: content["labels"], largest=20).tolist() == values
+
+
+def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
     pixels = [[(0, 0, 1), (128, 0, 0), (0, 0, 0), (255, 255, 255), (255, 255, 255)]]
     mask = _mask(tmp_path, pixels)
     colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)

@@ -84,7 +84,7 @@ def coco(photos: Path, **changes: Any) -> Path:
         ],
     }
     file = photos.parent / "instances.json"
-    file.write_text(json.dumps({**content, **changes}), encoding="utf-8")
+    file.write_text(json.dumps({**content, **changes}), encoding="utf-8-sig")
     return file
 
 
@@ -133,23 +133,74 @@ def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path, photos: P
         prepare_annotations(tmp_path / "other", name="mine", source=source, images=photos)
 
 
-def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
+def test_label_studio_as_people_use_it(tmp_path: Path, photos: Path) -> None:
+    """Polygons in percent, a cancelled answer before the one that counts, a prediction, uploaded and local files."""
+
+    def polygon(name: str) -> dict[str, Any]:
+        points = [[25, 25], [50, 25], [50, 50], [25, 50]]
+        return {"type": "polygonlabels", "value": {"points": points, "polygonlabels": [name]}}
+
+    answers = [
+        {"was_cancelled": True, "result": [polygon("sky")]},
+        {"result": [polygon("tree"), {"type": "choices"}]},
+    ]
+    tasks = [
+        {"data": {"image": "/data/local-files/?d=photos%2Fa.png"}, "annotations": answers},
+        {"data": {"image": "/data/upload/1/0123abcd-%62.png"}, "predictions": [{"result": [polygon("sky")]}]},
+    ]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    (tmp_path / "labelstudio.xml").write_text('<View><Label value="tree"/></View>')
+    source = tmp_path / "tasks.json"
+    info = prepare_annotations(tmp_path / "out", name="mine", source=source, images=photos, val_fraction=0)
+    assert info.classes == ("tree", "sky")
+    for stem, label in {"a": 0, "b": 1}.items():
+        expected = np.full(SIZE, IGNORED, np.uint8)
+        expected[6:13, 8:17] = label
+        np.testing.assert_array_equal(labels_of(tmp_path / "out")[stem], expected)
+    answers[1]["result"] = [{"type": "rectanglelabels"}]
+    source.write_text(json.dumps(tasks))
+    with pytest.raises(UserError, match='a region is of type "rectanglelabels"; only brushes and polygons say'):
+        prepare_annotations(tmp_path / "boxes", name="mine", source=source, images=photos)
+
+
+def test_cvat_with_its_images_beside_the_masks(tmp_path: Path, photos: Path) -> None:
+    folder = tmp_path / "cvat"
+    (folder / "SegmentationClass").mkdir(parents=True)
+    (folder / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nvoid:0,0,0::\nroad:7,8,9::\n")
+    photos.rename(folder / "JPEGImages")
+    mask = np.zeros((*SIZE, 3), np.uint8)
+    mask[3:9] = (7, 8, 9)
+    Image.fromarray(mask).save(folder / "SegmentationClass" / "a.png")
+    info = prepare_annotations(tmp_path / "out", name="mine", source=folder, val_fraction=0)
+    assert info.classes == ("road",)
+    np.testing.assert_array_equal(labels_of(tmp_path / "out")["a"], np.where(mask[..., 0] == 7, 0, IGNORED))
+
+
+def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
     for part, stems in {"train": "ab", "valid": "c"}.items():
-        (tmp_path / "set" / part / "images").mkdir(parents=True)
-        (tmp_path / "set" / part / "labels").mkdir()
+        (tmp_path / "images" / part / "images").mkdir(parents=True)
+        (tmp_path / "images" / part / "labels").mkdir()
         for stem in stems:
-            (photos / f"{stem}.png").rename(tmp_path / "set" / part / "images" / f"{stem}.png")
+            (photos / f"{stem}.png").rename(tmp_path / "images" / part / "images" / f"{stem}.png")
             line = "1 0.25 0.25 0.5 0.25 0.5 0.5 0.25 0.5\n"
-            (tmp_path / "set" / part / "labels" / f"{stem}.txt").write_text(line if stem != "b" else "\n")
-    settings = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['sky', 'tree']\n"
-    (tmp_path / "set" / "data.yaml").write_text(settings)
-    prepare_annotations(tmp_path / "out", name="mine", source=tmp_path / "set")
+            (tmp_path / "images" / part / "labels" / f"{stem}.txt").write_text(line if stem != "b" else "\n")
+    settings = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: {1: tree, 0: sky}\n"
+    (tmp_path / "images" / "data.yaml").write_text(settings)
+    prepare_annotations(tmp_path / "out", name="mine", source=tmp_path / "images")
     found = labels_of(tmp_path / "out")
     assert PreparedDataset.open(tmp_path / "out").count("val") == 1
     expected = np.full(SIZE, IGNORED, np.uint8)
     expected[6:13, 8:17] = 1
     np.testing.assert_array_equal(found["valid/images/c"], expected)
     assert (found["train/images/b"] == IGNORED).all()
+    # Elsewhere, and without images of its own for validation, which are drawn.
+    settings = tmp_path / "mine.yaml"
+    settings.write_text("path: images\ntrain: train/images\nval: train/images\nnames: [sky, tree]\n")
+    info = prepare_annotations(tmp_path / "own", name="mine", source=settings, val_fraction=0.5)
+    assert [part.images for part in info.parts.values()] == [1, 1]
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / "train" / "images" / "a.bmp")
+    with pytest.raises(UserError, match="have the same name; only the ending differs"):
+        prepare_annotations(tmp_path / "twice", name="mine", source=settings)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +210,8 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
         ({"annotations": [{"id": 3, "image_id": 8, "category_id": 5, "segmentation": [[1, 1, 2, 2, 3, 1]]}]}, "8 is"),
         ({"annotations": [{"id": 3, "image_id": 7, "category_id": 6, "segmentation": [[1, 1, 2, 2, 3, 1]]}]}, "6 is"),
         ({"images": [{"id": 7, "file_name": "nowhere.png"}], "annotations": []}, 'image "nowhere.png" is not in'),
+        ({"images": [{"id": 7, "file_name": "../secret.png"}], "annotations": []}, 'image "../secret.png" is not in'),
+        ({"images": [{"id": n, "file_name": "a.png"} for n in (7, 9)], "annotations": []}, "a second time"),
         (
             {"annotations": [{"id": 3, "image_id": 7, "category_id": 5, "segmentation": {"size": [9, 9]}}]},
             "it is of an image of 9 x 9 pixels, this one has 32 x 24",
@@ -185,7 +238,8 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_coco_is_named(tmp_path, photos: Path, changes: dict[str, Any], message: str):
+def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes: dict[str, Any], message: str) -> None:
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "secret.png")
     with pytest.raises(UserError) as caught:
         prepare_annotations(tmp_path / "out", name="mine", source=coco(photos, **changes), images=photos)
     assert message in str(caught.value)
@@ -196,7 +250,9 @@ def test_what_is_wrong_with_coco_is_named(tmp_path, photos: Path, changes: dict[
     ("line", "message"),
     [
         ("0 0.5 0.5 0.2 0.2", "is a box"),
+        ("0 0 0 1 0 1 1 1", "is a box or incomplete"),
         ("7 0 0 1 0 1 1", "class 7 is none of the 2"),
+        ("-1 0 0 1 0 1 1", "class -1 is none of the 2"),
         ("x 0 0 1 0 1 1", "'x'"),
         ("0 nan 0 1 0 1 1", "outside the image"),
         ("0 12 10 25 10 25 20", "outside the image: its numbers are shares of width and height"),

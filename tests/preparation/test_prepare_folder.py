@@ -44,19 +44,7 @@ def test_index_masks(source: Path):
     assert record.present == [0, 1]
 
 
-def test_colour_masks(source: Path):
-    palette = np.zeros((256, 3), np.uint8)
-    palette[[0, 1]] = [[0, 0, 200], [0, 99, 0]]
-    for path in (source / "masks").iterdir():
-        Image.fromarray(palette[MASK]).save(path)
-    colours = {"tree": (0, 99, 0), "sky": (0, 0, 200)}
-    info = _prepare(source, colours=colours, ignore=["#000000"])
-    assert info.colours == ((0, 0, 200), (0, 99, 0))
-    record = PreparedDataset.open(source.parent / "out").read("train", 0)
-    assert np.array_equal(decode_label(record.label_bytes), MASK)
-
-
-def test_lists_are_recorded_with_their_checksum(source: Path):
+def test_lists_are_recorded_with_their_checksum(source: Path) -> None:
     path = source / "val.txt"
     path.write_text("p3\n")
     info = _prepare(source, val_list=path)

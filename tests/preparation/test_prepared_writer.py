@@ -6,15 +6,17 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from crashes import tree
 from PIL import Image
 from prepared_folder import digests
 
 from cascade_clip.data.dataset_info import DatasetInfo
-from cascade_clip.data.images import encode_label
+from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
-from cascade_clip.preparation.prepared_writer import write_prepared
+from cascade_clip.preparation.prepared_writer import _plan, write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
@@ -85,6 +87,31 @@ def test_counts_and_pixels_are_reported(files: Path, tmp_path):
     assert (part.smallest, part.largest) == ((6, 8), (6, 8))
     assert [call[:2] for call in calls] == [(32, 70), (64, 70), (70, 70)]
     assert json.loads((tmp_path / "out" / "dataset.json").read_text()) == info.model_dump(mode="json")
+    assert pq.ParquetFile(tmp_path / "out" / next(iter(part.shards))).num_row_groups == 4  # of eight images each
+
+
+def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
+    def draw(source: ImageSource) -> tuple[bytes, np.ndarray]:
+        label = np.ones(source.payload, np.uint8)
+        label[0] = 255
+        return b"image", label
+
+    told: list[object] = []
+    parts = {"train": [ImageSource(str(size), size) for size in ((2, 9), (4, 5), (3, 3))], "val": []}
+    more = {"colours": [(1, 2, 3), (4, 5, 6)], "review": told.append, "picture": lambda at: told.append(tree(at))}
+    info = write(tmp_path / "out", tmp_path, parts=parts, load=draw, **more)
+    part = info.parts["train"]
+    assert (part.smallest, part.largest, part.pixels, part.ignored_pixels) == ((3, 3), (4, 5), (0, 9 + 15 + 6), 17)
+    assert info.colours == ((1, 2, 3), (4, 5, 6))
+    assert told[0] == info
+    assert "dataset.json" in told[1]
+    assert PreparedDataset.open(tmp_path / "out").read("train", 0).present == [1]
+    assert "split: val" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_shards_hold_512_images_at_most() -> None:
+    jobs = _plan(Path(), "train", [ImageSource("", number) for number in range(9000)], _refuse, 1)
+    assert (len(jobs), {len(job.images) for job in jobs[:-1]}) == (18, {512})
 
 
 def _interrupted(output: Path, files: Path) -> None:
@@ -101,6 +128,7 @@ def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_pa
     assert not output.exists()
     (finished,) = (tmp_path / ".out.preparing" / "data").glob("*.parquet")
     changed = finished.stat().st_mtime_ns
+    (finished.parent / ".left.part").touch()
     write(output, files)
     assert (output / "data" / finished.name).stat().st_mtime_ns == changed
     write(tmp_path / "straight", files)
@@ -108,14 +136,23 @@ def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
 
 
-def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path):
+def test_an_unfinished_run_of_other_input_is_not_mixed_in(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = tmp_path / "out"
+    (tmp_path / ".out.preparing").mkdir()  # killed before it wrote what it is made from
     _interrupted(output, files)
+    others = [{"classes": ["a", "c"]}, {"name": "x"}, {"options": {"x": 1}}, {"colours": [(1, 2, 3), (4, 5, 6)]}]
+    for other in (*others, {"parts": {"val": samples(files)}}):
+        with pytest.raises(UserError, match="was made from other files or options"):
+            write(output, files, **other)
+    with monkeypatch.context() as patched:
+        patched.setattr("cascade_clip.__version__", "0")
+        with pytest.raises(UserError, match="was made from other files or options"):
+            write(output, files)
     os.utime(files / "00.jpg", ns=(0, (files / "00.jpg").stat().st_mtime_ns + 1))
     with pytest.raises(UserError, match="was made from other files or options"):
         write(output, files)
-    with pytest.raises(UserError, match="was made from other files or options"):
-        write(output, files, classes=["a", "c"])
     info = write(output, files, classes=["a", "c"], overwrite=True)
     assert info.classes == ("a", "c")
 

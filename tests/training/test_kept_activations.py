@@ -38,10 +38,12 @@ def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe):
     assert _kept(_network(tiny_recipe, "zegclip").encoder, image) != []
 
 
-def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe):
-    """Frozen linear layers keep no input, and the activation keeps one tensor."""
+def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe) -> None:
+    """Frozen linear layers keep no input, and the activation keeps one tensor: none where it is computed again."""
     network = _network(tiny_recipe, "zegclip")
     blocks = network.encoder.visual.transformer.resblocks
     hidden = blocks[0].mlp.c_fc.out_features
-    kept = [tensor for tensor in _kept(network.encoder, torch.zeros(1, 3, 64, 64)) if tensor.shape[-1] == hidden]
-    assert len(kept) == len(blocks)
+    for again, expected in ((False, len(blocks)), (True, 0)):
+        network.encoder.gradient_checkpointing = again
+        kept = [tensor for tensor in _kept(network.encoder, torch.zeros(1, 3, 64, 64)) if tensor.shape[-1] == hidden]
+        assert len(kept) == expected

@@ -1,5 +1,7 @@
 """The encoder equals open_clip's tower where nothing is added, takes any grid, and places prompts as specified."""
 
+import copy
+
 import pytest
 import torch
 from open_clip.transformer import VisionTransformer
@@ -9,6 +11,7 @@ from cascade_clip.errors import UserError
 from cascade_clip.model.clip import image_encoder
 from cascade_clip.model.clip.image_encoder import ImageEncoder, embed_patches
 from cascade_clip.model.clip.load import Clip
+from cascade_clip.model.clip.open_clip_model import build_model
 from cascade_clip.model.clip.prompts import VisualPrompts
 
 
@@ -22,7 +25,8 @@ def test_equals_open_clip_without_additions(tiny_clip: Clip):
 
     Block i of the paper is index i - 1 of open_clip.
     """
-    visual = tiny_clip.visual
+    visual = copy.deepcopy(tiny_clip.visual)
+    torch.nn.init.normal_(visual.ln_post.bias)
     encoder = ImageEncoder(visual, taps=[1, 2, 3, 4], class_embeddings=1)
     for tap in encoder.tap_projections.values():
         tap.copy_from_clip(visual)
@@ -38,8 +42,6 @@ def test_equals_open_clip_without_additions(tiny_clip: Clip):
 def test_other_grids_as_open_clip_resizes_them(tiny_clip: Clip):
     """With the antialiased bicubic resize, another input size equals a tower whose table open_clip resized."""
     from open_clip.model import resize_pos_embed
-
-    from cascade_clip.model.clip.open_clip_model import build_model
 
     config = tiny_clip.identity.model_config
     larger = build_model({**config, "vision_cfg": {**config["vision_cfg"], "image_size": (96, 128)}})
@@ -72,11 +74,13 @@ def test_prompts_of_any_depth(tiny_clip: Clip, depth: int, plain_blocks: bool, m
     """Values and gradients are those of the whole sequence; blocks beyond the prompts' depth see none."""
     if not plain_blocks:  # blocks of another class of open_clip take the whole sequence
         monkeypatch.setattr(image_encoder, "ResidualAttentionBlock", torch.nn.Linear)
+    config = tiny_clip.identity.model_config
+    visual = build_model({**config, "vision_cfg": {**config["vision_cfg"], "ls_init_value": 0.5}}, seed=1).visual
     prompts = VisualPrompts(5, depth, 48, 16, dropout=0.0)
     outputs: list[torch.Tensor] = []
-    encoder = ImageEncoder(tiny_clip.visual, taps=[2, 4], prompts=prompts, prompt_norm=True)
+    encoder = ImageEncoder(visual, taps=[2, 4], prompts=prompts, prompt_norm=True)
     features = encoder(_image(), outputs)
-    reference = _whole_sequence(tiny_clip.visual, prompts)
+    reference = _whole_sequence(visual, prompts)
     for ours, released in zip(outputs, reference, strict=True):
         torch.testing.assert_close(ours, released, rtol=1e-5, atol=1e-5)
     assert {block: tuple(tokens.shape) for block, tokens in features.patch_tokens.items()} == {
@@ -112,3 +116,5 @@ def test_blocks_that_are_not_there(tiny_clip: Clip, given: dict, message: str):
 def test_a_size_that_does_not_fit_says_which_does(tiny_clip: Clip):
     with pytest.raises(UserError, match="70 x 64 pixels does not fit patches of 16: pad or resize it to 80 x 64"):
         ImageEncoder(tiny_clip.visual, taps=[4])(_image(70, 64))
+    with pytest.raises(UserError, match="pad or resize it to 64 x 16"):
+        ImageEncoder(tiny_clip.visual, taps=[4])(_image(64, 0))

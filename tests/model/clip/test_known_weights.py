@@ -1,5 +1,6 @@
 """A large weights file is read whole and hashed once, and again after any change."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,18 +33,29 @@ def _replace(file: Path) -> None:
     other.replace(file)
 
 
+def _rewrite(file: Path) -> None:
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"WEIGHTS")
+    os.utime(file, ns=times)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         _replace,
-        lambda file: file.write_bytes(b"WEIGHTS"),
+        _rewrite,
         Path.unlink,
         lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
     ],
 )
-def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object]):
+def test_a_hash_is_remembered_until_the_file_changes(
+    file: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert KnownWeights(file, {"layers": 1}).sha256() == HASH
     assert KnownWeights(file, {"layers": 2}).sha256() is None, "other settings make another model of it"
+    with monkeypatch.context() as later:
+        later.setattr("cascade_clip.__version__", "later")
+        assert KnownWeights(file, {"layers": 1}).sha256() is None
     change(file)
     assert KnownWeights(file, {"layers": 1}).sha256() is None
 
@@ -51,7 +63,15 @@ def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callabl
 @pytest.mark.parametrize(("name", "value"), [("LEAST_BYTES", 100), ("SETTLED", 60)])
 def test_small_and_new_files_are_read_each_time(file: Path, monkeypatch, name: str, value: float):
     monkeypatch.setattr(known_weights, name, value)
+    os.utime(file, (0, 0))  # as a copy that keeps the times has them
     known = KnownWeights(file, {"layers": 3})
+    known.remember(HASH)
+    assert known.sha256() is None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_CLIP_CACHE", str(file / "cache"))
+    known = KnownWeights(file, {"layers": 1})
     known.remember(HASH)
     assert known.sha256() is None
 

@@ -1,5 +1,10 @@
 """Text embeddings equal open_clip's text tower; vocabularies are checked; the cache only saves time."""
 
+import copy
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -54,11 +59,18 @@ def test_synonyms_are_averaged(tiny_clip: Clip):
     apart = embed_words(tiny_clip, [["sofa"], ["couch"]], SINGLE, half=False)
     together = embed_words(tiny_clip, [["sofa", "couch"]], SINGLE, half=False)
     torch.testing.assert_close(together[0], F.normalize(apart.mean(0), dim=-1), rtol=0, atol=2e-6)
+    assert torch.equal(embed_words(tiny_clip, [["sofa", "couch"]], SINGLE), together.half().float())
 
 
 def test_more_words_than_the_context_holds(tiny_clip: Clip):
     with pytest.raises(UserError, match=r"is 36 tokens long with its start and end; this CLIP reads 24: shorten"):
         embed_words(tiny_clip, [["very " * 29 + "long"]], SINGLE)
+    assert embed_words(tiny_clip, [["very " * 20 + "long road"]], ["{}"]).shape == (1, 32)  # 24 tokens
+    config = tiny_clip.identity.model_config
+    small = {**config, "text_cfg": {**config["text_cfg"], "vocab_size": 49407}}
+    other = replace(tiny_clip, identity=replace(tiny_clip.identity, model_config=small))
+    with pytest.raises(UserError, match="text tower knows 49407 tokens, its tokenizer more"):
+        embed_words(other, [["road"]], SINGLE)
 
 
 def test_cache(tiny_clip: Clip, tmp_path, monkeypatch):
@@ -72,6 +84,19 @@ def test_cache(tiny_clip: Clip, tmp_path, monkeypatch):
     file.write_bytes(b"damaged")
     assert torch.equal(embed_words(tiny_clip, [["road"]], SINGLE, cache=TextCache(tmp_path)), first)
     assert not torch.equal(embed_words(tiny_clip, [["road"]], MULTI, cache=cache), first)
+    another = replace(tiny_clip, model=copy.deepcopy(tiny_clip.model), identity=replace(tiny_clip.identity, sha256="0"))
+    torch.nn.init.normal_(another.model.text_projection)
+    assert not torch.equal(embed_words(another, [["road"]], SINGLE, cache=cache), first)
+
+
+def test_only_the_latest_vocabularies_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MOST_IN_MEMORY", 2)
+    cache, keys = TextCache(tmp_path), [("clip", ("{}",), ((word,),)) for word in "abc"]
+    for key in keys:
+        cache.put(key, torch.ones(1, 4))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    assert [cache.get(key) is not None for key in keys] == [False, True, True]
 
 
 def test_a_cache_that_cannot_be_written_still_embeds_once(tiny_clip: Clip, tmp_path, monkeypatch):
@@ -86,13 +111,22 @@ def test_a_cache_that_cannot_be_written_still_embeds_once(tiny_clip: Clip, tmp_p
 def test_template_sets(tmp_path):
     assert len(templates_of("single")) == 1
     assert len(templates_of("multi")) == 15
+    assert templates_of("gem") == ("a photo of a {}.",)
     assert len(templates_of("imagenet")) == 80
     assert all(sentence.count("{}") == 1 for name in ("single", "multi", "imagenet") for sentence in templates_of(name))
     own = tmp_path / "own.txt"
     own.write_text("a drawing of a {}\n\nmy {}\n")
     assert templates_of(str(own)) == ("a drawing of a {}", "my {}")
-    own.write_text("a drawing")
-    with pytest.raises(UserError, match=r'Line 1 of the template file .* needs exactly one \{\}: "a drawing"'):
+    own.write_text("\ufeffmy {}\n", encoding="utf-8")
+    assert templates_of(str(own)) == ("my {}",)
+    for wrong in ("a drawing", "a {} {}"):
+        own.write_text(wrong)
+        with pytest.raises(
+            UserError, match=r"Line 1 of the template file .* needs exactly one \{\}: \"" + re.escape(wrong)
+        ):
+            templates_of(str(own))
+    own.write_text("\n")
+    with pytest.raises(UserError, match=r"is empty: a sentence with \{\} a line is expected"):
         templates_of(str(own))
     with pytest.raises(UserError, match='Did you mean "multi"'):
         templates_of("mutli")
