@@ -73,14 +73,14 @@ def test_split_and_scores_stand_in_the_card(tiny_model: CascadeCLIP, tmp_path):
     )
 
 
-def test_a_clip_of_other_words_keeps_its_vocabulary(tmp_path: Path) -> None:
+def test_a_clip_of_other_words_keeps_its_vocabulary(tmp_path):
     model = CascadeCLIP.from_pretrained("bundled")
     model.save_pretrained(tmp_path / "own", include_clip=True)
     again = CascadeCLIP.from_pretrained(tmp_path / "own")
     assert torch.equal(again.clip.tokenize(["red circle"]), model.clip.tokenize(["red circle"]))
 
 
-def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path) -> None:
+def test_saving_again_replaces_as_a_whole(tiny_model: CascadeCLIP, folder: Path):
     (folder / "clip.safetensors").write_text("stale")
     (folder / "notes.txt").write_text("mine")
     tiny_model.save_pretrained(folder, include_clip=False)

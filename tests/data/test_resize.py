@@ -8,7 +8,7 @@ import pytest
 from cascade_clip.data import resize
 
 
-def test_a_long_side_beyond_its_limit_makes_the_short_one_less() -> None:
+def test_a_long_side_beyond_its_limit_makes_the_short_one_less():
     assert resize.test_size(200, 1100, 512, 2048) == (372, 2048)
 
 

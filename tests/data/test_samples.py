@@ -18,18 +18,18 @@ def samples(squares: Path) -> TrainSamples:
     return TrainSamples(PreparedDataset.open(squares), TRANSFORM, seed=5)
 
 
-def test_hidden_classes_are_ignored(samples: TrainSamples) -> None:
+def test_hidden_classes_are_ignored(samples: TrainSamples):
     hiding = TrainSamples(samples.dataset, samples.transform, seed=5, hidden=(0, 2))
     found = {label for position in range(5) for label in hiding[position]["label"].unique().tolist()}
     assert found == {1, 255}
 
 
-def test_a_stream_is_shuffled_by_the_seed_and_the_epoch() -> None:
+def test_a_stream_is_shuffled_by_the_seed_and_the_epoch():
     stream = SimpleNamespace(streams=True, count=lambda _part: 10, read_shuffled=lambda *asked: asked)
     assert TrainSamples(stream, TRANSFORM, seed=5)._record(23) == (5, 2, 3)
 
 
-def test_each_epoch_is_another_permutation(samples: TrainSamples) -> None:
+def test_each_epoch_is_another_permutation(samples: TrainSamples):
     epochs = [[samples.index_at(10 * epoch + place) for place in range(10)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]

@@ -17,7 +17,7 @@ def _picture(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([rows, columns, rows], -1), columns % 2
 
 
-def test_image_and_label_stay_together() -> None:
+def test_image_and_label_stay_together():
     image, label = _picture(16, 40)
     out, out_label, _ = TrainTransform(PLAIN)(image, label, np.random.default_rng(0))
     assert out.shape == (3, 16, 16)

@@ -137,7 +137,7 @@ def test_what_is_given_decides():
     assert given.confusion.argmax(axis=1).tolist() == [2, 1, 0]
 
 
-def test_which_split_and_dataset_are_meant(squares: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_split_and_dataset_are_meant(squares: Path, monkeypatch):
     asked: list[tuple[object, ...]] = []
 
     def locate(name: str, data: object, *, stream: bool, class_names: object) -> Path:
@@ -157,7 +157,7 @@ def test_which_split_and_dataset_are_meant(squares: Path, monkeypatch: pytest.Mo
     assert find_dataset(model, None, squares)[0].class_names == SPLIT.class_names
 
 
-def test_a_limit_spreads_over_the_set() -> None:
+def test_a_limit_spreads_over_the_set():
     assert chosen_images(10, 0) == chosen_images(10, 10) == chosen_images(10, 99) == list(range(10))
     assert chosen_images(10, 4) == [0, 2, 5, 7]
     dataset = Plain(6)

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ def small(source: str | None = None) -> Segmentation:
     return Segmentation(labels, scores, ("sky", "café"), COLOURS, np.zeros((2, 3, 3), np.uint8), source)
 
 
-def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_labels_are_an_indexed_png_with_the_classes_colours(tmp_path, monkeypatch):
     found = small()
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "new").mkdir()
@@ -56,7 +55,7 @@ def test_record_lists_present_classes_and_what_has_none(tmp_path):
     assert record["names"] == ["sky", "café"]
 
 
-def test_the_legend_names_pixels_without_a_class_only_where_there_are_some(monkeypatch: pytest.MonkeyPatch):
+def test_the_legend_names_pixels_without_a_class_only_where_there_are_some(monkeypatch):
     shown: list[list[str]] = []
     monkeypatch.setattr(segmentation, "render_overlay", lambda *given: shown.append([entry.name for entry in given[3]]))
     small().overlay()
@@ -64,7 +63,7 @@ def test_the_legend_names_pixels_without_a_class_only_where_there_are_some(monke
     assert shown == [["café", "sky", "no class"], ["sky"]]
 
 
-def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
+def test_more_than_255_classes_are_written_in_16_bits(tmp_path):
     labels = np.array([[0, 299, 65535]], np.uint16)
     names = tuple(f"thing {index}" for index in range(300))
     image = np.zeros((1, 3, 3), np.uint8)
@@ -87,7 +86,7 @@ def test_more_than_255_classes_are_written_in_16_bits(tmp_path: Path):
         ("[" * 100_000, False),
     ],
 )
-def test_files_belong_to_the_image_that_their_record_names(tmp_path: Path, record: str, ours: bool):
+def test_files_belong_to_the_image_that_their_record_names(tmp_path, record: str, ours: bool):
     image, link = tmp_path / "a.jpg", tmp_path / "link.jpg"
     link.symlink_to(image)
     assert not is_taken(tmp_path, "a", str(image))
@@ -99,7 +98,7 @@ def test_files_belong_to_the_image_that_their_record_names(tmp_path: Path, recor
     assert is_taken(tmp_path, "a", str(image), {(tmp_path / "a.json").resolve()})
 
 
-def test_an_output_that_is_a_file_is_refused(tmp_path: Path):
+def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "taken").write_text("here", encoding="utf-8")
     with pytest.raises(UserError, match=r'cannot be written to ".*taken"'):
         small().save(tmp_path / "taken", "photo")

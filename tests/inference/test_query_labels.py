@@ -80,14 +80,14 @@ def test_classes_that_win_too_little_are_dropped_even_where_every_cosine_is_nega
 
 
 @pytest.mark.parametrize(("maps", "queries", "classes"), [(MAPS, SYNONYMS, 3), (MAPS, against(0, 1, 2, 3), 4)])
-def test_scores_of_classes_are_those_of_their_winners(maps: torch.Tensor, queries: Queries, classes: int) -> None:
+def test_scores_of_classes_are_those_of_their_winners(maps: torch.Tensor, queries: Queries, classes: int):
     labels, best = labelled(maps, queries, classes)
     blocks = QueryLabels(maps, (9, 12), queries, classes, TrainingFreeConfig()).score_blocks(range(classes))
     each = torch.cat([block for _, block in blocks], dim=1)
     torch.testing.assert_close(each.gather(0, labels[None].long())[0], best)
 
 
-def test_queries_in_any_order() -> None:
+def test_queries_in_any_order():
     assert torch.equal(class_maxima(MAPS[:3], Queries.of_classes([2, 0, 1]), 3), MAPS[[1, 2, 0]])
 
 

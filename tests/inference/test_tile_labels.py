@@ -77,7 +77,7 @@ FLAT = {"seed": 1728, "classes": 10, "patch": 2, "kind": "flat near ties", "imag
 @settings(max_examples=80, deadline=None)
 @given(cases())
 @example(FLAT | {"windows": InferenceConfig(crop=31, stride=11), "threshold": None, "tile": 16, "elements": 3000})
-def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]) -> None:
+def test_labels_and_scores_equal_the_plain_path(case: dict[str, Any]):
     """With and without scores, also where few classes fit at once and take turns."""
     seed, classes, size, windows = (case[key] for key in ("seed", "classes", "size", "windows"))
     pixels, text = torch.zeros(3, *case["image"]), torch.zeros(classes, 2)

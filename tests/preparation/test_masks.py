@@ -127,16 +127,24 @@ def test_255_may_be_said_to_mean_no_class(tmp_path, caplog):
     assert not caplog.messages
 
 
+def test_a_class_whose_value_is_ignored_is_told(tmp_path, caplog):
+    for folder in ("indices", "colours"):
+        (tmp_path / folder).mkdir()
+    _prepare(tmp_path / "indices", _bits, ignore=["0"])
+    assert '--ignore means the pixels of "background", of which the dataset so has none. If the classes' in caplog.text
+    caplog.clear()
+    _prepare(tmp_path / "colours", _rgba, colours=RED, ignore=["#c80000"])
+    assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
+
+
 @pytest.mark.parametrize(("others", "named"), [(2, '"c0", "c1"'), (7, '"c0", "c1", "c2", "c3", "c4" ...')])
-def test_a_class_without_a_pixel_beside_255_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, others: int, named: str
-) -> None:
+def test_a_class_without_a_pixel_beside_255_is_told(tmp_path, caplog, others: int, named: str):
     _prepare(tmp_path, _grey, classes=["sky", *(f"c{index}" for index in range(others))])
     (said,) = caplog.messages
     assert said.startswith(f"No mask holds {named}, while the value 255 occurs, which means no")
 
 
-def test_the_first_mask_alone_does_not_tell_the_format(tmp_path: Path) -> None:
+def test_the_first_mask_alone_does_not_tell_the_format(tmp_path):
     wrong, right = _mask(tmp_path, np.zeros((2, 2, 3)), "rgb.png"), _mask(tmp_path, np.zeros((2, 2)))
     check_formats([wrong, right])
     with pytest.raises(UserError, match="is a colour image"):
@@ -266,14 +274,14 @@ def test_what_is_ignored_is_so_whatever_class_has_the_value(tmp_path):
         ([[0, 20]], None),
     ],
 )
-def test_matlab_files_hold_whole_numbers_of_classes(tmp_path: Path, values: object, message: str | None) -> None:
+def test_matlab_files_hold_whole_numbers_of_classes(tmp_path, values: object, message: str | None):
     savemat(tmp_path / "x.mat", {"labels": np.array(values)})
     entry = Entry.of(tmp_path / "x.mat")
     with pytest.raises(UserError, match=message) if message else nullcontext():
         assert read_mat(entry, "VOC", lambda content: content["labels"], largest=20).tolist() == values
 
 
-def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path: Path) -> None:
+def test_colours_become_their_class_and_unknown_ones_are_named(tmp_path):
     pixels = [[(0, 0, 1), (128, 0, 0), (0, 0, 0), (255, 255, 255), (255, 255, 255)]]
     mask = _mask(tmp_path, pixels)
     colours, white = ((128, 0, 0), (0, 0, 1)), (255, 255, 255)

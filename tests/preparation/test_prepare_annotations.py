@@ -133,17 +133,14 @@ def test_regions_of_a_stored_image_are_turned_as_it_is_shown(tmp_path, photos: P
         prepare_annotations(tmp_path / "other", name="mine", source=source, images=photos)
 
 
-def test_label_studio_as_people_use_it(tmp_path: Path, photos: Path) -> None:
+def test_label_studio_as_people_use_it(tmp_path, photos: Path):
     """Polygons in percent, a cancelled answer before the one that counts, a prediction, uploaded and local files."""
 
     def polygon(name: str) -> dict[str, Any]:
         points = [[25, 25], [50, 25], [50, 50], [25, 50]]
         return {"type": "polygonlabels", "value": {"points": points, "polygonlabels": [name]}}
 
-    answers = [
-        {"was_cancelled": True, "result": [polygon("sky")]},
-        {"result": [polygon("tree"), {"type": "choices"}]},
-    ]
+    answers = [{"was_cancelled": True, "result": [polygon("sky")]}, {"result": [polygon("tree"), {"type": "choices"}]}]
     tasks = [
         {"data": {"image": "/data/local-files/?d=photos%2Fa.png"}, "annotations": answers},
         {"data": {"image": "/data/upload/1/0123abcd-%62.png"}, "predictions": [{"result": [polygon("sky")]}]},
@@ -163,7 +160,7 @@ def test_label_studio_as_people_use_it(tmp_path: Path, photos: Path) -> None:
         prepare_annotations(tmp_path / "boxes", name="mine", source=source, images=photos)
 
 
-def test_cvat_with_its_images_beside_the_masks(tmp_path: Path, photos: Path) -> None:
+def test_cvat_with_its_images_beside_the_masks(tmp_path, photos: Path):
     folder = tmp_path / "cvat"
     (folder / "SegmentationClass").mkdir(parents=True)
     (folder / "labelmap.txt").write_text("# label:color_rgb:parts:actions\nvoid:0,0,0::\nroad:7,8,9::\n")
@@ -176,7 +173,7 @@ def test_cvat_with_its_images_beside_the_masks(tmp_path: Path, photos: Path) -> 
     np.testing.assert_array_equal(labels_of(tmp_path / "out")["a"], np.where(mask[..., 0] == 7, 0, IGNORED))
 
 
-def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
+def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
     for part, stems in {"train": "ab", "valid": "c"}.items():
         (tmp_path / "images" / part / "images").mkdir(parents=True)
         (tmp_path / "images" / part / "labels").mkdir()
@@ -238,7 +235,7 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path: Path, photos: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_coco_is_named(tmp_path: Path, photos: Path, changes: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_with_coco_is_named(tmp_path, photos: Path, changes: dict[str, Any], message: str):
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "secret.png")
     with pytest.raises(UserError) as caught:
         prepare_annotations(tmp_path / "out", name="mine", source=coco(photos, **changes), images=photos)

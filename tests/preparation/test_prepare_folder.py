@@ -44,7 +44,7 @@ def test_index_masks(source: Path):
     assert record.present == [0, 1]
 
 
-def test_lists_are_recorded_with_their_checksum(source: Path) -> None:
+def test_lists_are_recorded_with_their_checksum(source: Path):
     path = source / "val.txt"
     path.write_text("p3\n")
     info = _prepare(source, val_list=path)

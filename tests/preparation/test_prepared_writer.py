@@ -13,6 +13,7 @@ from PIL import Image
 from prepared_folder import digests
 
 from cascade_clip.data.dataset_info import DatasetInfo
+from cascade_clip.data.images import encode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
@@ -90,7 +91,7 @@ def test_counts_and_pixels_are_reported(files: Path, tmp_path):
     assert pq.ParquetFile(tmp_path / "out" / next(iter(part.shards))).num_row_groups == 4  # of eight images each
 
 
-def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
+def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path):
     def draw(source: ImageSource) -> tuple[bytes, np.ndarray]:
         label = np.ones(source.payload, np.uint8)
         label[0] = 255
@@ -109,7 +110,7 @@ def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
     assert "split: val" not in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_shards_hold_512_images_at_most() -> None:
+def test_shards_hold_512_images_at_most():
     jobs = _plan(Path(), "train", [ImageSource("", number) for number in range(9000)], _refuse, 1)
     assert (len(jobs), {len(job.images) for job in jobs[:-1]}) == (18, {512})
 
@@ -136,9 +137,7 @@ def test_an_interrupted_run_continues_without_redoing_shards(files: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "straight"]
 
 
-def test_an_unfinished_run_of_other_input_is_not_mixed_in(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path, monkeypatch):
     output = tmp_path / "out"
     (tmp_path / ".out.preparing").mkdir()  # killed before it wrote what it is made from
     _interrupted(output, files)

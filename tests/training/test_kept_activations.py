@@ -38,7 +38,7 @@ def test_a_frozen_encoder_keeps_nothing(tiny_recipe: Recipe):
     assert _kept(_network(tiny_recipe, "zegclip").encoder, image) != []
 
 
-def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe) -> None:
+def test_the_feed_forward_parts_keep_one_hidden_tensor(tiny_recipe: Recipe):
     """Frozen linear layers keep no input, and the activation keeps one tensor: none where it is computed again."""
     network = _network(tiny_recipe, "zegclip")
     blocks = network.encoder.visual.transformer.resblocks

@@ -81,7 +81,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(run: RunFolder, tmp_
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
-def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder) -> None:
+def test_keys_of_another_version_are_no_change_of_the_recipe(run: RunFolder):
     (run.folder / "state" / ".step-00000006").mkdir()  # of a run that was killed while it wrote
     file = run.state_folder(4) / "progress.json"
     progress = json.loads(file.read_text())

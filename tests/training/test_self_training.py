@@ -80,7 +80,7 @@ LOGITS = [[[5.0] * 4] * 2, [[0.5, 0.5, 0.5, 0.5]] * 2, [[0.4, 0.4, 0.6, 0.6]] * 
     ],
 )
 @pytest.mark.parametrize("teacher", [None, _Fixed()], ids=["itself", "teacher"])
-def test_labels_by_hand(red_seen: str, teacher: _Fixed | None, config: dict, expected: list[int]) -> None:
+def test_labels_by_hand(red_seen: str, teacher: _Fixed | None, config: dict, expected: list[int]):
     """Padding is never named, whatever the location of unseen pixels is taken for; a teacher drops nothing."""
     labeller = PseudoLabels(get_split(red_seen), SelfTrainingConfig(**config), teacher)
     label = torch.tensor([LABEL], dtype=torch.uint8)

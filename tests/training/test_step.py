@@ -13,7 +13,7 @@ from cascade_clip.model.clip.load import Clip
 from cascade_clip.training.step import TrainStep, build_optimizer, set_learning_rate
 
 
-def test_every_setting_of_the_schedule_counts(tiny_recipe: Recipe, tiny_clip: Clip) -> None:
+def test_every_setting_of_the_schedule_counts(tiny_recipe: Recipe, tiny_clip: Clip):
     rates = {"lr": 1e-3, "min_lr": 1e-4, "power": 2.0, "encoder_lr_factor": 2.0, "head_lr_factor": 3.0}
     config = TrainConfig(iterations=10, warmup=4, warmup_ratio=0.2, **rates)
     optimizer = build_optimizer(build_network(tiny_recipe.model, tiny_clip.visual), config)
@@ -24,7 +24,7 @@ def test_every_setting_of_the_schedule_counts(tiny_recipe: Recipe, tiny_clip: Cl
 
 
 @pytest.mark.parametrize("region", ["dice", "ssim"])
-def test_every_setting_of_the_loss_counts(region: str) -> None:
+def test_every_setting_of_the_loss_counts(region: str):
     """In micro-batches of unequal size; of the gradient nothing stays."""
     network = torch.nn.Conv2d(3, 2, 1)
     images, labels = torch.randn(3, 3, 4, 4), torch.randint(0, 2, (3, 4, 4))

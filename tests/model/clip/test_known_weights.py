@@ -41,16 +41,9 @@ def _rewrite(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [
-        _replace,
-        _rewrite,
-        Path.unlink,
-        lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash"),
-    ],
+    [_replace, _rewrite, Path.unlink, lambda file: next(file.with_name("cache").rglob("clip/*")).write_text("no hash")],
 )
-def test_a_hash_is_remembered_until_the_file_changes(
-    file: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hash_is_remembered_until_the_file_changes(file: Path, change: Callable[[Path], object], monkeypatch):
     assert KnownWeights(file, {"layers": 1}).sha256() == HASH
     assert KnownWeights(file, {"layers": 2}).sha256() is None, "other settings make another model of it"
     with monkeypatch.context() as later:
@@ -69,7 +62,7 @@ def test_small_and_new_files_are_read_each_time(file: Path, monkeypatch, name: s
     assert known.sha256() is None
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(file: Path, monkeypatch):
     monkeypatch.setenv("CASCADE_CLIP_CACHE", str(file / "cache"))
     known = KnownWeights(file, {"layers": 1})
     known.remember(HASH)

@@ -3,7 +3,6 @@
 import copy
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +88,7 @@ def test_cache(tiny_clip: Clip, tmp_path, monkeypatch):
     assert not torch.equal(embed_words(another, [["road"]], SINGLE, cache=cache), first)
 
 
-def test_only_the_latest_vocabularies_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_latest_vocabularies_stay_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "MOST_IN_MEMORY", 2)
     cache, keys = TextCache(tmp_path), [("clip", ("{}",), ((word,),)) for word in "abc"]
     for key in keys:

@@ -12,8 +12,8 @@ from cascade_clip.model.head.frequency_decoder import FrequencyLayer
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(("kind", "rest"), [(DecoderLayer, ()), (FrequencyLayer, ((3, 3),))])
 def test_attention_both_branches_and_the_hidden_layer_drop_while_training(
-    kind: type[nn.Module], rest: tuple[object, ...], training: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    kind: type[nn.Module], rest: tuple[object, ...], training: bool, monkeypatch
+):
     layer = kind(8, 2, 16, 0.5).train(training)
     places, shares, attend = [], [], F.scaled_dot_product_attention
     layer.dropout.register_forward_hook(lambda _module, inputs, _output: places.append(inputs[0].shape[-1]))
