@@ -47,10 +47,11 @@ class _Sources(TyperGroup):
 
 
 app = typer.Typer(
+    add_completion=False,
     cls=_Sources,
     subcommand_metavar="NAME [OPTIONS]",
-    help="Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset. A run "
-    "that was interrupted continues when the same command is given again.\n\n"
+    help="Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset. "
+    "After an interruption the same command continues it.\n\n"
     "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine",
 )
 
@@ -80,8 +81,7 @@ def _folder(
     folders: options.Folders,
     class_names: options.ClassNames,
     colours: Annotated[
-        Path | None,
-        options.path_option("TOML or CSV: colour of each class in RGB masks.", input_file),
+        Path | None, options.path_option("TOML or CSV: colour of each class in RGB masks.", input_file)
     ] = None,
     values: options.Values,
     lists: options.Lists,
@@ -113,12 +113,10 @@ def _folder(
 def _annotations(
     *,
     source: Annotated[
-        Path | None,
-        options.path_option("JSON of COCO or Label Studio; folder of YOLO or CVAT.", metavar="PATH"),
+        Path | None, options.path_option("JSON of COCO or Label Studio; folder of YOLO or CVAT.", metavar="PATH")
     ] = None,
     images: Annotated[
-        Path | None,
-        options.path_option("Folder of the images; default: beside the annotations."),
+        Path | None, options.path_option("Folder of the images; default: beside the annotations.")
     ] = None,
     class_names: options.ClassNames,
     background: Annotated[

@@ -57,7 +57,7 @@ def similarity(
         typer.Option("--model", "-m", callback=place, help="As in predict; repeatable.", show_default=BUNDLED),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
+        str | None, typer.Option("--classes", "-c", help="Names that --class chooses from; default: the model's.")
     ] = None,
     split: options.SplitOption = None,
     output: options.OutputFolder = Path("similarity"),
@@ -67,8 +67,8 @@ def similarity(
 ) -> None:
     """Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.
 
-    The point is --point, --fraction, the centre of a class (--class), or the centre of the image. Written are a grid of
-    maps as STEM.similarity.png and their values as STEM.similarity.json.
+    The point is --point, --fraction, the centre of a class (--class), or the centre of the image. Writes a grid of
+    maps, STEM.similarity.png, and their values, STEM.similarity.json.
 
     Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
     """
