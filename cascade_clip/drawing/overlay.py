@@ -246,9 +246,10 @@ def _fitting(text: str, width: int, font: Font, tail: str = "") -> int:
     return length
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 1) -> str:
     """A share as readers expect it: "34.2 %", and "< 0.1 %" for what is there but rounds to nothing."""
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+    least = 10.0**-digits
+    return f"< {least:g} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
 
 
 def legend_of(
