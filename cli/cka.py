@@ -210,10 +210,10 @@ def _write(
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
     stdout.print(summary_table(similarities))
-    stdout.print(f"written to {', '.join(str(file) for file in files)}")
+    stdout.print(f"Written: {', '.join(str(file) for file in files)}")
     if report is not None:
         page = heat_map.write_cka_report(report, similarities, record)
-        stdout.print(f"report written to {page}")
+        stdout.print(f"Written: {page}")
     if json_file is not None:
         write_json(json_file, complete)
 

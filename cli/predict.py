@@ -228,7 +228,7 @@ def _method_line(about: dict[str, Any]) -> str:
     line = f"{about['method']}{refined} (training-free, {about['model']})"
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
     if words:
-        line += f"; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+        line += f"; pixels that fit a background word best ({shown}) get no class; --no-background gives them one"
     return line
 
 

@@ -92,7 +92,7 @@ def similarity(
     # The record is moved into place first: without it the picture would count as somebody else's.
     page.write_report({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: grid}, "maps")
     stdout.print(_table(record))
-    stdout.print(f"written to {picture}")
+    stdout.print(f"Written: {picture}")
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
@@ -213,7 +213,7 @@ def _chosen_point(point: str | None, fraction: str | None, width: int, height: i
 def _check_class(name: str, names: Sequence[str]) -> None:
     if name not in names:
         raise UserError(
-            f'"{name}" of --class is none of the classes that are looked for.{closest(name, names)} Name others with'
+            f'"{name}" of --class is none of the classes.{closest(name, names)} Name others with'
             " --classes A,B,… or --split NAME."
         )
 

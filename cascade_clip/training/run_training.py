@@ -172,7 +172,7 @@ def interruption_after_step() -> Iterator[Callable[[], bool]]:
         kept.append(number)
         restore()
         if os.environ.get("RANK", "0") == "0":
-            logger.warning("The step is finished and its state saved before training stops.")
+            logger.warning("Stopping: this step is finished first, and its state saved.")
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -106,7 +106,7 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("predict {image} -m bundled --classes a --split voc", "Give only one of --classes and --split"),
     ("predict {image} -m bundled --classes-file {binary}", "is no UTF-8 text"),
     ("predict {image} -m bundled --classes-file {empty}", "holds no class name"),
-    ("predict {image} -m bundled --classes a --explain-classes b", '"b" of --explain-classes is not looked for'),
+    ("predict {image} -m bundled --classes a --explain-classes b", '"b" of --explain-classes is none of the classes'),
     ("predict {image} -m bundled --every 2", "--every, --start and --end are for videos"),
     ("predict {image} -m bundled --runtime onxx", '"onxx" is no runtime. Did you mean "onnx"?'),
     ("predict {folder} -m bundled", "No image was found in the folder"),

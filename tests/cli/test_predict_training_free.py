@@ -45,7 +45,7 @@ def test_a_single_class_does_not_paint_the_whole_picture(photo: Path, run_comman
 
 def test_what_is_printed_names_method_and_background(photo: Path, run_command) -> None:
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass", "--refine").stdout
-    assert f"NACLIP with PAMR (training-free, {MODEL}); pixels that a background word fits best (sand, water" in printed
+    assert f"NACLIP with PAMR (training-free, {MODEL}); pixels that fit a background word best (sand, water" in printed
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass,water").stdout
     assert f"NACLIP (training-free, {MODEL})\n" in printed
 
