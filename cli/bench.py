@@ -16,7 +16,7 @@ from rich.text import Text
 from cascade_clip import output_folder
 from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, counted
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
@@ -132,7 +132,7 @@ def _show_record(record: Mapping[str, Any]) -> None:
     settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
     title = (
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
-        f" {environment['device']}, {environment['threads']} threads: median of {settings['repeats']} rounds"
+        f" {environment['device']}, {counted(environment['threads'], 'thread')}: median of {settings['repeats']} rounds"
     )
     times, costs = [], []
     for name, figures in subjects.items():
@@ -142,10 +142,11 @@ def _show_record(record: Mapping[str, Any]) -> None:
         gflops = f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING
         memory = (_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib"))
         costs.append((name, f"{figures['first_turn_ms']:.0f} ms", gflops, *memory))
-    stdout.print(_table(title, ("ms an image", "spread", "ratio", "its spread", "images/s"), times))
-    headings = ("first turn", "GFLOP an image", "memory", "above build", "on the device")
-    table = _table("first turn, operations, peak memory", headings, costs)
-    if "memory" in subjects[record["reference"]]:
+    stdout.print(_table(title, ("ms per image", "spread", "ratio", "its spread", "images/s"), times))
+    headings = ("first turn", "GFLOP per image", "memory", "above build", "on the device")
+    measured = "memory" in subjects[record["reference"]]
+    table = _table(f"first turn, operations{', peak memory' if measured else ''}", headings, costs)
+    if measured:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     stdout.print(table)
     if (counts := record["facts"].get("parameters")) is not None:
