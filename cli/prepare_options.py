@@ -176,9 +176,12 @@ class Folders:
             return given
         if self.source is None:
             raise UserError(f"Say where the {what} are: --source FOLDER with {name} in it, or --{option or name}.")
-        if not self.source.expanduser().is_dir():
-            raise UserError(f'There is no folder "{self.source.expanduser()}" for --source.')
-        return self.source.expanduser() / name
+        source = self.source.expanduser()
+        if not source.is_dir():
+            raise UserError(f'There is no folder "{source}" for --source.')
+        if not (source / name).exists():
+            raise UserError(f'"{source}" holds no {name}: put the {what} there, or give --{option or name}.')
+        return source / name
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,14 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("prepare-data shapes --output {place}/new --push-to-hub 'a b/c'", '"a b/c" is no name for a dataset on the Hub'),
     ("prepare-data shapes --output {taken}", "is not empty"),
     ("prepare-data folder --source {place}/nosuch --output {place}/new", 'nosuch" for --source'),
-    ("prepare-data folder --source {folder} --output {place}/new", "classes.txt"),
+    (
+        "prepare-data folder --source {folder} --output {place}/new",
+        "holds no classes.txt: put the class names there, or give --classes-file.",
+    ),
+    (
+        "prepare-data folder --source {folder} --classes a,b --output {place}/new",
+        "holds no images: put the images there, or give --images.",
+    ),
     ("recipes voc/zegclip --copy-to {file}", "exists already"),
     ("recipes voc/zegclip --copy-to {place}/nosuch/new/\0", "null"),
 )
