@@ -53,7 +53,7 @@ class ImageOptions:
     def check(self, model: str) -> None:
         """Find what would stop the command after the model is loaded."""
         if self.images and (self.data is not None or self.split is not None):
-            raise UserError("Give either --images or --data and --split: both say what is looked at.")
+            raise UserError("Give either --images or --data and --split: both choose the images.")
         if self.images:
             sources.find_images(self.images)
         else:
