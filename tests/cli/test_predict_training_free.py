@@ -75,7 +75,7 @@ def test_a_threshold_means_the_same_for_one_class_and_for_many(photo: Path, run_
         (["-m", MODEL, "--background", "sky,,wall"], "The background has an empty word"),
         (["-m", MODEL, "--background", "photo.png"], 'took "photo.png", a file, for its words'),
         (["-m", "runs/mine", "--background", "sky"], '"runs/mine" is trained: give --threshold'),
-        (["-m", "bundled", "--refine"], "Only a training-free model's scores are refined"),
+        (["-m", "bundled", "--refine"], "Refining is for training-free models: this one is trained"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(photo: Path, options: list[str], message: str, run_command):
