@@ -236,8 +236,9 @@ class CascadeCLIP:
 
         Of synonyms, a training-free model takes the one that fits a pixel best, a trained one their mean.
 
-        Raises UserError for none of the three where the model was trained on none, classes and split together, names
-        that cannot be embedded, embeddings of another shape or not finite, or a background for a trained model.
+        Raises UserError if none of the three is given and the model has no classes of its own, for classes and split
+        together, names that cannot be embedded, embeddings of another shape or not finite, or a background for a
+        trained model.
         """
         if isinstance(classes, str):
             raise UserError(f'classes is one string, "{classes}": give a list of names, for example ["road", "tree"].')
@@ -312,15 +313,15 @@ class CascadeCLIP:
     ) -> list[Segmentation]:
         """Segment images of any size into classes: one `Segmentation` an image, at its original size.
 
-        Beside its labels each keeps its image and what the scores of all classes are computed from when asked for.
+        Each also keeps its image, and what the scores of all classes can be computed from later.
 
         Args:
             images: One image or several: path, http:// or https:// address, bytes of a file, PIL image, (H, W, 3)
                 uint8 array, or (3, H, W) tensor (uint8, or floating-point in [0, 1], RGB, not normalised).
             classes: As for `vocabulary`, with `split` and `text_embeddings`; without any, what the model was trained
             on.
-            split: See there.
-            text_embeddings: See there.
+            split: As for `vocabulary`.
+            text_embeddings: As for `vocabulary`.
             threshold: Pixels whose winning score (0..1, after the bias) is below it belong to no class.
             background: As for `vocabulary`.
             refine: As for `predictor`.

@@ -16,7 +16,7 @@ from rich.text import Text
 from cascade_clip import output_folder
 from cascade_clip.bench import record as bench_record
 from cascade_clip.bench import settings as bench_settings
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, counted
 from cascade_clip_cli import options
 from cascade_clip_cli.checked_options import input_file, path_option, place
 from cascade_clip_cli.console import stderr, stdout
@@ -38,24 +38,26 @@ class MeasureOptions:
 
     checkpoint: Annotated[
         str | None,
-        typer.Option("--checkpoint", metavar="CKPT", callback=place, help="A model; default: random weights."),
+        typer.Option(
+            "--checkpoint", "--model", "-m", metavar="CKPT", callback=place, help="A model; default: random weights."
+        ),
     ] = None
     architecture: Annotated[str, typer.Option("--architecture", help="CLIP architecture of the random weights.")] = (
         bench_settings.ARCHITECTURE
     )
     recipe: options.RecipeOption = None
     overrides: options.SetOption = None
-    classes: Annotated[int | None, _count("--classes", "Default: the checkpoint's own; 171, in training 156.")] = None
+    classes: Annotated[int | None, _count("--classes", "Default: the checkpoint's own, else 171 (train: 156).")] = None
     size: Annotated[str, typer.Option("--size", metavar="HxW", help="Pixels of the images, or the crop.")] = "512x512"
     batch: Annotated[int | None, _count("--batch", "Images per training step, or windows per forward pass.")] = None
-    images: Annotated[int | None, _count("--images", "Images of eval and prepare.")] = None
-    repeats: Annotated[int, _count("--repeats", "Rounds that count.")] = 7
-    threads: Annotated[int | None, _count("--threads", "PyTorch's threads.", options.MOST_PROCESSES)] = None
-    workers: Annotated[int, _count("--workers", "Processes of prepare.", options.MOST_PROCESSES)] = 1
+    images: Annotated[int | None, _count("--images", "eval and prepare: number of images.")] = None
+    repeats: Annotated[int, _count("--repeats", "Rounds measured after warming up.")] = 7
+    threads: Annotated[int | None, _count("--threads", "Threads of PyTorch.", options.MOST_PROCESSES)] = None
+    workers: Annotated[int, _count("--workers", "prepare: number of processes.", options.MOST_PROCESSES)] = 1
     precision: options.PrecisionOption = "fp32"
     device: options.DeviceOption = "auto"
-    compiled: Annotated[bool, typer.Option("--compile", help="Also the network as torch.compile makes it.")] = False
-    plain: Annotated[bool, typer.Option("--plain", help="Of predict: also the plain path, in the same rounds.")] = False
+    compiled: Annotated[bool, typer.Option("--compile", help="Also measure the compiled network.")] = False
+    plain: Annotated[bool, typer.Option("--plain", help="predict only: also measure the plain path.")] = False
 
     def settings(self, kind: str) -> bench_settings.BenchSettings:
         """The same for the library; raises UserError for options that are not of this kind of measurement."""
@@ -91,7 +93,7 @@ def bench(
     kind: Annotated[str, typer.Argument(metavar="WHAT", help="predict, eval, train or prepare.")],
     *,
     measured: MeasureOptions,
-    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Peak memory, a process a subject.")] = True,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory, too.")] = True,
     against: Annotated[
         Path | None, path_option("--against", check=input_file, help="Compare with an earlier result's JSON.")
     ] = None,
@@ -101,8 +103,8 @@ def bench(
 ) -> None:
     """Measure prediction, evaluation, training or preparation beside the bare CLIP tower.
 
-    All subjects take turns in every round; what counts are ratios to the tower (in `prepare`: to a plain copy of the
-    files), which are the same on a busy machine. --output writes bench-WHAT.json.
+    All subjects take turns in every round. Compare the ratios to the tower (in `prepare`: to a plain copy of the
+    files), which a busy machine hardly changes. --output writes bench-WHAT.json.
 
     Example: cascade-clip bench predict --size 480x640 --threads 2 --plain --json before.json
     """
@@ -130,7 +132,7 @@ def _show_record(record: Mapping[str, Any]) -> None:
     settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
     title = (
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
-        f" {environment['device']}, {environment['threads']} threads: median of {settings['repeats']} rounds"
+        f" {environment['device']}, {counted(environment['threads'], 'thread')}: median of {settings['repeats']} rounds"
     )
     times, costs = [], []
     for name, figures in subjects.items():
@@ -140,10 +142,11 @@ def _show_record(record: Mapping[str, Any]) -> None:
         gflops = f"{figures['gflops']:.1f}" if "gflops" in figures else MISSING
         memory = (_mebibytes(figures, key) for key in ("host_mib", "host_above_build_mib", "device_mib"))
         costs.append((name, f"{figures['first_turn_ms']:.0f} ms", gflops, *memory))
-    stdout.print(_table(title, ("ms an image", "spread", "ratio", "its spread", "images/s"), times))
-    headings = ("first turn", "GFLOP an image", "memory", "above build", "on the device")
-    table = _table("first turn, operations, peak memory", headings, costs)
-    if "memory" in subjects[record["reference"]]:
+    stdout.print(_table(title, ("ms per image", "spread", "ratio", "its spread", "images/s"), times))
+    headings = ("first turn", "GFLOP per image", "memory", "above build", "on the device")
+    measured = "memory" in subjects[record["reference"]]
+    table = _table(f"first turn, operations{', peak memory' if measured else ''}", headings, costs)
+    if measured:
         table.caption = "memory: of a process of its own; above build: beyond imports and weights"
     stdout.print(table)
     if (counts := record["facts"].get("parameters")) is not None:

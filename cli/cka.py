@@ -48,12 +48,12 @@ class ImageOptions:
             "--images", metavar="PATH", callback=place, help="Files, a folder or a quoted glob instead; repeatable."
         ),
     ] = None
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 256
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most N images, spread evenly; 0: all.")] = 256
 
     def check(self, model: str) -> None:
         """Find what would stop the command after the model is loaded."""
         if self.images and (self.data is not None or self.split is not None):
-            raise UserError("Give either --images or --data and --split: both say what is looked at.")
+            raise UserError("Give either --images or --data and --split: both choose the images.")
         if self.images:
             sources.find_images(self.images)
         else:
@@ -82,29 +82,25 @@ class ComparisonOptions:
         False
     )
     layers: Annotated[
-        str, typer.Option("--layers", help="Of blocks, taps (the head's inputs) and stages (merged); comma-separated.")
+        str, typer.Option("--layers", help="Any of blocks, taps (the head's inputs), stages (merged); comma-separated.")
     ] = "blocks"
-    tokens: Annotated[Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens that are compared.")] = (
-        "patch"
-    )
+    tokens: Annotated[Literal["patch", "class", "both"], typer.Option("--tokens", help="Tokens to compare.")] = "patch"
     size: Annotated[
         int | None,
         typer.Option(
-            "--size", min=1, max=options.LARGEST_SIDE, help="Side in pixels of the middle square that is looked at."
+            "--size", min=1, max=options.LARGEST_SIDE, help="Side in pixels of the central square that is used."
         ),
     ] = None
-    patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn of each image; 0: all.")] = 16
+    patches: Annotated[int, typer.Option("--patches", min=0, help="Patches drawn per image; 0: all.")] = 16
     estimator: Annotated[
         Literal["auto", "exact", "unbiased"],
-        typer.Option("--estimator", help="exact holds all tokens, unbiased none; auto chooses."),
+        typer.Option("--estimator", help="exact keeps all tokens in memory, unbiased works in batches; auto chooses."),
     ] = "auto"
     batch: Annotated[
         int,
-        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images a batch of the unbiased estimator."),
+        typer.Option("--batch", min=FEWEST_IMAGES, max=MOST_IMAGES, help="Images per batch of the unbiased estimator."),
     ] = 64
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, max=options.LARGEST_SEED, help="Decides which patches are drawn.")
-    ] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, max=options.LARGEST_SEED, help="Seed for drawing patches.")] = 0
 
     def settings(self) -> layer_similarity.SimilaritySettings:
         """The same for the library; raises UserError for unknown layers."""
@@ -133,9 +129,7 @@ def cka(
     against: Annotated[
         str | None,
         typer.Option(
-            "--against",
-            callback=place,
-            help="clip: the model's own CLIP without prompts (before training); or any model.",
+            "--against", callback=place, help="Model to compare with; clip: the model's own CLIP, before training."
         ),
     ] = None,
     comparison: ComparisonOptions,
@@ -152,7 +146,7 @@ def cka(
 ) -> None:
     """Compare all layers of a model by linear CKA (the paper's Figure 4) and write a heat map, CSV and JSON.
 
-    Looks at the validation images of --data or --split (default: those the model was trained for), or at --images.
+    The images are the validation images of --data or --split (default: those the model was trained for), or --images.
 
     Example: cascade-clip cka runs/mine --against clip
     """
@@ -216,10 +210,10 @@ def _write(
     complete = {**record, "matrices": [similarity.to_dict() for similarity in similarities]}
     files = heat_map.write_heat_map(output, similarities, complete)
     stdout.print(summary_table(similarities))
-    stdout.print(f"written to {', '.join(str(file) for file in files)}")
+    stdout.print(f"Written: {', '.join(str(file) for file in files)}")
     if report is not None:
         page = heat_map.write_cka_report(report, similarities, record)
-        stdout.print(f"report written to {page}")
+        stdout.print(f"Written: {page}")
     if json_file is not None:
         write_json(json_file, complete)
 

@@ -19,20 +19,20 @@ LOCAL = "127.0.0.1"
 def demo(
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="As of predict; a second one is compared with it. Default: bundled."),
+        typer.Option("--model", "-m", help="As in predict; give it twice to compare two. Default: bundled."),
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 lets other machines in.")] = LOCAL,
     port: Annotated[
-        int | None, typer.Option("--port", min=1, max=65535, help="Default: the first free from 7860.")
+        int | None, typer.Option("--port", min=1, max=65535, help="Default: the first free port from 7860.")
     ] = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     quiet: QuietOption = False,
 ) -> None:
-    """Open a page on which one drops photographs and types words, with an HTTP interface.
+    """Open a page where you drop photographs and type words; programs can use it over HTTP.
 
     Hover over masks to read their classes, click a point for patches like it (the paper's Figure 1), switch stages on
-    and off (Figure 6). Needs the extra `demo`, Gradio. Only this machine can reach the page unless --host says more.
+    and off (Figure 6). Needs the extra `demo`, Gradio. Only this machine can reach the page, unless --host opens it.
 
     Example: cascade-clip demo --model dense:bundled --model bundled
     """

@@ -48,10 +48,10 @@ class WindowOptions:
         typer.Option("--crop", min=1, max=options.LARGEST_SIDE, help="Side of the window; default: the model's."),
     ] = None
     stride: Annotated[
-        int | None, typer.Option("--stride", min=1, max=options.LARGEST_SIDE, help="Distance of windows.")
+        int | None, typer.Option("--stride", min=1, max=options.LARGEST_SIDE, help="Distance of windows, in pixels.")
     ] = None
     bias: Annotated[
-        float | None, typer.Option("--bias", min=0.0, callback=finite, help="Taken off the scores of seen classes.")
+        float | None, typer.Option("--bias", min=0.0, callback=finite, help="Subtracted from seen classes' scores.")
     ] = None
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average with the mirrored image.", show_default=False)
@@ -78,13 +78,13 @@ class OutputOptions:
             "--pictures",
             check=output_folder,
             metavar="DIR",
-            help="Write example images, confusion and per-class figures here.",
+            help="Write example images, confusion matrix and per-class chart to this folder.",
         ),
     ] = None
     report: Annotated[
         Path | None,
         path_option(
-            "--report", check=output_folder, metavar="DIR", help="Write all of it as one HTML page, DIR/index.html."
+            "--report", check=output_folder, metavar="DIR", help="Write everything as one HTML page, DIR/index.html."
         ),
     ] = None
     formats: Annotated[
@@ -125,10 +125,15 @@ def evaluate(
     stream: options.StreamOption = False,
     windows: WindowOptions,
     templates: Annotated[
-        str | None, typer.Option("--templates", callback=place, help="Sentences for class names; default: the model's.")
+        str | None,
+        typer.Option(
+            "--templates",
+            callback=place,
+            help="Sentences for class names: single, multi, imagenet, maskclip, gem or a file; default: the model's.",
+        ),
     ] = None,
     refine: options.RefineOption = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Only so many images, spread evenly; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most N images, spread evenly; 0: all.")] = 0,
     nproc: options.ProcessesOption = 1,
     device: options.DeviceOption = "auto",
     precision: options.PrecisionOption = "fp32",
@@ -139,7 +144,7 @@ def evaluate(
 ) -> None:
     """Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.
 
-    Without --split the classes the model was trained on count. The record is written as eval.json beside the
+    Without --split, the split that the model was trained on is used. The record is written as eval.json beside the
     checkpoint folder, or into --output.
 
     A training-free model (dense:CLIP) is evaluated on a published benchmark as its method was released: sizes, query

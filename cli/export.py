@@ -20,7 +20,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CKPT", callback=place, help="Checkpoint folder, ORG/NAME on the Hub, or bundled.")
     ],
-    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder of the export.")],
+    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder to write to.")],
     file_format: Annotated[str, typer.Option("--format", "-f", help="onnx, or pt2 for torch.export.load.")] = "onnx",
     text: Annotated[bool, typer.Option("--text/--no-text", help="ONNX: also the text tower and its tokenizer.")] = True,
     json_file: JsonOption = None,
@@ -28,7 +28,7 @@ def export(
 ) -> None:
     """Write a model as one file that takes images and text embeddings, any number of either.
 
-    The file is compared with PyTorch before it takes its place; where they differ, nothing is written.
+    Its results are first compared with PyTorch's; if they differ, nothing is written.
 
     Example: cascade-clip export runs/mine/model --format onnx --output exported
     """

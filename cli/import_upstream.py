@@ -29,7 +29,7 @@ def import_upstream(
             help="A checkpoint (.pth) of the released Cascade-CLIP, ZegCLIP or SPT-SEG.",
         ),
     ],
-    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder of the result.")],
+    output: Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder to write to.")],
     split: SplitOption = None,
     vision_heads: Annotated[
         int | None, typer.Option(min=1, help="Heads of the image tower; default width / 64.")

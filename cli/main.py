@@ -59,7 +59,7 @@ COMMANDS = {
         "Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset."
     ),
     "train": "Train on the seen classes of a split (on all classes where it has no unseen ones).",
-    "self-train": "Train on with pseudo labels for the unseen classes, of which only the names are given.",
+    "self-train": "Continue training with pseudo labels for the unseen classes, of which only the names are known.",
     "eval": "Measure seen and unseen mIoU, hIoU and pixel accuracy of a checkpoint on a validation set.",
     "reproduce": (
         "Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures."
@@ -68,7 +68,7 @@ COMMANDS = {
     "similarity": (
         "Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models."
     ),
-    "demo": "Open a page on which one drops photographs and types words, with an HTTP interface.",
+    "demo": "Open a page where you drop photographs and type words; programs can use it over HTTP.",
     "bench": "Measure prediction, evaluation, training or preparation beside the bare CLIP tower.",
     "export": "Write a model as one file that takes images and text embeddings, any number of either.",
     "import-upstream": "Turn a released checkpoint (mmcv pickle) into a checkpoint folder, every tensor accounted for.",

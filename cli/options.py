@@ -59,10 +59,10 @@ RefineOption = Annotated[
 ]
 OutputOption = Annotated[Path | None, path_option("--output", "-o", check=output_folder, help="Folder to write to.")]
 OutputFolder = Annotated[Path, path_option("--output", "-o", check=output_folder, help="Folder to write to.")]
-SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="One seed decides everything.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 CompileOption = Annotated[
-    bool, typer.Option("--compile", help="Compile the network first: a minute or more, faster on many images.")
+    bool, typer.Option("--compile", help="Compile the network first: takes a minute or more, pays off on many images.")
 ]
 RuntimeOption = Annotated[
     str, typer.Option("--runtime", help="torch, or onnx or openvino for a model that `export --format onnx` wrote.")
@@ -77,7 +77,7 @@ QuietOption = Annotated[
 ]
 """Every command has it: as it is read, before any other option, the log is set up."""
 ProcessesOption = Annotated[
-    int, typer.Option("--nproc", min=1, max=MOST_PROCESSES, help="Local processes, one a device.")
+    int, typer.Option("--nproc", min=1, max=MOST_PROCESSES, help="Local processes, one per device.")
 ]
 
 

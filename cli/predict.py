@@ -78,10 +78,10 @@ def predict(
         ),
     ] = PAPERS_CLIP,
     classes: Annotated[
-        str | None, typer.Option("--classes", "-c", help='Names, comma-separated; synonyms as "sofa|couch".')
+        str | None, typer.Option("--classes", "-c", help='Class names, comma-separated; synonyms as "sofa|couch".')
     ] = None,
     classes_file: Annotated[
-        Path | None, path_option("--classes-file", check=input_file, help="Text file, one class a line.")
+        Path | None, path_option("--classes-file", check=input_file, help="Text file, one class per line.")
     ] = None,
     split: options.SplitOption = None,
     threshold: Annotated[
@@ -99,12 +99,12 @@ def predict(
         typer.Option(
             "--background",
             metavar="[WORDS]",
-            help="Training-free models: pixels that one of these words fits best belong to no class. Comma-separated;"
-            " without words 26 such as sky,wall,tree. On by default for a single class.",
+            help="Training-free models: pixels that fit one of these comma-separated words best belong to no class."
+            " Without a value, 26 words such as sky,wall,tree. On by default for a single class.",
         ),
     ] = None,
     no_background: Annotated[
-        bool, typer.Option("--no-background", help="Every pixel belongs to a class, also to a single one.")
+        bool, typer.Option("--no-background", help="Give every pixel a class, even if only one is asked for.")
     ] = False,
     refine: options.RefineOption = None,
     explain: Annotated[
@@ -121,20 +121,20 @@ def predict(
         str | None,
         typer.Option(
             "--labels",
-            help="Label maps as palette (in colours) or grey (plain indices) PNG. Default: palette; of a video, only if"
-            " given, STEM.labels/ with a file for each segmented frame.",
+            help="Label maps as PNG: palette (in colours, the default) or grey (plain indices). Videos have them only"
+            " if this is given, in STEM.labels/, one per segmented frame.",
         ),
     ] = None,
     scores: Annotated[
         bool,
         typer.Option(
             "--scores",
-            help="Also write the scores of all classes as STEM.scores.npz, (classes, height, width) float16: 2 bytes a"
-            " class and pixel.",
+            help="Also write the scores of all classes as STEM.scores.npz, (classes, height, width) float16: 2 bytes"
+            " per class and pixel.",
         ),
     ] = False,
     recursive: Annotated[
-        bool, typer.Option("--recursive", help="Folders with their sub-folders, which the output then has, too.")
+        bool, typer.Option("--recursive", help="Also read sub-folders; the output gets the same ones.")
     ] = False,
     gallery: Annotated[bool, typer.Option("--gallery", help="Also write index.html, a page of all images.")] = False,
     videos: VideoOptions,
@@ -150,9 +150,9 @@ def predict(
 
     The classes are those of --classes, --classes-file or --split; without any, those the model was trained on.
 
-    Without --model, the paper's CLIP is used as it is, without training (downloaded on first use). Of synonyms such a
-    model takes the one that fits a pixel best; its scores are probabilities against 26 background words, whatever the
-    other classes.
+    Without --model, the paper's CLIP is used as it is, without training (downloaded on first use). Such a model scores
+    each class by the synonym that fits a pixel best, as a probability against 26 background words; the other classes
+    do not change it.
 
     A video becomes an overlay video and a JSON with the classes of every second (needs the extra `video`, PyAV).
 
@@ -229,7 +229,7 @@ def _method_line(about: dict[str, Any]) -> str:
     line = f"{about['method']}{refined} (training-free, {about['model']})"
     shown = ", ".join(words[:MOST_WORDS]) + (", …" if len(words) > MOST_WORDS else "")
     if words:
-        line += f"; pixels that a background word fits best ({shown}) belong to no class, with --no-background they do"
+        line += f"; pixels that fit a background word best ({shown}) get no class; --no-background gives them one"
     return line
 
 

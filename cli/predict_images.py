@@ -34,7 +34,7 @@ def check_explained(wanted: Sequence[str], names: Sequence[str]) -> None:
     """Check that the classes to explain are looked for; raises UserError where one is not."""
     for name in wanted:
         if name not in names:
-            raise UserError(f'"{name}" of --explain-classes is not looked for.{closest(name, names)}')
+            raise UserError(f'"{name}" of --explain-classes is none of the classes.{closest(name, names)}')
 
 
 class Explainer:

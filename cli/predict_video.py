@@ -25,10 +25,10 @@ from cascade_clip_cli.tables import largest_classes, write_json
 class VideoOptions:
     """Which frames of videos are segmented; those between keep the labels of the last one."""
 
-    every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every so many frames.")] = 1
+    every: Annotated[int, typer.Option("--every", min=1, help="Videos: segment every Nth frame.")] = 1
     start: Annotated[float, typer.Option("--start", min=0.0, callback=finite, help="Videos: second to start at.")] = 0.0
     end: Annotated[
-        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to end before.")
+        float | None, typer.Option("--end", min=0.0, callback=finite, help="Videos: second to stop before.")
     ] = None
 
 

@@ -47,10 +47,11 @@ class _Sources(TyperGroup):
 
 
 app = typer.Typer(
+    add_completion=False,
     cls=_Sources,
     subcommand_metavar="NAME [OPTIONS]",
-    help="Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset. A run "
-    "that was interrupted continues when the same command is given again.\n\n"
+    help="Turn official files, images and masks of your own, or a dataset of the Hub, into a prepared dataset. "
+    "After an interruption the same command continues it.\n\n"
     "Example: cascade-clip prepare-data folder --source my-data --output prepared/mine",
 )
 

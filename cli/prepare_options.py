@@ -32,7 +32,7 @@ class Shared:
     output: OutputOption = None
     name: Annotated[str | None, typer.Option(help="Name of the dataset.")] = None
     workers: Annotated[
-        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one a processor.")
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Processes; default: one per processor.")
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is in the output folder.")] = False
     push_to_hub: Annotated[str | None, typer.Option("--push-to-hub", metavar="ORG/NAME", help="Upload the result.")] = (
@@ -54,7 +54,7 @@ class ClassNames:
         str | None, typer.Option(metavar="A,B,...", help="Class names in the order of the mask values.")
     ] = None
     classes_file: Annotated[
-        Path | None, path_option("Class names, one a line; default: classes.txt in the source folder.", input_file)
+        Path | None, path_option("Class names, one per line; default: classes.txt in the source folder.", input_file)
     ] = None
 
     def read(self) -> list[str] | None:
@@ -75,7 +75,7 @@ class Values:
     ] = None
     first_index: Annotated[int, typer.Option(help="Mask value of the first class.")] = 0
     mask_values: Annotated[
-        str | None, typer.Option(metavar="N,N,...", help="Mask value of each class, if they do not count up: 0,255.")
+        str | None, typer.Option(metavar="N,N,...", help="Mask values of the classes, if not 0, 1, 2, …: e.g. 0,255.")
     ] = None
 
     def arguments(self) -> dict[str, Any]:
@@ -106,9 +106,9 @@ class Draw:
 
     val_fraction: Annotated[
         float,
-        typer.Option(min=0, max=0.99, callback=finite, help="Share for validation where the source does not say."),
+        typer.Option(min=0, max=0.99, callback=finite, help="Share for validation, if the source has no such part."),
     ] = 0.2
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the draw of validation images.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed for choosing validation images.")] = 0
 
 
 # --- benchmarks -----------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class OwnOfContext(Own):
     annotations: Annotated[Path | None, path_option("Labels, if not in --source: folder or file.")] = None
     class_order: Annotated[
         Literal["alphabetical", "voc-first"] | None,
-        typer.Option(help="Numbering of converted masks, where nothing tells; alphabetical is mmsegmentation's."),
+        typer.Option(help="Numbering of converted masks, if nothing tells; alphabetical is mmsegmentation's."),
     ] = None
 
 
@@ -176,9 +176,12 @@ class Folders:
             return given
         if self.source is None:
             raise UserError(f"Say where the {what} are: --source FOLDER with {name} in it, or --{option or name}.")
-        if not self.source.expanduser().is_dir():
-            raise UserError(f'There is no folder "{self.source.expanduser()}" for --source.')
-        return self.source.expanduser() / name
+        source = self.source.expanduser()
+        if not source.is_dir():
+            raise UserError(f'There is no folder "{source}" for --source.')
+        if not (source / name).exists():
+            raise UserError(f'"{source}" holds no {name}: put the {what} there, or give --{option or name}.')
+        return source / name
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,10 @@ class Rows:
     stream: Annotated[bool, typer.Option("--stream", help="Keep nothing of the source on the disk.")] = False
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None
     config: Annotated[str | None, typer.Option(help="Configuration, where there are several.")] = None
-    image_column: Annotated[str | None, typer.Option(help="Column of images; default: found.")] = None
-    label_column: Annotated[str | None, typer.Option(help="Column of masks; default: found.")] = None
+    image_column: Annotated[str | None, typer.Option(help="Column of images; default: detected.")] = None
+    label_column: Annotated[str | None, typer.Option(help="Column of masks; default: detected.")] = None
     train_split: Annotated[str, typer.Option(help="Name of the training part.")] = "train"
-    val_split: Annotated[str | None, typer.Option(help="Name of the validation part; default: found.")] = None
+    val_split: Annotated[str | None, typer.Option(help="Name of the validation part; default: detected.")] = None
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,16 @@ MOST_AT_ONCE = 2
 
 def quickstart(
     output: options.OutputFolder = Path("quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps a model.")] = 2800,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps per model.")] = 2800,
     train: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for training.")] = 1000,
     val: Annotated[int, typer.Option(min=1, max=options.MOST_SCENES, help="Scenes for validation.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="One seed decides everything.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=options.LARGEST_SEED, help="Seed of everything random.")] = 0,
     device: options.DeviceOption = "auto",
     quiet: options.QuietOption = False,
 ) -> None:
     """Draw scenes, train ZegCLIP and Cascade-CLIP on the seen classes, compare their scores and show predictions.
 
-    An interrupted start continues when the same command is given again.
+    After an interruption the same command continues it.
 
     Example: cascade-clip quickstart --output quickstart
     """

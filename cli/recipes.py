@@ -30,7 +30,7 @@ def recipes(
     ] = None,
     copy_to: Annotated[
         Path | None,
-        typer.Option("--copy-to", parser=as_path, callback=output_file, help="Write it to a file of yours to change."),
+        typer.Option("--copy-to", parser=as_path, callback=output_file, help="Copy it to this file, to change it."),
     ] = None,
 ) -> None:
     """List the shipped recipes with the paper's figures, or show one of them.

@@ -43,7 +43,7 @@ def reproduce(
         list[str] | None,
         typer.Option(
             "--split",
-            help="A split by name, or a TOML file; repeatable. With training-free, all: the eight benchmarks.",
+            help="A split by name, or a TOML file; repeatable. For training-free also all: its eight benchmarks.",
             show_default="shapes-seen",
         ),
     ] = None,
@@ -53,9 +53,7 @@ def reproduce(
     overrides: options.SetOption = None,
     jobs: Annotated[
         int | None,
-        typer.Option(
-            "--jobs", min=1, max=options.MOST_PROCESSES, help="Runs at once; default: one a CUDA device, else one."
-        ),
+        typer.Option("--jobs", min=1, max=options.MOST_PROCESSES, help="Runs at once; default: one per GPU, else one."),
     ] = None,
     device: options.DeviceOption = "auto",
     precision: options.PrecisionOption = "fp32",
@@ -71,8 +69,8 @@ def reproduce(
 ) -> None:
     """Train and score every row of a table, and show mean and deviation over seeds beside the paper's figures.
 
-    What is finished is not run again and what was interrupted is resumed, so the same command continues; runs that
-    several tables share are done once. OUTPUT/TABLE-SPLIT holds a run folder for each row and seed, results.json and
+    Given again, the command continues: finished runs are kept and interrupted ones resumed. Runs that several tables
+    share are done once. OUTPUT/TABLE-SPLIT holds a run folder for each row and seed, results.json and
     results.md. A row that fails does not stop the others. The table training-free trains nothing: it compares methods
     on benchmarks that `cascade-clip prepare-data` makes, with published figures beside ours.
 

@@ -25,10 +25,10 @@ def self_train(
     ] = None,
     options: TrainingOptions,
 ) -> None:
-    """Train on with pseudo labels for the unseen classes, of which only the names are given.
+    """Continue training with pseudo labels for the unseen classes, of which only the names are known.
 
-    Without --recipe, that of the checkpoint is used. A recipe without a section self_training is taken for that of the
-    inductive run: half its steps follow, and twice its batch on VOC, as released. Teachers, a threshold and unknown
+    Without --recipe, the checkpoint's is used. If the recipe has no section self_training, it is the inductive run's:
+    training continues for half its steps, on VOC with twice its batch, as released. Teachers, a threshold and unknown
     locations: --set self_training.teacher=moving-average, .threshold=0.5, .location=unknown.
 
     Example: cascade-clip self-train --init runs/mine/model-half --output runs/mine-self-trained

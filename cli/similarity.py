@@ -57,7 +57,7 @@ def similarity(
         typer.Option("--model", "-m", callback=place, help="As in predict; repeatable.", show_default=BUNDLED),
     ] = None,
     classes: Annotated[
-        str | None, typer.Option("--classes", "-c", help="Names that --class is one of; default: the model's.")
+        str | None, typer.Option("--classes", "-c", help="Names that --class chooses from; default: the model's.")
     ] = None,
     split: options.SplitOption = None,
     output: options.OutputFolder = Path("similarity"),
@@ -67,8 +67,8 @@ def similarity(
 ) -> None:
     """Show how similar all patches are to the patch at a point, after each block of CLIP and of trained models.
 
-    The point is --point, --fraction, the centre of a class (--class), or the centre of the image. Written are a grid of
-    maps as STEM.similarity.png and their values as STEM.similarity.json.
+    The point is --point, --fraction, the centre of a class (--class), or the centre of the image. Writes a grid of
+    maps, STEM.similarity.png, and their values, STEM.similarity.json.
 
     Example: cascade-clip similarity street.jpg --class tree --model runs/mine/model
     """
@@ -92,7 +92,7 @@ def similarity(
     # The record is moved into place first: without it the picture would count as somebody else's.
     page.write_report({picture.with_suffix(".json"): json_text(record, indent=None).encode(), picture: grid}, "maps")
     stdout.print(_table(record))
-    stdout.print(f"written to {picture}")
+    stdout.print(f"Written: {picture}")
     if json_file is not None:
         write_json(json_file, {**record, "files": {"picture": str(picture)}})
 
@@ -209,7 +209,7 @@ def _chosen_point(point: str | None, fraction: str | None, width: int, height: i
 def _check_class(name: str, names: Sequence[str]) -> None:
     if name not in names:
         raise UserError(
-            f'"{name}" of --class is none of the classes that are looked for.{closest(name, names)} Name others with'
+            f'"{name}" of --class is none of the classes.{closest(name, names)} Name others with'
             " --classes A,B,… or --split NAME."
         )
 

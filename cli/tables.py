@@ -125,7 +125,7 @@ def largest_classes(
     """One line of the largest classes; of each its index, share and what follows, the largest first."""
     line = Text(start)
     for index, share, more in found[:MOST_CLASSES_OF_A_LINE]:
-        line.append_text(swatch(colours[index])).append(f" {names[index]} {100 * share:.0f} %{more}  ")
+        line.append_text(swatch(colours[index])).append(f" {names[index]} {overlay.percent(share, 0)}{more}  ")
     if len(found) > MOST_CLASSES_OF_A_LINE:
         line.append(f"+ {len(found) - MOST_CLASSES_OF_A_LINE} more", style="dim")
     if not found:

@@ -19,7 +19,7 @@ def train(
     *,
     init: Annotated[
         str | None,
-        typer.Option("--init", metavar="CHECKPOINT", help="Start from its weights, on whatever classes and data."),
+        typer.Option("--init", metavar="CHECKPOINT", help="Start from its weights; classes and data may differ."),
     ] = None,
     options: TrainingOptions,
 ) -> None:

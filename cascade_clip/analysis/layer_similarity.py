@@ -261,7 +261,7 @@ class _Comparison:
             name = rows[int(by_row.argmax())] if by_row.any() else columns[int(by_column.argmax())]
             raise UserError(
                 f"The {self.tokens} tokens of {name} hardly differ on these {images} images, so that no similarity can"
-                " be estimated: take more images, or such that differ."
+                " be estimated: take more images, or more varied ones."
             )
         first, second = self.models
         title = first.title if self._own else f"{first.name} (rows) with {second.name} (columns)"

@@ -2,13 +2,14 @@
 
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
+from cascade_clip.drawing.font import Font, font_for
 from cascade_clip.drawing.palette import INK, PALE_INK, PAPER, Colour, sequential_colour
 from cascade_clip.labels import LabelMap
 
@@ -27,8 +28,6 @@ SMALLEST_FONT, FONTS_A_WIDTH = 18, 55
 """Pixels of a sheet's text, and its height in a sheet's width: legible where a page shows the sheet 850 pixels wide."""
 CELL_HEIGHT = 360
 MARGIN = 16
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class LegendEntry(NamedTuple):
@@ -133,7 +132,7 @@ class _Style:
     """Sizes of a legend in pixels; all follow from the font's."""
 
     def __init__(self, font_size: int, entries: Sequence[LegendEntry]) -> None:
-        self.font = ImageFont.load_default(font_size)
+        self.font = font_for((entry.name for entry in entries), font_size)
         self.line = round(font_size * 1.25)
         self.swatch = round(font_size * 1.1)
         self.gap = round(font_size * 0.6)
@@ -243,9 +242,10 @@ def _fitting(text: str, width: int, font: Font, tail: str = "") -> int:
     return length
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 1) -> str:
     """A share as readers expect it: "34.2 %", and "< 0.1 %" for what is there but rounds to nothing."""
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+    least = 10.0**-digits
+    return f"< {least:g} %" if 0 < 100 * share < least / 2 else f"{100 * share:.{digits}f} %"
 
 
 def legend_of(
@@ -278,7 +278,7 @@ def comparison_sheet(
     cells = [[_at_height(picture) for picture in row] for row in rows]
     widths = [max(cell.width for cell in column) for column in zip(*cells, strict=True)]
     size = max(SMALLEST_FONT, sum(widths) // FONTS_A_WIDTH)
-    font, line = ImageFont.load_default(size), round(1.5 * size)
+    font, line = font_for(chain(headings, *captions), size), round(1.5 * size)
     widths = [max(round(font.getlength(text)), width) for text, width in zip(headings, widths, strict=True)]
     width = sum(widths) + MARGIN * (len(widths) + 1)
     broken = [[wrapped(text, width // len(texts) - 2 * MARGIN, font, lines=2) for text in texts] for texts in captions]

@@ -70,7 +70,7 @@ def what_is_compared(table: str, split: str, *, found: bool) -> str:
         and (facts := find_benchmark(other.dataset)) is not None
         and facts.paper in datasets
     ]
-    return f"The paper's {shown} has figures of {' and '.join(of)} only: none stands beside."
+    return f"The paper's {shown} has figures for {' and '.join(of)} only, so none are shown here."
 
 
 def _figures(entry: dict[str, Any], dataset: str) -> dict[str, float] | None:

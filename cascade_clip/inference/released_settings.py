@@ -145,7 +145,7 @@ def with_refinement(inference: InferenceConfig, refine: bool | None) -> Inferenc
     free = inference.training_free
     if free is None:
         if refine:
-            raise UserError("Only a training-free model's scores are refined: this one is trained.")
+            raise UserError("Refining is for training-free models: this one is trained.")
         return inference
     if refine is None or refine == bool(free.pamr_steps):
         return inference

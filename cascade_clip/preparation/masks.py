@@ -242,7 +242,7 @@ def _check_mask_values(
 ) -> None:
     given = f"--mask-values {','.join(map(str, values))}"
     if first_index:
-        raise UserError(f"{given} and --first-index {first_index} say two things; give one of them.")
+        raise UserError(f"{given} and --first-index {first_index} contradict each other; give one of them.")
     if len(values) != len(classes):
         raise UserError(
             f"{given} has {counted(len(values), 'value')} for {counted(len(classes), 'class')};"
@@ -251,7 +251,7 @@ def _check_mask_values(
     if len(set(values)) < len(values) or not all(0 <= value <= 255 for value in values):
         raise UserError(f"{given} must be different values of 0 to 255.")
     if both := ignored & set(values):
-        raise UserError(f"{given} and --ignore {min(both)} say two things of the value {min(both)}.")
+        raise UserError(f"{given} and --ignore {min(both)} contradict each other about the value {min(both)}.")
 
 
 def check_formats(masks: Sequence[Entry]) -> None:

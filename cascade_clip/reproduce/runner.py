@@ -3,6 +3,7 @@
 import os
 import queue
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def _complete(run: Run, free: queue.SimpleQueue[RunDevice], commands: Commands) 
             last = command
             run.write_recipe()
             with run.log.open("a", encoding="utf-8") as file:
-                file.write(f"{_PROMPT} {' '.join(command)}\n")
+                file.write(f"{_PROMPT} {shlex.join(command)}\n")
             if code := commands.run([*command, *device.options], run.log, device.environment):
                 return Failure(_reason(run.log, code), code, run.log)
     except UserError as error:

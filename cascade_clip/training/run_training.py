@@ -95,7 +95,7 @@ def train(
         overwrite: Replace the run that lies in `output`.
         track: An experiment tracker that Accelerate knows, one of `cascade_clip.training.start.TRACKERS`.
         watch: Called on the main process after every step with a `TrainReport`: loss, rate, speed, scores.
-        doing: Called on every process with what is done where that is no step: "loading CLIP ViT-B-16-quickgelu".
+        doing: Called in every process with what it does besides steps: "loading CLIP ViT-B-16-quickgelu".
         steps: Stop after so many steps of this call and save the state, so that `resume` continues from there. The
             learning rate still follows `recipe.train.iterations`, which is when the run is finished. None: no limit.
         on_step: Called in every process with the number of steps done, right after the weights were changed and before
@@ -172,7 +172,7 @@ def interruption_after_step() -> Iterator[Callable[[], bool]]:
         kept.append(number)
         restore()
         if os.environ.get("RANK", "0") == "0":
-            logger.warning("The step is finished and its state saved before training stops.")
+            logger.warning("Stopping: this step is finished first, and its state saved.")
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -104,7 +104,7 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("predict {image} -m bundled --classes a --split voc", "Give only one of --classes and --split"),
     ("predict {image} -m bundled --classes-file {binary}", "is no UTF-8 text"),
     ("predict {image} -m bundled --classes-file {empty}", "holds no class name"),
-    ("predict {image} -m bundled --classes a --explain-classes b", '"b" of --explain-classes is not looked for'),
+    ("predict {image} -m bundled --classes a --explain-classes b", '"b" of --explain-classes is none of the classes'),
     ("predict {image} -m bundled --every 2", "--every, --start and --end are for videos"),
     ("predict {image} -m bundled --runtime onxx", '"onxx" is no runtime. Did you mean "onnx"?'),
     ("predict {folder} -m bundled", "No image was found in the folder"),
@@ -128,7 +128,14 @@ TRIED: tuple[tuple[str, str], ...] = (
     ("prepare-data shapes --output {place}/new --push-to-hub 'a b/c'", '"a b/c" is no name for a dataset on the Hub'),
     ("prepare-data shapes --output {taken}", "is not empty"),
     ("prepare-data folder --source {place}/nosuch --output {place}/new", 'nosuch" for --source'),
-    ("prepare-data folder --source {folder} --output {place}/new", "classes.txt"),
+    (
+        "prepare-data folder --source {folder} --output {place}/new",
+        "holds no classes.txt: put the class names there, or give --classes-file.",
+    ),
+    (
+        "prepare-data folder --source {folder} --classes a,b --output {place}/new",
+        "holds no images: put the images there, or give --images.",
+    ),
     ("recipes voc/zegclip --copy-to {file}", "exists already"),
     ("recipes voc/zegclip --copy-to {place}/nosuch/new/\0", "null"),
 )

@@ -8,7 +8,7 @@ import pytest
 from cascade_clip.checkpoint.folder import checkpoint_folder
 from cascade_clip_cli.bench import bench
 
-SMALL = ("--checkpoint", "bundled", "--size", "64x64", "--repeats", "2", "--threads", "1", "--device", "cpu")
+SMALL = ("--model", "bundled", "--size", "64x64", "--repeats", "2", "--threads", "1", "--device", "cpu")
 
 
 def _bundled_classes() -> list[str]:

@@ -40,7 +40,7 @@ def test_a_single_class_does_not_paint_the_whole_picture(photo: Path, run_comman
 
 def test_what_is_printed_names_method_and_background(photo: Path, run_command):
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass", "--refine").stdout
-    assert f"NACLIP with PAMR (training-free, {MODEL}); pixels that a background word fits best (sand, water" in printed
+    assert f"NACLIP with PAMR (training-free, {MODEL}); pixels that fit a background word best (sand, water" in printed
     printed = run_command(predict, photo, "-m", MODEL, "-c", "grass,water").stdout
     assert f"NACLIP (training-free, {MODEL})\n" in printed
 
@@ -70,7 +70,7 @@ def test_a_threshold_means_the_same_for_one_class_and_for_many(photo: Path, run_
         (["-m", MODEL, "--background", "sky,,wall"], "The background has an empty word"),
         (["-m", MODEL, "--background", "photo.png"], 'took "photo.png", a file, for its words'),
         (["-m", "runs/mine", "--background", "sky"], '"runs/mine" is trained: give --threshold'),
-        (["-m", "bundled", "--refine"], "Only a training-free model's scores are refined"),
+        (["-m", "bundled", "--refine"], "Refining is for training-free models: this one is trained"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_written(photo: Path, options: list[str], message: str, refusal):

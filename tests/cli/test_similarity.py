@@ -83,7 +83,7 @@ def test_the_centre_of_a_predicted_class(run: Callable[..., Result], tiny_model:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--class", "tre"], '"tre" of --class is none of the classes that are looked for. Did you mean "tree"?'),
+        (["--class", "tre"], '"tre" of --class is none of the classes. Did you mean "tree"?'),
         (
             ["--class", "sky", "--label", "label.png"],
             'The mask of --label holds no "sky" in the image. Known: tree. Or give --point',

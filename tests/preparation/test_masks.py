@@ -157,8 +157,8 @@ def test_the_first_mask_alone_does_not_tell_the_format(tmp_path):
         ({"mask_values": [0]}, "--mask-values 0 has 1 value for 2 classes; give one for each, in order"),
         ({"mask_values": [0, 0]}, "--mask-values 0,0 must be different values of 0 to 255"),
         ({"mask_values": [0, 256]}, "must be different values of 0 to 255"),
-        ({"mask_values": [0, 255], "first_index": 1}, "and --first-index 1 say two things"),
-        ({"mask_values": [0, 255], "ignore": ["255"]}, "and --ignore 255 say two things of the value 255"),
+        ({"mask_values": [0, 255], "first_index": 1}, "and --first-index 1 contradict each other"),
+        ({"mask_values": [0, 255], "ignore": ["255"]}, "and --ignore 255 contradict each other about the value 255"),
         ({"mask_values": [0, 255], "colours": BLACK_AND_WHITE}, "with a colour table, colours tell the class"),
     ],
 )

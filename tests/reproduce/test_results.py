@@ -60,11 +60,11 @@ def test_the_papers_figures_stand_beside_and_quoted_rows_are_marked(tmp_path):
     ("table", "split", "said"),
     [
         ("table8", "coco-seen", "Beside: the paper's Table 8, coco-seen."),
-        ("table8", "voc-seen", "The paper's Table 8 has figures of coco-seen only: none stands beside."),
+        ("table8", "voc-seen", "The paper's Table 8 has figures for coco-seen only, so none are shown here."),
         (
             "table1",
             "shapes-seen",
-            "The paper's Table 1 has figures of coco-seen and voc-seen only: none stands beside.",
+            "The paper's Table 1 has figures for coco-seen and voc-seen only, so none are shown here.",
         ),
     ],
 )
