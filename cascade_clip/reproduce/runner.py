@@ -130,8 +130,8 @@ def run_all(
     """Complete runs with different folders, one at a time on each device; one that fails does not stop the others.
 
     Finished runs are left alone, interrupted ones are resumed; `watch` is called twice a second. Gives the failures, by
-    the run's folder. KeyboardInterrupt is passed on after the commands under way have ended; all of them can be
-    resumed.
+    the run's folder. KeyboardInterrupt is passed on, with a sentence, after the commands under way have ended; all of
+    them can be resumed.
     """
     free: queue.SimpleQueue[RunDevice] = queue.SimpleQueue()
     for device in devices:
@@ -155,9 +155,11 @@ def run_all(
                     _, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
                     if watch is not None:
                         watch(state())
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             commands.stop()
+            if isinstance(error, KeyboardInterrupt):
+                raise type(error)("Interrupted; the same command continues.") from error
             raise
     return dict(state().failures)
 

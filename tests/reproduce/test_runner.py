@@ -205,7 +205,7 @@ def test_ctrl_c_ends_what_is_under_way_and_begins_nothing(make_plan: Make, comma
     def interrupt(progress: RunsState) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="Interrupted; the same command continues"):
         run_all(make_plan().runs, [DEVICE], commands, interrupt)
     assert len(commands.commands) == 1
 
