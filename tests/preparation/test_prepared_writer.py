@@ -87,11 +87,12 @@ def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
         return b"image", label
 
     told: list[object] = []
-    parts = {"train": [ImageSource(str(size), size) for size in ((2, 9), (4, 5), (3, 3))], "val": []}
+    sizes = [(3, 3), *[(4, 5)] * 32, (9, 9)]  # two shards
+    parts = {"train": [ImageSource(str(number), size) for number, size in enumerate(sizes)], "val": []}
     more = {"colours": [(1, 2, 3), (4, 5, 6)], "review": told.append, "picture": lambda at: told.append(tree(at))}
     info = write(tmp_path / "out", tmp_path, parts=parts, load=draw, **more)
     part = info.parts["train"]
-    assert (part.smallest, part.largest, part.pixels, part.ignored_pixels) == ((3, 3), (4, 5), (0, 9 + 15 + 6), 17)
+    assert (part.smallest, part.largest, part.pixels, part.ignored_pixels) == ((3, 3), (9, 9), (0, 558), 172)
     assert info.colours == ((1, 2, 3), (4, 5, 6))
     assert told[0] == info
     assert "dataset.json" in told[1]

@@ -89,7 +89,7 @@ def test_a_state_goes_on_with_as_many_processes_and_may_lack_keys_of_the_recipe(
     del progress["sha256"], progress["recipe"]["train"]["power"]
     two = progress | {"processes": 2}
     file.write_text(json.dumps(two | {"sha256": hash_of_settings(two)}))
-    with pytest.raises(UserError, match="trained by 2 processes, whose .* do not fit 1: resume with --nproc 2"):
+    with pytest.raises(UserError, match=r"trained by 2 processes, whose .* do not fit 1: resume with --nproc 2"):
         train(None, run.folder, device="cpu", resume=True)
     file.write_text(json.dumps(progress | {"sha256": hash_of_settings(progress)}))
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
