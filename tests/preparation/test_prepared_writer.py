@@ -18,7 +18,7 @@ from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
-from cascade_clip.preparation.prepared_writer import _plan, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
@@ -98,11 +98,6 @@ def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path: Path) -> None:
     assert "dataset.json" in told[1]
     assert PreparedDataset.open(tmp_path / "out").read("train", 0).present == [1]
     assert "split: val" not in (tmp_path / "out" / "README.md").read_text()
-
-
-def test_shards_hold_512_images_at_most() -> None:
-    jobs = _plan(Path(), "train", [ImageSource("", number) for number in range(9000)], _refuse, 1)
-    assert (len(jobs), {len(job.images) for job in jobs[:-1]}) == (18, {512})
 
 
 def _interrupted(output: Path, files: Path) -> None:

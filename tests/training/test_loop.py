@@ -52,7 +52,10 @@ def test_one_seed_decides_everything(
 ) -> None:
     assert_same_weights(uninterrupted[1], train_to_weights(changed(squares_recipe, workers=2), tmp_path / "again"))
     other = changed(squares_recipe, iterations=1).model_copy(update={"seed": 1})
-    weights = train_to_weights(other, tmp_path / "other")
+    trainer = start_training(other, tmp_path / "other", device="cpu")
+    assert trainer.samples.seed == 1
+    trainer.train()
+    weights = load_file(tmp_path / "other" / "model" / "model.safetensors")
     assert not torch.equal(weights["encoder.prompts.embeddings"], uninterrupted[1]["encoder.prompts.embeddings"])
 
 
