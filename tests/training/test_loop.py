@@ -67,6 +67,16 @@ def test_a_run_stopped_before_its_first_saved_state_starts_anew(
     assert [line["step"] for line in log_lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_resumed_run_logs_what_an_uninterrupted_one_does(squares_recipe: Recipe, tmp_path: Path) -> None:
+    """Means over steps on both sides of the state, and a line of the last step."""
+    recipe = changed(squares_recipe, log_every=5)
+    train_to_weights(recipe, tmp_path / "whole")
+    interrupt(recipe, tmp_path / "run", 5)
+    train_to_weights(recipe, tmp_path / "run", resume=True)
+    assert [line["step"] for line in log_lines(tmp_path / "run")] == [5, 6]
+    assert logged_losses(tmp_path / "run") == logged_losses(tmp_path / "whole")
+
+
 def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe) -> None:
     folder, weights = uninterrupted
     assert_same_weights(weights, train_to_weights(squares_recipe, folder, resume=True))
@@ -135,6 +145,12 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict,
         train_to_weights(recipe, tmp_path / "run")
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_step_is_given(inductive: Recipe, tmp_path: Path) -> None:
+    trainer = start_training(changed(inductive, gradient_checkpointing=True), tmp_path / "run", device="cpu")
+    assert len(trainer._prepare().text) == 1  # of the three classes one is seen
+    assert trainer.network.encoder.gradient_checkpointing
 
 
 def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:

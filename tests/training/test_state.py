@@ -81,8 +81,10 @@ def test_a_prolonged_run_that_is_killed_goes_on_to_the_new_length(
     )
     trainer.train(resume=True, steps=2)
     trainer.run.release()
-    assert finished.steps_kept == 6
-    assert train(None, finished.folder, device="cpu", resume=True).steps == 9
+    assert (trainer.state.step, finished.steps_kept) == (8, 6)
+    trainer = start_training(None, finished.folder, device="cpu", resume=True)
+    trainer.train(resume=True, steps=100)
+    assert trainer.state.step == 9
     assert len(json.loads(finished.environment_file.read_text())["changes"]) == 1
     for name in ("model", "model-best"):
         weights = [(run.folder / name / "model.safetensors").read_bytes() for run in (finished, other)]
