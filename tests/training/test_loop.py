@@ -6,10 +6,12 @@ import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_data import CLASSES
 from trained_runs import (
     Weights,
     assert_close_weights,
@@ -25,7 +27,9 @@ from trained_runs import (
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
+from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training import loop
 from cascade_clip.training.start import start_training
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
@@ -147,10 +151,21 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path: Path, change: dict,
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_step_is_given(inductive: Recipe, tmp_path: Path) -> None:
-    trainer = start_training(changed(inductive, gradient_checkpointing=True), tmp_path / "run", device="cpu")
+def test_what_steps_and_validations_are_given(
+    inductive: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = changed(inductive, gradient_checkpointing=True, validate_images=2)
+    own_words = inductive.evaluation.model_copy(update={"templates": "single"})
+    trainer = start_training(recipe.model_copy(update={"evaluation": own_words}), tmp_path / "run", device="cpu")
     assert len(trainer._prepare().text) == 1  # of the three classes one is seen
     assert trainer.network.encoder.gradient_checkpointing
+    asked: dict[str, object] = {}
+    scores = scores_from_confusion([[1, 0, 0]] * 3, (0,), (1, 2), CLASSES)
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **given: asked.update(given) or SimpleNamespace(scores=scores))
+    trainer._validate()
+    assert (asked["limit"], asked["templates"]) == (2, "single")
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert "classes" not in json.loads(line)["validation"]
 
 
 def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:
