@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,6 +165,11 @@ def test_what_steps_and_validations_are_given(
     monkeypatch.setattr(loop, "evaluate", lambda *_, **given: asked.update(given) or SimpleNamespace(scores=scores))
     trainer._validate()
     assert (asked["limit"], asked["templates"]) == (2, "single")
+    assert trainer.state.best == scores.miou_seen != scores.miou
+    trainer.state.best = None
+    trainer.validation = replace(trainer.validation, split=replace(trainer.split, name="another"))
+    trainer._validate()
+    assert trainer.state.best is None
     (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert "classes" not in json.loads(line)["validation"]
 
