@@ -161,11 +161,14 @@ def test_what_steps_and_validations_are_given(
     assert len(trainer._prepare().text) == 1  # of the three classes one is seen
     assert trainer.network.encoder.gradient_checkpointing
     asked: dict[str, object] = {}
+    trainer.state.best = 0.2
+    trainer.network.train()
     scores = scores_from_confusion([[1, 0, 0]] * 3, (0,), (1, 2), CLASSES)
     monkeypatch.setattr(loop, "evaluate", lambda *_, **given: asked.update(given) or SimpleNamespace(scores=scores))
     trainer._validate()
     assert (asked["limit"], asked["templates"]) == (2, "single")
-    assert trainer.state.best == scores.miou_seen != scores.miou
+    assert trainer.network.training
+    assert trainer.state.best == scores.miou_seen > 0.2 > scores.miou
     trainer.state.best = None
     trainer.validation = replace(trainer.validation, split=replace(trainer.split, name="another"))
     trainer._validate()
