@@ -126,11 +126,13 @@ def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch):
     assert summed[0] is confusion
 
 
-def test_what_is_given_decides():
+def test_what_is_given_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     observed: list[Segmentation] = []
+    benchmarks: list[Split] = []
+    monkeypatch.setattr(ColourModel, "for_benchmark", lambda model, split: benchmarks.append(split) or model)
     inference = INFERENCE.model_copy(update={"flip": True})
     result = run(Plain(3), inference=inference, templates="single", observe=observed.append)
-    assert (result.inference, result.templates) == (inference, "single")
+    assert (result.inference, result.templates, benchmarks) == (inference, "single", [SPLIT])
     assert [one.source for one in observed] == ["image-0", "image-1", "image-2"]
     assert result.confusion.argmax(axis=1).tolist() == [1, 0, 2]
     given = run(Plain(3), text_embeddings=torch.eye(3)[[2, 1, 0]])

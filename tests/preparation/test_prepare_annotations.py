@@ -185,7 +185,8 @@ def test_yolo_as_roboflow_lays_it_out(tmp_path, photos: Path):
     (tmp_path / "images" / "data.yaml").write_text(settings)
     prepare_annotations(tmp_path / "out", name="mine", source=tmp_path / "images")
     found = labels_of(tmp_path / "out")
-    assert PreparedDataset.open(tmp_path / "out").count("val") == 1
+    dataset = PreparedDataset.open(tmp_path / "out")
+    assert (dataset.count("val"), dataset.info.classes) == (1, ("sky", "tree"))
     expected = np.full(SIZE, IGNORED, np.uint8)
     expected[6:13, 8:17] = 1
     np.testing.assert_array_equal(found["valid/images/c"], expected)

@@ -17,7 +17,7 @@ from cascade_clip.data.images import encode_label
 from cascade_clip.data.prepared import PreparedDataset
 from cascade_clip.errors import UserError
 from cascade_clip.preparation.masks import ImageWithMask, IndexMasks, MaskLoader
-from cascade_clip.preparation.prepared_writer import _plan, write_prepared
+from cascade_clip.preparation.prepared_writer import write_prepared
 from cascade_clip.preparation.shards import ImageSource
 from cascade_clip.preparation.source_tree import Entry
 
@@ -98,21 +98,17 @@ def test_sizes_colours_and_ignored_pixels_are_reported(tmp_path):
         return b"image", label
 
     told: list[object] = []
-    parts = {"train": [ImageSource(str(size), size) for size in ((2, 9), (4, 5), (3, 3))], "val": []}
+    sizes = [(3, 3), *[(4, 5)] * 32, (9, 9)]  # two shards
+    parts = {"train": [ImageSource(str(number), size) for number, size in enumerate(sizes)], "val": []}
     more = {"colours": [(1, 2, 3), (4, 5, 6)], "review": told.append, "picture": lambda at: told.append(tree(at))}
     info = write(tmp_path / "out", tmp_path, parts=parts, load=draw, **more)
     part = info.parts["train"]
-    assert (part.smallest, part.largest, part.pixels, part.ignored_pixels) == ((3, 3), (4, 5), (0, 9 + 15 + 6), 17)
+    assert (part.smallest, part.largest, part.pixels, part.ignored_pixels) == ((3, 3), (9, 9), (0, 558), 172)
     assert info.colours == ((1, 2, 3), (4, 5, 6))
     assert told[0] == info
     assert "dataset.json" in told[1]
     assert PreparedDataset.open(tmp_path / "out").read("train", 0).present == [1]
     assert "split: val" not in (tmp_path / "out" / "README.md").read_text()
-
-
-def test_shards_hold_512_images_at_most():
-    jobs = _plan(Path(), "train", [ImageSource("", number) for number in range(9000)], _refuse, 1)
-    assert (len(jobs), {len(job.images) for job in jobs[:-1]}) == (18, {512})
 
 
 def _interrupted(output: Path, files: Path) -> None:

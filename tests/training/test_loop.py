@@ -6,11 +6,14 @@ import multiprocessing
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_data import CLASSES
 from trained_runs import (
     Weights,
     assert_close_weights,
@@ -26,7 +29,9 @@ from trained_runs import (
 from cascade_clip.config.recipes import dump_toml
 from cascade_clip.config.schema import Recipe
 from cascade_clip.errors import UserError
+from cascade_clip.evaluation.scores import scores_from_confusion
 from cascade_clip.segmenter import CascadeCLIP
+from cascade_clip.training import loop
 from cascade_clip.training.start import start_training
 
 pytestmark = pytest.mark.slow  # it trains, exports, or starts processes or a browser
@@ -50,8 +55,11 @@ def test_run_folder(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe)
 
 def test_one_seed_decides_everything(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe, tmp_path):
     assert_same_weights(uninterrupted[1], train_to_weights(changed(squares_recipe, workers=2), tmp_path / "again"))
-    other = squares_recipe.changed(seed=1, train={"iterations": 1})
-    weights = train_to_weights(other, tmp_path / "other")
+    other = changed(squares_recipe, iterations=1).model_copy(update={"seed": 1})
+    trainer = start_training(other, tmp_path / "other", device="cpu")
+    assert trainer.samples.seed == 1
+    trainer.train()
+    weights = load_file(tmp_path / "other" / "model" / "model.safetensors")
     assert not torch.equal(weights["encoder.prompts.embeddings"], uninterrupted[1]["encoder.prompts.embeddings"])
 
 
@@ -63,7 +71,17 @@ def test_a_run_stopped_before_its_first_saved_state_starts_anew(
     assert [line["step"] for line in log_lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe):
+def test_a_resumed_run_logs_what_an_uninterrupted_one_does(squares_recipe: Recipe, tmp_path: Path) -> None:
+    """Means over steps on both sides of the state, and a line of the last step."""
+    recipe = changed(squares_recipe, log_every=5)
+    train_to_weights(recipe, tmp_path / "whole")
+    interrupt(recipe, tmp_path / "run", 5)
+    train_to_weights(recipe, tmp_path / "run", resume=True)
+    assert [line["step"] for line in log_lines(tmp_path / "run")] == [5, 6]
+    assert logged_losses(tmp_path / "run") == logged_losses(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe) -> None:
     folder, weights = uninterrupted
     assert_same_weights(weights, train_to_weights(squares_recipe, folder, resume=True))
 
@@ -128,7 +146,32 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path, change: dict, messa
     assert not (tmp_path / "run").exists()
 
 
-def test_trackers(squares_recipe: Recipe, tmp_path):
+def test_what_steps_and_validations_are_given(
+    inductive: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = changed(inductive, gradient_checkpointing=True, validate_images=2)
+    own_words = inductive.evaluation.model_copy(update={"templates": "single"})
+    trainer = start_training(recipe.model_copy(update={"evaluation": own_words}), tmp_path / "run", device="cpu")
+    assert len(trainer._prepare().text) == 1  # of the three classes one is seen
+    assert trainer.network.encoder.gradient_checkpointing
+    asked: dict[str, object] = {}
+    trainer.state.best = 0.2
+    trainer.network.train()
+    scores = scores_from_confusion([[1, 0, 0]] * 3, (0,), (1, 2), CLASSES)
+    monkeypatch.setattr(loop, "evaluate", lambda *_, **given: asked.update(given) or SimpleNamespace(scores=scores))
+    trainer._validate()
+    assert (asked["limit"], asked["templates"]) == (2, "single")
+    assert trainer.network.training
+    assert trainer.state.best == scores.miou_seen > 0.2 > scores.miou
+    trainer.state.best = None
+    trainer.validation = replace(trainer.validation, split=replace(trainer.split, name="another"))
+    trainer._validate()
+    assert trainer.state.best is None
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert "classes" not in json.loads(line)["validation"]
+
+
+def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'"tensorbord" is no experiment tracker\. Did you mean "tensorboard"'):
         start_training(squares_recipe, tmp_path / "a", device="cpu", track="tensorbord")
     with pytest.raises(UserError, match='tracker "swanlab"'):

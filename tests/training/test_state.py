@@ -79,8 +79,10 @@ def test_a_prolonged_run_that_is_killed_goes_on_to_the_new_length(
     )
     trainer.train(resume=True, steps=2)
     trainer.run.release()
-    assert finished.steps_kept == 6
-    assert train(None, finished.folder, device="cpu", resume=True).steps == 9
+    assert (trainer.state.step, finished.steps_kept) == (8, 6)
+    trainer = start_training(None, finished.folder, device="cpu", resume=True)
+    trainer.train(resume=True, steps=100)
+    assert trainer.state.step == 9
     assert len(json.loads(finished.environment_file.read_text())["changes"]) == 1
     for name in ("model", "model-best"):
         weights = [(run.folder / name / "model.safetensors").read_bytes() for run in (finished, other)]
@@ -107,17 +109,18 @@ def test_a_run_is_shortened(squares_recipe: Recipe, tmp_path, steps: int, caplog
     assert "model-half is not written" in caplog.text
 
 
-def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder):
+@pytest.mark.parametrize(("change", "kept"), [("train.validate_images=1", False), ("train.log_every=2", True)])
+def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder, change: str, kept: bool) -> None:
     trainer = start_training(
         None,
         finished.folder,
         device="cpu",
         resume=True,
-        changes=["train.validate_images=1", "train.iterations=7", "train.validate_every=100"],
+        changes=[change, "train.iterations=7", "train.validate_every=100"],
     )
     trainer.train(resume=True, steps=0)
     trainer.run.release()
-    assert trainer.state.best is None
+    assert (trainer.state.best is not None) is kept
 
 
 def test_a_recipe_edited_by_hand_is_recorded_too(finished: RunFolder):
