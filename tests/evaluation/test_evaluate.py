@@ -126,7 +126,7 @@ def test_all_processes_images_in_the_order_of_the_dataset(monkeypatch):
     assert summed[0] is confusion
 
 
-def test_what_is_given_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_decides(monkeypatch):
     observed: list[Segmentation] = []
     benchmarks: list[Split] = []
     monkeypatch.setattr(ColourModel, "for_benchmark", lambda model, split: benchmarks.append(split) or model)

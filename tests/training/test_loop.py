@@ -71,7 +71,7 @@ def test_a_run_stopped_before_its_first_saved_state_starts_anew(
     assert [line["step"] for line in log_lines(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_resumed_run_logs_what_an_uninterrupted_one_does(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_resumed_run_logs_what_an_uninterrupted_one_does(squares_recipe: Recipe, tmp_path):
     """Means over steps on both sides of the state, and a line of the last step."""
     recipe = changed(squares_recipe, log_every=5)
     train_to_weights(recipe, tmp_path / "whole")
@@ -81,7 +81,7 @@ def test_a_resumed_run_logs_what_an_uninterrupted_one_does(squares_recipe: Recip
     assert logged_losses(tmp_path / "run") == logged_losses(tmp_path / "whole")
 
 
-def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe) -> None:
+def test_resuming_a_finished_run_changes_nothing(uninterrupted: tuple[Path, Weights], squares_recipe: Recipe):
     folder, weights = uninterrupted
     assert_same_weights(weights, train_to_weights(squares_recipe, folder, resume=True))
 
@@ -146,9 +146,7 @@ def test_what_cannot_start(squares_recipe: Recipe, tmp_path, change: dict, messa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_steps_and_validations_are_given(
-    inductive: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_steps_and_validations_are_given(inductive: Recipe, tmp_path, monkeypatch):
     recipe = changed(inductive, gradient_checkpointing=True, validate_images=2)
     own_words = inductive.evaluation.model_copy(update={"templates": "single"})
     trainer = start_training(recipe.model_copy(update={"evaluation": own_words}), tmp_path / "run", device="cpu")
@@ -171,7 +169,7 @@ def test_what_steps_and_validations_are_given(
     assert "classes" not in json.loads(line)["validation"]
 
 
-def test_trackers(squares_recipe: Recipe, tmp_path: Path) -> None:
+def test_trackers(squares_recipe: Recipe, tmp_path):
     with pytest.raises(UserError, match=r'"tensorbord" is no experiment tracker\. Did you mean "tensorboard"'):
         start_training(squares_recipe, tmp_path / "a", device="cpu", track="tensorbord")
     with pytest.raises(UserError, match='tracker "swanlab"'):

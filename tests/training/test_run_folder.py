@@ -81,7 +81,7 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(run: RunFolder, tmp_
     assert train(None, run.folder, device="cpu", resume=True).steps == 6
 
 
-def test_a_state_goes_on_with_as_many_processes_and_may_lack_keys_of_the_recipe(run: RunFolder) -> None:
+def test_a_state_goes_on_with_as_many_processes_and_may_lack_keys_of_the_recipe(run: RunFolder):
     file = run.state_folder(4) / "progress.json"
     progress = json.loads(file.read_text())
     del progress["sha256"], progress["recipe"]["train"]["power"]

@@ -110,7 +110,7 @@ def test_a_run_is_shortened(squares_recipe: Recipe, tmp_path, steps: int, caplog
 
 
 @pytest.mark.parametrize(("change", "kept"), [("train.validate_images=1", False), ("train.log_every=2", True)])
-def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder, change: str, kept: bool) -> None:
+def test_the_best_score_is_judged_anew_on_other_images(finished: RunFolder, change: str, kept: bool):
     trainer = start_training(
         None,
         finished.folder,

@@ -83,9 +83,7 @@ def test_cache(tiny_clip: Clip, tmp_path, monkeypatch):
     assert not torch.equal(embed_words(another, [["road"]], SINGLE, cache=cache), first)
 
 
-def test_a_cache_that_cannot_be_written_still_embeds_once(
-    tiny_clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_still_embeds_once(tiny_clip: Clip, tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("")
     cache = TextCache(blocked / "text")
