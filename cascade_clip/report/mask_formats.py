@@ -145,7 +145,13 @@ class CvatWriter:
         self._stems: list[str] = []
         shades = unique_colours(colours)
         self._palette = np.array([*shades, (0, 0, 0)], dtype=np.uint8)
-        rows = [f"{_one_line(name)}:{r},{g},{b}::" for name, (r, g, b) in zip(classes, shades, strict=True)]
+        names = [_one_line(name) for name in classes]
+        for name, own in zip(names, classes, strict=True):
+            if names.count(name) > 1:
+                raise UserError(f'--format cvat: "{own}" would have the name of another class without its colon.')
+            if name != own:
+                log.warning('CVAT\'s names hold no colon: "%s" becomes "%s" there.', own, name)
+        rows = [f"{name}:{r},{g},{b}::" for name, (r, g, b) in zip(names, shades, strict=True)]
         self._map = "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows, ""])
         _check_same(self._folder / "labelmap.txt", self._map)
 

@@ -173,3 +173,10 @@ def test_cvat_lists_the_masks_of_earlier_runs(tmp_path: Path, images: dict[Path,
         written("cvat", tmp_path, {path: segmentation})
     listed = (tmp_path / "cvat" / "ImageSets" / "Segmentation" / "default.txt").read_text()
     assert listed.splitlines() == ["first", "zweites bild"]
+
+
+def test_cvat_says_what_becomes_of_colons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    MASK_FORMATS["cvat"](tmp_path, ["green: circle", "sky"], COLOURS[:2])
+    assert 'CVAT\'s names hold no colon: "green: circle" becomes "green circle" there.' in caplog.text
+    with pytest.raises(UserError, match='--format cvat: "green: circle" would have the name of another class'):
+        MASK_FORMATS["cvat"](tmp_path, ["green: circle", "green circle"], COLOURS[:2])
