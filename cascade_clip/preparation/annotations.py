@@ -1,12 +1,12 @@
 """Annotations as COCO JSON, YOLO, CVAT and Label Studio keep them: classes, images, and regions not yet painted."""
 
 import json
+import logging
 import os
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,11 +19,13 @@ import yaml
 from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
-from cascade_clip.errors import UserError, first_line
+from cascade_clip.errors import UserError, counted, first_line
 from cascade_clip.preparation.masks import import_extra
-from cascade_clip.preparation.problems import Problem, refuse
+from cascade_clip.preparation.problems import Problem, explained, refuse
 from cascade_clip.preparation.source_files import files_below, read_lines
 from cascade_clip.preparation.source_tree import Entry
+
+log = logging.getLogger(__name__)
 
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded file."""
@@ -182,12 +184,18 @@ def _read_label_studio(tasks: Sequence[Mapping[str, Any]], file: Path, images: P
     import_extra("label_studio_converter", "Label Studio's masks", "formats")
     regions: dict[int, list[Region]] = {}
     files: dict[int, str] = {}
+    several = 0
     with explained(file, "Label Studio's JSON"):
         for number, task in enumerate(tasks):
             files[number] = _label_studio_path(next(value for value in task["data"].values() if isinstance(value, str)))
             answers = [one for one in task.get("annotations", ()) if not one.get("was_cancelled")]
+            answers.sort(key=lambda one: not one.get("ground_truth"))
+            several += len(answers) > 1
             results = (answers or task.get("predictions") or [{"result": []}])[0]["result"]
             regions[number] = [region for result in results for region in _label_studio_regions(result)]
+    if several:
+        which = "of which the one marked as ground truth is taken, else the first"
+        log.warning("%s in %s with several annotations, %s.", counted(several, "task"), file, which)
     drawn = {region.name for found in regions.values() for region in found}
     interface = _interface_labels(file.with_name("labelstudio.xml"))
     return _with_images([*interface, *sorted(drawn - set(interface))], files, regions, file, images)
@@ -332,24 +340,3 @@ def _below(path: Path, folder: Path) -> PurePosixPath:
 def pycocotools() -> Any:
     """pycocotools' run lengths; raises UserError where the package is missing."""
     return import_extra("pycocotools.mask", "Run lengths and polygons", "formats")
-
-
-@contextmanager
-def explained(file: object, what: str) -> Iterator[None]:
-    """Turn what Python raises on malformed annotations into a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-    except KeyError as error:
-        raise UserError(f"{file} cannot be read as {what}: {error} is missing or unknown.") from error
-    except (
-        AttributeError,
-        ElementTree.ParseError,
-        IndexError,
-        StopIteration,
-        TypeError,
-        ValueError,
-        yaml.YAMLError,
-    ) as error:
-        raise UserError(f"{file} cannot be read as {what}: {first_line(error)}.") from error

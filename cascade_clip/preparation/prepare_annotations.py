@@ -1,5 +1,6 @@
 """Preparing images that were labelled elsewhere: COCO JSON, YOLO polygons, CVAT's colour masks, Label Studio."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,23 +14,18 @@ from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.dataset_info import DatasetInfo
 from cascade_clip.data.images import check_image
 from cascade_clip.data.mask_values import fit_label
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, counted
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.annotations import (
-    AnnotatedImage,
-    Annotations,
-    Region,
-    explained,
-    pycocotools,
-    read_annotations,
-)
+from cascade_clip.preparation.annotations import AnnotatedImage, Annotations, Region, pycocotools, read_annotations
 from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, MaskLoader, checked_run_lengths, import_extra
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.problems import remark_on_turned_mask
+from cascade_clip.preparation.problems import explained, remark_on_turned_mask
 from cascade_clip.preparation.shards import ImageSource, Loaded
 from cascade_clip.preparation.source_files import describe_file
 from cascade_clip.preparation.source_tree import Entry
+
+log = logging.getLogger(__name__)
 
 _RunLengths = dict[str, Any]
 
@@ -105,6 +101,11 @@ def prepare_annotations(
         parts = choose_parts(ids, train_list=train_list, val_list=val_list, val_fraction=val_fraction, seed=seed)
     else:
         parts = found.parts
+    if empty := [one for one in ids if not (found.images[one].regions or found.images[one].mask)]:
+        becomes = f"they become {background} as a whole" if background else "all their pixels are ignored"
+        log.warning(
+            "%s without a region, as %s: %s.", counted(len(empty), "image"), found.images[empty[0]].image, becomes
+        )
     labels = {class_name: label for label, class_name in enumerate(names)}
     rest = labels[background] if background is not None else IGNORED
     lists = [path for path in (train_list, val_list) if path is not None]

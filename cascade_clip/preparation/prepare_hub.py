@@ -1,5 +1,6 @@
 """Preparing a dataset of the Hub, or a folder in `imagefolder` or Parquet form."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,14 @@ from cascade_clip.data.foreign_records import (
 )
 from cascade_clip.data.foreign_rows import ForeignRows, RowSource, SourceLostError
 from cascade_clip.data.mask_values import MaskValues
-from cascade_clip.errors import UserError, readable
+from cascade_clip.errors import UserError, listed, readable
 from cascade_clip.preparation.masks import index_masks, options_of_masks, review_classes
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
 from cascade_clip.preparation.problems import remark_on_turned_mask, remarks_on_image, remarks_on_palette
 from cascade_clip.preparation.shards import ImageSource, Loaded
+
+log = logging.getLogger(__name__)
 
 
 def prepare_hub(
@@ -70,6 +73,8 @@ def prepare_hub(
     found = RowSource.find(source, revision=revision, config=config, stream=stream)
     rows = ForeignRows(found)
     splits = choose_splits(rows.splits, str(found), train=train_split, val=val_split)
+    if others := [name for name in rows.splits if name not in splits.values()]:
+        log.info("Of the splits of %s these are left out: %s.", found, listed(others))
     features = rows.features(train_split)
     columns = find_columns(features, str(found), image=image_column, label=label_column)
     names = classes or find_class_names(features, found)

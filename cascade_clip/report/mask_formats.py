@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -15,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cascade_clip.drawing.palette import Colour, hex_colour
-from cascade_clip.errors import UserError, closest
+from cascade_clip.errors import UserError, closest, listed
 from cascade_clip.files import write_files
 from cascade_clip.inference.segmentation import Segmentation
+
+log = logging.getLogger(__name__)
 
 Polygon = NDArray[np.int32]
 """(P, 2) x and y of the pixels on the border of a region."""
@@ -57,8 +61,7 @@ class CocoWriter:
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
         self._file = folder / "coco.json"
-        if self._file.exists() and not self._file.read_bytes().startswith(self._BEGINNING):
-            raise UserError(f'"{self._file}" was not written by cascade-clip and is kept: choose another --output.')
+        _check_own(self._file, self._BEGINNING)
         self._categories = [{"id": index + 1, "name": name, "supercategory": ""} for index, name in enumerate(classes)]
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
@@ -89,7 +92,7 @@ class CocoWriter:
         """See `MaskWriter`."""
         about = json.loads(self._BEGINNING + b"}")
         about |= {"images": self._images, "annotations": self._annotations, "categories": self._categories}
-        return _write_json(self._file, about)
+        return _write_json(self._file, about, lambda content: {image["file_name"] for image in content["images"]})
 
 
 class YoloWriter:
@@ -140,7 +143,13 @@ class CvatWriter:
         self._stems: list[str] = []
         shades = unique_colours(colours)
         self._palette = np.array([*shades, (0, 0, 0)], dtype=np.uint8)
-        rows = [f"{_one_line(name)}:{r},{g},{b}::" for name, (r, g, b) in zip(classes, shades, strict=True)]
+        names = [_one_line(name) for name in classes]
+        for name, own in zip(names, classes, strict=True):
+            if names.count(name) > 1:
+                raise UserError(f'--format cvat: "{own}" would have the name of another class without its colon.')
+            if name != own:
+                log.warning('CVAT\'s names hold no colon: "%s" becomes "%s" there.', own, name)
+        rows = [f"{name}:{r},{g},{b}::" for name, (r, g, b) in zip(names, shades, strict=True)]
         self._map = "\n".join(["# label:color_rgb:parts:actions", "background:0,0,0::", *rows, ""])
         _check_same(self._folder / "labelmap.txt", self._map)
 
@@ -156,7 +165,9 @@ class CvatWriter:
 
     def finish(self) -> Path:
         """See `MaskWriter`."""
-        stems = "".join(f"{stem}\n" for stem in self._stems)
+        # Masks of earlier runs stay; readers see only those that are listed.
+        earlier = {path.stem for path in (self._folder / "SegmentationClass").glob("*.png")} - {*self._stems}
+        stems = "".join(f"{stem}\n" for stem in [*sorted(earlier), *self._stems])
         write_files({
             self._folder / "labelmap.txt": self._map.encode(),
             self._folder / "ImageSets" / "Segmentation" / "default.txt": stems.encode(),
@@ -175,6 +186,7 @@ class LabelStudioWriter:
     def __init__(self, folder: Path, classes: Sequence[str], colours: Sequence[Colour]) -> None:
         """See `MaskWriter`."""
         self._folder = folder
+        _check_own(folder / "labelstudio.json", b'[{"data": {"image": ')
         self._tasks: list[dict[str, Any]] = []
         labels = "".join(
             f"    <Label value={quoteattr(name)} background={quoteattr(hex_colour(colour))}/>\n"
@@ -216,7 +228,8 @@ class LabelStudioWriter:
     def finish(self) -> Path:
         """See `MaskWriter`."""
         write_files({self._folder / "labelstudio.xml": self._interface.encode()})
-        return _write_json(self._folder / "labelstudio.json", self._tasks)
+        file = self._folder / "labelstudio.json"
+        return _write_json(file, self._tasks, lambda tasks: {task["data"]["image"] for task in tasks})
 
 
 MASK_FORMATS: Mapping[str, type[MaskWriter]] = {
@@ -297,11 +310,20 @@ def _check_same(file: Path, content: str) -> None:
         )
 
 
+def _check_own(file: Path, beginning: bytes) -> None:
+    if file.exists() and not file.read_bytes().startswith(beginning):
+        raise UserError(f'"{file}" was not written by cascade-clip and is kept: choose another --output.')
+
+
 def _one_line(name: str) -> str:
     """A class name for `labelmap.txt`, whose fields end at colons."""
     return " ".join(name.replace(":", " ").split())
 
 
-def _write_json(file: Path, record: object) -> Path:
+def _write_json(file: Path, record: Any, images_of: Callable[[Any], set[str]]) -> Path:
+    """Write a file in place of that of an earlier run, and say which images are no longer in it."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        if lost := images_of(json.loads(file.read_bytes())) - images_of(record):
+            log.warning('"%s" of an earlier run is replaced: it no longer holds %s.', file, listed(sorted(lost)))
     write_files({file: json.dumps(record, ensure_ascii=False, allow_nan=False).encode()})
     return file

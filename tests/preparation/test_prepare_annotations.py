@@ -88,6 +88,26 @@ def coco(photos: Path, **changes: Any) -> Path:
     return file
 
 
+def test_images_without_a_region_are_told(tmp_path, photos: Path, caplog):
+    prepare_annotations(tmp_path / "out", name="mine", source=coco(photos), images=photos, background="rest")
+    assert f"1 image without a region, as {photos / 'b.png'}: they become rest as a whole." in caplog.text
+
+
+def test_of_several_annotations_of_a_task_the_one_marked_as_true_is_taken(tmp_path, photos: Path, caplog):
+    points = [[0, 0], [100, 0], [100, 100], [0, 100]]
+    answers = [
+        {
+            "ground_truth": name == "tree",
+            "result": [{"type": "polygonlabels", "value": {"points": points, "polygonlabels": [name]}}],
+        }
+        for name in ("sky", "tree")
+    ]
+    (photos / "tasks.json").write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": answers}]))
+    info = prepare_annotations(tmp_path / "out", name="mine", source=photos / "tasks.json")
+    assert (info.classes, info.parts["train"].pixels) == (("tree",), (SIZE[0] * SIZE[1],))
+    assert "1 task in" in caplog.text
+
+
 def test_both_unicode_forms_of_a_path_name_one_image(tmp_path, photos: Path):
     for folder in ("e\u0301te\u0301", "hiver"):
         (photos / folder).mkdir()

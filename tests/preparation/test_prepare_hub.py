@@ -123,6 +123,14 @@ def test_columns_are_found_by_type_and_name(tmp_path):
         prepare_hub(tmp_path / "x", source=tmp_path / "d")
 
 
+def test_a_split_that_is_left_out_is_named(tmp_path, caplog):
+    source = write_imagefolder(tmp_path / "source")
+    (source / "validation").rename(source / "test")
+    caplog.set_level("INFO")
+    prepare_hub(tmp_path / "out", source=source)
+    assert f"Of the splits of {source} these are left out: test." in caplog.text
+
+
 def test_splits_are_chosen_by_name_and_a_subset_takes_the_first(tmp_path):
     source = write_parquet(tmp_path / "source")
     with pytest.raises(UserError, match=r'has no split "test" \(--val-split\); it has train, validation\.'):

@@ -144,9 +144,35 @@ def test_colours_are_distinct():
     assert unique_colours(COLOURS) == [(10, 20, 30), (10, 20, 31), (0, 0, 1)]
 
 
-def test_a_coco_file_of_the_users_is_kept(tmp_path, images: dict[Path, Segmentation]):
-    written("coco", tmp_path, images)
-    written("coco", tmp_path, images)
-    (tmp_path / "coco.json").write_text('{"images": []}')
-    with pytest.raises(UserError, match=r'coco\.json" was not written by cascade-clip and is kept'):
-        written("coco", tmp_path, images)
+@pytest.mark.parametrize("name", ["coco", "labelstudio"])
+def test_a_file_of_the_users_is_kept(tmp_path, images: dict[Path, Segmentation], name: str):
+    written(name, tmp_path, images)
+    written(name, tmp_path, images)
+    (tmp_path / f"{name}.json").write_text('{"images": []}')
+    with pytest.raises(UserError, match=rf'{name}\.json" was not written by cascade-clip and is kept'):
+        written(name, tmp_path, images)
+
+
+@pytest.mark.parametrize("name", ["coco", "labelstudio"])
+def test_images_of_an_earlier_run_that_go_are_named(tmp_path, images: dict[Path, Segmentation], name: str, caplog):
+    first, second = images
+    written(name, tmp_path, {first: images[first]})
+    written(name, tmp_path, images)
+    assert not caplog.text
+    written(name, tmp_path, {second: images[second]})
+    assert "of an earlier run is replaced: it no longer holds" in caplog.text
+    assert "first.jpg" in caplog.text
+
+
+def test_cvat_lists_the_masks_of_earlier_runs(tmp_path, images: dict[Path, Segmentation]):
+    for path, segmentation in images.items():
+        written("cvat", tmp_path, {path: segmentation})
+    listed = (tmp_path / "cvat" / "ImageSets" / "Segmentation" / "default.txt").read_text()
+    assert listed.splitlines() == ["first", "zweites bild"]
+
+
+def test_cvat_says_what_becomes_of_colons(tmp_path, caplog):
+    MASK_FORMATS["cvat"](tmp_path, ["green: circle", "sky"], COLOURS[:2])
+    assert 'CVAT\'s names hold no colon: "green: circle" becomes "green circle" there.' in caplog.text
+    with pytest.raises(UserError, match='--format cvat: "green: circle" would have the name of another class'):
+        MASK_FORMATS["cvat"](tmp_path, ["green: circle", "green circle"], COLOURS[:2])
