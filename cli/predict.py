@@ -202,7 +202,7 @@ def predict(
 
 def _outcomes(job: PredictionJob, read: Sequence[sources.Source], options: VideoOptions) -> list[Outcome]:
     """Do all images, then all videos."""
-    stems = output_stems(read, job.output)
+    stems = output_stems(read, job.output, mask_formats.MASK_FORMATS if job.masks else ())
     outcomes = [*segmented_images(job, [each for each in stems.items() if not sources.is_video(each[0].path)])]
     for source in (source for source in read if sources.is_video(source.path)):
         try:

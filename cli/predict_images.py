@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -171,13 +171,18 @@ def fetched_sources(found: Sequence[sources.Source], folder: Path) -> tuple[list
     return read, failed
 
 
-def output_stems(found: Sequence[sources.Source], output: Path) -> dict[sources.Source, str]:
-    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept."""
+def output_stems(
+    found: Sequence[sources.Source], output: Path, reserved: Collection[str] = ()
+) -> dict[sources.Source, str]:
+    """The stem of each file's predictions: an earlier one of the same file is replaced, another's files are kept.
+
+    `reserved` are stems of files that hold the masks of all images.
+    """
     read = {Path(os.path.realpath(source.path)) for source in found}
     longer: list[sources.Source] = []
 
     def taken(stem: str, source: sources.Source) -> bool:
-        if not prediction_files.is_taken(output, stem, source.identity, read):
+        if stem.casefold() not in reserved and not prediction_files.is_taken(output, stem, source.identity, read):
             return False
         longer.append(source)
         return True

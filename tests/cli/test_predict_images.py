@@ -44,3 +44,9 @@ def test_the_next_image_is_read_and_the_last_one_written_while_the_network_works
     images = [(Source(str(number), tmp_path / str(number)), str(number)) for number in range(count)]
     done = [outcome.number for outcome in segmented_images(job, images)]  # type: ignore[attr-defined]
     assert done == list(range(count))
+
+
+def test_an_image_called_as_the_file_of_all_masks_gives_way(tmp_path):
+    own = Source(str(tmp_path / "dogs" / "Coco.jpg"), tmp_path / "dogs" / "Coco.jpg")
+    assert predict_images.output_stems([own], tmp_path) == {own: "Coco"}
+    assert predict_images.output_stems([own], tmp_path, ["coco", "yolo"]) == {own: "dogs-Coco"}
