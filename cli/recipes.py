@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,10 @@ def recipes(
         return
     if copy_to is None:
         recipe = shipped.load_recipe(name)
-        stdout.print(shipped.dump_toml(stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))))
+        # A CLIP that is not at hand does not matter here: its stages stay unset, as in the file.
+        with suppress(UserError):
+            recipe = stages.with_stages(recipe, load.blocks_of(recipe.clip.architecture))
+        stdout.print(shipped.dump_toml(recipe))
         return
     shipped.load_recipe(name)
     if copy_to.exists():

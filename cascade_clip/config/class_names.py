@@ -109,7 +109,8 @@ def _names_in_lines(text: str, where: str) -> list[str]:
     numbered = [found for found in map(_number_and_name, names) if found]
     if len(numbered) == len(names) - 1 > 1 and not _number_and_name(names[0]):
         raise UserError(
-            f'{where} begins with "{names[0]}", and every other line has a number: leave the first line out.'
+            f'{where} begins with "{names[0]}", and every other line has a number: leave the first line out if it is a'
+            " heading, or number it."
         )
     return names if len(numbered) < len(names) else _in_order(numbered, where)
 

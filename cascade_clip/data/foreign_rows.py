@@ -75,7 +75,8 @@ class RowSource:
                     "reads such folders cannot open files: rename the folder."
                 )
             links = (path for at, names, _ in os.walk(place) for name in names if (path := Path(at, name)).is_symlink())
-            if link := next(links, None):
+            seen = (path for path in links if "/." not in f"/{path.relative_to(place).as_posix()}")
+            if link := next(seen, None):
                 raise UserError(
                     f'"{link}" is a link to a folder; the library that reads such datasets would pass over what is in '
                     "it: put the folder itself there."

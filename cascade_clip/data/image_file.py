@@ -156,13 +156,14 @@ def _kind(image: Image.Image) -> str:
 
 
 def _pages(image: Image.Image) -> int:
-    """Number of pages or frames; 1 where those after the first are smaller copies, as in a TIFF of several scales."""
+    """Number of pages or frames; 1 where a TIFF's others are smaller copies or say which pixels are transparent."""
     size = image.size
     try:
         count = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
         if image.format == "TIFF" and count > 1:
             image.seek(1)
-            count = count if image.size == size else 1
+            transparency = image.getexif().get(ExifTags.Base.NewSubfileType, 0) & 4
+            count = count if image.size == size and not transparency else 1
     except Exception:  # damage behind the first page does not concern it
         count = 1
     image.seek(0)

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 _RunLengths = dict[str, Any]
 
-_BEYOND = 0.01
-"""By what share of a side a polygon may reach beyond the image, as ultralytics allows it."""
+_BEYOND = 0.1
+"""By what share of a side a polygon may reach beyond the image; numbers that are no shares reach farther."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,12 @@ def _painted(fractions: Sequence[float], height: int, width: int) -> NDArray[np.
     """Paint a polygon as ultralytics does: corners cut off to whole pixels, edges included."""
     cv2 = import_extra("cv2", "Polygons", "formats")
     points = np.array(fractions, dtype=np.float64).reshape(-1, 2)
-    if not ((points > -_BEYOND) & (points < 1 + _BEYOND)).all():
-        raise ValueError("a polygon has a point outside the image: its numbers are shares of width and height")
+    beyond = points[~((points > -_BEYOND) & (points < 1 + _BEYOND)).all(axis=1)]
+    if beyond.size:
+        place = " and ".join(
+            f"{100 * share:g} % of its {side}" for share, side in zip(beyond[0], ("width", "height"), strict=True)
+        )
+        raise ValueError(f"a polygon has a point far outside the image, at {place}")
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [(points * (width, height)).astype(np.int32)], 1)
     return mask

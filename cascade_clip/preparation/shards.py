@@ -175,7 +175,7 @@ def _finished_report(job: ShardJob) -> ShardReport | None:
         content = json.loads(job.report_path.read_text(encoding="utf-8"))
         sizes = {key: tuple(content[key]) for key in ("smallest", "largest")}
         report = ShardReport(**content | sizes | {"remarks": [Remark(*one) for one in content["remarks"]]})
-        return report if job.path.stat().st_size == report.bytes else None
+        return report if content["content_sha256"] and job.path.stat().st_size == report.bytes else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

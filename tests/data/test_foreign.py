@@ -139,6 +139,9 @@ def test_paths_that_cannot_be_opened_are_refused(tmp_path, name: str):
 def test_a_link_to_a_folder_is_refused_as_it_would_be_passed_over(tmp_path):
     source = write_imagefolder(tmp_path / "source", train=2, validation=1)
     (source / "validation").rename(tmp_path / "elsewhere")
+    (source / ".hidden").mkdir()
+    (source / ".hidden" / "link").symlink_to(tmp_path / "elsewhere")
+    assert RowSource.find(source).place == source
     (source / "validation").symlink_to(tmp_path / "elsewhere")
     for find in (dataset_folder, RowSource.find):
         with pytest.raises(UserError, match=r'validation" is a link to a folder; .*: put the folder itself there'):

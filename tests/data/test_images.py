@@ -221,10 +221,13 @@ def _grey_png(depth: int, packed: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(written)
 
 
-def _pages(size: tuple[int, int], kind: str) -> bytes:
+def _pages(size: tuple[int, int], kind: str, *, transparency: bool = False) -> bytes:
     buffer = io.BytesIO()
     label = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
-    label.save(buffer, kind, save_all=True, append_images=[label.rotate(90).resize(size)])
+    second = label.rotate(90).resize(size)
+    if transparency:
+        second.encoderinfo = {"tiffinfo": {254: 4}}
+    label.save(buffer, kind, save_all=True, append_images=[second])
     return buffer.getvalue()
 
 
@@ -233,6 +236,7 @@ def test_a_mask_keeps_grey_values_of_few_bits_and_may_have_smaller_copies():
     assert decode_label(_grey_png(4, b"\x01\x2f")).tolist() == [[0, 1, 2, 15]]
     assert decode_label(b"P5 4 1 255 \0\1\2\3").tolist() == [[0, 1, 2, 3]]
     assert decode_label(_pages((2, 2), "TIFF")).ravel().tolist() == list(range(16))
+    assert decode_label(_pages((4, 4), "TIFF", transparency=True)).ravel().tolist() == list(range(16))
 
 
 def test_masks_that_pillow_would_renumber_or_of_which_it_shows_one_page_are_refused():

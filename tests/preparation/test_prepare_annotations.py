@@ -272,8 +272,8 @@ def test_what_is_wrong_with_coco_is_named(tmp_path, photos: Path, changes: dict[
         ("7 0 0 1 0 1 1", "class 7 is none of the 2"),
         ("-1 0 0 1 0 1 1", "class -1 is none of the 2"),
         ("x 0 0 1 0 1 1", "'x'"),
-        ("0 nan 0 1 0 1 1", "outside the image"),
-        ("0 12 10 25 10 25 20", "outside the image: its numbers are shares of width and height"),
+        ("0 nan 0 1 0 1 1", "far outside the image, at nan % of its width and 0 % of its height"),
+        ("0 12 10 25 10 25 20", "far outside the image, at 1200 % of its width and 1000 % of its height"),
     ],
 )
 def test_what_is_wrong_with_yolo_is_named(tmp_path, photos: Path, line: str, message: str):

@@ -152,10 +152,17 @@ def test_an_unfinished_run_of_other_input_is_not_mixed_in(files: Path, tmp_path,
     assert info.classes == ("a", "c")
 
 
-def test_a_damaged_unfinished_shard_is_written_again(files: Path, tmp_path):
+@pytest.mark.parametrize("damaged", ["shard", "report"])
+def test_an_unfinished_shard_without_content_or_hash_is_written_again(files: Path, tmp_path, damaged: str):
     _interrupted(tmp_path / "out", files)
     shard = tmp_path / ".out.preparing" / "data" / "train-00000-of-00003.parquet"
-    shard.write_bytes(b"")
+    if damaged == "shard":
+        shard.write_bytes(b"")
+    else:  # as an earlier version wrote it
+        (report,) = [
+            path for path in (tmp_path / ".out.preparing").rglob("*.json") if "content_sha256" in path.read_text()
+        ]
+        report.write_text(json.dumps({**json.loads(report.read_text()), "content_sha256": ""}))
     write(tmp_path / "out", files)
     write(tmp_path / "straight", files)
     assert digests(tmp_path / "out") == digests(tmp_path / "straight")
