@@ -132,7 +132,8 @@ def _show_record(record: Mapping[str, Any]) -> None:
     settings, environment, subjects = record["settings"], record["environment"], record["subjects"]
     title = (
         f"bench {settings['kind']}, {' x '.join(map(str, settings['size']))}, {settings['precision']},"
-        f" {environment['device']}, {counted(environment['threads'], 'thread')}: median of {settings['repeats']} rounds"
+        f" {environment['device']}, {counted(environment['threads'], 'thread')}: median of"
+        f" {counted(settings['repeats'], 'round')}"
     )
     times, costs = [], []
     for name, figures in subjects.items():

@@ -119,7 +119,7 @@ def decode_label(
 ) -> NDArray[np.uint8]:
     """Read a label map (H, W) uint8; a palette image keeps its indices, and the file's own EXIF orientation is applied.
 
-    The source is a file or the bytes of one: single-channel 1, 8 or 16 bits. Messages call it `name` (None: the path);
+    The source is a file or bytes: one channel of 1 to 8 or 16 bits. Messages call it `name` (None: the path);
     `for_colours` is the way out that they name for a colour image. Raises UserError where it is missing or broken as in
     `open_image`, has several channels or pages, inverted or scaled values, or a value above 255.
     """

@@ -214,7 +214,9 @@ def _tell_of_ignored(name_of: Mapping[Any, str], ignored: frozenset[Any], first_
     for value in sorted(ignored & name_of.keys()):
         counted_from_1 = " If the classes count from 1, give --first-index 1." if first_index == 0 else ""
         log.warning(
-            '--ignore means the pixels of "%s", of which the dataset so has none.%s', name_of[value], counted_from_1
+            '--ignore takes the pixels of "%s", so that the dataset has none of this class.%s',
+            name_of[value],
+            counted_from_1,
         )
 
 

@@ -166,9 +166,9 @@ class RunFolder:
     ) -> None:
         """Refuse a dataset, split or CLIP that is not what the run began with; messages call the dataset `place`.
 
-        Another precision is told.
-        A dataset that was prepared again is the same one, whichever version of the toolkit did so, while its classes,
-        counts, sources and shards are.
+        Another precision gets a warning. A dataset that was prepared again is the same one, whichever version of the
+        toolkit did so, while its classes, counts, sources and shards are, and its images and masks where both record
+        their hash.
         """
         begun = self._begun_with()
         if not begun:

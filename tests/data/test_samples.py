@@ -18,6 +18,12 @@ def samples(squares: Path) -> TrainSamples:
     return TrainSamples(PreparedDataset.open(squares), TRANSFORM, seed=5)
 
 
+def test_a_sample_is_named_after_its_image(samples: TrainSamples):
+    sample = samples[3]
+    assert sample["id"] == f"t{samples.index_at(3)}"
+    assert (sample["image"].dtype, sample["label"].dtype) == (torch.float32, torch.uint8)
+
+
 def test_hidden_classes_are_ignored(samples: TrainSamples):
     hiding = TrainSamples(samples.dataset, samples.transform, seed=5, hidden=(0, 2))
     found = {label for position in range(5) for label in hiding[position]["label"].unique().tolist()}

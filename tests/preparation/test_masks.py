@@ -131,10 +131,10 @@ def test_a_class_whose_value_is_ignored_is_told(tmp_path, caplog):
     for folder in ("indices", "colours"):
         (tmp_path / folder).mkdir()
     _prepare(tmp_path / "indices", _bits, ignore=["0"])
-    assert '--ignore means the pixels of "background", of which the dataset so has none. If the classes' in caplog.text
+    assert '--ignore takes the pixels of "background", so that the dataset has none of this class. If' in caplog.text
     caplog.clear()
     _prepare(tmp_path / "colours", _rgba, colours=RED, ignore=["#c80000"])
-    assert '--ignore means the pixels of "thing", of which the dataset so has none.' in caplog.text
+    assert '--ignore takes the pixels of "thing", so that the dataset has none of this class.' in caplog.text
 
 
 @pytest.mark.parametrize(("others", "named"), [(2, '"c0", "c1"'), (7, '"c0", "c1", "c2", "c3", "c4" ...')])

@@ -71,6 +71,16 @@ def test_every_bad_file_is_named_and_nothing_is_written(source: Path):
     assert [path.name for path in source.parent.iterdir()] == ["source"]
 
 
+def test_colour_masks_become_classes_of_their_colours(source: Path):
+    palette = np.zeros((256, 3), np.uint8)
+    palette[[0, 1]] = [[0, 0, 200], [0, 99, 0]]
+    for path in (source / "masks").iterdir():
+        Image.fromarray(palette[MASK]).save(path)
+    info = _prepare(source, colours={"tree": (0, 99, 0), "sky": (0, 0, 200)}, ignore=["#000000"])
+    assert info.colours == ((0, 0, 200), (0, 99, 0))
+    assert np.array_equal(decode_label(PreparedDataset.open(source.parent / "out").read("train", 0).label_bytes), MASK)
+
+
 def test_masks_that_are_all_in_colours_are_refused_before_an_image_is_read(source: Path):
     for path in (source / "masks").iterdir():
         Image.new("RGB", (3, 2)).save(path)
