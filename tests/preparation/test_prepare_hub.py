@@ -126,7 +126,7 @@ def test_columns_are_found_by_type_and_name(tmp_path):
 def test_a_split_that_is_left_out_is_named(tmp_path, caplog):
     source = write_imagefolder(tmp_path / "source")
     (source / "validation").rename(source / "test")
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="cascade_clip")
     prepare_hub(tmp_path / "out", source=source)
     assert f"Of the splits of {source} these are left out: test." in caplog.text
 
