@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
+import unicodedata
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -72,6 +73,11 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     finally:
         for temporary in waiting.values():
             temporary.unlink(missing_ok=True)
+
+
+def composed(name: str) -> str:
+    """A name in the Unicode form in which names are compared (NFC): file systems and tools differ in it."""
+    return unicodedata.normalize("NFC", name)
 
 
 def usable_path(given: str | Path, what: str, beside: Callable[[Path], Path] | None = None) -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cascade_clip.errors import UserError, reason_of
+from cascade_clip.files import composed
 
 _NUMBERED = re.compile(r"(\d+)\s*[:;,.\t]\s*(\S.*)")
 _NUMBER_LAST = re.compile(r"(\S.*?)\s*[;,\t]\s*(\d+)")
@@ -23,7 +24,7 @@ def spoken_form(name: str) -> str:
 
     Unicode is composed, entities are resolved, blanks single, letters lower case; zero-width characters are left out.
     """
-    plain = " ".join(unicodedata.normalize("NFC", html.unescape(html.unescape(name))).split())
+    plain = " ".join(composed(html.unescape(html.unescape(name))).split())
     seen = (c for c in plain if c not in _INVISIBLE and unicodedata.category(c) not in {"Cc", "Cf"})
     return " ".join("".join(seen).split()).casefold()
 

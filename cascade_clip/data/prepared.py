@@ -3,7 +3,6 @@
 See cascade_clip/README.md, section 4.1.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -12,6 +11,7 @@ from cascade_clip.data.dataset_info import DatasetInfo, Part, read_dataset_info
 from cascade_clip.data.dataset_location import read_link
 from cascade_clip.data.records import LocalShards, Record, RecordReader, StreamReader, check_shard_files
 from cascade_clip.errors import UserError, counted
+from cascade_clip.files import composed
 
 
 class PreparedDataset:
@@ -62,7 +62,7 @@ class PreparedDataset:
         Both Unicode forms of a name are the same name.
         """
         expected = tuple(class_names)
-        if unicodedata.normalize("NFC", repr(self.class_names)) == unicodedata.normalize("NFC", repr(expected)):
+        if [*map(composed, self.class_names)] == [*map(composed, expected)]:
             return
         if len(self.class_names) != len(expected):
             difference = f"it has {counted(len(self.class_names), 'class')}, the split {len(expected)}"

@@ -4,9 +4,9 @@ import json
 import logging
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,8 +20,9 @@ from cascade_clip.data.class_list_file import Colour
 from cascade_clip.data.dataset_info import Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, counted, first_line
+from cascade_clip.files import composed
 from cascade_clip.preparation.masks import import_extra
-from cascade_clip.preparation.problems import Problem, explained, refuse
+from cascade_clip.preparation.problems import Problem, refuse
 from cascade_clip.preparation.source_files import files_below, read_lines
 from cascade_clip.preparation.source_tree import Entry
 
@@ -263,7 +264,7 @@ class _ImageFinder:
         found: dict[str, list[Path]] = {}
         for path in sorted(files_below(self.folder)):
             if path.suffix.lower() in IMAGE_SUFFIXES and not self._not_below & set(path.relative_to(self.folder).parts):
-                for key in {_composed(path.name), _composed(path.stem)}:
+                for key in {composed(path.name), composed(path.stem)}:
                     found.setdefault(key, []).append(path)
         return found
 
@@ -275,7 +276,7 @@ class _ImageFinder:
         has_folders = len(wanted.parts) > 1 and not {"..", "/"} & set(wanted.parts)
         if has_folders and exact.suffix.lower() in IMAGE_SUFFIXES and exact.is_file():
             return Entry.of(exact)
-        name = _composed(wanted.name)
+        name = composed(wanted.name)
         named = self._paths.get(name) or self._paths.get(_UPLOADED.sub("", name)) or []
         common = [_common_end(path, wanted) for path in named]
         longest = [path for path, folders in zip(named, common, strict=True) if folders == max(common)]
@@ -288,15 +289,10 @@ class _ImageFinder:
         return Entry(self.folder / wanted, None, (0, 0))
 
 
-def _composed(name: str) -> str:
-    """A name in the Unicode form in which names are compared: file systems and tools differ in it."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _common_end(path: Path, wanted: PurePosixPath) -> int:
     """How many folders, from the file upwards, the paths have in common."""
     pairs = zip(reversed(path.parent.parts), reversed(wanted.parent.parts), strict=False)
-    return next((number for number, (one, other) in enumerate(pairs) if _composed(one) != _composed(other)), 99)
+    return next((number for number, (one, other) in enumerate(pairs) if composed(one) != composed(other)), 99)
 
 
 def _yolo_images(root: Path, beside: Path, place: str) -> list[Path]:
@@ -340,3 +336,24 @@ def _below(path: Path, folder: Path) -> PurePosixPath:
 def pycocotools() -> Any:
     """pycocotools' run lengths; raises UserError where the package is missing."""
     return import_extra("pycocotools.mask", "Run lengths and polygons", "formats")
+
+
+@contextmanager
+def explained(file: object, what: str) -> Iterator[None]:
+    """Turn what Python raises on malformed annotations into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+    except KeyError as error:
+        raise UserError(f"{file} cannot be read as {what}: {error} is missing or unknown.") from error
+    except (
+        AttributeError,
+        ElementTree.ParseError,
+        IndexError,
+        StopIteration,
+        TypeError,
+        ValueError,
+        yaml.YAMLError,
+    ) as error:
+        raise UserError(f"{file} cannot be read as {what}: {first_line(error)}.") from error

@@ -16,11 +16,18 @@ from cascade_clip.data.images import check_image
 from cascade_clip.data.mask_values import fit_label
 from cascade_clip.errors import UserError, closest, counted
 from cascade_clip.labels import IGNORED
-from cascade_clip.preparation.annotations import AnnotatedImage, Annotations, Region, pycocotools, read_annotations
+from cascade_clip.preparation.annotations import (
+    AnnotatedImage,
+    Annotations,
+    Region,
+    explained,
+    pycocotools,
+    read_annotations,
+)
 from cascade_clip.preparation.masks import ColourMasks, ImageWithMask, MaskLoader, checked_run_lengths, import_extra
 from cascade_clip.preparation.prepare_folder import choose_parts
 from cascade_clip.preparation.prepared_writer import WriteOptions, write_prepared
-from cascade_clip.preparation.problems import explained, remark_on_turned_mask
+from cascade_clip.preparation.problems import remark_on_turned_mask
 from cascade_clip.preparation.shards import ImageSource, Loaded
 from cascade_clip.preparation.source_files import describe_file
 from cascade_clip.preparation.source_tree import Entry

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from cascade_clip.data.class_list_file import Colour, class_name_problems
 from cascade_clip.data.dataset_info import DatasetInfo, Part
 from cascade_clip.data.images import IMAGE_SUFFIXES
 from cascade_clip.errors import UserError, closest, counted, readable
+from cascade_clip.files import composed
 from cascade_clip.preparation.masks import (
     ImageWithMask,
     IndexMasks,
@@ -185,7 +185,7 @@ Key = Callable[[PurePosixPath], str]
 
 
 def _with_folders(path: PurePosixPath) -> str:
-    return unicodedata.normalize("NFC", str(path.with_suffix("")))
+    return composed(str(path.with_suffix("")))
 
 
 # Ways to compare names: with and without folders, each with and without an appended role.
@@ -282,15 +282,15 @@ def _parts_by_folder(ids: Sequence[str]) -> dict[Part, list[str]]:
 def _read_ids(path: Path, ids: Sequence[str], problems: list[Problem]) -> list[str]:
     """Read a list; what is wrong with it is added to the problems."""
     # Ids by themselves, and by file name alone where that is unique.
-    names = Counter(unicodedata.normalize("NFC", name.rpartition("/")[2]) for name in ids)
-    every = {unicodedata.normalize("NFC", name): name for name in ids}
+    names = Counter(composed(name.rpartition("/")[2]) for name in ids)
+    every = {composed(name): name for name in ids}
     known = {short: every[name] for name in every if names[short := name.rpartition("/")[2]] == 1} | every
     found = dict[str, None]()
     lines = read_lines(path, "list of images")
     if not lines:
         problems.append(Problem(f"{path}: the list is empty; write the names of images into it, one a line.", ""))
     for line in lines:
-        entry = PurePosixPath(unicodedata.normalize("NFC", line.replace("\\", "/")))
+        entry = PurePosixPath(composed(line.replace("\\", "/")))
         bare = str(entry.with_suffix("")) if entry.suffix.lower() in IMAGE_SUFFIXES else str(entry)
         # What stands before an image's own folders means nothing; a wrong folder must not find an image in another.
         parts = bare.split("/")

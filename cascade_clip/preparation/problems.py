@@ -2,16 +2,12 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
-from xml.etree import ElementTree
-
-import yaml
 
 from cascade_clip.data.images import CheckedImage, mask_palette, small_range_hint
 from cascade_clip.data.mask_values import UnknownValuesError
-from cascade_clip.errors import UserError, first_line
+from cascade_clip.errors import UserError
 
 _KINDS_SHOWN, _EXAMPLES_SHOWN, _VALUES_SHOWN = 10, 3, 8
 
@@ -165,24 +161,3 @@ def _palettes_disagree(how: str) -> str:
         f"Palettes of the masks disagree: {how}. The indices were taken for the classes. If the colours are the "
         "classes, give their table: prepare-data folder --colours."
     )
-
-
-@contextmanager
-def explained(file: object, what: str) -> Iterator[None]:
-    """Turn what Python raises on malformed annotations into a UserError that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-    except KeyError as error:
-        raise UserError(f"{file} cannot be read as {what}: {error} is missing or unknown.") from error
-    except (
-        AttributeError,
-        ElementTree.ParseError,
-        IndexError,
-        StopIteration,
-        TypeError,
-        ValueError,
-        yaml.YAMLError,
-    ) as error:
-        raise UserError(f"{file} cannot be read as {what}: {first_line(error)}.") from error

@@ -172,20 +172,17 @@ def tokenizer_for(model_config: Mapping[str, Any], vocabulary: Path | None = Non
     """
     text: Mapping[str, Any] = model_config.get("text_cfg") or NO_TEXT_TOWER
     context, name = int(text.get("context_length", 77)), text.get("hf_tokenizer_name")
-    tokenizer: Callable[[list[str]], Tensor]
     if not name or vocabulary is not None:
         own = {"bpe_path": str(vocabulary)} if vocabulary is not None else text.get("tokenizer_kwargs")
         # open_clip has read CLIP's vocabulary already, which takes a tenth of a second.
-        simple = open_clip.SimpleTokenizer(**own) if own else copy(open_clip.tokenizer._tokenizer)
-        simple.context_length = context
-        tokenizer = simple
+        tokenizer = open_clip.SimpleTokenizer(**own) if own else copy(open_clip.tokenizer._tokenizer)
+        tokenizer.context_length = context
         return tokenizer
     try:
         with hub_or_cache():
-            tokenizer = open_clip.tokenizer.HFTokenizer(name, context_length=context)
+            return open_clip.tokenizer.HFTokenizer(name, context_length=context)
     except Exception as error:
         raise UserError(f'The tokenizer "{name}" of this CLIP cannot be loaded ({first_line(error)}).') from error
-    return tokenizer
 
 
 def _loaded_model(config: Mapping[str, Any], file: Path) -> tuple[nn.Module, str]:
